@@ -1,0 +1,86 @@
+# pg_envelope: `make help` lists the targets.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The distribution's Python, because PL/Python runs that one, whatever PATH says.
+PYTHON ?= /usr/bin/python3
+STACK ?= .stack
+ARGS ?=
+export PYTHON
+ifdef PG_CONFIG
+export PG_CONFIG
+endif
+
+VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" extension/pg_envelope.control)
+SCRIPT := extension/pg_envelope--$(VERSION).sql
+SQL := $(sort $(wildcard sql/[0-9]*.sql))
+PIP := .venv/bin/python -m pip -qq --disable-pip-version-check
+ON := $(if $(DOCKER),docker,machine)
+
+.PHONY: help demo up down test lint bench install uninstall build packages clean
+
+help: ## this list
+	@echo "pg_envelope $(VERSION)"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables: PG_CONFIG (server to use), PYTHON (the one PL/Python runs), STACK (folder of make up), ARGS, DOCKER=1"
+
+demo: ready-$(ON) ## show it at work on a private PostgreSQL and OpenBao, then remove both (DOCKER=1: in containers)
+	@.venv/bin/python -m stack.demo $(if $(DOCKER),--docker) $(ARGS)
+
+up: ready-$(ON) ## start a private PostgreSQL, OpenBao and broker, and leave them running (DOCKER=1: in containers)
+	@.venv/bin/python -m stack up --dir $(STACK) $(if $(DOCKER),--docker)
+
+down: ## end and remove what `make up` started
+	@if [ -d $(STACK) ]; then $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON)) -m stack down --dir $(STACK); fi
+
+test: install .venv/.dev lint ## lint, then all tests (ARGS="-k name" for some)
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/.dev ## ruff and mypy
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/mypy --package stack
+
+bench: install .venv/.dev ## the benchmark, peers included
+	@.venv/bin/python -m bench $(ARGS)
+
+install: packages build .venv/.base ## build, and install into the server of PG_CONFIG (as root)
+	@stack/server.sh install
+
+uninstall: ## take it out of the server of PG_CONFIG (as root)
+	@stack/server.sh uninstall
+
+build: $(SCRIPT) ## the extension's script, from sql/
+
+clean: ## remove what was built here
+	@rm -rf build .venv extension/pg_envelope--*.sql .mypy_cache .ruff_cache .pytest_cache
+
+packages: # what the machine lacks
+	@stack/install.sh
+
+# Written anew each time, kept when the same: a removed file in sql/ has no time stamp to compare.
+$(SCRIPT): FORCE
+	@mkdir -p build
+	@{ echo '\echo Use "CREATE EXTENSION pg_envelope" to load this file. \quit'; cat /dev/null $(SQL); } >build/script.sql
+	@cmp -s build/script.sql $@ || cp build/script.sql $@
+
+.PHONY: FORCE ready-machine ready-docker
+FORCE:
+ready-machine: install .venv/.stack
+ready-docker: packages .venv/.base .venv/.stack
+	@stack/docker.sh
+
+# The project's own venv, in three steps: what builds the wheel, what the stack needs, what developers need.
+.venv/.base: pyproject.toml | packages
+	@echo "Making .venv ..."
+	@[ -x .venv/bin/pip ] || $(PYTHON) -I -m venv .venv
+	@$(PIP) install $$(.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	@$(PIP) install $$(.venv/bin/python -c 'import hatchling.build; print(*hatchling.build.get_requires_for_build_editable())')
+	@touch $@
+
+.venv/.stack .venv/.dev: .venv/.%: .venv/.base
+	@echo "Installing pg-envelope[$*] into .venv ..."
+	@$(PIP) install --no-build-isolation --editable '.[$*]'
+	@touch $@ .venv/.stack

@@ -1,0 +1,1 @@
+"""The thin client of pg_envelope and the pg-envelope command."""

@@ -1,0 +1,47 @@
+"""COLUMN[:bind=row|column][:suite=N][:pad] of the command line, as the jsonb that envelope.protect takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pg_envelope_client.problems import usage
+
+BINDS = ("row", "column")
+SUITES = (1, 2, 3, 5)
+FORM = "COLUMN[:bind=row|column][:suite=1|2|3|5][:pad]"
+
+Options = dict[str, str | int | bool]
+
+
+def parse_columns(specs: Sequence[str]) -> dict[str, Options]:
+    """{column: its options}; options that were not given are left to the server's defaults."""
+    columns: dict[str, Options] = {}
+    for spec in specs:
+        name, *options = spec.split(":")
+        if not name:
+            raise usage(f"no column name in {spec!r}", hint=FORM)
+        if name in columns:
+            raise usage(f"column {name!r} is given twice")
+        columns[name] = _options(spec, options)
+    return columns
+
+
+def _options(spec: str, given: Sequence[str]) -> Options:
+    options: Options = {}
+    for text in given:
+        name, value = _option(spec, text)
+        if name in options:
+            raise usage(f"{name!r} is given twice in {spec!r}")
+        options[name] = value
+    return options
+
+
+def _option(spec: str, text: str) -> tuple[str, str | int | bool]:
+    name, _, value = text.partition("=")
+    if text == "pad":
+        return "pad", True
+    if name == "bind" and value in BINDS:
+        return name, value
+    if name == "suite" and value in map(str, SUITES):
+        return name, int(value)
+    raise usage(f"{text!r} in {spec!r} is no column option", hint=FORM)

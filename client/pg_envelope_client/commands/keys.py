@@ -1,0 +1,121 @@
+"""pg-envelope key: named keys, their rotation, and who may use them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pg_envelope_client import output, statements
+from pg_envelope_client.commands.options import Dsn, Json, Kek
+from pg_envelope_client.problems import Problem, usage
+
+if TYPE_CHECKING:
+    from pg_envelope_client.database import Session
+    from pg_envelope_client.statements import Statement
+
+keys = typer.Typer(help="Named keys: create, list, rotate, grant, revoke.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name.")]
+Role = Annotated[str, typer.Argument(metavar="ROLE", help="Name of the role, as in SQL.")]
+
+
+class Store(StrEnum):
+    """Where a wrapped DEK lives: FORMAT.md section 2.2."""
+
+    VAULT = "vault"
+    CATALOG = "catalog"
+
+
+class Kind(StrEnum):
+    """What a name stands for."""
+
+    KEY = "key"
+    TABLE = "table"
+
+
+@keys.command()
+def create(
+    name: Name,
+    kek: Kek = "default",
+    store: Annotated[Store | None, typer.Option(help="Where the wrapped DEK lives. Default: the KEK's own.")] = None,
+    dsn: Dsn = None,
+    as_json: Json = False,
+) -> None:
+    """Create a named key."""
+    made = _run(dsn, statements.create_key(name, kek, store and store.value))
+    _report(as_json, {"key": name, "kek": kek, "result": made}, f"Key {name} created under KEK {kek}.")
+
+
+@keys.command("list")
+def list_keys(dsn: Dsn = None, as_json: Json = False) -> None:
+    """List keys with their state."""
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        names, rows = server.rows(statements.KEYS)
+    if as_json:
+        output.print_json(rows)
+    else:
+        output.print_rows(
+            rows, names, "No keys. Next: pg-envelope protect TABLE COLUMN, or pg-envelope key create NAME"
+        )
+
+
+@keys.command()
+def rotate(
+    name: Annotated[str, typer.Argument(metavar="NAME|TABLE", help="A named key, or a protected table.")],
+    kind: Annotated[Kind | None, typer.Option("--as", help="For a name that is both.")] = None,
+    dsn: Dsn = None,
+    as_json: Json = False,
+) -> None:
+    """Give a key, or all columns of a table, a new version; values already stored stay readable."""
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        found = kind or _kind(server, name)
+        rotation = statements.rotate_key(name) if found is Kind.KEY else statements.rotate_table(name)
+        version = server.value(rotation)
+    hint = f" Older values: pg-envelope reencrypt {name}" if found is Kind.TABLE else ""
+    _report(as_json, {found.value: name, "result": version}, f"New writes to {name} use the new key.{hint}")
+
+
+def _kind(server: Session, name: str) -> Kind:
+    found = {
+        Kind.KEY: server.value(statements.key_exists(name)),
+        Kind.TABLE: server.value(statements.table_exists(name)),
+    }
+    if all(found.values()):
+        raise usage(f"{name} is a key and a table", hint="Say which: --as key or --as table")
+    if not any(found.values()):
+        raise Problem(f"there is no key and no table named {name}", hint="See: pg-envelope key list")
+    return Kind.KEY if found[Kind.KEY] else Kind.TABLE
+
+
+@keys.command()
+def grant(name: Name, role: Role, dsn: Dsn = None) -> None:
+    """Let a role encrypt and decrypt with a named key."""
+    _run(dsn, statements.grant_key(name, role))
+    output.say(f"{role} may use key {name}.")
+
+
+@keys.command()
+def revoke(name: Name, role: Role, dsn: Dsn = None) -> None:
+    """Take a role's right to a named key away."""
+    _run(dsn, statements.revoke_key(name, role))
+    output.say(f"{role} may no longer use key {name}.")
+
+
+def _run(dsn: str | None, statement: Statement) -> object:
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        return server.value(statement)
+
+
+def _report(as_json: bool, values: dict[str, object], sentence: str) -> None:
+    if as_json:
+        output.print_json(values)
+    else:
+        output.say(sentence)

@@ -1,0 +1,19 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        metavar="CONNINFO",
+        help="libpq connection string without a password (use ~/.pgpass). Default: PGHOST, PGDATABASE and so on.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+Kek = Annotated[str, typer.Option(help="The KEK, as named in the broker's configuration.")]
+Table = Annotated[str, typer.Argument(metavar="TABLE", help="Name as in SQL: shop.customer, '\"Odd Name\"'.")]

@@ -1,0 +1,151 @@
+"""pg-envelope init and broker: the KMS, the configuration, and the process that uses both."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pg_envelope_client import output
+from pg_envelope_client.commands.options import Json
+from pg_envelope_client.commands.report import show_checks
+from pg_envelope_client.problems import Problem, usage
+
+if TYPE_CHECKING:
+    from pg_envelope_client.setup.init import Outcome
+    from pg_envelope_client.setup.plan import Asked
+
+VAULT, BROKER, LOCAL = "Vault or OpenBao", "Broker", "Local keyring"
+
+
+def init(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where broker.toml and the broker's login go.")],
+    kek: Annotated[str, typer.Option(help="The KEK to set up; run again with another name to add one.")] = "default",
+    as_json: Json = False,
+    address: Annotated[str | None, typer.Option(metavar="URL", rich_help_panel=VAULT)] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="CA of the KMS, in PEM.", rich_help_panel=VAULT)
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="The admin's token. Default: the variable VAULT_TOKEN.", rich_help_panel=VAULT),
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Default: none.", rich_help_panel=VAULT)] = None,
+    transit_mount: Annotated[str | None, typer.Option(help="Default: transit", rich_help_panel=VAULT)] = None,
+    kv_mount: Annotated[str | None, typer.Option(help="Default: kv", rich_help_panel=VAULT)] = None,
+    kv_path: Annotated[str | None, typer.Option(help="Default: pg_envelope", rich_help_panel=VAULT)] = None,
+    approle_mount: Annotated[str | None, typer.Option(help="Default: approle", rich_help_panel=VAULT)] = None,
+    policy_name: Annotated[
+        str, typer.Option(help="Also the name of the AppRole.", rich_help_panel=VAULT)
+    ] = "pg-envelope-broker",
+    socket: Annotated[
+        str | None, typer.Option(help="Default: /run/pg_envelope/broker.sock", rich_help_panel=BROKER)
+    ] = None,
+    allow_user: Annotated[
+        list[str] | None,
+        typer.Option(help="Operating-system user of the server; repeatable. Default: postgres", rich_help_panel=BROKER),
+    ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(help="Part of what wrapped keys are bound to. Default: default", rich_help_panel=BROKER),
+    ] = None,
+    local: Annotated[
+        Path | None,
+        typer.Option(metavar="KEYRING", help="Use a keyring file instead of a KMS.", rich_help_panel=LOCAL),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Opens the keyring.", rich_help_panel=LOCAL)
+    ] = None,
+) -> None:
+    """Set up keys, policy and login in Vault or OpenBao, and write the broker's configuration. Safe to run again."""
+    from pg_envelope_client.setup import init as setup
+    from pg_envelope_client.setup.plan import Asked
+
+    asked = Asked(
+        out=out.resolve(),
+        kek=kek,
+        policy_name=policy_name,
+        address=address,
+        ca_file=ca_file,
+        socket=socket,
+        allowed_users=allow_user,
+        environment=environment,
+        namespace=namespace,
+        transit_mount=transit_mount,
+        kv_mount=kv_mount,
+        kv_path=kv_path,
+        approle_mount=approle_mount,
+    )
+    if (local is None) != (passphrase_file is None):
+        raise usage("--local and --passphrase-file go together")
+    if local is not None and passphrase_file is not None:
+        _refuse_both(asked)
+        outcome = setup.init_local(asked, local.resolve(), passphrase_file.resolve())
+    else:
+        outcome = setup.init_vault(asked, setup.admin_token(token_file))
+    _show(outcome, as_json)
+
+
+def _refuse_both(asked: Asked) -> None:
+    if asked.address or asked.ca_file:
+        raise usage("--local and --address are two ways: give one")
+
+
+def _show(outcome: Outcome, as_json: bool) -> None:
+    if as_json:
+        steps = outcome.steps.rows()
+        output.print_json({"config": str(outcome.config), "policy": outcome.policy or None, "steps": steps})
+        return
+    if outcome.policy:
+        output.say("The broker's policy:", style="bold")
+        output.say(outcome.policy)
+    output.print_rows(outcome.steps.rows(), ("what", "state", "detail"), "Nothing to do.")
+    _show_next(outcome.config)
+
+
+def _show_next(config: Path) -> None:
+    output.say("\nWhat to do next:", style="bold")
+    if os.geteuid() == 0:
+        output.say(f"- give the files to the broker's user: chown -R USER {config.parent}")
+    output.say(f"- check:             pg-envelope broker --config {config} --check")
+    output.say(f"- start (or restart): pg-envelope broker --config {config}")
+    output.say("- in the database:   CREATE EXTENSION pg_envelope; then pg-envelope status")
+
+
+def broker(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="broker.toml, as written by init.")],
+    check: Annotated[bool, typer.Option("--check", help="Check configuration and KMS, then stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the key broker, or check that it could run (exit code 1 if a check failed)."""
+    if as_json and not check:
+        raise usage("--json goes with --check")
+    if not check:
+        raise typer.Exit(_run(config))
+    show_checks(_checks(config), as_json)
+
+
+def _run(config: Path) -> int:
+    from pg_envelope.broker import app
+    from pg_envelope.errors import EnvelopeError
+
+    try:
+        return app.run(config)
+    except EnvelopeError as error:
+        raise Problem(error.message, error.detail, error.hint) from None
+
+
+def _checks(config: Path) -> list[output.Row]:
+    from pg_envelope.broker.check import check
+    from pg_envelope.errors import EnvelopeError
+
+    try:
+        findings = check(config)
+    except EnvelopeError as error:
+        raise Problem(error.message, error.detail, error.hint) from None
+    return [
+        {"check_name": found.name, "state": found.state, "detail": found.detail, "hint": found.hint}
+        for found in findings
+    ]

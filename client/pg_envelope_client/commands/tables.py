@@ -1,0 +1,63 @@
+"""pg-envelope protect, unprotect, reencrypt: what changes a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from pg_envelope_client import columns, output, progress, statements
+from pg_envelope_client.commands.options import Dsn, Kek, Table
+from pg_envelope_client.problems import INTERRUPTED, Problem
+
+
+@contextmanager
+def _resumable(command: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        hint = f"Committed batches stay. To go on, run it again: {command}"
+        raise Problem("interrupted", hint=hint, exit_code=INTERRUPTED) from None
+
+
+def protect(
+    table: Table,
+    specs: Annotated[list[str], typer.Argument(metavar=columns.FORM + "...", help="Columns to encrypt.")],
+    kek: Kek = "default",
+    dsn: Dsn = None,
+) -> None:
+    """Encrypt columns of a table; afterwards its name is the decrypting view."""
+    from pg_envelope_client.database import session
+
+    wanted = columns.parse_columns(specs)
+    with _resumable(f"pg-envelope protect {table}"), session(dsn) as server:
+        server.run(statements.protect(table, wanted, kek))
+    output.say(f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status")
+
+
+def unprotect(table: Table, dsn: Dsn = None) -> None:
+    """Decrypt a table's columns and give it back its plain form."""
+    from pg_envelope_client.database import session
+
+    with _resumable(f"pg-envelope unprotect {table}"), session(dsn) as server:
+        server.run(statements.unprotect(table))
+    output.say(f"{table} is no longer protected; its columns are stored in the clear.")
+
+
+def reencrypt(
+    table: Table,
+    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one committed batch.")] = 1000,
+    dsn: Dsn = None,
+) -> None:
+    """Move values under older key versions to the newest one, in committed batches."""
+    from pg_envelope_client.database import session
+
+    with (
+        _resumable(f"pg-envelope reencrypt {table}"),
+        progress.watching(table) as watcher,
+        session(dsn, on_notice=watcher) as server,
+    ):
+        server.run(statements.reencrypt(table, batch_size))
+    output.say(f"{table}: re-encryption finished.")

@@ -1,0 +1,111 @@
+"""One connection to the server for one command; what it reports becomes a Problem or a notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import Diagnostic
+from psycopg.rows import DictRow, dict_row
+
+from pg_envelope_client import output
+from pg_envelope_client.problems import Problem, usage
+from pg_envelope_client.statements import Statement
+
+PREFIX = "pg_envelope: "
+NOT_INSTALLED = {"3F000", "42883", "42P01"}
+NO_PASSWORD_HINT = "Put the password into ~/.pgpass (or the file that PGPASSFILE names), not into --dsn."  # noqa: S105
+Listener = Callable[[str], None]
+
+
+@contextmanager
+def session(dsn: str | None = None, on_notice: Listener = output.note) -> Iterator[Session]:
+    """A connection in autocommit, by the conninfo `dsn` and libpq's environment; its errors leave as Problem."""
+    connection = _connect(dsn or "")
+    connection.add_notice_handler(lambda report: on_notice(_stripped(report.message_primary)))
+    try:
+        yield Session(connection)
+    except psycopg.Error as error:
+        raise server_problem(error) from None
+    finally:
+        connection.close()
+
+
+class Session:
+    """Runs statements; rows are dicts."""
+
+    def __init__(self, connection: psycopg.Connection[DictRow]) -> None:
+        self._connection = connection
+
+    def run(self, statement: Statement) -> None:
+        self._connection.execute(statement.sql, statement.values)
+
+    def rows(self, statement: Statement) -> tuple[list[str], list[dict[str, Any]]]:
+        """(column names, rows)"""
+        cursor = self._connection.execute(statement.sql, statement.values)
+        return [column.name for column in cursor.description or ()], cursor.fetchall()
+
+    def value(self, statement: Statement) -> Any:
+        """The column `result` of the only row."""
+        _, rows = self.rows(statement)
+        return rows[0]["result"]
+
+
+def _connect(dsn: str) -> psycopg.Connection[DictRow]:
+    _check_dsn(dsn)
+    try:
+        return psycopg.connect(dsn, autocommit=True, row_factory=dict_row, fallback_application_name="pg-envelope")
+    except psycopg.Error as error:
+        raise connection_problem(str(error)) from None
+
+
+def _check_dsn(dsn: str) -> None:
+    try:
+        settings = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        # libpq's own message repeats parts of the string, which may hold a password.
+        raise usage(
+            "--dsn is not a connection string", hint="For example: 'host=db.example dbname=shop user=dba'"
+        ) from None
+    if settings.get("password"):
+        output.note(f"warning: a password in --dsn shows in the process list. {NO_PASSWORD_HINT}", style="yellow")
+
+
+def connection_problem(text: str) -> Problem:
+    """The Problem for a connection that libpq could not make, from libpq's message."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return Problem("cannot connect to PostgreSQL", detail="\n".join(lines), hint=_connection_hint(text))
+
+
+def _connection_hint(text: str) -> str | None:
+    hints = {
+        "Connection refused": "Is the server up, and does it listen there? Check --dsn, PGHOST, PGPORT; pg_isready.",
+        "No such file or directory": "No server at that socket. Set PGHOST, or --dsn 'host=...', to where it listens.",
+        "no password supplied": NO_PASSWORD_HINT,
+        "password authentication failed": NO_PASSWORD_HINT,
+        "could not translate host name": "Check the host in --dsn or PGHOST.",
+        "certificate": "Check sslmode and sslrootcert (PGSSLMODE, PGSSLROOTCERT).",
+    }
+    return next((hint for sign, hint in hints.items() if sign in text), None)
+
+
+def server_problem(error: psycopg.Error) -> Problem:
+    """The Problem for an error that the server reported, or for a connection that was lost."""
+    report = error.diag
+    if report.message_primary is None:
+        return Problem("the connection to PostgreSQL was lost", detail=str(error).strip() or None)
+    message = f"{_stripped(report.message_primary)} (SQLSTATE {error.sqlstate})"
+    return Problem(message, detail=report.message_detail, hint=_hint(report) or report.message_hint)
+
+
+def _hint(report: Diagnostic) -> str | None:
+    if report.sqlstate in NOT_INSTALLED and "envelope" in (report.message_primary or ""):
+        return "Is the extension in this database, in this command's version? CREATE EXTENSION pg_envelope"
+    return None
+
+
+def _stripped(message: str | None) -> str:
+    return (message or "").removeprefix(PREFIX)

@@ -1,0 +1,88 @@
+"""The two ways of init: a KMS with its login and policy, or a keyring of this machine's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pg_envelope_client.problems import Problem, usage
+from pg_envelope_client.setup import local, private_files
+from pg_envelope_client.setup import plan as plans
+from pg_envelope_client.setup.broker_config import ConfigFile
+from pg_envelope_client.setup.plan import Asked, VaultPlan
+from pg_envelope_client.setup.steps import Steps
+
+CONFIG = "broker.toml"
+ROLE_ID = "role_id"
+SECRET_ID = "secret_id"  # noqa: S105
+
+
+@dataclass
+class Outcome:
+    """What was done, and the configuration it ended in; `policy` is empty for a local keyring."""
+
+    config: Path
+    policy: str = ""
+    steps: Steps = field(default_factory=Steps)
+
+
+def admin_token(token_file: Path | None, environment: Mapping[str, str] = os.environ) -> str:
+    """The admin's token, from a file or VAULT_TOKEN; never from the command line, which everyone can read."""
+    if token_file is not None:
+        return private_files.read_secret(token_file)
+    if token := environment.get("VAULT_TOKEN", "").strip():
+        return token
+    raise usage("no admin token", hint="Give --token-file FILE, or set VAULT_TOKEN.")
+
+
+def init_vault(asked: Asked, token: str) -> Outcome:
+    """Set up Vault or OpenBao, and write DIR/broker.toml, role_id, secret_id and ca.pem."""
+    config = ConfigFile(asked.out / CONFIG)
+    part, plan = plans.broker_part(asked, config), plans.vault_plan(asked, config)
+    outcome = Outcome(config.path)
+    ca_pem = asked.ca_file.read_bytes() if asked.ca_file else None
+    _make_directory(asked.out)
+    outcome.policy = _provision(asked, plan, token, outcome.steps)
+    if ca_pem is not None:
+        private_files.write(Path(plan.ca_file), ca_pem, private_files.PUBLIC)
+    plans.fill_broker(config, part)
+    plans.fill_vault(config, plan, asked.out)
+    outcome.steps.add(str(config.path), config.write())
+    return outcome
+
+
+def _provision(asked: Asked, plan: VaultPlan, token: str, steps: Steps) -> str:
+    """The policy, when the KMS is ready and the login is in its files."""
+    try:
+        from pg_envelope_client.setup import vault
+    except ModuleNotFoundError as error:
+        raise Problem(f"{error.name} is not installed", hint="pip install 'pg-envelope[vault]'") from None
+    role_file, secret_file = asked.out / ROLE_ID, asked.out / SECRET_ID
+    role_id = private_files.read_secret_if_there(role_file)
+    secret_id = private_files.read_secret_if_there(secret_file)
+    held = vault.Login(role_id, secret_id) if role_id and secret_id else None
+    trust = str(asked.ca_file) if asked.ca_file else plan.ca_file
+    done = vault.provision(plan, token, held, trust or None, steps)
+    if done.login != held:
+        private_files.write(role_file, f"{done.login.role_id}\n".encode(), private_files.SECRET)
+        private_files.write(secret_file, f"{done.login.secret_id}\n".encode(), private_files.SECRET)
+    return done.policy
+
+
+def init_local(asked: Asked, keyring: Path, passphrase_file: Path) -> Outcome:
+    """Make a keyring with the KEK, or add the KEK to it, and write DIR/broker.toml."""
+    config = ConfigFile(asked.out / CONFIG)
+    part, plan = plans.broker_part(asked, config), plans.local_plan(asked, config, keyring, passphrase_file)
+    outcome = Outcome(config.path)
+    _make_directory(asked.out)
+    local.prepare(plan, outcome.steps)
+    plans.fill_broker(config, part)
+    plans.fill_local(config, plan)
+    outcome.steps.add(str(config.path), config.write())
+    return outcome
+
+
+def _make_directory(out: Path) -> None:
+    out.mkdir(mode=0o750, parents=True, exist_ok=True)

@@ -1,0 +1,65 @@
+"""Names that go into policy paths and configuration: checked, so that none can widen a path."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from pg_envelope_client.problems import usage
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_POLICY = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9._-]{1,63}")
+
+
+def kek(value: str) -> str:
+    return _checked(_NAME, value, "--kek", "letters, digits, - and _")
+
+
+def key(value: str) -> str:
+    """A KEK's name in the KMS, as it may stand in a configuration that a person edited."""
+    return _checked(_KEY, value, "key", "letters, digits, . - and _")
+
+
+def policy(value: str) -> str:
+    # The server folds policy names to lower case: two spellings would be one policy.
+    return _checked(_POLICY, value, "--policy-name", "lower-case letters, digits, - and _")
+
+
+def environment(value: str) -> str:
+    return _checked(_ENVIRONMENT, value, "--environment", "letters, digits, . - and _")
+
+
+def path(value: str, option: str) -> str:
+    """A mount or a path below one: without `*`, `+` or `..`, which mean something else in a policy."""
+    return _checked(_PATH, value.strip("/"), option, "letters, digits, . - and _, parts joined by /")
+
+
+def namespace(value: str) -> str:
+    return path(value, "--namespace") if value else ""
+
+
+def address(value: str) -> str:
+    """The KMS's URL, without a path; plain http only on this machine, since a token travels over it."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise usage("--address is not the address of a KMS", hint="For example: https://vault.example:8200")
+    if parts.scheme == "http" and not _is_loopback(parts):
+        raise usage("--address: a token must not travel over plain http", hint="Use https, with --ca-file")
+    return value.rstrip("/")
+
+
+def _is_loopback(parts: SplitResult) -> bool:
+    try:
+        return parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _checked(form: re.Pattern[str], value: str, option: str, allowed: str) -> str:
+    if not form.fullmatch(value):
+        raise usage(f"{option}: {value!r} is not a usable name", hint=f"Allowed: {allowed}")
+    return value

@@ -1,0 +1,64 @@
+"""The broker's policy in Vault or OpenBao: what it needs for its KEKs and wrapped DEKs, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pg_envelope_client.problems import Problem
+
+Rule = tuple[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Mounts and path that a policy is for."""
+
+    transit_mount: str
+    kv_mount: str
+    kv_path: str
+
+    def heading(self) -> str:
+        """First line of the policy: tells a policy of this setup from anyone else's."""
+        return f"# pg-envelope init: transit={self.transit_mount} kv={self.kv_mount}/{self.kv_path}"
+
+
+def text(places: Places, keys: Iterable[str]) -> str:
+    """The policy for the transit keys `keys`, in HCL."""
+    rules = [rule for key in sorted(set(keys)) for rule in _key_rules(places.transit_mount, key)]
+    rules += [
+        # create and update, since a rewrapped DEK replaces the older wrap; every write is check-and-set.
+        (f"{places.kv_mount}/data/{places.kv_path}/*", ("create", "read", "update")),
+        ("auth/token/lookup-self", ("read",)),
+        ("auth/token/renew-self", ("update",)),
+    ]
+    return "\n".join([places.heading(), *map(_stanza, rules)]) + "\n"
+
+
+def _key_rules(mount: str, key: str) -> list[Rule]:
+    # datakey/plaintext is left out on purpose: such a DEK is used without a record of its unwrapping.
+    return [
+        (f"{mount}/keys/{key}", ("read",)),
+        (f"{mount}/keys/{key}/rotate", ("update",)),
+        (f"{mount}/datakey/wrapped/{key}", ("update",)),
+        (f"{mount}/decrypt/{key}", ("update",)),
+        (f"{mount}/rewrap/{key}", ("update",)),
+    ]
+
+
+def _stanza(rule: Rule) -> str:
+    path, capabilities = rule
+    quoted = ", ".join(f'"{capability}"' for capability in capabilities)
+    return f'path "{path}" {{ capabilities = [{quoted}] }}'
+
+
+def keys_of(places: Places, policy: str, name: str) -> set[str]:
+    """The transit keys that an existing policy covers. Raises Problem if it is not a policy of this setup."""
+    if policy.splitlines()[:1] != [places.heading()]:
+        raise Problem(
+            f"policy {name} exists and belongs to something else",
+            detail=f"Its first line is not: {places.heading()}",
+            hint="Choose another name with --policy-name.",
+        )
+    return set(re.findall(rf'^path "{re.escape(places.transit_mount)}/keys/([A-Za-z0-9._-]+)" ', policy, re.MULTILINE))

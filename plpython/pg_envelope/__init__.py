@@ -1,0 +1,1 @@
+"""pg_envelope: column-level envelope encryption inside PostgreSQL."""

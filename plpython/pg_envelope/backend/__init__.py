@@ -1,0 +1,1 @@
+"""What runs inside a PostgreSQL backend. SQL functions call the methods of `session.Session`, which lives in GD."""

@@ -1,0 +1,77 @@
+"""What DBAs call: protect, unprotect, refresh, rotate, reencrypt, keys and status. Imported when first used."""
+
+from __future__ import annotations
+
+from pg_envelope import errors
+from pg_envelope.backend.guard import Guard
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.status import Status
+from pg_envelope.backend.tables import catalog, options
+from pg_envelope.backend.tables.protect import protect
+from pg_envelope.backend.tables.reencrypt import pin, reencrypt
+from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.backend.tables.unprotect import unprotect
+
+
+class Admin:
+    """One method per SQL routine; relations come as text, as regclass writes them."""
+
+    def __init__(self, host: Host, guard: Guard, link: Link, loader: Loader) -> None:
+        self._host = host
+        self._link = link
+        self._loader = loader
+        self._keys = Keys(host, link, loader)
+        self.protect = guard.plain(self._protect)
+        self.unprotect = guard.plain(self._unprotect)
+        self.refresh = guard.plain(self._refresh)
+        self.reencrypt = guard.plain(self._reencrypt)
+        self.rotate = guard.plain(self._rotate)
+        self.rotate_key = guard.plain(self._rotate_key)
+        self.create_key = guard.plain(self._create_key)
+        self.status = guard.plain(Status(host, link, loader).rows)
+        self.flush = guard.plain(self._flush)
+
+    def _begin(self, rel: str | None, what: str) -> int:
+        """The relation's OID, by the caller's search_path; then search_path is pinned to the end of the transaction."""
+        if rel is None:
+            raise errors.BadInput(f"{what}() needs a table")
+        row = self._host.row("SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid", ["text"], [rel])
+        superuser = self._host.row("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
+        if not (row and superuser and superuser["rolsuper"]):
+            raise errors.NotPermitted(f"{what}() needs a superuser", hint="It makes row policies and replaces tables.")
+        self._host.run("SET LOCAL search_path = pg_catalog, pg_temp")
+        return int(row["oid"])
+
+    def _protect(self, rel: str | None, columns: str | None, kek: str | None, store: str | None) -> None:
+        wanted = options.parse(columns)
+        oid = self._begin(rel, "protect")
+        protect(self._host, self._keys, oid, wanted, kek or "default", store)
+
+    def _unprotect(self, rel: str | None) -> None:
+        unprotect(self._host, self._begin(rel, "unprotect"))
+
+    def _refresh(self, rel: str | None) -> None:
+        refresh(self._host, self._begin(rel, "refresh"))
+
+    def _reencrypt(self, rel: str | None, batch_size: int | None) -> None:
+        oid = self._begin(rel, "reencrypt")
+        pin(self._host)
+        reencrypt(self._host, oid, 1000 if batch_size is None else batch_size)
+
+    def _rotate(self, oid: int) -> int:
+        return self._keys.rotate(str(catalog.key_of(self._host, oid)["key_uuid"]))
+
+    def _rotate_key(self, name: str | None) -> int:
+        row = self._host.row("SELECT key_uuid FROM envelope_private.key WHERE name = $1", ["text"], [name])
+        if row is None:
+            raise errors.BadInput("there is no key of this name", hint="envelope.keys lists the keys.")
+        return self._keys.rotate(str(row["key_uuid"]))
+
+    def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:
+        return self._keys.create_named(name or "", kek or "default", store)
+
+    def _flush(self, reason: str | None) -> int:
+        return int(self._link.ask("flush", self._loader.who(), reason=reason or "")["epoch"])

@@ -1,0 +1,82 @@
+"""The right of a role, where it cannot come from the path: named keys, and tables with row-level security.
+
+A right is asked of PostgreSQL once per statement, role and use; REVOKE and SET ROLE count from the next statement.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+
+Kind = Literal["read", "write", "name", "key"]
+Ask = tuple[int, Kind, str]
+
+AUTHORISE = "SELECT envelope.authorise()"
+QUERIES: dict[Kind, str] = {
+    "read": "SELECT * FROM envelope_private.column_right($1, $2::uuid, 'SELECT')",
+    "write": "SELECT * FROM envelope_private.column_right($1, $2::uuid, 'INSERT, UPDATE')",
+    "name": "SELECT * FROM envelope_private.right_by_name($1, $2)",
+    "key": "SELECT * FROM envelope_private.right_by_key_id($1, $2::bigint)",
+}
+NAMED_HINT = "envelope.keys lists keys; envelope.grant_key(name, role) lets a role use one."
+
+
+class Right:
+    """What a role may use: the capability of a field, and the seal (capability | header) that encrypts."""
+
+    __slots__ = ("capability", "seal")
+
+    def __init__(self, row: Row) -> None:
+        self.capability: bytes = row["capability"]
+        self.seal: bytes = row["seal"]
+
+
+class Authority:
+    """Asks in two steps, as Loader does: only the extension's owner may read capabilities."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._statement = 0
+        self._rights: dict[Ask, Right] = {}
+        self._pending: Ask | None = None
+
+    @cached_property
+    def _backend(self) -> Any:
+        """The server's own C functions: the role and statement cost 0.1 µs this way, 10 µs as a query."""
+        import ctypes
+
+        backend = ctypes.CDLL(None)
+        backend.GetCurrentStatementStartTimestamp.restype = ctypes.c_int64
+        backend.GetUserId.restype = ctypes.c_uint32
+        return backend
+
+    def right(self, kind: Kind, subject: str) -> Right:
+        """The current role's right to a field (by uuid) or named key (by name or key id). Raises NotPermitted."""
+        statement = self._backend.GetCurrentStatementStartTimestamp()
+        if statement != self._statement:
+            self._rights.clear()
+            self._statement = statement
+        ask = self._backend.GetUserId(), kind, subject
+        found = self._rights.get(ask)
+        return found if found is not None else self._authorise(ask)
+
+    def _authorise(self, ask: Ask) -> Right:
+        self._pending = ask
+        try:
+            self._host.rows(AUTHORISE)
+        finally:
+            self._pending = None
+        return self._rights[ask]
+
+    def authorise_pending(self) -> None:
+        """The half of `right` that runs as the extension's owner; does nothing unless `right` is under way."""
+        if self._pending is None:
+            raise errors.NotPermitted
+        role, kind, subject = self._pending
+        row = self._host.row(QUERIES[kind], ["oid", "text"], [role, subject])
+        if row is None:
+            raise errors.NotPermitted(hint=None if kind in ("read", "write") else NAMED_HINT)
+        self._rights[self._pending] = Right(row)

@@ -1,0 +1,71 @@
+"""The border between SQL and the package: conversions of values, and no exception that could hold one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host
+
+Result = TypeVar("Result")
+
+
+class Guard:
+    """Wraps what SQL functions call. Every error leaves as PostgreSQL's, with a text that this package wrote."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def plain(self, call: Callable[..., Result]) -> Callable[..., Result]:
+        def guarded(*arguments: Any) -> Result:
+            try:
+                return call(*arguments)
+            except Exception as error:
+                self._fail(error)
+
+        return guarded
+
+    def text_out(self, call: Callable[..., bytes | None]) -> Callable[..., str | None]:
+        """For a call that returns content: bytes to text."""
+
+        def guarded(*arguments: Any) -> str | None:
+            try:
+                content = call(*arguments)
+                return None if content is None else content.decode()
+            except Exception as error:
+                self._fail(error)
+
+        return guarded
+
+    def text_in(self, call: Callable[..., Result]) -> Callable[..., Result]:
+        """For a call whose first argument is content: text to bytes."""
+
+        def guarded(value: str | None, *arguments: Any) -> Result:
+            try:
+                return call(None if value is None else value.encode(), *arguments)
+            except Exception as error:
+                self._fail(error)
+
+        return guarded
+
+    def _fail(self, error: Exception) -> NoReturn:
+        if isinstance(error, UnicodeError):
+            self._host.fail(errors.InvalidEnvelope())
+        if isinstance(error, errors.EnvelopeError):
+            self._host.fail(error)
+        passed = self._host.passed_on(error)
+        if passed is not None:
+            self._host.fail(passed)
+        self._host.fail(errors.EnvelopeError(detail=_place(error)))
+
+
+def _place(error: Exception) -> str:
+    """Where an unforeseen exception arose: enough to report it, and never its text."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return type(error).__name__
+    code = traceback.tb_frame.f_code
+    return f"{type(error).__name__} in {code.co_name}, line {traceback.tb_lineno}"

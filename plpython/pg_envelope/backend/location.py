@@ -1,0 +1,58 @@
+"""Where the broker's socket is, and who may stand behind it: the postmaster's environment or the administrator's file.
+
+Never a setting: whoever could point a session at another socket could hand it keys of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from pg_envelope import errors
+
+FILE = "/etc/pg_envelope/backend.conf"
+DEFAULT_SOCKET = "/run/pg_envelope/broker.sock"
+
+
+@dataclass(frozen=True)
+class Location:
+    """The socket's path, and the user ids whose process may be the broker."""
+
+    socket: str
+    broker_uids: frozenset[int]
+
+    @property
+    def epoch(self) -> str:
+        return os.path.join(os.path.dirname(self.socket), "epoch")
+
+
+def locate(environ: dict[str, str] | os._Environ[str] = os.environ, file: str = FILE) -> Location:
+    """The environment's settings before the file's; without either, the default socket of root's or our own user."""
+    settings = _read(file)
+    socket = environ.get("PG_ENVELOPE_SOCKET") or settings.get("socket") or DEFAULT_SOCKET
+    uid = environ.get("PG_ENVELOPE_BROKER_UID") or settings.get("broker_uid")
+    return Location(socket, frozenset({0, os.geteuid(), *_uids(uid)}))
+
+
+def _uids(text: str | None) -> list[int]:
+    if not text:
+        return []
+    if not text.isdecimal():
+        raise errors.NotConfigured("the broker's user id is not a number", hint="PG_ENVELOPE_BROKER_UID or broker_uid")
+    return [int(text)]
+
+
+def _read(file: str) -> dict[str, str]:
+    """`name = value` lines; # begins a comment. A file that others may write is refused."""
+    try:
+        with open(file, encoding="utf-8") as opened:
+            mode = os.fstat(opened.fileno())
+            lines = [line.partition("#")[0] for line in opened]
+    except FileNotFoundError:
+        return {}
+    except OSError:
+        raise errors.NotConfigured("backend.conf cannot be read", detail=file) from None
+    if mode.st_mode & 0o022 or mode.st_uid not in (0, os.geteuid()):
+        raise errors.NotConfigured("backend.conf may be written by others", detail=file, hint="chown root, chmod 644")
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return {name.strip(): value.strip().strip('"') for name, _, value in pairs}

@@ -1,0 +1,40 @@
+"""Names and literals in generated SQL: always quoted, whatever they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+NAME_BYTES = 63
+
+
+def ident(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(schema: str, name: str) -> str:
+    return f"{ident(schema)}.{ident(name)}"
+
+
+def literal(text: str) -> str:
+    """A string literal that does not depend on standard_conforming_strings."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'" if "\\" not in text else "E'" + doubled.replace("\\", "\\\\") + "'"
+
+
+def dollar(body: str, word: str = "pg_envelope") -> str:
+    """A dollar-quoted string whose tag does not occur in the body."""
+    while f"${word}$" in body:
+        word += "_"
+    return f"${word}${body}${word}$"
+
+
+def commas(parts: Iterable[str]) -> str:
+    return ", ".join(parts)
+
+
+def derived_name(name: str, suffix: str) -> str:
+    """name + suffix, cut between characters to PostgreSQL's 63 bytes."""
+    kept = name
+    while len((kept + suffix).encode()) > NAME_BYTES:
+        kept = kept[:-1]
+    return kept + suffix

@@ -1,0 +1,108 @@
+"""envelope.status(): one row per check, each with state, detail and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from pg_envelope import errors, wire
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.loader import Loader
+
+STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
+REFRESH = "CALL envelope.refresh('<table>')"
+
+EXTENSION = "SELECT extversion AS version FROM pg_catalog.pg_extension WHERE extname = 'pg_envelope'"
+PLAINTEXT = """
+SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.protected_column
+WHERE NOT is_ciphertext"""
+VIEWS = """
+SELECT string_agg(t.base::text, ', ') AS found, count(*) AS count FROM envelope_private.protected_table t
+WHERE NOT intact"""
+CAPABILITIES = """
+SELECT string_agg(p.label, ', ') AS found, count(*) AS count
+FROM envelope_private.protected_column p LEFT JOIN envelope_private.capability c USING (field_uuid)
+WHERE c.seal IS NULL"""
+COPIES = """
+SELECT string_agg(DISTINCT w.ev_class::regclass::text, ', ') AS found, count(DISTINCT w.ev_class) AS count
+FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+JOIN pg_catalog.pg_class m ON m.oid = w.ev_class AND m.relkind = 'm'
+JOIN envelope_private.protected_column p ON p.view = d.refobjid
+    AND d.refobjsubid = (SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = p.view AND attname = p.attname)"""
+
+
+class Status:
+    """The checks, in the order in which a person would make them."""
+
+    def __init__(self, host: Host, link: Link, loader: Loader) -> None:
+        self._host = host
+        self._link = link
+        self._loader = loader
+
+    def rows(self) -> list[Row]:
+        """check_name, state (ok, warning, failed), detail, hint."""
+        return [row for check in (self._versions, self._broker, self._catalog) for row in check()]
+
+    def _versions(self) -> Iterator[Row]:
+        installed = self._host.row(EXTENSION)
+        extension, package = installed and installed["version"], version("pg-envelope")
+        yield _row(
+            "versions",
+            "ok" if extension == package else "failed",
+            f"extension {extension}, package {package}",
+            "Run 'make install' on the server, then ALTER EXTENSION pg_envelope UPDATE.",
+        )
+
+    def _broker(self) -> Iterator[Row]:
+        try:
+            answer = self._link.ask("status", self._loader.who())
+        except errors.EnvelopeError as error:
+            yield _row("broker", "failed", error.message, error.hint)
+            return
+        yield from self._answered(answer)
+
+    def _answered(self, answer: wire.Message) -> Iterator[Row]:
+        mine, theirs = version("pg-envelope"), str(answer["version"])
+        yield _row(
+            "broker",
+            "ok" if mine == theirs else "warning",
+            f"version {theirs}, environment {answer['environment']}, epoch {answer['epoch']}",
+            "Broker and server have different versions: restart the broker after an update.",
+        )
+        used = {row["kek"] for row in self._host.rows("SELECT DISTINCT kek FROM envelope_private.key")}
+        for name in sorted(used | set(answer["keks"])):
+            yield _kek(name, answer["keks"].get(name))
+
+    def _catalog(self) -> Iterator[Row]:
+        yield self._none(
+            "plaintext", PLAINTEXT, "failed", "columns that hold plaintext", "Restore or protect them again."
+        )
+        yield self._none("views", VIEWS, "failed", "tables whose view, triggers or owner differ", REFRESH)
+        yield self._none(
+            "capabilities", CAPABILITIES, "failed", "columns without capability", "SELECT envelope.renew_capabilities()"
+        )
+        yield self._none(
+            "copies",
+            COPIES,
+            "warning",
+            "materialized views that store decrypted columns",
+            "Drop them, or protect what they hold.",
+        )
+
+    def _none(self, name: str, query: str, otherwise: str, what: str, hint: str) -> Row:
+        row = self._host.row(query)
+        found = row["found"] if row and row["count"] else None
+        return _row(name, otherwise if found else "ok", f"{what}: {found or 'none'}", hint)
+
+
+def _kek(name: str, told: Row | None) -> Row:
+    if told is None:
+        hint = f"Declare [kek.{name}] in the broker's configuration."
+        return _row(f"kek {name}", "failed", "used here, but unknown to the broker", hint)
+    detail = f"{told['provider']}: {told['detail'] or told['state']}"
+    return _row(f"kek {name}", STATE_OF_KEK.get(told["state"], "failed"), detail, told["hint"])
+
+
+def _row(name: str, state: str, detail: str, hint: str | None) -> Row:
+    return {"check_name": name, "state": state, "detail": detail, "hint": None if state == "ok" else hint}

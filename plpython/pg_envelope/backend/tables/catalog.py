@@ -1,0 +1,127 @@
+"""Protected tables as the catalog has them: recorded by protect(), read back by everything after it."""
+
+from __future__ import annotations
+
+import json
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.sqltext import derived_name, ident
+from pg_envelope.backend.tables.generate import Layout, Protected
+from pg_envelope.backend.tables.inspect import Check, Table
+
+KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
+FIELDS = "SELECT * FROM envelope_private.protected_column WHERE key_uuid = $1"
+
+
+def key_of(host: Host, oid: int) -> Row:
+    """The key row of a protected table, by its view or base table. Raises NotProtected."""
+    row = host.row(KEY, ["oid"], [oid])
+    if row is None:
+        raise errors.NotProtected("the table is not protected", hint="envelope.columns lists what is.")
+    return row
+
+
+def refuse_protected(host: Host, oid: int) -> None:
+    row = host.row(KEY, ["oid"], [oid])
+    if row is not None:
+        raise errors.AlreadyProtected(
+            "the table is protected already",
+            detail=f"view {row['view_name']}, base table {row['base_name']}",
+            hint="To change its columns: CALL envelope.unprotect(...), then protect() with all of them.",
+        )
+
+
+def record(host: Host, table: Table, layout: Layout) -> None:
+    """What later steps need and the server will not hold any more: row key, checks, plaintext types."""
+    host.rows(
+        "UPDATE envelope_private.key SET row_key = $2::name[], by_role = $3, checks = $4::jsonb WHERE base = $1::oid",
+        ["oid", "text[]", "bool", "text"],
+        [table.oid, list(layout.row_key), layout.by_role, _checks_json(layout.checks)],
+    )
+    for protected in layout.protected.values():
+        column = protected.column
+        host.rows(
+            "UPDATE envelope_private.field SET attnum = $2, attname = $3, plain_type = $4,"
+            ' plain_collation = $5::regcollation, plain_storage = $6::"char" WHERE field_uuid = $1',
+            ["uuid", "int2", "name", "text", "text", "text"],
+            [protected.field_uuid, column.attnum, column.name, column.type, column.collation, column.storage],
+        )
+
+
+def _checks_json(checks: tuple[Check, ...]) -> str:
+    return json.dumps([{"name": c.name, "expression": c.expression, "validated": c.validated} for c in checks])
+
+
+def allow_owner(host: Host, owner: str, is_superuser: bool) -> None:
+    """Lets the view's owner read its own columns' capabilities, by a row policy, and name what the view names."""
+    if is_superuser:
+        return
+    role = ident(owner)
+    host.run(f"GRANT USAGE ON SCHEMA envelope_private TO {role}")
+    host.run(f"GRANT SELECT ON envelope_private.capability TO {role}")
+    policy = ident(derived_name(owner, " reads its own"))
+    host.run(f"DROP POLICY IF EXISTS {policy} ON envelope_private.capability")
+    host.run(
+        f"CREATE POLICY {policy} ON envelope_private.capability FOR SELECT TO {role} "
+        f"USING (view_owner = {_regrole(host, owner)})"
+    )
+
+
+def _regrole(host: Host, owner: str) -> str:
+    row = host.row("SELECT quote_literal(quote_ident($1)) AS quoted", ["text"], [owner])
+    assert row is not None
+    return f"{row['quoted']}::regrole"
+
+
+def layout_of(host: Host, key: Row, base: Table) -> Layout:
+    """The layout of a protected table as the catalog and the base table tell it now."""
+    fields = {row["attnum"]: row for row in host.rows(FIELDS, ["uuid"], [key["key_uuid"]])}
+    columns = tuple(
+        column.holding(fields[column.attnum]) if column.attnum in fields else column for column in base.columns
+    )
+    protected = {
+        column.name: Protected(column, str(fields[column.attnum]["field_uuid"]), _options(fields[column.attnum]))
+        for column in columns
+        if column.attnum in fields
+    }
+    checks = tuple(
+        Check(found["name"], found["expression"], found["validated"], frozenset())
+        for found in json.loads(key["checks"])
+    )
+    return Layout(
+        schema=base.schema,
+        view_name=key["view_relname"],
+        base_name=base.name,
+        columns=columns,
+        protected=protected,
+        row_key=tuple(key["row_key"]),
+        checks=checks,
+        by_role=base.row_security,
+    )
+
+
+def _options(field: Row) -> FieldOptions:
+    return FieldOptions(field["bind"], field["suite"], field["pad"])
+
+
+def rename_fields(host: Host, key_uuid: str, base: int) -> None:
+    """Takes over names that columns of the base table got since."""
+    host.rows(
+        "UPDATE envelope_private.field f SET attname = a.attname FROM pg_catalog.pg_attribute a"
+        " WHERE f.key_uuid = $1 AND a.attrelid = $2 AND a.attnum = f.attnum",
+        ["uuid", "oid"],
+        [key_uuid, base],
+    )
+
+
+def forget(host: Host, key_uuid: str) -> None:
+    """The table is plain again: nobody needs a capability; its keys stay, for decryption only."""
+    host.rows(
+        "DELETE FROM envelope_private.capability WHERE field_uuid IN"
+        " (SELECT field_uuid FROM envelope_private.field WHERE key_uuid = $1)",
+        ["uuid"],
+        [key_uuid],
+    )
+    host.rows("SELECT envelope_private.retire_key($1)", ["uuid"], [key_uuid])

@@ -1,0 +1,153 @@
+"""What a table is: columns, primary key, constraints, owner. Reads catalogs only; decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.sqltext import qualified
+
+# Their text never depends on a setting, so a plain cast gives the canonical text of FORMAT.md section 1.2.
+DIRECT_TYPES = frozenset(
+    "text varchar bpchar name int2 int4 int8 numeric bool uuid json jsonb oid".split()  # noqa: SIM905
+)
+
+RELATION = """
+SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpersistence AS persistence,
+    c.relrowsecurity AS row_security, c.reltype AS row_type, r.rolname AS owner, r.rolsuper AS owner_is_superuser,
+    c.relispartition AS is_partition, c.reloftype <> 0 AS is_typed,
+    EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)) AS inherits,
+    obj_description(c.oid, 'pg_class') AS comment,
+    EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+            AND d.deptype = 'e') OR n.nspname IN ('pg_catalog', 'information_schema') AS belongs_to_system
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1"""
+
+COLUMNS = """
+SELECT a.attnum, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, t.typname AS base_type,
+    coalesce(e.typname, '') AS element_type, t.typtype = 'e' AS is_enum, a.attnotnull AS not_null,
+    a.attidentity AS identity, a.attgenerated AS generated, a.attstorage AS storage,
+    CASE WHEN a.attcollation <> 0 THEN a.attcollation::regcollation::text END AS collation,
+    pg_get_expr(d.adbin, d.adrelid) AS default, col_description(a.attrelid, a.attnum) AS comment,
+    CASE WHEN a.attidentity <> '' THEN pg_get_serial_sequence($2, a.attname) END AS sequence
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_type t ON t.oid = envelope_private.base_type(a.atttypid)
+LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+
+PRIMARY_KEY = """
+SELECT a.attname AS name FROM pg_catalog.pg_constraint c
+CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY k (attnum, position)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum
+WHERE c.conrelid = $1 AND c.contype = 'p' ORDER BY k.position"""
+
+SHAPE = """
+SELECT string_agg(format('%I %s %s', attname, format_type(atttypid, atttypmod), attcollation), ', ' ORDER BY attnum) AS shape
+FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped"""
+
+CHECKS = """
+SELECT conname AS name, pg_get_expr(conbin, conrelid) AS expression, convalidated AS validated, conkey AS columns
+FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'c' ORDER BY conname"""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as pg_attribute has it; `type` with its modifier, `base_type` with domains resolved."""
+
+    attnum: int
+    name: str
+    type: str
+    base_type: str
+    element_type: str
+    is_enum: bool
+    not_null: bool
+    identity: str
+    generated: str
+    storage: str
+    collation: str | None
+    default: str | None
+    comment: str | None
+    sequence: str | None
+
+    def holding(self, plain: Row) -> Column:
+        """This column of a base table as its plaintext's: type and collation as the catalog keeps them."""
+        kept = ("type", "base_type", "element_type", "is_enum", "collation", "storage")
+        return replace(self, **{name: plain[name] for name in kept})
+
+    @property
+    def is_bytes(self) -> bool:
+        return self.base_type == "bytea"
+
+    @property
+    def has_direct_text(self) -> bool:
+        return self.is_enum or self.base_type in DIRECT_TYPES or self.element_type in DIRECT_TYPES
+
+
+@dataclass(frozen=True)
+class Check:
+    """A CHECK constraint; `columns` are attnums."""
+
+    name: str
+    expression: str
+    validated: bool
+    columns: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A relation and what hangs on it."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    persistence: str
+    row_security: bool
+    row_type: int
+    owner: str
+    owner_is_superuser: bool
+    is_partition: bool
+    is_typed: bool
+    inherits: bool
+    belongs_to_system: bool
+    comment: str | None
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def sql(self) -> str:
+        return qualified(self.schema, self.name)
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+
+def inspect(host: Host, oid: int) -> Table:
+    """The table of an OID. Raises BadInput when there is none."""
+    found = host.row(RELATION, ["oid"], [oid])
+    if found is None:
+        raise errors.BadInput("there is no such relation")
+    name = qualified(found["schema"], found["name"])
+    columns = [Column(**row) for row in host.rows(COLUMNS, ["oid", "text"], [oid, name])]
+    checks = [
+        Check(row["name"], row["expression"], row["validated"], frozenset(row["columns"] or ()))
+        for row in host.rows(CHECKS, ["oid"], [oid])
+    ]
+    key = [row["name"] for row in host.rows(PRIMARY_KEY, ["oid"], [oid])]
+    return Table(**found, columns=tuple(columns), primary_key=tuple(key), checks=tuple(checks))
+
+
+def shape(host: Host, oid: int) -> str:
+    """A relation's columns with type, modifier and collation: equal for a table and for the view that replaces it."""
+    row = host.row(SHAPE, ["oid"], [oid])
+    return str(row["shape"]) if row else ""
+
+
+def relation_oid(host: Host, sql: str) -> int:
+    """The OID of a relation by its quoted name."""
+    row = host.row("SELECT $1::regclass::oid AS oid", ["text"], [sql])
+    assert row is not None
+    return int(row["oid"])

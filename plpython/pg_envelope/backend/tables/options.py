@@ -1,0 +1,42 @@
+"""The `columns` argument of protect(): names, or an object name → {bind, suite, pad}."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pg_envelope import errors
+from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.suites import SUITES
+
+HINT = 'For example: ["email", "phone"], or {"email": {"bind": "row", "suite": 1, "pad": true}}.'
+BINDS = ("row", "column")
+
+
+def parse(columns: str | None) -> dict[str, FieldOptions]:
+    """Options by column name, in the order given. Raises BadInput."""
+    given = json.loads(columns or "null")
+    if isinstance(given, list):
+        if not all(isinstance(name, str) for name in given) or len(set(given)) < len(given):
+            raise errors.BadInput("columns must be an array of different names", hint=HINT)
+        given = dict.fromkeys(given, {})
+    if not isinstance(given, dict) or not given:
+        raise errors.BadInput("columns must name at least one column", hint=HINT)
+    return {name: _options(name, options) for name, options in given.items()}
+
+
+def _options(name: str, options: Any) -> FieldOptions:
+    if not isinstance(options, dict):
+        raise errors.BadInput(f"the options of column {name} must be an object", hint=HINT)
+    unknown = sorted(set(options) - {"bind", "suite", "pad"})
+    if unknown:
+        raise errors.BadInput(f"column {name} has unknown options: {', '.join(unknown)}", hint=HINT)
+    chosen = FieldOptions(**options)
+    if chosen.bind not in BINDS:
+        raise errors.BadInput(f"column {name}: bind must be one of {', '.join(BINDS)}", hint=HINT)
+    if type(chosen.suite) is not int or chosen.suite not in SUITES:
+        known = ", ".join(f"{suite.number} ({suite.name})" for suite in SUITES.values())
+        raise errors.BadInput(f"column {name}: unknown suite", detail=f"Suites: {known}", hint=HINT)
+    if type(chosen.pad) is not bool:
+        raise errors.BadInput(f"column {name}: pad must be true or false", hint=HINT)
+    return chosen

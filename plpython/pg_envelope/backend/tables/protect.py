@@ -1,0 +1,93 @@
+"""protect(): a plain table becomes a base table of envelopes and the decrypting view over it, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.sqltext import commas, derived_name, ident
+from pg_envelope.backend.tables import catalog, generate, grants, inspect, refusals
+from pg_envelope.backend.tables.build import build
+from pg_envelope.backend.tables.generate import Layout, Protected
+from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.backend.tables.owner import as_owner
+
+RESIDUE_HINT = (
+    "What was written before is still in WAL, in backups and in old statistics: docs/after-protecting.md says how to "
+    "get rid of it. New writes through {view} leave no plaintext."
+)
+TRIGGERS = """SELECT tgname AS name FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal ORDER BY 1"""
+
+
+def protect(host: Host, keys: Keys, oid: int, wanted: Mapping[str, FieldOptions], kek: str, store: str | None) -> None:
+    """Raises BadInput, AlreadyProtected or Unsupported before anything is touched."""
+    catalog.refuse_protected(host, oid)
+    table = inspect.inspect(host, oid)
+    refusals.check_kind(table)
+    host.run(f"LOCK TABLE {table.sql} IN ACCESS EXCLUSIVE MODE")
+    table = inspect.inspect(host, oid)
+    refusals.check_contents(host, table, wanted)
+    layout = _layout(keys, table, wanted, kek, store)
+    catalog.record(host, table, layout)
+    acl, shape = grants.read(host, oid), inspect.shape(host, oid)
+    _seal(host, table, layout)
+    build(host, table, layout, acl, shape)
+    _report(host, table, layout)
+
+
+def _layout(keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], kek: str, store: str | None) -> Layout:
+    """Makes the table's key, fields and first version, and decides what goes where."""
+    key_uuid = keys.create(kek, store, base=table.oid)
+    fields = {name: keys.add_field(key_uuid, options) for name, options in wanted.items()}
+    keys.add_first_version(key_uuid, list(fields.values()))
+    protected = {
+        column.name: Protected(column, fields[column.name], wanted[column.name])
+        for column in table.columns
+        if column.name in wanted
+    }
+    numbers = {found.column.attnum for found in protected.values()}
+    return Layout(
+        schema=table.schema,
+        view_name=table.name,
+        base_name=derived_name(table.name, "_encrypted"),
+        columns=table.columns,
+        protected=protected,
+        row_key=table.primary_key,
+        checks=tuple(check for check in table.checks if check.columns & numbers),
+        by_role=table.row_security,
+    )
+
+
+def _seal(host: Host, table: Table, layout: Layout) -> None:
+    """Rewrites the table once, values to envelopes; no row is ever INSERTed in the clear and UPDATEd later."""
+    names = [ident(name) for name in layout.protected]
+    dropped = [f"DROP CONSTRAINT {ident(check.name)}" for check in layout.checks]
+    dropped += [f"ALTER {name} DROP DEFAULT" for name in names]
+    host.run(f"ALTER TABLE {table.sql} {commas(dropped)}")
+    with as_owner(host, table.owner) as owner:
+        changes = commas(
+            f"ALTER {ident(name)} TYPE envelope.ciphertext USING {_first_envelope(layout, protected)}"
+            for name, protected in layout.protected.items()
+        )
+        owner.run(f"ALTER TABLE {table.sql} {changes}")
+    # Envelopes do not compress, and their headers are read without the rest.
+    host.run(f"ALTER TABLE {table.sql} {commas(f'ALTER {name} SET STORAGE EXTERNAL' for name in names)}")
+    host.run(f"ALTER TABLE {table.sql} RENAME TO {ident(layout.base_name)}")
+
+
+def _first_envelope(layout: Layout, protected: Protected) -> str:
+    """By role, for USING takes no sub-select; the owner has the right to the table's fields."""
+    return generate.encrypted(replace(layout, by_role=True), protected, source=ident(layout.view_name))
+
+
+def _report(host: Host, table: Table, layout: Layout) -> None:
+    hint = RESIDUE_HINT.format(view=layout.view)
+    host.notice(f"{layout.view} is protected; its base table is {layout.base}", hint=hint)
+    triggers = [row["name"] for row in host.rows(TRIGGERS, ["oid"], [table.oid])]
+    if triggers:
+        host.warning(
+            f"triggers of {layout.base} see envelopes in protected columns, and run as its owner",
+            detail=", ".join(triggers),
+        )

@@ -1,0 +1,106 @@
+"""reencrypt(): old envelopes to the newest key version, in committed batches of blocks, beside concurrent writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.tables import catalog, generate, inspect
+from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.owner import as_owner
+
+NOTICE_SECONDS = 1.0
+ROWS_PER_BLOCK = 50
+SIZE = """
+SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint AS blocks, c.reltuples AS rows
+FROM pg_catalog.pg_class c WHERE c.oid = $1"""
+HEADERS = """
+SELECT f.field_uuid, substr(c.seal, 17) AS header FROM envelope_private.field f
+JOIN envelope_private.capability c USING (field_uuid) WHERE f.key_uuid = $1"""
+
+
+def reencrypt(host: Host, oid: int, batch_size: int) -> None:
+    """Passes over the table until no header is old. Raises NotProtected, BadInput; what is committed stays done."""
+    if batch_size < 1:
+        raise errors.BadInput("batch_size must be 1 or more")
+    key = catalog.key_of(host, oid)
+    table = inspect.inspect(host, key["base"])
+    layout = catalog.layout_of(host, key, table)
+    with as_owner(host, table.owner):
+        total, waiting = 0, False
+        while old := _count_old(host, layout, str(key["key_uuid"])):
+            done = _one_pass(host, layout, str(key["key_uuid"]), key["base"], batch_size, waiting)
+            total += done
+            if not done and waiting:
+                raise errors.EnvelopeError(
+                    f"{old} old values of {layout.base} cannot be updated",
+                    hint="Does row-level security with FORCE hide rows from the table's owner?",
+                )
+            waiting = True
+    host.notice(f"reencrypt: all values of {layout.view} have the newest key version; {total} rows were re-encrypted")
+
+
+def _one_pass(host: Host, layout: Layout, key_uuid: str, base: int, batch_size: int, waiting: bool) -> int:
+    """Every block once; rows that others have locked are left to the next pass, unless `waiting`."""
+    blocks, step = _size(host, base, batch_size)
+    rows, told = 0, time.monotonic()
+    for first, last in _ranges(blocks, step):
+        pin(host)
+        rows += _run(host, _batch(host, layout, key_uuid, first, last, waiting))
+        host.commit()
+        if time.monotonic() - told > NOTICE_SECONDS:
+            host.notice(f"reencrypt: {last} of {blocks} blocks, {rows} rows re-encrypted")
+            told = time.monotonic()
+    pin(host)
+    return rows
+
+
+def pin(host: Host) -> None:
+    """What each transaction of the procedure needs anew; user triggers do not fire, for no value changes."""
+    host.run("SET LOCAL search_path = pg_catalog, pg_temp")
+    host.run("SET LOCAL session_replication_role = replica")
+
+
+def _run(host: Host, statement: str) -> int:
+    row = host.row("SELECT pg_temp.pg_envelope_run($1) AS touched", ["text"], [statement])
+    return int(row["touched"]) if row else 0
+
+
+def _size(host: Host, base: int, batch_size: int) -> tuple[int, int]:
+    """The table's blocks, and how many of them hold about batch_size rows."""
+    row = host.row(SIZE, ["oid"], [base])
+    assert row is not None
+    per_block = row["rows"] / row["blocks"] if row["rows"] > 0 and row["blocks"] else ROWS_PER_BLOCK
+    return int(row["blocks"]), max(1, int(batch_size / max(per_block, 1)))
+
+
+def _ranges(blocks: int, step: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, blocks, step):
+        yield first, min(first + step, blocks)
+
+
+def _old(host: Host, layout: Layout, key_uuid: str) -> str:
+    """True for a row with an envelope whose header is not the newest; names in `t`."""
+    headers = {row["field_uuid"]: row["header"].hex() for row in host.rows(HEADERS, ["uuid"], [key_uuid])}
+    return " OR ".join(
+        f"substr(t.{ident(name)}, 1, 6) <> '\\x{headers[protected.field_uuid]}'"
+        for name, protected in layout.protected.items()
+    )
+
+
+def _count_old(host: Host, layout: Layout, key_uuid: str) -> int:
+    row = host.row(f"SELECT count(*) AS old FROM {layout.base} t WHERE {_old(host, layout, key_uuid)}")
+    return int(row["old"]) if row else 0
+
+
+def _batch(host: Host, layout: Layout, key_uuid: str, first: int, last: int, waiting: bool) -> str:
+    values = commas(f"{ident(name)} = {generate.resealed(layout, name)}" for name in layout.protected)
+    return (
+        f"WITH old AS MATERIALIZED (SELECT t.ctid FROM {layout.base} t"
+        f" WHERE t.ctid >= '({first},0)' AND t.ctid < '({last},0)' AND ({_old(host, layout, key_uuid)})"
+        f" FOR NO KEY UPDATE{'' if waiting else ' SKIP LOCKED'})"
+        f" UPDATE {layout.base} t SET {values} FROM old WHERE t.ctid = old.ctid"
+    )

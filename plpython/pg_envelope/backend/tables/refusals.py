@@ -1,0 +1,121 @@
+"""What protect() cannot carry over: found before anything is touched, and listed whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.sqltext import derived_name
+from pg_envelope.backend.tables.inspect import Column, Table
+
+KINDS = {
+    "p": "a partitioned table",
+    "f": "a foreign table",
+    "v": "a view",
+    "m": "a materialized view",
+    "S": "a sequence",
+    "i": "an index",
+    "I": "an index",
+    "c": "a composite type",
+    "t": "a TOAST table",
+}
+
+# Everything that depends on a protected column, but for its own default and its own CHECK constraints.
+DEPENDENTS = """
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what
+FROM pg_catalog.pg_depend d
+LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+LEFT JOIN pg_catalog.pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2
+    AND coalesce(k.contype NOT IN ('c', 'n'), true) AND f.adnum IS DISTINCT FROM $2
+    AND NOT (d.classid = 'pg_class'::regclass AND d.objid = $1) AND d.deptype <> 'i'
+ORDER BY 1"""
+
+# Views over the whole row, rules, and whatever uses the table's row type.
+ROW_DEPENDENTS = """
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what
+FROM pg_catalog.pg_depend d
+WHERE d.deptype = 'n' AND (
+        d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = 0
+            AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)
+    OR d.refclassid = 'pg_type'::regclass
+            AND d.refobjid IN ($2, (SELECT typarray FROM pg_catalog.pg_type WHERE oid = $2)))
+UNION
+SELECT format('rule %I', w.rulename) FROM pg_catalog.pg_rewrite w WHERE w.ev_class = $1
+ORDER BY 1"""
+
+TAKEN = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace WHERE nspname = $1 AND relname = $2"
+
+
+def check_kind(table: Table) -> None:
+    """Raises Unsupported for what is no ordinary table of the user's own."""
+    reasons = list(_kind_reasons(table))
+    if reasons:
+        raise errors.Unsupported(f"{table.sql} cannot be protected: it is {reasons[0]}", hint=KIND_HINT)
+
+
+KIND_HINT = "protect() takes ordinary tables, logged or unlogged, without inheritance."
+
+
+def _kind_reasons(table: Table) -> Iterator[str]:
+    if table.kind != "r":
+        yield KINDS.get(table.kind, "no table")
+    if table.belongs_to_system:
+        yield "part of the system or of an extension"
+    if table.persistence == "t":
+        yield "a temporary table"
+    if table.is_partition:
+        yield "a partition"
+    if table.inherits:
+        yield "part of an inheritance tree"
+    if table.is_typed:
+        yield "a typed table"
+
+
+def check_contents(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> None:
+    """Raises BadInput for columns that are not there, Unsupported with the list of all that stands in the way."""
+    missing = [name for name in wanted if table.column(name) is None]
+    if missing:
+        raise errors.BadInput(
+            f"{table.sql} has no such column", detail=", ".join(missing), hint="Names are case-sensitive here."
+        )
+    if not table.primary_key and any(options.bind == "row" for options in wanted.values()):
+        raise errors.BadInput(
+            f"{table.sql} has no primary key to bind values to",
+            hint='Add one, or bind by column only: {"name": {"bind": "column"}}.',
+        )
+    obstacles = list(_obstacles(host, table, wanted))
+    if obstacles:
+        raise errors.Unsupported(
+            f"{table.sql} cannot be protected as it is; nothing was changed",
+            detail="\n".join(f"- {obstacle}" for obstacle in obstacles),
+            hint="Drop or change what is listed, then call protect() again.",
+        )
+
+
+def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
+    base = derived_name(table.name, "_encrypted")
+    if host.row(TAKEN, ["name", "name"], [table.schema, base]):
+        yield f"the base table's name is taken: {base}"
+    for row in host.rows(ROW_DEPENDENTS, ["oid", "oid"], [table.oid, table.row_type]):
+        yield f"{row['what']} uses the whole row"
+    for name in wanted:
+        column = table.column(name)
+        assert column is not None
+        yield from _column_obstacles(host, table, column)
+
+
+def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]:
+    where = f"column {column.name}"
+    if column.generated:
+        yield f"{where} is a generated column"
+    if column.identity:
+        yield f"{where} is an identity column"
+    if column.name in table.primary_key:
+        yield f"{where} is part of the primary key"
+    if "money" in (column.base_type, column.element_type):
+        yield f"{where} has type money, whose text depends on lc_monetary: make it numeric"
+    for row in host.rows(DEPENDENTS, ["oid", "int4"], [table.oid, column.attnum]):
+        yield f"{where} is used by {row['what']}"

@@ -1,0 +1,80 @@
+"""unprotect(): back to a plain table under its old name, in one transaction; its keys stay for the sake of old backups."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.sqltext import commas, ident, qualified
+from pg_envelope.backend.tables import catalog, generate, grants, inspect
+from pg_envelope.backend.tables.generate import Layout, Protected
+from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.backend.tables.owner import as_owner
+
+DEPENDENTS = """
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what FROM pg_catalog.pg_depend d
+WHERE d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = $1
+        AND NOT (d.classid = 'pg_rewrite'::regclass AND d.objid IN (SELECT oid FROM pg_catalog.pg_rewrite WHERE ev_class = $1))
+    OR d.refclassid = 'pg_type'::regclass AND d.refobjid = $2)
+    AND d.classid <> 'pg_trigger'::regclass AND d.classid <> 'pg_attrdef'::regclass"""
+
+STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
+
+
+def unprotect(host: Host, oid: int) -> None:
+    """Raises NotProtected, or Unsupported with the list of what depends on the view."""
+    key = catalog.key_of(host, oid)
+    base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
+    host.run(f"LOCK TABLE {base.sql} IN ACCESS EXCLUSIVE MODE")
+    _refuse_dependents(host, view)
+    layout = catalog.layout_of(host, key, base)
+    acl = grants.read(host, view.oid)
+    host.run(f"DROP VIEW {view.sql}")
+    for event in generate.EVENTS:
+        host.run(f"DROP FUNCTION {layout.function(event)}()")
+    _open(host, base, layout)
+    host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
+    _restore(host, base, view, layout, acl)
+    catalog.forget(host, key["key_uuid"])
+    host.notice(f"{view.sql} is a plain table again", hint="Its keys stay in envelope.keys: old backups need them.")
+
+
+def _refuse_dependents(host: Host, view: Table) -> None:
+    found = host.rows(DEPENDENTS, ["oid", "oid"], [view.oid, view.row_type])
+    if found:
+        raise errors.Unsupported(
+            f"{view.sql} cannot be unprotected as it is; nothing was changed",
+            detail="\n".join(f"- {row['what']} depends on the view" for row in found),
+            hint="Drop what is listed, then call unprotect() again.",
+        )
+
+
+def _open(host: Host, base: Table, layout: Layout) -> None:
+    with as_owner(host, base.owner) as owner:
+        changes = commas(_opened(layout, base, protected) for protected in layout.protected.values())
+        owner.run(f"ALTER TABLE {base.sql} {changes}")
+
+
+def _opened(layout: Layout, base: Table, protected: Protected) -> str:
+    column = protected.column
+    collation = f" COLLATE {column.collation}" if column.collation else ""
+    value = generate.decrypted(replace(layout, by_role=True), protected, source=ident(base.name))
+    return f"ALTER {ident(column.name)} TYPE {column.type}{collation} USING {value}"
+
+
+def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dict[str, object]]) -> None:
+    """What protect() moved to the view goes back: storage, defaults, CHECK constraints, privileges."""
+    table = qualified(layout.schema, view.name)
+    for name in layout.protected:
+        column = view.column(name)
+        if column is not None and column.default is not None:
+            host.run(f"ALTER TABLE {table} ALTER {ident(name)} SET DEFAULT {column.default}")
+    with as_owner(host, base.owner) as owner:
+        for check in layout.checks:
+            valid = "" if check.validated else " NOT VALID"
+            owner.run(f"ALTER TABLE {table} ADD CONSTRAINT {ident(check.name)} CHECK ({check.expression}){valid}")
+    for name, protected in layout.protected.items():
+        host.run(f"ALTER TABLE {table} ALTER {ident(name)} SET STORAGE {STORAGE[protected.column.storage]}")
+    grants.revoke_all(host, inspect.relation_oid(host, table), table)
+    grants.give(host, table, base.owner, acl)

@@ -1,0 +1,66 @@
+"""What views, triggers and users call for each value: encrypt and decrypt. The hot path of the product."""
+
+from __future__ import annotations
+
+from pg_envelope import envelope, errors
+from pg_envelope.backend.authority import Authority
+from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
+from pg_envelope.envelope import HEADER_BYTES
+
+SEAL_BYTES = CAPABILITY_BYTES + HEADER_BYTES
+
+
+class Values:
+    """Values by capability (the path of a view or trigger) and by role (named keys, row-level security).
+
+    None stays None. Every method raises EnvelopeError; none of them lets a value into an exception.
+    """
+
+    def __init__(self, keyring: Keyring, authority: Authority) -> None:
+        self._get = keyring.get
+        self._authority = authority
+
+    def decrypt(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> bytes | None:
+        """The plaintext bytes of an envelope in its place."""
+        if value is None:
+            return None
+        if capability is None or row_key is None or len(capability) != CAPABILITY_BYTES:
+            raise errors.NotPermitted
+        return self._get(capability + value[:HEADER_BYTES]).open(value, row_key.encode())
+
+    def encrypt(self, value: bytes | None, seal: bytes | None, row_key: str | None) -> bytes | None:
+        """A new envelope under the key that `seal` (capability | header) names."""
+        if value is None:
+            return None
+        if seal is None or len(seal) != SEAL_BYTES:
+            raise errors.NotPermitted
+        if row_key is None:
+            raise errors.BadInput("the row has no key to bind the value to", hint="No primary key column may be NULL.")
+        return self._get(seal).seal(value, row_key.encode())
+
+    def reseal(self, value: bytes | None, seal: bytes | None, row_key: str | None) -> bytes | None:
+        """The same value under the newest key; an envelope that has it already stays as it is."""
+        if value is None or (seal is not None and value[:HEADER_BYTES] == seal[CAPABILITY_BYTES:]):
+            return value
+        return self.encrypt(self.decrypt(value, seal and seal[:CAPABILITY_BYTES], row_key), seal, row_key)
+
+    def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
+        right = self._authority.right("read", field_uuid or "")
+        return self.decrypt(value, right.capability, row_key)
+
+    def encrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
+        right = self._authority.right("write", field_uuid or "")
+        return self.encrypt(value, right.seal, row_key)
+
+    def encrypt_named(self, value: bytes | None, name: str | None, context: str | None) -> bytes | None:
+        """A value under a named key, bound to the caller's context."""
+        if value is None:
+            return None
+        return self.encrypt(value, self._authority.right("name", name or "").seal, context or "")
+
+    def decrypt_named(self, value: bytes | None, context: str | None) -> bytes | None:
+        """What encrypt_named wrote; the envelope's header names the key."""
+        if value is None:
+            return None
+        right = self._authority.right("key", str(envelope.key_id(value)))
+        return self.decrypt(value, right.capability, context or "")

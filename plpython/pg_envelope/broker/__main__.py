@@ -1,0 +1,29 @@
+"""`python -m pg_envelope.broker --config FILE [--check]`: the broker without the pg-envelope command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pg_envelope.broker import app
+from pg_envelope.broker.check import check
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pg_envelope.broker", description="the key broker of pg_envelope")
+    parser.add_argument("--config", type=Path, required=True, help="the broker's TOML file")
+    parser.add_argument("--check", action="store_true", help="check configuration and KMS, then stop")
+    chosen = parser.parse_args(arguments)
+    return _report(chosen.config) if chosen.check else app.run(chosen.config)
+
+
+def _report(config: Path) -> int:
+    findings = check(config)
+    for found in findings:
+        print(f"{found.state:8} {found.name}: {found.detail}" + (f"\n         {found.hint}" if found.hint else ""))
+    return 1 if any(found.state == "failed" for found in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

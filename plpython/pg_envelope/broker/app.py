@@ -1,0 +1,209 @@
+"""The daemon: puts the parts together, runs until a signal, and takes them apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pg_envelope import errors
+from pg_envelope.broker import clock, hardening, http, status
+from pg_envelope.broker.audit import Audit
+from pg_envelope.broker.cache import Cache
+from pg_envelope.broker.config import Config, Local, Vault, load
+from pg_envelope.broker.deks import Deks, Limits
+from pg_envelope.broker.epoch import Epoch
+from pg_envelope.broker.kms import Kms
+from pg_envelope.broker.metrics import Labels, Metrics
+from pg_envelope.broker.providers.base import Provider
+from pg_envelope.broker.server import Server
+from pg_envelope.broker.service import Service
+from pg_envelope.broker.startup import check_secrets
+
+log = logging.getLogger(__name__)
+
+EXIT_REFUSED = 2
+
+Report = Callable[[errors.EnvelopeError], None]
+
+
+def run(config: Path) -> int:
+    """Runs until SIGTERM or SIGINT; 0, or 2 when it refuses to start and says why on standard error."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="pg_envelope broker: %(levelname)s: %(message)s")
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+    hardening.harden()
+    try:
+        settings = load(config)
+        check_secrets(settings)
+        asyncio.run(_run(settings))
+    except errors.EnvelopeError as error:
+        log.error("%s", "; ".join(text for text in (error.message, error.detail, error.hint) if text))
+        return EXIT_REFUSED
+    return 0
+
+
+def make_provider(settings: Vault | Local, report: Report) -> Provider:
+    """The provider of one [kms.NAME]; SDKs are imported for what is configured, and for nothing else."""
+    if isinstance(settings, Local):
+        from pg_envelope.broker.providers.local import Local as LocalProvider
+
+        return LocalProvider(settings)
+    try:
+        from pg_envelope.broker.providers.vault import Vault as VaultProvider
+    except ImportError:
+        raise errors.NotConfigured("hvac is not installed", hint="pip install 'pg-envelope[vault]'") from None
+    return VaultProvider(settings, report)
+
+
+class Broker:
+    """All parts of a running broker."""
+
+    def __init__(self, config: Config, audit: Audit) -> None:
+        self.config, self.audit, self.metrics = config, audit, Metrics()
+        self.kms = {name: self._kms(name, settings) for name, settings in config.kms.items()}
+        self.cache = Cache(config.cache, clock.now, self.metrics)
+        limits = Limits(config.broker.environment, config.broker.deadline_ms / 1000)
+        self.deks = Deks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
+        self.epoch = Epoch(config.broker.epoch)
+        self.service = Service(config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now)
+        self._register_gauges()
+
+    def _kms(self, name: str, settings: Vault | Local) -> Kms:
+        def report(error: errors.EnvelopeError) -> None:
+            log.error("kms %s: %s (%s)", name, error.message, error.detail)
+            self.audit.write("login_failed", kms=name, error=error.code, detail=error.detail)
+
+        provider = make_provider(settings, report)
+        return Kms(name, provider, settings.timeout_ms / 1000, self.metrics, clock.now)
+
+    async def serve(self) -> None:
+        """Until cancelled."""
+        web = await self._web()
+        server = Server(self.config.broker, self.service, self.audit, self.metrics)
+        self.audit.write("started", environment=self.config.broker.environment, epoch=self.epoch.value)
+        log.info("listening on %s", self.config.broker.socket)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(server.serve())
+                for name in self.kms:
+                    tasks.create_task(self._probe(name))
+                tasks.create_task(self._sweep())
+        finally:
+            if web is not None:
+                web.close()
+            await server.close()
+            await self._close()
+
+    async def _web(self) -> asyncio.Server | None:
+        pages: http.Pages = {"/metrics": self.metrics.render, "/healthz": self._health}
+        return await http.start(self.config.broker.metrics, pages) if self.config.broker.metrics else None
+
+    async def _close(self) -> None:
+        await self.deks.close()
+        for kms in self.kms.values():
+            kms.close()
+        self.epoch.close()
+        self.audit.write("stopped")
+
+    async def _probe(self, name: str) -> None:
+        """Asks for each KEK of a KMS again and again: `status` and the metrics tell what is found here."""
+        said: dict[str, str | None] = {}
+        kms = self.kms[name]
+        while True:
+            for kek in sorted(self.deks.keks_of(kms)):
+                problem = await self._probe_one(kms, self.config.kek[kek].key)
+                if problem != said.get(kek, ""):
+                    said[kek] = problem
+                    log.log(logging.ERROR if problem else logging.INFO, "kek %s: %s", kek, problem or "ok")
+            await asyncio.sleep(self.config.broker.probe_seconds)
+
+    async def _probe_one(self, kms: Kms, key: str) -> str | None:
+        try:
+            await kms.probe(key, clock.now() + self.config.broker.deadline_ms / 1000)
+        except errors.EnvelopeError as error:
+            return error.message + (f": {error.detail}" if error.detail else "")
+        except Exception as error:
+            return f"internal error ({type(error).__name__})"
+        return None
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.broker.probe_seconds)
+            try:
+                self.deks.grace_expired()
+                self.cache.sweep()
+            except errors.EnvelopeError as error:
+                log.error("%s", error.message)
+
+    def _health(self) -> str:
+        """Always with status 200: to restart a broker because its KMS is down would throw its cache away."""
+        states = {
+            name: status.state_of(self.deks, self.kms[kek.kms], name, kek.key)[0]
+            for name, kek in self.config.kek.items()
+        }
+        return "".join(f"kek {name} {state}\n" for name, state in states.items())
+
+    def _register_gauges(self) -> None:
+        gauge = self.metrics.gauge
+        gauge("pg_envelope_cache_keys", "DEKs in the cache.", lambda: {(): len(self.cache)})
+        gauge("pg_envelope_epoch", "Revocation epoch.", lambda: {(): self.epoch.value})
+        gauge("pg_envelope_requests_waiting", "Requests under way.", lambda: {(): self.service.waiting})
+        gauge("pg_envelope_kms_up", "1 when the KMS answers and no KEK of it is refused.", self._up, "kms")
+        gauge("pg_envelope_kms_token_ttl_seconds", "Life left of the login's token.", self._token_seconds, "kms")
+        gauge("pg_envelope_grace_remaining_seconds", "Until a down KMS's last DEK is over.", self._grace, "kms")
+
+    def _up(self) -> dict[Labels, float]:
+        return {(name,): float(_is_up(kms)) for name, kms in self.kms.items()}
+
+    def _token_seconds(self) -> dict[Labels, float]:
+        lives = {(name,): kms.provider.token_seconds() for name, kms in self.kms.items()}
+        return {labels: seconds for labels, seconds in lives.items() if seconds is not None}
+
+    def _grace(self) -> dict[Labels, float]:
+        return {
+            (name,): self.cache.longest_grace(self.deks.keks_of(kms))
+            for name, kms in self.kms.items()
+            if kms.down is not None
+        }
+
+
+def _is_up(kms: Kms) -> bool:
+    known = kms.keks.values()
+    return kms.down is None and bool(known) and not any(isinstance(found, errors.EnvelopeError) for found in known)
+
+
+async def _run(config: Config) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_without_text)
+    audit = Audit(config.broker.audit_log)
+    try:
+        serving = asyncio.create_task(Broker(config, audit).serve())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, serving.cancel)
+        loop.add_signal_handler(signal.SIGHUP, _reopen, audit)
+        await _until_cancelled(serving)
+    finally:
+        audit.close()
+
+
+async def _until_cancelled(serving: asyncio.Task[None]) -> None:
+    try:
+        await serving
+    except asyncio.CancelledError:
+        log.info("stopped")
+
+
+def _reopen(audit: Audit) -> None:
+    try:
+        audit.reopen()
+    except errors.EnvelopeError as error:
+        log.error("%s", error.message)
+
+
+def _without_text(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """asyncio would log the exception's text, which could hold what nobody may see."""
+    log.error("%s: %s", context.get("message"), type(context.get("exception")).__name__)

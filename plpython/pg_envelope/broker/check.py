@@ -1,0 +1,111 @@
+"""`pg-envelope broker --check`: what a person wants to know before the broker starts, or when it does not work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+from pg_envelope import errors
+from pg_envelope.broker import files, keys
+from pg_envelope.broker.app import make_provider
+from pg_envelope.broker.audit import Audit
+from pg_envelope.broker.config import Config, Kek, load
+from pg_envelope.broker.providers.base import Item, Provider
+from pg_envelope.broker.server import uids
+from pg_envelope.broker.startup import secret_files
+
+NO_DATABASE = UUID(int=0)
+State = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `detail` and `hint` are for a person and hold no secret."""
+
+    name: str
+    state: State
+    detail: str
+    hint: str | None = None
+
+
+def check(config: Path) -> list[Finding]:
+    """Looks at the configuration, the files, each KMS and each KEK; asks the KMS, changes nothing there."""
+    try:
+        settings = load(config)
+    except errors.EnvelopeError as error:
+        return [_failed("configuration", error)]
+    return [Finding("configuration", "ok", str(config)), *_machine(settings), *_keks(settings)]
+
+
+def _machine(config: Config) -> Iterator[Finding]:
+    broker = config.broker
+    yield _tried(
+        "socket directory", str(broker.socket.parent), lambda: files.refuse_shared_directory(broker.socket.parent)
+    )
+    yield _tried("allowed users", ", ".join(map(str, broker.allowed_users)), lambda: uids(broker.allowed_users))
+    yield _tried("audit log", broker.audit_log, lambda: Audit(broker.audit_log).close())
+    for path in secret_files(config):
+        yield _tried("secret file", str(path), lambda path=path: files.read_private(path))  # type: ignore[misc]
+
+
+def _keks(config: Config) -> Iterator[Finding]:
+    for name, settings in config.kms.items():
+        try:
+            provider = make_provider(settings, _say_nothing)
+        except errors.EnvelopeError as error:
+            yield _failed(f"kms {name}", error)
+            continue
+        for kek, held in config.kek.items():
+            if held.kms == name:
+                yield from _kek(config, provider, kek, held)
+        provider.close()
+
+
+def _say_nothing(_: errors.EnvelopeError) -> None:
+    """A refused login is a finding already."""
+
+
+def _kek(config: Config, provider: Provider, name: str, kek: Kek) -> Iterator[Finding]:
+    try:
+        found = provider.describe(kek.key)
+    except errors.EnvelopeError as error:
+        yield _failed(f"kek {name}", error)
+        return
+    yield Finding(f"kek {name}", "ok", f"key {kek.key} of kms {kek.kms}, version {found.version}")
+    for warning in found.warnings:
+        yield Finding(f"kek {name}", "warning", warning, "See the transit key's configuration.")
+    yield _tried(f"kek {name} wraps and unwraps", "ok", lambda: _round_trip(config, provider, kek.key))
+    if provider.store is not None:
+        yield _tried(f"kek {name} key store", "readable", lambda: _store(provider))
+
+
+def _round_trip(config: Config, provider: Provider, key: str) -> None:
+    # DEK id 0 is never given to a key: this wrap can be of no use to anybody.
+    context = keys.context(config.broker.environment, NO_DATABASE, 0)
+    opened = provider.unwrap(key, [Item(context, provider.generate(key, context))])[0]
+    if isinstance(opened, errors.EnvelopeError):
+        raise opened
+
+
+def _store(provider: Provider) -> None:
+    """That the entry of a database that cannot exist is not there is the answer of a store that may be read."""
+    try:
+        if provider.store is not None:
+            provider.store.read(f"{NO_DATABASE}/0")
+    except errors.KeyNotFound:
+        return
+
+
+def _tried(name: str, detail: str, attempt: Callable[[], object]) -> Finding:
+    try:
+        attempt()
+    except errors.EnvelopeError as error:
+        return _failed(name, error)
+    return Finding(name, "ok", detail)
+
+
+def _failed(name: str, error: errors.EnvelopeError) -> Finding:
+    return Finding(name, "failed", error.message + (f": {error.detail}" if error.detail else ""), error.hint)

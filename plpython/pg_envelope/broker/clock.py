@@ -1,0 +1,10 @@
+"""The clock by which keys expire."""
+
+from __future__ import annotations
+
+import time
+
+
+def now() -> float:
+    """Seconds; also counts while the machine sleeps, so that a suspended machine's keys grow old."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

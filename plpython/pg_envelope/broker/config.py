@@ -1,0 +1,290 @@
+"""The broker's configuration: its keys, types, defaults and limits, and the strict reader of the TOML file."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
+
+from pg_envelope import errors
+from pg_envelope.broker import files
+
+NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
+MOUNT = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*\Z")
+Users = tuple[str | int, ...]
+T = TypeVar("T")
+
+
+def _refuse(problem: str) -> errors.NotConfigured:
+    return errors.NotConfigured(f"broker configuration: {problem}")
+
+
+def _want(true: bool, problem: str) -> None:
+    if not true:
+        raise _refuse(problem)
+
+
+@dataclass(frozen=True)
+class Broker:
+    """[broker]"""
+
+    socket: Path = Path("/run/pg_envelope/broker.sock")
+    socket_mode: str = "0660"
+    socket_group: str = ""
+    allowed_users: Users = ("postgres",)
+    environment: str = "default"
+    audit_log: str = "-"
+    metrics: str = "127.0.0.1:9464"
+    max_requests: int = 256
+    deadline_ms: int = 5000
+    probe_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        _want(
+            bool(re.fullmatch(r"0?[0-7]{3}", self.socket_mode)), 'broker.socket_mode must be octal text such as "0660"'
+        )
+        _want(bool(NAME.match(self.environment)), "broker.environment may hold letters, digits, '.', '_' and '-' only")
+        _want(self.audit_log == "-" or Path(self.audit_log).is_absolute(), 'broker.audit_log must be "-" or absolute')
+        _want(self.max_requests > 0, "broker.max_requests must be above 0")
+        _want(self.deadline_ms > 0, "broker.deadline_ms must be above 0")
+        _want(self.probe_seconds > 0, "broker.probe_seconds must be above 0")
+        _want(bool(self.allowed_users), "broker.allowed_users must name at least one user")
+        if self.metrics:
+            listen_address(self.metrics)
+
+    @property
+    def epoch(self) -> Path:
+        return self.socket.parent / "epoch"
+
+    @property
+    def mode(self) -> int:
+        return int(self.socket_mode, 8)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """[cache]; times in seconds."""
+
+    ttl_seconds: float = 300.0
+    grace_seconds: float = 3600.0
+    session_ttl_seconds: float = 300.0
+    max_keys: int = 10_000
+
+    def __post_init__(self) -> None:
+        _want(self.ttl_seconds > 0, "cache.ttl_seconds must be above 0")
+        _want(self.grace_seconds >= 0, "cache.grace_seconds must not be negative")
+        _want(self.session_ttl_seconds > 0, "cache.session_ttl_seconds must be above 0")
+        _want(self.max_keys > 0, "cache.max_keys must be above 0")
+
+
+@dataclass(frozen=True)
+class AppRole:
+    """auth = { method = "approle", ... }"""
+
+    role_id_file: Path
+    secret_id_file: Path
+    mount: str = "approle"
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """auth = { method = "token", ... }"""
+
+    token_file: Path
+
+
+@dataclass(frozen=True)
+class Vault:
+    """[kms.NAME] with provider = "vault": HashiCorp Vault or OpenBao. An empty ca_file means the public CAs."""
+
+    address: str
+    auth: AppRole | TokenFile
+    ca_file: str = ""
+    namespace: str = ""
+    timeout_ms: int = 2000
+    transit_mount: str = "transit"
+    kv_mount: str = "kv"
+    kv_path: str = "pg_envelope"
+
+    def __post_init__(self) -> None:
+        _refuse_clear_text(self.address)
+        _want(self.timeout_ms > 0, "kms timeout_ms must be above 0")
+        _want(not self.ca_file or Path(self.ca_file).is_file(), f"kms ca_file: there is no file {self.ca_file}")
+        for value in (self.transit_mount, self.kv_mount, self.kv_path):
+            _want(bool(MOUNT.match(value)), "kms transit_mount, kv_mount and kv_path are paths without '/' at the ends")
+
+
+@dataclass(frozen=True)
+class Local:
+    """[kms.NAME] with provider = "local": a keyring file of the broker's own."""
+
+    keyring_file: Path
+    passphrase_file: Path
+    timeout_ms: int = 10_000
+
+
+@dataclass(frozen=True)
+class Kek:
+    """[kek.NAME]: the KMS that holds it, and its name there."""
+
+    kms: str
+    key: str
+
+    def __post_init__(self) -> None:
+        _want(bool(NAME.match(self.key)), "kek key may hold letters, digits, '.', '_' and '-' only")
+
+
+@dataclass(frozen=True)
+class Config:
+    broker: Broker = field(default_factory=Broker)
+    cache: Cache = field(default_factory=Cache)
+    kms: Mapping[str, Vault | Local] = field(default_factory=dict)
+    kek: Mapping[str, Kek] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _want(bool(self.kek), "at least one [kek.NAME] is needed")
+        for name, kek in self.kek.items():
+            _want(kek.kms in self.kms, f"kek.{name}.kms names '{kek.kms}', but there is no [kms.{kek.kms}]")
+
+
+def load(path: Path) -> Config:
+    """The checked configuration of a file. Raises NotConfigured, naming the key that is wrong."""
+    try:
+        tables = tomllib.loads(files.read_private(path, files.CONFIG).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise errors.NotConfigured(f"{path} is not TOML", detail=str(error)) from None
+    return parse(tables)
+
+
+def parse(tables: dict[str, Any]) -> Config:
+    """The checked configuration of TOML tables. Raises NotConfigured."""
+    _refuse_unknown(tables, {"broker", "cache", "kms", "kek"}, "")
+    return Config(
+        broker=_build(Broker, _table(tables.get("broker", {}), "broker"), "broker"),
+        cache=_build(Cache, _table(tables.get("cache", {}), "cache"), "cache"),
+        kms={name: _kms(table, f"kms.{name}") for name, table in _named(tables, "kms")},
+        kek={name: _build(Kek, table, f"kek.{name}") for name, table in _named(tables, "kek")},
+    )
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """(host, port) of "127.0.0.1:9464" or "[::1]:9464". Raises NotConfigured unless it is a loopback address."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    _want(loopback, 'broker.metrics must be a loopback address and a port, such as "127.0.0.1:9464"')
+    _want(port.isdecimal() and int(port) < 65536, "broker.metrics has no valid port")
+    return host, int(port)
+
+
+def _refuse_clear_text(address: str) -> None:
+    parts = urlsplit(address)
+    _want(parts.scheme in ("http", "https") and bool(parts.hostname), "kms address must be an https:// URL")
+    _want(parts.username is None and parts.password is None, "kms address must not hold a user or password")
+    if parts.scheme == "http":
+        _want(_is_loopback(parts.hostname or ""), "kms address may be http:// on a loopback address only")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _named(tables: dict[str, Any], group: str) -> list[tuple[str, dict[str, Any]]]:
+    found = _table(tables.get(group, {}), group)
+    for name in found:
+        _want(bool(NAME.match(name)), f"{group}.{name}: a name may hold letters, digits, '.', '_' and '-' only")
+    return [(name, _table(table, f"{group}.{name}")) for name, table in found.items()]
+
+
+def _kms(table: dict[str, Any], where: str) -> Vault | Local:
+    kinds: dict[str, type[Vault] | type[Local]] = {"vault": Vault, "local": Local}
+    return _build(kinds[_choice(table, where, "provider", kinds)], _without(table, "provider"), where)
+
+
+def _auth(value: Any, where: str) -> AppRole | TokenFile:
+    table = _table(value, where)
+    kinds: dict[str, type[AppRole] | type[TokenFile]] = {"approle": AppRole, "token": TokenFile}
+    return _build(kinds[_choice(table, where, "method", kinds)], _without(table, "method"), where)
+
+
+def _choice(table: dict[str, Any], where: str, key: str, known: Iterable[str]) -> str:
+    chosen = table.get(key)
+    _want(isinstance(chosen, str) and chosen in known, f"{where}.{key} must be one of: {', '.join(known)}")
+    return str(chosen)
+
+
+def _without(table: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name != key}
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    _want(isinstance(value, dict), f"{where} must be a table")
+    table: dict[str, Any] = value
+    return table
+
+
+def _refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:
+    for key in sorted(set(table) - known):
+        raise _refuse(f"unknown key {where + '.' if where else ''}{key}; known: {', '.join(sorted(known))}")
+
+
+def _build(kind: type[T], table: dict[str, Any], where: str) -> T:
+    known = fields(kind)  # type: ignore[arg-type]
+    _refuse_unknown(table, {one.name for one in known}, where)
+    for one in known:
+        has_default = one.default is not MISSING or one.default_factory is not MISSING
+        _want(has_default or one.name in table, f"{where}.{one.name} is missing")
+    types = get_type_hints(kind)
+    return kind(**{key: _convert(types[key], value, f"{where}.{key}") for key, value in table.items()})
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    return _CONVERTERS[kind](value, where)
+
+
+def _text(value: Any, where: str) -> str:
+    _want(isinstance(value, str), f"{where} must be text")
+    return str(value)
+
+
+def _path(value: Any, where: str) -> Path:
+    path = Path(_text(value, where))
+    _want(path.is_absolute(), f"{where} must be an absolute path")
+    return path
+
+
+def _integer(value: Any, where: str) -> int:
+    _want(type(value) is int, f"{where} must be a whole number")
+    return int(value)
+
+
+def _number(value: Any, where: str) -> float:
+    _want(type(value) in (int, float) and value == value and abs(value) != float("inf"), f"{where} must be a number")
+    return float(value)
+
+
+def _users(value: Any, where: str) -> Users:
+    fit = isinstance(value, list) and all(type(user) in (str, int) for user in value)
+    _want(fit, f"{where} must be a list of user names or uids")
+    return tuple(value)
+
+
+_CONVERTERS = {
+    str: _text,
+    Path: _path,
+    int: _integer,
+    float: _number,
+    Users: _users,
+    AppRole | TokenFile: _auth,
+}

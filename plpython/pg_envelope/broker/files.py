@@ -1,0 +1,60 @@
+"""Reads files that hold secrets, and refuses those that others could read or replace."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from pg_envelope import errors
+
+PRIVATE = 0o600
+CONFIG = 0o640
+MAX_SECRET = 1 << 20
+
+
+def read_private(path: Path, most: int = PRIVATE) -> bytes:
+    """The file's bytes. Raises NotConfigured when its mode goes beyond `most` or its owner is neither us nor root."""
+    try:
+        with open(path, "rb") as file:
+            _refuse_shared(os.fstat(file.fileno()), path, most)
+            return file.read(MAX_SECRET)
+    except OSError as error:
+        raise errors.NotConfigured(f"cannot read {path}", detail=error.strerror) from None
+
+
+def read_secret(path: Path) -> str:
+    """One secret as text, without the line end that editors add. Raises NotConfigured."""
+    try:
+        secret = read_private(path).decode().strip()
+    except UnicodeDecodeError:
+        secret = ""
+    if not secret:
+        raise errors.NotConfigured(f"{path} holds no text")
+    return secret
+
+
+def refuse_shared_directory(path: Path) -> None:
+    """Raises NotConfigured when others could replace what is in the directory."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise errors.NotConfigured(f"cannot use the directory {path}", detail=error.strerror) from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022 or found.st_uid not in (0, os.geteuid()):
+        raise errors.NotConfigured(
+            f"the directory {path} is not private to the broker",
+            hint="It must belong to the broker's user or root, and be writable by its owner only (mode 0755 or less).",
+        )
+
+
+def _refuse_shared(found: os.stat_result, path: Path, most: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise errors.NotConfigured(f"{path} is not a regular file")
+    if stat.S_IMODE(found.st_mode) & ~most:
+        raise errors.NotConfigured(
+            f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod {most:04o} {path}"
+        )
+    if found.st_uid not in (0, os.geteuid()):
+        raise errors.NotConfigured(
+            f"{path} belongs to another user", hint="Its owner must be the broker's user or root."
+        )

@@ -1,0 +1,136 @@
+"""One configured KMS at work: worker threads, time limits, retries, breaker, and what is known of its state."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from pg_envelope import errors
+from pg_envelope.broker.breaker import Breaker
+from pg_envelope.broker.metrics import Metrics
+from pg_envelope.broker.providers.base import Description, Item, Provider
+
+WORKERS = 16
+ATTEMPTS = 3
+FIRST_RETRY = 0.05
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Kms:
+    """Calls a provider. Times are those of `clock`; `until` is when the caller stops waiting."""
+
+    def __init__(
+        self, name: str, provider: Provider, timeout: float, metrics: Metrics, clock: Callable[[], float]
+    ) -> None:
+        self.name, self.provider = name, provider
+        self._timeout, self._metrics, self._clock = timeout, metrics, clock
+        self._breaker = Breaker(clock)
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix=f"kms-{name}")
+        self._free = asyncio.Semaphore(WORKERS)
+        self.keks: dict[str, Description | errors.EnvelopeError] = {}
+        self.in_grace = False
+
+    @property
+    def down(self) -> errors.EnvelopeError | None:
+        """The error that all requests get now, when the KMS does not answer or is sealed."""
+        return self._breaker.error
+
+    async def call(self, op: str, until: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs a request that may be repeated, up to ATTEMPTS times while there is time."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self.once(op, until, function, *args, **kwargs)
+            except (errors.KmsUnavailable, errors.KmsSealed):
+                pause = FIRST_RETRY * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311  # spreads load, hides nothing
+                if attempt + 1 == ATTEMPTS or self.down is not None or self._clock() + pause >= until:
+                    raise
+                await asyncio.sleep(pause)
+        raise errors.KmsUnavailable()
+
+    async def once(self, op: str, until: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs a request that must not be repeated, within the KMS's timeout and `until`."""
+        self._breaker.admit()
+        async with self._free:
+            start, outcome = self._clock(), "cancelled"
+            try:
+                result = await self._in_thread(until, function, *args, **kwargs)
+                outcome = "ok"
+            except errors.EnvelopeError as error:
+                outcome = error.code
+                self._learn(error, self._clock() - start)
+                raise
+            finally:
+                self._metrics.kms_requests.add(self.name, op, outcome)
+                self._metrics.kms_seconds.observe(self._clock() - start, self.name, op)
+        self._breaker.success()
+        return result
+
+    async def batches(
+        self,
+        op: str,
+        until: float,
+        function: Callable[[str, Sequence[Item]], list[T | errors.EnvelopeError]],
+        key: str,
+        items: Sequence[Item],
+    ) -> list[T | errors.EnvelopeError]:
+        """A result or an error for each item, in order, in requests of at most the provider's batch."""
+        size = self.provider.batch
+        chunks = [items[start : start + size] for start in range(0, len(items), size)]
+        results = await asyncio.gather(*(self._chunk(op, until, function, key, chunk) for chunk in chunks))
+        return [result for chunk in results for result in chunk]
+
+    async def _chunk(
+        self,
+        op: str,
+        until: float,
+        function: Callable[[str, Sequence[Item]], list[T | errors.EnvelopeError]],
+        key: str,
+        chunk: Sequence[Item],
+    ) -> list[T | errors.EnvelopeError]:
+        try:
+            return await self.call(op, until, function, key, chunk)
+        except errors.EnvelopeError as error:
+            return [error] * len(chunk)
+
+    def _learn(self, error: errors.EnvelopeError, seconds: float) -> None:
+        """What an error says about the KMS: a refusal shows that it is up; our own deadline shows nothing."""
+        if isinstance(error, errors.KmsUnavailable | errors.KmsSealed):
+            self._breaker.failure(error, timed_out=seconds > 0.9 * self._timeout)
+        elif not isinstance(error, errors.Deadline):
+            self._breaker.success()
+
+    async def _in_thread(self, until: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        left = until - self._clock()
+        # requests counts its timeout per read, so a KMS that drips bytes needs a limit from outside, too.
+        work = asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
+        try:
+            async with asyncio.timeout(min(left, self._timeout)):
+                return await work
+        except TimeoutError:
+            if left < self._timeout:
+                raise errors.Deadline() from None
+            raise errors.KmsUnavailable(detail="no answer within timeout_ms") from None
+
+    async def ready(self, key: str, until: float) -> None:
+        """Makes sure that the KEK is fit before it is used. Raises what `describe` raises."""
+        if not isinstance(self.keks.get(key), Description):
+            await self.probe(key, until)
+
+    async def probe(self, key: str, until: float) -> None:
+        """Asks for the KEK and remembers the answer."""
+        try:
+            self.keks[key] = await self.call("describe", until, self.provider.describe, key)
+        except errors.EnvelopeError as error:
+            passing = isinstance(error, errors.KmsUnavailable | errors.KmsSealed | errors.Deadline)
+            if not passing or not isinstance(self.keks.get(key), Description):
+                self.keks[key] = error.with_traceback(None)
+            raise
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.provider.close()

@@ -1,0 +1,107 @@
+"""Counters, gauges and histograms in Prometheus' text form."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+Labels = tuple[str, ...]
+
+
+class Counter:
+    """A sum by labels."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, text: str, *labels: str) -> None:
+        self.name, self.text, self._labels = name, text, labels
+        self._values: dict[Labels, float] = {} if labels else {(): 0.0}
+
+    def add(self, *labels: str, by: float = 1) -> None:
+        self._values[labels] = self._values.get(labels, 0.0) + by
+
+    def value(self, *labels: str) -> float:
+        return self._values.get(labels, 0.0)
+
+    def lines(self) -> Iterator[str]:
+        for labels, value in sorted(self._values.items()):
+            yield f"{self.name}{_braces(self._labels, labels)} {value:g}"
+
+
+class Histogram:
+    """Durations in seconds, by labels."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, text: str, *labels: str) -> None:
+        self.name, self.text, self._labels = name, text, labels
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: dict[Labels, float] = {}
+
+    def observe(self, seconds: float, *labels: str) -> None:
+        counts = self._counts.setdefault(labels, [0] * (len(BUCKETS) + 1))
+        counts[bisect.bisect_left(BUCKETS, seconds)] += 1
+        self._sums[labels] = self._sums.get(labels, 0.0) + seconds
+
+    def lines(self) -> Iterator[str]:
+        for labels, counts in sorted(self._counts.items()):
+            total = 0
+            for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+                total += count
+                yield f"{self.name}_bucket{_braces((*self._labels, 'le'), (*labels, bound))} {total}"
+            yield f"{self.name}_sum{_braces(self._labels, labels)} {self._sums[labels]:.9g}"
+            yield f"{self.name}_count{_braces(self._labels, labels)} {total}"
+
+
+class Gauge:
+    """Values asked for when the metrics are read."""
+
+    kind = "gauge"
+
+    def __init__(self, name: str, text: str, read: Callable[[], dict[Labels, float]], *labels: str) -> None:
+        self.name, self.text, self._read, self._labels = name, text, read, labels
+
+    def lines(self) -> Iterator[str]:
+        for labels, value in sorted(self._read().items()):
+            yield f"{self.name}{_braces(self._labels, labels)} {value:.17g}"
+
+
+class Metrics:
+    """All that the broker counts."""
+
+    def __init__(self) -> None:
+        self.requests = Counter("pg_envelope_requests_total", "Requests of backends.", "op", "outcome")
+        self.seconds = Histogram("pg_envelope_request_seconds", "Time to answer a request.", "op")
+        self.kms_requests = Counter("pg_envelope_kms_requests_total", "Requests to a KMS.", "kms", "op", "outcome")
+        self.kms_seconds = Histogram("pg_envelope_kms_request_seconds", "Time of a request to a KMS.", "kms", "op")
+        self.hits = Counter("pg_envelope_cache_hits_total", "DEKs found in the cache and fresh.")
+        self.misses = Counter("pg_envelope_cache_misses_total", "DEKs that had to be asked for.")
+        self.stale = Counter("pg_envelope_cache_stale_total", "DEKs used in their grace, while the KMS was down.")
+        self.expired = Counter("pg_envelope_keys_expired_total", "DEKs dropped because their time was over.")
+        self.refused = Counter("pg_envelope_peers_refused_total", "Connections of users that may not connect.")
+        self._all: list[Counter | Histogram | Gauge] = [
+            found for found in vars(self).values() if isinstance(found, Counter | Histogram)
+        ]
+
+    def gauge(self, name: str, text: str, read: Callable[[], dict[Labels, float]], *labels: str) -> None:
+        """Adds values that are computed when someone looks."""
+        self._all.append(Gauge(name, text, read, *labels))
+
+    def render(self) -> str:
+        return "".join(f"{line}\n" for metric in self._all for line in _block(metric))
+
+
+def _block(metric: Counter | Histogram | Gauge) -> Iterator[str]:
+    yield f"# HELP {metric.name} {metric.text}"
+    yield f"# TYPE {metric.name} {metric.kind}"
+    yield from metric.lines()
+
+
+def _braces(names: Labels, values: Labels) -> str:
+    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True))
+    return f"{{{pairs}}}" if pairs else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,1 @@
+"""Providers: one class for each kind of KMS. Only they know their SDK."""

@@ -1,0 +1,76 @@
+"""Turns what hvac and requests raise into the broker's errors; no raw text goes further, it may hold a token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+from hvac import exceptions
+
+from pg_envelope import errors
+
+Json = dict[str, Any]
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Every exception of hvac and requests inside becomes an EnvelopeError, with nothing chained to it."""
+    try:
+        yield
+    except exceptions.VaultError as error:
+        raise _from_vault(error) from None
+    except requests.exceptions.SSLError:
+        raise errors.KmsUnavailable(detail="TLS failed: is ca_file the CA of the KMS, and the address right?") from None
+    except requests.exceptions.Timeout:
+        raise errors.KmsUnavailable(detail="no answer within timeout_ms") from None
+    except requests.exceptions.RequestException:
+        raise errors.KmsUnavailable(detail="the connection failed") from None
+
+
+def texts(error: exceptions.VaultError) -> list[str]:
+    """The error texts of an answer in Vault's form; empty when it has another form."""
+    found = error.json.get("errors") if isinstance(error.json, dict) else None
+    return [str(text) for text in found] if isinstance(found, list) else []
+
+
+def data(answer: object) -> Json:
+    """The `data` of an answer. Raises KmsUnavailable when it has another form, such as a redirect's."""
+    return part(answer, "data")
+
+
+def part(answer: object, name: str) -> Json:
+    found = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(found, dict):
+        raise errors.KmsUnavailable(detail="the answer is not that of Vault or OpenBao")
+    return found
+
+
+def _from_vault(error: exceptions.VaultError) -> errors.EnvelopeError:
+    said = " ".join(texts(error))
+    if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized):
+        return errors.KmsDenied()
+    if isinstance(error, exceptions.VaultDown) and "sealed" in said:
+        return errors.KmsSealed()
+    if isinstance(error, exceptions.InvalidRequest) and "key not found" in said:
+        return errors.KekUnknown(
+            "the KMS has no such key", hint="Compare the key of [kek.NAME] with the transit mount."
+        )
+    if isinstance(error, exceptions.InvalidPath) and "no handler for route" in said:
+        return errors.KmsDenied(detail="a mount is missing: see transit_mount, kv_mount, auth mount and namespace")
+    return _not_usable(error)
+
+
+def _not_usable(error: exceptions.VaultError) -> errors.EnvelopeError:
+    if isinstance(error, exceptions.RateLimitExceeded):
+        return errors.KmsUnavailable(detail="too many requests for its quota (429)")
+    if isinstance(error, exceptions.VaultNotInitialized):
+        return errors.KmsUnavailable(detail="it is not initialised")
+    if isinstance(error, exceptions.InvalidRequest | exceptions.InvalidPath) and _in_vault_form(error):
+        return errors.KmsDenied(detail="it refused the request as invalid")
+    return errors.KmsUnavailable(detail=f"it answered with an error ({type(error).__name__})")
+
+
+def _in_vault_form(error: exceptions.VaultError) -> bool:
+    return isinstance(error.json, dict)

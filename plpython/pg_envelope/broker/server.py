@@ -1,0 +1,184 @@
+"""The Unix socket: who may connect, framing, and the way of a request to the service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import grp
+import logging
+import os
+import pwd
+import socket
+import stat
+import struct
+from pathlib import Path
+from typing import Any
+
+from pg_envelope import errors, wire
+from pg_envelope.broker import files
+from pg_envelope.broker.audit import Audit
+from pg_envelope.broker.config import Broker as Settings
+from pg_envelope.broker.config import Users
+from pg_envelope.broker.metrics import Metrics
+from pg_envelope.broker.service import Service
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 512
+BODY_SECONDS = 10.0
+CREDENTIALS = struct.Struct("3i")
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Server:
+    """Accepts connections until it is closed."""
+
+    def __init__(self, settings: Settings, service: Service, audit: Audit, metrics: Metrics) -> None:
+        self._settings, self._service, self._audit, self._metrics = settings, service, audit, metrics
+        self._allowed = uids(settings.allowed_users)
+        self._connections: set[asyncio.Task[None]] = set()
+        self._socket = listen(settings)
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._socket)
+            except OSError as error:
+                if error.errno not in OUT_OF_FILES:
+                    raise
+                log.error("too many connections: %s", error.strerror)
+                await asyncio.sleep(0.1)
+                continue
+            task = asyncio.create_task(self._guarded(connection))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+    async def close(self) -> None:
+        """Stops listening, removes the socket, ends the connections."""
+        self._socket.close()
+        self._settings.socket.unlink(missing_ok=True)
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _guarded(self, connection: socket.socket) -> None:
+        try:
+            with connection, contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._admit(connection)
+        except errors.EnvelopeError as error:
+            log.error("%s", error.message)
+
+    async def _admit(self, connection: socket.socket) -> None:
+        """Checks the peer before anything of it is read."""
+        connection.setblocking(False)
+        pid, uid, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+        if uid not in self._allowed:
+            self._metrics.refused.add()
+            self._audit.write("peer_refused", peer={"uid": uid, "pid": pid})
+            refusal = errors.NotPermitted(
+                "this user may not ask the broker", hint="See allowed_users in its configuration."
+            )
+            await asyncio.get_running_loop().sock_sendall(connection, wire.frame(wire.failure(refusal)))
+            return
+        reader, writer = await asyncio.open_unix_connection(sock=connection)
+        try:
+            await self._converse(reader, writer, {"uid": uid, "pid": pid})
+            writer.close()
+            async with asyncio.timeout(BODY_SECONDS):
+                await writer.wait_closed()
+        finally:
+            writer.transport.abort()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: dict[str, Any]) -> None:
+        while (prefix := await _prefix(reader)) is not None:
+            try:
+                message = wire.parse(await _body(reader, wire.body_length(prefix)))
+            except errors.BadInput as error:
+                # What follows cannot be told from the rest of the bad frame: nothing more is read.
+                self._metrics.requests.add("unknown", error.code)
+                writer.write(wire.frame(wire.failure(error)))
+                await writer.drain()
+                return
+            writer.write(_framed(await self._service.answer(message, peer)))
+            async with asyncio.timeout(BODY_SECONDS):
+                await writer.drain()
+
+
+async def _prefix(reader: asyncio.StreamReader) -> bytes | None:
+    """The next frame's length, or None at the end. A peer may be silent between requests for as long as it likes."""
+    first = await reader.read(1)
+    if not first:
+        return None
+    async with asyncio.timeout(BODY_SECONDS):
+        return first + await reader.readexactly(wire.LENGTH_BYTES - 1)
+
+
+async def _body(reader: asyncio.StreamReader, length: int) -> bytes:
+    async with asyncio.timeout(BODY_SECONDS):
+        return await reader.readexactly(length)
+
+
+def _framed(response: wire.Message) -> bytes:
+    try:
+        return wire.frame(response)
+    except errors.BadInput:
+        return wire.frame(wire.failure(errors.BadInput("the answer would be too large", hint="Ask for fewer keys.")))
+
+
+def uids(users: Users) -> frozenset[int]:
+    """The user ids that may connect. Raises NotConfigured for a name that this machine does not know."""
+    return frozenset(_uid(user) for user in users)
+
+
+def _uid(user: str | int) -> int:
+    if isinstance(user, int) or user.isdecimal():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise errors.NotConfigured(f"broker.allowed_users: there is no user '{user}'") from None
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A listening socket with its final owner and mode. Raises NotConfigured. The epoch's lock must be held."""
+    files.refuse_shared_directory(settings.socket.parent)
+    _remove_stale(settings.socket)
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        _bind(found, settings)
+    except OSError as error:
+        found.close()
+        raise errors.NotConfigured(f"cannot listen on {settings.socket}", detail=error.strerror or str(error)) from None
+    return found
+
+
+def _bind(found: socket.socket, settings: Settings) -> None:
+    mask = os.umask(0o177)
+    try:
+        found.bind(str(settings.socket))
+    finally:
+        os.umask(mask)
+    if settings.socket_group:
+        os.chown(settings.socket, -1, _gid(settings.socket_group))
+    os.chmod(settings.socket, settings.mode)
+    found.listen(BACKLOG)
+
+
+def _gid(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise errors.NotConfigured(f"broker.socket_group: there is no group '{name}'") from None
+
+
+def _remove_stale(path: Path) -> None:
+    """What a killed broker left behind; that none is running is known from the epoch file's lock."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise errors.NotConfigured(f"{path} exists and is not a socket")
+    path.unlink()

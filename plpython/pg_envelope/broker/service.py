@@ -1,0 +1,243 @@
+"""The operations of the broker: FORMAT.md section 4."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import math
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pg_envelope import errors, wire
+from pg_envelope.broker import keys, messages, status
+from pg_envelope.broker.audit import Audit
+from pg_envelope.broker.cache import CacheKey, Opened
+from pg_envelope.broker.config import Config
+from pg_envelope.broker.deks import Answer, Deks, context_of, store_of, store_path
+from pg_envelope.broker.epoch import Epoch
+from pg_envelope.broker.kms import Kms
+from pg_envelope.broker.messages import DekRef, Request
+from pg_envelope.broker.metrics import Metrics
+from pg_envelope.broker.providers.base import Item, kek_version
+from pg_envelope.broker.rewrap import Rewrapping
+
+log = logging.getLogger(__name__)
+
+Facts = dict[str, Any]
+Response = wire.Message | errors.EnvelopeError
+DERIVED_BETWEEN_PAUSES = 200
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request under way: its body, when its time is over, and what the audit log will tell about it."""
+
+    body: wire.Message
+    until: float
+    facts: Facts
+
+
+Handler = Callable[[Asked], Awaitable[wire.Message]]
+
+
+class Service:
+    """Answers one request at a time of each connection; state is shared through `deks` and `epoch`."""
+
+    def __init__(
+        self,
+        config: Config,
+        kms: Mapping[str, Kms],
+        deks: Deks,
+        epoch: Epoch,
+        audit: Audit,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config, self._kms, self._deks, self._epoch = config, kms, deks, epoch
+        self._audit, self._metrics, self._clock = audit, metrics, clock
+        self.waiting = 0
+        self._handlers: dict[str, Handler] = {
+            "status": self._status,
+            "generate": self._generate,
+            "derive": self._derive,
+            "rewrap": self._rewrap,
+            "rotate_kek": self._rotate_kek,
+            "flush": self._flush,
+        }
+
+    async def answer(self, message: wire.Message, peer: Facts) -> wire.Message:
+        """The response to a request, also when it fails. `peer` (uid, pid) goes to the audit log."""
+        start, op, facts = self._clock(), "unknown", Facts(peer=peer)
+        response: Response
+        try:
+            request = messages.request(message)
+            op, facts["who"] = request.op, request.who
+            response = await self._bounded(request, start, facts)
+        except errors.EnvelopeError as error:
+            response = error
+        response = self._recorded(op, response, facts)
+        self._metrics.seconds.observe(self._clock() - start, op)
+        if isinstance(response, errors.EnvelopeError):
+            self._metrics.requests.add(op, response.code)
+            return wire.failure(response)
+        self._metrics.requests.add(op, "ok")
+        return {"v": wire.PROTOCOL, "ok": True, **response}
+
+    async def _bounded(self, request: Request, start: float, facts: Facts) -> wire.Message:
+        """Within the number of requests and the time that are allowed; nothing but EnvelopeErrors comes out."""
+        if self.waiting >= self._config.broker.max_requests:
+            raise errors.Overloaded()
+        seconds = min(request.deadline_ms, self._config.broker.deadline_ms) / 1000
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._handlers[request.op](Asked(request.body, start + seconds, facts))
+        except TimeoutError:
+            raise errors.Deadline() from None
+        except errors.EnvelopeError:
+            raise
+        except Exception as error:
+            # The place, not the text: it could hold what nobody may see.
+            log.error(
+                "%s in %s:\n%s", type(error).__name__, request.op, "".join(traceback.format_tb(error.__traceback__))
+            )
+            raise errors.Internal() from None
+        finally:
+            self.waiting -= 1
+
+    def _recorded(self, op: str, response: Response, facts: Facts) -> Response:
+        """Writes the audit event. Gives back the response, or the error when it cannot: then nothing must leave."""
+        error = response if isinstance(response, errors.EnvelopeError) else None
+        if op == "status" and error is None:
+            return response
+        outcome = {"outcome": "failed", "error": error.code} if error else {"outcome": "ok"}
+        try:
+            self._audit.write("request", op=op, **{**outcome, **facts})
+        except errors.EnvelopeError as failed:
+            log.error("%s", failed.message)
+            return failed
+        return response
+
+    async def _status(self, _: Asked) -> wire.Message:
+        return status.report(self._config, self._deks, self._kms, self._epoch.value)
+
+    async def _generate(self, asked: Asked) -> wire.Message:
+        wanted, epoch = messages.generate(asked.body), self._epoch.value
+        asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database), dek_ids=[wanted.dek_id])
+        kms, name = self._deks.kek(wanted.kek)
+        store = store_of(kms, wanted.store)
+        await kms.ready(name, asked.until)
+        key = self._deks.key(wanted.database, wanted.dek_id, wanted.kek, wanted.store, None)
+        wrapped = await kms.call("generate", asked.until, kms.provider.generate, name, context_of(key))
+        opened = await self._open(kms, name, key, wrapped, asked.until)
+        if store is not None:
+            # Once only: after a lost answer a second try would meet its own entry.
+            await kms.once(
+                "kv_write", asked.until, store.create, store_path(key), wrapped, wanted.kek, opened.fingerprint
+            )
+        if self._epoch.value == epoch:
+            self._deks.keep(key._replace(wrapped=wrapped if store is None else None), opened)
+        return {
+            "wrapped": wrapped if store is None else None,
+            "fingerprint": _base64(opened.fingerprint),
+            "kek_version": kek_version(wrapped),
+        }
+
+    async def _open(self, kms: Kms, name: str, key: CacheKey, wrapped: str, until: float) -> Opened:
+        """The new DEK, opened by the KMS: proof that it will open again."""
+        items = [Item(context_of(key), wrapped)]
+        dek = (await kms.batches("unwrap", until, kms.provider.unwrap, name, items))[0]
+        if not isinstance(dek, bytes):
+            raise dek
+        return Opened(dek, keys.fingerprint(dek, key.dek_id), self._clock())
+
+    async def _derive(self, asked: Asked) -> wire.Message:
+        wanted, epoch = messages.derive(asked.body), self._epoch.value
+        asked.facts.update(_derive_facts(str(wanted.database), wanted.deks))
+        wraps = [self._deks.key(wanted.database, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in wanted.deks]
+        answers = await self._deks.resolve(wraps, asked.until)
+        found: list[wire.Message] = []
+        for dek, answer in zip(wanted.deks, answers, strict=True):
+            found += await _field_keys(dek, answer)
+        asked.facts.update(_outcome(found), cached=all(answer.cached for answer in answers))
+        # The epoch of before: whatever was flushed meanwhile is then seen by the backend as out of date.
+        return {"ttl": self._ttl(answers), "epoch": epoch, "keys": found}
+
+    def _ttl(self, answers: list[Answer]) -> float:
+        lefts = [answer.left for answer in answers if isinstance(answer.dek, Opened)]
+        left = min(self._config.cache.session_ttl_seconds, *lefts) if lefts else 0.0
+        return math.floor(max(0.0, left) * 1000) / 1000
+
+    async def _rewrap(self, asked: Asked) -> wire.Message:
+        wanted = messages.rewrap(asked.body)
+        asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database))
+        asked.facts.update(dek_ids=[dek.dek_id for dek in wanted.deks])
+        found = await Rewrapping(self._deks, wanted, asked.until).run()
+        asked.facts.update(_outcome(found))
+        return {"deks": found}
+
+    async def _rotate_kek(self, asked: Asked) -> wire.Message:
+        asked.facts["kek"] = messages.rotate_kek(asked.body)
+        kms, name = self._deks.kek(asked.facts["kek"])
+        await kms.ready(name, asked.until)
+        version = await kms.once("rotate", asked.until, kms.provider.rotate, name)
+        asked.facts["kek_version"] = version
+        return {"kek_version": version}
+
+    async def _flush(self, asked: Asked) -> wire.Message:
+        asked.facts["reason"] = messages.flush(asked.body)
+        return {"epoch": self.flush(asked.facts)}
+
+    def flush(self, facts: Facts) -> int:
+        """Bumps the epoch and empties the cache, with nothing in between that could hand out an old key."""
+        value = self._epoch.bump()
+        facts.update(epoch=value, count=self._deks.drop_all())
+        return value
+
+
+async def _field_keys(dek: DekRef, answer: Answer) -> list[wire.Message]:
+    error = _refusal(dek, answer.dek)
+    if error is not None or not isinstance(answer.dek, Opened):
+        body = wire.error_body(error or errors.Internal())
+        return [{"key_id": field.key_id, "error": body} for field in dek.fields]
+    found: list[wire.Message] = []
+    for count, field in enumerate(dek.fields, 1):
+        key = keys.field_key(answer.dek.dek, field.salt, field.field_uuid, field.key_id)
+        found.append({"key_id": field.key_id, "key": _base64(key)})
+        if count % DERIVED_BETWEEN_PAUSES == 0:
+            await asyncio.sleep(0)
+    return found
+
+
+def _refusal(dek: DekRef, found: Opened | errors.EnvelopeError) -> errors.EnvelopeError | None:
+    if isinstance(found, errors.EnvelopeError):
+        return found
+    # Also for a cached DEK: it is the catalog's word of now that must fit.
+    return None if keys.same(found.fingerprint, dek.fingerprint) else errors.UnwrapFailed()
+
+
+def _derive_facts(database: str, deks: tuple[DekRef, ...]) -> Facts:
+    fields = [field for dek in deks for field in dek.fields]
+    return {
+        "database": database,
+        "kek": sorted({dek.kek for dek in deks}),
+        "dek_ids": sorted({dek.dek_id for dek in deks}),
+        "key_ids": [field.key_id for field in fields],
+        "labels": sorted({field.label for field in fields}),
+    }
+
+
+def _outcome(found: list[wire.Message]) -> Facts:
+    """How many succeeded, and the codes of those that did not."""
+    failed = [item["error"]["code"] for item in found if "error" in item]
+    facts: Facts = {"count": len(found) - len(failed)}
+    if failed:
+        facts.update(outcome="failed" if len(failed) == len(found) else "partial", error=sorted(set(failed)))
+    return facts
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

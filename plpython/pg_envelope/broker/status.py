@@ -1,0 +1,64 @@
+"""The broker's view of itself, from what is already known: it never waits for a KMS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+
+from pg_envelope import errors, wire
+from pg_envelope.broker.config import Config, Vault
+from pg_envelope.broker.deks import Deks
+from pg_envelope.broker.kms import Kms
+from pg_envelope.broker.providers.base import Description
+
+
+def version() -> str:
+    """The distribution's version; "unknown" in a source tree that was never installed."""
+    try:
+        return metadata.version("pg-envelope")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def report(config: Config, deks: Deks, kms: Mapping[str, Kms], epoch: int) -> wire.Message:
+    """The response to `status`."""
+    return {
+        "version": version(),
+        "protocol": wire.PROTOCOL,
+        "environment": config.broker.environment,
+        "epoch": epoch,
+        "keks": {name: _kek(config, deks, kms, name) for name in config.kek},
+    }
+
+
+def _kek(config: Config, deks: Deks, kms: Mapping[str, Kms], name: str) -> wire.Message:
+    settings = config.kms[config.kek[name].kms]
+    vault = isinstance(settings, Vault)
+    state, detail, hint = state_of(deks, kms[config.kek[name].kms], name, config.kek[name].key)
+    return {
+        "provider": "vault" if vault else "local",
+        "state": state,
+        "detail": detail,
+        "hint": hint,
+        "store": "vault" if vault else "catalog",
+    }
+
+
+def state_of(deks: Deks, kms: Kms, name: str, key: str) -> tuple[str, str | None, str | None]:
+    """(ok, degraded or failed; detail; hint) of a KEK."""
+    known = kms.keks.get(key)
+    problem = kms.down or (known if isinstance(known, errors.EnvelopeError) else None)
+    if problem is not None:
+        return _problem(problem, deks.grace_left(name) if kms.down else 0.0)
+    if known is None:
+        return "failed", "not asked yet", None
+    if isinstance(known, Description) and known.warnings:
+        return "degraded", "; ".join(known.warnings), "See the transit key's configuration."
+    return "ok", None, None
+
+
+def _problem(error: errors.EnvelopeError, grace: float) -> tuple[str, str, str | None]:
+    detail = error.message + (f": {error.detail}" if error.detail else "")
+    if grace <= 0:
+        return "failed", detail, error.hint
+    return "degraded", f"{detail}; cached keys stay usable for up to {grace:.0f} s", error.hint

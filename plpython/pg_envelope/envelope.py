@@ -1,0 +1,64 @@
+"""One field key, ready to seal and open envelopes: FORMAT.md section 1."""
+
+from __future__ import annotations
+
+import os
+from uuid import UUID
+
+from pg_envelope import errors, padding
+from pg_envelope.suites import KEY_BYTES, PADDED, REFUSALS, suite_of
+
+VERSION = 0xE1
+HEADER_BYTES = 6
+MAX_VALUE_BYTES = 512 * 1024 * 1024
+MAX_KEY_ID = 0xFFFFFFFF
+
+
+def header(suite: int, padded: bool, key_id: int) -> bytes:
+    """version | suite | key id: 6 bytes."""
+    return bytes((VERSION, suite | (PADDED if padded else 0))) + key_id.to_bytes(4, "big")
+
+
+def key_id(envelope: bytes) -> int:
+    """The key id in a header. Raises InvalidEnvelope for anything that is no header of this version."""
+    if len(envelope) < HEADER_BYTES or envelope[0] != VERSION:
+        raise errors.InvalidEnvelope
+    return int.from_bytes(envelope[2:HEADER_BYTES], "big")
+
+
+class FieldKey:
+    """The key of one column (or named key) and header; what the keyring holds.
+
+    `aad` is header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins.
+    """
+
+    __slots__ = ("_aead", "_nonce_bytes", "_padded", "aad", "expires", "head", "nonce_end")
+
+    def __init__(self, head: bytes, field_uuid: UUID, key: bytes, expires: float = float("inf")) -> None:
+        if len(key) != KEY_BYTES:
+            raise errors.Internal
+        suite = suite_of(head[1])
+        self._aead = suite.aead(key)
+        self._padded = bool(head[1] & PADDED)
+        self._nonce_bytes = suite.nonce_bytes
+        self.nonce_end = HEADER_BYTES + suite.nonce_bytes
+        self.head = head
+        self.aad = head + field_uuid.bytes
+        self.expires = expires
+
+    def seal(self, content: bytes, row_key: bytes) -> bytes:
+        """A new envelope under a fresh nonce. Raises ValueTooLong over 512 MB."""
+        if len(content) > MAX_VALUE_BYTES:
+            raise errors.ValueTooLong(detail="at most 512 MB")
+        plaintext = padding.pad(content) if self._padded else content
+        nonce = os.urandom(self._nonce_bytes)
+        return self.head + nonce + self._aead.encrypt(nonce, plaintext, self.aad + row_key)
+
+    def open(self, envelope: bytes, row_key: bytes) -> bytes:
+        """The content of an envelope whose header is this key's. Raises InvalidEnvelope, whatever is wrong."""
+        try:
+            nonce_end = self.nonce_end
+            plaintext = self._aead.decrypt(envelope[HEADER_BYTES:nonce_end], envelope[nonce_end:], self.aad + row_key)
+        except REFUSALS:
+            raise errors.InvalidEnvelope from None
+        return padding.unpad(plaintext) if self._padded else plaintext

@@ -1,0 +1,192 @@
+"""Every error a user can meet: one class per cause, with its SQLSTATE and its code on the socket.
+
+EnvelopeError
+├── InvalidEnvelope       XX001  wrong key, wrong place, flipped or cut bytes: one text for all, no detail
+├── NotPermitted          42501  the role or the path has no right
+├── KeyNotFound           42704
+├── KeyDestroyed          55000
+├── BadInput              22023
+│   ├── NotProtected      42704
+│   └── AlreadyProtected  42710
+├── Unsupported           0A000
+├── ValueTooLong          54000
+├── NotConfigured         55000
+├── Conflict              40001  a row changed under the statement
+└── Unavailable           58000  the broker or the KMS did not do its part
+    ├── KmsUnavailable, KmsSealed, KmsDenied, KekUnknown, UnwrapFailed, Deadline, Overloaded, ...
+
+No message, detail or hint ever holds a value, a key, a token or an argument that could be one.
+"""
+
+from __future__ import annotations
+
+
+class EnvelopeError(Exception):
+    """An error with what a person needs: message, DETAIL, HINT, SQLSTATE; `code` names it on the socket."""
+
+    sqlstate = "58000"
+    code = "internal"
+    text = "internal error"
+    default_hint: str | None = None
+
+    def __init__(self, message: str | None = None, detail: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message or self.text)
+        self.message = message or self.text
+        self.detail = detail
+        self.hint = hint if hint is not None else self.default_hint
+
+
+class InvalidEnvelope(EnvelopeError):
+    """The value does not authenticate. Carries no detail: a reason would be an oracle."""
+
+    sqlstate = "XX001"
+    code = "invalid_envelope"
+    text = "the envelope cannot be opened"
+    default_hint = "It was altered or moved, or it belongs to another row, column, database or key."
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class NotPermitted(EnvelopeError):
+    sqlstate = "42501"
+    code = "not_permitted"
+    text = "permission denied"
+
+
+class KeyNotFound(EnvelopeError):
+    sqlstate = "42704"
+    code = "key_not_found"
+    text = "the key does not exist in its store"
+    default_hint = "Compare envelope.keys with the KMS; after a restore, the key may have been deleted since."
+
+
+class KeyDestroyed(EnvelopeError):
+    sqlstate = "55000"
+    code = "key_destroyed"
+    text = "the key was destroyed"
+    default_hint = "What it encrypted cannot be read again. If that is a surprise, see envelope.keys and the audit log."
+
+
+class BadInput(EnvelopeError):
+    sqlstate = "22023"
+    code = "bad_request"
+    text = "invalid argument"
+
+
+class NotProtected(BadInput):
+    sqlstate = "42704"
+
+
+class AlreadyProtected(BadInput):
+    sqlstate = "42710"
+
+
+class Unsupported(EnvelopeError):
+    sqlstate = "0A000"
+    code = "unsupported"
+    text = "not supported"
+
+
+class ValueTooLong(EnvelopeError):
+    sqlstate = "54000"
+    code = "value_too_long"
+    text = "the value is too long to be encrypted"
+
+
+class NotConfigured(EnvelopeError):
+    sqlstate = "55000"
+    code = "not_configured"
+    text = "pg_envelope is not configured"
+
+
+class Conflict(EnvelopeError):
+    sqlstate = "40001"
+    code = "conflict"
+    text = "could not serialize access due to concurrent update"
+
+
+class Unavailable(EnvelopeError):
+    """The broker, or what stands behind it, did not answer as it should."""
+
+    code = "unavailable"
+    text = "the key broker is not available"
+    default_hint = "Run: pg-envelope broker --check --config FILE"
+
+
+class KmsUnavailable(Unavailable):
+    code = "kms_unavailable"
+    text = "the KMS does not answer"
+    default_hint = (
+        "Keys in the broker's cache stay usable until its grace is over. Is the KMS up, and reachable from the broker?"
+    )
+
+
+class KmsSealed(Unavailable):
+    code = "kms_sealed"
+    text = "the KMS is sealed"
+    default_hint = "Unseal it (bao operator unseal). Keys in the broker's cache stay usable until its grace is over."
+
+
+class KmsDenied(Unavailable):
+    code = "kms_denied"
+    text = "the KMS refused the broker's login or request"
+    default_hint = "Token expired or revoked, or a policy is missing. Run: pg-envelope broker --check --config FILE"
+
+
+class KekUnknown(Unavailable):
+    sqlstate = "42704"
+    code = "kek_unknown"
+    text = "the broker's configuration has no such KEK"
+    default_hint = "KEKs are declared as [kek.NAME] in the broker's configuration; envelope.status() lists them."
+
+
+class UnwrapFailed(Unavailable):
+    sqlstate = "XX001"
+    code = "unwrap_failed"
+    text = "a wrapped DEK cannot be unwrapped"
+    default_hint = (
+        "It was altered or moved, belongs to another database or environment, or its KEK version was removed."
+    )
+
+
+class StoreUnknown(Unavailable):
+    sqlstate = "22023"
+    code = "store_unknown"
+    text = "this KEK has no such store for wrapped DEKs"
+    default_hint = "Stores: 'vault' (KV version 2, with Vault or OpenBao) and 'catalog'."
+
+
+class StoreConflict(Unavailable):
+    code = "store_conflict"
+    text = "the key store already holds a key of this id"
+    default_hint = None
+
+
+class Deadline(Unavailable):
+    code = "deadline"
+    text = "the broker did not answer in time"
+
+
+class Overloaded(Unavailable):
+    sqlstate = "53000"
+    code = "overloaded"
+    text = "the broker has too many requests waiting"
+    default_hint = "Try again; see pg_envelope_requests_waiting in the broker's metrics."
+
+
+class Internal(Unavailable):
+    code = "internal"
+    text = "internal error in the broker"
+    default_hint = "See the broker's log."
+
+
+def _all(base: type[EnvelopeError]) -> list[type[EnvelopeError]]:
+    return [base, *(found for child in base.__subclasses__() for found in _all(child))]
+
+
+BY_CODE = {
+    found.code: found
+    for found in _all(EnvelopeError)
+    if found not in (EnvelopeError, InvalidEnvelope, NotProtected, AlreadyProtected)
+}

@@ -1,0 +1,60 @@
+"""The AEADs an envelope may use, all behind one shape: FORMAT.md section 1.
+
+seal(nonce, plaintext, aad) → ciphertext | tag          open(nonce, ciphertext | tag, aad) → plaintext
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, ChaCha20Poly1305
+
+from pg_envelope import errors, xaes
+
+TAG_BYTES = 16
+KEY_BYTES = 32
+PADDED = 0x80
+
+# What the AEADs raise for bytes that do not authenticate, or that are too short to.
+REFUSALS = (InvalidTag, ValueError)
+
+
+class Aead(Protocol):
+    """What `cryptography` calls an AEAD; positional, because its parameter names are."""
+
+    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None, /) -> bytes: ...
+
+    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One row of the table in FORMAT.md section 1; sizes in bytes."""
+
+    number: int
+    name: str
+    nonce_bytes: int
+    aead: Callable[[bytes], Aead]
+
+
+SUITES = {
+    suite.number: suite
+    for suite in (
+        Suite(1, "AES-256-GCM", 12, AESGCM),
+        Suite(2, "XAES-256-GCM", 24, xaes.XAES256GCM),
+        Suite(3, "ChaCha20-Poly1305", 12, ChaCha20Poly1305),
+        Suite(5, "AES-256-GCM-SIV", 12, AESGCMSIV),
+    )
+}
+DEFAULT = 1
+
+
+def suite_of(suite_byte: int) -> Suite:
+    """The suite of a header's second byte, its padding bit ignored. Raises InvalidEnvelope when there is none."""
+    suite = SUITES.get(suite_byte & ~PADDED)
+    if suite is None:
+        raise errors.InvalidEnvelope
+    return suite

@@ -1,0 +1,87 @@
+"""Frames on the socket between backend and broker: FORMAT.md section 4. Used by both sides; does no I/O itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NotRequired, TypedDict
+
+from pg_envelope import errors
+
+PROTOCOL = 1
+MAX_BODY = 1 << 20
+LENGTH_BYTES = 4
+
+Message = dict[str, Any]
+
+
+class Who(TypedDict):
+    """Who asks, for the audit log only: never a basis for a decision."""
+
+    database: str
+    role: str
+    acting: str
+    client: str | None
+    application: str
+    pid: int
+
+
+class Field(TypedDict):
+    """One field key to derive; `salt` in base64, `label` is schema.table.column or the key's name."""
+
+    key_id: int
+    field_uuid: str
+    salt: str
+    label: str
+
+
+class Dek(TypedDict):
+    """One DEK to unwrap; `wrapped` is None in store 'vault', `fingerprint` in base64."""
+
+    dek_id: int
+    kek: str
+    store: str
+    wrapped: str | None
+    fingerprint: str
+    fields: NotRequired[list[Field]]
+
+
+def frame(message: Message) -> bytes:
+    """length (4, big endian) | JSON. Raises BadInput when the body is over MAX_BODY."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    if len(body) > MAX_BODY:
+        raise errors.BadInput("the request is too large", detail=f"at most {MAX_BODY} bytes")
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def body_length(prefix: bytes) -> int:
+    """The body's length from its 4-byte prefix. Raises BadInput when it is over MAX_BODY."""
+    length = int.from_bytes(prefix, "big")
+    if length > MAX_BODY:
+        raise errors.BadInput("the message is too large", detail=f"at most {MAX_BODY} bytes")
+    return length
+
+
+def parse(body: bytes) -> Message:
+    """The JSON object of a body. Raises BadInput for anything else, without repeating what came."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise errors.BadInput("the message is not a JSON object")
+    return message
+
+
+def failure(error: errors.EnvelopeError) -> Message:
+    """The response that carries an error."""
+    return {"v": PROTOCOL, "ok": False, "error": error_body(error)}
+
+
+def error_body(error: errors.EnvelopeError) -> Message:
+    return {"code": error.code, "message": error.message, "detail": error.detail, "hint": error.hint}
+
+
+def error_from(body: Message) -> errors.EnvelopeError:
+    """The exception for the `error` object of a response; an unknown code becomes Internal."""
+    kind = errors.BY_CODE.get(str(body.get("code")), errors.Internal)
+    return kind(body.get("message"), detail=body.get("detail"), hint=body.get("hint"))

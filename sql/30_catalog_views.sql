@@ -1,0 +1,59 @@
+-- The key catalog and the protected tables, read together with PostgreSQL's own catalog.
+
+CREATE FUNCTION envelope_private.base_type(type oid) RETURNS oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE chain (type, depth) AS (
+        SELECT $1, 0
+        UNION ALL
+        SELECT t.typbasetype, chain.depth + 1 FROM chain JOIN pg_type t ON t.oid = chain.type AND t.typtype = 'd')
+    SELECT chain.type FROM chain ORDER BY depth DESC LIMIT 1;
+END;
+COMMENT ON FUNCTION envelope_private.base_type IS 'the type under a domain, however deep; any other type itself';
+
+CREATE VIEW envelope_private.protected_table AS
+    SELECT k.key_uuid, k.base::oid, k.view::oid, n.nspname AS schema, b.relname AS base_name, v.relname AS view_relname,
+        format('%I.%I', n.nspname, v.relname) AS view_name, k.row_key, k.by_role, k.checks::text,
+        v.oid IS NOT NULL AND v.relowner = b.relowner AND b.relrowsecurity = k.by_role
+            AND coalesce(v.reloptions, '{}') @> ARRAY['security_invoker=' || k.by_role]
+            AND 3 = (SELECT count(*) FROM pg_catalog.pg_trigger t WHERE t.tgrelid = v.oid AND t.tgenabled <> 'D')
+            AS intact
+    FROM envelope_private.key k
+    JOIN pg_catalog.pg_class b ON b.oid = k.base
+    JOIN pg_catalog.pg_namespace n ON n.oid = b.relnamespace
+    LEFT JOIN pg_catalog.pg_class v ON v.oid = k.view;
+COMMENT ON VIEW envelope_private.protected_table IS 'protected tables that exist, and whether view and triggers are intact';
+
+CREATE VIEW envelope_private.protected_column AS
+    SELECT f.field_uuid, f.key_uuid, a.attnum, a.attname, t.base, t.view,
+        coalesce(t.view_name, t.base::regclass::text) || '.' || a.attname AS label,
+        f.plain_type AS type, p.typname AS base_type, coalesce(e.typname, '') AS element_type, p.typtype = 'e' AS is_enum,
+        f.plain_collation::text AS collation, f.plain_storage AS storage, f.bind, f.suite, f.pad,
+        a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext
+    FROM envelope_private.protected_table t
+    JOIN envelope_private.field f USING (key_uuid)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.base AND a.attnum = f.attnum AND NOT a.attisdropped
+    JOIN pg_catalog.pg_type p ON p.oid = envelope_private.base_type(f.plain_type::regtype)
+    LEFT JOIN pg_catalog.pg_type e ON e.oid = p.typelem AND p.typcategory = 'A';
+COMMENT ON VIEW envelope_private.protected_column IS 'protected columns that exist, with what they hold in the clear';
+
+CREATE VIEW envelope.columns AS
+    SELECT t.view::regclass AS relation, c.attname AS column, c.type, t.base::regclass AS base_table, c.bind, c.suite,
+        c.pad, d.kek, d.version AS key_version, fk.key_id, c.field_uuid
+    FROM envelope_private.protected_column c
+    JOIN envelope_private.protected_table t USING (key_uuid)
+    LEFT JOIN envelope_private.field_key fk ON fk.field_uuid = c.field_uuid AND fk.state = 'active'
+    LEFT JOIN envelope_private.dek d USING (dek_id)
+    ORDER BY t.base, c.attnum;
+COMMENT ON VIEW envelope.columns IS 'one row per protected column, with the key version that its next write uses';
+
+CREATE VIEW envelope.keys AS
+    SELECT k.name, k.view::regclass AS relation, d.version, d.state, d.kek, d.kek_version, d.store, d.dek_id,
+        (SELECT array_agg(key_id ORDER BY key_id) FROM envelope_private.field_key fk WHERE fk.dek_id = d.dek_id)
+            AS key_ids,
+        ARRAY(SELECT g.role::text FROM envelope_private.key_grant g WHERE g.key_uuid = k.key_uuid ORDER BY 1) AS granted_to,
+        d.created_at, d.state_since
+    FROM envelope_private.key k
+    JOIN envelope_private.dek d USING (key_uuid)
+    ORDER BY k.created_at, d.version;
+COMMENT ON VIEW envelope.keys IS 'one row per DEK version: of a named key, a protected table, or a table that was one';

@@ -1,0 +1,98 @@
+-- Capabilities, and the questions that only the extension's owner may ask: what does a key id name, who has a right?
+
+CREATE FUNCTION envelope_private.header(suite smallint, pad boolean, key_id bigint) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT set_byte('\xe100', 1, suite + CASE WHEN pad THEN 128 ELSE 0 END) || substr(int8send(key_id), 5) $$;
+COMMENT ON FUNCTION envelope_private.header IS 'an envelope''s first 6 bytes: FORMAT.md section 1';
+
+CREATE FUNCTION envelope_private.renew_seal(field uuid) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    INSERT INTO envelope_private.capability (field_uuid, capability, view_owner)
+        SELECT f.field_uuid, uuid_send(gen_random_uuid()), c.relowner
+        FROM envelope_private.field f
+        JOIN envelope_private.key k USING (key_uuid) LEFT JOIN pg_class c ON c.oid = k.base
+        WHERE f.field_uuid = field
+        ON CONFLICT (field_uuid) DO UPDATE SET view_owner = excluded.view_owner;
+    UPDATE envelope_private.capability c SET seal = (
+            SELECT c.capability || envelope_private.header(f.suite, f.pad, k.key_id)
+            FROM envelope_private.field f JOIN envelope_private.field_key k USING (field_uuid)
+            WHERE f.field_uuid = field AND k.state = 'active')
+        WHERE c.field_uuid = field;
+END;
+COMMENT ON FUNCTION envelope_private.renew_seal IS 'makes a field''s capability if it has none, and seals with its active key';
+
+CREATE FUNCTION envelope_private.field_key_changed() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$ BEGIN PERFORM envelope_private.renew_seal(NEW.field_uuid); RETURN NULL; END $$;
+COMMENT ON FUNCTION envelope_private.field_key_changed IS 'keeps seals in step with keys, also while a dump is restored';
+
+CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.field_key
+    FOR EACH ROW EXECUTE FUNCTION envelope_private.field_key_changed();
+
+CREATE FUNCTION envelope.renew_capabilities() RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    DELETE FROM envelope_private.capability;
+    SELECT count(envelope_private.renew_seal(field_uuid)) FROM envelope_private.field;
+END;
+COMMENT ON FUNCTION envelope.renew_capabilities IS
+    'draws new capabilities for all columns and named keys; after a restore with triggers disabled, or if one leaked';
+
+CREATE VIEW envelope_private.usable_key AS
+    SELECT fk.key_id, fk.field_uuid, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint, i.database_uuid,
+        CASE WHEN 'destroyed' IN (fk.state, d.state) THEN 'destroyed' ELSE fk.state END AS state,
+        coalesce(k.name, k.view::text || '.' || f.attname, k.base::text || '.' || f.attname, 'dropped') AS label
+    FROM envelope_private.field_key fk
+    JOIN envelope_private.field f USING (field_uuid)
+    JOIN envelope_private.key k USING (key_uuid)
+    JOIN envelope_private.dek d USING (dek_id)
+    CROSS JOIN envelope_private.installation i;
+COMMENT ON VIEW envelope_private.usable_key IS 'what it takes to derive the field key that a key id names';
+
+CREATE FUNCTION envelope_private.column_right(role oid, field uuid, privilege text)
+    RETURNS TABLE (capability bytea, seal bytea)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT c.capability, c.seal
+    FROM envelope_private.field f
+    JOIN envelope_private.key k USING (key_uuid)
+    JOIN envelope_private.capability c USING (field_uuid)
+    JOIN pg_class t ON t.oid = k.base
+    WHERE f.field_uuid = field
+        AND (pg_has_role(role, t.relowner, 'USAGE')
+            OR k.by_role AND has_column_privilege(role, k.view, f.attname, privilege));
+END;
+COMMENT ON FUNCTION envelope_private.column_right IS
+    'a protected column''s capability, for its table''s owner, and under row-level security for who has the privilege';
+
+CREATE FUNCTION envelope_private.named_right(role oid, wanted_key uuid) RETURNS TABLE (capability bytea, seal bytea)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT c.capability, c.seal
+    FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid)
+    WHERE f.key_uuid = wanted_key
+        AND ((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = role)
+            OR EXISTS (SELECT FROM envelope_private.key_grant g
+                       WHERE g.key_uuid = wanted_key AND pg_has_role($1, g.role, 'USAGE')));
+END;
+COMMENT ON FUNCTION envelope_private.named_right IS 'a named key''s capability, for a role it was granted to';
+
+CREATE FUNCTION envelope_private.right_by_name(role oid, key_name text) RETURNS TABLE (capability bytea, seal bytea)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT r.* FROM envelope_private.key k, envelope_private.named_right(role, k.key_uuid) r WHERE k.name = key_name;
+END;
+COMMENT ON FUNCTION envelope_private.right_by_name IS 'named_right, by the key''s name';
+
+CREATE FUNCTION envelope_private.right_by_key_id(role oid, id bigint) RETURNS TABLE (capability bytea, seal bytea)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT r.*
+    FROM envelope_private.field_key fk
+    JOIN envelope_private.field f USING (field_uuid)
+    JOIN envelope_private.key k USING (key_uuid),
+    envelope_private.named_right(role, k.key_uuid) r
+    WHERE fk.key_id = id AND k.name IS NOT NULL;
+END;
+COMMENT ON FUNCTION envelope_private.right_by_key_id IS 'named_right, by the key id in an envelope''s header';

@@ -1,0 +1,40 @@
+-- What connects a session to the Python package. Bodies are thin: they call one method of the object in GD.
+
+CREATE FUNCTION envelope.bootstrap() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+import sys
+library = plpy.execute("SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'")[0]["setting"]
+packages = f"{library}/pg_envelope/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+if packages not in sys.path:
+    sys.path.insert(0, packages)
+try:
+    from pg_envelope.backend.session import Session
+except ImportError:
+    plpy.error("the Python package of pg_envelope is not installed for this server", sqlstate="55000",
+               detail=f"looked in {packages}", hint="Run 'make install' on the server's machine.")
+GD["pg_envelope"] = Session(plpy)
+$$;
+COMMENT ON FUNCTION envelope.bootstrap IS
+    'loads the package into this session. SECURITY DEFINER: pg_config is readable to its owner only';
+
+CREATE FUNCTION envelope.load_key() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+GD['pg_envelope'].load_key()
+$$;
+COMMENT ON FUNCTION envelope.load_key IS
+    'half of a key fetch that is under way in this session; by hand it does nothing. SECURITY DEFINER: reads the key catalog';
+
+CREATE FUNCTION envelope.authorise() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+GD['pg_envelope'].authorise()
+$$;
+COMMENT ON FUNCTION envelope.authorise IS
+    'half of a rights check that is under way in this session; by hand it does nothing. SECURITY DEFINER: reads rights';
+
+CREATE FUNCTION envelope.canonical(value anyelement) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET "DateStyle" = 'ISO, YMD' SET "IntervalStyle" = 'iso_8601' SET "TimeZone" = 'UTC'
+    SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C'
+    AS $$ BEGIN RETURN CASE WHEN value IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', value) END; END $$;
+COMMENT ON FUNCTION envelope.canonical IS 'a value''s text, whatever the session''s settings: FORMAT.md section 1.2';

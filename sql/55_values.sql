@@ -1,0 +1,113 @@
+-- What generated views and triggers, and users, call for each value: the hot path.
+-- VOLATILE and STABLE matter: an IMMUTABLE decrypt would be folded into plans and shown by EXPLAIN. PARALLEL UNSAFE:
+-- before PostgreSQL 17 a query run from PL/Python, which a missing key needs, is refused while a parallel plan runs.
+
+-- By capability: the right comes from the path, which is the view's or the trigger's owner.
+
+CREATE FUNCTION envelope.decrypt_text(value envelope.ciphertext, capability bytea, row_key text) RETURNS text
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].decrypt_text(value, capability, row_key)
+$$;
+COMMENT ON FUNCTION envelope.decrypt_text(envelope.ciphertext, bytea, text) IS
+    'used by decrypting views: the text in an envelope';
+
+CREATE FUNCTION envelope.decrypt_bytea(value envelope.ciphertext, capability bytea, row_key text) RETURNS bytea
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].decrypt_bytea(value, capability, row_key)
+$$;
+COMMENT ON FUNCTION envelope.decrypt_bytea(envelope.ciphertext, bytea, text) IS
+    'used by decrypting views: the bytea in an envelope';
+
+CREATE FUNCTION envelope.encrypt_text(value text, seal bytea, row_key text) RETURNS envelope.ciphertext
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].encrypt_text(value, seal, row_key)
+$$;
+COMMENT ON FUNCTION envelope.encrypt_text(text, bytea, text) IS
+    'used by triggers: a new envelope for a text';
+
+CREATE FUNCTION envelope.encrypt_bytea(value bytea, seal bytea, row_key text) RETURNS envelope.ciphertext
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].encrypt_bytea(value, seal, row_key)
+$$;
+COMMENT ON FUNCTION envelope.encrypt_bytea(bytea, bytea, text) IS
+    'used by triggers: a new envelope for a bytea';
+
+CREATE FUNCTION envelope.reseal(value envelope.ciphertext, seal bytea, row_key text) RETURNS envelope.ciphertext
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].reseal(value, seal, row_key)
+$$;
+COMMENT ON FUNCTION envelope.reseal(envelope.ciphertext, bytea, text) IS
+    'used by reencrypt: the same value under the newest key';
+
+-- By role: for views that run as their caller (row-level security), and for a table's owner.
+
+CREATE FUNCTION envelope.decrypt_text_as_role(value envelope.ciphertext, field uuid, row_key text) RETURNS text
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].decrypt_text_as_role(value, field, row_key)
+$$;
+COMMENT ON FUNCTION envelope.decrypt_text_as_role(envelope.ciphertext, uuid, text) IS
+    'used by views under row-level security: the text in an envelope';
+
+CREATE FUNCTION envelope.decrypt_bytea_as_role(value envelope.ciphertext, field uuid, row_key text) RETURNS bytea
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].decrypt_bytea_as_role(value, field, row_key)
+$$;
+COMMENT ON FUNCTION envelope.decrypt_bytea_as_role(envelope.ciphertext, uuid, text) IS
+    'used by views under row-level security: the bytea in an envelope';
+
+CREATE FUNCTION envelope.encrypt_text_as_role(value text, field uuid, row_key text) RETURNS envelope.ciphertext
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].encrypt_text_as_role(value, field, row_key)
+$$;
+COMMENT ON FUNCTION envelope.encrypt_text_as_role(text, uuid, text) IS
+    'used under row-level security: a new envelope for a text';
+
+CREATE FUNCTION envelope.encrypt_bytea_as_role(value bytea, field uuid, row_key text) RETURNS envelope.ciphertext
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].encrypt_bytea_as_role(value, field, row_key)
+$$;
+COMMENT ON FUNCTION envelope.encrypt_bytea_as_role(bytea, uuid, text) IS
+    'used under row-level security: a new envelope for a bytea';
+
+-- Named keys, for use outside protected tables.
+
+CREATE FUNCTION envelope.encrypt(value text, key text, context text DEFAULT '') RETURNS envelope.ciphertext
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].encrypt_named_text(value, key, context)
+$$;
+COMMENT ON FUNCTION envelope.encrypt(text, text, text) IS
+    'encrypts a text under a named key that was granted to the current role; decrypt needs the same context';
+
+CREATE FUNCTION envelope.encrypt(value bytea, key text, context text DEFAULT '') RETURNS envelope.ciphertext
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].encrypt_named_bytea(value, key, context)
+$$;
+COMMENT ON FUNCTION envelope.encrypt(bytea, text, text) IS
+    'encrypts a bytea under a named key that was granted to the current role; decrypt needs the same context';
+
+CREATE FUNCTION envelope.decrypt(value envelope.ciphertext, context text DEFAULT '') RETURNS text
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].decrypt_named_text(value, context)
+$$;
+COMMENT ON FUNCTION envelope.decrypt(envelope.ciphertext, text) IS
+    'the text that encrypt() sealed; its key must be granted to the current role';
+
+CREATE FUNCTION envelope.decrypt_bytea(value envelope.ciphertext, context text DEFAULT '') RETURNS bytea
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].decrypt_named_bytea(value, context)
+$$;
+COMMENT ON FUNCTION envelope.decrypt_bytea(envelope.ciphertext, text) IS
+    'the bytea that encrypt() sealed; its key must be granted to the current role';

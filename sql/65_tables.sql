@@ -1,0 +1,40 @@
+-- Tables, for DBAs. Not SECURITY DEFINER: reencrypt commits, and all of them meet the table owner's code.
+
+CREATE PROCEDURE envelope.protect(
+    rel regclass, columns jsonb, kek text DEFAULT 'default', store text DEFAULT NULL)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.protect(rel, columns, kek, store)
+$$;
+COMMENT ON PROCEDURE envelope.protect IS
+    'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}';
+
+CREATE PROCEDURE envelope.unprotect(rel regclass)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.unprotect(rel)
+$$;
+COMMENT ON PROCEDURE envelope.unprotect IS 'turns a protected table back into a plain one';
+
+CREATE PROCEDURE envelope.refresh(rel regclass)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.refresh(rel)
+$$;
+COMMENT ON PROCEDURE envelope.refresh IS
+    'makes view and triggers again after ALTER TABLE on the base table: new or renamed columns, another owner';
+
+CREATE PROCEDURE envelope.reencrypt(rel regclass, batch_size integer DEFAULT 1000)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.reencrypt(rel, batch_size)
+$$;
+COMMENT ON PROCEDURE envelope.reencrypt IS
+    'brings old values to the newest key version, committing after about batch_size rows; not inside a transaction';
+
+CREATE FUNCTION envelope.status() RETURNS TABLE (check_name text, state text, detail text, hint text)
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].admin.status()
+$$;
+COMMENT ON FUNCTION envelope.status IS 'one row per check: state ok, warning or failed, with detail and what to do';

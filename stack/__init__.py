@@ -1,0 +1,1 @@
+"""A private, disposable stack: PostgreSQL with pg_envelope, a real OpenBao, and the broker between them."""

@@ -1,0 +1,184 @@
+"""What the broker does when its KMS is down, sealed, frozen, or says no."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+SHORT = {"ttl_seconds": 0.2, "grace_seconds": 60}
+
+
+def past_ttl():
+    """Longer than ttl_seconds of SHORT."""
+    time.sleep(0.3)
+
+
+def until(true, seconds=20):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_stopped_kms_served_from_the_cache_until_the_grace_is_over(make_broker, own_bao):
+    broker = make_broker(own_bao, cache={"ttl_seconds": 0.2, "grace_seconds": 4}).ready()
+    database, dek = broker.new_dek()
+    key = broker.derive(database, dek)["keys"][0]["key"]
+    own_bao.stop()
+    past_ttl()
+    answer = broker.derive(database, dek)
+    assert answer["keys"][0]["key"] == key
+    assert 0 < answer["ttl"] <= 4
+    until(lambda: broker.state() == "degraded" or broker.code(database, dek) != "ok")
+    until(lambda: broker.code(database, dek) != "ok")
+    assert broker.code(database, dek) == "kms_unavailable"
+    assert broker.state() == "failed"
+    until(lambda: "grace_over" in [event["event"] for event in broker.events()])
+    assert "grace_entered" in [event["event"] for event in broker.events()]
+
+
+def test_sealed_kms(make_broker, own_bao):
+    broker = make_broker(own_bao, cache=SHORT).ready()
+    database, dek = broker.new_dek(1)
+    _, cold = broker.new_dek(2, database=database, store="vault")
+    own_bao.api("PUT", "sys/seal")
+    past_ttl()
+    assert broker.code(database, dek) == "ok"
+    assert broker.code(database, {**cold, "dek_id": 3}) == "kms_sealed"
+    until(lambda: broker.state() == "degraded")
+    assert broker.metric('pg_envelope_kms_up{kms="main"}') == 0
+    assert broker.metric('pg_envelope_grace_remaining_seconds{kms="main"}') > 0
+    assert broker.metric("pg_envelope_cache_stale_total") >= 1
+
+
+def test_a_frozen_kms_costs_no_more_than_the_deadline(make_broker, own_bao):
+    broker = make_broker(own_bao, cache=SHORT, kms={"timeout_ms": 30_000}, broker={"deadline_ms": 60_000}).ready()
+    database, dek = broker.new_dek(1)
+    past_ttl()
+    own_bao.freeze()
+    # The frozen KMS would hold a request for 30 seconds: what is faster than that was ended by the deadline.
+    start = time.monotonic()
+    assert broker.code(database, {**dek, "dek_id": 2}, deadline_ms=300) == "deadline"
+    assert broker.code(database, dek, deadline_ms=300) == "ok"
+    assert time.monotonic() - start < 10
+
+
+def test_the_breaker_spares_requests_the_timeout_of_a_frozen_kms(make_broker, own_bao):
+    broker = make_broker(own_bao, kms={"timeout_ms": 500}).ready()
+    database, dek = broker.new_dek()
+    own_bao.freeze()
+    until(lambda: broker.state() != "ok")
+    for number in range(20):
+        assert broker.code(database, {**dek, "dek_id": 100 + number}) == "kms_unavailable"
+    tried = broker.metric('pg_envelope_kms_requests_total{kms="main",op="unwrap",outcome="kms_unavailable"}')
+    assert tried < 20
+
+
+def test_status_answers_while_the_kms_hangs(make_broker, own_bao):
+    broker = make_broker(own_bao, kms={"timeout_ms": 30_000}, broker={"deadline_ms": 60_000})
+    own_bao.freeze()
+    broker.start()
+    assert broker.state() == "failed"
+
+
+def test_a_revoked_token_is_replaced_by_a_new_login(make_broker, own_bao):
+    broker = make_broker(own_bao).ready()
+    database, dek = broker.new_dek()
+    broker.good("flush", reason="make it cold")
+    own_bao.revoke_logins()
+    assert broker.code(database, dek) == "ok"
+    assert len(own_bao.requests_to("auth/approle/login")) >= 2
+
+
+def test_a_wrong_secret_id_is_denied_without_hammering_the_login(make_broker, own_bao, directory):
+    auth = own_bao.role(directory)
+    secret_id = directory / "secret_id"
+    right = secret_id.read_text()
+    secret_id.write_text("wrong-secret-id\n")
+    broker = make_broker(own_bao, auth).start()
+    until(lambda: "login_failed" in [event["event"] for event in broker.events()])
+    for _ in range(10):
+        answer = broker.ask(
+            "generate", database_uuid=str(os.getpid()).zfill(32), kek="default", store="catalog", dek_id=1
+        )
+        assert answer["error"]["code"] == "kms_denied"
+    assert len(own_bao.requests_to("auth/approle/login")) <= 2
+    assert broker.state() == "failed"
+    secret_id.write_text(right)
+    until(lambda: broker.state() == "ok")
+    assert "wrong-secret-id" not in broker.log_path.read_text() + broker.audit_path.read_text()
+
+
+def test_a_policy_that_denies_drops_the_key_at_once(make_broker, own_bao):
+    broker = make_broker(own_bao, cache=SHORT).ready()
+    database, dek = broker.new_dek()
+    own_bao.api("POST", "sys/policies/acl/broker", policy='path "transit/keys/+" { capabilities = ["read"] }')
+    past_ttl()
+    assert broker.code(database, dek) == "kms_denied"
+    own_bao.stop()
+    assert broker.code(database, dek) == "kms_unavailable"
+
+
+def test_a_deleted_entry_is_not_found_once_its_cached_dek_is_past_its_ttl(make_broker, bao):
+    broker = make_broker(bao, cache=SHORT).ready()
+    database, dek = broker.new_dek(1, "vault")
+    bao.api("DELETE", f"kv/data/pg_envelope/{database}/1")
+    past_ttl()
+    assert broker.code(database, dek) == "key_not_found"
+
+
+def test_a_missing_kv_mount_is_not_a_missing_key(make_broker, own_bao):
+    broker = make_broker(own_bao, cache={"ttl_seconds": 60}).ready()
+    database, dek = broker.new_dek(1, "vault")
+    broker.good("flush", reason="make it cold")
+    own_bao.api("DELETE", "sys/mounts/kv")
+    assert broker.code(database, dek) == "kms_denied"
+
+
+def test_a_token_is_renewed_before_it_ends(make_broker, own_bao, directory):
+    broker = make_broker(own_bao, own_bao.role(directory, ttl="2s")).ready()
+    until(lambda: len(own_bao.requests_to("auth/token/renew-self")) >= 3)
+    database, dek = broker.new_dek()
+    assert broker.code(database, dek) == "ok"
+    assert "login_failed" not in [event["event"] for event in broker.events()]
+
+
+def test_a_token_file(make_broker, own_bao, directory):
+    token = own_bao.request("POST", "auth/token/create", {"policies": ["broker"], "ttl": "1h"}).json()["auth"][
+        "client_token"
+    ]
+    path = directory / "token"
+    path.touch(mode=0o600)
+    path.write_text(token)
+    broker = make_broker(own_bao, {"method": "token", "token_file": str(path)}).ready()
+    database, dek = broker.new_dek()
+    own_bao.api("POST", "auth/token/revoke", token=token)
+    broker.good("flush", reason="make it cold")
+    assert broker.code(database, dek) == "kms_denied"
+
+
+@pytest.mark.parametrize("store", ["catalog", "vault"])
+def test_production_server_starts_late_seals_and_restarts(make_broker, production_bao, monkeypatch, store):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
+    broker = make_broker(production_bao)
+    production_bao.stop()
+    broker.start()
+    assert broker.state() == "failed"
+    production_bao.start()
+    until(lambda: broker.state() == "ok")
+    database, dek = broker.new_dek(1, store)
+    key = broker.derive(database, dek)["keys"][0]["key"]
+    broker.good("flush", reason="make it cold")
+    production_bao.api("PUT", "sys/seal")
+    assert broker.code(database, dek) == "kms_sealed"
+    production_bao.unseal()
+    until(lambda: broker.state() == "ok")
+    assert broker.derive(database, dek)["keys"][0]["key"] == key
+
+
+def test_a_server_under_another_ca_is_refused(make_broker, production_bao):
+    broker = make_broker(production_bao, kms={"ca_file": "/etc/ssl/certs/ca-certificates.crt"}).start()
+    until(lambda: "TLS failed" in (broker.good("status")["keks"]["default"]["detail"] or ""))
+    assert production_bao.requests_to("auth/approle/login") == []

@@ -1,0 +1,65 @@
+"""SQL of the commands: names and values are parameters, whatever they hold."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+
+import pytest
+from pglast import parse_sql
+
+from pg_envelope_client import statements
+from pg_envelope_client.statements import Statement
+
+ODD = "x'); DROP TABLE customer; -- %s"
+
+MADE = {
+    "create_key": statements.create_key(ODD, ODD, ODD),
+    "create_key in the default store": statements.create_key(ODD, ODD, None),
+    "grant_key": statements.grant_key(ODD, ODD),
+    "revoke_key": statements.revoke_key(ODD, ODD),
+    "rotate_key": statements.rotate_key(ODD),
+    "rotate_table": statements.rotate_table(ODD),
+    "key_exists": statements.key_exists(ODD),
+    "table_exists": statements.table_exists(ODD),
+    "protect": statements.protect(ODD, {ODD: {"bind": ODD}}, ODD),
+    "unprotect": statements.unprotect(ODD),
+    "reencrypt": statements.reencrypt(ODD, 1000),
+}
+
+
+def numbered(statement: Statement) -> str:
+    """The SQL as the server gets it, with $1, $2 for %s."""
+    parts = statement.sql.split("%s")
+    numbers = (f"${number}" for number in itertools.count(1))
+    return parts[0] + "".join(number + part for number, part in zip(numbers, parts[1:], strict=False))
+
+
+@pytest.mark.parametrize("statement", MADE.values(), ids=MADE.keys())
+def test_values_are_parameters(statement: Statement) -> None:
+    assert "DROP" not in statement.sql
+    assert statement.sql.count("%s") == len(statement.values) > 0
+    assert len(parse_sql(numbered(statement))) == 1
+
+
+def test_every_statement_is_covered() -> None:
+    makers = {
+        name
+        for name, made in inspect.getmembers(statements, inspect.isfunction)
+        if made.__module__ == statements.__name__
+    }
+    assert makers == {name.split()[0] for name in MADE}
+
+
+@pytest.mark.parametrize("statement", [statements.KEYS, statements.COLUMNS, statements.STATUS])
+def test_fixed_statements_parse(statement: Statement) -> None:
+    assert len(parse_sql(statement.sql)) == 1
+    assert statement.values == ()
+
+
+def test_protect_sends_columns_as_json() -> None:
+    made = statements.protect("shop.customer", {"größe": {"pad": True}, "note": {}}, "main")
+    table, columns, kek = made.values
+    assert (table, kek) == ("shop.customer", "main")
+    assert json.loads(columns) == {"größe": {"pad": True}, "note": {}}
