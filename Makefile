@@ -32,7 +32,7 @@ up: ready-$(ON) ## start a private PostgreSQL, OpenBao and broker, and leave the
 	@.venv/bin/python -m stack up --dir $(STACK) $(if $(DOCKER),--docker)
 
 down: ## end and remove what `make up` started
-	@if [ -d $(STACK) ]; then $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON)) -m stack down --dir $(STACK); fi
+	@if [ -d $(STACK) ]; then .venv/bin/python -m stack down --dir $(STACK); fi
 
 test: install .venv/.dev lint ## lint, then all tests (ARGS="-k name" for some)
 	@.venv/bin/python -m pytest $(ARGS)
@@ -54,7 +54,7 @@ uninstall: ## take it out of the server of PG_CONFIG (as root)
 
 build: $(SCRIPT) ## the extension's script, from sql/
 
-clean: ## remove what was built here
+clean: down ## remove what was built here, and the stack
 	@rm -rf build .venv extension/pg_envelope--*.sql .mypy_cache .ruff_cache .pytest_cache
 
 packages: # what the machine lacks

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,13 @@ class DockerStack:
         return (Path(directory) / "docker.json").exists()
 
     def up(self) -> None:
-        """Start all containers, or find them started. Raises StackError, and then leaves nothing behind."""
+        """Make the stack, or start what does not run of it. Raises StackError; of a new one nothing is left then."""
         began = time.monotonic()
-        if self.state_file.exists() and not self.env_file.exists():
-            self.down()
         if self.env_file.exists():
-            return
-        try:
-            self._up()
-        except BaseException:
+            self._start()
+        else:
             self.down()
-            raise
+            self._make()
         self._seconds = time.monotonic() - began
 
     def down(self) -> None:
@@ -97,44 +94,57 @@ class DockerStack:
         head = f"The stack is up in containers ({self._seconds:.1f} s)."
         return "\n".join([head, *lines, *next_steps(self.directory)])
 
-    def _up(self) -> None:
+    def _make(self) -> None:
         folder(self.directory, 0o700)
         state = {"prefix": self.prefix, "port": self.port, "openbao_port": self.openbao.port}
         private_file(self.state_file, json.dumps(state))
-        self._start_openbao()
-        self._start_broker()
-        self._start_postgres()
-        private_file(self.env_file, exports(self.environ()))
+        try:
+            self._make_openbao()
+            self._make_broker()
+            self._make_postgres()
+            private_file(self.env_file, exports(self.environ()))
+        except BaseException:
+            self.down()
+            raise
 
-    def _start_openbao(self) -> None:
+    def _start(self) -> None:
+        """Start what is made. OpenBao first: the network is its container's."""
+        _docker("start", self._name("openbao"))
+        self._unseal()
+        _docker("start", self._name("broker"), self._name("postgres"))
+        self._wait("postgres", self._answers)
+
+    def _unseal(self) -> None:
+        self._wait("openbao", self.openbao.answers)
+        if self.openbao.sealed:
+            self.openbao.unseal()
+
+    def _make_openbao(self) -> None:
         files = folder(self.openbao.directory, 0o700)
         make_certificates(files, Account.ours())
-        config = CONFIG.format(
-            directory=OPENBAO_HOME, data=f"{OPENBAO_HOME}/data", address="0.0.0.0", port=8200, cluster_port=8201
-        )
+        ports = {"port": 8200, "cluster_port": 8201}
+        config = CONFIG.format(directory=OPENBAO_HOME, data=f"{OPENBAO_HOME}/data", address="0.0.0.0", **ports)
         private_file(files / "config.hcl", config)
-        volume = f"{self._name('openbao')}:{OPENBAO_HOME}"
-        fill = ["--entrypoint", "/bin/sh", OPENBAO_IMAGE, "-c", f"cd {OPENBAO_HOME} && tar -x && mkdir -m 700 data"]
-        _docker("run", "--rm", "--interactive", "--volume", volume, *fill, stdin=_tar(files))
+        volume = ("--volume", f"{self._name('openbao')}:{OPENBAO_HOME}")
+        fill = ("--entrypoint", "/bin/sh", OPENBAO_IMAGE, "-c", f"cd {OPENBAO_HOME} && tar -x && mkdir -m 700 data")
+        _docker("run", "--rm", "--interactive", *volume, *fill, stdin=_tar(files))
         (files / "server-key.pem").unlink()
-        ports = (f"127.0.0.1:{self.openbao.port}:8200", f"127.0.0.1:{self.port}:5432")
-        published = [word for port in ports for word in ("--publish", port)]
-        self._run("openbao", OPENBAO_IMAGE, "--volume", volume, *published)
+        published = (f"127.0.0.1:{self.openbao.port}:8200", f"127.0.0.1:{self.port}:5432")
+        self._run("openbao", OPENBAO_IMAGE, *volume, *(f"--publish={one}" for one in published))
         self._wait("openbao", self.openbao.answers)
         self.openbao.initialise()
         self.openbao.unseal()
 
-    def _start_broker(self) -> None:
-        volumes = self._mounts(etc="/etc/pg_envelope", run="/run/pg_envelope")
-        user = ("--user", "pg-envelope", *volumes)
+    def _make_broker(self) -> None:
+        options = (*self._network(), *self._mounts(etc="/etc/pg_envelope", run="/run/pg_envelope"))
         given = self.openbao.token_file.read_text() + "\n" + self.openbao.ca_file.read_text()
-        setup = (SERVER_IMAGE, "init", "--address", "https://127.0.0.1:8200")
-        _docker("run", "--rm", "--interactive", *self._network(), *user, *setup, stdin=given.encode())
-        self._run("broker", SERVER_IMAGE, *self._network(), *user, command=["broker"])
+        init = (SERVER_IMAGE, "init", "--address", "https://127.0.0.1:8200")
+        _docker("run", "--rm", "--interactive", "--user=pg-envelope", *options, *init, stdin=given.encode())
+        self._run("broker", SERVER_IMAGE, "--user=pg-envelope", "--ulimit=core=0", *options, command=["broker"])
         socket = ("exec", self._name("broker"), "test", "-S", "/run/pg_envelope/broker.sock")
         self._wait("broker", lambda: _docker(*socket, check=False).returncode == 0)
 
-    def _start_postgres(self) -> None:
+    def _make_postgres(self) -> None:
         password = secrets.token_urlsafe(24)
         private_file(self.password_file, f"127.0.0.1:{self.port}:*:{SUPERUSER}:{password}\n")
         volumes = self._mounts(data="/var/lib/postgresql/data", run="/run/pg_envelope")
@@ -153,7 +163,7 @@ class DockerStack:
     def _run(self, name: str, image: str, *options: str, command: list[str] | None = None) -> None:
         _docker("run", "--detach", "--name", self._name(name), *options, image, *(command or []))
 
-    def _wait(self, name: str, ready: Any) -> None:
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         try:
             wait_until(ready, 30, name)
         except StackError as error:

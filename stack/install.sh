@@ -103,6 +103,9 @@ check_versions() {
         fail "PL/Python of $pg_config runs Python $embedded, but $python is $own" "set PYTHON to a Python $embedded"
 }
 
+if [ -n "${PG_CONFIG:-}" ] && ! command -v "$PG_CONFIG" >/dev/null; then
+    fail "there is no PG_CONFIG=$PG_CONFIG"
+fi
 list=$(missing)
 if [ -n "$list" ]; then
     can_install || { explain "$list" >&2; exit 1; }

@@ -164,8 +164,9 @@ class OpenBao:
         return False
 
     def _active(self) -> bool:
+        """sys/health has status 200 for an unsealed, active node only."""
         with contextlib.suppress(StackError):
-            return bool(self.request("GET", "sys/leader", token=False).get("is_self"))
+            return bool(self.request("GET", "sys/health", token=False))
         return False
 
     def _known_port(self) -> int | None:

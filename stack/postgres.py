@@ -69,6 +69,7 @@ class Cluster:
         self.data = directory / "data"
         self.socket_directory = directory / "socket"
         self.port = port or self._known_port() or free_port()
+        self._hba_file = directory / "pg_hba.conf"
         self._daemon = Daemon("postgres", directory, self.account, stop_signal=signal.SIGINT)
 
     @functools.cached_property
@@ -95,7 +96,7 @@ class Cluster:
         folder(self.socket_directory, 0o700, self.account)
         options = ["--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         run_as(self.account, [self.bindir / "initdb", "--pgdata", self.data, *options])
-        (self.data / "pg_hba.conf").write_text(HBA)
+        self._hba_file.write_text(HBA)
         (self.directory / "postgres.port").write_text(f"{self.port}\n")
 
     def start(self) -> None:
@@ -155,7 +156,11 @@ class Cluster:
         return run_as(self.account, [self.bindir / name, *map(str, arguments)], self.environ())
 
     def _options(self) -> list[str]:
-        always = {"port": str(self.port), "unix_socket_directories": str(self.socket_directory)}
+        always = {
+            "port": str(self.port),
+            "unix_socket_directories": str(self.socket_directory),
+            "hba_file": str(self._hba_file),
+        }
         return [f"--{name}={value}" for name, value in (SETTINGS | self.settings | always).items()]
 
     def _known_port(self) -> int | None:

@@ -47,9 +47,9 @@ class Account:
         return cls(pwd.getpwuid(os.geteuid()).pw_name, os.geteuid(), os.getegid())
 
     def own(self, path: Path) -> None:
-        """Make `path` this user's; nothing to do when not root."""
+        """Make `path` this user's; nothing to do when not root. A link put in its place is not followed."""
         if os.geteuid() == 0:
-            os.chown(path, self.uid, self.gid)
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def own_tree(self, top: Path) -> None:
         for path in (top, *top.rglob("*")):
@@ -60,9 +60,9 @@ def private_file(path: Path, text: str, owner: Account | None = None) -> None:
     """Write a file that only its owner can read, at no moment anyone else."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        if owner and os.geteuid() == 0:
+            os.fchown(file.fileno(), owner.uid, owner.gid)
         file.write(text)
-    if owner:
-        owner.own(path)
 
 
 def folder(path: Path, mode: int, owner: Account | None = None) -> Path:

@@ -50,15 +50,13 @@ class Stack:
         self._seconds = 0.0
 
     def up(self) -> None:
-        """Start everything, or find it started. Raises StackError, and then leaves nothing behind."""
+        """Make the stack, or start what does not run of it. Raises StackError; of a new one nothing is left then."""
         began = time.monotonic()
-        if self.state_file.exists() and not self._all_running():
+        if self.env_file.exists() and self.home.exists():
+            self._start()
+        else:
             self.down()
-        try:
-            self._up()
-        except BaseException:
-            self.down()
-            raise
+            self._make()
         self._seconds = time.monotonic() - began
 
     def down(self) -> None:
@@ -71,6 +69,10 @@ class Stack:
             file.unlink(missing_ok=True)
         if self.directory.is_dir() and not any(self.directory.iterdir()):
             self.directory.rmdir()
+
+    def connect(self, database: str = DATABASE, user: str = SUPERUSER, **options: Any) -> psycopg.Connection:
+        """A connection in autocommit mode; `options` go to psycopg.connect."""
+        return self.cluster.connect(database, user, **options)
 
     def environ(self) -> dict[str, str]:
         """What a shell needs to use the stack; PATH is what to put before the present one."""
@@ -93,21 +95,24 @@ class Stack:
         lines = [f"  {name:<11} {place:<44} log {log}" for name, place, log in rows]
         return "\n".join([f"The stack is up ({self._seconds:.1f} s).", *lines, *next_steps(self.directory)])
 
-    def _up(self) -> None:
-        if self._all_running():
-            return
-        folder(self.home, 0o711)
+    def _make(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         private_file(self.state_file, json.dumps({"home": str(self.home)}))
-        self.openbao.start()
-        self.broker.start()
-        self.cluster.start()
-        make_database(self.cluster.connect)
-        self._link_programs()
-        private_file(self.env_file, exports(self.environ()))
+        try:
+            self.home.mkdir()
+            self.home.chmod(0o711)
+            self._start()
+            make_database(self.connect)
+            self._link_programs()
+            private_file(self.env_file, exports(self.environ()))
+        except BaseException:
+            self.down()
+            raise
 
-    def _all_running(self) -> bool:
-        return self.env_file.exists() and all(one.running for one in (self.openbao, self.broker, self.cluster))
+    def _start(self) -> None:
+        for server in (self.openbao, self.broker, self.cluster):
+            if not server.running:
+                server.start()
 
     def _link_programs(self) -> None:
         """A folder for PATH: of the extension's own venv only the command, not its `python3`."""

@@ -5,7 +5,7 @@
 # the files as they are now; with --as-user the last step runs as an unprivileged user, after root's `make install`.
 set -euo pipefail
 
-source=head keep= user=
+source=head keep="" user=""
 while [[ ${1:-} == --* ]]; do
     case $1 in
     --worktree) source=worktree ;;

@@ -43,15 +43,12 @@ class Session:
     def run(self, statement: Statement) -> None:
         self._connection.execute(statement.sql, statement.values)
 
-    def rows(self, statement: Statement) -> tuple[list[str], list[dict[str, Any]]]:
-        """(column names, rows)"""
-        cursor = self._connection.execute(statement.sql, statement.values)
-        return [column.name for column in cursor.description or ()], cursor.fetchall()
+    def rows(self, statement: Statement) -> list[dict[str, Any]]:
+        return self._connection.execute(statement.sql, statement.values).fetchall()
 
     def value(self, statement: Statement) -> Any:
         """The column `result` of the only row."""
-        _, rows = self.rows(statement)
-        return rows[0]["result"]
+        return self.rows(statement)[0]["result"]
 
 
 def _connect(dsn: str) -> psycopg.Connection[DictRow]:

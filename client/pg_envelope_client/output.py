@@ -66,8 +66,14 @@ def print_rows(rows: Sequence[Row], names: Iterable[str], empty: str) -> None:
 
 
 def _cell(name: str, value: object) -> Text:
-    text = plain(value)
+    text = plain(_readable(value))
     return Text(text, style=STYLES.get(text, "") if name == "state" else "")
+
+
+def _readable(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def print_problem(problem: Problem) -> None:

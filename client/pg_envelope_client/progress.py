@@ -12,16 +12,16 @@ from rich.text import Text
 
 from pg_envelope_client import output
 
-_NOTICE = re.compile(r"reencrypt:\s*(\d+)\s+of\s+(\d+)\s+blocks?\b(?:\D*(\d+)\s+values?\b)?", re.IGNORECASE)
+_NOTICE = re.compile(r"reencrypt:\s*(\d+)\s+of\s+(\d+)\s+blocks?\b(?:\D*(\d+)\s+(?:values?|rows?)\b)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a re-encryption is: blocks of the table, and values written so far if the notice said so."""
+    """How far a re-encryption is: blocks of the table, and rows written so far if the notice said so."""
 
     done: int
     total: int
-    values: int | None
+    rows: int | None
 
 
 def parse(notice: str) -> Step | None:
@@ -29,8 +29,8 @@ def parse(notice: str) -> Step | None:
     found = _NOTICE.search(notice)
     if found is None:
         return None
-    done, total, values = found.groups()
-    return Step(int(done), int(total), None if values is None else int(values))
+    done, total, rows = found.groups()
+    return Step(int(done), int(total), None if rows is None else int(rows))
 
 
 @dataclass
@@ -48,16 +48,23 @@ class Watcher:
             self.last = step
             self._show(step)
 
+    def finish(self) -> None:
+        """The server names no last block: it reports every so often, and a short run not at all."""
+        total = self.last.total if self.last else 1
+        self.bar.update(self.bar.task_ids[0], completed=total, total=total)
+
     def _show(self, step: Step) -> None:
-        values = "" if step.values is None else f"{step.values:,} values"
-        self.bar.update(self.bar.task_ids[0], completed=step.done, total=step.total, values=values)
+        rows = "" if step.rows is None else f"{step.rows:,} rows"
+        self.bar.update(self.bar.task_ids[0], completed=step.done, total=step.total, rows=rows)
 
 
 @contextmanager
 def watching(table: str) -> Iterator[Watcher]:
     """A Watcher whose bar is on screen until the block ends."""
     name = TextColumn("{task.description}", markup=False)
-    parts = (name, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[values]}"), TimeRemainingColumn())
+    parts = (name, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]}"), TimeRemainingColumn())
     with Progress(*parts, console=output.stderr()) as bar:
-        bar.add_task(output.plain(table), total=None, values="")
-        yield Watcher(bar)
+        bar.add_task(output.plain(table), total=None, rows="")
+        watcher = Watcher(bar)
+        yield watcher
+        watcher.finish()

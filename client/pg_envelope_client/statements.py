@@ -22,8 +22,6 @@ STATUS = Statement("SELECT check_name, state, detail, hint FROM envelope.status(
 
 
 def create_key(name: str, kek: str, store: str | None) -> Statement:
-    if store is None:
-        return Statement("SELECT envelope.create_key(%s::text, %s::text) AS result", (name, kek))
     return Statement("SELECT envelope.create_key(%s::text, %s::text, %s::text) AS result", (name, kek, store))
 
 
@@ -51,11 +49,9 @@ def table_exists(name: str) -> Statement:
     return Statement("SELECT to_regclass(%s::text) IS NOT NULL AS result", (name,))
 
 
-def protect(table: str, columns: Mapping[str, Mapping[str, Any]], kek: str) -> Statement:
-    return Statement(
-        "CALL envelope.protect(%s::regclass, %s::jsonb, %s::text)",
-        (table, json.dumps(columns, ensure_ascii=False), kek),
-    )
+def protect(table: str, columns: Mapping[str, Mapping[str, Any]], kek: str, store: str | None) -> Statement:
+    wanted = json.dumps(columns, ensure_ascii=False)
+    return Statement("CALL envelope.protect(%s::regclass, %s::jsonb, %s::text, %s::text)", (table, wanted, kek, store))
 
 
 def unprotect(table: str) -> Statement:

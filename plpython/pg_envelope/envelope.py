@@ -11,7 +11,6 @@ from pg_envelope.suites import KEY_BYTES, PADDED, REFUSALS, suite_of
 VERSION = 0xE1
 HEADER_BYTES = 6
 MAX_VALUE_BYTES = 512 * 1024 * 1024
-MAX_KEY_ID = 0xFFFFFFFF
 
 
 def header(suite: int, padded: bool, key_id: int) -> bytes:
@@ -29,22 +28,28 @@ def key_id(envelope: bytes) -> int:
 class FieldKey:
     """The key of one column (or named key) and header; what the keyring holds.
 
-    `aad` is header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins.
+    `aad` is header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins. `epoch`
+    and `expires` (monotonic seconds) bound its use.
     """
 
-    __slots__ = ("_aead", "_nonce_bytes", "_padded", "aad", "expires", "head", "nonce_end")
+    __slots__ = ("_decrypt", "_encrypt", "_nonce_bytes", "_padded", "aad", "epoch", "expires", "head", "nonce_end")
 
-    def __init__(self, head: bytes, field_uuid: UUID, key: bytes, expires: float = float("inf")) -> None:
+    def __init__(
+        self, head: bytes, field_uuid: UUID, key: bytes, expires: float = float("inf"), epoch: bytes = b""
+    ) -> None:
         if len(key) != KEY_BYTES:
             raise errors.Internal
         suite = suite_of(head[1])
-        self._aead = suite.aead(key)
+        aead = suite.aead(key)
+        self._encrypt = aead.encrypt
         self._padded = bool(head[1] & PADDED)
         self._nonce_bytes = suite.nonce_bytes
+        self._decrypt = aead.decrypt
         self.nonce_end = HEADER_BYTES + suite.nonce_bytes
         self.head = head
         self.aad = head + field_uuid.bytes
         self.expires = expires
+        self.epoch = epoch
 
     def seal(self, content: bytes, row_key: bytes) -> bytes:
         """A new envelope under a fresh nonce. Raises ValueTooLong over 512 MB."""
@@ -52,13 +57,13 @@ class FieldKey:
             raise errors.ValueTooLong(detail="at most 512 MB")
         plaintext = padding.pad(content) if self._padded else content
         nonce = os.urandom(self._nonce_bytes)
-        return self.head + nonce + self._aead.encrypt(nonce, plaintext, self.aad + row_key)
+        return self.head + nonce + self._encrypt(nonce, plaintext, self.aad + row_key)
 
     def open(self, envelope: bytes, row_key: bytes) -> bytes:
         """The content of an envelope whose header is this key's. Raises InvalidEnvelope, whatever is wrong."""
+        nonce_end = self.nonce_end
         try:
-            nonce_end = self.nonce_end
-            plaintext = self._aead.decrypt(envelope[HEADER_BYTES:nonce_end], envelope[nonce_end:], self.aad + row_key)
+            plaintext = self._decrypt(envelope[HEADER_BYTES:nonce_end], envelope[nonce_end:], self.aad + row_key)
         except REFUSALS:
             raise errors.InvalidEnvelope from None
         return padding.unpad(plaintext) if self._padded else plaintext

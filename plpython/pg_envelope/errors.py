@@ -111,7 +111,7 @@ class Unavailable(EnvelopeError):
 
     code = "unavailable"
     text = "the key broker is not available"
-    default_hint = "Run: pg-envelope broker --check --config FILE"
+    default_hint: str | None = "Run: pg-envelope broker --check --config FILE"
 
 
 class KmsUnavailable(Unavailable):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Json, Kek
+from pg_envelope_client.commands.options import Dsn, Json, Kek, StoreName
 from pg_envelope_client.problems import Problem, usage
 
 if TYPE_CHECKING:
@@ -17,15 +17,9 @@ if TYPE_CHECKING:
 
 keys = typer.Typer(help="Named keys: create, list, rotate, grant, revoke.", no_args_is_help=True)
 
+SHOWN = ("name", "relation", "version", "state", "kek", "kek_version", "store", "granted_to")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="Name of the role, as in SQL.")]
-
-
-class Store(StrEnum):
-    """Where a wrapped DEK lives: FORMAT.md section 2.2."""
-
-    VAULT = "vault"
-    CATALOG = "catalog"
 
 
 class Kind(StrEnum):
@@ -39,7 +33,7 @@ class Kind(StrEnum):
 def create(
     name: Name,
     kek: Kek = "default",
-    store: Annotated[Store | None, typer.Option(help="Where the wrapped DEK lives. Default: the KEK's own.")] = None,
+    store: StoreName = None,
     dsn: Dsn = None,
     as_json: Json = False,
 ) -> None:
@@ -54,12 +48,12 @@ def list_keys(dsn: Dsn = None, as_json: Json = False) -> None:
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
-        names, rows = server.rows(statements.KEYS)
+        rows = server.rows(statements.KEYS)
     if as_json:
         output.print_json(rows)
     else:
         output.print_rows(
-            rows, names, "No keys. Next: pg-envelope protect TABLE COLUMN, or pg-envelope key create NAME"
+            rows, SHOWN, "No keys. Next: pg-envelope protect TABLE COLUMN, or pg-envelope key create NAME"
         )
 
 

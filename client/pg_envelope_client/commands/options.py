@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+
+class Store(StrEnum):
+    """Where a wrapped DEK lives: FORMAT.md section 2.2."""
+
+    VAULT = "vault"
+    CATALOG = "catalog"
+
 
 Dsn = Annotated[
     str | None,
@@ -17,3 +26,6 @@ Dsn = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Kek = Annotated[str, typer.Option(help="The KEK, as named in the broker's configuration.")]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="Name as in SQL: shop.customer, '\"Odd Name\"'.")]
+StoreName = Annotated[
+    Store | None, typer.Option("--store", help="Where the wrapped DEK lives. Default: the KEK's own store.")
+]

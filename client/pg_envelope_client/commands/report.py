@@ -11,21 +11,22 @@ from pg_envelope_client import output, statements
 from pg_envelope_client.commands.options import Dsn, Json
 from pg_envelope_client.problems import FAILED
 
+SHOWN = ("relation", "column", "type", "bind", "suite", "pad", "kek", "key_version")
 Checks = Sequence[output.Row]
 
 
 def columns(dsn: Dsn = None, as_json: Json = False) -> None:
     """List protected columns."""
-    names, rows = _fetch(dsn, statements.COLUMNS)
+    rows = _fetch(dsn, statements.COLUMNS)
     if as_json:
         output.print_json(rows)
     else:
-        output.print_rows(rows, names, "No protected columns. Next: pg-envelope protect TABLE COLUMN")
+        output.print_rows(rows, SHOWN, "No protected columns. Next: pg-envelope protect TABLE COLUMN")
 
 
 def status(dsn: Dsn = None, as_json: Json = False) -> None:
     """Check extension, broker, KMS and tables; exit code 1 if a check failed."""
-    _, rows = _fetch(dsn, statements.STATUS)
+    rows = _fetch(dsn, statements.STATUS)
     show_checks(rows, as_json)
 
 
@@ -48,7 +49,7 @@ def _print_next(checks: Checks) -> None:
         output.say(f"- {check['check_name']}: {check['hint']}")
 
 
-def _fetch(dsn: str | None, statement: statements.Statement) -> tuple[list[str], list[dict[str, Any]]]:
+def _fetch(dsn: str | None, statement: statements.Statement) -> list[dict[str, Any]]:
     from pg_envelope_client.database import session
 
     with session(dsn) as server:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pg_envelope_client import columns, output, progress, statements
-from pg_envelope_client.commands.options import Dsn, Kek, Table
+from pg_envelope_client.commands.options import Dsn, Kek, StoreName, Table
 from pg_envelope_client.problems import INTERRUPTED, Problem
 
 
@@ -26,6 +26,7 @@ def protect(
     table: Table,
     specs: Annotated[list[str], typer.Argument(metavar=columns.FORM + "...", help="Columns to encrypt.")],
     kek: Kek = "default",
+    store: StoreName = None,
     dsn: Dsn = None,
 ) -> None:
     """Encrypt columns of a table; afterwards its name is the decrypting view."""
@@ -33,7 +34,7 @@ def protect(
 
     wanted = columns.parse_columns(specs)
     with _resumable(f"pg-envelope protect {table}"), session(dsn) as server:
-        server.run(statements.protect(table, wanted, kek))
+        server.run(statements.protect(table, wanted, kek, store and store.value))
     output.say(f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status")
 
 

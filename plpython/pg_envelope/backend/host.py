@@ -58,7 +58,8 @@ class Host:
         """An error of a statement that the package ran, with the SQLSTATE, DETAIL and HINT that PostgreSQL gave it."""
         if not isinstance(error, self._plpy.SPIError):
             return None
-        _, detail, hint, *_ = (*(getattr(error, "spidata", None) or ()), None, None, None)
+        spidata: tuple[Any, ...] = getattr(error, "spidata", None) or ()
+        _, detail, hint, *_ = (*spidata, None, None, None)
         passed = errors.EnvelopeError(str(error), detail=detail, hint=hint)
         passed.sqlstate = getattr(error, "sqlstate", passed.sqlstate)
         return passed

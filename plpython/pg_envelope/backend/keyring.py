@@ -21,25 +21,23 @@ class Keyring:
     def __init__(self, epoch: Epoch, load: Callable[[bytes], FieldKey]) -> None:
         self._keys: dict[bytes, FieldKey] = {}
         self._epoch = epoch
-        self._seen = b""
         self._load = load
 
     def get(self, slot: bytes) -> FieldKey:
         """The key of a slot, fetched when it is not here or its time is over; raises what `load` raises."""
-        if self._epoch.current() != self._seen:
-            self._begin_epoch()
         key = self._keys.get(slot)
-        if key is None or key.expires < monotonic():
+        if key is None or key.epoch != self._epoch.current() or key.expires < monotonic():
             return self._fetch(slot)
         return key
 
-    def _begin_epoch(self) -> None:
-        self._keys.clear()
-        self._seen = self._epoch.current()
-
     def _fetch(self, slot: bytes) -> FieldKey:
+        epoch = self._epoch.current()
+        for stale in [known for known, key in self._keys.items() if key.epoch != epoch]:
+            del self._keys[stale]
         self._keys.pop(slot, None)
+        # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
         key = self._load(slot)
+        key.epoch = epoch
         while len(self._keys) >= MAX_KEYS:
             del self._keys[next(iter(self._keys))]
         self._keys[slot] = key

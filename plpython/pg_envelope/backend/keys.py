@@ -83,6 +83,7 @@ class Keys:
             self._host.row("SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1", ["uuid"], [key_uuid])
         )
         dek_id, made = self._generate(key)
+        fingerprint = base64.b64decode(made["fingerprint"])
         self._host.rows(
             "INSERT INTO envelope_private.dek (dek_id, key_uuid, version, state, kek, store, wrapped, fingerprint,"
             " kek_version) SELECT $1, $2, coalesce(max(version), 0) + 1, 'active', $3, $4, $5, $6, $7"
@@ -94,7 +95,7 @@ class Keys:
                 key["kek"],
                 key["store"],
                 made["wrapped"],
-                base64.b64decode(made["fingerprint"]),
+                fingerprint,
                 made["kek_version"],
             ],
         )
@@ -144,11 +145,8 @@ class Keys:
     def _set_state(self, table: str, column: str, uuid: str) -> None:
         """What was active decrypts only: a newer version is about to follow."""
         since = ", state_since = now()" if table == "dek" else ""
-        self._host.rows(
-            f"UPDATE envelope_private.{table} SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active'",
-            ["uuid"],
-            [uuid],
-        )
+        change = f"SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active'"
+        self._host.rows(f"UPDATE envelope_private.{table} {change}", ["uuid"], [uuid])
 
 
 def _present(row: Row | None) -> Row:

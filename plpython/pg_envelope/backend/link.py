@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from pg_envelope import errors, wire
@@ -66,12 +67,12 @@ class Link:
     def _send(self, connection: socket.socket, data: bytes, until: float) -> None:
         rest = memoryview(data)
         while rest:
-            rest = rest[self._patiently(lambda chunk=rest: connection.send(chunk), until) :]
+            rest = rest[self._patiently(partial(connection.send, rest), until) :]
 
     def _receive(self, connection: socket.socket, count: int, until: float) -> bytes:
         received = bytearray()
         while len(received) < count:
-            chunk = self._patiently(lambda: connection.recv(count - len(received)), until)
+            chunk = self._patiently(partial(connection.recv, count - len(received)), until)
             if not chunk:
                 raise errors.Unavailable("the key broker closed the connection")
             received += chunk

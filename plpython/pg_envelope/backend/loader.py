@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from hmac import compare_digest
 from time import monotonic
+from typing import cast
 from uuid import UUID
 
 from pg_envelope import envelope, errors, wire
@@ -51,7 +52,7 @@ class Loader:
         found = self._host.row(WHO)
         if found is None:
             raise errors.Internal
-        return wire.Who(**found)  # type: ignore[typeddict-item]
+        return cast(wire.Who, found)
 
     def load_pending(self) -> None:
         """The half of `load` that runs as the extension's owner; does nothing unless `load` is under way."""
@@ -75,7 +76,7 @@ class Loader:
     def _refusal(self, capability: bytes) -> errors.EnvelopeError:
         """An unknown capability has no right; a known one met an envelope that is not its column's."""
         known = self._host.rows("SELECT capability FROM envelope_private.capability")
-        if any([compare_digest(row["capability"], capability) for row in known]):
+        if any(compare_digest(row["capability"], capability) for row in known):
             return errors.InvalidEnvelope()
         return errors.NotPermitted(hint=STALE_HINT)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from uuid import UUID
 from pg_envelope import errors
 from pg_envelope.broker import files, keys
 from pg_envelope.broker.app import make_provider
-from pg_envelope.broker.audit import Audit
+from pg_envelope.broker.audit import STANDARD_OUTPUT
 from pg_envelope.broker.config import Config, Kek, load
 from pg_envelope.broker.providers.base import Item, Provider
 from pg_envelope.broker.server import uids
@@ -46,7 +47,7 @@ def _machine(config: Config) -> Iterator[Finding]:
         "socket directory", str(broker.socket.parent), lambda: files.refuse_shared_directory(broker.socket.parent)
     )
     yield _tried("allowed users", ", ".join(map(str, broker.allowed_users)), lambda: uids(broker.allowed_users))
-    yield _tried("audit log", broker.audit_log, lambda: Audit(broker.audit_log).close())
+    yield _tried("audit log", broker.audit_log, lambda: _writable(broker.audit_log))
     for path in secret_files(config):
         yield _tried("secret file", str(path), lambda path=path: files.read_private(path))  # type: ignore[misc]
 
@@ -62,6 +63,14 @@ def _keks(config: Config) -> Iterator[Finding]:
             if held.kms == name:
                 yield from _kek(config, provider, kek, held)
         provider.close()
+
+
+def _writable(audit_log: str) -> None:
+    """Without making the file: the one who checks may be another user than the broker's."""
+    path = Path(audit_log)
+    wanted = path if path.exists() else path.parent
+    if audit_log != STANDARD_OUTPUT and not os.access(wanted, os.W_OK):
+        raise errors.NotConfigured("the audit log cannot be written")
 
 
 def _say_nothing(_: errors.EnvelopeError) -> None:

@@ -16,7 +16,7 @@ MAX_DEK_ID = (1 << 63) - 1
 MAX_KEY_ID = (1 << 32) - 1
 MAX_TEXT = 4096
 MAX_WHO = 256
-MAX_DEADLINE_MS = 3_600_000
+MAX_DEADLINE_MS = (1 << 31) - 1
 
 
 @dataclass(frozen=True)

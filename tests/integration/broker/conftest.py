@@ -171,7 +171,7 @@ class ProductionBao(Bao):
         data.mkdir(exist_ok=True)
         config = self.directory / "bao.hcl"
         config.write_text(
-            f'storage "raft" {{ path = "{data}" node_id = "one" }}\n'
+            f'storage "raft" {{ path = "{data}" node_id = "one" performance_multiplier = 1 }}\n'
             f'listener "tcp" {{ address = "127.0.0.1:{self.port}"\n'
             f'tls_cert_file = "{self.directory}/tls.pem"\n tls_key_file = "{self.directory}/tls.key" }}\n'
             f'api_addr = "{self.address}"\n cluster_addr = "https://127.0.0.1:{free_port()}"\n'
@@ -376,11 +376,14 @@ def own_bao(directory: Path) -> Iterator[Bao]:
     server.stop()
 
 
-@pytest.fixture
-def production_bao(directory: Path) -> Iterator[ProductionBao]:
-    server = ProductionBao(directory)
+@pytest.fixture(scope="module")
+def production_bao() -> Iterator[ProductionBao]:
+    """Shared, since its first election takes seconds: a test may stop or seal it, and must end with it ready."""
+    path = Path(tempfile.mkdtemp(prefix="pge-bao-"))
+    server = ProductionBao(path)
     yield server
     server.stop()
+    shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -21,6 +21,13 @@ def test_markup_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[red]x[/red]" in capsys.readouterr().out
 
 
+def test_lists_and_booleans_are_words(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_rows([{"granted_to": ["a", "b"], "pad": False}], ("granted_to", "pad"), "none")
+    printed = capsys.readouterr().out
+    assert "a, b" in printed
+    assert "no" in printed.splitlines()[3]
+
+
 def test_problem_lines(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_problem(Problem("m", "d", "h"))
     printed = capsys.readouterr()

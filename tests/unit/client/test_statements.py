@@ -16,14 +16,13 @@ ODD = "x'); DROP TABLE customer; -- %s"
 
 MADE = {
     "create_key": statements.create_key(ODD, ODD, ODD),
-    "create_key in the default store": statements.create_key(ODD, ODD, None),
     "grant_key": statements.grant_key(ODD, ODD),
     "revoke_key": statements.revoke_key(ODD, ODD),
     "rotate_key": statements.rotate_key(ODD),
     "rotate_table": statements.rotate_table(ODD),
     "key_exists": statements.key_exists(ODD),
     "table_exists": statements.table_exists(ODD),
-    "protect": statements.protect(ODD, {ODD: {"bind": ODD}}, ODD),
+    "protect": statements.protect(ODD, {ODD: {"bind": ODD}}, ODD, ODD),
     "unprotect": statements.unprotect(ODD),
     "reencrypt": statements.reencrypt(ODD, 1000),
 }
@@ -49,7 +48,7 @@ def test_every_statement_is_covered() -> None:
         for name, made in inspect.getmembers(statements, inspect.isfunction)
         if made.__module__ == statements.__name__
     }
-    assert makers == {name.split()[0] for name in MADE}
+    assert makers == set(MADE)
 
 
 @pytest.mark.parametrize("statement", [statements.KEYS, statements.COLUMNS, statements.STATUS])
@@ -59,7 +58,7 @@ def test_fixed_statements_parse(statement: Statement) -> None:
 
 
 def test_protect_sends_columns_as_json() -> None:
-    made = statements.protect("shop.customer", {"größe": {"pad": True}, "note": {}}, "main")
-    table, columns, kek = made.values
-    assert (table, kek) == ("shop.customer", "main")
+    made = statements.protect("shop.customer", {"größe": {"pad": True}, "note": {}}, "main", None)
+    table, columns, kek, store = made.values
+    assert (table, kek, store) == ("shop.customer", "main", None)
     assert json.loads(columns) == {"größe": {"pad": True}, "note": {}}

@@ -331,7 +331,7 @@ def _delete(layout: Layout) -> str:
 
 
 def _not_found(layout: Layout) -> str:
-    """Gone, or changed by this very statement: skipped, as PostgreSQL does. Changed by another: an error, no lost update."""
+    """Gone, or changed by this statement: skipped, as PostgreSQL does. Changed by another: an error, no lost update."""
     other = "t.xmin <> pg_current_xact_id()::xid"
     return _if(
         "NOT FOUND",

@@ -44,7 +44,8 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnu
 WHERE c.conrelid = $1 AND c.contype = 'p' ORDER BY k.position"""
 
 SHAPE = """
-SELECT string_agg(format('%I %s %s', attname, format_type(atttypid, atttypmod), attcollation), ', ' ORDER BY attnum) AS shape
+SELECT string_agg(format('%I %s %s', attname, format_type(atttypid, atttypmod), attcollation), ', ' ORDER BY attnum)
+    AS shape
 FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped"""
 
 CHECKS = """

@@ -19,7 +19,7 @@ def parse(columns: str | None) -> dict[str, FieldOptions]:
     if isinstance(given, list):
         if not all(isinstance(name, str) for name in given) or len(set(given)) < len(given):
             raise errors.BadInput("columns must be an array of different names", hint=HINT)
-        given = dict.fromkeys(given, {})
+        given = {name: {} for name in given}
     if not isinstance(given, dict) or not given:
         raise errors.BadInput("columns must name at least one column", hint=HINT)
     return {name: _options(name, options) for name, options in given.items()}

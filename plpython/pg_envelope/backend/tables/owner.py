@@ -1,4 +1,4 @@
-"""Running statements that meet a table owner's code (casts, domains, indexes, triggers) with the owner's rights only."""
+"""Statements that meet a table owner's code (casts, domains, indexes, triggers), run with the owner's rights only."""
 
 from __future__ import annotations
 

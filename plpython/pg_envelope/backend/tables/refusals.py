@@ -46,7 +46,9 @@ UNION
 SELECT format('rule %I', w.rulename) FROM pg_catalog.pg_rewrite w WHERE w.ev_class = $1
 ORDER BY 1"""
 
-TAKEN = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace WHERE nspname = $1 AND relname = $2"
+TAKEN = """
+SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2"""
 
 
 def check_kind(table: Table) -> None:

@@ -1,4 +1,4 @@
-"""unprotect(): back to a plain table under its old name, in one transaction; its keys stay for the sake of old backups."""
+"""unprotect(): back to a plain table under its old name, in one transaction; its keys stay, for old backups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pg_envelope.backend.tables.owner import as_owner
 DEPENDENTS = """
 SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what FROM pg_catalog.pg_depend d
 WHERE d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = $1
-        AND NOT (d.classid = 'pg_rewrite'::regclass AND d.objid IN (SELECT oid FROM pg_catalog.pg_rewrite WHERE ev_class = $1))
+        AND NOT (d.classid = 'pg_rewrite'::regclass
+            AND d.objid IN (SELECT oid FROM pg_catalog.pg_rewrite WHERE ev_class = $1))
     OR d.refclassid = 'pg_type'::regclass AND d.refobjid = $2)
     AND d.classid <> 'pg_trigger'::regclass AND d.classid <> 'pg_attrdef'::regclass"""
 

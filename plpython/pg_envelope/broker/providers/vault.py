@@ -33,8 +33,9 @@ class Vault:
     def __init__(self, settings: Settings, report: Report) -> None:
         self._settings = settings
         self._mount = settings.transit_mount
-        self._login = Login(settings.auth, report)
+        self._login = Login(settings.auth, settings.timeout_ms / 1000, report)
         self._threads = threading.local()
+        self._clients: list[hvac.Client] = []
         self._kv = KvStore(self._call, settings.kv_mount, settings.kv_path)
 
     @property
@@ -80,6 +81,8 @@ class Vault:
 
     def close(self) -> None:
         self._login.forget()
+        for client in self._clients:
+            client.adapter.close()
 
     def _results(self, ask: Callable[[hvac.Client], Any], count: int) -> list[Json]:
         results = data(self._call(lambda client: _with_item_errors(client, ask))).get("batch_results")
@@ -101,6 +104,7 @@ class Vault:
     def _client(self) -> hvac.Client:
         if not hasattr(self._threads, "client"):
             self._threads.client = _new_client(self._settings)
+            self._clients.append(self._threads.client)
         found: hvac.Client = self._threads.client
         return found
 

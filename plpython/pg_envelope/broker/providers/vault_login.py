@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,9 @@ class Token:
 class Login:
     """Holds the one token that all worker threads use. `report` hears of every login that failed."""
 
-    def __init__(self, method: AppRole | TokenFile, report: Report) -> None:
+    def __init__(self, method: AppRole | TokenFile, timeout: float, report: Report) -> None:
         self._method = method
+        self._timeout = timeout
         self._report = report
         self._lock = threading.Lock()
         self._token: Token | None = None
@@ -60,17 +62,14 @@ class Login:
         if now is not None and not now.wants_renewal():
             return now.text
         # While one thread renews, the others go on with the token that is still good.
-        wait = now is None or now.over()
-        if self._lock.acquire(blocking=wait):
-            try:
-                return self._current(client).text
-            finally:
-                self._lock.release()
-        return now.text if now is not None else ""
+        if now is not None and not now.over() and self._lock.locked():
+            return now.text
+        with self._locked():
+            return self._current(client).text
 
     def replace(self, client: hvac.Client, refused: str) -> str:
         """Another token after the KMS refused this one. Raises KmsDenied when it is good and lacks the right."""
-        with self._lock:
+        with self._locked():
             if self._token is not None and self._token.text != refused:
                 return self._token.text
             # Not at every refusal: a missing policy would cost a login, and a lease, per request.
@@ -83,6 +82,16 @@ class Login:
 
     def forget(self) -> None:
         self._token = None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone with the login; no thread waits longer for another's login than for the KMS itself."""
+        if not self._lock.acquire(timeout=self._timeout):
+            raise errors.KmsUnavailable(detail="the login takes too long")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _current(self, client: hvac.Client) -> Token:
         now = self._token

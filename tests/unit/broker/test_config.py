@@ -1,0 +1,126 @@
+"""The configuration file: defaults, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pg_envelope import errors
+from pg_envelope.broker import config
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "broker.example.toml"
+GOOD = {
+    "kms": {
+        "main": {"provider": "vault", "address": "https://kms:8200", "auth": {"method": "token", "token_file": "/t"}}
+    },
+    "kek": {"default": {"kms": "main", "key": "k"}},
+}
+
+
+def changed(path, value):
+    """GOOD with one member set; None takes it away."""
+    tables = copy.deepcopy(GOOD)
+    *parents, last = path.split("/")
+    place = tables
+    for name in parents:
+        place = place.setdefault(name, {})
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return tables
+
+
+def test_defaults():
+    found = config.parse(copy.deepcopy(GOOD))
+    assert found.broker.socket == Path("/run/pg_envelope/broker.sock")
+    assert found.broker.epoch == Path("/run/pg_envelope/epoch")
+    assert found.broker.mode == 0o660
+    assert (found.cache.ttl_seconds, found.cache.grace_seconds) == (300, 3600)
+    assert found.kms["main"].auth == config.TokenFile(Path("/t"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "names"),
+    [
+        ("brokr", {}, "unknown key brokr"),
+        ("broker/sockt", "/x", "unknown key broker.sockt"),
+        ("kms/main/adress", "x", "unknown key kms.main.adress"),
+        ("kms/main/auth/role_id_file", "/x", "unknown key kms.main.auth.role_id_file"),
+        ("kms/main/provider", "aws", "kms.main.provider"),
+        ("kms/main/provider", ["vault"], "kms.main.provider"),
+        ("kms/main/address", None, "kms.main.address is missing"),
+        ("kms/main/address", "http://kms:8200", "http://"),
+        ("kms/main/address", "https://user:pass@kms:8200", "user or password"),
+        ("kms/main/auth", "token", "kms.main.auth must be a table"),
+        ("kms/main/auth/token_file", "relative", "kms.main.auth.token_file must be an absolute path"),
+        ("kms/main/ca_file", "/no/such/file", "ca_file"),
+        ("kms/main/kv_path", "../x/", "kv_path"),
+        ("kms/main/timeout_ms", True, "kms.main.timeout_ms must be a whole number"),
+        ("kek", None, "at least one [kek.NAME]"),
+        ("kek/default/kms", "nope", "kek.default.kms names 'nope'"),
+        ("kek/default/key", "a/b", "kek key"),
+        ("kek/a b", {"kms": "main", "key": "k"}, "kek.a b"),
+        ("broker/metrics", "0.0.0.0:9464", "loopback"),
+        ("broker/metrics", "localhost:9464", "loopback"),
+        ("broker/metrics", "127.0.0.1:http", "port"),
+        ("broker/socket_mode", "rw", "socket_mode"),
+        ("broker/environment", "a b", "environment"),
+        ("broker/allowed_users", "postgres", "allowed_users"),
+        ("broker/allowed_users", [True], "allowed_users"),
+        ("broker/max_requests", 0, "max_requests"),
+        ("broker/deadline_ms", 1.5, "broker.deadline_ms must be a whole number"),
+        ("cache/ttl_seconds", 0, "ttl_seconds"),
+        ("cache/ttl_seconds", float("nan"), "cache.ttl_seconds must be a number"),
+        ("cache/ttl_seconds", "300", "cache.ttl_seconds must be a number"),
+    ],
+)
+def test_refuses(path, value, names):
+    with pytest.raises(errors.NotConfigured) as caught:
+        config.parse(changed(path, value))
+    assert names in caught.value.message
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8200", "http://[::1]:8200", "http://localhost:8200"])
+def test_clear_text_on_loopback_only(address):
+    assert config.parse(changed("kms/main/address", address)).kms["main"].address == address
+
+
+@pytest.mark.parametrize(("mode", "fit"), [(0o600, True), (0o640, True), (0o644, False), (0o660, False)])
+def test_mode_of_the_file(tmp_path, mode, fit):
+    path = tmp_path / "broker.toml"
+    path.write_text('kek.default = { kms = "main", key = "k" }\n')
+    path.chmod(mode)
+    with pytest.raises(errors.NotConfigured, match="there is no" if fit else "open to others"):
+        config.load(path)
+
+
+def test_a_file_of_another_user_is_refused(tmp_path):
+    if os.getuid() != 0:
+        pytest.skip("only root can give a file away")
+    path = tmp_path / "broker.toml"
+    path.touch(mode=0o600)
+    os.chown(path, 65534, -1)
+    with pytest.raises(errors.NotConfigured, match="another user"):
+        config.load(path)
+
+
+def test_a_file_that_is_not_toml(tmp_path):
+    path = tmp_path / "broker.toml"
+    path.touch(mode=0o600)
+    path.write_text("[broker")
+    with pytest.raises(errors.NotConfigured, match="is not TOML"):
+        config.load(path)
+
+
+def test_the_example_shows_the_defaults_and_is_accepted():
+    tables = tomllib.loads(EXAMPLE.read_text())
+    tables["kms"]["main"]["ca_file"] = ""
+    found = config.parse(tables)
+    assert found.broker == config.Broker()
+    assert found.cache == config.Cache()
+    assert set(found.kms) == {"main"}

@@ -1,0 +1,29 @@
+"""Prometheus' text form."""
+
+from __future__ import annotations
+
+from pg_envelope.broker.metrics import Counter, Histogram, Metrics
+
+
+def test_counter_escapes_its_labels():
+    counter = Counter("n", "text", "op")
+    counter.add('a"\n\\')
+    assert list(counter.lines()) == ['n{op="a\\"\\n\\\\"} 1']
+
+
+def test_histogram_is_cumulative():
+    histogram = Histogram("h", "text", "op")
+    for seconds in (0.0005, 0.002, 99):
+        histogram.observe(seconds, "x")
+    lines = list(histogram.lines())
+    assert lines[0] == 'h_bucket{op="x",le="0.001"} 1'
+    assert lines[1] == 'h_bucket{op="x",le="0.0025"} 2'
+    assert lines[-3:] == ['h_bucket{op="x",le="+Inf"} 3', 'h_sum{op="x"} 99.0025', 'h_count{op="x"} 3']
+
+
+def test_all_have_help_and_type():
+    metrics = Metrics()
+    metrics.gauge("g", "a gauge", lambda: {("a",): 1795312418000001}, "kms")
+    text = metrics.render()
+    assert '# HELP g a gauge\n# TYPE g gauge\ng{kms="a"} 1795312418000001\n' in text
+    assert text.count("# HELP") == text.count("# TYPE")
