@@ -32,6 +32,7 @@ def text(places: Places, keys: Iterable[str]) -> str:
         (f"{places.kv_mount}/data/{places.kv_path}/*", ("create", "read", "update")),
         ("auth/token/lookup-self", ("read",)),
         ("auth/token/renew-self", ("update",)),
+        ("auth/token/revoke-self", ("update",)),
     ]
     return "\n".join([places.heading(), *map(_stanza, rules)]) + "\n"
 

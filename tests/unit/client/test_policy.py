@@ -19,6 +19,7 @@ path "transit/rewrap/pg-envelope-default" { capabilities = ["update"] }
 path "kv/data/pg_envelope/*" { capabilities = ["create", "read", "update"] }
 path "auth/token/lookup-self" { capabilities = ["read"] }
 path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
 """
 
 

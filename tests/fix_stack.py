@@ -1,0 +1,105 @@
+"""The real servers, a database per test, and roles without any rights of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from stack.stack import DATABASE, Stack
+
+NAMES = itertools.count(1)
+SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "log_statement": "all"}
+ROLES = ("alice", "bob", "owner")
+
+
+class Database:
+    """A database of its own with the extension; `connect` gives connections in autocommit mode."""
+
+    def __init__(self, stack: Stack, name: str) -> None:
+        self.stack = stack
+        self.name = name
+        self._open = contextlib.ExitStack()
+        self.admin = self.connect()
+
+    def connect(self, user: str = "postgres", **options: Any) -> psycopg.Connection[Any]:
+        """A new connection; all are closed with the database."""
+        return self._open.enter_context(self.stack.connect(self.name, user, **options))
+
+    def sql(self, statement: str, *values: Any, user: str | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a statement, by the superuser or on a new connection of `user`; [] when it returns none."""
+        connection = self.admin if user is None else self.connect(user)
+        cursor = connection.execute(statement, values or None)  # type: ignore[call-overload]
+        return cursor.fetchall() if cursor.description else []
+
+    def one(self, statement: str, *values: Any, user: str | None = None) -> Any:
+        """The first column of the first row."""
+        return self.sql(statement, *values, user=user)[0][0]
+
+    def close(self) -> None:
+        self._open.close()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """PostgreSQL, OpenBao and broker, up. A test that stops one of them starts it again."""
+    made = Stack(Path(tmp_path_factory.mktemp("stack")), postgres_settings=SETTINGS)
+    made.up()
+    try:
+        with made.connect("postgres") as connection:
+            for role in ROLES:
+                connection.execute(f"CREATE ROLE {role} LOGIN")
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def make_db(stack: Stack) -> Iterator[Callable[[], Database]]:
+    """Makes databases with the extension; they go with the test."""
+    made: list[Database] = []
+
+    def make() -> Database:
+        name = f"test_{os.getpid()}_{next(NAMES)}"
+        with stack.connect("postgres") as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
+        made.append(Database(stack, name))
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.close()
+        with stack.connect("postgres") as connection:
+            connection.execute(f"DROP DATABASE {database.name} WITH (FORCE)")
+
+
+@pytest.fixture
+def db(make_db: Callable[[], Database]) -> Database:
+    """A database with the extension and nothing else; `owner` may create in its schema public."""
+    database = make_db()
+    database.sql("GRANT CREATE ON SCHEMA public TO owner")
+    return database
+
+
+@pytest.fixture
+def alice(db: Database) -> psycopg.Connection[Any]:
+    """A connection of a role that nobody granted anything."""
+    return db.connect("alice")
+
+
+@pytest.fixture
+def bob(db: Database) -> psycopg.Connection[Any]:
+    """Another such role."""
+    return db.connect("bob")
+
+
+@pytest.fixture
+def owner(db: Database) -> psycopg.Connection[Any]:
+    """A role that may make tables, and is no superuser."""
+    return db.connect("owner")
