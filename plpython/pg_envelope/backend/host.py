@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from pg_envelope import errors
 
 Row = dict[str, Any]
+NAME = "pg_envelope"
 
 
 class Host:
@@ -17,7 +18,7 @@ class Host:
         self._plpy = plpy
         self._plans: dict[str, Any] = {}
         # PL/Python puts "<module>.<class>: " before an error's text. This name makes it "pg_envelope: ".
-        self._error = type("pg_envelope", (plpy.Error,), {"__module__": "builtins"})
+        self._error = type(NAME, (plpy.Error,), {"__module__": "builtins"})
 
     def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         """The rows of a query whose values are parameters; its plan is kept for the session."""
@@ -60,7 +61,7 @@ class Host:
             return None
         spidata: tuple[Any, ...] = getattr(error, "spidata", None) or ()
         _, detail, hint, *_ = (*spidata, None, None, None)
-        passed = errors.EnvelopeError(str(error), detail=detail, hint=hint)
+        passed = errors.EnvelopeError(str(error).removeprefix(f"{NAME}: "), detail=detail, hint=hint)
         passed.sqlstate = getattr(error, "sqlstate", passed.sqlstate)
         return passed
 
