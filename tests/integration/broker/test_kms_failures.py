@@ -203,11 +203,13 @@ def test_a_redirect_does_not_take_the_token_elsewhere(make_broker, own_bao, dire
     token.touch(mode=0o600)
     token.write_text(own_bao.token)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as redirecting:
-        threading.Thread(target=redirecting.serve_forever).start()
+        threading.Thread(target=redirecting.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{redirecting.server_port}"
         auth = {"method": "token", "token_file": str(token)}
         broker = make_broker(own_bao, auth, kms={"address": address}).start()
-        until(lambda: seen)
-        until(lambda: "not that of Vault" in (broker.good("status")["keks"]["default"]["detail"] or ""))
-        redirecting.shutdown()
+        try:
+            until(lambda: seen)
+            until(lambda: "not that of Vault" in (broker.good("status")["keks"]["default"]["detail"] or ""))
+        finally:
+            redirecting.shutdown()
     assert own_bao.requests_to("auth/token/lookup-self") == []
