@@ -232,7 +232,7 @@ def main() -> int:
             print("Starting PostgreSQL, OpenBao and the key broker ...")
             stack.up()
             Demo(stack, chosen.customers, chosen.messages).run()
-        except StackError as error:
+        except (StackError, psycopg.Error) as error:
             print(f"pg_envelope: {error}", file=sys.stderr)
             return 1
         finally:

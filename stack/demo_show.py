@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import psycopg
@@ -76,16 +76,10 @@ class Show:
             time.sleep(seconds / 20)
 
     def waiting(self, work: Callable[[], Result], what: str) -> Result:
-        """A bar without end while `work` runs, for what cannot tell how far it is."""
-        results: list[Result] = []
-        worker = threading.Thread(target=lambda: results.append(work()))
-        with self.progress() as bar:
+        """A bar without end while `work` runs, for what cannot tell how far it is; raises what `work` raises."""
+        with self.progress() as bar, ThreadPoolExecutor(1) as pool:
             bar.add_task(what, total=None)
-            worker.start()
-            worker.join()
-        if not results:
-            raise SystemExit(f"pg_envelope: {what} failed, see above")
-        return results[0]
+            return pool.submit(work).result()
 
 
 def run(connection: Connection, statement: str) -> psycopg.Cursor[Any]:

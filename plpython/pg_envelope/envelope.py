@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from pg_envelope import errors, padding
 from pg_envelope.suites import KEY_BYTES, PADDED, REFUSALS, suite_of
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 VERSION = 0xE1
 HEADER_BYTES = 6
@@ -60,8 +63,10 @@ class FieldKey:
         return self.head + nonce + self._encrypt(nonce, plaintext, self.aad + row_key)
 
     def open(self, envelope: bytes, row_key: bytes) -> bytes:
-        """The content of an envelope whose header is this key's. Raises InvalidEnvelope, whatever is wrong."""
+        """The content of an envelope. Raises InvalidEnvelope, whatever is wrong; also for a header not this key's."""
         nonce_end = self.nonce_end
+        if envelope[:HEADER_BYTES] != self.head:
+            raise errors.InvalidEnvelope
         try:
             plaintext = self._decrypt(envelope[HEADER_BYTES:nonce_end], envelope[nonce_end:], self.aad + row_key)
         except REFUSALS:

@@ -6,8 +6,7 @@ seal(nonce, plaintext, aad) → ciphertext | tag          open(nonce, ciphertext
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, ChaCha20Poly1305
@@ -30,8 +29,7 @@ class Aead(Protocol):
     def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None, /) -> bytes: ...
 
 
-@dataclass(frozen=True)
-class Suite:
+class Suite(NamedTuple):
     """One row of the table in FORMAT.md section 1; sizes in bytes."""
 
     number: int

@@ -64,7 +64,8 @@ def body_length(prefix: bytes) -> int:
 def parse(body: bytes) -> Message:
     """The JSON object of a body. Raises BadInput for anything else, without repeating what came."""
     try:
-        message = json.loads(body)
+        # Decoded here: json would take bytes for UTF-16 or UTF-32, too.
+        message = json.loads(body.decode())
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
@@ -81,7 +82,13 @@ def error_body(error: errors.EnvelopeError) -> Message:
     return {"code": error.code, "message": error.message, "detail": error.detail, "hint": error.hint}
 
 
-def error_from(body: Message) -> errors.EnvelopeError:
-    """The exception for the `error` object of a response; an unknown code becomes Internal."""
-    kind = errors.BY_CODE.get(str(body.get("code")), errors.Internal)
-    return kind(body.get("message"), detail=body.get("detail"), hint=body.get("hint"))
+def error_from(body: object) -> errors.EnvelopeError:
+    """The exception for the `error` object of a response; an unknown code or another shape becomes Internal."""
+    fields = body if isinstance(body, dict) else {}
+    kind = errors.BY_CODE.get(str(fields.get("code")), errors.Internal)
+    message, detail, hint = (_text(fields.get(name)) for name in ("message", "detail", "hint"))
+    return kind(message, detail=detail, hint=hint)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -23,7 +23,7 @@ class XAES256GCM:
     def __init__(self, key: bytes) -> None:
         if len(key) != 32:
             raise ValueError("XAES-256-GCM takes a key of 32 bytes")
-        # S105: ECB of single blocks is the construction's own use of AES as a pseudo-random function.
+        # ECB of single blocks is the construction's own use of AES as a pseudo-random function.
         cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
         self._encryptor = cipher.encryptor()
         self._subkey = int.from_bytes(_double(self._encryptor.update(bytes(BLOCK))), "big")

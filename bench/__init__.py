@@ -1,0 +1,1 @@
+"""The benchmark: pg_envelope beside a plain table and its peers, in one run. `python -m bench --help`."""

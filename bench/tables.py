@@ -1,0 +1,65 @@
+"""Makes and fills the tables of all peers that the server has."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+
+from bench.figures import seconds
+from bench.peers import ALL, EXTENSIONS, OURS, PLAIN, PROTECTED, SOURCE_COLUMNS, Peer
+from bench.settings import Settings
+
+FIRST = ("Ada", "Zoë", "Grace", "Nils", "Ingrid", "José", "Mei", "Olu", "Priya", "Łukasz")
+LAST = ("Hopper", "Ångström", "Nakamura", "Okafor", "García", "Lindqvist", "O’Brien", "Weiß")
+CITIES = ("Oslo", "Kyoto", "Lagos", "Lima", "Gdańsk")
+
+
+def people(first_id: int, count: int) -> str:
+    """A table expression, named source, of so many people; the same for the same ids."""
+
+    def pick(words: tuple[str, ...], step: int) -> str:
+        return f"('{{{','.join(words)}}}'::text[])[1 + id / {step} % {len(words)}]"
+
+    return f"""(SELECT id, {pick(FIRST, 1)} || ' ' || {pick(LAST, 7)} AS name,
+        'person.' || id || '@mail' || id % 37 || '.example' AS email,
+        '+47 ' || lpad((id * 7919 % 100000000)::text, 8, '0') AS phone, {pick(CITIES, 3)} AS city,
+        date '2020-01-01' + (id % 2000)::int AS joined
+        FROM generate_series({first_id}::bigint, {first_id + count - 1}) id) source"""
+
+
+def one_person() -> str:
+    """The same from parameters, for a prepared statement."""
+    parameters = ", ".join(f"%s::{kind} AS {name}" for name, kind in SOURCE_COLUMNS.items())
+    return f"(SELECT {parameters}) source"
+
+
+def make(connection: psycopg.Connection[Any], settings: Settings) -> tuple[list[Peer], float]:
+    """The peers that the server has, with their tables; and the seconds that protect() took."""
+    found = [peer for peer in ALL if _available(connection, peer)]
+    for peer in found:
+        connection.execute(peer.create())
+        connection.execute(peer.insert(people(1, settings.rows_of(peer.slow, settings.rows))))
+    protect = "CALL envelope.protect('ours', %s)"
+    took = seconds(lambda: connection.execute(protect, [json.dumps(PROTECTED)]))
+    connection.execute("VACUUM ANALYZE")
+    return found, took
+
+
+def _available(connection: psycopg.Connection[Any], peer: Peer) -> bool:
+    extension = EXTENSIONS.get(peer.name)
+    if extension is None:
+        return True
+    row = connection.execute("SELECT FROM pg_available_extensions WHERE name = %s", [extension]).fetchone()
+    if row is not None:
+        connection.execute(f"CREATE EXTENSION IF NOT EXISTS {extension}")
+    return row is not None
+
+
+def check(connection: psycopg.Connection[Any]) -> None:
+    """Ours must give what the plain table holds: a benchmark of wrong answers would be quick."""
+    differ = f"(SELECT * FROM {PLAIN.name} EXCEPT SELECT * FROM {OURS.name})"
+    row = connection.execute(f"SELECT count(*) FROM {differ} d").fetchone()
+    if row != (0,):
+        raise AssertionError("the protected table does not read as the plain one")

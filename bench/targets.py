@@ -1,0 +1,40 @@
+"""What was asked for, and whether this run reached it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.figures import Measure
+
+
+@dataclass(frozen=True)
+class Target:
+    """`reached` is None when it could not be measured here."""
+
+    text: str
+    limit: float
+    reached: float | None
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        if self.reached is None:
+            return None
+        return self.reached >= self.limit if self.at_least else self.reached <= self.limit
+
+
+def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
+    by_name = {measure.name: measure for measure in measures}
+
+    def ratio(name: str, other: str) -> float | None:
+        return by_name[name].ratio("ours", other)
+
+    return [
+        Target("scan of one column / pgcrypto decrypt_iv", 3, ratio("scan_1", "pgcrypto_iv")),
+        Target("scan of one column / pgp_sym_decrypt", 1 / 40, ratio("scan_1", "pgcrypto_pgp")),
+        Target("point read / plain table, Unix socket", 0.85, ratio("point_unix_column", "plain"), at_least=True),
+        Target("point read / plain table, TCP", 0.85, ratio("point_tcp_column", "plain"), at_least=True),
+        Target("first read / interpreter and import alone", 1.5, ratio("first_read", "bare")),
+        Target("KMS requests for keys while warm", 0, float(kms_requests)),
+    ]

@@ -1,0 +1,68 @@
+"""`python -m bench --quick` runs to its end and says everything; its times mean nothing and are not looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PEERS = {"plain", "ours", "pgcrypto_iv", "pgcrypto_pgp"}
+EXPECTED = {
+    **dict.fromkeys(("scan_1", "scan_3", "insert_select", "insert_single"), PEERS),
+    **{f"point_{way}_{what}": {"plain", "ours"} for way in ("unix", "tcp") for what in ("column", "row")},
+    **{name: {"plain", "bare", "ours"} for name in ("first_read", "memory")},
+    "point_cpu": {"plain", "ours"},
+    "cold": {"ours"},
+}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What a quick run prints, and its folder of results."""
+    results = tmp_path_factory.mktemp("bench")
+    command = [sys.executable, "-m", "bench", "--quick", "--rows", "100", "--results", str(results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, results
+
+
+@pytest.fixture(scope="module")
+def written(ran: tuple[str, Path]) -> dict[str, Any]:
+    (path,) = ran[1].iterdir()
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def test_every_measure_has_every_peer(written: dict[str, Any]) -> None:
+    optional = {"pgsodium"} - set(written["missing"])
+    measured = {name: measure["peers"].keys() - optional for name, measure in written["measures"].items()}
+    assert measured == EXPECTED
+
+
+def test_every_sample_is_a_measurement(written: dict[str, Any]) -> None:
+    measures = written["measures"]
+    samples = [peer["samples"] for name in measures for peer in measures[name]["peers"].values()]
+    assert all(samples)
+    timed = [peer["samples"] for name in measures if name != "memory" for peer in measures[name]["peers"].values()]
+    assert all(value > 0 for values in timed for value in values)
+
+
+def test_every_target_is_judged_and_warm_reads_ask_the_kms_nothing(written: dict[str, Any]) -> None:
+    assert len(written["targets"]) == 6
+    assert all(target["met"] in (True, False) for target in written["targets"])
+    (requests,) = (target["reached"] for target in written["targets"] if target["text"].startswith("KMS requests"))
+    assert requests == 0
+
+
+def test_the_table_names_everything(ran: tuple[str, Path], written: dict[str, Any]) -> None:
+    for title in [measure["title"] for measure in written["measures"].values()]:
+        assert title in ran[0]
+    for target in written["targets"]:
+        assert target["text"] in ran[0]
+    for name in written["missing"]:
+        assert f"{name} aead_ietf: not installed" in ran[0]

@@ -1,0 +1,80 @@
+"""How the benchmark makes figures of samples, and judges them."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import points, targets
+from bench.figures import Measure, Samples, interleaved
+from bench.settings import Settings, parse
+
+
+def test_one_slow_sample_moves_neither_median_nor_spread_much() -> None:
+    quiet = Samples([10.0, 10.1, 9.9, 10.0, 10.2, 9.8, 10.0, 10.1])
+    disturbed = Samples([*quiet.values[:-1], 1000.0])
+    assert disturbed.median == pytest.approx(quiet.median, rel=0.01)
+    assert disturbed.spread < 0.02
+
+
+def test_spread_is_relative_and_symmetric() -> None:
+    assert Samples([90.0, 100.0, 110.0]).spread == pytest.approx(0.05)
+    assert Samples([100.0]).spread == 0.0
+
+
+def test_peers_take_turns_in_changing_order() -> None:
+    order: list[str] = []
+
+    def take(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    samples = interleaved({"a": lambda: take("a"), "b": lambda: take("b")}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert samples["a"].values == [1.0, 4.0, 5.0]
+
+
+def measured(name: str, **medians: float) -> Measure:
+    return Measure(name, name, "", {peer: Samples([median]) for peer, median in medians.items()})
+
+
+def judged(scan: float = 2.0, point: float = 90.0, first: float = 1.2, requests: int = 0) -> list[bool | None]:
+    measures = [
+        measured("scan_1", ours=scan, pgcrypto_iv=1.0, pgcrypto_pgp=100.0),
+        measured("point_unix_column", ours=point, plain=100.0),
+        measured("point_tcp_column", ours=point, plain=100.0),
+        measured("first_read", ours=first, bare=1.0),
+    ]
+    return [target.met for target in targets.evaluate(measures, requests)]
+
+
+def test_targets() -> None:
+    assert judged() == [True] * 6
+    assert judged(scan=3.1) == [False, False, True, True, True, True]
+    assert judged(point=84.0) == [True, True, False, False, True, True]
+    assert judged(first=1.6, requests=1) == [True, True, True, True, False, False]
+
+
+def test_a_peer_that_is_not_there_is_not_judged() -> None:
+    assert measured("scan_1", ours=1.0).ratio("ours", "pgcrypto_iv") is None
+    assert targets.Target("", 1, None).met is None
+
+
+def test_a_point_read_s_rate_leaves_out_the_first_second() -> None:
+    said = """progress: 1.0 s, 100.0 tps, lat 0.024 ms stddev 0.010, 0 failed
+number of transactions actually processed: 700
+tps = 233.3 (without initial connection time)"""
+    assert points._warm_rate(said, Settings(point_seconds=3)) == pytest.approx(300.0)
+    assert points._warm_rate(said, Settings(point_seconds=0)) == pytest.approx(233.3)
+
+
+def test_slow_peers_get_a_part_of_the_rows_but_never_none() -> None:
+    assert Settings().rows_of(True, 200_000) == 2000
+    assert Settings().rows_of(True, 20) == 1
+    assert Settings().rows_of(False, 20) == 20
+
+
+def test_quick_is_tiny_and_the_issue_s_sizes_are_the_default() -> None:
+    assert (parse([]).rows, parse([]).insert_rows) == (200_000, 10_000)
+    assert parse(["--quick"]).rows <= 200
+    assert parse(["--quick", "--rows", "50"]).rows == 50
+    assert (parse(["--rows", "7", "--rounds", "3"]).rows, parse(["--rounds", "3"]).rounds) == (7, 3)

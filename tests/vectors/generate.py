@@ -1,0 +1,248 @@
+"""Writes format1.json: vectors of FORMAT.md version 1, made by the package from fixed inputs.
+
+Run it: python -m tests.vectors.generate. A change of its output is a change of the format, which there must not be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+from pg_envelope import padding
+from pg_envelope.broker import keys
+from pg_envelope.broker.providers import base, seal
+from pg_envelope.envelope import FieldKey, header
+from pg_envelope.suites import SUITES
+
+FILE = Path(__file__).with_name("format1.json")
+FIELD = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+OTHER_FIELD = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
+DATABASE = UUID("c2f8b3a1-5d3e-4c52-9f0b-7d1f3a2b4c5d")
+CONTENTS = {
+    "empty": b"",
+    "short": b"a@b.c",
+    "unicode, several lines": "Zoë Ångström\n日本語 🦉\te\u0301".encode(),
+    "bytes that look like padding": b"\x80\x00\x80\x00\x00",
+}
+LARGE = {1: 1 << 20, 2: 1 << 20, 3: 1 << 20, 5: 1 << 16}
+ROW_KEYS = {
+    "bound by column": [],
+    "empty row key": [""],
+    "unicode row key": ["Ærø 🦉"],
+    "two columns": ["7", "12:34"],
+    "two columns, cut elsewhere": ["71", "2:34"],
+    "three columns, one empty, one beyond the first plane": ["", "🦉🦉", "-1"],
+}
+KEY_IDS = {"lowest key id": 1, "highest key id": 0xFFFFFFFF}
+PADME = [0, 1, 2, 3, 7, 8, 9, 16, 17, 33, 100, 129, 255, 256, 257, 1000, 4097, 65537, 1 << 20, (1 << 20) + 1, 1 << 29]
+
+Vector = dict[str, Any]
+
+
+def _drawn(label: str, count: int) -> bytes:
+    """Fixed bytes that look random."""
+    return hashlib.shake_256(f"pg_envelope vectors, {label}".encode()).digest(count)
+
+
+DEK, SALT = _drawn("DEK", 32), _drawn("salt", 32)
+
+
+def _seal(key: FieldKey, nonce: bytes, content: bytes, row_key: str) -> bytes:
+    """What the package seals, with the nonce that is given here instead of drawn."""
+    with mock.patch.object(os, "urandom", return_value=nonce):
+        return key.seal(content, row_key.encode())
+
+
+def _row_key(columns: list[str]) -> str:
+    return columns[0] if len(columns) == 1 else "".join(f"{len(column)}:{column}" for column in columns)
+
+
+def _vector(name: str, suite: int, padded: bool, columns: list[str], content: Vector, key_id: int = 7) -> Vector:
+    field_key = keys.field_key(DEK, SALT, FIELD, key_id)
+    key = FieldKey(header(suite, padded, key_id), FIELD, field_key)
+    row_key, nonce = _row_key(columns), _drawn(f"nonce of {name}", SUITES[suite].nonce_bytes)
+    envelope = _seal(key, nonce, _bytes_of(content), row_key)
+    stored = {} if "content_seed" in content else {"envelope": envelope.hex()}
+    return {
+        "name": name,
+        "suite": suite,
+        "padded": padded,
+        "key_id": key_id,
+        "dek": DEK.hex(),
+        "salt": SALT.hex(),
+        "field_uuid": str(FIELD),
+        "field_key": field_key.hex(),
+        "row_key_columns": columns,
+        "row_key": row_key,
+        "aad": (key.aad + row_key.encode()).hex(),
+        "nonce": nonce.hex(),
+        **content,
+        **stored,
+        "envelope_sha256": hashlib.sha256(envelope).hexdigest(),
+    }
+
+
+def _bytes_of(content: Vector) -> bytes:
+    if "content_seed" in content:
+        return hashlib.shake_256(content["content_seed"].encode()).digest(content["content_bytes"])
+    return bytes.fromhex(content["content"])
+
+
+def _envelopes() -> Iterator[Vector]:
+    for suite, padded in ((suite, padded) for suite in SUITES for padded in (False, True)):
+        title = f"suite {suite}{', padded' if padded else ''}"
+        for name, content in CONTENTS.items():
+            yield _vector(f"{title}: {name}", suite, padded, ["42"], {"content": content.hex()})
+        large = {"content_seed": "large value", "content_bytes": LARGE[suite]}
+        yield _vector(f"{title}: {LARGE[suite]} bytes", suite, padded, ["42"], large)
+    short = {"content": CONTENTS["short"].hex()}
+    for name, columns in ROW_KEYS.items():
+        yield _vector(name, 1, False, columns, short)
+    for name, key_id in KEY_IDS.items():
+        yield _vector(name, 1, False, ["42"], short, key_id)
+
+
+def _malformed() -> Iterator[Vector]:
+    for name, (breaks, envelope) in {**_misshapen(), **_altered(), **_badly_padded()}.items():
+        yield _refused(name, breaks, envelope)
+    envelope = _sealed()
+    yield _refused("another row", "tag", envelope, row_key="43")
+    yield _refused("bound by column read as bound by row", "tag", _sealed(row_key=""))
+    yield _refused("another column", "tag", envelope, field_uuid=str(OTHER_FIELD))
+    yield _refused("another field key", "tag", envelope, field_key=_drawn("another key", 32).hex())
+    yield _refused("another salt", "tag", envelope, field_key=keys.field_key(DEK, bytes(32), FIELD, 7).hex())
+    cut = _sealed(row_key=_row_key(["7", "12:34"]))
+    yield _refused("a composite row key cut elsewhere", "tag", cut, row_key=_row_key(["71", "2:34"]))
+
+
+def _refused(name: str, breaks: str, envelope: bytes, **changed: str) -> Vector:
+    """A vector that must fail: always with the one error; `breaks` is the first rule it breaks."""
+    place = {"field_key": keys.field_key(DEK, SALT, FIELD, 7).hex(), "field_uuid": str(FIELD), "row_key": "42"}
+    return {"name": name, "fails": "invalid_envelope", "breaks": breaks, **place, **changed, "envelope": envelope.hex()}
+
+
+def _sealed(suite: int = 1, padded: bool = False, content: bytes = b"a@b.c", row_key: str = "42") -> bytes:
+    key = FieldKey(header(suite, padded, 7), FIELD, keys.field_key(DEK, SALT, FIELD, 7))
+    nonce = _drawn(f"nonce for {suite} {content!r}", SUITES[suite].nonce_bytes)
+    return _seal(key, nonce, content, row_key)
+
+
+def _misshapen() -> dict[str, tuple[str, bytes]]:
+    envelope = _sealed()
+    shapes = {
+        "nothing": ("length", b""),
+        "header cut": ("length", envelope[:5]),
+        "header alone": ("length", envelope[:6]),
+        "no tag": ("length", envelope[:18]),
+        "one byte below the overhead": ("length", envelope[:33]),
+        "suite 2 with the length of suite 1": ("length", _sealed(2, content=b"")[:45]),
+        "version 0": ("version", b"\xe0" + envelope[1:]),
+        "version 2": ("version", b"\xe2" + envelope[1:]),
+        "text": ("version", b"a text that is long enough to be an envelope"),
+        "UTF-8 that begins like an envelope": ("tag", "ၤ".encode() + envelope[3:]),
+    }
+    for suite in (0, 4, 6, 0x7F, 0x80, 0x84, 0xFF):
+        shapes[f"suite byte {suite:02x}"] = "suite", bytes([0xE1, suite]) + envelope[2:]
+    return shapes
+
+
+def _altered() -> dict[str, tuple[str, bytes]]:
+    envelope, other = _sealed(), _sealed(content=b"x@y.z")
+    places = {"key id": 5, "nonce": 6, "nonce's end": 17, "ciphertext": 18, "tag": 23, "last byte": len(envelope) - 1}
+    altered = {f"bit flipped: {name}": _flipped(envelope, place) for name, place in places.items()}
+    altered |= {
+        "padding bit set": b"\xe1\x81" + envelope[2:],
+        "padding bit cleared": b"\xe1\x01" + _sealed(padded=True)[2:],
+        "suite 1 called 3": b"\xe1\x03" + envelope[2:],
+        "suite 5 called 1": b"\xe1\x01" + _sealed(5)[2:],
+        "cut by one byte": envelope[:-1],
+        "cut to the overhead": envelope[:34],
+        "a byte added": envelope + b"\0",
+        "nonce of another": envelope[:6] + other[6:18] + envelope[18:],
+        "ciphertext of another": envelope[:18] + other[18:23] + envelope[23:],
+        "tag of another": envelope[:23] + other[23:],
+        "two envelopes": envelope + other,
+    }
+    for suite in (2, 3, 5):
+        altered[f"suite {suite}, bit flipped: ciphertext"] = _flipped(_sealed(suite), -17)
+    return {name: ("tag", content) for name, content in altered.items()}
+
+
+def _flipped(envelope: bytes, place: int) -> bytes:
+    changed = bytearray(envelope)
+    changed[place] ^= 0x01
+    return bytes(changed)
+
+
+def _badly_padded() -> dict[str, tuple[str, bytes]]:
+    """Envelopes that authenticate and say "padded", but whose plaintext lacks the mark."""
+    plaintexts = {"no byte": b"", "zeros only": bytes(8), "no mark": b"a@b.c", "another mark": b"a@b.c\x81\x00"}
+    head, nonce = header(1, True, 7), _drawn("nonce for bad padding", 12)
+    aead = SUITES[1].aead(keys.field_key(DEK, SALT, FIELD, 7))
+    aad = head + FIELD.bytes + b"42"
+    return {
+        f"padded, {name}": ("padding", head + nonce + aead.encrypt(nonce, plaintext, aad))
+        for name, plaintext in plaintexts.items()
+    }
+
+
+def _fingerprints() -> Iterator[Vector]:
+    for dek_id in (1, 7, (1 << 63) - 1):
+        yield {"dek": DEK.hex(), "dek_id": dek_id, "fingerprint": keys.fingerprint(DEK, dek_id).hex()}
+
+
+def _local_wraps() -> Iterator[Vector]:
+    keks = {str(version): _drawn(f"KEK {version}", 32) for version in (1, 2)}
+    wrapped = _wrap(keks, "2", 7)
+    yield _wrapped("newest KEK version", keks, 7, wrapped, DEK.hex())
+    yield _wrapped("older KEK version", keks, 7, _wrap(keks, "1", 7), DEK.hex())
+    yield _wrapped("moved to another DEK id", keks, 8, wrapped, None)
+    yield _wrapped("moved to another environment", keks, 7, wrapped, None, environment="production")
+    yield _wrapped("called another version", keks, 7, wrapped.replace(":v2:", ":v1:"), None)
+    yield _wrapped("KEK version unknown", keks, 7, wrapped.replace(":v2:", ":v3:"), None)
+
+
+def _wrap(keks: dict[str, bytes], version: str, dek_id: int) -> str:
+    item = base.Plain(keys.context("default", DATABASE, dek_id), DEK)
+    with mock.patch.object(os, "urandom", return_value=_drawn(f"wrap nonce {version}", seal.NONCE_BYTES)):
+        return seal.wrap("local", int(version), keks[version], item)
+
+
+def _wrapped(
+    name: str, keks: dict[str, bytes], dek_id: int, wrapped: str, dek: str | None, environment: str = "default"
+) -> Vector:
+    """`dek` is None for a wrap that must not open: unwrap_failed."""
+    return {
+        "name": name,
+        "keks": {version: kek.hex() for version, kek in keks.items()},
+        "environment": environment,
+        "database_uuid": str(DATABASE),
+        "dek_id": dek_id,
+        "context": keys.context(environment, DATABASE, dek_id),
+        "wrapped": wrapped,
+        "dek": dek,
+        "fails": None if dek else "unwrap_failed",
+    }
+
+
+def generate() -> str:
+    """The text of format1.json."""
+    vectors = {
+        "about": "Test vectors of FORMAT.md, version 1. Bytes in hex; content_seed: SHAKE-256 of it. See README.md.",
+        "envelopes": list(_envelopes()),
+        "malformed": list(_malformed()),
+        "fingerprints": list(_fingerprints()),
+        "local_wraps": list(_local_wraps()),
+        "padme": [{"bytes": count, "padded_bytes": padding.padme(count)} for count in PADME],
+    }
+    return json.dumps(vectors, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(generate())
