@@ -42,6 +42,7 @@ lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/mypy --package stack
+	@.venv/bin/mypy --package bench
 
 bench: install .venv/.dev ## the benchmark, peers included
 	@.venv/bin/python -m bench $(ARGS)

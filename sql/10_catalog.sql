@@ -1,4 +1,6 @@
 -- The key catalog and what is protected: FORMAT.md section 3. Made once; changed by upgrade scripts only.
+-- No foreign keys between tables that are dumped: pg_restore --jobs loads an extension's tables in any order, each in a
+-- transaction of its own. envelope.status() looks for rows without their parent instead.
 
 CREATE TABLE envelope_private.installation (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -32,13 +34,13 @@ CREATE SEQUENCE envelope_private.dek_id_seq;
 
 CREATE TABLE envelope_private.dek (
     dek_id bigint PRIMARY KEY DEFAULT nextval('envelope_private.dek_id_seq'),
-    key_uuid uuid NOT NULL REFERENCES envelope_private.key,
+    key_uuid uuid NOT NULL,
     version integer NOT NULL,
     state text NOT NULL CHECK (state IN ('pre-active', 'active', 'decrypt-only', 'compromised', 'destroyed')),
     kek text NOT NULL,
     store text NOT NULL CHECK (store IN ('vault', 'catalog')),
     wrapped text,
-    fingerprint bytea NOT NULL,
+    fingerprint bytea NOT NULL CHECK (octet_length(fingerprint) = 16),
     kek_version integer,
     created_at timestamptz NOT NULL DEFAULT now(),
     state_since timestamptz NOT NULL DEFAULT now(),
@@ -48,25 +50,26 @@ COMMENT ON TABLE envelope_private.dek IS 'one row per DEK version; wrapped is NU
 
 CREATE TABLE envelope_private.field (
     field_uuid uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    key_uuid uuid NOT NULL REFERENCES envelope_private.key,
+    key_uuid uuid NOT NULL,
     attnum smallint,
     attname name,
     bind text NOT NULL CHECK (bind IN ('row', 'column', 'context')),
     suite smallint NOT NULL CHECK (suite IN (1, 2, 3, 5)),
     pad boolean NOT NULL DEFAULT false,
     plain_type text,
-    plain_collation regcollation,
+    plain_collation text,
     plain_storage "char"
 );
 COMMENT ON TABLE envelope_private.field IS
     'one row per protected column or named key; field_uuid is part of every envelope''s associated data';
+COMMENT ON COLUMN envelope_private.field.plain_collation IS 'as regcollation writes it; pg_upgrade refuses that type';
 
 CREATE SEQUENCE envelope_private.key_id_seq MAXVALUE 4294967295;
 
 CREATE TABLE envelope_private.field_key (
     key_id bigint PRIMARY KEY DEFAULT nextval('envelope_private.key_id_seq') CHECK (key_id BETWEEN 1 AND 4294967295),
-    field_uuid uuid NOT NULL REFERENCES envelope_private.field,
-    dek_id bigint NOT NULL REFERENCES envelope_private.dek,
+    field_uuid uuid NOT NULL,
+    dek_id bigint NOT NULL,
     version integer NOT NULL,
     salt bytea NOT NULL CHECK (octet_length(salt) = 32),
     state text NOT NULL CHECK (state IN ('pre-active', 'active', 'decrypt-only', 'compromised', 'destroyed')),
@@ -77,7 +80,7 @@ CREATE UNIQUE INDEX field_key_one_active ON envelope_private.field_key (field_uu
 COMMENT ON TABLE envelope_private.field_key IS 'one row per key id that a header can name';
 
 CREATE TABLE envelope_private.key_grant (
-    key_uuid uuid NOT NULL REFERENCES envelope_private.key ON DELETE CASCADE,
+    key_uuid uuid NOT NULL,
     role regrole NOT NULL,
     granted_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (key_uuid, role)

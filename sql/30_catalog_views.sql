@@ -13,7 +13,7 @@ COMMENT ON FUNCTION envelope_private.base_type IS 'the type under a domain, howe
 
 CREATE VIEW envelope_private.protected_table AS
     SELECT k.key_uuid, k.base::oid, k.view::oid, n.nspname AS schema, b.relname AS base_name, v.relname AS view_relname,
-        format('%I.%I', n.nspname, v.relname) AS view_name, k.row_key, k.by_role, k.checks::text,
+        quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.checks::text,
         v.oid IS NOT NULL AND v.relowner = b.relowner AND b.relrowsecurity = k.by_role
             AND coalesce(v.reloptions, '{}') @> ARRAY['security_invoker=' || k.by_role]
             AND 3 = (SELECT count(*) FROM pg_catalog.pg_trigger t WHERE t.tgrelid = v.oid AND t.tgenabled <> 'D')

@@ -22,23 +22,6 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION envelope_private.renew_seal IS 'makes a field''s capability if it has none, and seals with its active key';
 
-CREATE FUNCTION envelope_private.field_key_changed() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $$ BEGIN PERFORM envelope_private.renew_seal(NEW.field_uuid); RETURN NULL; END $$;
-COMMENT ON FUNCTION envelope_private.field_key_changed IS 'keeps seals in step with keys, also while a dump is restored';
-
-CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.field_key
-    FOR EACH ROW EXECUTE FUNCTION envelope_private.field_key_changed();
-
-CREATE FUNCTION envelope.renew_capabilities() RETURNS bigint
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    DELETE FROM envelope_private.capability;
-    SELECT count(envelope_private.renew_seal(field_uuid)) FROM envelope_private.field;
-END;
-COMMENT ON FUNCTION envelope.renew_capabilities IS
-    'draws new capabilities for all columns and named keys; after a restore with triggers disabled, or if one leaked';
-
 CREATE VIEW envelope_private.usable_key AS
     SELECT fk.key_id, fk.field_uuid, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint, i.database_uuid,
         CASE WHEN 'destroyed' IN (fk.state, d.state) THEN 'destroyed' ELSE fk.state END AS state,

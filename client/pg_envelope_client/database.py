@@ -11,12 +11,17 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import Diagnostic
 from psycopg.rows import DictRow, dict_row
 
-from pg_envelope_client import output
+from pg_envelope_client import output, statements
 from pg_envelope_client.problems import Problem, usage
 from pg_envelope_client.statements import Statement
 
 PREFIX = "pg_envelope: "
 NOT_INSTALLED = {"3F000", "42883", "42P01"}
+NO_RELATION_NAME = (psycopg.errors.InvalidName, psycopg.errors.SyntaxError, psycopg.errors.FeatureNotSupported)
+HINTS = {
+    "42501": "Connect as a role that may, such as a superuser: --dsn 'user=...' or PGUSER.",
+    "42602": "Names are written as in SQL: '\"Odd Name\"' with double quotes, shop.customer with its schema.",
+}
 NO_PASSWORD_HINT = "Put the password into ~/.pgpass (or the file that PGPASSFILE names), not into --dsn."  # noqa: S105
 Listener = Callable[[str], None]
 
@@ -49,6 +54,13 @@ class Session:
     def value(self, statement: Statement) -> Any:
         """The column `result` of the only row."""
         return self.rows(statement)[0]["result"]
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table or view of this name, which need not be a name of SQL at all."""
+        try:
+            return bool(self.value(statements.table_exists(name)))
+        except NO_RELATION_NAME:
+            return False
 
 
 def _connect(dsn: str) -> psycopg.Connection[DictRow]:
@@ -95,13 +107,13 @@ def server_problem(error: psycopg.Error) -> Problem:
     if report.message_primary is None:
         return Problem("the connection to PostgreSQL was lost", detail=str(error).strip() or None)
     message = f"{_stripped(report.message_primary)} (SQLSTATE {error.sqlstate})"
-    return Problem(message, detail=report.message_detail, hint=_hint(report) or report.message_hint)
+    return Problem(message, detail=report.message_detail, hint=_hint(report))
 
 
 def _hint(report: Diagnostic) -> str | None:
     if report.sqlstate in NOT_INSTALLED and "envelope" in (report.message_primary or ""):
         return "Is the extension in this database, in this command's version? CREATE EXTENSION pg_envelope"
-    return None
+    return report.message_hint or HINTS.get(report.sqlstate or "")
 
 
 def _stripped(message: str | None) -> str:

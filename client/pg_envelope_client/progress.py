@@ -66,5 +66,8 @@ def watching(table: str) -> Iterator[Watcher]:
     with Progress(*parts, console=output.stderr()) as bar:
         bar.add_task(output.plain(table), total=None, rows="")
         watcher = Watcher(bar)
+        # Left on screen only when it has come to its end: an error is the last thing to read.
+        bar.live.transient = True
         yield watcher
+        bar.live.transient = False
         watcher.finish()

@@ -85,4 +85,8 @@ def init_local(asked: Asked, keyring: Path, passphrase_file: Path) -> Outcome:
 
 
 def _make_directory(out: Path) -> None:
-    out.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if out.is_dir():
+        return
+    out.mkdir(parents=True)
+    # For others to pass, not to list: the server's user must reach backend.conf in it. Secrets have 0600 themselves.
+    out.chmod(0o711)

@@ -36,20 +36,23 @@ class Keys:
         if not name:
             raise errors.BadInput("a key needs a name")
         if self._host.row("SELECT FROM envelope_private.key WHERE name = $1", ["text"], [name]):
-            raise errors.AlreadyProtected("a key of this name exists", hint="envelope.keys lists the keys.")
+            raise _taken()
         key_uuid = self.create(kek, store, name=name)
         field_uuid = self.add_field(key_uuid, FieldOptions(bind="context"))
         self._add_field_key(field_uuid, self._add_dek(key_uuid))
         return key_uuid
 
     def create(self, kek: str, store: str | None, name: str | None = None, base: int | None = None) -> str:
-        """A key without versions, for a name or a table; its uuid."""
+        """A key without versions, for a name or a table; its uuid. Raises AlreadyProtected when another was quicker."""
         row = self._host.row(
-            "INSERT INTO envelope_private.key (name, base, kek, store) VALUES ($1, $2, $3, $4) RETURNING key_uuid",
+            "INSERT INTO envelope_private.key (name, base, kek, store) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT DO NOTHING RETURNING key_uuid",
             ["text", "oid", "text", "text"],
             [name, base, kek, self._store(kek, store)],
         )
-        return str(_present(row)["key_uuid"])
+        if row is None:
+            raise _taken()
+        return str(row["key_uuid"])
 
     def add_field(self, key_uuid: str, options: FieldOptions) -> str:
         row = self._host.row(
@@ -147,6 +150,10 @@ class Keys:
         since = ", state_since = now()" if table == "dek" else ""
         change = f"SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active'"
         self._host.rows(f"UPDATE envelope_private.{table} {change}", ["uuid"], [uuid])
+
+
+def _taken() -> errors.AlreadyProtected:
+    return errors.AlreadyProtected("this name or table has a key already", hint="envelope.keys lists the keys.")
 
 
 def _present(row: Row | None) -> Row:

@@ -18,12 +18,26 @@ PLAINTEXT = """
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.protected_column
 WHERE NOT is_ciphertext"""
 VIEWS = """
-SELECT string_agg(t.base::text, ', ') AS found, count(*) AS count FROM envelope_private.protected_table t
+SELECT string_agg(t.base::regclass::text, ', ') AS found, count(*) AS count FROM envelope_private.protected_table t
 WHERE NOT intact"""
+# The right is asked as PostgreSQL does for the view: a policy that names the owner itself.
 CAPABILITIES = """
 SELECT string_agg(p.label, ', ') AS found, count(*) AS count
 FROM envelope_private.protected_column p LEFT JOIN envelope_private.capability c USING (field_uuid)
-WHERE c.seal IS NULL"""
+JOIN pg_catalog.pg_class b ON b.oid = p.base JOIN pg_catalog.pg_roles o ON o.oid = b.relowner
+WHERE c.seal IS NULL OR NOT o.rolsuper AND NOT (
+    pg_catalog.has_table_privilege(o.oid, 'envelope_private.capability', 'SELECT')
+    AND EXISTS (SELECT FROM pg_catalog.pg_policy y
+                WHERE y.polrelid = 'envelope_private.capability'::regclass AND y.polroles = ARRAY[o.oid]))"""
+PARENTS = """
+SELECT string_agg(what, ', ' ORDER BY what) AS found, count(*) AS count FROM (
+    SELECT 'dek ' || dek_id AS what FROM envelope_private.dek c
+        WHERE NOT EXISTS (SELECT FROM envelope_private.key p WHERE p.key_uuid = c.key_uuid)
+    UNION ALL SELECT 'field ' || field_uuid FROM envelope_private.field c
+        WHERE NOT EXISTS (SELECT FROM envelope_private.key p WHERE p.key_uuid = c.key_uuid)
+    UNION ALL SELECT 'key id ' || key_id FROM envelope_private.field_key c
+        WHERE NOT EXISTS (SELECT FROM envelope_private.field p WHERE p.field_uuid = c.field_uuid)
+            OR NOT EXISTS (SELECT FROM envelope_private.dek p WHERE p.dek_id = c.dek_id)) AS orphan"""
 COPIES = """
 SELECT string_agg(DISTINCT w.ev_class::regclass::text, ', ') AS found, count(DISTINCT w.ev_class) AS count
 FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
@@ -77,6 +91,9 @@ class Status:
     def _catalog(self) -> Iterator[Row]:
         yield self._none(
             "plaintext", PLAINTEXT, "failed", "columns that hold plaintext", "Restore or protect them again."
+        )
+        yield self._none(
+            "catalog", PARENTS, "failed", "rows without their parent", "Restore the key catalog from a whole dump."
         )
         yield self._none("views", VIEWS, "failed", "tables whose view, triggers or owner differ", REFRESH)
         yield self._none(

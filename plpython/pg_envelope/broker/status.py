@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import metadata
 
 from pg_envelope import errors, wire
-from pg_envelope.broker.config import Config, Vault
+from pg_envelope.broker.config import Config
 from pg_envelope.broker.deks import Deks
 from pg_envelope.broker.kms import Kms
 from pg_envelope.broker.providers.base import Description
@@ -32,15 +32,14 @@ def report(config: Config, deks: Deks, kms: Mapping[str, Kms], epoch: int) -> wi
 
 
 def _kek(config: Config, deks: Deks, kms: Mapping[str, Kms], name: str) -> wire.Message:
-    settings = config.kms[config.kek[name].kms]
-    vault = isinstance(settings, Vault)
-    state, detail, hint = state_of(deks, kms[config.kek[name].kms], name, config.kek[name].key)
+    held = kms[config.kek[name].kms]
+    state, detail, hint = state_of(deks, held, name, config.kek[name].key)
     return {
-        "provider": "vault" if vault else "local",
+        "provider": config.kms[held.name].provider,
         "state": state,
         "detail": detail,
         "hint": hint,
-        "store": "vault" if vault else "catalog",
+        "store": "vault" if "vault" in held.provider.stores else "catalog",
     }
 
 
@@ -51,9 +50,9 @@ def state_of(deks: Deks, kms: Kms, name: str, key: str) -> tuple[str, str | None
     if problem is not None:
         return _problem(problem, deks.grace_left(name) if kms.down else 0.0)
     if known is None:
-        return "failed", "not asked yet", None
+        return "degraded", "not asked yet", None
     if isinstance(known, Description) and known.warnings:
-        return "degraded", "; ".join(known.warnings), "See the transit key's configuration."
+        return "degraded", "; ".join(known.warnings), "See docs/providers.md."
     return "ok", None, None
 
 

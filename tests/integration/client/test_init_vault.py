@@ -82,7 +82,7 @@ def test_files_and_their_modes(site: Site) -> None:
     site.done()
     modes = {name: found for name, (found, _) in files(site.out).items()}
     assert modes == {"broker.toml": 0o640, "role_id": 0o600, "secret_id": 0o600, "ca.pem": 0o644}
-    assert mode(site.out) == 0o750
+    assert mode(site.out) == 0o711, "the server passes it, to backend.conf"
     assert (site.out / "ca.pem").read_bytes() == site.kms.ca_file.read_bytes()
 
 

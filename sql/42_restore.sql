@@ -1,0 +1,85 @@
+-- Capabilities follow the key catalog by triggers, also while a dump is restored: it holds none, so new ones are drawn.
+-- pg_restore loads the catalog's tables in any order and, with --jobs, at the same time: the last one completes the rest.
+
+CREATE FUNCTION envelope_private.renew_whole(field uuid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- Looked up first: an INSERT of no rows would lock the table all the same, against the policies made at commit.
+    IF EXISTS (SELECT FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
+               JOIN envelope_private.field_key fk USING (field_uuid)
+               WHERE f.field_uuid = field AND coalesce(k.name, k.base::text) IS NOT NULL) THEN
+        PERFORM envelope_private.renew_seal(field);
+    END IF;
+END $$;
+COMMENT ON FUNCTION envelope_private.renew_whole IS 'renew_seal, for a field of which all rows are there and that is in use';
+
+CREATE FUNCTION envelope_private.allow_owner(owner oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    role text := owner::regrole;
+BEGIN
+    IF (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner)
+        OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = 'envelope_private.capability'::regclass
+                   AND p.polroles = ARRAY[owner]) THEN
+        RETURN;
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA envelope_private TO %s', role);
+    EXECUTE format('GRANT SELECT ON envelope_private.capability TO %s', role);
+    -- By OID: policies of an extension's tables are not dumped, and it outlives a rename of the role.
+    EXECUTE format('CREATE POLICY %I ON envelope_private.capability FOR SELECT TO %s USING (view_owner::oid = %L::oid)',
+        'view owner ' || owner, role, owner);
+END $$;
+COMMENT ON FUNCTION envelope_private.allow_owner IS
+    'lets the owner of a protected table''s view read the capabilities of its own columns';
+
+CREATE FUNCTION envelope_private.field_key_changed() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$ BEGIN PERFORM envelope_private.renew_whole(NEW.field_uuid); RETURN NULL; END $$;
+COMMENT ON FUNCTION envelope_private.field_key_changed IS 'keeps seals in step with keys';
+
+CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.field_key
+    FOR EACH ROW EXECUTE FUNCTION envelope_private.field_key_changed();
+
+CREATE FUNCTION envelope_private.complete() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    loaded jsonb := to_jsonb(NEW);
+    found record;
+BEGIN
+    -- One after the other, or two transactions that load at once would each miss the other's rows.
+    PERFORM pg_advisory_xact_lock('envelope_private.capability'::regclass::oid::bigint);
+    FOR found IN
+        SELECT f.field_uuid, b.relowner, c.field_uuid IS NULL AS lacks
+        FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
+        LEFT JOIN pg_class b ON b.oid = k.base LEFT JOIN envelope_private.capability c USING (field_uuid)
+        WHERE f.key_uuid = (loaded ->> 'key_uuid')::uuid OR f.field_uuid = (loaded ->> 'field_uuid')::uuid
+    LOOP
+        IF found.relowner IS NOT NULL THEN
+            PERFORM envelope_private.allow_owner(found.relowner);
+        END IF;
+        IF found.lacks THEN
+            PERFORM envelope_private.renew_whole(found.field_uuid);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION envelope_private.complete IS
+    'at commit: capabilities, and the right to them, of what was loaded into the key catalog';
+
+CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.key
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();
+CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.field
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();
+CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.field_key
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();
+
+CREATE FUNCTION envelope.renew_capabilities() RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT envelope_private.allow_owner(owner) FROM (
+        SELECT DISTINCT b.relowner FROM envelope_private.key k JOIN pg_class b ON b.oid = k.base) AS owners (owner);
+    DELETE FROM envelope_private.capability;
+    SELECT count(envelope_private.renew_whole(field_uuid)) FROM envelope_private.field;
+END;
+COMMENT ON FUNCTION envelope.renew_capabilities IS
+    'draws new capabilities for all columns and named keys; after a restore with triggers disabled, or if one leaked';

@@ -1,0 +1,69 @@
+"""A stack whose servers a test may stop, break and configure: all is as before when the test is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from stack.stack import Stack
+from tests.fix_stack import Database
+
+POLICY = "sys/policies/acl/pg-envelope-broker"
+# Long enough for reads within the grace on a busy machine, short enough to wait for its end.
+QUICK = {
+    "broker": {"probe_seconds": 0.2},
+    "cache": {"ttl_seconds": 0.2, "grace_seconds": 4.0, "session_ttl_seconds": 0.2},
+}
+READ = "SELECT email FROM person WHERE id = 1"
+
+
+def failure(connection: psycopg.Connection[Any], statement: str) -> tuple[str | None, str, str]:
+    """SQLSTATE, message and HINT of a statement that must fail."""
+    with pytest.raises(psycopg.Error) as caught:
+        connection.execute(statement)
+    report = caught.value.diag
+    return report.sqlstate, report.message_primary or "", report.message_hint or ""
+
+
+def answers(connection: psycopg.Connection[Any], statement: str = READ) -> bool:
+    """Whether a statement works by now; only pg_envelope's own errors of the broker and the KMS count as not yet."""
+    try:
+        connection.execute(statement)
+    except psycopg.errors.SystemError:
+        return False
+    return True
+
+
+@pytest.fixture
+def breakable(stack: Stack) -> Iterator[Stack]:
+    """The stack; its broker and OpenBao are running, unsealed and configured as before afterwards."""
+    config, policy = stack.broker.config(), stack.openbao.request("GET", POLICY)["data"]["policy"]
+    yield stack
+    if not stack.openbao.running:
+        stack.openbao.start()
+    elif stack.openbao.sealed:
+        stack.openbao.unseal()
+    stack.openbao.request("PUT", POLICY, {"policy": policy})
+    stack.broker.stop()
+    stack.broker.configure(config)
+    stack.broker.start()
+
+
+@pytest.fixture
+def quick(breakable: Stack) -> Stack:
+    """The breakable stack with short times to live and a short grace."""
+    breakable.broker.configure(QUICK)
+    breakable.broker.restart()
+    return breakable
+
+
+@pytest.fixture
+def people(db: Database) -> Database:
+    """A database with one protected table of two rows."""
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
+    db.sql("INSERT INTO person VALUES (1, 'a@b.c'), (2, 'd@e.f')")
+    db.sql("""CALL envelope.protect('person', '["email"]')""")
+    return db
