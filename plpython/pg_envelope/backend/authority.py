@@ -1,11 +1,13 @@
 """The right of a role, where it cannot come from the path: named keys, and tables with row-level security.
 
-A right is asked of PostgreSQL once per statement, role and use; REVOKE and SET ROLE count from the next statement.
+A right is asked of PostgreSQL once per statement, role and use; REVOKE and SET ROLE count from the next statement, and
+within a second in one that goes on: a DO block or a procedure is one statement, however long it loops.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
+from time import monotonic
 from typing import Any, Literal
 
 from pg_envelope import errors
@@ -21,6 +23,8 @@ QUERIES: dict[Kind, str] = {
     "name": "SELECT * FROM envelope_private.right_by_name($1, $2)",
     "key": "SELECT * FROM envelope_private.right_by_key_id($1, $2::bigint)",
 }
+KEY_ID_EXISTS = "SELECT FROM envelope_private.field_key WHERE key_id = $1::bigint"
+MAX_AGE_SECONDS = 1.0
 NAMED_HINT = "envelope.keys lists keys; envelope.grant_key(name, role) lets a role use one."
 
 
@@ -40,6 +44,7 @@ class Authority:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._statement = 0
+        self._until = 0.0
         self._rights: dict[Ask, Right] = {}
         self._pending: Ask | None = None
 
@@ -56,9 +61,10 @@ class Authority:
     def right(self, kind: Kind, subject: str) -> Right:
         """The current role's right to a field (by uuid) or named key (by name or key id). Raises NotPermitted."""
         statement = self._backend.GetCurrentStatementStartTimestamp()
-        if statement != self._statement:
+        now = monotonic()
+        if statement != self._statement or now > self._until:
             self._rights.clear()
-            self._statement = statement
+            self._statement, self._until = statement, now + MAX_AGE_SECONDS
         ask = self._backend.GetUserId(), kind, subject
         found = self._rights.get(ask)
         return found if found is not None else self._authorise(ask)
@@ -78,5 +84,11 @@ class Authority:
         role, kind, subject = self._pending
         row = self._host.row(QUERIES[kind], ["oid", "text"], [role, subject])
         if row is None:
-            raise errors.NotPermitted(hint=None if kind in ("read", "write") else NAMED_HINT)
+            raise self._refusal(kind, subject)
         self._rights[self._pending] = Right(row)
+
+    def _refusal(self, kind: Kind, subject: str) -> errors.EnvelopeError:
+        """No right; but an envelope whose header names no key at all was altered, or comes from another database."""
+        if kind == "key" and self._host.row(KEY_ID_EXISTS, ["text"], [subject]) is None:
+            return errors.InvalidEnvelope()
+        return errors.NotPermitted(hint=None if kind in ("read", "write") else NAMED_HINT)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
+from pg_envelope import errors
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.envelope import FieldKey
 
 CAPABILITY_BYTES = 16
 MAX_KEYS = 10_000
+# So often a key that is in use is held against the epoch file at its path; a broker that lost its file makes a new one.
+LOOK_SECONDS = 1.0
 
 
 class Keyring:
@@ -20,6 +23,7 @@ class Keyring:
 
     def __init__(self, epoch: Epoch, load: Callable[[bytes], FieldKey]) -> None:
         self._keys: dict[bytes, FieldKey] = {}
+        self._ends: dict[bytes, float] = {}
         self._epoch = epoch
         self._load = load
 
@@ -31,14 +35,30 @@ class Keyring:
         return key
 
     def _fetch(self, slot: bytes) -> FieldKey:
-        epoch = self._epoch.current()
-        for stale in [known for known, key in self._keys.items() if key.epoch != epoch]:
-            del self._keys[stale]
-        self._keys.pop(slot, None)
-        # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
-        key = self._load(slot)
-        key.epoch = epoch
-        while len(self._keys) >= MAX_KEYS:
-            del self._keys[next(iter(self._keys))]
-        self._keys[slot] = key
+        """A key's `expires` is when to come by here again; its true end is in `_ends`."""
+        try:
+            epoch = self._epoch.latest()
+        except errors.EnvelopeError:
+            self._keys.clear()
+            self._ends.clear()
+            raise
+        self._keep(lambda key: key.epoch == epoch)
+        key = self._keys.get(slot)
+        if key is None or self._ends[slot] < monotonic():
+            # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
+            key = self._load(slot)
+            key.epoch = epoch
+            self._add(slot, key)
+        key.expires = min(self._ends[slot], monotonic() + LOOK_SECONDS)
         return key
+
+    def _keep(self, wanted: Callable[[FieldKey], bool]) -> None:
+        for slot in [slot for slot, key in self._keys.items() if not wanted(key)]:
+            del self._keys[slot], self._ends[slot]
+
+    def _add(self, slot: bytes, key: FieldKey) -> None:
+        while len(self._keys) >= MAX_KEYS:
+            oldest = next(iter(self._keys))
+            del self._keys[oldest], self._ends[oldest]
+        self._keys[slot] = key
+        self._ends[slot] = key.expires

@@ -21,6 +21,38 @@ PEER = struct.Struct("3i")
 Result = TypeVar("Result")
 
 
+class Patience:
+    """The time one request may take. `interrupts` is called after each slice of it and may raise."""
+
+    def __init__(self, interrupts: Callable[[], None], seconds: float) -> None:
+        now = time.monotonic()
+        self._interrupts = interrupts
+        self._look = now + SLICE_SECONDS
+        self._until = now + seconds
+
+    def get(self, call: Callable[[], Result]) -> Result:
+        """Repeats a call that cannot go on yet until it can; raises Deadline when the time is over.
+
+        The clock is read before each call, also after one that did something: a peer may send a byte now and then.
+        """
+        while True:
+            self._pass()
+            try:
+                return call()
+            except TimeoutError:
+                pass
+            except BlockingIOError:
+                time.sleep(SLICE_SECONDS)
+
+    def _pass(self) -> None:
+        now = time.monotonic()
+        if now >= self._look:
+            self._interrupts()
+            self._look = now + SLICE_SECONDS
+        if now > self._until:
+            raise errors.Deadline
+
+
 class Link:
     """Asks the broker. `interrupts` is called between slices of waiting and may raise to end the statement."""
 
@@ -32,31 +64,23 @@ class Link:
     def ask(self, op: str, who: wire.Who, **arguments: object) -> wire.Message:
         """The response of an operation that went well; raises what the broker answered, or Unavailable."""
         request = {"v": wire.PROTOCOL, "op": op, "deadline_ms": int(self._deadline * 1000), "who": who, **arguments}
-        until = time.monotonic() + self._deadline
-        with self._connect() as connection:
-            self._send(connection, wire.frame(request), until)
-            prefix = self._receive(connection, wire.LENGTH_BYTES, until)
-            response = wire.parse(self._receive(connection, wire.body_length(prefix), until))
-        if response.get("ok") is not True:
-            raise wire.error_from(response.get("error") or {})
-        return response
+        frame = wire.frame(request)
+        patience = Patience(self._interrupts, self._deadline)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+            connection.settimeout(SLICE_SECONDS)
+            self._connect(connection, patience)
+            try:
+                body = _exchange(connection, frame, patience)
+            except OSError:
+                raise errors.Unavailable("the connection to the key broker broke") from None
+        return _response(body)
 
-    def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        connection.settimeout(SLICE_SECONDS)
+    def _connect(self, connection: socket.socket, patience: Patience) -> None:
         try:
-            connection.connect(self._location.socket)
-            self._check_peer(connection)
+            patience.get(partial(connection.connect, self._location.socket))
+            _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
         except OSError:
-            connection.close()
             raise errors.Unavailable("the key broker is not running", hint=START_HINT) from None
-        except errors.EnvelopeError:
-            connection.close()
-            raise
-        return connection
-
-    def _check_peer(self, connection: socket.socket) -> None:
-        _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
         if uid not in self._location.broker_uids:
             raise errors.NotConfigured(
                 "the broker's socket belongs to a user that may not be the broker",
@@ -64,28 +88,51 @@ class Link:
                 hint="Set broker_uid in /etc/pg_envelope/backend.conf, or PG_ENVELOPE_BROKER_UID for the postmaster.",
             )
 
-    def _send(self, connection: socket.socket, data: bytes, until: float) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._patiently(partial(connection.send, rest), until) :]
 
-    def _receive(self, connection: socket.socket, count: int, until: float) -> bytes:
-        received = bytearray()
-        while len(received) < count:
-            chunk = self._patiently(partial(connection.recv, count - len(received)), until)
-            if not chunk:
-                raise errors.Unavailable("the key broker closed the connection")
-            received += chunk
-        return bytes(received)
+def _exchange(connection: socket.socket, frame: bytes, patience: Patience) -> bytes:
+    """Sends a frame; the body of the frame that comes back."""
+    rest = memoryview(frame)
+    while rest:
+        rest = rest[patience.get(partial(connection.send, rest)) :]
+    prefix = _receive(connection, wire.LENGTH_BYTES, patience)
+    try:
+        length = wire.body_length(prefix)
+    except errors.BadInput:
+        raise not_understood() from None
+    return _receive(connection, length, patience)
 
-    def _patiently(self, call: Callable[[], Result], until: float) -> Result:
-        """Repeats a call that times out each slice, until it answers or the deadline has passed."""
-        while True:
-            try:
-                return call()
-            except TimeoutError:
-                self._interrupts()
-            except OSError:
-                raise errors.Unavailable("the connection to the key broker broke") from None
-            if time.monotonic() > until:
-                raise errors.Deadline
+
+def _receive(connection: socket.socket, count: int, patience: Patience) -> bytes:
+    received = bytearray()
+    while len(received) < count:
+        chunk = patience.get(partial(connection.recv, count - len(received)))
+        if not chunk:
+            raise errors.Unavailable("the key broker closed the connection")
+        received += chunk
+    return bytes(received)
+
+
+def _response(body: bytes) -> wire.Message:
+    try:
+        response = wire.parse(body)
+    except errors.BadInput:
+        response = {}
+    if response.get("v") != wire.PROTOCOL:
+        raise not_understood()
+    if response.get("ok") is not True:
+        raise _refusal(response.get("error"))
+    return response
+
+
+def _refusal(error: object) -> errors.EnvelopeError:
+    """What the broker said went wrong; of a strange answer only what is text."""
+    said = error if isinstance(error, dict) else {}
+    return wire.error_from({name: text for name, text in said.items() if isinstance(text, str)})
+
+
+def not_understood() -> errors.Unavailable:
+    """For an answer that no broker of this protocol gives; says nothing of what it was."""
+    return errors.Unavailable(
+        f"what answers at the broker's socket does not speak protocol {wire.PROTOCOL}",
+        hint="Do the versions of broker and extension agree? Compare pg-envelope --version and envelope.status().",
+    )

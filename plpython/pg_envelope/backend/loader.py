@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from hmac import compare_digest
+from math import inf
 from time import monotonic
 from typing import cast
 from uuid import UUID
@@ -11,11 +12,14 @@ from uuid import UUID
 from pg_envelope import envelope, errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keyring import CAPABILITY_BYTES
-from pg_envelope.backend.link import Link
+from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.envelope import FieldKey
+from pg_envelope.suites import KEY_BYTES
 
-WHO = """SELECT current_database() AS database, session_user::text AS role, current_user::text AS acting,
-    inet_client_addr()::text AS client, current_setting('application_name') AS application, pg_backend_pid() AS pid"""
+# Every name is qualified: it runs with the caller's search_path, and a caller must not choose what the audit log says.
+WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_catalog.text AS role,
+    current_user::pg_catalog.text AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
+    pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid"""
 LOAD = "SELECT envelope.load_key()"
 KEY = "SELECT * FROM envelope_private.usable_key WHERE key_id = $1"
 # The capability is compared here, never sent as a parameter: parameters can reach logs.
@@ -65,7 +69,7 @@ class Loader:
     def _catalog_row(self, slot: bytes) -> Row:
         """The key catalog's row for a slot, once its capability is found to be the column's."""
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
-        row = self._host.row(KEY, ["bigint"], [envelope.key_id(head)])
+        row = self._host.row(KEY, ["bigint"], [envelope.key_id(head)]) if head[0] == envelope.VERSION else None
         known = row and self._host.row(CAPABILITY, ["uuid"], [row["field_uuid"]])
         if row is None or known is None or not compare_digest(known["capability"], capability):
             raise self._refusal(capability)
@@ -82,11 +86,16 @@ class Loader:
 
     def _ask(self, head: bytes, row: Row, who: wire.Who) -> FieldKey:
         response = self._link.ask("derive", who, database_uuid=row["database_uuid"], keys=[_request(row)])
-        (answer,) = response["keys"]
-        if "key" not in answer:
-            raise wire.error_from(answer["error"])
-        expires = monotonic() + float(response["ttl"])
-        return FieldKey(head, UUID(row["field_uuid"]), base64.b64decode(answer["key"]), expires)
+        try:
+            (answer,) = response["keys"]
+            if "error" in answer:
+                raise wire.error_from(answer["error"])
+            key, ttl = base64.b64decode(answer["key"], validate=True), float(response["ttl"])
+            if answer["key_id"] != row["key_id"] or len(key) != KEY_BYTES or not 0 <= ttl < inf:
+                raise not_understood()
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise not_understood() from None
+        return FieldKey(head, UUID(row["field_uuid"]), key, monotonic() + ttl)
 
 
 def _request(row: Row) -> wire.Dek:

@@ -50,7 +50,7 @@ def _read(file: str) -> dict[str, str]:
             lines = [line.partition("#")[0] for line in opened]
     except FileNotFoundError:
         return {}
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         raise errors.NotConfigured("backend.conf cannot be read", detail=file) from None
     if mode.st_mode & 0o022 or mode.st_uid not in (0, os.geteuid()):
         raise errors.NotConfigured("backend.conf may be written by others", detail=file, hint="chown root, chmod 644")

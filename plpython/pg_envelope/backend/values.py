@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pg_envelope import envelope, errors
-from pg_envelope.backend.authority import Authority
+from pg_envelope.backend.authority import Authority, Kind, Right
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
 from pg_envelope.envelope import HEADER_BYTES
 
@@ -45,12 +45,15 @@ class Values:
         return self.encrypt(self.decrypt(value, seal and seal[:CAPABILITY_BYTES], row_key), seal, row_key)
 
     def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
-        right = self._authority.right("read", field_uuid or "")
-        return self.decrypt(value, right.capability, row_key)
+        return self.decrypt(value, self._right("read", field_uuid).capability, row_key)
 
     def encrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
-        right = self._authority.right("write", field_uuid or "")
-        return self.encrypt(value, right.seal, row_key)
+        return self.encrypt(value, self._right("write", field_uuid).seal, row_key)
+
+    def _right(self, kind: Kind, field_uuid: str | None) -> Right:
+        if field_uuid is None:
+            raise errors.NotPermitted
+        return self._authority.right(kind, field_uuid)
 
     def encrypt_named(self, value: bytes | None, name: str | None, context: str | None) -> bytes | None:
         """A value under a named key, bound to the caller's context."""

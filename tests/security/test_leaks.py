@@ -1,0 +1,230 @@
+"""A search for plaintext in all that a server writes: heap, TOAST, WAL, temporary files, logs and statistics.
+
+What a client puts into the text of a statement is in the log before the extension sees it; so values go as parameters
+here, and the server is told to log no parameters (log_parameter_max_length = 0), as docs advise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from stack.stack import Stack
+from tests.fix_stack import ROLES, Database
+
+LOUD = {
+    "shared_preload_libraries": "auto_explain,pg_stat_statements",
+    "log_statement": "all",
+    "log_min_messages": "debug1",
+    "log_min_error_statement": "debug5",
+    "log_min_duration_statement": "0",
+    "log_error_verbosity": "verbose",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+    "log_temp_files": "0",
+    "log_lock_waits": "on",
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_nested_statements": "on",
+    "auto_explain.log_analyze": "on",
+    "auto_explain.log_triggers": "on",
+    "pg_stat_statements.track": "all",
+    "track_activity_query_size": "65536",
+    "work_mem": "64kB",
+    "autovacuum": "off",
+}
+CONTROL = "control-of-the-search-4f1d"
+TABLE = """
+CREATE TABLE person (
+    id int PRIMARY KEY, nick text UNIQUE, email text NOT NULL CHECK (email LIKE '%@%'), pin numeric, photo bytea,
+    note text)
+"""
+COLUMNS = ["email", "pin", "photo", "note"]
+NUMBERS = itertools.count(71_000_001)
+
+
+class Markers:
+    """Values found nowhere else, each remembered."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, bytes] = {}
+
+    def text(self, path: str) -> str:
+        return self._keep(path, f"mark-{next(NUMBERS)}-{path}")
+
+    def email(self, path: str) -> str:
+        return self._keep(path + " e-mail", f"mark.{next(NUMBERS)}@example.org")
+
+    def long(self, path: str) -> str:
+        """Long enough for TOAST, in a form that compression leaves as it is in part."""
+        mark = self.text(path)
+        return mark + "".join(chr(0x4E00 + number * 7919 % 20000) for number in range(3000)) + mark
+
+    def number(self, path: str) -> str:
+        return self._keep(path + " number", f"{next(NUMBERS)}{next(NUMBERS)}")
+
+    def photo(self, path: str) -> bytes:
+        return self.text(path + "-photo").encode() + bytes(range(256))
+
+    def _keep(self, path: str, mark: str) -> str:
+        self.made[path] = mark.encode()
+        return mark
+
+    def person(self, number: int, path: str) -> tuple[Any, ...]:
+        return (number, f"n{number}", self.email(path), self.number(path), self.photo(path), self.text(path + "-note"))
+
+
+def forms(mark: bytes) -> list[bytes]:
+    """A marker as it may be written: as it is, in hex, and digits as numeric stores them (base 10,000)."""
+    found = [mark, mark.hex().encode()]
+    if mark.isdigit():
+        padded = mark.rjust(-(-len(mark) // 4) * 4, b"0")
+        found.append(b"".join(int(padded[at : at + 4]).to_bytes(2, "little") for at in range(0, len(padded), 4)))
+    return found
+
+
+def found_in(top: Path, marks: dict[str, bytes]) -> set[tuple[str, str]]:
+    """Which markers are in which files below a folder."""
+    wanted = [(name, form) for name, mark in marks.items() for form in forms(mark)]
+    hits = set()
+    for file in (file for file in top.rglob("*") if file.is_file() and not file.is_symlink()):
+        content = file.read_bytes()
+        hits |= {(name, str(file.relative_to(top))) for name, form in wanted if form in content}
+    return hits
+
+
+@pytest.fixture(scope="module")
+def loud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose server logs all it can."""
+    made = Stack(tmp_path_factory.mktemp("loud"), postgres_settings=LOUD)
+    made.up()
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture(scope="module")
+def marks(loud: Stack) -> Markers:
+    """All paths of writing and reading, run once; then the server is stopped, and its files are at rest."""
+    with loud.connect("postgres") as connection:
+        for role in ROLES:
+            connection.execute(f"CREATE ROLE {role} LOGIN")
+    database = Database(loud, "app")
+    database.sql("CREATE EXTENSION pg_stat_statements")
+    marks = Markers()
+    write_everything(database, marks)
+    read_everything(database)
+    shown = str(database.sql("SELECT query FROM pg_stat_statements")) + str(database.sql("TABLE pg_stats"))
+    shown += str(database.sql("TABLE pg_stat_activity"))
+    assert [name for name, mark in marks.made.items() if mark.decode() in shown] == []
+    database.sql("CREATE TABLE planted (value text)")
+    database.sql("INSERT INTO planted VALUES (%s)", CONTROL)
+    database.sql("CHECKPOINT")
+    database.close()
+    loud.cluster.stop()
+    return marks
+
+
+def write_everything(db: Database, marks: Markers) -> None:
+    db.sql(TABLE)
+    db.sql("ALTER TABLE person OWNER TO owner")
+    db.sql("CALL envelope.protect('person', %s::jsonb)", str(COLUMNS).replace("'", '"'))
+    db.sql("SELECT envelope.create_key('k'), envelope.grant_key('k', 'owner')")
+    owner = db.connect("owner")
+    insert = "INSERT INTO person VALUES (%s, %s, %s, %s::numeric, %s, %s)"
+    owner.execute(insert, marks.person(1, "insert"))
+    owner.execute(insert, (2, "n2", marks.email("long"), None, None, marks.long("long")))
+    for number in range(10, 16):
+        owner.execute(insert, marks.person(number, f"prepared-{number}"), prepare=True)
+    owner.execute("UPDATE person SET note = %s, pin = %s::numeric", (marks.text("update"), marks.number("update")))
+    owner.execute("UPDATE person SET id = 1000 WHERE id = 15")
+    copy_rows(db, marks)
+    fail(owner, insert, (501, "x", marks.text("check").replace("@", ""), None, None, marks.text("check-note")))
+    fail(owner, insert, (502, "x", None, None, None, marks.text("not-null")))
+    fail(owner, insert, (503, "n1", marks.email("unique"), marks.number("unique"), None, marks.text("unique-note")))
+    fail(owner, insert, (1, "y", marks.email("primary-key"), None, None, marks.text("primary-key-note")))
+    fail(owner, "UPDATE person SET email = NULL, note = %s WHERE id = 1", (marks.text("update-null"),))
+    fail(owner, "UPDATE person SET email = %s WHERE id = 1", (marks.text("update-check"),))
+    fail(owner, "INSERT INTO person (id, email) SELECT 1/0, %s", (marks.email("division"),))
+    owner.execute("SELECT envelope.encrypt(%s::text, 'k', 'c')", (marks.text("encrypt"),))
+    owner.execute("CREATE TEMP TABLE mine AS SELECT envelope.encrypt(%s::bytea, 'k') AS kept", (marks.photo("named"),))
+    fail(owner, "SELECT envelope.encrypt(%s::text, 'none')", (marks.text("no-key"),))
+    fail(owner, "SELECT envelope.encrypt_text(%s, NULL, '1')", (marks.text("no-seal"),))
+    with contextlib.suppress(psycopg.Error), owner.transaction():
+        owner.execute(insert, marks.person(600, "rolled-back"))
+        raise psycopg.Error
+    db.sql("SELECT envelope.rotate('person')")
+    db.sql("CALL envelope.reencrypt('person', 50)")
+    db.sql("ANALYZE")
+    db.sql("VACUUM person_encrypted")
+
+
+def copy_rows(db: Database, marks: Markers) -> None:
+    """Rows by COPY in both forms, and in both one that fails.
+
+    PostgreSQL quotes the present line of a COPY in text form in the CONTEXT of whatever is logged meanwhile, an error
+    of that row first of all. So: the binary form, or a log without CONTEXT.
+    """
+    for first, form, verbosity in ((20, "text", "terse"), (60, "binary", "verbose")):
+        rows = [(number, f"n{number}", marks.email(f"{form}-{number}"), None, None, marks.text(f"{form}-{number}-note"))
+                for number in range(first, first + 40)]  # fmt: skip
+        again = (first, f"again {form}", marks.email(f"{form}-fails"), None, None, marks.text(f"{form}-fails-note"))
+        with db.connect() as connection:
+            connection.execute(f"SET log_error_verbosity = {verbosity}")
+            copy(connection, form, rows)
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                copy(connection, form, [again])
+
+
+def copy(connection: psycopg.Connection[Any], form: str, rows: list[tuple[Any, ...]]) -> None:
+    with connection.cursor().copy(f"COPY person FROM STDIN (FORMAT {form})") as copying:
+        copying.set_types(["int4", "text", "text", "numeric", "bytea", "text"])
+        for row in rows:
+            copying.write_row(row)
+
+
+def fail(connection: psycopg.Connection[Any], statement: str, values: tuple[Any, ...]) -> None:
+    with pytest.raises(psycopg.Error):
+        connection.execute(statement, values)
+
+
+def read_everything(db: Database) -> None:
+    """Plans of all kinds: a sort that spills would write plaintext to disk, so none of these sorts decrypted values."""
+    owner = db.connect("owner")
+    for statement in (
+        "SELECT * FROM person",
+        "SELECT * FROM person ORDER BY id DESC",
+        "SELECT count(*) FROM person WHERE note LIKE '%none%'",
+        "EXPLAIN (ANALYZE, VERBOSE) SELECT * FROM person WHERE email = 'nobody'",
+        "SELECT p.email FROM person p JOIN generate_series(1, 500) g ON p.id = g",
+    ):
+        owner.execute(statement)
+
+
+def test_no_marker_is_in_any_file_of_the_server(loud: Stack, marks: Markers) -> None:
+    assert found_in(loud.cluster.data, marks.made) == set()
+
+
+def test_no_marker_is_in_any_log(loud: Stack, marks: Markers) -> None:
+    logs = loud.cluster.directory / "logs"
+    logs.mkdir()
+    for file in (loud.cluster.log, loud.broker.log, loud.broker.audit_log):
+        (logs / file.name).write_bytes(file.read_bytes())
+    assert (logs / loud.cluster.log.name).read_text().count("envelope.encrypt") > 100, "nested statements are logged"
+    assert found_in(logs, marks.made) == set()
+
+
+def test_the_search_finds_what_was_planted(loud: Stack, marks: Markers) -> None:
+    places = {place.split("/")[0] for _, place in found_in(loud.cluster.data, {"control": CONTROL.encode()})}
+    assert {"base", "pg_wal"} <= places
+    assert len(marks.made) > 150
+
+
+def test_the_search_knows_how_numeric_stores_digits(loud: Stack, marks: Markers) -> None:
+    assert forms(b"12345678")[2] == (1234).to_bytes(2, "little") + (5678).to_bytes(2, "little")

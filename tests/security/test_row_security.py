@@ -1,0 +1,108 @@
+"""Tables with row-level security: policies keep filtering, and the right to a column is the caller's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.fix_stack import Database
+from tests.security.fix_people import DENIED, failure, field_uuid, protect, value
+
+Connection = psycopg.Connection[Any]
+
+NOTES = """
+CREATE TABLE note (id int PRIMARY KEY, author name NOT NULL DEFAULT current_user, body text, code text);
+ALTER TABLE note OWNER TO owner;
+INSERT INTO note VALUES (1, 'alice', 'of alice', 'a'), (2, 'bob', 'of bob', 'b'), (3, 'carol', 'for all', 'c');
+ALTER TABLE note ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON note USING (author = current_user);
+CREATE POLICY bob_reads_carol ON note FOR SELECT TO bob USING (author = 'carol');
+GRANT SELECT, INSERT, UPDATE, DELETE ON note TO alice, bob;
+"""
+INVOKER = "SELECT reloptions @> '{security_invoker=true}' FROM pg_class WHERE oid = 'note'::regclass"
+
+
+@pytest.fixture
+def notes(db: Database) -> Database:
+    db.sql(NOTES)
+    protect(db, "note", '["body", "code"]')
+    return db
+
+
+def bodies(connection: Connection) -> list[str]:
+    return [body for (body,) in connection.execute("SELECT body FROM note ORDER BY id").fetchall()]
+
+
+def test_each_role_sees_its_rows(notes: Database, alice: Connection, bob: Connection, owner: Connection) -> None:
+    assert bodies(alice) == ["of alice"]
+    assert bodies(bob) == ["of bob", "for all"]
+    assert bodies(owner) == bodies(notes.admin) == ["of alice", "of bob", "for all"]
+
+
+def test_one_session_that_changes_roles(notes: Database) -> None:
+    session = notes.connect()
+    seen = []
+    for role in ("alice", "bob", "owner", "alice"):
+        session.execute(f"SET ROLE {role}")
+        seen.append(len(bodies(session)))
+    assert seen == [1, 2, 3, 1]
+
+
+def test_writes_are_filtered(notes: Database, alice: Connection) -> None:
+    assert alice.execute("UPDATE note SET body = 'changed'").rowcount == 1
+    assert alice.execute("DELETE FROM note WHERE id = 2").rowcount == 0
+    alice.execute("INSERT INTO note (id, body) VALUES (4, 'new')")
+    assert failure(alice, "INSERT INTO note (id, author, body) VALUES (5, 'bob', 'forged')").sqlstate == DENIED
+    assert failure(alice, "UPDATE note SET author = 'bob'").sqlstate == DENIED
+    assert bodies(alice) == ["changed", "new"]
+    assert bodies(notes.admin) == ["changed", "of bob", "for all", "new"]
+
+
+def test_the_view_stays_an_invoker_view(notes: Database, alice: Connection) -> None:
+    assert notes.one(INVOKER) is True
+    notes.sql("ALTER TABLE note_encrypted ADD extra text")
+    notes.sql("CALL envelope.refresh('note')")
+    assert notes.one(INVOKER) is True
+    assert bodies(alice) == ["of alice"]
+
+
+def test_row_security_off_shows_no_more(notes: Database, alice: Connection) -> None:
+    alice.execute("SET row_security = off")
+    assert failure(alice, "SELECT body FROM note").sqlstate == DENIED
+
+
+def test_revoke_counts_from_the_next_statement(notes: Database, alice: Connection) -> None:
+    envelope = bytes(notes.one("SELECT body FROM note_encrypted WHERE id = 1"))
+    by_hand = "SELECT envelope.decrypt_text_as_role(%s, %s, '1')"
+    uuid = field_uuid(notes, "body", "note")
+    assert value(alice, by_hand, envelope, uuid) == "of alice"
+    notes.sql("REVOKE ALL ON note, note_encrypted FROM alice")
+    assert failure(alice, "SELECT body FROM note").sqlstate == DENIED
+    assert failure(alice, by_hand, envelope, uuid).sqlstate == DENIED
+    write = "SELECT envelope.encrypt_text_as_role('x', %s, '1')"
+    assert failure(alice, write, uuid).sqlstate == DENIED
+
+
+def test_columns_one_by_one(notes: Database, alice: Connection) -> None:
+    notes.sql("REVOKE ALL ON note, note_encrypted FROM alice")
+    notes.sql("GRANT SELECT (id, author, body) ON note TO alice; GRANT SELECT ON note_encrypted TO alice")
+    assert bodies(alice) == ["of alice"]
+    assert failure(alice, "SELECT code FROM note").sqlstate == DENIED
+    stolen = bytes(notes.one("SELECT code FROM note_encrypted WHERE id = 1"))
+    statement = "SELECT envelope.decrypt_text_as_role(%s, %s, '1')"
+    assert failure(alice, statement, stolen, field_uuid(notes, "code", "note")).sqlstate == DENIED
+
+
+def test_a_role_that_writes_only_reads_nothing(notes: Database) -> None:
+    notes.sql("REVOKE ALL ON note, note_encrypted FROM alice; GRANT INSERT ON note, note_encrypted TO alice")
+    stolen = bytes(notes.one("SELECT body FROM note_encrypted WHERE id = 1"))
+    statement = "SELECT envelope.decrypt_text_as_role(%s, %s, '1')"
+    assert failure(notes.connect("alice"), statement, stolen, field_uuid(notes, "body", "note")).sqlstate == DENIED
+
+
+def test_a_security_definer_function_reads_as_its_owner(notes: Database, owner: Connection, alice: Connection) -> None:
+    owner.execute("CREATE FUNCTION body(int) RETURNS text LANGUAGE sql SECURITY DEFINER"
+                  " AS 'SELECT body FROM note WHERE id = $1'")  # fmt: skip
+    assert value(alice, "SELECT body(2)") == "of bob"

@@ -1,0 +1,169 @@
+"""The keyring and the epoch: a key is used while nobody revoked it, and no longer than its time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from uuid import UUID
+
+import pytest
+
+from pg_envelope import errors
+from pg_envelope.backend import keyring
+from pg_envelope.backend.epoch import MAGIC, Epoch
+from pg_envelope.backend.keyring import Keyring
+from pg_envelope.envelope import FieldKey
+
+SLOT = bytes(16) + b"\xe1\x01\0\0\0\1"
+OTHER = bytes(16) + b"\xe1\x01\0\0\0\2"
+
+
+class EpochFile:
+    """The broker's side of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.write_bytes(MAGIC + bytes(8))
+
+    def bump(self) -> None:
+        with self.path.open("r+b") as file:
+            file.seek(8)
+            file.write(os.urandom(8))
+
+    def replace(self) -> None:
+        self.path.unlink()
+        self.path.write_bytes(MAGIC + os.urandom(8))
+
+
+class Loads:
+    """What a keyring loads through; counts, and says how long keys live."""
+
+    def __init__(self) -> None:
+        self.slots: list[bytes] = []
+        self.ttl = 60.0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def __call__(self, slot: bytes) -> FieldKey:
+        self.slots.append(slot)
+        self.meanwhile()
+        return FieldKey(slot[16:], UUID(int=1), bytes(32), monotonic() + self.ttl)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> EpochFile:
+    return EpochFile(tmp_path / "epoch")
+
+
+@pytest.fixture
+def loads() -> Loads:
+    return Loads()
+
+
+@pytest.fixture
+def ring(file: EpochFile, loads: Loads) -> Keyring:
+    return Keyring(Epoch(str(file.path), frozenset({os.geteuid()})), loads)
+
+
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file at its path is looked at on every use."""
+    monkeypatch.setattr(keyring, "LOOK_SECONDS", -1.0)
+
+
+def test_a_key_is_loaded_once(ring: Keyring, loads: Loads) -> None:
+    assert ring.get(SLOT) is ring.get(SLOT)
+    ring.get(OTHER)
+    assert loads.slots == [SLOT, OTHER]
+
+
+@pytest.mark.usefixtures("looking")
+def test_a_look_at_the_file_loads_nothing(ring: Keyring, loads: Loads) -> None:
+    assert ring.get(SLOT) is ring.get(SLOT)
+    assert loads.slots == [SLOT]
+
+
+def test_a_key_ends_with_its_time(ring: Keyring, loads: Loads) -> None:
+    loads.ttl = -1
+    ring.get(SLOT)
+    ring.get(SLOT)
+    assert loads.slots == [SLOT, SLOT]
+
+
+def test_a_bump_empties_the_keyring(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+    ring.get(SLOT)
+    file.bump()
+    ring.get(SLOT)
+    assert loads.slots == [SLOT, SLOT]
+
+
+def test_a_bump_while_a_key_is_on_its_way_makes_it_stale(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+    loads.meanwhile = file.bump
+    ring.get(SLOT)
+    loads.meanwhile = lambda: None
+    ring.get(SLOT)
+    assert loads.slots == [SLOT, SLOT]
+
+
+@pytest.mark.usefixtures("looking")
+def test_a_file_that_was_replaced_empties_the_keyring(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+    ring.get(SLOT)
+    file.replace()
+    ring.get(SLOT)
+    assert loads.slots == [SLOT, SLOT]
+    file.bump()
+    ring.get(SLOT)
+    assert loads.slots == [SLOT, SLOT, SLOT]
+
+
+@pytest.mark.usefixtures("looking")
+def test_without_the_file_no_key_is_used(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+    ring.get(SLOT)
+    file.path.unlink()
+    for _ in range(2):
+        with pytest.raises(errors.Unavailable):
+            ring.get(SLOT)
+    assert loads.slots == [SLOT]
+
+
+def test_a_load_that_fails_leaves_nothing(file: EpochFile) -> None:
+    def denied(slot: bytes) -> FieldKey:
+        raise errors.NotPermitted
+
+    ring = Keyring(Epoch(str(file.path), frozenset({os.geteuid()})), denied)
+    for _ in range(2):
+        with pytest.raises(errors.NotPermitted):
+            ring.get(SLOT)
+
+
+def test_the_keyring_is_bounded(ring: Keyring, loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring, "MAX_KEYS", 2)
+    slots = [bytes(16) + b"\xe1\x01" + number.to_bytes(4, "big") for number in range(1, 4)]
+    for slot in (*slots, slots[2], slots[1], slots[0]):
+        ring.get(slot)
+    assert loads.slots == [*slots, slots[0]]
+
+
+class TestEpochFile:
+    def refused(self, path: Path, owners: frozenset[int] | None = None) -> errors.EnvelopeError:
+        with pytest.raises(errors.EnvelopeError) as raised:
+            Epoch(str(path), owners or frozenset({os.geteuid()})).current()
+        return raised.value
+
+    def test_of_another_user(self, file: EpochFile) -> None:
+        assert "may not be the broker" in self.refused(file.path, frozenset({os.geteuid() + 1})).message
+
+    @pytest.mark.parametrize("content", [b"", MAGIC, MAGIC + bytes(7)])
+    def test_that_is_too_short(self, file: EpochFile, content: bytes) -> None:
+        file.path.write_bytes(content)
+        assert type(self.refused(file.path)) is errors.Unavailable
+
+    def test_of_another_format(self, file: EpochFile) -> None:
+        file.path.write_bytes(b"x" * 16)
+        assert "another format" in self.refused(file.path).message
+
+    def test_that_is_no_file(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        for path in (tmp_path, tmp_path / "fifo", tmp_path / "none", tmp_path / "fifo" / "below"):
+            assert type(self.refused(path)) is errors.Unavailable
