@@ -27,13 +27,14 @@ COMMENT ON VIEW envelope_private.protected_table IS 'protected tables that exist
 CREATE VIEW envelope_private.protected_column AS
     SELECT f.field_uuid, f.key_uuid, a.attnum, a.attname, t.base, t.view,
         coalesce(t.view_name, t.base::regclass::text) || '.' || a.attname AS label,
-        f.plain_type AS type, p.typname AS base_type, coalesce(e.typname, '') AS element_type, p.typtype = 'e' AS is_enum,
+        coalesce(format_type(v.atttypid, v.atttypmod), f.plain_type) AS type, p.typname AS base_type, coalesce(e.typname, '') AS element_type, p.typtype = 'e' AS is_enum,
         f.plain_collation::text AS collation, f.plain_storage AS storage, f.bind, f.suite, f.pad,
         a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext
     FROM envelope_private.protected_table t
     JOIN envelope_private.field f USING (key_uuid)
     JOIN pg_catalog.pg_attribute a ON a.attrelid = t.base AND a.attnum = f.attnum AND NOT a.attisdropped
-    JOIN pg_catalog.pg_type p ON p.oid = envelope_private.base_type(f.plain_type::regtype)
+    LEFT JOIN pg_catalog.pg_attribute v ON v.attrelid = t.view AND v.attname = f.attname
+    LEFT JOIN pg_catalog.pg_type p ON p.oid = envelope_private.base_type(coalesce(v.atttypid, to_regtype(f.plain_type)))
     LEFT JOIN pg_catalog.pg_type e ON e.oid = p.typelem AND p.typcategory = 'A';
 COMMENT ON VIEW envelope_private.protected_column IS 'protected columns that exist, with what they hold in the clear';
 

@@ -82,4 +82,4 @@ BEGIN ATOMIC
     SELECT count(envelope_private.renew_whole(field_uuid)) FROM envelope_private.field;
 END;
 COMMENT ON FUNCTION envelope.renew_capabilities IS
-    'draws new capabilities for all columns and named keys; after a restore with triggers disabled, or if one leaked';
+    'draws new capabilities for all columns and named keys; after a restore with triggers disabled, or, then also call flush(), if one leaked';

@@ -1,8 +1,9 @@
--- Tables, for DBAs. Not SECURITY DEFINER: reencrypt commits, and all of them meet the table owner's code.
+-- Tables, for DBAs. Not SECURITY DEFINER: reencrypt commits (hence no SET, either), and all of them meet the table
+-- owner's code. With SET, what they pin ends with them, not with the caller's transaction.
 
 CREATE PROCEDURE envelope.protect(
     rel regclass, columns jsonb, kek text DEFAULT 'default', store text DEFAULT NULL)
-    LANGUAGE plpython3u AS $$
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].admin.protect(rel, columns, kek, store)
 $$;
@@ -10,14 +11,14 @@ COMMENT ON PROCEDURE envelope.protect IS
     'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}';
 
 CREATE PROCEDURE envelope.unprotect(rel regclass)
-    LANGUAGE plpython3u AS $$
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].admin.unprotect(rel)
 $$;
 COMMENT ON PROCEDURE envelope.unprotect IS 'turns a protected table back into a plain one';
 
 CREATE PROCEDURE envelope.refresh(rel regclass)
-    LANGUAGE plpython3u AS $$
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].admin.refresh(rel)
 $$;

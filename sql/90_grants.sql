@@ -1,8 +1,38 @@
 -- Who may call what. Nothing by default; then what generated views and triggers call for whoever uses them, which
 -- each check a right of their own: a capability, a privilege on a column, or the grant of a named key.
 
-REVOKE ALL ON ALL ROUTINES IN SCHEMA envelope FROM PUBLIC;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA envelope_private FROM PUBLIC;
+-- Default privileges (ALTER DEFAULT PRIVILEGES) may have given to some role what this script has just made, and PUBLIC may
+-- execute any new function: all of it is taken back, so that a right exists only where this extension grants it.
+DO $$
+DECLARE
+    statement text;
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    FOR statement IN
+        SELECT format('REVOKE %s ON %s FROM %s CASCADE', a.privilege_type, o.name,
+            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
+        FROM (
+            SELECT oid AS schema, nspowner AS owner, nspacl AS acl, 'SCHEMA ' || quote_ident(nspname) AS name
+                FROM pg_namespace
+            UNION ALL
+            SELECT relnamespace, relowner, relacl,
+                    CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || oid::regclass
+                FROM pg_class WHERE relkind IN ('r', 'v', 'S')
+            UNION ALL
+            SELECT pronamespace, proowner, coalesce(proacl, acldefault('f', proowner)), 'ROUTINE ' || oid::regprocedure
+                FROM pg_proc
+        ) AS o
+        CROSS JOIN aclexplode(o.acl) AS a
+        JOIN pg_depend AS d ON d.classid = 'pg_namespace'::regclass AND d.objid = o.schema AND d.deptype = 'e'
+        JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'pg_envelope'
+        WHERE a.grantee <> o.owner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END $$;
+
+GRANT USAGE ON SCHEMA envelope, envelope_pgcrypto TO PUBLIC;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     envelope.bootstrap(), envelope.load_key(), envelope.authorise(), envelope.canonical(anyelement),
@@ -15,3 +45,25 @@ GRANT EXECUTE ON FUNCTION
     envelope.encrypt(text, text, text), envelope.encrypt(bytea, text, text),
     envelope.decrypt(envelope.ciphertext, text), envelope.decrypt_bytea(envelope.ciphertext, text)
     TO PUBLIC;
+
+-- pgcrypto's names (sql/70_pgcrypto.sql) and passwords. The C functions behind guarded ones are called by whoever calls
+-- those, and reached by nobody else: envelope_private gives no USAGE.
+GRANT EXECUTE ON FUNCTION
+    envelope.key(text, integer), envelope.load_secret(),
+    envelope.secret_bytea(text, integer), envelope.secret_bytea(envelope.key_ref),
+    envelope.secret_text(text, integer), envelope.secret_text(envelope.key_ref),
+    envelope.named_only(text, boolean), envelope.named_only(bytea, boolean),
+    envelope.hash_password(text, text), envelope.verify_password(text, text), envelope.password_needs_rehash(text)
+    TO PUBLIC;
+DO $$
+DECLARE
+    direct regprocedure;
+BEGIN
+    FOR direct IN
+        SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+        WHERE p.pronamespace OPERATOR(pg_catalog.=) 'envelope_private'::pg_catalog.regnamespace
+            AND l.lanname OPERATOR(pg_catalog.=) 'c'
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', direct);
+    END LOOP;
+END $$;

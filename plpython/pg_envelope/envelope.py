@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from pg_envelope import errors, padding
 from pg_envelope.suites import KEY_BYTES, PADDED, REFUSALS, suite_of
-
-if TYPE_CHECKING:
-    from uuid import UUID
 
 VERSION = 0xE1
 HEADER_BYTES = 6
@@ -31,26 +27,28 @@ def key_id(envelope: bytes) -> int:
 class FieldKey:
     """The key of one column (or named key) and header; what the keyring holds.
 
+    `seal` and `open` are how to use it; `decrypt`, `nonce_end`, `aad` and `padded` are for backend/hot.py.
+
     `aad` is header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins. `epoch`
     and `expires` (monotonic seconds) bound its use.
     """
 
-    __slots__ = ("_decrypt", "_encrypt", "_nonce_bytes", "_padded", "aad", "epoch", "expires", "head", "nonce_end")
+    __slots__ = ("_encrypt", "_nonce_bytes", "aad", "decrypt", "epoch", "expires", "head", "nonce_end", "padded")
 
     def __init__(
-        self, head: bytes, field_uuid: UUID, key: bytes, expires: float = float("inf"), epoch: bytes = b""
+        self, head: bytes, field_uuid: bytes, key: bytes, expires: float = float("inf"), epoch: bytes = b""
     ) -> None:
         if len(key) != KEY_BYTES:
             raise errors.Internal
         suite = suite_of(head[1])
         aead = suite.aead(key)
         self._encrypt = aead.encrypt
-        self._padded = bool(head[1] & PADDED)
+        self.padded = bool(head[1] & PADDED)
         self._nonce_bytes = suite.nonce_bytes
-        self._decrypt = aead.decrypt
+        self.decrypt = aead.decrypt
         self.nonce_end = HEADER_BYTES + suite.nonce_bytes
         self.head = head
-        self.aad = head + field_uuid.bytes
+        self.aad = head + field_uuid
         self.expires = expires
         self.epoch = epoch
 
@@ -58,7 +56,7 @@ class FieldKey:
         """A new envelope under a fresh nonce. Raises ValueTooLong over 512 MB."""
         if len(content) > MAX_VALUE_BYTES:
             raise errors.ValueTooLong(detail="at most 512 MB")
-        plaintext = padding.pad(content) if self._padded else content
+        plaintext = padding.pad(content) if self.padded else content
         nonce = os.urandom(self._nonce_bytes)
         return self.head + nonce + self._encrypt(nonce, plaintext, self.aad + row_key)
 
@@ -68,7 +66,7 @@ class FieldKey:
         if envelope[:HEADER_BYTES] != self.head:
             raise errors.InvalidEnvelope
         try:
-            plaintext = self._decrypt(envelope[HEADER_BYTES:nonce_end], envelope[nonce_end:], self.aad + row_key)
+            plaintext = self.decrypt(envelope[HEADER_BYTES:nonce_end], envelope[nonce_end:], self.aad + row_key)
         except REFUSALS:
             raise errors.InvalidEnvelope from None
-        return padding.unpad(plaintext) if self._padded else plaintext
+        return padding.unpad(plaintext) if self.padded else plaintext

@@ -126,7 +126,7 @@ def test_bad_input_has_a_clear_error(keys: Database) -> None:
         "SELECT envelope.create_key('m', 'no such kek')": "42704",
         "SELECT envelope.grant_key('none', 'alice')": "42704",
         "SELECT envelope.revoke_key('none', 'alice')": "42704",
-        "SELECT envelope.rotate_key('none')": "22023",
+        "SELECT envelope.rotate_key('none')": "42704",
         "SELECT envelope.grant_key('k', 'no such role')": "42602",
     }
     found = {statement: failure(keys.admin, statement).sqlstate for statement in states}

@@ -33,7 +33,7 @@ def test_the_example_names_everything(example: dict[str, str]) -> None:
 def test_the_example_holds(example: dict[str, str]) -> None:
     field = UUID(example["field uuid"])
     key = FieldKey(
-        header(int(example["suite"]), False, int(example["key id"])), field, bytes.fromhex(example["field key"])
+        header(int(example["suite"]), False, int(example["key id"])), field.bytes, bytes.fromhex(example["field key"])
     )
     row_key = example["row key"].encode()
     assert (key.aad + row_key).hex() == example["AAD"]

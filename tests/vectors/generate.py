@@ -65,7 +65,7 @@ def _row_key(columns: list[str]) -> str:
 
 def _vector(name: str, suite: int, padded: bool, columns: list[str], content: Vector, key_id: int = 7) -> Vector:
     field_key = keys.field_key(DEK, SALT, FIELD, key_id)
-    key = FieldKey(header(suite, padded, key_id), FIELD, field_key)
+    key = FieldKey(header(suite, padded, key_id), FIELD.bytes, field_key)
     row_key, nonce = _row_key(columns), _drawn(f"nonce of {name}", SUITES[suite].nonce_bytes)
     envelope = _seal(key, nonce, _bytes_of(content), row_key)
     stored = {} if "content_seed" in content else {"envelope": envelope.hex()}
@@ -128,7 +128,7 @@ def _refused(name: str, breaks: str, envelope: bytes, **changed: str) -> Vector:
 
 
 def _sealed(suite: int = 1, padded: bool = False, content: bytes = b"a@b.c", row_key: str = "42") -> bytes:
-    key = FieldKey(header(suite, padded, 7), FIELD, keys.field_key(DEK, SALT, FIELD, 7))
+    key = FieldKey(header(suite, padded, 7), FIELD.bytes, keys.field_key(DEK, SALT, FIELD, 7))
     nonce = _drawn(f"nonce for {suite} {content!r}", SUITES[suite].nonce_bytes)
     return _seal(key, nonce, content, row_key)
 

@@ -42,7 +42,7 @@ def opened(vector: dict[str, Any], content: bytes) -> bytes:
     """As a reader opens what it finds: the header chooses the key's suite."""
     envelope.key_id(content)
     field_key = FieldKey(
-        content[: envelope.HEADER_BYTES], UUID(vector["field_uuid"]), bytes.fromhex(vector["field_key"])
+        content[: envelope.HEADER_BYTES], UUID(vector["field_uuid"]).bytes, bytes.fromhex(vector["field_key"])
     )
     return field_key.open(content, vector["row_key"].encode())
 
@@ -194,7 +194,7 @@ def test_published_accumulated_xaes() -> None:
 
 def test_the_package_draws_its_nonces() -> None:
     """The vectors are made with given nonces; so it must be the system's generator that the package asks."""
-    field_key = FieldKey(envelope.header(1, False, 7), generate.FIELD, bytes(32))
+    field_key = FieldKey(envelope.header(1, False, 7), generate.FIELD.bytes, bytes(32))
     with mock.patch.object(os, "urandom", wraps=os.urandom) as drawn:
         field_key.seal(b"", b"")
     drawn.assert_called_once_with(12)

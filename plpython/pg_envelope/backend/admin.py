@@ -15,6 +15,11 @@ from pg_envelope.backend.tables.reencrypt import pin, reencrypt
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.unprotect import unprotect
 
+# Read with the caller's search_path, so every name is qualified, operators too.
+CALLER = """
+SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid,
+    (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) AS superuser"""
+
 
 class Admin:
     """One method per SQL routine; relations come as text, as regclass writes them."""
@@ -34,30 +39,27 @@ class Admin:
         self.status = guard.plain(Status(host, link, loader).rows)
         self.flush = guard.plain(self._flush)
 
-    def _begin(self, rel: str | None, what: str) -> int:
-        """The relation's OID, by the caller's search_path; then search_path is pinned to the end of the transaction."""
+    def _table(self, rel: str | None, what: str) -> int:
+        """The relation's OID, by the caller's search_path where that is not pinned yet. Raises NotPermitted."""
         if rel is None:
             raise errors.BadInput(f"{what}() needs a table")
-        row = self._host.row("SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid", ["text"], [rel])
-        superuser = self._host.row("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
-        if not (row and superuser and superuser["rolsuper"]):
+        caller = self._host.row(CALLER, ["text"], [rel])
+        if not (caller and caller["superuser"]):
             raise errors.NotPermitted(f"{what}() needs a superuser", hint="It makes row policies and replaces tables.")
-        self._host.run("SET LOCAL search_path = pg_catalog, pg_temp")
-        return int(row["oid"])
+        return int(caller["oid"])
 
     def _protect(self, rel: str | None, columns: str | None, kek: str | None, store: str | None) -> None:
         wanted = options.parse(columns)
-        oid = self._begin(rel, "protect")
-        protect(self._host, self._keys, oid, wanted, kek or "default", store)
+        protect(self._host, self._keys, self._table(rel, "protect"), wanted, kek or "default", store)
 
     def _unprotect(self, rel: str | None) -> None:
-        unprotect(self._host, self._begin(rel, "unprotect"))
+        unprotect(self._host, self._table(rel, "unprotect"))
 
     def _refresh(self, rel: str | None) -> None:
-        refresh(self._host, self._begin(rel, "refresh"))
+        refresh(self._host, self._table(rel, "refresh"))
 
     def _reencrypt(self, rel: str | None, batch_size: int | None) -> None:
-        oid = self._begin(rel, "reencrypt")
+        oid = self._table(rel, "reencrypt")
         pin(self._host)
         reencrypt(self._host, oid, 1000 if batch_size is None else batch_size)
 
@@ -67,7 +69,7 @@ class Admin:
     def _rotate_key(self, name: str | None) -> int:
         row = self._host.row("SELECT key_uuid FROM envelope_private.key WHERE name = $1", ["text"], [name])
         if row is None:
-            raise errors.BadInput("there is no key of this name", hint="envelope.keys lists the keys.")
+            raise errors.KeyNotFound("there is no key of this name", hint="envelope.keys lists the keys.")
         return self._keys.rotate(str(row["key_uuid"]))
 
     def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:

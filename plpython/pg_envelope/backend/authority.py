@@ -23,7 +23,7 @@ QUERIES: dict[Kind, str] = {
     "name": "SELECT * FROM envelope_private.right_by_name($1, $2)",
     "key": "SELECT * FROM envelope_private.right_by_key_id($1, $2::bigint)",
 }
-KEY_ID_EXISTS = "SELECT FROM envelope_private.field_key WHERE key_id = $1::bigint"
+KEY_ID_EXISTS = "SELECT key_id FROM envelope_private.field_key WHERE key_id = $1::bigint"
 MAX_AGE_SECONDS = 1.0
 NAMED_HINT = "envelope.keys lists keys; envelope.grant_key(name, role) lets a role use one."
 

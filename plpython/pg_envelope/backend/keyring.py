@@ -22,14 +22,14 @@ class Keyring:
     """
 
     def __init__(self, epoch: Epoch, load: Callable[[bytes], FieldKey]) -> None:
-        self._keys: dict[bytes, FieldKey] = {}
+        self.keys: dict[bytes, FieldKey] = {}
         self._ends: dict[bytes, float] = {}
         self._epoch = epoch
         self._load = load
 
     def get(self, slot: bytes) -> FieldKey:
         """The key of a slot, fetched when it is not here or its time is over; raises what `load` raises."""
-        key = self._keys.get(slot)
+        key = self.keys.get(slot)
         if key is None or key.epoch != self._epoch.current() or key.expires < monotonic():
             return self._fetch(slot)
         return key
@@ -39,11 +39,11 @@ class Keyring:
         try:
             epoch = self._epoch.latest()
         except errors.EnvelopeError:
-            self._keys.clear()
+            self.keys.clear()
             self._ends.clear()
             raise
         self._keep(lambda key: key.epoch == epoch)
-        key = self._keys.get(slot)
+        key = self.keys.get(slot)
         if key is None or self._ends[slot] < monotonic():
             # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
             key = self._load(slot)
@@ -53,12 +53,12 @@ class Keyring:
         return key
 
     def _keep(self, wanted: Callable[[FieldKey], bool]) -> None:
-        for slot in [slot for slot, key in self._keys.items() if not wanted(key)]:
-            del self._keys[slot], self._ends[slot]
+        for slot in [slot for slot, key in self.keys.items() if not wanted(key)]:
+            del self.keys[slot], self._ends[slot]
 
     def _add(self, slot: bytes, key: FieldKey) -> None:
-        while len(self._keys) >= MAX_KEYS:
-            oldest = next(iter(self._keys))
-            del self._keys[oldest], self._ends[oldest]
-        self._keys[slot] = key
+        while len(self.keys) >= MAX_KEYS:
+            oldest = next(iter(self.keys))
+            del self.keys[oldest], self._ends[oldest]
+        self.keys[slot] = key
         self._ends[slot] = key.expires

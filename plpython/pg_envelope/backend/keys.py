@@ -12,6 +12,7 @@ from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 
 CONFLICT_RETRIES = 100
+STORES = ("vault", "catalog")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Keys:
         """A named key with its first version; its uuid. Raises BadInput when the name is taken or empty."""
         if not name:
             raise errors.BadInput("a key needs a name")
-        if self._host.row("SELECT FROM envelope_private.key WHERE name = $1", ["text"], [name]):
+        if self._host.row("SELECT key_uuid FROM envelope_private.key WHERE name = $1", ["text"], [name]):
             raise _taken()
         key_uuid = self.create(kek, store, name=name)
         field_uuid = self.add_field(key_uuid, FieldOptions(bind="context"))
@@ -78,6 +79,8 @@ class Keys:
         known = self._link.ask("status", self._loader.who())["keks"]
         if kek not in known:
             raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
+        if store is not None and store not in STORES:
+            raise errors.StoreUnknown
         return store or str(known[kek]["store"])
 
     def _add_dek(self, key_uuid: str) -> int:

@@ -6,7 +6,7 @@ Never a setting: whoever could point a session at another socket could hand it k
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pg_envelope import errors
 
@@ -14,8 +14,7 @@ FILE = "/etc/pg_envelope/backend.conf"
 DEFAULT_SOCKET = "/run/pg_envelope/broker.sock"
 
 
-@dataclass(frozen=True)
-class Location:
+class Location(NamedTuple):
     """The socket's path, and the user ids whose process may be the broker."""
 
     socket: str

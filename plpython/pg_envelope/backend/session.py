@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pg_envelope.backend import location
+from pg_envelope.backend import hot, location
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.guard import Guard
@@ -13,10 +13,13 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keyring import Keyring
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.secrets import Secrets
 from pg_envelope.backend.values import Values
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin import Admin
+    from pg_envelope.backend.passwords import Passwords
+    from pg_envelope.backend.secret_admin import SecretAdmin
 
 
 class Session:
@@ -29,11 +32,16 @@ class Session:
         self.link = Link(place, self.host.interrupts)
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
-        self._offer(Values(Keyring(Epoch(place.epoch), self.loader.load), self.authority))
+        epoch = Epoch(place.epoch, place.broker_uids)
+        keyring = Keyring(epoch, self.loader.load)
+        self.values = Values(keyring, self.authority)
+        self.secrets = Secrets(self.host, self.authority, keyring, epoch)
+        self._offer(self.values)
+        self.decrypt_text = hot.decrypt_text(keyring, epoch, self.guard.text_out(self.values.decrypt))
+        self._offer_secrets(self.secrets)
 
     def _offer(self, values: Values) -> None:
         plain, text_in, text_out = self.guard.plain, self.guard.text_in, self.guard.text_out
-        self.decrypt_text = text_out(values.decrypt)
         self.decrypt_bytea = plain(values.decrypt)
         self.encrypt_text = text_in(values.encrypt)
         self.encrypt_bytea = plain(values.encrypt)
@@ -49,9 +57,33 @@ class Session:
         self.load_key = plain(self.loader.load_pending)
         self.authorise = plain(self.authority.authorise_pending)
 
+    def _offer_secrets(self, secrets: Secrets) -> None:
+        plain = self.guard.plain
+        self.secret_bytea = plain(secrets.get)
+        self.secret_text = plain(secrets.text)
+        self.load_secret = plain(secrets.load_pending)
+        self.named_only_bytea = plain(secrets.named_only)
+        self.named_only_text = plain(secrets.named_only_text)
+
     @cached_property
     def admin(self) -> Admin:
         """What DBAs call; imported when first used, to keep a new connection's first read quick."""
+        return self.guard.plain(self._import_admin)()
+
+    def _import_admin(self) -> Admin:
         from pg_envelope.backend.admin import Admin
 
         return Admin(self.host, self.guard, self.link, self.loader)
+
+    @cached_property
+    def secret_admin(self) -> SecretAdmin:
+        from pg_envelope.backend.keys import Keys
+        from pg_envelope.backend.secret_admin import SecretAdmin
+
+        return SecretAdmin(self.host, self.guard, Keys(self.host, self.link, self.loader), self.values, self.secrets)
+
+    @cached_property
+    def passwords(self) -> Passwords:
+        from pg_envelope.backend.passwords import Passwords
+
+        return Passwords(self.host, self.guard)

@@ -29,6 +29,9 @@ WHERE c.seal IS NULL OR NOT o.rolsuper AND NOT (
     pg_catalog.has_table_privilege(o.oid, 'envelope_private.capability', 'SELECT')
     AND EXISTS (SELECT FROM pg_catalog.pg_policy y
                 WHERE y.polrelid = 'envelope_private.capability'::regclass AND y.polroles = ARRAY[o.oid]))"""
+BYPASSES = """
+SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) AS found, count(*) AS count FROM pg_catalog.pg_roles r
+WHERE r.rolbypassrls AND NOT r.rolsuper AND has_table_privilege(r.oid, 'envelope_private.capability', 'SELECT')"""
 PARENTS = """
 SELECT string_agg(what, ', ' ORDER BY what) AS found, count(*) AS count FROM (
     SELECT 'dek ' || dek_id AS what FROM envelope_private.dek c
@@ -98,6 +101,13 @@ class Status:
         yield self._none("views", VIEWS, "failed", "tables whose view, triggers or owner differ", REFRESH)
         yield self._none(
             "capabilities", CAPABILITIES, "failed", "columns without capability", "SELECT envelope.renew_capabilities()"
+        )
+        yield self._none(
+            "owners",
+            BYPASSES,
+            "failed",
+            "owners with BYPASSRLS, who read all capabilities",
+            "ALTER ROLE ... NOBYPASSRLS",
         )
         yield self._none(
             "copies",

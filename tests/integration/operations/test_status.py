@@ -122,6 +122,18 @@ def test_the_view_owner_may_not_read_its_capabilities(people: Database) -> None:
     assert people.sql("SELECT email FROM owned") == [("x",)]
 
 
+def test_an_owner_that_bypasses_row_policies(people: Database) -> None:
+    people.sql("CREATE ROLE over_all")
+    people.sql("SELECT envelope_private.allow_owner('over_all'::regrole)")
+    people.sql("ALTER ROLE over_all BYPASSRLS")
+    state, detail, hint = check(people, "owners")
+    assert (state, hint) == ("failed", "ALTER ROLE ... NOBYPASSRLS")
+    assert "over_all" in detail
+    people.sql("ALTER ROLE over_all NOBYPASSRLS")
+    assert check(people, "owners")[0] == "ok"
+    people.sql("DROP OWNED BY over_all; DROP ROLE over_all")
+
+
 def test_rows_of_the_catalog_without_parent(people: Database) -> None:
     people.sql("DELETE FROM envelope_private.key")
     state, detail, _ = check(people, "catalog")

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from uuid import UUID
 
 import pytest
 
@@ -48,7 +47,7 @@ class Loads:
     def __call__(self, slot: bytes) -> FieldKey:
         self.slots.append(slot)
         self.meanwhile()
-        return FieldKey(slot[16:], UUID(int=1), bytes(32), monotonic() + self.ttl)
+        return FieldKey(slot[16:], bytes(16), bytes(32), monotonic() + self.ttl)
 
 
 @pytest.fixture

@@ -24,13 +24,13 @@ KEY_IDS = st.integers(min_value=1, max_value=0xFFFFFFFF)
 
 
 def field_key(suite: int = 1, padded: bool = False, key_id: int = 7, field: UUID = FIELD, key: bytes = KEY) -> FieldKey:
-    return FieldKey(header(suite, padded, key_id), field, key)
+    return FieldKey(header(suite, padded, key_id), field.bytes, key)
 
 
 def read(content: bytes, row_key: bytes = ROW, field: UUID = FIELD, key: bytes = KEY) -> bytes:
     """As a reader that knows one field key opens whatever it finds: the header chooses the suite."""
     envelope.key_id(content)
-    return FieldKey(content[: envelope.HEADER_BYTES], field, key).open(content, row_key)
+    return FieldKey(content[: envelope.HEADER_BYTES], field.bytes, key).open(content, row_key)
 
 
 def damaged(content: bytes) -> Iterator[bytes]:

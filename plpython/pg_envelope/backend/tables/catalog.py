@@ -7,12 +7,26 @@ import json
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.sqltext import derived_name, ident
+from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Check, Table
 
 KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
-FIELDS = "SELECT * FROM envelope_private.protected_column WHERE key_uuid = $1"
+FIELDS = """
+SELECT c.field_uuid, c.attnum, c.bind, c.suite, c.pad, c.type, c.is_enum, c.collation, c.storage,
+    CASE t.typnamespace WHEN 'pg_catalog'::regnamespace THEN t.typname ELSE '' END AS base_type,
+    CASE e.typnamespace WHEN 'pg_catalog'::regnamespace THEN e.typname ELSE '' END AS element_type
+FROM envelope_private.protected_column c
+JOIN pg_catalog.pg_type t ON t.oid = envelope_private.base_type(c.type::regtype)
+LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+WHERE c.key_uuid = $1"""
+IDLE_OWNERS = """
+SELECT p.polname AS policy, r.rolname AS role
+FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON p.polroles = ARRAY[r.oid]
+WHERE p.polrelid = 'envelope_private.capability'::regclass AND NOT EXISTS (
+    SELECT FROM envelope_private.key k JOIN pg_catalog.pg_class c ON c.oid = k.base WHERE c.relowner = r.oid)"""
+EQUALS = "OPERATOR(pg_catalog.=)"
+CHECK_FIELDS = ("name", "expression", "validated", "no_inherit", "comment")
 
 
 def key_of(host: Host, oid: int) -> Row:
@@ -51,28 +65,20 @@ def record(host: Host, table: Table, layout: Layout) -> None:
 
 
 def _checks_json(checks: tuple[Check, ...]) -> str:
-    return json.dumps([{"name": c.name, "expression": c.expression, "validated": c.validated} for c in checks])
+    return json.dumps([{name: getattr(check, name) for name in CHECK_FIELDS} for check in checks])
 
 
-def allow_owner(host: Host, owner: str, is_superuser: bool) -> None:
-    """Lets the view's owner read its own columns' capabilities, by a row policy, and name what the view names."""
-    if is_superuser:
-        return
-    role = ident(owner)
-    host.run(f"GRANT USAGE ON SCHEMA envelope_private TO {role}")
-    host.run(f"GRANT SELECT ON envelope_private.capability TO {role}")
-    policy = ident(derived_name(owner, " reads its own"))
-    host.run(f"DROP POLICY IF EXISTS {policy} ON envelope_private.capability")
-    host.run(
-        f"CREATE POLICY {policy} ON envelope_private.capability FOR SELECT TO {role} "
-        f"USING (view_owner = {_regrole(host, owner)})"
-    )
+def allow_owner(host: Host, table: Table) -> None:
+    """Lets the view's owner read its own columns' capabilities."""
+    host.rows("SELECT envelope_private.allow_owner($1)", ["oid"], [table.owner_oid])
 
 
-def _regrole(host: Host, owner: str) -> str:
-    row = host.row("SELECT quote_literal(quote_ident($1)) AS quoted", ["text"], [owner])
-    assert row is not None
-    return f"{row['quoted']}::regrole"
+def release_owners(host: Host) -> None:
+    """Takes policy and rights from roles that own no protected table any more, so that they can be dropped."""
+    for row in host.rows(IDLE_OWNERS):
+        host.run(f"DROP POLICY {ident(row['policy'])} ON envelope_private.capability")
+        host.run(f"REVOKE SELECT ON envelope_private.capability FROM {ident(row['role'])}")
+        host.run(f"REVOKE USAGE ON SCHEMA envelope_private FROM {ident(row['role'])}")
 
 
 def layout_of(host: Host, key: Row, base: Table) -> Layout:
@@ -87,7 +93,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         if column.attnum in fields
     }
     checks = tuple(
-        Check(found["name"], found["expression"], found["validated"], frozenset())
+        Check(**{name: found[name] for name in CHECK_FIELDS}, columns=frozenset())
         for found in json.loads(key["checks"])
     )
     return Layout(
@@ -96,7 +102,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         base_name=base.name,
         columns=columns,
         protected=protected,
-        row_key=tuple(key["row_key"]),
+        row_key={name: base.primary_key.get(name, EQUALS) for name in key["row_key"]},
         checks=checks,
         by_role=base.row_security,
     )
@@ -106,13 +112,18 @@ def _options(field: Row) -> FieldOptions:
     return FieldOptions(field["bind"], field["suite"], field["pad"])
 
 
-def rename_fields(host: Host, key_uuid: str, base: int) -> None:
+def rename(host: Host, key_uuid: str, base: int, row_key: list[str], checks: str) -> None:
     """Takes over names that columns of the base table got since."""
     host.rows(
         "UPDATE envelope_private.field f SET attname = a.attname FROM pg_catalog.pg_attribute a"
         " WHERE f.key_uuid = $1 AND a.attrelid = $2 AND a.attnum = f.attnum",
         ["uuid", "oid"],
         [key_uuid, base],
+    )
+    host.rows(
+        "UPDATE envelope_private.key SET row_key = $2::name[], checks = $3::jsonb WHERE key_uuid = $1",
+        ["uuid", "text[]", "text"],
+        [key_uuid, row_key, checks],
     )
 
 
@@ -125,3 +136,4 @@ def forget(host: Host, key_uuid: str) -> None:
         [key_uuid],
     )
     host.rows("SELECT envelope_private.retire_key($1)", ["uuid"], [key_uuid])
+    release_owners(host)

@@ -10,13 +10,29 @@ from dataclasses import dataclass, replace
 
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.sqltext import commas, derived_name, dollar, ident, literal, qualified
-from pg_envelope.backend.tables.inspect import Check, Column
+from pg_envelope.backend.tables.inspect import OUTPUT_FUNCTIONS, Check, Column
 
 EVENTS = ("insert", "update", "delete")
-SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
+# A plan made for one call would hold OLD and NEW as constants, which auto_explain writes into the log.
+SETTINGS = "SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan"
 # Equality of bytes: it exists for every type, and tells 1.0 from 1.00.
 SAME = "OPERATOR(pg_catalog.*=)"
+# True for a row version that another transaction wrote. Subtransactions have ids of their own, greater than the
+# transaction's, so a greater one may be this transaction's; the row is visible, so if that has not ended, it is.
+_AHEAD = "((t.xmin::text::bigint - pg_current_xact_id()::text::bigint) & 4294967295)"
+FOREIGN = f"""CASE WHEN {_AHEAD} > 2147483647 THEN true
+            ELSE pg_xact_status((pg_current_xact_id()::text::bigint + {_AHEAD})::text::xid8) <> 'in progress' END"""
 NOTE = "-- Written by pg_envelope. After a change of the base table: CALL envelope.refresh(...)"
+BEGINNING = f"\n#variable_conflict use_column\n{NOTE}\n"
+
+
+def _function_name(view_name: str, event: str) -> str:
+    return derived_name(view_name, f"_envelope_{event}")
+
+
+def function_names(view_name: str) -> list[str]:
+    """The trigger functions of a view."""
+    return [_function_name(view_name, event) for event in EVENTS]
 
 
 @dataclass(frozen=True)
@@ -30,14 +46,14 @@ class Protected:
 
 @dataclass(frozen=True)
 class Layout:
-    """A base table and the view over it, as they shall be."""
+    """A base table and the view over it, as they shall be; `row_key` maps columns to their equality operators."""
 
     schema: str
     view_name: str
     base_name: str
     columns: tuple[Column, ...]
     protected: dict[str, Protected]
-    row_key: tuple[str, ...]
+    row_key: dict[str, str]
     checks: tuple[Check, ...]
     by_role: bool
 
@@ -54,7 +70,7 @@ class Layout:
         return [column for column in self.columns if column.name not in self.protected]
 
     def function(self, event: str) -> str:
-        return qualified(self.schema, derived_name(self.view_name, f"_envelope_{event}"))
+        return qualified(self.schema, _function_name(self.view_name, event))
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)
@@ -63,6 +79,9 @@ class Layout:
 def canonical(column: Column, source: str) -> str:
     """The canonical text (FORMAT.md section 1.2) of a column of `source` (t, OLD or NEW)."""
     value = f"{source}.{ident(column.name)}"
+    output = OUTPUT_FUNCTIONS.get(column.base_type)
+    if output:
+        return f"pg_catalog.textin(pg_catalog.{output}({value}))"
     return f"{value}::text" if column.has_direct_text else f"envelope.canonical({value})"
 
 
@@ -99,7 +118,10 @@ def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
         f"{_function(layout, 'decrypt', protected)}"
         f"({source}.{ident(column.name)}, {right}, {_bound_to(layout, protected, source)})"
     )
-    typed = call if column.type in ("text", "bytea") else f"{call}::{column.type}"
+    if column.base_type == "xml":
+        # A cast would follow the reader's setting of xmloption.
+        call = f"XMLPARSE(CONTENT {call})"
+    typed = call if column.type in ("text", "bytea", "xml") else f"{call}::{column.type}"
     return f"({typed}) COLLATE {column.collation}" if column.collation else typed
 
 
@@ -149,7 +171,7 @@ def _trigger(layout: Layout, event: str, body: str) -> list[str]:
     function = layout.function(event)
     security = "SECURITY INVOKER" if layout.by_role else "SECURITY DEFINER"
     return [
-        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql {security} {SEARCH_PATH} "
+        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql {security} {SETTINGS} "
         f"AS {dollar(body)}",
         f"REVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
         f"CREATE OR REPLACE TRIGGER {ident(f'envelope_{event}')} INSTEAD OF {event.upper()} ON {layout.view} "
@@ -159,7 +181,7 @@ def _trigger(layout: Layout, event: str, body: str) -> list[str]:
 
 def _block(statements: Sequence[str]) -> str:
     body = "\n".join(f"    {line}" for statement in statements for line in statement.split("\n"))
-    return f"\n#variable_conflict use_column\n{NOTE}\nBEGIN\n{body}\nEND\n"
+    return f"{BEGINNING}BEGIN\n{body}\nEND\n"
 
 
 def _raise(message: str, sqlstate: str, layout: Layout, **fields: str) -> str:
@@ -224,7 +246,7 @@ def _generated(layout: Layout, event: str) -> list[str]:
     """A generated column takes no value: refused as the table itself would."""
     return [
         _if(
-            f"NEW.{ident(column.name)} IS DISTINCT FROM NULL" if event == "insert" else _differs(column),
+            _refused_value(column, event),
             _raise(
                 f'cannot insert a non-DEFAULT value into column "{column.name}"'
                 if event == "insert"
@@ -237,6 +259,14 @@ def _generated(layout: Layout, event: str) -> list[str]:
         for column in layout.columns
         if column.generated or (event == "update" and column.identity == "a")
     ]
+
+
+def _refused_value(column: Column, event: str) -> str:
+    """True for a value of one's own. The view gives NULL for the keyword DEFAULT, so NULL counts as DEFAULT."""
+    given = f"NEW.{ident(column.name)} IS DISTINCT FROM NULL"
+    if event == "insert":
+        return given
+    return f"{given} AND {_differs(column)}" if column.generated else _differs(column)
 
 
 def _record(values: Iterable[str]) -> str:
@@ -283,7 +313,7 @@ def _new_value(layout: Layout, column: Column) -> str:
 
 
 def _this_row(layout: Layout) -> str:
-    return " AND ".join(f"t.{ident(name)} = OLD.{ident(name)}" for name in layout.row_key)
+    return " AND ".join(f"t.{ident(name)} {equals} OLD.{ident(name)}" for name, equals in layout.row_key.items())
 
 
 def _unchanged_row(layout: Layout) -> str:
@@ -331,12 +361,13 @@ def _delete(layout: Layout) -> str:
 
 
 def _not_found(layout: Layout) -> str:
-    """Gone, or changed by this statement: skipped, as PostgreSQL does. Changed by another: an error, no lost update."""
-    other = "t.xmin <> pg_current_xact_id()::xid"
+    """Gone, changed by this statement, or withheld by a trigger or row policy of the base table: skipped, as
+    PostgreSQL does. Changed by another transaction: an error, no lost update."""
+    changed = f"{_this_row(layout)}\n        AND NOT ({_unchanged_row(layout)})\n        AND {FOREIGN}"
     return _if(
         "NOT FOUND",
         _if(
-            f"EXISTS (SELECT FROM {layout.base} t WHERE {_this_row(layout)} AND {other})",
+            f"EXISTS (SELECT FROM {layout.base} t WHERE {changed})",
             _raise(
                 "could not serialize access due to concurrent update",
                 "40001",

@@ -2,50 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.backend.tables.owner import AsOwner
 
 RELATION_ACL = """
 SELECT NULL AS column, CASE a.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END AS grantee,
+    a.grantee AS grantee_oid, a.grantor, a.grantor = c.relowner AS by_owner,
     a.privilege_type AS privilege, a.is_grantable
-FROM pg_catalog.pg_class c, aclexplode(c.relacl) a WHERE c.oid = $1 ORDER BY 2, 3"""
+FROM pg_catalog.pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a WHERE c.oid = $1
+ORDER BY 2, 6"""
 
 COLUMN_ACL = """
 SELECT t.attname AS column, CASE a.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END AS grantee,
+    a.grantee AS grantee_oid, a.grantor, a.grantor = c.relowner AS by_owner,
     a.privilege_type AS privilege, a.is_grantable
-FROM pg_catalog.pg_attribute t, aclexplode(t.attacl) a WHERE t.attrelid = $1 AND t.attnum > 0 AND NOT t.attisdropped
-ORDER BY 1, 2, 3"""
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid, aclexplode(t.attacl) a
+WHERE c.oid = $1 AND t.attnum > 0 AND NOT t.attisdropped ORDER BY 1, 2, 6"""
 
 
 def read(host: Host, oid: int) -> list[Row]:
-    """Every privilege on a relation and its columns, the owner's own too when they were ever changed."""
+    """Every privilege on a relation and its columns, the owner's own too."""
     return host.rows(RELATION_ACL, ["oid"], [oid]) + host.rows(COLUMN_ACL, ["oid"], [oid])
 
 
 def revoke_all(host: Host, oid: int, sql: str, keep: str | None = None) -> None:
     """Takes all privileges from all but `keep`; column privileges go with the relation's."""
     for grantee in {row["grantee"] for row in read(host, oid)} - {keep}:
-        host.run(f"REVOKE ALL ON {sql} FROM {_role(grantee)} CASCADE")
+        host.run(f"REVOKE ALL ON {sql} FROM {role(grantee)} CASCADE")
 
 
-def give(host: Host, sql: str, owner: str, rows: list[Row]) -> None:
-    """Exactly these privileges, on a relation that nobody but its owner has any on."""
-    if any(row["column"] is None for row in rows):
-        host.run(f"REVOKE ALL ON {sql} FROM {ident(owner)}")
-    for statement in _grants(sql, rows):
+def give(host: Host, oid: int, sql: str, wanted: list[Row]) -> None:
+    """Exactly these privileges, each by who granted it, so that a later REVOKE ... CASCADE reaches as far."""
+    if read(host, oid) == wanted:
+        return
+    revoke_all(host, oid, sql)
+    waiting = wanted
+    while waiting:
+        # A grantor other than the owner first needs the grant option that it used.
+        ready = [row for row in waiting if row["by_owner"] or not any(_enables(other, row) for other in waiting)]
+        if not ready:
+            raise errors.Unsupported(f"the privileges on {sql} were granted in a circle")
+        for row in ready:
+            _grant(host, sql, row)
+        waiting = [row for row in waiting if row not in ready]
+
+
+def _enables(other: Row, row: Row) -> bool:
+    """Whether `row` was granted by virtue of `other`."""
+    same = other["privilege"] == row["privilege"] and other["column"] in (None, row["column"])
+    return bool(same and other["is_grantable"] and other["grantee_oid"] == row["grantor"])
+
+
+def _grant(host: Host, sql: str, row: Row) -> None:
+    columns = f" ({ident(row['column'])})" if row["column"] else ""
+    option = " WITH GRANT OPTION" if row["is_grantable"] and row["grantee"] else ""
+    statement = f"GRANT {row['privilege']}{columns} ON {sql} TO {role(row['grantee'])}{option}"
+    if row["by_owner"]:
         host.run(statement)
+    else:
+        AsOwner(host, row["grantor"]).run(statement)
 
 
-def _grants(sql: str, rows: list[Row]) -> Iterator[str]:
-    for row in rows:
-        columns = f" ({ident(row['column'])})" if row["column"] else ""
-        option = " WITH GRANT OPTION" if row["is_grantable"] and row["grantee"] else ""
-        yield f"GRANT {row['privilege']}{columns} ON {sql} TO {_role(row['grantee'])}{option}"
-
-
-def _role(name: str | None) -> str:
+def role(name: str | None) -> str:
     return ident(name) if name else "PUBLIC"
 
 

@@ -10,12 +10,16 @@ from pg_envelope.backend.sqltext import qualified
 
 # Their text never depends on a setting, so a plain cast gives the canonical text of FORMAT.md section 1.2.
 DIRECT_TYPES = frozenset(
-    "text varchar bpchar name int2 int4 int8 numeric bool uuid json jsonb oid".split()  # noqa: SIM905
+    "text varchar name int2 int4 int8 numeric uuid json jsonb oid".split()  # noqa: SIM905
 )
+# Their text is the output function's, which a cast to text is not: it trims bpchar, and writes true for t.
+OUTPUT_FUNCTIONS = {"bpchar": "bpcharout", "bool": "boolout"}
 
 RELATION = """
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpersistence AS persistence,
-    c.relrowsecurity AS row_security, c.reltype AS row_type, r.rolname AS owner, r.rolsuper AS owner_is_superuser,
+    c.relrowsecurity AS row_security, c.reltype AS row_type, r.rolname AS owner, r.oid AS owner_oid,
+    r.rolsuper AS owner_is_superuser,
+    has_schema_privilege(c.relowner, c.relnamespace, 'USAGE') AS owner_may_use_schema,
     c.relispartition AS is_partition, c.reloftype <> 0 AS is_typed,
     EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)) AS inherits,
     obj_description(c.oid, 'pg_class') AS comment,
@@ -25,9 +29,11 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1"""
 
 COLUMNS = """
-SELECT a.attnum, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, t.typname AS base_type,
-    coalesce(e.typname, '') AS element_type, t.typtype = 'e' AS is_enum, a.attnotnull AS not_null,
-    a.attidentity AS identity, a.attgenerated AS generated, a.attstorage AS storage,
+SELECT a.attnum, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
+    CASE t.typnamespace WHEN 'pg_catalog'::regnamespace THEN t.typname ELSE '' END AS base_type,
+    CASE e.typnamespace WHEN 'pg_catalog'::regnamespace THEN e.typname ELSE '' END AS element_type,
+    t.typtype = 'e' AS is_enum, a.attnotnull AS not_null,
+    a.attidentity AS identity, a.attgenerated AS generated, a.attstorage AS storage, a.attcompression AS compression,
     CASE WHEN a.attcollation <> 0 THEN a.attcollation::regcollation::text END AS collation,
     pg_get_expr(d.adbin, d.adrelid) AS default, col_description(a.attrelid, a.attnum) AS comment,
     CASE WHEN a.attidentity <> '' THEN pg_get_serial_sequence($2, a.attname) END AS sequence
@@ -37,10 +43,18 @@ LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
 
+# With the operator that the key's index serves: pg_catalog has none for some types of extensions.
 PRIMARY_KEY = """
-SELECT a.attname AS name FROM pg_catalog.pg_constraint c
+SELECT a.attname AS name, format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS equals
+FROM pg_catalog.pg_constraint c
+JOIN pg_catalog.pg_index i ON i.indexrelid = c.conindid
 CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY k (attnum, position)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum
+JOIN pg_catalog.pg_opclass p ON p.oid = i.indclass[k.position - 1]
+JOIN pg_catalog.pg_amop m ON m.amopfamily = p.opcfamily AND m.amopstrategy = 3
+    AND m.amoplefttype = p.opcintype AND m.amoprighttype = p.opcintype
+JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
+JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 WHERE c.conrelid = $1 AND c.contype = 'p' ORDER BY k.position"""
 
 SHAPE = """
@@ -49,13 +63,17 @@ SELECT string_agg(format('%I %s %s', attname, format_type(atttypid, atttypmod), 
 FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped"""
 
 CHECKS = """
-SELECT conname AS name, pg_get_expr(conbin, conrelid) AS expression, convalidated AS validated, conkey AS columns
+SELECT conname AS name, pg_get_expr(conbin, conrelid) AS expression, convalidated AS validated,
+    connoinherit AS no_inherit, obj_description(oid, 'pg_constraint') AS comment, conkey AS columns
 FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'c' ORDER BY conname"""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column as pg_attribute has it; `type` with its modifier, `base_type` with domains resolved."""
+    """One column as pg_attribute has it; `type` with its modifier.
+
+    `base_type` has domains resolved; it and `element_type` are names in pg_catalog, empty for types from elsewhere.
+    """
 
     attnum: int
     name: str
@@ -67,6 +85,7 @@ class Column:
     identity: str
     generated: str
     storage: str
+    compression: str
     collation: str | None
     default: str | None
     comment: str | None
@@ -93,12 +112,14 @@ class Check:
     name: str
     expression: str
     validated: bool
+    no_inherit: bool
+    comment: str | None
     columns: frozenset[int]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A relation and what hangs on it."""
+    """A relation and what hangs on it; `primary_key` maps columns, in the key's order, to their equality operators."""
 
     oid: int
     schema: str
@@ -108,14 +129,16 @@ class Table:
     row_security: bool
     row_type: int
     owner: str
+    owner_oid: int
     owner_is_superuser: bool
+    owner_may_use_schema: bool
     is_partition: bool
     is_typed: bool
     inherits: bool
     belongs_to_system: bool
     comment: str | None
     columns: tuple[Column, ...]
-    primary_key: tuple[str, ...]
+    primary_key: dict[str, str]
     checks: tuple[Check, ...]
 
     @property
@@ -133,12 +156,9 @@ def inspect(host: Host, oid: int) -> Table:
         raise errors.BadInput("there is no such relation")
     name = qualified(found["schema"], found["name"])
     columns = [Column(**row) for row in host.rows(COLUMNS, ["oid", "text"], [oid, name])]
-    checks = [
-        Check(row["name"], row["expression"], row["validated"], frozenset(row["columns"] or ()))
-        for row in host.rows(CHECKS, ["oid"], [oid])
-    ]
-    key = [row["name"] for row in host.rows(PRIMARY_KEY, ["oid"], [oid])]
-    return Table(**found, columns=tuple(columns), primary_key=tuple(key), checks=tuple(checks))
+    checks = [Check(**{**row, "columns": frozenset(row["columns"] or ())}) for row in host.rows(CHECKS, ["oid"], [oid])]
+    key = {row["name"]: row["equals"] for row in host.rows(PRIMARY_KEY, ["oid"], [oid])}
+    return Table(**found, columns=tuple(columns), primary_key=key, checks=tuple(checks))
 
 
 def shape(host: Host, oid: int) -> str:

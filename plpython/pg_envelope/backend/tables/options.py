@@ -11,6 +11,7 @@ from pg_envelope.suites import SUITES
 
 HINT = 'For example: ["email", "phone"], or {"email": {"bind": "row", "suite": 1, "pad": true}}.'
 BINDS = ("row", "column")
+STORES = ("vault", "catalog")
 
 
 def parse(columns: str | None) -> dict[str, FieldOptions]:
@@ -23,6 +24,14 @@ def parse(columns: str | None) -> dict[str, FieldOptions]:
     if not isinstance(given, dict) or not given:
         raise errors.BadInput("columns must name at least one column", hint=HINT)
     return {name: _options(name, options) for name, options in given.items()}
+
+
+def check_store(store: str | None) -> None:
+    """Raises BadInput before a key is made for a store that is none."""
+    if store not in (None, *STORES):
+        raise errors.BadInput(
+            f"store must be one of {', '.join(STORES)}", hint="Left out, it is the KEK's own default."
+        )
 
 
 def _options(name: str, options: Any) -> FieldOptions:

@@ -8,26 +8,30 @@ from dataclasses import replace
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.sqltext import commas, derived_name, ident
-from pg_envelope.backend.tables import catalog, generate, grants, inspect, refusals
+from pg_envelope.backend.tables import catalog, generate, grants, inspect, options, refusals
 from pg_envelope.backend.tables.build import build
 from pg_envelope.backend.tables.generate import Layout, Protected
-from pg_envelope.backend.tables.inspect import Table
-from pg_envelope.backend.tables.owner import as_owner
+from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.owner import AsOwner
 
 RESIDUE_HINT = (
     "What was written before is still in WAL, in backups and in old statistics: docs/after-protecting.md says how to "
     "get rid of it. New writes through {view} leave no plaintext."
 )
+COMPRESSION = {"p": "pglz", "l": "lz4"}
 TRIGGERS = """SELECT tgname AS name FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal ORDER BY 1"""
 
 
 def protect(host: Host, keys: Keys, oid: int, wanted: Mapping[str, FieldOptions], kek: str, store: str | None) -> None:
     """Raises BadInput, AlreadyProtected or Unsupported before anything is touched."""
+    options.check_store(store)
     catalog.refuse_protected(host, oid)
     table = inspect.inspect(host, oid)
     refusals.check_kind(table)
     host.run(f"LOCK TABLE {table.sql} IN ACCESS EXCLUSIVE MODE")
-    table = inspect.inspect(host, oid)
+    locked, table = table, inspect.inspect(host, oid)
+    refusals.check_same(locked, table)
+    refusals.check_kind(table)
     refusals.check_contents(host, table, wanted)
     layout = _layout(keys, table, wanted, kek, store)
     catalog.record(host, table, layout)
@@ -66,15 +70,23 @@ def _seal(host: Host, table: Table, layout: Layout) -> None:
     dropped = [f"DROP CONSTRAINT {ident(check.name)}" for check in layout.checks]
     dropped += [f"ALTER {name} DROP DEFAULT" for name in names]
     host.run(f"ALTER TABLE {table.sql} {commas(dropped)}")
-    with as_owner(host, table.owner) as owner:
-        changes = commas(
-            f"ALTER {ident(name)} TYPE envelope.ciphertext USING {_first_envelope(layout, protected)}"
-            for name, protected in layout.protected.items()
-        )
-        owner.run(f"ALTER TABLE {table.sql} {changes}")
+    changes = commas(
+        f"ALTER {ident(name)} TYPE envelope.ciphertext USING {_first_envelope(layout, protected)}"
+        for name, protected in layout.protected.items()
+    )
+    AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
     # Envelopes do not compress, and their headers are read without the rest.
     host.run(f"ALTER TABLE {table.sql} {commas(f'ALTER {name} SET STORAGE EXTERNAL' for name in names)}")
+    for protected in layout.protected.values():
+        # Kept here for unprotect(); without effect on a column that is stored EXTERNAL.
+        set_compression(host, table.sql, protected.column)
     host.run(f"ALTER TABLE {table.sql} RENAME TO {ident(layout.base_name)}")
+
+
+def set_compression(host: Host, table: str, column: Column) -> None:
+    method = COMPRESSION.get(column.compression)
+    if method:
+        host.run(f"ALTER TABLE {table} ALTER {ident(column.name)} SET COMPRESSION {method}")
 
 
 def _first_envelope(layout: Layout, protected: Protected) -> str:

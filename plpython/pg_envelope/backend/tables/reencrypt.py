@@ -10,16 +10,26 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import catalog, generate, inspect
 from pg_envelope.backend.tables.generate import Layout
-from pg_envelope.backend.tables.owner import as_owner
+from pg_envelope.backend.tables.owner import AsOwner
 
 NOTICE_SECONDS = 1.0
 ROWS_PER_BLOCK = 50
+# A row that another session changes while a pass waits for it is left to the next pass.
+IDLE_PASSES = 20
 SIZE = """
 SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint AS blocks, c.reltuples AS rows
 FROM pg_catalog.pg_class c WHERE c.oid = $1"""
+HIDDEN = """
+SELECT c.oid FROM envelope_private.key k JOIN pg_catalog.pg_class c ON c.oid = k.base
+JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+WHERE k.key_uuid = $1 AND c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)"""
 HEADERS = """
 SELECT f.field_uuid, substr(c.seal, 17) AS header FROM envelope_private.field f
 JOIN envelope_private.capability c USING (field_uuid) WHERE f.key_uuid = $1"""
+
+
+class InTransaction(errors.NotConfigured):
+    sqlstate = "25001"
 
 
 def reencrypt(host: Host, oid: int, batch_size: int) -> None:
@@ -29,27 +39,44 @@ def reencrypt(host: Host, oid: int, batch_size: int) -> None:
     key = catalog.key_of(host, oid)
     table = inspect.inspect(host, key["base"])
     layout = catalog.layout_of(host, key, table)
-    with as_owner(host, table.owner):
-        total, waiting = 0, False
-        while old := _count_old(host, layout, str(key["key_uuid"])):
-            done = _one_pass(host, layout, str(key["key_uuid"]), key["base"], batch_size, waiting)
-            total += done
-            if not done and waiting:
-                raise errors.EnvelopeError(
-                    f"{old} old values of {layout.base} cannot be updated",
-                    hint="Does row-level security with FORCE hide rows from the table's owner?",
-                )
-            waiting = True
+    owner, key_uuid = AsOwner(host, table.owner_oid), str(key["key_uuid"])
+    _begin(host)
+    total, idle = 0, 0
+    while old := _count_old(host, owner, layout, key_uuid):
+        done = _one_pass(host, owner, layout, key_uuid, key["base"], batch_size, waiting=total > 0 or idle > 0)
+        total += done
+        idle = 0 if done else idle + 1
+        if idle > IDLE_PASSES:
+            raise errors.EnvelopeError(
+                f"{old} rows of {layout.base} with old values cannot be updated",
+                hint="Does a trigger with ENABLE ALWAYS or ENABLE REPLICA keep them as they are?",
+            )
     host.notice(f"reencrypt: all values of {layout.view} have the newest key version; {total} rows were re-encrypted")
 
 
-def _one_pass(host: Host, layout: Layout, key_uuid: str, base: int, batch_size: int, waiting: bool) -> int:
+def _begin(host: Host) -> None:
+    """Ends the transaction that holds what was read so far. Raises NotConfigured where that is not possible."""
+    try:
+        host.commit()
+    except Exception as error:
+        if getattr(error, "sqlstate", None) != "2D000":
+            raise
+        raise InTransaction(
+            "reencrypt() commits as it goes, and cannot run inside a transaction block",
+            hint="Call it in autocommit mode: not after BEGIN, not from a function, not in psql --single-transaction.",
+        ) from None
+    pin(host)
+
+
+def _one_pass(
+    host: Host, owner: AsOwner, layout: Layout, key_uuid: str, base: int, batch_size: int, *, waiting: bool
+) -> int:
     """Every block once; rows that others have locked are left to the next pass, unless `waiting`."""
     blocks, step = _size(host, base, batch_size)
     rows, told = 0, time.monotonic()
     for first, last in _ranges(blocks, step):
         pin(host)
-        rows += _run(host, _batch(host, layout, key_uuid, first, last, waiting))
+        rows += owner.run(_batch(host, layout, key_uuid, first, last, waiting))
         host.commit()
         if time.monotonic() - told > NOTICE_SECONDS:
             host.notice(f"reencrypt: {last} of {blocks} blocks, {rows} rows re-encrypted")
@@ -62,11 +89,6 @@ def pin(host: Host) -> None:
     """What each transaction of the procedure needs anew; user triggers do not fire, for no value changes."""
     host.run("SET LOCAL search_path = pg_catalog, pg_temp")
     host.run("SET LOCAL session_replication_role = replica")
-
-
-def _run(host: Host, statement: str) -> int:
-    row = host.row("SELECT pg_temp.pg_envelope_run($1) AS touched", ["text"], [statement])
-    return int(row["touched"]) if row else 0
 
 
 def _size(host: Host, base: int, batch_size: int) -> tuple[int, int]:
@@ -91,9 +113,14 @@ def _old(host: Host, layout: Layout, key_uuid: str) -> str:
     )
 
 
-def _count_old(host: Host, layout: Layout, key_uuid: str) -> int:
-    row = host.row(f"SELECT count(*) AS old FROM {layout.base} t WHERE {_old(host, layout, key_uuid)}")
-    return int(row["old"]) if row else 0
+def _count_old(host: Host, owner: AsOwner, layout: Layout, key_uuid: str) -> int:
+    """As the owner, who could have put a view of that name in the table's place since the last commit."""
+    if host.row(HIDDEN, ["uuid"], [key_uuid]):
+        raise errors.Unsupported(
+            f"row-level security with FORCE may hide rows of {layout.base} from reencrypt(), which runs as its owner",
+            hint=f"ALTER TABLE {layout.base} NO FORCE ROW LEVEL SECURITY while reencrypt() runs.",
+        )
+    return owner.count(f"SELECT count(*) AS found FROM {layout.base} t WHERE {_old(host, layout, key_uuid)}")
 
 
 def _batch(host: Host, layout: Layout, key_uuid: str, first: int, last: int, waiting: bool) -> str:

@@ -2,37 +2,104 @@
 
 from __future__ import annotations
 
-from pg_envelope.backend.host import Host
-from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables import build, catalog, generate, grants, inspect
+import json
+from collections.abc import Mapping
 
-RENAMED = """
-SELECT v.attname AS old, b.attname AS new
-FROM pg_catalog.pg_attribute b JOIN envelope_private.field f ON f.attnum = b.attnum AND f.key_uuid = $3
-JOIN pg_catalog.pg_attribute v ON v.attrelid = $2 AND v.attname = f.attname
-WHERE b.attrelid = $1 AND b.attname <> f.attname"""
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.sqltext import ident, qualified
+from pg_envelope.backend.tables import build, catalog, generate, grants, inspect
+from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.backend.tables.owner import AsOwner
+
+SCRATCH = "pg_temp.pg_envelope_renamed"
+EXPRESSION = """
+SELECT pg_get_expr(conbin, conrelid) AS expression FROM pg_catalog.pg_constraint
+WHERE conrelid = to_regclass($1) AND contype = 'c'"""
 
 
 def refresh(host: Host, oid: int) -> None:
     """Raises NotProtected; PostgreSQL's own error when the view cannot take the change in place."""
     key = catalog.key_of(host, oid)
+    host.run(f"LOCK TABLE {inspect.inspect(host, key['base']).sql} IN ACCESS EXCLUSIVE MODE")
     table = inspect.inspect(host, key["base"])
+    if key["view_relname"] is None:
+        _make_again(host, key, table)
+        return
     before = inspect.inspect(host, key["view"])
+    if before.schema != table.schema:
+        raise errors.Unsupported(
+            f"{before.sql} and its base table {table.sql} are in different schemas", hint="Move one of them back."
+        )
+    key = _take_over_names(host, key, table, before)
     layout = catalog.layout_of(host, key, table)
-    for row in host.rows(RENAMED, ["oid", "oid", "uuid"], [key["base"], key["view"], key["key_uuid"]]):
-        host.run(f"ALTER VIEW {layout.view} RENAME COLUMN {ident(row['old'])} TO {ident(row['new'])}")
-    catalog.rename_fields(host, key["key_uuid"], key["base"])
-    catalog.allow_owner(host, table.owner, table.owner_is_superuser)
+    functions = build.trigger_functions(host, before.oid)
+    catalog.allow_owner(host, table)
     host.run(generate.view(layout))
     host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
-    for column in table.columns:
-        if before.column(column.name) is None and column.name not in layout.protected:
-            build.describe(host, layout, column)
+    for column in table.columns[len(before.columns) :]:
+        build.describe(host, table, layout, column)
     build.make_triggers(host, layout, table.owner)
-    if not layout.by_role:
-        grants.revoke_all(host, table.oid, layout.base, keep=table.owner)
+    for function in functions - build.trigger_functions(host, before.oid):
+        host.run(f"DROP FUNCTION {function}")
+    build.grant_base(host, table, layout, before.oid)
     host.rows(
         "SELECT envelope_private.renew_seal(field_uuid) FROM envelope_private.field WHERE key_uuid = $1",
         ["uuid"],
         [key["key_uuid"]],
     )
+    catalog.release_owners(host)
+
+
+def _make_again(host: Host, key: Row, table: Table) -> None:
+    """The view was dropped, with its grants and defaults; the base table holds everything else."""
+    name = table.name.removesuffix("_encrypted")
+    if host.row(
+        "SELECT to_regclass($1)::oid AS taken WHERE to_regclass($1) IS NOT NULL",
+        ["text"],
+        [qualified(table.schema, name)],
+    ):
+        raise errors.Unsupported(
+            f"the view over {table.sql} was dropped, and another relation has its name", hint=f"Rename {name} first."
+        )
+    layout = catalog.layout_of(host, {**key, "view_relname": name}, table)
+    build.build(host, table, layout, grants.read(host, table.oid), None)
+    host.warning(
+        f"{layout.view} was dropped and is made again",
+        hint="Grants, column defaults and comments of the old view are gone: only its owner has rights on it.",
+    )
+
+
+def _take_over_names(host: Host, key: Row, table: Table, before: Table) -> Row:
+    """The view's columns, the row key and the CHECK expressions follow columns that were renamed in the base table."""
+    # The view has the base table's columns in their order, and holds on to them: none can be dropped below it.
+    pairs = zip(before.columns, table.columns, strict=False)
+    renamed = {old.name: new.name for old, new in pairs if old.name != new.name}
+    if not renamed:
+        return key
+    checks = [{**check, "expression": _renamed(host, before, renamed, check)} for check in json.loads(key["checks"])]
+    _rename_columns(host, "VIEW", before.sql, renamed)
+    row_key = [renamed.get(name, name) for name in key["row_key"]]
+    catalog.rename(host, key["key_uuid"], table.oid, row_key, json.dumps(checks))
+    return catalog.key_of(host, table.oid)
+
+
+def _rename_columns(host: Host, kind: str, relation: str, renamed: Mapping[str, str]) -> None:
+    """In two steps: columns may have exchanged their names."""
+    for position, old in enumerate(renamed):
+        host.run(f"ALTER {kind} {relation} RENAME COLUMN {ident(old)} TO {ident(f'pg_envelope {position}')}")
+    for position, new in enumerate(renamed.values()):
+        host.run(f"ALTER {kind} {relation} RENAME COLUMN {ident(f'pg_envelope {position}')} TO {ident(new)}")
+
+
+def _renamed(host: Host, view: Table, renamed: Mapping[str, str], check: Mapping[str, str]) -> str:
+    """A CHECK expression with the new names, as PostgreSQL writes it: on an empty table with the old ones, renamed."""
+    host.run(f"CREATE TEMPORARY TABLE {SCRATCH} (LIKE {view.sql})")
+    try:
+        host.run(f"ALTER TABLE {SCRATCH} OWNER TO {ident(view.owner)}")
+        AsOwner(host, view.owner_oid).run(f"ALTER TABLE {SCRATCH} ADD CHECK ({check['expression']})")
+        _rename_columns(host, "TABLE", SCRATCH, renamed)
+        row = host.row(EXPRESSION, ["text"], [SCRATCH])
+    finally:
+        host.run(f"DROP TABLE {SCRATCH}")
+    return str(row["expression"]) if row else check["expression"]

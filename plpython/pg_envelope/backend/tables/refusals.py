@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.sqltext import derived_name
+from pg_envelope.backend.sqltext import derived_name, literal
+from pg_envelope.backend.tables.generate import BEGINNING, function_names
 from pg_envelope.backend.tables.inspect import Column, Table
 
 KINDS = {
@@ -33,7 +34,7 @@ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid 
     AND NOT (d.classid = 'pg_class'::regclass AND d.objid = $1) AND d.deptype <> 'i'
 ORDER BY 1"""
 
-# Views over the whole row, rules, and whatever uses the table's row type.
+# Views and indexes over the whole row, rules, and whatever uses the table's row type.
 ROW_DEPENDENTS = """
 SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what
 FROM pg_catalog.pg_depend d
@@ -43,12 +44,39 @@ WHERE d.deptype = 'n' AND (
     OR d.refclassid = 'pg_type'::regclass
             AND d.refobjid IN ($2, (SELECT typarray FROM pg_catalog.pg_type WHERE oid = $2)))
 UNION
+SELECT pg_describe_object('pg_class'::regclass, i.indexrelid, 0) FROM pg_catalog.pg_index i
+WHERE i.indrelid = $1 AND concat(i.indexprs::text, i.indpred::text) LIKE '%:varattno 0 %'
+UNION
 SELECT format('rule %I', w.rulename) FROM pg_catalog.pg_rewrite w WHERE w.ev_class = $1
 ORDER BY 1"""
 
+# A row without columns would be an empty dict, which is false.
 TAKEN = """
-SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2"""
+
+BYPASSES = "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1 AND rolbypassrls AND NOT rolsuper"
+COLUMN_PRIVILEGES = "SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attacl <> '{}'"
+
+# Left over from a protected table that was dropped: ours by its first lines, and behind no trigger.
+TAKEN_FUNCTIONS = f"""
+SELECT p.proname AS name FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = $1 AND p.proname = ANY ($2::name[]) AND p.pronargs = 0
+    AND (EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgfoid = p.oid)
+        OR NOT starts_with(p.prosrc, {literal(BEGINNING)}))
+ORDER BY 1"""
+
+# Every type that a column's type is made of.
+PARTS = """
+WITH RECURSIVE part (type) AS (
+    SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum = $2
+    UNION
+    SELECT inner_type FROM part JOIN pg_catalog.pg_type t ON t.oid = part.type
+    LEFT JOIN pg_catalog.pg_range r ON part.type IN (r.rngtypid, r.rngmultitypid)
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped,
+    LATERAL unnest(ARRAY[t.typbasetype, t.typelem, r.rngsubtype, a.atttypid]) inner_type
+    WHERE inner_type <> 0)
+SELECT type FROM part WHERE type = 'money'::regtype"""
 
 
 def check_kind(table: Table) -> None:
@@ -76,6 +104,12 @@ def _kind_reasons(table: Table) -> Iterator[str]:
         yield "a typed table"
 
 
+def check_same(before: Table, after: Table) -> None:
+    """Locked by name: raises Conflict when that was another relation by then."""
+    if (before.schema, before.name) != (after.schema, after.name):
+        raise errors.Conflict(f"{before.sql} was renamed meanwhile", hint="Call protect() again.")
+
+
 def check_contents(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> None:
     """Raises BadInput for columns that are not there, Unsupported with the list of all that stands in the way."""
     missing = [name for name in wanted if table.column(name) is None]
@@ -101,6 +135,17 @@ def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> 
     base = derived_name(table.name, "_encrypted")
     if host.row(TAKEN, ["name", "name"], [table.schema, base]):
         yield f"the base table's name is taken: {base}"
+    for row in host.rows(TAKEN_FUNCTIONS, ["name", "text[]"], [table.schema, function_names(table.name)]):
+        yield f"a trigger function's name is taken: {row['name']}"
+    if host.row(BYPASSES, ["name"], [table.owner]):
+        yield f"its owner {table.owner} has BYPASSRLS, which would let it read other owners' capabilities"
+    if table.row_security and host.row(COLUMN_PRIVILEGES, ["oid"], [table.oid]):
+        yield "it has row-level security and privileges on single columns: a view cannot keep to both"
+    if not table.owner_may_use_schema:
+        yield f"its owner {table.owner} has no USAGE on schema {table.schema}"
+    for check in table.checks:
+        if 0 in check.columns:
+            yield f"constraint {check.name} uses the whole row"
     for row in host.rows(ROW_DEPENDENTS, ["oid", "oid"], [table.oid, table.row_type]):
         yield f"{row['what']} uses the whole row"
     for name in wanted:
@@ -117,7 +162,7 @@ def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]
         yield f"{where} is an identity column"
     if column.name in table.primary_key:
         yield f"{where} is part of the primary key"
-    if "money" in (column.base_type, column.element_type):
-        yield f"{where} has type money, whose text depends on lc_monetary: make it numeric"
+    if host.row(PARTS, ["oid", "int4"], [table.oid, column.attnum]):
+        yield f"{where} holds money, whose text depends on lc_monetary: make it numeric"
     for row in host.rows(DEPENDENTS, ["oid", "int4"], [table.oid, column.attnum]):
         yield f"{where} is used by {row['what']}"

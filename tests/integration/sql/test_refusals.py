@@ -1,0 +1,220 @@
+"""What protect() cannot carry over it refuses with one clear message, and leaves everything as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.errors import Diagnostic
+
+from tests.fix_stack import Database
+
+CATALOGS = ("pg_class", "pg_attribute", "pg_attrdef", "pg_constraint", "pg_depend", "pg_type", "pg_proc", "pg_trigger")
+STATE = ("installation", "key", "dek", "field", "field_key", "capability")
+
+T = "CREATE TABLE t (id int PRIMARY KEY, a text, b int);"
+# What stands in the way → the columns asked for, and what the message must name.
+OBSTACLES = {
+    "CREATE INDEX on_a ON t (a)": "index on_a",
+    "CREATE INDEX on_lower ON t (lower(a))": "index on_lower",
+    "CREATE INDEX partly ON t (b) WHERE a > ''": "index partly",
+    "CREATE INDEX covering ON t (b) INCLUDE (a)": "index covering",
+    "CREATE INDEX whole ON t ((t IS NULL))": "index whole",
+    "ALTER TABLE t ADD CONSTRAINT only_once UNIQUE (a)": "constraint only_once",
+    "ALTER TABLE t ADD CONSTRAINT apart EXCLUDE USING btree (a WITH =)": "constraint apart",
+    "CREATE TABLE o (a text PRIMARY KEY); ALTER TABLE t ADD CONSTRAINT k FOREIGN KEY (a) REFERENCES o": "constraint k",
+    "ALTER TABLE t ADD g text GENERATED ALWAYS AS (upper(a)) STORED": "column g",
+    "ALTER TABLE t ADD CONSTRAINT full_row CHECK (t IS NOT NULL)": "full_row uses the whole row",
+    "CREATE PUBLICATION news FOR TABLE t (id, a)": "publication",
+    "CREATE PUBLICATION news FOR TABLE t WHERE (a > '')": "publication",
+    "CREATE STATISTICS related ON a, b FROM t": "statistics object related",
+    "CREATE STATISTICS computed ON lower(a), b FROM t": "statistics object computed",
+    "CREATE POLICY mine ON t USING (a = current_user)": "policy mine",
+    "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    "CREATE TRIGGER cond BEFORE UPDATE ON t FOR EACH ROW WHEN (OLD.a = NEW.a) EXECUTE FUNCTION f()": "trigger cond",
+    "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    "CREATE TRIGGER of_a BEFORE UPDATE OF a ON t FOR EACH ROW EXECUTE FUNCTION f()": "trigger of_a",
+    "CREATE VIEW v AS SELECT a FROM t": "view v",
+    "CREATE VIEW v AS SELECT t FROM t": "view v",
+    "CREATE VIEW v AS SELECT count(*) FROM t": "view v",
+    "CREATE MATERIALIZED VIEW m AS SELECT a FROM t": "materialized view m",
+    "CREATE FUNCTION f() RETURNS text BEGIN ATOMIC SELECT a FROM t; END": "function f()",
+    "CREATE FUNCTION f(t) RETURNS int LANGUAGE sql AS 'SELECT 1'": "function f(t)",
+    "CREATE FUNCTION f() RETURNS SETOF t LANGUAGE sql AS 'SELECT * FROM t'": "function f()",
+    "CREATE TABLE o (was t)": "column was of table o",
+    "CREATE TABLE o (were t[])": "column were of table o",
+    "CREATE RULE r AS ON DELETE TO t DO ALSO NOTIFY gone": "rule r",
+    "CREATE TABLE t_encrypted ()": "base table's name is taken: t_encrypted",
+    "CREATE SEQUENCE t_encrypted": "base table's name is taken: t_encrypted",
+    "CREATE FUNCTION t_envelope_insert() RETURNS int LANGUAGE sql AS 'SELECT 1'": "t_envelope_insert",
+    "ALTER TABLE t ALTER a TYPE money USING NULL": "holds money",
+    "ALTER TABLE t DROP a, ADD a int GENERATED ALWAYS AS IDENTITY": "identity column",
+    "ALTER TABLE t DROP a, ADD a text GENERATED ALWAYS AS ('x') STORED": "generated column",
+    "ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER a SET NOT NULL, ADD PRIMARY KEY (id, a)": "part of the primary key",
+    "REVOKE ALL ON SCHEMA public FROM PUBLIC, owner; ALTER TABLE t OWNER TO owner": "no USAGE on schema public",
+    "CREATE ROLE above_policies BYPASSRLS; GRANT CREATE ON SCHEMA public TO above_policies;"
+    "ALTER TABLE t OWNER TO above_policies": "above_policies has BYPASSRLS",
+    "ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT (a) ON t TO alice": "privileges on single columns",
+}
+KINDS = {
+    "CREATE TABLE t (id int, a text) PARTITION BY HASH (id)": "a partitioned table",
+    "CREATE TABLE p (id int, a text) PARTITION BY HASH (id);"
+    "CREATE TABLE t PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 0)": "a partition",
+    "CREATE TEMPORARY TABLE t (id int PRIMARY KEY, a text)": "a temporary table",
+    "CREATE VIEW t AS SELECT 1 AS id, 'x' AS a": "a view",
+    "CREATE MATERIALIZED VIEW t AS SELECT 1 AS id, 'x' AS a": "a materialized view",
+    "CREATE SEQUENCE t": "a sequence",
+    "CREATE TABLE parent (id int, a text); CREATE TABLE t (PRIMARY KEY (id)) INHERITS (parent)": "an inheritance tree",
+    "CREATE TABLE t (id int PRIMARY KEY, a text); CREATE TABLE child () INHERITS (t)": "an inheritance tree",
+    "CREATE TYPE r AS (id int, a text); CREATE TABLE t OF r (PRIMARY KEY (id))": "a typed table",
+    "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE FOREIGN TABLE t (id int, a text)"
+    " SERVER s": "a foreign table",
+}
+BAD_COLUMNS = {
+    '["nope"]': ("22023", "no such column"),
+    '["A"]': ("22023", "no such column"),
+    '["a", "a"]': ("22023", "different names"),
+    "[]": ("22023", "at least one"),
+    "{}": ("22023", "at least one"),
+    "null": ("22023", "at least one"),
+    '"a"': ("22023", "at least one"),
+    "[1]": ("22023", "different names"),
+    '[["a"]]': ("22023", "different names"),
+    '{"a": 1}': ("22023", "must be an object"),
+    '{"a": {"colour": "red"}}': ("22023", "unknown options: colour"),
+    '{"a": {"bind": "table"}}': ("22023", "bind must be"),
+    '{"a": {"bind": ["row"]}}': ("22023", "bind must be"),
+    '{"a": {"bind": null}}': ("22023", "bind must be"),
+    '{"a": {"suite": 4}}': ("22023", "unknown suite"),
+    '{"a": {"suite": "1"}}': ("22023", "unknown suite"),
+    '{"a": {"suite": true}}': ("22023", "unknown suite"),
+    '{"a": {"pad": "yes"}}': ("22023", "pad must be"),
+    '{"a": {"pad": 1}}': ("22023", "pad must be"),
+}
+
+
+def snapshot(db: Database) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of the catalogs, and of the extension's own state, as text."""
+    tables = [*CATALOGS, *(f"envelope_private.{name}" for name in STATE)]
+    return {table: db.sql(f"SELECT x::text FROM {table} x ORDER BY 1") for table in tables}
+
+
+def refused(db: Database, call: str) -> Diagnostic:
+    """What a call that must fail tells."""
+    with pytest.raises(psycopg.Error) as error, db.admin.transaction():
+        db.sql(call)
+    found = error.value.diag
+    assert (found.message_primary or "").startswith("pg_envelope: ")
+    assert found.message_hint
+    return found
+
+
+def detail(found: Diagnostic) -> str:
+    return (found.message_detail or "").replace("public.", "")
+
+
+@pytest.fixture
+def db(shared_db: Database) -> Iterator[Database]:
+    """What a test makes is rolled back: much quicker than a database for each."""
+    with shared_db.admin.transaction(force_rollback=True):
+        yield shared_db
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_what_uses_the_column_is_listed(db: Database, obstacle: str) -> None:
+    db.sql(T + obstacle)
+    found = refused(db, """CALL envelope.protect('t', '["a"]')""")
+    assert found.sqlstate == "0A000"
+    assert OBSTACLES[obstacle] in detail(found)
+
+
+@pytest.mark.parametrize("table", KINDS)
+def test_other_kinds_of_tables_are_named(db: Database, table: str) -> None:
+    db.sql(table)
+    found = refused(db, """CALL envelope.protect('t', '["a"]')""")
+    assert found.sqlstate == "0A000"
+    assert KINDS[table] in (found.message_primary or "")
+
+
+def test_system_tables_and_extension_tables_are_not_protected(db: Database) -> None:
+    for table in ("pg_catalog.pg_class", "envelope_private.field"):
+        assert refused(db, f"""CALL envelope.protect('{table}', '["x"]')""").sqlstate == "0A000"
+
+
+def test_bad_columns_and_options(db: Database) -> None:
+    db.sql(T)
+    for columns, (sqlstate, words) in BAD_COLUMNS.items():
+        found = refused(db, f"CALL envelope.protect('t', '{columns}')")
+        assert (found.sqlstate, words in (found.message_primary or "")) == (sqlstate, True), columns
+
+
+def test_a_refusal_after_keys_were_made_changes_nothing(shared_db: Database) -> None:
+    """A value that its domain takes no more stops protect() halfway; nothing else of it stays."""
+    shared_db.sql("CREATE TABLE half (id int PRIMARY KEY, a text)")
+    shared_db.sql("INSERT INTO half VALUES (1, 'x')")
+    before = snapshot(shared_db)
+    with shared_db.connect() as other:
+        other.execute("BEGIN; SELECT FROM half")
+        shared_db.sql("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            shared_db.sql("""CALL envelope.protect('half', '["a"]')""")
+        shared_db.sql("RESET lock_timeout")
+    assert snapshot(shared_db) == before
+
+
+def test_all_obstacles_are_in_one_list(db: Database) -> None:
+    db.sql(
+        T + "CREATE INDEX on_a ON t (a); CREATE VIEW v AS SELECT b FROM t; CREATE RULE r AS ON DELETE TO t DO NOTHING"
+    )
+    listed = detail(refused(db, """CALL envelope.protect('t', '["a", "b"]')"""))
+    assert all(name in listed for name in ("on_a", "view v", "rule r"))
+
+
+def test_no_primary_key(db: Database) -> None:
+    db.sql("CREATE TABLE t (a text)")
+    found = refused(db, """CALL envelope.protect('t', '["a"]')""")
+    assert found.sqlstate == "22023"
+    assert '"bind": "column"' in (found.message_hint or "")
+
+
+def test_protected_already(db: Database) -> None:
+    db.sql(T)
+    db.sql("""CALL envelope.protect('t', '["a"]')""")
+    for name in ("t", "t_encrypted"):
+        found = refused(db, f"""CALL envelope.protect('{name}', '["b"]')""")
+        assert found.sqlstate == "42710"
+
+
+@pytest.mark.parametrize(("kek", "store"), [("nope", None), ("default", "cupboard")])
+def test_unknown_kek_or_store(db: Database, kek: str, store: str | None) -> None:
+    db.sql(T)
+    quoted = "NULL" if store is None else f"'{store}'"
+    assert refused(db, f"""CALL envelope.protect('t', '["a"]', '{kek}', {quoted})""").sqlstate in ("42704", "22023")
+
+
+def test_only_a_superuser_may(db: Database) -> None:
+    db.sql(T + "ALTER TABLE t OWNER TO owner; SET LOCAL ROLE owner")
+    calls = ("protect('t', '[\"a\"]')", "unprotect('t')", "refresh('t')", "reencrypt('t')")
+    for call in calls:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), db.admin.transaction():
+            db.sql(f"CALL envelope.{call}")
+    db.sql("RESET ROLE; GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA envelope TO owner; SET LOCAL ROLE owner")
+    for call in calls:
+        assert refused(db, f"CALL envelope.{call}").sqlstate == "42501"
+
+
+@pytest.mark.parametrize("call", ["unprotect('t')", "refresh('t')", "reencrypt('t')"])
+def test_not_protected(db: Database, call: str) -> None:
+    db.sql(T)
+    assert refused(db, f"CALL envelope.{call}").sqlstate == "42704"
+
+
+def test_unprotect_lists_what_depends_on_the_view(db: Database) -> None:
+    db.sql(T)
+    db.sql("""CALL envelope.protect('t', '["a"]')""")
+    db.sql("CREATE VIEW v AS SELECT a FROM t; CREATE FUNCTION f(t) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    found = refused(db, "CALL envelope.unprotect('t')")
+    assert found.sqlstate == "0A000"
+    assert "view v" in detail(found)
+    assert "function f(t)" in detail(found)
