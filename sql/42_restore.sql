@@ -41,7 +41,7 @@ CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.fi
     FOR EACH ROW EXECUTE FUNCTION envelope_private.field_key_changed();
 
 CREATE FUNCTION envelope_private.complete() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     loaded jsonb := to_jsonb(NEW);
     found record;
@@ -64,7 +64,7 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION envelope_private.complete IS
-    'at commit: capabilities, and the right to them, of what was loaded into the key catalog';
+    'at commit: capabilities, and the right to them, of what was loaded into the key catalog. SECURITY DEFINER: a deferred trigger runs as whoever commits';
 
 CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.key
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();

@@ -46,8 +46,7 @@ GRANT EXECUTE ON FUNCTION
     envelope.decrypt(envelope.ciphertext, text), envelope.decrypt_bytea(envelope.ciphertext, text)
     TO PUBLIC;
 
--- pgcrypto's names (sql/70_pgcrypto.sql) and passwords. The C functions behind guarded ones are called by whoever calls
--- those, and reached by nobody else: envelope_private gives no USAGE.
+-- pgcrypto's names (sql/70_pgcrypto.sql) and passwords.
 GRANT EXECUTE ON FUNCTION
     envelope.key(text, integer), envelope.load_secret(),
     envelope.secret_bytea(text, integer), envelope.secret_bytea(envelope.key_ref),
@@ -55,15 +54,5 @@ GRANT EXECUTE ON FUNCTION
     envelope.named_only(text, boolean), envelope.named_only(bytea, boolean),
     envelope.hash_password(text, text), envelope.verify_password(text, text), envelope.password_needs_rehash(text)
     TO PUBLIC;
-DO $$
-DECLARE
-    direct regprocedure;
-BEGIN
-    FOR direct IN
-        SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-        WHERE p.pronamespace OPERATOR(pg_catalog.=) 'envelope_private'::pg_catalog.regnamespace
-            AND l.lanname OPERATOR(pg_catalog.=) 'c'
-    LOOP
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', direct);
-    END LOOP;
-END $$;
+-- Called by whoever calls a guarded function, and reached by nobody else: the schema gives no USAGE.
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto_direct TO PUBLIC;

@@ -161,11 +161,22 @@ def test_one_module_knows_plpy() -> None:
     assert not importers("plpy")
 
 
-def test_only_the_vault_modules_know_hvac() -> None:
+@pytest.mark.parametrize(
+    ("package", "provider"),
+    [
+        ("hvac", "vault"),
+        ("boto3", "aws"),
+        ("botocore", "aws"),
+        ("pkcs11", "pkcs11"),
+        ("azure", "azure"),
+        ("google", "google"),
+    ],
+)
+def test_only_a_provider_s_own_modules_know_its_sdk(package: str, provider: str) -> None:
     allowed = re.compile(
-        r"plpython/pg_envelope/broker/providers/vault\w*\.py|client/pg_envelope_client/setup/vault\w*\.py"
+        rf"plpython/pg_envelope/broker/providers/{provider}\w*\.py|client/pg_envelope_client/setup/{provider}\w*\.py"
     )
-    found = importers("hvac")
+    found = importers(package)
     assert found
     assert not [module for module in found if not allowed.fullmatch(module)]
 

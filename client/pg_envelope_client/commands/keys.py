@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.database import Session
     from pg_envelope_client.statements import Statement
 
-keys = typer.Typer(help="Named keys: create, list, rotate, grant, revoke.", no_args_is_help=True)
+keys = typer.Typer(help="Named keys: create, import, list, rotate, grant, revoke.", no_args_is_help=True)
 
 SHOWN = ("name", "relation", "version", "state", "kek", "kek_version", "store", "granted_to")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name.")]
@@ -40,6 +41,37 @@ def create(
     """Create a named key."""
     made = _run(dsn, statements.create_key(name, kek, store and store.value))
     _report(as_json, {"key": name, "kek": kek, "result": made}, f"Key {name} created under KEK {kek}.")
+
+
+@keys.command("import")
+def import_secret(
+    name: Name,
+    secret_file: Annotated[Path, typer.Option(metavar="FILE", help="Holds the secret; mode 0600.")],
+    as_bytes: Annotated[
+        bool, typer.Option("--bytes", help="The file's bytes as they are: a raw or OpenPGP key.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="A new version of a secret that exists.")] = False,
+    kek: Kek = "default",
+    store: StoreName = None,
+    dsn: Dsn = None,
+    as_json: Json = False,
+) -> None:
+    """Take over a passphrase or key that pgcrypto uses, for envelope.key('NAME')."""
+    from pg_envelope_client import secret_file as files
+    from pg_envelope_client.database import session
+
+    content = files.read(secret_file)
+    secret = content if as_bytes else files.passphrase(content, secret_file)
+    with session(dsn) as server:
+        if replace:
+            version = files.replace_secret(server, name, secret)
+        else:
+            version = files.import_secret(server, name, secret, kek, store and store.value)
+    _report(
+        as_json,
+        {"key": name, "result": version},
+        f"Secret {name} stored, version {version}. SQL: envelope.key('{name}')",
+    )
 
 
 @keys.command("list")
@@ -78,7 +110,7 @@ def rotate(
 def _kind(server: Session, name: str) -> Kind:
     found = {
         Kind.KEY: server.value(statements.key_exists(name)),
-        Kind.TABLE: server.value(statements.table_exists(name)),
+        Kind.TABLE: server.has_table(name),
     }
     if all(found.values()):
         raise usage(f"{name} is a key and a table", hint="Say which: --as key or --as table")

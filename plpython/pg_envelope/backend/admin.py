@@ -8,6 +8,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.rotation import Rewrap, begin, rotate_emergency
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.protect import protect
@@ -35,6 +36,12 @@ class Admin:
         self.reencrypt = guard.plain(self._reencrypt)
         self.rotate = guard.plain(self._rotate)
         self.rotate_key = guard.plain(self._rotate_key)
+        self.rotate_field = guard.plain(self._rotate_field)
+        self.rotate_kek = guard.plain(self._rotate_kek)
+        self.rewrap = guard.plain(self._rewrap)
+        self.rotate_emergency = guard.plain(self._rotate_emergency)
+        self.compromise = guard.plain(self._compromise)
+        self.compromise_key = guard.plain(self._compromise_key)
         self.create_key = guard.plain(self._create_key)
         self.status = guard.plain(Status(host, link, loader).rows)
         self.flush = guard.plain(self._flush)
@@ -67,10 +74,42 @@ class Admin:
         return self._keys.rotate(str(catalog.key_of(self._host, oid)["key_uuid"]))
 
     def _rotate_key(self, name: str | None) -> int:
+        return self._keys.rotate(self._named(name))
+
+    def _named(self, name: str | None) -> str:
         row = self._host.row("SELECT key_uuid FROM envelope_private.key WHERE name = $1", ["text"], [name])
         if row is None:
             raise errors.KeyNotFound("there is no key of this name", hint="envelope.keys lists the keys.")
-        return self._keys.rotate(str(row["key_uuid"]))
+        return str(row["key_uuid"])
+
+    def _rotate_field(self, oid: int, column: str | None) -> int:
+        return self._keys.rotate_field(str(catalog.key_of(self._host, oid)["key_uuid"]), column)
+
+    def _compromise(self, oid: int, version: int | None, reason: str | None) -> None:
+        self._keys.compromise(str(catalog.key_of(self._host, oid)["key_uuid"]), version or 0, reason or "")
+
+    def _compromise_key(self, name: str | None, version: int | None, reason: str | None) -> None:
+        self._keys.compromise(self._named(name), version or 0, reason or "")
+
+    def _rotate_kek(self, kek: str | None) -> None:
+        rewrap = self._rewrapping(kek, "rotate_kek")
+        rewrap.rotate()
+        rewrap.run()
+
+    def _rewrap(self, kek: str | None) -> None:
+        self._rewrapping(kek, "rewrap").run()
+
+    def _rewrapping(self, kek: str | None, what: str) -> Rewrap:
+        caller = self._host.row(CALLER, ["text"], [None])
+        if not (caller and caller["superuser"]):
+            raise errors.NotPermitted(f"{what}() needs a superuser", hint="It writes the key catalog, and commits.")
+        begin(self._host, what)
+        self._keys.kek(kek or "")
+        return Rewrap(self._host, self._link, self._loader, kek or "", what)
+
+    def _rotate_emergency(self, rel: str | None, reason: str | None) -> None:
+        oid = self._table(rel, "rotate_emergency")
+        rotate_emergency(self._host, self._link, self._loader, self._keys, oid, reason or "")
 
     def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:
         return self._keys.create_named(name or "", kek or "default", store)

@@ -41,6 +41,14 @@ SELECT string_agg(what, ', ' ORDER BY what) AS found, count(*) AS count FROM (
     UNION ALL SELECT 'key id ' || key_id FROM envelope_private.field_key c
         WHERE NOT EXISTS (SELECT FROM envelope_private.field p WHERE p.field_uuid = c.field_uuid)
             OR NOT EXISTS (SELECT FROM envelope_private.dek p WHERE p.dek_id = c.dek_id)) AS orphan"""
+COMPROMISED = """
+SELECT string_agg(format('%s version %s', coalesce(k.name, k.view::text, k.base::text), d.version), ', '
+        ORDER BY k.created_at, d.version) AS found, count(*) AS count
+FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
+WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) IS NOT NULL"""
+PGCRYPTO = """
+SELECT (SELECT count(*) FROM pg_catalog.pg_proc WHERE pronamespace = 'envelope_pgcrypto'::regnamespace) AS functions,
+    EXISTS (SELECT FROM envelope_private.pgcrypto_policy WHERE literal_keys_forbidden) AS forbidden"""
 COPIES = """
 SELECT string_agg(DISTINCT w.ev_class::regclass::text, ', ') AS found, count(DISTINCT w.ev_class) AS count
 FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
@@ -59,7 +67,7 @@ class Status:
 
     def rows(self) -> list[Row]:
         """check_name, state (ok, warning, failed), detail, hint."""
-        return [row for check in (self._versions, self._broker, self._catalog) for row in check()]
+        return [row for check in (self._versions, self._broker, self._catalog, self._pgcrypto) for row in check()]
 
     def _versions(self) -> Iterator[Row]:
         installed = self._host.row(EXTENSION)
@@ -110,11 +118,29 @@ class Status:
             "ALTER ROLE ... NOBYPASSRLS",
         )
         yield self._none(
+            "compromised",
+            COMPROMISED,
+            "warning",
+            "key versions that are compromised",
+            "CALL envelope.reencrypt('<table>') leaves no value under them; see docs/runbooks/emergency.md.",
+        )
+        yield self._none(
             "copies",
             COPIES,
             "warning",
             "materialized views that store decrypted columns",
             "Drop them, or protect what they hold.",
+        )
+
+    def _pgcrypto(self) -> Iterator[Row]:
+        row = self._host.row(PGCRYPTO)
+        assert row is not None
+        rule = "forbidden" if row["forbidden"] else "allowed"
+        yield _row(
+            "pgcrypto",
+            "ok" if row["functions"] else "warning",
+            f"{row['functions']} functions in envelope_pgcrypto; literal keys {rule}",
+            "Install PostgreSQL's contrib modules on the server, then make the extension again.",
         )
 
     def _none(self, name: str, query: str, otherwise: str, what: str, hint: str) -> Row:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from pg_envelope import errors
 from pg_envelope.broker import clock, hardening, http, status
 from pg_envelope.broker.audit import Audit
 from pg_envelope.broker.cache import Cache
-from pg_envelope.broker.config import Config, Local, Vault, load
+from pg_envelope.broker.config import Config, load
 from pg_envelope.broker.deks import Deks, Limits
 from pg_envelope.broker.epoch import Epoch
 from pg_envelope.broker.kms import Kms
+from pg_envelope.broker.kms_settings import KmsSettings
 from pg_envelope.broker.metrics import Labels, Metrics
-from pg_envelope.broker.providers.base import Provider
+from pg_envelope.broker.providers.make import make_provider
 from pg_envelope.broker.server import Server
 from pg_envelope.broker.service import Service
 from pg_envelope.broker.startup import check_secrets
@@ -27,8 +28,6 @@ from pg_envelope.broker.startup import check_secrets
 log = logging.getLogger(__name__)
 
 EXIT_REFUSED = 2
-
-Report = Callable[[errors.EnvelopeError], None]
 
 
 def run(config: Path) -> int:
@@ -46,19 +45,6 @@ def run(config: Path) -> int:
     return 0
 
 
-def make_provider(settings: Vault | Local, report: Report) -> Provider:
-    """The provider of one [kms.NAME]; SDKs are imported for what is configured, and for nothing else."""
-    if isinstance(settings, Local):
-        from pg_envelope.broker.providers.local import Local as LocalProvider
-
-        return LocalProvider(settings)
-    try:
-        from pg_envelope.broker.providers.vault import Vault as VaultProvider
-    except ImportError:
-        raise errors.NotConfigured("hvac is not installed", hint="pip install 'pg-envelope[vault]'") from None
-    return VaultProvider(settings, report)
-
-
 class Broker:
     """All parts of a running broker."""
 
@@ -72,7 +58,7 @@ class Broker:
         self.service = Service(config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now)
         self._register_gauges()
 
-    def _kms(self, name: str, settings: Vault | Local) -> Kms:
+    def _kms(self, name: str, settings: KmsSettings) -> Kms:
         def report(error: errors.EnvelopeError) -> None:
             log.error("kms %s: %s (%s)", name, error.message, error.detail)
             self.audit.write("login_failed", kms=name, error=error.code, detail=error.detail)

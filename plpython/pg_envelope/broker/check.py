@@ -11,12 +11,13 @@ from uuid import UUID
 
 from pg_envelope import errors
 from pg_envelope.broker import files, keys
-from pg_envelope.broker.app import make_provider
 from pg_envelope.broker.audit import STANDARD_OUTPUT
 from pg_envelope.broker.config import Config, Kek, load
+from pg_envelope.broker.providers import secrets
 from pg_envelope.broker.providers.base import Item, Provider
+from pg_envelope.broker.providers.make import make_provider
 from pg_envelope.broker.server import uids
-from pg_envelope.broker.startup import secret_files
+from pg_envelope.broker.startup import secret_files, secret_keks
 
 NO_DATABASE = UUID(int=0)
 State = Literal["ok", "warning", "failed"]
@@ -50,6 +51,9 @@ def _machine(config: Config) -> Iterator[Finding]:
     yield _tried("audit log", broker.audit_log, lambda: _writable(broker.audit_log))
     for path in secret_files(config):
         yield _tried("secret file", str(path), lambda path=path: files.read_private(path))  # type: ignore[misc]
+    for held, key in secret_keks(config):
+        names = ", ".join(secrets.names(held, key))
+        yield _tried("secrets in the environment", names, lambda held=held, key=key: secrets.check(held, key))  # type: ignore[misc]
 
 
 def _keks(config: Config) -> Iterator[Finding]:
@@ -85,7 +89,7 @@ def _kek(config: Config, provider: Provider, name: str, kek: Kek) -> Iterator[Fi
         return
     yield Finding(f"kek {name}", "ok", f"key {kek.key} of kms {kek.kms}, version {found.version}")
     for warning in found.warnings:
-        yield Finding(f"kek {name}", "warning", warning, "See the transit key's configuration.")
+        yield Finding(f"kek {name}", "warning", warning, "See docs/providers.md.")
     yield _tried(f"kek {name} wraps and unwraps", "ok", lambda: _round_trip(config, provider, kek.key))
     if provider.store is not None:
         yield _tried(f"kek {name} key store", "readable", lambda: _store(provider))

@@ -9,24 +9,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
-from urllib.parse import urlsplit
 
 from pg_envelope import errors
 from pg_envelope.broker import files
+from pg_envelope.broker.kms_settings import AppRole as AppRole
+from pg_envelope.broker.kms_settings import Aws, Azure, Google, KmsSettings, Pkcs11, Secrets
+from pg_envelope.broker.kms_settings import Local as Local
+from pg_envelope.broker.kms_settings import TokenFile as TokenFile
+from pg_envelope.broker.kms_settings import Vault as Vault
+from pg_envelope.broker.wants import NAME, refuse, want
 
-NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
-MOUNT = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*\Z")
 Users = tuple[str | int, ...]
 T = TypeVar("T")
-
-
-def _refuse(problem: str) -> errors.NotConfigured:
-    return errors.NotConfigured(f"broker configuration: {problem}")
-
-
-def _want(true: bool, problem: str) -> None:
-    if not true:
-        raise _refuse(problem)
 
 
 @dataclass(frozen=True)
@@ -45,15 +39,15 @@ class Broker:
     probe_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        _want(
+        want(
             bool(re.fullmatch(r"0?[0-7]{3}", self.socket_mode)), 'broker.socket_mode must be octal text such as "0660"'
         )
-        _want(bool(NAME.match(self.environment)), "broker.environment may hold letters, digits, '.', '_' and '-' only")
-        _want(self.audit_log == "-" or Path(self.audit_log).is_absolute(), 'broker.audit_log must be "-" or absolute')
-        _want(self.max_requests > 0, "broker.max_requests must be above 0")
-        _want(self.deadline_ms > 0, "broker.deadline_ms must be above 0")
-        _want(self.probe_seconds > 0, "broker.probe_seconds must be above 0")
-        _want(bool(self.allowed_users), "broker.allowed_users must name at least one user")
+        want(bool(NAME.match(self.environment)), "broker.environment may hold letters, digits, '.', '_' and '-' only")
+        want(self.audit_log == "-" or Path(self.audit_log).is_absolute(), 'broker.audit_log must be "-" or absolute')
+        want(self.max_requests > 0, "broker.max_requests must be above 0")
+        want(self.deadline_ms > 0, "broker.deadline_ms must be above 0")
+        want(self.probe_seconds > 0, "broker.probe_seconds must be above 0")
+        want(bool(self.allowed_users), "broker.allowed_users must name at least one user")
         if self.metrics:
             listen_address(self.metrics)
 
@@ -76,56 +70,10 @@ class Cache:
     max_keys: int = 10_000
 
     def __post_init__(self) -> None:
-        _want(self.ttl_seconds > 0, "cache.ttl_seconds must be above 0")
-        _want(self.grace_seconds >= 0, "cache.grace_seconds must not be negative")
-        _want(self.session_ttl_seconds > 0, "cache.session_ttl_seconds must be above 0")
-        _want(self.max_keys > 0, "cache.max_keys must be above 0")
-
-
-@dataclass(frozen=True)
-class AppRole:
-    """auth = { method = "approle", ... }"""
-
-    role_id_file: Path
-    secret_id_file: Path
-    mount: str = "approle"
-
-
-@dataclass(frozen=True)
-class TokenFile:
-    """auth = { method = "token", ... }"""
-
-    token_file: Path
-
-
-@dataclass(frozen=True)
-class Vault:
-    """[kms.NAME] with provider = "vault": HashiCorp Vault or OpenBao. An empty ca_file means the public CAs."""
-
-    address: str
-    auth: AppRole | TokenFile
-    ca_file: str = ""
-    namespace: str = ""
-    timeout_ms: int = 2000
-    transit_mount: str = "transit"
-    kv_mount: str = "kv"
-    kv_path: str = "pg_envelope"
-
-    def __post_init__(self) -> None:
-        _refuse_clear_text(self.address)
-        _want(self.timeout_ms > 0, "kms timeout_ms must be above 0")
-        _want(not self.ca_file or Path(self.ca_file).is_file(), f"kms ca_file: there is no file {self.ca_file}")
-        for value in (self.transit_mount, self.kv_mount, self.kv_path):
-            _want(bool(MOUNT.match(value)), "kms transit_mount, kv_mount and kv_path are paths without '/' at the ends")
-
-
-@dataclass(frozen=True)
-class Local:
-    """[kms.NAME] with provider = "local": a keyring file of the broker's own."""
-
-    keyring_file: Path
-    passphrase_file: Path
-    timeout_ms: int = 10_000
+        want(self.ttl_seconds > 0, "cache.ttl_seconds must be above 0")
+        want(self.grace_seconds >= 0, "cache.grace_seconds must not be negative")
+        want(self.session_ttl_seconds > 0, "cache.session_ttl_seconds must be above 0")
+        want(self.max_keys > 0, "cache.max_keys must be above 0")
 
 
 @dataclass(frozen=True)
@@ -135,21 +83,20 @@ class Kek:
     kms: str
     key: str
 
-    def __post_init__(self) -> None:
-        _want(bool(NAME.match(self.key)), "kek key may hold letters, digits, '.', '_' and '-' only")
-
 
 @dataclass(frozen=True)
 class Config:
     broker: Broker = field(default_factory=Broker)
     cache: Cache = field(default_factory=Cache)
-    kms: Mapping[str, Vault | Local] = field(default_factory=dict)
+    kms: Mapping[str, KmsSettings] = field(default_factory=dict)
     kek: Mapping[str, Kek] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _want(bool(self.kek), "at least one [kek.NAME] is needed")
+        want(bool(self.kek), "at least one [kek.NAME] is needed")
         for name, kek in self.kek.items():
-            _want(kek.kms in self.kms, f"kek.{name}.kms names '{kek.kms}', but there is no [kms.{kek.kms}]")
+            want(kek.kms in self.kms, f"kek.{name}.kms names '{kek.kms}', but there is no [kms.{kek.kms}]")
+            kind = self.kms[kek.kms]
+            want(bool(kind.key_form.match(kek.key)), f"kek key of kek.{name}, in {kind.provider}: {kind.key_text}")
 
 
 def load(path: Path) -> Config:
@@ -180,36 +127,24 @@ def listen_address(text: str) -> tuple[str, int]:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    _want(loopback, 'broker.metrics must be a loopback address and a port, such as "127.0.0.1:9464"')
-    _want(port.isdecimal() and int(port) < 65536, "broker.metrics has no valid port")
+    want(loopback, 'broker.metrics must be a loopback address and a port, such as "127.0.0.1:9464"')
+    want(port.isdecimal() and int(port) < 65536, "broker.metrics has no valid port")
     return host, int(port)
-
-
-def _refuse_clear_text(address: str) -> None:
-    parts = urlsplit(address)
-    _want(parts.scheme in ("http", "https") and bool(parts.hostname), "kms address must be an https:// URL")
-    _want(parts.username is None and parts.password is None, "kms address must not hold a user or password")
-    if parts.scheme == "http":
-        _want(_is_loopback(parts.hostname or ""), "kms address may be http:// on a loopback address only")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _named(tables: dict[str, Any], group: str) -> list[tuple[str, dict[str, Any]]]:
     found = _table(tables.get(group, {}), group)
     for name in found:
-        _want(bool(NAME.match(name)), f"{group}.{name}: a name may hold letters, digits, '.', '_' and '-' only")
+        want(bool(NAME.match(name)), f"{group}.{name}: a name may hold letters, digits, '.', '_' and '-' only")
     return [(name, _table(table, f"{group}.{name}")) for name, table in found.items()]
 
 
-def _kms(table: dict[str, Any], where: str) -> Vault | Local:
-    kinds: dict[str, type[Vault] | type[Local]] = {"vault": Vault, "local": Local}
-    return _build(kinds[_choice(table, where, "provider", kinds)], _without(table, "provider"), where)
+def _kms(table: dict[str, Any], where: str) -> KmsSettings:
+    kinds: dict[str, type[KmsSettings]] = {kind.provider: kind for kind in (Vault, Local, Aws, Pkcs11, Azure, Google)}
+    kind = kinds[_choice(table, where, "provider", kinds)]
+    if kind is Local and "base_secret" in table:
+        kind = Secrets
+    return _build(kind, _without(table, "provider"), where)
 
 
 def _auth(value: Any, where: str) -> AppRole | TokenFile:
@@ -220,7 +155,7 @@ def _auth(value: Any, where: str) -> AppRole | TokenFile:
 
 def _choice(table: dict[str, Any], where: str, key: str, known: Iterable[str]) -> str:
     chosen = table.get(key)
-    _want(isinstance(chosen, str) and chosen in known, f"{where}.{key} must be one of: {', '.join(known)}")
+    want(isinstance(chosen, str) and chosen in known, f"{where}.{key} must be one of: {', '.join(known)}")
     return str(chosen)
 
 
@@ -229,14 +164,14 @@ def _without(table: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:
-    _want(isinstance(value, dict), f"{where} must be a table")
+    want(isinstance(value, dict), f"{where} must be a table")
     table: dict[str, Any] = value
     return table
 
 
 def _refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:
     for key in sorted(set(table) - known):
-        raise _refuse(f"unknown key {where + '.' if where else ''}{key}; known: {', '.join(sorted(known))}")
+        raise refuse(f"unknown key {where + '.' if where else ''}{key}; known: {', '.join(sorted(known))}")
 
 
 def _build(kind: type[T], table: dict[str, Any], where: str) -> T:
@@ -244,7 +179,7 @@ def _build(kind: type[T], table: dict[str, Any], where: str) -> T:
     _refuse_unknown(table, {one.name for one in known}, where)
     for one in known:
         has_default = one.default is not MISSING or one.default_factory is not MISSING
-        _want(has_default or one.name in table, f"{where}.{one.name} is missing")
+        want(has_default or one.name in table, f"{where}.{one.name} is missing")
     types = get_type_hints(kind)
     return kind(**{key: _convert(types[key], value, f"{where}.{key}") for key, value in table.items()})
 
@@ -254,29 +189,29 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 
 
 def _text(value: Any, where: str) -> str:
-    _want(isinstance(value, str), f"{where} must be text")
+    want(isinstance(value, str), f"{where} must be text")
     return str(value)
 
 
 def _path(value: Any, where: str) -> Path:
     path = Path(_text(value, where))
-    _want(path.is_absolute(), f"{where} must be an absolute path")
+    want(path.is_absolute(), f"{where} must be an absolute path")
     return path
 
 
 def _integer(value: Any, where: str) -> int:
-    _want(type(value) is int, f"{where} must be a whole number")
+    want(type(value) is int, f"{where} must be a whole number")
     return int(value)
 
 
 def _number(value: Any, where: str) -> float:
-    _want(type(value) in (int, float) and value == value and abs(value) != float("inf"), f"{where} must be a number")
+    want(type(value) in (int, float) and value == value and abs(value) != float("inf"), f"{where} must be a number")
     return float(value)
 
 
 def _users(value: Any, where: str) -> Users:
     fit = isinstance(value, list) and all(type(user) in (str, int) for user in value)
-    _want(fit, f"{where} must be a list of user names or uids")
+    want(fit, f"{where} must be a list of user names or uids")
     return tuple(value)
 
 

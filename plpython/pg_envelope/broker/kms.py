@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 from pg_envelope import errors
 from pg_envelope.broker.breaker import Breaker
 from pg_envelope.broker.metrics import Metrics
-from pg_envelope.broker.providers.base import Description, Item, Provider
+from pg_envelope.broker.providers.base import Description, Provider
 
 WORKERS = 16
 ATTEMPTS = 3
@@ -19,6 +19,7 @@ FIRST_RETRY = 0.05
 
 P = ParamSpec("P")
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741
 
 
 class Kms:
@@ -74,9 +75,9 @@ class Kms:
         self,
         op: str,
         until: float,
-        function: Callable[[str, Sequence[Item]], list[T | errors.EnvelopeError]],
+        function: Callable[[str, Sequence[I]], list[T | errors.EnvelopeError]],
         key: str,
-        items: Sequence[Item],
+        items: Sequence[I],
     ) -> list[T | errors.EnvelopeError]:
         """A result or an error for each item, in order, in requests of at most the provider's batch."""
         size = self.provider.batch
@@ -88,9 +89,9 @@ class Kms:
         self,
         op: str,
         until: float,
-        function: Callable[[str, Sequence[Item]], list[T | errors.EnvelopeError]],
+        function: Callable[[str, Sequence[I]], list[T | errors.EnvelopeError]],
         key: str,
-        chunk: Sequence[Item],
+        chunk: Sequence[I],
     ) -> list[T | errors.EnvelopeError]:
         try:
             return await self.call(op, until, function, key, chunk)

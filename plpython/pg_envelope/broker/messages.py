@@ -11,12 +11,13 @@ from uuid import UUID
 from pg_envelope import errors, wire
 from pg_envelope.broker import keys
 
-OPERATIONS = ("status", "generate", "derive", "rewrap", "rotate_kek", "flush")
+OPERATIONS = ("status", "generate", "derive", "rewrap", "rotate_kek", "flush", "record")
 MAX_DEK_ID = (1 << 63) - 1
 MAX_KEY_ID = (1 << 32) - 1
 MAX_TEXT = 4096
 MAX_WHO = 256
 MAX_DEADLINE_MS = (1 << 31) - 1
+STATES = ("pre-active", "active", "decrypt-only", "compromised", "destroyed")
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,24 @@ class Derive:
 
 @dataclass(frozen=True)
 class Rewrap:
+    """`source` is the KEK and store that the DEKs come from; None when both stay."""
+
     database: UUID
     kek: str
     store: str
+    source: tuple[str, str] | None
     deks: tuple[DekRef, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A change of keys' states, for the audit log; a transition is {`dek_id` or `key_id`, `from`, `to`}."""
+
+    database: UUID
+    action: str
+    label: str
+    reason: str
+    transitions: tuple[dict[str, int | str | None], ...]
 
 
 def request(message: wire.Message) -> Request:
@@ -91,8 +106,9 @@ def derive(body: wire.Message) -> Derive:
 
 def rewrap(body: wire.Message) -> Rewrap:
     kek, store = _text(body, "kek"), _text(body, "store")
-    deks = tuple(_plain_dek({**one, "kek": kek, "store": store}) for one in _objects(body, "deks"))
-    return Rewrap(_uuid(body, "database_uuid"), kek, store, deks)
+    source = (_optional(body, "from_kek", kek), _optional(body, "from_store", store))
+    deks = tuple(_plain_dek({**one, "kek": source[0], "store": source[1]}) for one in _objects(body, "deks"))
+    return Rewrap(_uuid(body, "database_uuid"), kek, store, source if source != (kek, store) else None, deks)
 
 
 def rotate_kek(body: wire.Message) -> str:
@@ -103,6 +119,25 @@ def rotate_kek(body: wire.Message) -> str:
 def flush(body: wire.Message) -> str:
     """The reason."""
     return _text(body, "reason")
+
+
+def record(body: wire.Message) -> Record:
+    transitions = tuple(_transition(one) for one in _objects(body, "transitions"))
+    action, label, reason = (_text(body, name) for name in ("action", "label", "reason"))
+    return Record(_uuid(body, "database_uuid"), action, label, reason, transitions)
+
+
+def _transition(found: wire.Message) -> dict[str, int | str | None]:
+    name = "dek_id" if "dek_id" in found else "key_id"
+    most = MAX_DEK_ID if name == "dek_id" else MAX_KEY_ID
+    before = None if found.get("from") is None else _state(found, "from")
+    return {name: _integer(found, name, 1, most), "from": before, "to": _state(found, "to")}
+
+
+def _state(found: wire.Message, name: str) -> str:
+    if (value := found.get(name)) not in STATES:
+        raise _bad(name)
+    return str(value)
 
 
 def _dek(found: wire.Message) -> DekRef:
@@ -163,6 +198,10 @@ def _text(found: wire.Message, name: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise _bad(name)
     return value
+
+
+def _optional(found: wire.Message, name: str, default: str) -> str:
+    return default if found.get(name) is None else _text(found, name)
 
 
 def _uuid(found: wire.Message, name: str) -> UUID:

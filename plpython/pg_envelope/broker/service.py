@@ -21,6 +21,7 @@ from pg_envelope.broker.epoch import Epoch
 from pg_envelope.broker.kms import Kms
 from pg_envelope.broker.messages import DekRef, Request
 from pg_envelope.broker.metrics import Metrics
+from pg_envelope.broker.moving import Moving
 from pg_envelope.broker.providers.base import Item, kek_version
 from pg_envelope.broker.rewrap import Rewrapping
 
@@ -66,6 +67,7 @@ class Service:
             "rewrap": self._rewrap,
             "rotate_kek": self._rotate_kek,
             "flush": self._flush,
+            "record": self._record,
         }
 
     async def answer(self, message: wire.Message, peer: Facts) -> wire.Message:
@@ -175,7 +177,11 @@ class Service:
         wanted = messages.rewrap(asked.body)
         asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database))
         asked.facts.update(dek_ids=[dek.dek_id for dek in wanted.deks])
-        found = await Rewrapping(self._deks, wanted, asked.until).run()
+        if wanted.source is None:
+            found = await Rewrapping(self._deks, wanted, asked.until).run()
+        else:
+            asked.facts.update(from_kek=wanted.source[0], from_store=wanted.source[1])
+            found = await Moving(self._deks, wanted, wanted.source, asked.until).run()
         asked.facts.update(_outcome(found))
         return {"deks": found}
 
@@ -190,6 +196,12 @@ class Service:
     async def _flush(self, asked: Asked) -> wire.Message:
         asked.facts["reason"] = messages.flush(asked.body)
         return {"epoch": self.flush(asked.facts)}
+
+    async def _record(self, asked: Asked) -> wire.Message:
+        told = messages.record(asked.body)
+        asked.facts.update(database=str(told.database), action=told.action, label=told.label, reason=told.reason)
+        asked.facts["transitions"] = told.transitions
+        return {}
 
     def flush(self, facts: Facts) -> int:
         """Bumps the epoch and empties the cache, with nothing in between that could hand out an old key."""

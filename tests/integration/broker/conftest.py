@@ -291,7 +291,7 @@ class Broker:
     def ready(self) -> Broker:
         """Started, and its probe found every KEK fit."""
         self.start()
-        wait_until(lambda: all(kek["state"] != "failed" for kek in self.client().good("status")["keks"].values()))
+        wait_until(lambda: all(map(fit, self.client().good("status")["keks"].values())))
         return self
 
     def client(self) -> Client:
@@ -343,6 +343,11 @@ class Broker:
         for client in self.clients:
             client.close()
         return stop(self.process)
+
+
+def fit(kek: dict[str, Any]) -> bool:
+    """The probe has been there, and found no fault."""
+    return kek["state"] != "failed" and kek["detail"] != "not asked yet"
 
 
 def field(key_id: int) -> dict[str, Any]:
@@ -406,7 +411,7 @@ def make_broker(directory: Path) -> Iterator[Callable[..., Broker]]:
                 **options.pop("broker", {}),
             },
             "cache": options.pop("cache", {}),
-            "kms": {"main": main},
+            "kms": {"main": main, **options.pop("more", {})},
             "kek": {"default": {"kms": "main", "key": "pg-envelope-default"}, **options.pop("kek", {})},
         }
         assert not options

@@ -80,7 +80,7 @@ def test_status_answers_while_the_kms_hangs(make_broker, own_bao):
     broker = make_broker(own_bao, kms={"timeout_ms": 30_000}, broker={"deadline_ms": 60_000})
     own_bao.freeze()
     broker.start()
-    assert broker.state() == "failed"
+    assert broker.state() == "degraded"
 
 
 def test_a_revoked_token_is_replaced_by_a_new_login(make_broker, own_bao):
@@ -166,14 +166,15 @@ def test_production_server_starts_late_seals_and_restarts(make_broker, productio
     broker = make_broker(production_bao)
     production_bao.stop()
     broker.start()
-    assert broker.state() == "failed"
+    until(lambda: broker.state() == "failed")
     production_bao.start()
     until(lambda: broker.state() == "ok")
     database, dek = broker.new_dek(1, "vault")
     key = broker.derive(database, dek)["keys"][0]["key"]
     broker.good("flush", reason="make it cold")
     production_bao.api("PUT", "sys/seal")
-    assert broker.code(database, dek) == "kms_sealed"
+    # While it is sealing, it may answer with an error of its own.
+    until(lambda: broker.code(database, dek) == "kms_sealed")
     production_bao.unseal()
     until(lambda: broker.state() == "ok")
     assert broker.derive(database, dek)["keys"][0]["key"] == key

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import config
+from pg_envelope.broker import config, kms_settings
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "broker.example.toml"
 GOOD = {
@@ -51,7 +52,7 @@ def test_defaults():
         ("broker/sockt", "/x", "unknown key broker.sockt"),
         ("kms/main/adress", "x", "unknown key kms.main.adress"),
         ("kms/main/auth/role_id_file", "/x", "unknown key kms.main.auth.role_id_file"),
-        ("kms/main/provider", "aws", "kms.main.provider"),
+        ("kms/main/provider", "gcp", "kms.main.provider"),
         ("kms/main/provider", ["vault"], "kms.main.provider"),
         ("kms/main/address", None, "kms.main.address is missing"),
         ("kms/main/address", "http://kms:8200", "http://"),
@@ -124,3 +125,68 @@ def test_the_example_shows_the_defaults_and_is_accepted():
     assert found.broker == config.Broker()
     assert found.cache == config.Cache()
     assert set(found.kms) == {"main"}
+
+
+AZURE = {"provider": "azure", "vault_url": "https://v.vault.azure.net"}
+GOOGLE = {"provider": "google", "key_ring": "projects/p/locations/global/keyRings/r"}
+HSM = {"provider": "pkcs11", "module": "/m.so", "token": "t", "pin_file": "/pin"}
+AWS = {"provider": "aws", "region": "eu-central-1"}
+AWS_KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
+SECRETS = {"provider": "local", "base_secret": "BASE"}
+
+
+def of_provider(kms, key):
+    return config.parse({"kms": {"main": kms}, "kek": {"default": {"kms": "main", "key": key}}}).kms["main"]
+
+
+@pytest.mark.parametrize(
+    ("kms", "key", "kind"),
+    [
+        (AWS, AWS_KEY, kms_settings.Aws),
+        (AWS, f"arn:aws:kms:eu-central-1:123456789012:key/{AWS_KEY}", kms_settings.Aws),
+        (AWS, "mrk-1234abcd12ab34cd56ef1234567890ab", kms_settings.Aws),
+        (HSM, "kek.1", kms_settings.Pkcs11),
+        (AZURE, "kek-1", kms_settings.Azure),
+        (GOOGLE, "kek_1", kms_settings.Google),
+        (SECRETS, "kek", kms_settings.Secrets),
+        ({"provider": "local", "keyring_file": "/k", "passphrase_file": "/p"}, "kek", kms_settings.Local),
+    ],
+)
+def test_every_provider(kms, key, kind):
+    assert type(of_provider(kms, key)) is kind
+
+
+@pytest.mark.parametrize(
+    ("kms", "key", "said"),
+    [
+        (AWS, "alias/main", "no alias"),
+        (AWS, f"arn:aws:kms:eu-central-1:123456789012:alias/{AWS_KEY}", "no alias"),
+        ({**AWS, "region": "a/b"}, AWS_KEY, "region"),
+        ({**AWS, "endpoint": "http://kms.example"}, AWS_KEY, "http://"),
+        ({**AWS, "secret_access_key": "x"}, AWS_KEY, "unknown key kms.main.secret_access_key"),
+        ({**HSM, "module": "m.so"}, "k", "absolute"),
+        ({**HSM, "token": ""}, "k", "token"),
+        ({**HSM, "pin": "1234"}, "k", "unknown key kms.main.pin"),
+        (HSM, "a/b", "kek key"),
+        ({**AZURE, "vault_url": "http://127.0.0.1"}, "k", "https"),
+        (AZURE, "a.b", "kek key"),
+        ({**GOOGLE, "key_ring": "r"}, "k", "key_ring"),
+        ({**GOOGLE, "endpoint": "http://kms.example"}, "k", "http://"),
+        (GOOGLE, "a/b", "kek key"),
+        ({**SECRETS, "base_secret": "the secret itself"}, "k", "names of variables"),
+        ({**SECRETS, "timeout_ms": 0}, "k", "timeout_ms"),
+    ],
+)
+def test_every_provider_refuses(kms, key, said):
+    with pytest.raises(errors.NotConfigured) as caught:
+        of_provider(kms, key)
+    assert said in caught.value.message
+
+
+def test_the_example_s_other_providers_are_accepted():
+    """Its commented tables, without the comment's sign."""
+    lines = [line[2:] for line in EXAMPLE.read_text().splitlines() if re.match(r"# (\[|\w+ = )", line)]
+    tables = tomllib.loads("\n".join(lines))
+    assert {table["provider"] for table in tables["kms"].values()} == {"local", "aws", "pkcs11", "azure", "google"}
+    assert set(tables["kek"]) == set(tables["kms"])
+    config.parse(tables)

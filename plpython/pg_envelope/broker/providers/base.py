@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from pg_envelope import errors
+from pg_envelope.broker import keys
 
-_VERSION = re.compile(r"(?:vault|local):v([0-9]{1,9}):")
+_VERSION = re.compile(r"[a-z0-9]{1,16}:v([0-9]{1,9}):")
+
+I = TypeVar("I")  # noqa: E741
+T = TypeVar("T")
 
 
 class Item(NamedTuple):
@@ -17,6 +23,13 @@ class Item(NamedTuple):
 
     context: str
     wrapped: str
+
+
+class Plain(NamedTuple):
+    """A DEK in the clear, on its way from one KEK to another; never logged, never kept."""
+
+    context: str
+    dek: bytes
 
 
 class Entry(NamedTuple):
@@ -63,6 +76,9 @@ class Provider(Protocol):
     def generate(self, key: str, context: str) -> str:
         """A new DEK, wrapped."""
 
+    def wrap(self, key: str, items: Sequence[Plain]) -> list[str | errors.EnvelopeError]:
+        """DEKs that another KEK held, wrapped; at most `batch`."""
+
     def unwrap(self, key: str, items: Sequence[Item]) -> list[bytes | errors.EnvelopeError]:
         """At most `batch` DEKs in one request; an item that does not open is an UnwrapFailed in its place."""
 
@@ -85,3 +101,44 @@ def kek_version(wrapped: str) -> int:
     if found is None:
         raise errors.UnwrapFailed()
     return int(found.group(1))
+
+
+def compose(prefix: str, version: int, content: bytes) -> str:
+    """The text of a wrapped DEK: `<prefix>:v<KEK version>:<base64>`."""
+    return f"{prefix}:v{version}:{base64.b64encode(content).decode()}"
+
+
+def parse(prefix: str, wrapped: str) -> tuple[int, bytes]:
+    """(KEK version, content) of a wrapped DEK in that form. Raises UnwrapFailed."""
+    version = kek_version(wrapped)
+    head = f"{prefix}:v{version}:"
+    if not wrapped.startswith(head):
+        raise errors.UnwrapFailed()
+    return version, decoded(wrapped.removeprefix(head))
+
+
+def decoded(text: str) -> bytes:
+    """The bytes of strict base64. Raises UnwrapFailed."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise errors.UnwrapFailed() from None
+
+
+def a_dek(content: bytes) -> bytes:
+    """What was opened, if it can be a DEK. Raises UnwrapFailed."""
+    if len(content) != keys.DEK_BYTES:
+        raise errors.UnwrapFailed()
+    return content
+
+
+def each(items: Sequence[I], function: Callable[[I], T]) -> list[T | errors.EnvelopeError]:
+    """A result or an UnwrapFailed for each item; any other error is the whole request's."""
+    return [_one(item, function) for item in items]
+
+
+def _one(item: I, function: Callable[[I], T]) -> T | errors.EnvelopeError:
+    try:
+        return function(item)
+    except errors.UnwrapFailed as error:
+        return error.with_traceback(None)

@@ -13,10 +13,10 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -24,11 +24,12 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from pg_envelope import errors
 from pg_envelope.broker import files, keys
-from pg_envelope.broker.config import NAME
-from pg_envelope.broker.config import Local as Settings
-from pg_envelope.broker.providers import base
+from pg_envelope.broker.kms_settings import Local as Settings
+from pg_envelope.broker.providers import base, seal
+from pg_envelope.broker.wants import NAME
 
 FORMAT = "pg_envelope keyring 1"
+PREFIX = "local"
 COST = 1 << 17
 COSTS = range(1 << 14, (1 << 20) + 1)
 BLOCK_SIZE, PARALLEL = 8, 1
@@ -36,7 +37,6 @@ NONCE_BYTES = 12
 SALT_BYTES = 32
 
 Keks = dict[str, dict[str, str]]
-T = TypeVar("T")
 
 
 class Local:
@@ -57,18 +57,19 @@ class Local:
         return base.Description(_newest(self._versions(key)))
 
     def generate(self, key: str, context: str) -> str:
-        return _wrap(self._versions(key), context, os.urandom(keys.DEK_BYTES))
+        return _wrapped(self._versions(key), base.Plain(context, os.urandom(keys.DEK_BYTES)))
+
+    def wrap(self, key: str, items: Sequence[base.Plain]) -> list[str | errors.EnvelopeError]:
+        versions = self._versions(key)
+        return [_wrapped(versions, item) for item in items]
 
     def unwrap(self, key: str, items: Sequence[base.Item]) -> list[bytes | errors.EnvelopeError]:
         versions = self._versions(key)
-        return [_attempt(lambda item=item: _unwrap(versions, item)) for item in items]  # type: ignore[misc]
+        return base.each(items, lambda item: _opened(versions, item))
 
     def rewrap(self, key: str, items: Sequence[base.Item]) -> list[str | errors.EnvelopeError]:
         versions = self._versions(key)
-        return [
-            _attempt(lambda item=item: _wrap(versions, item.context, _unwrap(versions, item)))  # type: ignore[misc]
-            for item in items
-        ]
+        return base.each(items, lambda item: _wrapped(versions, base.Plain(item.context, _opened(versions, item))))
 
     def rotate(self, key: str) -> int:
         return rotate(self._path, files.read_secret(self._passphrase_file), key)
@@ -132,28 +133,16 @@ def rotate(path: Path, passphrase: str, name: str) -> int:
         return version
 
 
-def _wrap(versions: dict[str, str], context: str, dek: bytes) -> str:
-    version, nonce = _newest(versions), os.urandom(NONCE_BYTES)
-    sealed = AESGCM(_bytes(versions[str(version)])).encrypt(nonce, dek, context.encode())
-    return f"local:v{version}:{_text(nonce + sealed)}"
+def _wrapped(versions: dict[str, str], item: base.Plain) -> str:
+    version = _newest(versions)
+    return seal.wrap(PREFIX, version, _bytes(versions[str(version)]), item)
 
 
-def _unwrap(versions: dict[str, str], item: base.Item) -> bytes:
-    version = base.kek_version(item.wrapped)
-    try:
-        sealed = _bytes(item.wrapped.removeprefix(f"local:v{version}:"))
-        return AESGCM(_bytes(versions[str(version)])).decrypt(
-            sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], item.context.encode()
-        )
-    except (KeyError, ValueError, InvalidTag):
-        raise errors.UnwrapFailed() from None
-
-
-def _attempt(function: Callable[[], T]) -> T | errors.EnvelopeError:
-    try:
-        return function()
-    except errors.EnvelopeError as error:
-        return error
+def _opened(versions: dict[str, str], item: base.Item) -> bytes:
+    version, sealed = base.parse(PREFIX, item.wrapped)
+    if str(version) not in versions:
+        raise errors.UnwrapFailed()
+    return seal.unwrap(_bytes(versions[str(version)]), sealed, item.context)
 
 
 def _open(path: Path, passphrase: str) -> tuple[dict[str, Any], Keks]:

@@ -14,7 +14,7 @@ from hvac import exceptions
 
 from pg_envelope import errors
 from pg_envelope.broker import keys
-from pg_envelope.broker.config import Vault as Settings
+from pg_envelope.broker.kms_settings import Vault as Settings
 from pg_envelope.broker.providers import base
 from pg_envelope.broker.providers.vault_errors import Json, data, translated
 from pg_envelope.broker.providers.vault_kv import KvStore
@@ -60,6 +60,14 @@ class Vault:
         )
         return str(data(answer).get("ciphertext"))
 
+    def wrap(self, key: str, items: Sequence[base.Plain]) -> list[str | errors.EnvelopeError]:
+        batch = [{"plaintext": _base64_bytes(item.dek), "context": _base64(item.context)} for item in items]
+
+        def ask(client: hvac.Client) -> Any:
+            return client.secrets.transit.encrypt_data(key, "", batch_input=batch, mount_point=self._mount)
+
+        return [_wrapped(result) for result in self._results(ask, len(items))]
+
     def unwrap(self, key: str, items: Sequence[base.Item]) -> list[bytes | errors.EnvelopeError]:
         def ask(client: hvac.Client) -> Any:
             return client.secrets.transit.decrypt_data(key, batch_input=_batch(items), mount_point=self._mount)
@@ -70,7 +78,7 @@ class Vault:
         def ask(client: hvac.Client) -> Any:
             return client.secrets.transit.rewrap_data(key, "", batch_input=_batch(items), mount_point=self._mount)
 
-        return [_rewrapped(result) for result in self._results(ask, len(items))]
+        return [_wrapped(result) for result in self._results(ask, len(items))]
 
     def rotate(self, key: str) -> int:
         self._call(lambda client: client.secrets.transit.rotate_key(key, mount_point=self._mount))
@@ -157,7 +165,7 @@ def _opened(result: Json) -> bytes | errors.EnvelopeError:
     return dek if len(dek) == keys.DEK_BYTES and not result.get("error") else errors.UnwrapFailed()
 
 
-def _rewrapped(result: Json) -> str | errors.EnvelopeError:
+def _wrapped(result: Json) -> str | errors.EnvelopeError:
     wrapped = result.get("ciphertext")
     return wrapped if isinstance(wrapped, str) and not result.get("error") else errors.UnwrapFailed()
 
@@ -175,4 +183,8 @@ def _warnings(key: Json) -> list[str]:
 
 
 def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    return _base64_bytes(text.encode())
+
+
+def _base64_bytes(content: bytes) -> str:
+    return base64.b64encode(content).decode()

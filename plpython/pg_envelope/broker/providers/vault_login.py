@@ -13,7 +13,7 @@ import hvac
 
 from pg_envelope import errors
 from pg_envelope.broker import clock, files
-from pg_envelope.broker.config import AppRole, TokenFile
+from pg_envelope.broker.kms_settings import AppRole, TokenFile
 from pg_envelope.broker.providers.vault_errors import part, translated
 
 RENEW_AT = 0.5

@@ -1,0 +1,76 @@
+"""A passphrase or key from a private file into the database, without passing through SQL text or the server's log."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pg_envelope_client.problems import Problem, usage
+from pg_envelope_client.statements import Statement
+
+if TYPE_CHECKING:
+    from pg_envelope_client.database import Session
+
+MAX_BYTES = 1024 * 1024
+# log_statement and log_min_duration_statement would write parameters down; so would auto_explain.
+UNLOGGED = Statement(
+    "SELECT set_config('log_parameter_max_length', '0', false),"
+    " set_config('log_parameter_max_length_on_error', '0', false),"
+    " set_config('auto_explain.log_parameter_max_length', '0', false)"
+)
+
+
+def read(path: Path) -> bytes:
+    """The file's bytes. Raises Problem when others may read it, or when it is empty or too long."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as opened:
+            found = os.fstat(descriptor)
+            content = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise Problem(f"cannot read {path}", detail=error.strerror) from None
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise Problem(f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 0600 {path}")
+    if not content or len(content) > MAX_BYTES:
+        raise Problem(f"{path} holds no secret", detail=f"a secret has 1 to {MAX_BYTES} bytes")
+    return content
+
+
+def passphrase(content: bytes, path: Path) -> str:
+    """The file's text without the newline at its end."""
+    try:
+        text = content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        text = ""
+    if not text or "\0" in text:
+        raise usage(f"{path} holds no text", hint="For a raw key, or an OpenPGP key: --bytes")
+    return text
+
+
+def import_secret(server: Session, name: str, secret: str | bytes, kek: str, store: str | None) -> object:
+    """The new secret's version. Raises Problem where the server's log cannot be kept from showing it."""
+    _keep_unlogged(server)
+    kind = "text" if isinstance(secret, str) else "bytea"
+    statement = f"SELECT envelope.import_secret(%s::text, %s::{kind}, %s::text, %s::text) AS result"
+    return server.value(Statement(statement, (name, secret, kek, store)))
+
+
+def replace_secret(server: Session, name: str, secret: str | bytes) -> object:
+    """As import_secret, for the next version of a secret that exists."""
+    _keep_unlogged(server)
+    kind = "text" if isinstance(secret, str) else "bytea"
+    return server.value(Statement(f"SELECT envelope.replace_secret(%s::text, %s::{kind}) AS result", (name, secret)))
+
+
+def _keep_unlogged(server: Session) -> None:
+    import psycopg
+
+    try:
+        server.run(UNLOGGED)
+    except psycopg.errors.InsufficientPrivilege:
+        raise Problem(
+            "this role cannot keep the server's log from showing the secret",
+            hint="Connect as a superuser, or GRANT SET ON PARAMETER log_parameter_max_length TO the role.",
+        ) from None

@@ -1,0 +1,268 @@
+"""Passwords: Argon2id, comparison in constant time, and hashing a column of plaintext passwords in place."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hmac import compare_digest
+
+from pg_envelope import errors
+from pg_envelope.backend.guard import Guard
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.backend.tables.owner import AsOwner
+
+# RFC 9106's second recommended option; more than OWASP's minimum. Lanes run one after the other: no threads here.
+PASSES = 3
+LANES = 4
+MEMORY_KIB = 65536
+HASH_BYTES = 32
+SALT_BYTES = 16
+# A hash says what it costs to verify: no row of a table may cost the server more than this.
+MOST_MEMORY_KIB = 1024 * 1024
+MOST_PASSES = 64
+COSTS = re.compile(r"\$m=(\d+),t=(\d+),p=(\d+)\$")
+
+NOTICE_SECONDS = 1.0
+ROWS_PER_BLOCK = 50
+MOST_WAITS = 3
+BCRYPT_CHARACTERS = 60
+NO_COMMIT_HERE = "2D000"
+RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
+COLUMN = """
+SELECT c.relkind, t.typname AS type,
+    CASE WHEN a.atttypmod > 4 THEN a.atttypmod - 4 END AS characters,
+    (r.rolsuper OR pg_has_role(c.relowner, 'USAGE')) AS permitted
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = $2
+JOIN pg_type t ON t.oid = a.atttypid
+JOIN pg_roles r ON r.rolname = current_user
+WHERE c.oid = $1"""
+LEAVES = """
+SELECT format('%I.%I', n.nspname, c.relname) AS sql, c.oid, c.relowner, c.relkind,
+    c.relrowsecurity AND c.relforcerowsecurity AS hides
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = $1 AND c.relkind = 'r' OR c.oid IN (SELECT relid FROM pg_partition_tree($1) WHERE isleaf)
+ORDER BY c.oid"""
+SIZE = """
+SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint AS blocks, c.reltuples AS rows
+FROM pg_class c WHERE c.oid = $1"""
+# What begins with $ names its algorithm. The 13 characters of a DES hash name nothing: they may be a password.
+HASHED = literal(
+    r"^\$(2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}$|argon2id\$v=19\$m=|1\$[^$]{0,8}\$[./A-Za-z0-9]{22}$|[56]\$.{43,}$)"
+)
+LEFT_BEHIND = (
+    "Dead rows, WAL, replicas' WAL and backups still hold the old values; VACUUM FULL clears the table itself."
+)
+
+
+class InTransaction(errors.NotConfigured):
+    sqlstate = "25001"
+    text = "hash_passwords() commits as it goes, and cannot run inside a transaction block"
+    default_hint = "Call it in autocommit mode: not after BEGIN, not from a function."
+
+
+class Passwords:
+    """What SQL's password functions are made of."""
+
+    def __init__(self, host: Host, guard: Guard) -> None:
+        self._host = host
+        self.argon2id = guard.plain(argon2id)
+        self.is_argon2id = guard.plain(is_argon2id)
+        self.same = guard.plain(same)
+        self.hash_column = guard.plain(self._hash_column)
+
+    def _hash_column(self, rel: str | None, column: str | None, batch_size: int | None) -> None:
+        """Raises BadInput, NotPermitted, Unsupported; what is committed stays done, and a second call goes on."""
+        if rel is None or column is None or batch_size is None or batch_size < 1:
+            raise errors.BadInput("hash_passwords() needs a table, a column, and a batch_size of 1 or more")
+        oid = int(_only(self._host.row(RELATION, ["text"], [rel]))["oid"])
+        pin(self._host)
+        self._check(self._host.row(COLUMN, ["oid", "name"], [oid, column]), column)
+        leaves = [Leaf.of(row) for row in self._host.rows(LEAVES, ["oid"], [oid])]
+        self._begin()
+        total = sum(Hashing(self._host, leaf, column, batch_size).run() for leaf in leaves)
+        self._host.notice(f"hash_passwords: {total} passwords hashed, none is left", hint=LEFT_BEHIND)
+
+    def _begin(self) -> None:
+        """Ends the transaction that holds what was read so far. Raises InTransaction where that is not possible."""
+        try:
+            self._host.commit()
+        except Exception as error:
+            if getattr(error, "sqlstate", None) != NO_COMMIT_HERE:
+                raise
+            raise InTransaction from None
+        pin(self._host)
+
+    def _check(self, found: Row | None, column: str) -> None:
+        if found is None:
+            raise errors.NotProtected("there is no such column", detail=column)
+        if not found["permitted"]:
+            raise errors.NotPermitted("hash_passwords() needs a superuser or the table's owner")
+        if found["relkind"] not in ("r", "p"):
+            raise errors.Unsupported(
+                "hash_passwords() works on tables", hint="Hash the passwords first, then protect the table if need be."
+            )
+        if found["type"] not in ("text", "varchar"):
+            raise errors.Unsupported("a password column must be text or varchar", detail=f"its type is {found['type']}")
+        if found["characters"] is not None and found["characters"] < BCRYPT_CHARACTERS:
+            raise errors.BadInput(
+                f"the column is too narrow for a hash: {found['characters']} of {BCRYPT_CHARACTERS} characters",
+                hint="ALTER TABLE ... ALTER COLUMN ... TYPE text; a view or index may need to go before.",
+            )
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One table that holds rows itself."""
+
+    sql: str
+    oid: int
+    owner: int
+
+    @classmethod
+    def of(cls, row: Row) -> Leaf:
+        if row["relkind"] != "r":
+            raise errors.Unsupported("a partition is no ordinary table", detail=str(row["sql"]))
+        if row["hides"]:
+            raise errors.Unsupported(
+                f"row-level security hides rows of {row['sql']} from its owner",
+                hint="ALTER TABLE ... NO FORCE ROW LEVEL SECURITY, and FORCE again when the passwords are hashed.",
+            )
+        return cls(str(row["sql"]), int(row["oid"]), int(row["relowner"]))
+
+
+class Hashing:
+    """One table's passwords, batch by batch: a row is locked, looked at again, and hashed in one statement."""
+
+    def __init__(self, host: Host, leaf: Leaf, column: str, batch_size: int) -> None:
+        self._host = host
+        self._leaf = leaf
+        self._owner = AsOwner(host, leaf.owner)
+        self._batch_size = batch_size
+        self._value = f"t.{ident(column)}::text"
+        self._column = ident(column)
+        self._done = 0
+        self._told = time.monotonic()
+
+    def run(self) -> int:
+        """Passes over the table until nothing is plain; rows that others lock are waited for in later passes."""
+        waits = 0
+        while left := self._left():
+            before = self._done
+            self._one_pass(waiting=waits > 0)
+            waits = 0 if self._done > before else waits + 1
+            if waits > MOST_WAITS:
+                raise errors.EnvelopeError(
+                    f"{left} passwords of {self._leaf.sql} cannot be updated",
+                    hint="Does a trigger keep them as they are?",
+                )
+        return self._done
+
+    def _left(self) -> int:
+        """Counted as the owner: between two batches the name may come to stand for a view with the owner's code."""
+        return self._owner.count(f"SELECT count(*) AS found FROM ONLY {self._leaf.sql} t WHERE {self._plain}")
+
+    @property
+    def _plain(self) -> str:
+        return f"{self._value} !~ {HASHED}"
+
+    def _one_pass(self, waiting: bool) -> None:
+        blocks, step = self._size()
+        for first, last in _ranges(blocks, step):
+            touched = self._batch_size
+            while touched == self._batch_size:
+                touched = self._batch(first, last, waiting)
+            self._tell(last, blocks)
+
+    def _batch(self, first: int, last: int, waiting: bool) -> int:
+        # The error of a constraint would show the row.
+        try:
+            touched = self._owner.run(self._statement(first, last, waiting))
+        except Exception as error:
+            passed = self._host.passed_on(error)
+            if passed is None:
+                raise
+            passed.detail = None
+            raise passed from None
+        self._done += touched
+        if touched:
+            self._host.commit()
+            pin(self._host)
+        return touched
+
+    def _statement(self, first: int, last: int, waiting: bool) -> str:
+        algorithm = f"CASE WHEN octet_length({self._value}) > 72 THEN 'argon2id' ELSE 'bcrypt' END"
+        return (
+            f"WITH plain AS MATERIALIZED (SELECT t.ctid FROM ONLY {self._leaf.sql} t"
+            f" WHERE t.ctid >= '({first},0)' AND t.ctid < '({last},0)' AND {self._plain} LIMIT {self._batch_size}"
+            f" FOR NO KEY UPDATE{'' if waiting else ' SKIP LOCKED'})"
+            f" UPDATE ONLY {self._leaf.sql} t SET {self._column} = envelope.hash_password({self._value}, {algorithm})"
+            " FROM plain WHERE t.ctid = plain.ctid"
+        )
+
+    def _tell(self, last: int, blocks: int) -> None:
+        if time.monotonic() - self._told > NOTICE_SECONDS:
+            self._host.notice(f"hash_passwords: {last} of {blocks} blocks, {self._done} passwords hashed")
+            self._told = time.monotonic()
+
+    def _size(self) -> tuple[int, int]:
+        """The table's blocks, and how many of them hold about batch_size rows."""
+        row = _only(self._host.row(SIZE, ["oid"], [self._leaf.oid]))
+        per_block = row["rows"] / row["blocks"] if row["rows"] > 0 and row["blocks"] else ROWS_PER_BLOCK
+        return int(row["blocks"]), max(1, int(self._batch_size / max(per_block, 1)))
+
+
+def argon2id(password: str) -> str:
+    """A password's hash with a new salt, in PHC format."""
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+    made = Argon2id(
+        salt=os.urandom(SALT_BYTES), length=HASH_BYTES, iterations=PASSES, lanes=LANES, memory_cost=MEMORY_KIB
+    )
+    return made.derive_phc_encoded(password.encode())
+
+
+def is_argon2id(password: str, hash: str) -> bool:
+    """Whether `hash`, in PHC format, is that of the password; False for a malformed one. Raises BadInput."""
+    from cryptography.exceptions import InvalidKey
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+    costs = COSTS.search(hash)
+    if costs is None:
+        return False
+    memory, passes, _ = map(int, costs.groups())
+    if memory > MOST_MEMORY_KIB or passes > MOST_PASSES:
+        raise errors.BadInput(
+            "verifying this Argon2id hash would cost too much",
+            detail=f"at most {MOST_MEMORY_KIB} KiB and {MOST_PASSES} passes are allowed",
+        )
+    try:
+        Argon2id.verify_phc_encoded(password.encode(), hash)
+    except (InvalidKey, ValueError):
+        return False
+    return True
+
+
+def same(a: str, b: str) -> bool:
+    """Compares in a time that depends on the lengths only."""
+    return compare_digest(a.encode(), b.encode())
+
+
+def pin(host: Host) -> None:
+    """Each transaction's search_path."""
+    host.run("SET LOCAL search_path = pg_catalog, pg_temp")
+
+
+def _ranges(blocks: int, step: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, blocks, step):
+        yield first, min(first + step, blocks)
+
+
+def _only(row: Row | None) -> Row:
+    if row is None:
+        raise errors.EnvelopeError("a row of PostgreSQL's catalog is missing")
+    return row

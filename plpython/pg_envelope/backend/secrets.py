@@ -1,0 +1,175 @@
+"""Secrets by name, for pgcrypto's functions: what the casts of envelope.key() return, and the guard of literal keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from hmac import compare_digest
+from time import monotonic
+from typing import Any, NamedTuple, cast
+
+from pg_envelope import errors
+from pg_envelope.backend.authority import MAX_AGE_SECONDS, Authority
+from pg_envelope.backend.epoch import Epoch
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.keyring import Keyring
+from pg_envelope.envelope import HEADER_BYTES
+
+LOAD = "SELECT envelope.load_secret()"
+FIND = """
+SELECT s.version, s.sealed FROM envelope_private.key k JOIN envelope_private.secret s USING (key_uuid)
+WHERE k.name = $1 AND s.version = coalesce($2, s.version) ORDER BY s.version DESC LIMIT 1"""
+
+Moment = tuple[int, int]
+Given = dict[tuple[int, bytes], Moment]
+Wanted = tuple[str, int | None]
+
+
+def context(version: int) -> str:
+    """What a secret's envelope is bound to, besides its key: one version cannot take the place of another."""
+    return f"secret {version}"
+
+
+class Opened(NamedTuple):
+    """A secret, for whom and how long it is open."""
+
+    user: int
+    statement: int
+    until: float
+    epoch: bytes
+    secret: bytes
+    text: str | None
+
+
+class Secrets:
+    """Looks secrets up, by right of the current role.
+
+    What was opened serves the same role in the same statement, at most for a second and in the same revocation epoch;
+    so permission comes before the cache, and SET ROLE and REVOKE count from the next statement.
+    """
+
+    def __init__(self, host: Host, authority: Authority, keyring: Keyring, epoch: Epoch) -> None:
+        self._host = host
+        self._right = authority.right
+        self._key = keyring.get
+        self._epoch = epoch.current
+        self._opened: dict[Wanted, Opened] = {}
+        self._pending: Wanted | None = None
+        self._found: tuple[int, bytes] | None = None
+        self._given: Given = {}
+
+    def get(self, name: str | None, version: int | None) -> bytes | None:
+        """A secret's bytes; None for no name. Raises NotPermitted, KeyNotFound, or what the keyring raises."""
+        return None if name is None else self._get((name, version)).secret
+
+    def text(self, name: str | None, version: int | None) -> str | None:
+        """A secret as text. Raises BadInput when it is none."""
+        if name is None:
+            return None
+        text = self._get((name, version)).text
+        if text is None:
+            raise errors.BadInput("the secret is not text", hint="It holds other bytes; use it where a key is a bytea.")
+        return text
+
+    def _get(self, wanted: Wanted) -> Opened:
+        opened = self._opened.get(wanted)
+        if (
+            opened is not None
+            and opened.statement == self._statement()
+            and opened.user == self._user()
+            and opened.until > monotonic()
+            and opened.epoch == self._epoch()
+        ):
+            return opened
+        return self._open(wanted)
+
+    def forget(self) -> None:
+        """After a change in this session: the next use looks again."""
+        self._opened.clear()
+
+    def _open(self, wanted: Wanted) -> Opened:
+        right = self._right("name", wanted[0])
+        version, sealed = self._load(wanted)
+        key = self._key(right.capability + sealed[:HEADER_BYTES])
+        secret = key.open(sealed, context(version).encode())
+        statement, until = self._statement(), min(key.expires, monotonic() + MAX_AGE_SECONDS)
+        self._opened = {other: kept for other, kept in self._opened.items() if kept.statement == statement}
+        self._opened[wanted] = opened = Opened(self._user(), statement, until, key.epoch, secret, _text(secret))
+        self._note(secret)
+        return opened
+
+    def _load(self, wanted: Wanted) -> tuple[int, bytes]:
+        self._pending, self._found = wanted, None
+        try:
+            self._host.rows(LOAD)
+            if self._found is None:
+                raise errors.KeyNotFound(
+                    "there is no secret of this name and version", hint="envelope.secrets lists the secrets."
+                )
+            return self._found
+        finally:
+            self._pending = self._found = None
+
+    def load_pending(self) -> None:
+        """The half of `get` that runs as the extension's owner; does nothing unless `get` is under way."""
+        if self._pending is None:
+            raise errors.NotPermitted
+        row = self._host.row(FIND, ["text", "int4"], list(self._pending))
+        self._found = None if row is None else (row["version"], row["sealed"])
+
+    @cached_property
+    def _statement(self) -> Callable[[], int]:
+        return _server_function("GetCurrentStatementStartTimestamp", "c_int64")
+
+    @cached_property
+    def _transaction(self) -> Callable[[], int]:
+        return _server_function("GetCurrentTransactionStartTimestamp", "c_int64")
+
+    @cached_property
+    def _user(self) -> Callable[[], int]:
+        return _server_function("GetUserId", "c_uint32")
+
+    def _now(self) -> Moment:
+        """Statement and transaction. Both: a cursor's FETCHes share the one, a procedure's parts the other."""
+        return self._statement(), self._transaction()
+
+    def _note(self, secret: bytes) -> None:
+        now = self._now()
+        self._given = {old: then for old, then in self._given.items() if _together(then, now)}
+        self._given[self._user(), secret] = now
+
+    def named_only(self, value: bytes, may_be_empty: bool) -> bytes:
+        """The value, if this statement or transaction got it by name, as the current role. Raises NotPermitted."""
+        now, user = self._now(), self._user()
+        given = [secret for (who, secret), then in self._given.items() if who == user and _together(then, now)]
+        if any(compare_digest(value, secret) for secret in given) or (may_be_empty and not value):
+            return value
+        raise errors.NotPermitted(
+            "literal keys are forbidden in this database",
+            hint="Name the key instead: envelope.key('NAME'). See envelope.forbid_literal_keys().",
+        )
+
+    def named_only_text(self, value: str, may_be_empty: bool) -> str:
+        self.named_only(value.encode(), may_be_empty)
+        return value
+
+
+def _together(then: Moment, now: Moment) -> bool:
+    return then[0] == now[0] or then[1] == now[1]
+
+
+def _text(secret: bytes) -> str | None:
+    """The secret's text, if it is any; PL/Python would cut it at a zero byte."""
+    try:
+        return None if b"\0" in secret else secret.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _server_function(name: str, result: str) -> Callable[[], int]:
+    """One of the server's own C functions without arguments, as Authority has them."""
+    import ctypes
+
+    found: Any = getattr(ctypes.CDLL(None), name)
+    found.restype = getattr(ctypes, result)
+    return cast(Callable[[], int], found)

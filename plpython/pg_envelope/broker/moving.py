@@ -1,0 +1,157 @@
+"""Moves wrapped DEKs from a KEK or store to another, in any KMS, and proves that each opens there: FORMAT.md section 4.
+
+The old wraps stay where they are, but for an entry of the same place in the same KV store, which is replaced. A request
+that was cut off is asked again: what it had moved already is found, and answered as moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from pg_envelope import errors, wire
+from pg_envelope.broker import keys
+from pg_envelope.broker.cache import CacheKey
+from pg_envelope.broker.deks import Deks, check_wrapped, context_of, store_of, store_path
+from pg_envelope.broker.messages import DekRef, Rewrap
+from pg_envelope.broker.providers.base import Entry, Item, Plain, Store, kek_version
+
+T = TypeVar("T")
+
+
+class Place:
+    """A KEK with a store: where wrapped DEKs come from, or go to."""
+
+    def __init__(self, deks: Deks, kek: str, store: str, until: float) -> None:
+        self.kek, self.store_name, self.until = kek, store, until
+        self.kms, self.name = deks.kek(kek)
+        self.store: Store | None = store_of(self.kms, store)
+
+    def same_entries(self, other: Place) -> bool:
+        """Whether both keep their wraps in one store, so that the one's entry is the other's."""
+        return self.store is not None and self.kms is other.kms and other.store is not None
+
+    async def entry(self, key: CacheKey) -> Entry | None:
+        """The entry of the store. None when there is none."""
+        if self.store is None:
+            return None
+        try:
+            return await self.kms.call("kv_read", self.until, self.store.read, store_path(key))
+        except errors.KeyNotFound:
+            return None
+
+    async def opened(self, wraps: dict[CacheKey, str]) -> dict[CacheKey, bytes | errors.EnvelopeError]:
+        items = [Item(context_of(key), wrapped) for key, wrapped in wraps.items()]
+        results = await self.kms.batches("unwrap", self.until, self.kms.provider.unwrap, self.name, items)
+        return dict(zip(wraps, results, strict=True))
+
+    async def wrapped(self, deks: dict[CacheKey, bytes]) -> dict[CacheKey, str | errors.EnvelopeError]:
+        items = [Plain(context_of(key), dek) for key, dek in deks.items()]
+        results = await self.kms.batches("wrap", self.until, self.kms.provider.wrap, self.name, items)
+        return dict(zip(deks, results, strict=True))
+
+
+class Moving:
+    """One rewrap request with `from_kek` or `from_store`; a DEK that fails keeps its error, the others go on."""
+
+    def __init__(self, deks: Deks, wanted: Rewrap, source: tuple[str, str], until: float) -> None:
+        self._deks = deks
+        self._from = Place(deks, *source, until)
+        self._to = Place(deks, wanted.kek, wanted.store, until)
+        self._refs: dict[CacheKey, DekRef] = {}
+        for dek in wanted.deks:
+            check_wrapped(source[1], dek.wrapped)
+            self._refs[deks.key(wanted.database, dek.dek_id, *source, dek.wrapped)] = dek
+        self._failed: dict[CacheKey, errors.EnvelopeError] = {}
+
+    async def run(self) -> list[wire.Message]:
+        """The members of `deks` in the response, in the request's order."""
+        for place in (self._from, self._to):
+            await place.kms.ready(place.name, place.until)
+        there = await self._each(self._refs, self._to.entry)
+        done = await self._done({key: entry.wrapped for key, entry in there.items() if entry is not None})
+        old = await self._old([key for key in there if key not in done], there)
+        opened = self._checked(await self._from.opened(old))
+        new = self._sorted_out(await self._to.wrapped(opened))
+        proved = self._checked(await self._to.opened(new))
+        await self._each(proved, lambda key: self._kept(key, new[key], there[key]))
+        self._cached(new, proved)
+        return [self._result(key, {**done, **new}.get(key)) for key in self._refs]
+
+    async def _done(self, there: dict[CacheKey, str]) -> dict[CacheKey, str]:
+        """Those that an earlier request moved: what lies in the new place opens with the new KEK, to the same DEK."""
+        found = await self._to.opened(there)
+        return {key: there[key] for key, dek in found.items() if isinstance(dek, bytes) and self._fits(key, dek)}
+
+    async def _old(self, wanted: Iterable[CacheKey], there: dict[CacheKey, Entry | None]) -> dict[CacheKey, str]:
+        """The wraps to move. An entry in the new place that is none of ours is not overwritten."""
+        if self._from.store is None:
+            found = {key: Entry(key.wrapped or "", 0) for key in wanted}
+        else:
+            entries = await self._each(wanted, self._from.entry)
+            found = {key: entry for key, entry in entries.items() if entry is not None}
+            self._failed.update({key: errors.KeyNotFound() for key in entries if key not in found})
+        if not self._to.same_entries(self._from):
+            self._failed.update({key: errors.StoreConflict() for key in found if there[key] is not None})
+        return {key: entry.wrapped for key, entry in found.items() if key not in self._failed}
+
+    async def _kept(self, key: CacheKey, wrapped: str, there: Entry | None) -> None:
+        """Writes the new wrap to the new place's store, if it has one; once only, never over what was not read."""
+        store, kms, fingerprint = self._to.store, self._to.kms, self._refs[key].fingerprint
+        if store is None:
+            return
+        arguments = (store_path(key), wrapped, self._to.kek, fingerprint)
+        if there is None:
+            await kms.once("kv_write", self._to.until, store.create, *arguments)
+        else:
+            await kms.once("kv_write", self._to.until, store.replace, *arguments, there.version)
+
+    def _cached(self, new: dict[CacheKey, str], proved: dict[CacheKey, bytes]) -> None:
+        """A DEK in use stays at hand: a move must not make every backend wait for the KMS."""
+        for key, dek in proved.items():
+            if key not in self._failed:
+                wrapped = new[key] if self._to.store is None else None
+                moved = key._replace(kek=self._to.kek, store=self._to.store_name, wrapped=wrapped)
+                self._deks.follow(key, moved, dek)
+
+    async def _each(
+        self, wanted: Iterable[CacheKey], function: Callable[[CacheKey], Awaitable[T]]
+    ) -> dict[CacheKey, T]:
+        async def attempt(key: CacheKey) -> T | errors.EnvelopeError:
+            try:
+                return await function(key)
+            except errors.EnvelopeError as error:
+                return error
+
+        listed = list(wanted)
+        return self._sorted_out(dict(zip(listed, await asyncio.gather(*map(attempt, listed)), strict=True)))
+
+    def _fits(self, key: CacheKey, dek: bytes) -> bool:
+        return keys.same(keys.fingerprint(dek, key.dek_id), self._refs[key].fingerprint)
+
+    def _checked(self, found: dict[CacheKey, bytes | errors.EnvelopeError]) -> dict[CacheKey, bytes]:
+        """Those that opened to the DEK that the catalog means."""
+        opened = self._sorted_out(found)
+        wrong = [key for key, dek in opened.items() if not self._fits(key, dek)]
+        self._failed.update({key: errors.UnwrapFailed() for key in wrong})
+        return {key: dek for key, dek in opened.items() if key not in self._failed}
+
+    def _sorted_out(self, results: dict[CacheKey, T | errors.EnvelopeError]) -> dict[CacheKey, T]:
+        """Those that succeeded; the others' errors are kept."""
+        found: dict[CacheKey, T] = {}
+        for key, result in results.items():
+            if isinstance(result, errors.EnvelopeError):
+                self._failed[key] = result
+            else:
+                found[key] = result
+        return found
+
+    def _result(self, key: CacheKey, wrapped: str | None) -> wire.Message:
+        if key in self._failed or wrapped is None:
+            return {"dek_id": key.dek_id, "error": wire.error_body(self._failed.get(key, errors.Internal()))}
+        return {
+            "dek_id": key.dek_id,
+            "wrapped": wrapped if self._to.store is None else None,
+            "kek_version": kek_version(wrapped),
+        }

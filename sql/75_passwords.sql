@@ -1,0 +1,101 @@
+-- Passwords: hashed with bcrypt by pgcrypto, or with Argon2id by the package; never kept, never shown.
+-- PL/pgSQL, whose plain expressions run no statement: a password is then nobody's parameter and in nobody's log.
+-- SECURITY DEFINER, because its halves are private; nothing here depends on who calls.
+
+CREATE FUNCTION envelope_private.password_kind(hash text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    RETURN CASE
+        WHEN hash ~ E'^\\$2[abxy]\\$(0[4-9]|[12][0-9]|3[01])\\$[./A-Za-z0-9]{53}$' THEN 'bcrypt'
+        WHEN hash ~ E'^\\$argon2id\\$v=19\\$m=[0-9]{1,10},t=[0-9]{1,10},p=[0-9]{1,8}\\$[+/A-Za-z0-9]+\\$[+/A-Za-z0-9]+$'
+            THEN 'argon2id'
+        WHEN hash ~ E'^\\$1\\$[^$]{0,8}\\$[./A-Za-z0-9]{22}$' THEN 'md5'
+        WHEN hash ~ E'^\\$5\\$(rounds=[0-9]+\\$)?[^$]{0,16}\\$[./A-Za-z0-9]{43}$' THEN 'sha256crypt'
+        WHEN hash ~ E'^\\$6\\$(rounds=[0-9]+\\$)?[^$]{0,16}\\$[./A-Za-z0-9]{86}$' THEN 'sha512crypt'
+        WHEN hash ~ '^_[./A-Za-z0-9]{19}$' THEN 'xdes'
+        WHEN hash ~ '^[./A-Za-z0-9]{13}$' THEN 'des'
+    END;
+COMMENT ON FUNCTION envelope_private.password_kind IS 'the algorithm of a password hash; NULL for what is none';
+
+CREATE FUNCTION envelope_private.argon2id(password text) RETURNS text
+    LANGUAGE plpython3u STRICT SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].passwords.argon2id(password)
+$$;
+COMMENT ON FUNCTION envelope_private.argon2id IS 'a password''s Argon2id hash, in PHC format, with a new salt';
+
+CREATE FUNCTION envelope_private.is_argon2id(password text, hash text) RETURNS boolean
+    LANGUAGE plpython3u STRICT SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].passwords.is_argon2id(password, hash)
+$$;
+COMMENT ON FUNCTION envelope_private.is_argon2id IS 'whether an Argon2id hash is that of a password';
+
+CREATE FUNCTION envelope_private.same(a text, b text) RETURNS boolean
+    LANGUAGE plpython3u STRICT SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].passwords.same(a, b)
+$$;
+COMMENT ON FUNCTION envelope_private.same IS
+    'whether two texts are the same, in a time that does not depend on where they differ';
+
+CREATE FUNCTION envelope.hash_password(password text, algorithm text DEFAULT 'bcrypt') RETURNS text
+    LANGUAGE plpgsql STRICT SECURITY DEFINER COST 1000000 SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF algorithm = 'argon2id' THEN
+        RETURN envelope_private.argon2id(password);
+    ELSIF algorithm <> 'bcrypt' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'unknown password hash algorithm',
+            HINT = 'Algorithms: bcrypt, argon2id.';
+    ELSIF octet_length(password) > 72 THEN
+        RAISE EXCEPTION USING ERRCODE = 'string_data_right_truncation',
+            MESSAGE = 'the password is longer than 72 bytes, and bcrypt reads no more',
+            HINT = 'Use envelope.hash_password(password, ''argon2id''), which has no such limit.';
+    END IF;
+    RETURN envelope_pgcrypto.crypt(password, envelope_pgcrypto.gen_salt('bf', 12));
+END $$;
+COMMENT ON FUNCTION envelope.hash_password IS
+    'a hash to store in place of a password: bcrypt with 2^12 rounds, or argon2id with 64 MiB, 3 passes, 4 lanes. '
+    'SECURITY DEFINER: uses private halves';
+
+CREATE FUNCTION envelope.verify_password(password text, hash text) RETURNS boolean
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER COST 1000000 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kind text := envelope_private.password_kind(hash);
+BEGIN
+    IF kind IS NULL THEN
+        RETURN false;
+    ELSIF kind = 'argon2id' THEN
+        RETURN envelope_private.is_argon2id(password, hash);
+    ELSIF kind = 'bcrypt' AND substr(hash, 3, 1) IN ('b', 'y') THEN
+        -- Three names of one algorithm; pgcrypto knows it by the oldest.
+        hash := overlay(hash PLACING 'a' FROM 3 FOR 1);
+    ELSIF kind LIKE 'sha%' AND current_setting('server_version_num')::integer < 180000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = format('this server''s pgcrypto cannot verify %s hashes', kind), HINT = 'PostgreSQL 18''s can.';
+    END IF;
+    RETURN envelope_private.same(envelope_pgcrypto.crypt(password, hash), hash);
+END $$;
+COMMENT ON FUNCTION envelope.verify_password IS
+    'whether a hash (bcrypt, argon2id, crypt()''s older ones) is that of a password; false for what is no hash. '
+    'SECURITY DEFINER: uses private halves';
+
+CREATE FUNCTION envelope.password_needs_rehash(hash text) RETURNS boolean
+    LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    RETURN CASE envelope_private.password_kind(hash)
+        WHEN 'bcrypt' THEN substr(hash, 3, 1) = 'x' OR substr(hash, 5, 2)::integer < 12
+        WHEN 'argon2id' THEN EXISTS (
+            SELECT FROM regexp_match(hash, 'm=([0-9]+),t=([0-9]+),') AS p
+            WHERE p[1]::bigint < 65536 OR p[2]::bigint < 3)
+        ELSE true
+    END;
+COMMENT ON FUNCTION envelope.password_needs_rehash IS
+    'whether a hash is weaker than what hash_password() makes: hash anew at the next login. '
+    'SECURITY DEFINER: uses private halves';
+
+CREATE PROCEDURE envelope.hash_passwords(rel regclass, "column" name, batch_size integer DEFAULT 100)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].passwords.hash_column(rel, column, batch_size)
+$$;
+COMMENT ON PROCEDURE envelope.hash_passwords IS
+    'hashes a column of plaintext passwords in place, committing after about batch_size rows; not inside a transaction';

@@ -1,0 +1,35 @@
+"""A provider whose packages are not installed says so, and how to get them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pg_envelope import errors
+from pg_envelope.broker import kms_settings
+from pg_envelope.broker.providers import make
+
+CASES = {
+    "hvac": kms_settings.Vault("https://kms", kms_settings.TokenFile(Path("/t"))),
+    "boto3": kms_settings.Aws("eu-central-1"),
+    "pkcs11": kms_settings.Pkcs11(Path("/m.so"), "t", Path("/pin")),
+    "azure.identity": kms_settings.Azure("https://v.vault.azure.net"),
+    "google.cloud": kms_settings.Google("projects/p/locations/global/keyRings/r"),
+}
+
+
+@pytest.mark.parametrize("package", CASES)
+def test_a_missing_package(monkeypatch, package):
+    settings = CASES[package]
+    for name in [name for name in sys.modules if name.startswith(f"pg_envelope.broker.providers.{settings.provider}")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(errors.NotConfigured, match=f"'{settings.provider}' is not installed") as caught:
+        make.make_provider(settings, lambda error: None)
+    assert f"pg-envelope[{settings.extra}]" in caught.value.hint
+
+
+def test_every_kind_of_settings_has_its_place():
+    assert set(make.PLACES) == set(kms_settings.KmsSettings.__args__)
