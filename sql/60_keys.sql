@@ -28,6 +28,67 @@ return GD['pg_envelope'].admin.rotate_key(name)
 $$;
 COMMENT ON FUNCTION envelope.rotate_key IS 'a new version of a named key, used by the next encrypt(); returns it';
 
+CREATE FUNCTION envelope.rotate_field(rel regclass, "column" name) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $$ BEGIN RETURN envelope_private.rotate_field(rel::oid, "column"); END $$;
+COMMENT ON FUNCTION envelope.rotate_field IS
+    'a new field key, with a new salt, for one protected column, used by the next write; returns its version';
+
+CREATE FUNCTION envelope_private.rotate_field(base oid, "column" name) RETURNS integer
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].admin.rotate_field(base, column)
+$$;
+COMMENT ON FUNCTION envelope_private.rotate_field IS 'rotate_field, by the OID of view or base table';
+
+CREATE FUNCTION envelope.compromise(rel regclass, version integer, reason text DEFAULT '') RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $$ BEGIN PERFORM envelope_private.compromise(rel::oid, version, reason); END $$;
+COMMENT ON FUNCTION envelope.compromise IS
+    'marks an old key version of a protected table as compromised: it decrypts, and never encrypts again';
+
+CREATE FUNCTION envelope_private.compromise(base oid, version integer, reason text) RETURNS void
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.compromise(base, version, reason)
+$$;
+COMMENT ON FUNCTION envelope_private.compromise IS 'compromise, by the OID of view or base table';
+
+CREATE FUNCTION envelope.compromise_key(name text, version integer, reason text DEFAULT '') RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.compromise_key(name, version, reason)
+$$;
+COMMENT ON FUNCTION envelope.compromise_key IS
+    'marks an old version of a named key as compromised: it decrypts, and never encrypts again';
+
+-- Procedures, because each batch is committed: a crash then costs one batch, not all. Hence neither SECURITY DEFINER nor
+-- SET, with which PostgreSQL forbids COMMIT; they need a superuser and pin the search_path in each transaction.
+
+CREATE PROCEDURE envelope.rotate_kek(kek text)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.rotate_kek(kek)
+$$;
+COMMENT ON PROCEDURE envelope.rotate_kek IS
+    'a new version of a KEK in its KMS, then all DEKs of this database under it; data is not touched. Not inside a transaction';
+
+CREATE PROCEDURE envelope.rewrap(kek text)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.rewrap(kek)
+$$;
+COMMENT ON PROCEDURE envelope.rewrap IS
+    'brings all DEKs of this database under a KEK to its newest version; goes on where rotate_kek ended early';
+
+CREATE PROCEDURE envelope.rotate_emergency(rel regclass, reason text)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.rotate_emergency(rel, reason)
+$$;
+COMMENT ON PROCEDURE envelope.rotate_emergency IS
+    'when a table''s key may be known to others: new key, old versions compromised, keyrings emptied, all values re-encrypted';
+
 CREATE FUNCTION envelope_private.named_key(key_name text) RETURNS uuid
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE found_uuid uuid;

@@ -33,7 +33,8 @@ class Show:
 
     def statement(self, connection: Connection, statement: str) -> list[tuple[Any, ...]]:
         """Echoes a statement with its role, runs it, prints rows, status or error."""
-        self.console.print(Text(f"{connection.info.user}=> {statement.strip()};", style="cyan"))
+        role = run(connection, "SELECT session_user").fetchone()
+        self.console.print(Text(f"{role and role[0]}=> {statement.strip()};", style="cyan"))
         try:
             cursor = run(connection, statement)
         except psycopg.Error as error:

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pg_envelope_client import output
-from pg_envelope_client.commands import keys, report, setup, tables
+from pg_envelope_client.commands import kek, keys, report, setup, tables
 from pg_envelope_client.problems import Problem
 
 commands = typer.Typer(
@@ -25,6 +25,7 @@ commands.command(rich_help_panel="Tables")(tables.reencrypt)
 commands.command(rich_help_panel="Tables")(report.columns)
 commands.command(rich_help_panel="Tables")(report.status)
 commands.add_typer(keys.keys, name="key", rich_help_panel="Keys")
+commands.add_typer(kek.keks, name="kek", rich_help_panel="Keys")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Progress of envelope.reencrypt: read from the server's notices, shown as a bar on stderr."""
+"""Progress of envelope.reencrypt and envelope.rotate_kek: read from the server's notices, shown as a bar on stderr."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from rich.text import Text
 
 from pg_envelope_client import output
 
-_NOTICE = re.compile(r"reencrypt:\s*(\d+)\s+of\s+(\d+)\s+blocks?\b(?:\D*(\d+)\s+(?:values?|rows?)\b)?", re.IGNORECASE)
+_NOTICE = re.compile(
+    r"(?:reencrypt:\s*(\d+)\s+of\s+(\d+)\s+blocks?\b(?:\D*(\d+)\s+(?:values?|rows?)\b)?"
+    r"|(?:rotate_kek|rewrap):\s*(\d+)\s+of\s+(\d+)\s+DEKs\b)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a re-encryption is: blocks of the table, and rows written so far if the notice said so."""
+    """How far it is: blocks of the table, and rows written so far if the notice said so; or DEKs."""
 
     done: int
     total: int
@@ -29,8 +33,8 @@ def parse(notice: str) -> Step | None:
     found = _NOTICE.search(notice)
     if found is None:
         return None
-    done, total, rows = found.groups()
-    return Step(int(done), int(total), None if rows is None else int(rows))
+    blocks, all_blocks, rows, deks, all_deks = found.groups()
+    return Step(int(blocks or deks), int(all_blocks or all_deks), None if rows is None else int(rows))
 
 
 @dataclass

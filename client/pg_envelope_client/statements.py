@@ -41,6 +41,22 @@ def rotate_table(table: str) -> Statement:
     return Statement("SELECT envelope.rotate(%s::regclass) AS result", (table,))
 
 
+def rotate_field(table: str, column: str) -> Statement:
+    return Statement("SELECT envelope.rotate_field(%s::regclass, %s::name) AS result", (table, column))
+
+
+def rotate_emergency(table: str, reason: str) -> Statement:
+    return Statement("CALL envelope.rotate_emergency(%s::regclass, %s::text)", (table, reason))
+
+
+def rotate_kek(kek: str) -> Statement:
+    return Statement("CALL envelope.rotate_kek(%s::text)", (kek,))
+
+
+def rewrap(kek: str) -> Statement:
+    return Statement("CALL envelope.rewrap(%s::text)", (kek,))
+
+
 def key_exists(name: str) -> Statement:
     return Statement("SELECT EXISTS (SELECT FROM envelope.keys WHERE name = %s::text) AS result", (name,))
 

@@ -12,7 +12,7 @@ import pytest
 from tests.fix_stack import Database
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```psql\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 STATEMENT = re.compile(r"^(\w+)=> (.*)\n((?:(?!\w+=> ).*\n?)*)", re.MULTILINE)
 ENVELOPE = re.compile(r"\\xe1[0-9a-f]+…?")

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Json, Kek, StoreName
+from pg_envelope_client.commands.options import Dsn, Json, Kek, StoreName, Table
 from pg_envelope_client.problems import Problem, usage
 
 if TYPE_CHECKING:
     from pg_envelope_client.database import Session
     from pg_envelope_client.statements import Statement
 
-keys = typer.Typer(help="Named keys: create, import, list, rotate, grant, revoke.", no_args_is_help=True)
+keys = typer.Typer(
+    help="Named keys: create, import, list, rotate, grant, revoke; columns and tables: rotate, emergency.",
+    no_args_is_help=True,
+)
 
 SHOWN = ("name", "relation", "version", "state", "kek", "kek_version", "store", "granted_to")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name.")]
@@ -105,6 +108,39 @@ def rotate(
         version = server.value(rotation)
     hint = f" Older values: pg-envelope reencrypt {name}" if found is Kind.TABLE else ""
     _report(as_json, {found.value: name, "result": version}, f"New writes to {name} use the new key.{hint}")
+
+
+@keys.command("rotate-field")
+def rotate_field(
+    table: Table,
+    column: Annotated[str, typer.Argument(metavar="COLUMN", help="The column's name, as it is.")],
+    dsn: Dsn = None,
+    as_json: Json = False,
+) -> None:
+    """Give one protected column a new field key, under the same DEK; values already stored stay readable."""
+    version = _run(dsn, statements.rotate_field(table, column))
+    sentence = f"New writes to {table}.{column} use the new field key. Older values: pg-envelope reencrypt {table}"
+    _report(as_json, {"table": table, "column": column, "result": version}, sentence)
+
+
+@keys.command()
+def emergency(
+    table: Table,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What happened; it goes to the audit log.")],
+    dsn: Dsn = None,
+) -> None:
+    """A table's key may be known to others: new key, old versions compromised, all values re-encrypted."""
+    from pg_envelope_client import progress
+    from pg_envelope_client.commands.tables import resumable
+    from pg_envelope_client.database import session
+
+    with (
+        resumable(f"pg-envelope reencrypt {table}"),
+        progress.watching(table) as watcher,
+        session(dsn, on_notice=watcher) as server,
+    ):
+        server.run(statements.rotate_emergency(table, reason))
+    output.say(f"{table}: no value is under an old key any more. Next: docs/runbooks/emergency.md")
 
 
 def _kind(server: Session, name: str) -> Kind:

@@ -14,7 +14,8 @@ from pg_envelope_client.problems import INTERRUPTED, Problem
 
 
 @contextmanager
-def _resumable(command: str) -> Iterator[None]:
+def resumable(command: str) -> Iterator[None]:
+    """An interruption ends with a hint at the command that goes on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -33,7 +34,7 @@ def protect(
     from pg_envelope_client.database import session
 
     wanted = columns.parse_columns(specs)
-    with _resumable(f"pg-envelope protect {table}"), session(dsn) as server:
+    with resumable(f"pg-envelope protect {table}"), session(dsn) as server:
         server.run(statements.protect(table, wanted, kek, store and store.value))
     output.say(f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status")
 
@@ -42,7 +43,7 @@ def unprotect(table: Table, dsn: Dsn = None) -> None:
     """Decrypt a table's columns and give it back its plain form."""
     from pg_envelope_client.database import session
 
-    with _resumable(f"pg-envelope unprotect {table}"), session(dsn) as server:
+    with resumable(f"pg-envelope unprotect {table}"), session(dsn) as server:
         server.run(statements.unprotect(table))
     output.say(f"{table} is no longer protected; its columns are stored in the clear.")
 
@@ -56,7 +57,7 @@ def reencrypt(
     from pg_envelope_client.database import session
 
     with (
-        _resumable(f"pg-envelope reencrypt {table}"),
+        resumable(f"pg-envelope reencrypt {table}"),
         progress.watching(table) as watcher,
         session(dsn, on_notice=watcher) as server,
     ):

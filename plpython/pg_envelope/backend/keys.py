@@ -1,4 +1,7 @@
-"""The key catalog's rows: keys, DEK versions, fields and field keys. DEKs come from the broker, wrapped."""
+"""The key catalog's rows: keys, DEK versions, fields and field keys. DEKs come from the broker, wrapped.
+
+Each change of a state goes to the broker's audit log before it is committed: FORMAT.md section 4, `record`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,33 @@ from pg_envelope.backend.loader import Loader
 
 CONFLICT_RETRIES = 100
 STORES = ("vault", "catalog")
+LOCK = """
+SELECT coalesce(name, view::text, base::text, 'dropped') AS label
+FROM envelope_private.key WHERE key_uuid = $1 FOR UPDATE"""
+ACTIVE = "SELECT dek_id FROM envelope_private.dek WHERE key_uuid = $1 AND state = 'active'"
+OLD = """
+SELECT dek_id, version, state FROM envelope_private.dek
+WHERE key_uuid = $1 AND state NOT IN ('active', 'destroyed') ORDER BY version"""
+FIELD = "SELECT field_uuid FROM envelope_private.protected_column WHERE key_uuid = $1 AND attname = $2"
+NEWEST_DEK = "SELECT max(version) AS version FROM envelope_private.dek WHERE key_uuid = $1"
+NEWEST_FIELD_KEY = "SELECT max(version) AS version FROM envelope_private.field_key WHERE field_uuid = $1"
+VERSION = "SELECT dek_id, state FROM envelope_private.dek WHERE key_uuid = $1 AND version = $2"
+COMPROMISE = {
+    "dek_id": """
+UPDATE envelope_private.dek d SET state = 'compromised', state_since = now() FROM envelope_private.dek o
+WHERE d.dek_id = ANY ($1) AND o.dek_id = d.dek_id AND o.state NOT IN ('active', 'compromised', 'destroyed')
+RETURNING d.dek_id, o.state AS before""",
+    "key_id": """
+UPDATE envelope_private.field_key k SET state = 'compromised' FROM envelope_private.field_key o
+WHERE k.dek_id = ANY ($1) AND o.key_id = k.key_id AND o.state NOT IN ('active', 'compromised', 'destroyed')
+RETURNING k.key_id, o.state AS before""",
+}
+
+Transition = dict[str, object]
+
+
+class StillActive(errors.NotConfigured):
+    text = "this version is the active one"
 
 
 @dataclass(frozen=True)
@@ -39,8 +69,7 @@ class Keys:
         if self._host.row("SELECT key_uuid FROM envelope_private.key WHERE name = $1", ["text"], [name]):
             raise _taken()
         key_uuid = self.create(kek, store, name=name)
-        field_uuid = self.add_field(key_uuid, FieldOptions(bind="context"))
-        self._add_field_key(field_uuid, self._add_dek(key_uuid))
+        self.add_first_version(key_uuid, [self.add_field(key_uuid, FieldOptions(bind="context"))])
         return key_uuid
 
     def create(self, kek: str, store: str | None, name: str | None = None, base: int | None = None) -> str:
@@ -64,27 +93,95 @@ class Keys:
         )
         return str(_present(row)["field_uuid"])
 
-    def rotate(self, key_uuid: str) -> int:
+    def rotate(self, key_uuid: str, reason: str = "") -> int:
         """A new DEK version with a new field key for each field; the old ones decrypt only. The new version."""
-        self._host.rows("SELECT FROM envelope_private.key WHERE key_uuid = $1 FOR UPDATE", ["uuid"], [key_uuid])
-        dek_id = self._add_dek(key_uuid)
+        label = self._lock(key_uuid)
         fields = "SELECT field_uuid FROM envelope_private.field WHERE key_uuid = $1"
-        for field in self._host.rows(fields, ["uuid"], [key_uuid]):
-            self._add_field_key(field["field_uuid"], dek_id)
-        row = self._host.row("SELECT version FROM envelope_private.dek WHERE dek_id = $1", ["bigint"], [dek_id])
-        return int(_present(row)["version"])
+        made = self._add_version(key_uuid, [row["field_uuid"] for row in self._host.rows(fields, ["uuid"], [key_uuid])])
+        self._record("rotate", label, made, reason)
+        return int(_present(self._host.row(NEWEST_DEK, ["uuid"], [key_uuid]))["version"])
+
+    def rotate_field(self, key_uuid: str, column: str | None) -> int:
+        """A new field key, with a new salt, under the DEK that is active; the old one decrypts only. Its version."""
+        label = self._lock(key_uuid)
+        field = self._host.row(FIELD, ["uuid", "text"], [key_uuid, column])
+        if field is None:
+            raise errors.NotProtected("the table has no such protected column", hint="envelope.columns lists them.")
+        dek = self._host.row(ACTIVE, ["uuid"], [key_uuid])
+        if dek is None:
+            raise errors.KeyNotFound("this key has no active version", hint="envelope.keys lists the versions.")
+        field_uuid = str(field["field_uuid"])
+        self._record("rotate_field", f"{label}.{column}", self._add_field_key(field_uuid, dek["dek_id"]))
+        return int(_present(self._host.row(NEWEST_FIELD_KEY, ["uuid"], [field_uuid]))["version"])
+
+    def compromise(self, key_uuid: str, version: int, reason: str) -> None:
+        """A DEK version that others may know: it decrypts, and never encrypts again. Raises StillActive."""
+        label = self._lock(key_uuid)
+        found = self._host.row(VERSION, ["uuid", "int4"], [key_uuid, version])
+        if found is None:
+            raise errors.KeyNotFound("this key has no such version", hint="envelope.keys lists the versions.")
+        if found["state"] == "active":
+            raise StillActive(hint="Rotate first, envelope.rotate(...) or rotate_key(...); or rotate_emergency(...).")
+        if found["state"] == "destroyed":
+            raise errors.KeyDestroyed
+        self._compromise("compromise", label, [found["dek_id"]], reason)
+
+    def compromise_old(self, key_uuid: str, reason: str) -> list[int]:
+        """All versions but the active one; those that are marked now or were before."""
+        label = self._lock(key_uuid)
+        old = self._host.rows(OLD, ["uuid"], [key_uuid])
+        self._compromise("rotate_emergency", label, [row["dek_id"] for row in old], reason)
+        return [row["version"] for row in old]
+
+    def _compromise(self, action: str, label: str, dek_ids: list[int], reason: str) -> None:
+        marked = [
+            _transition(kind, row[kind], row["before"], "compromised")
+            for kind, update in COMPROMISE.items()
+            for row in self._host.rows(update, ["bigint[]"], [dek_ids])
+        ]
+        self._record(action, label, marked, reason)
+
+    def _lock(self, key_uuid: str) -> str:
+        """One after the other; the key's label, for the audit log."""
+        return str(_present(self._host.row(LOCK, ["uuid"], [key_uuid]))["label"])
+
+    def _record(self, action: str, label: str, transitions: list[Transition], reason: str = "") -> None:
+        self._link.ask(
+            "record",
+            self._loader.who(),
+            database_uuid=self._database_uuid(),
+            action=action,
+            label=label,
+            reason=reason,
+            transitions=transitions,
+        )
 
     def _store(self, kek: str, store: str | None) -> str:
         """The store asked for, or the KEK's own default. Raises KekUnknown before anything is made."""
-        known = self._link.ask("status", self._loader.who())["keks"]
-        if kek not in known:
-            raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
+        known = self.kek(kek)
         if store is not None and store not in STORES:
             raise errors.StoreUnknown
-        return store or str(known[kek]["store"])
+        return store or str(known["store"])
 
-    def _add_dek(self, key_uuid: str) -> int:
-        self._set_state("dek", "key_uuid", key_uuid)
+    def kek(self, name: str) -> Row:
+        """What the broker tells of a KEK. Raises KekUnknown."""
+        known: dict[str, Row] = self._link.ask("status", self._loader.who())["keks"]
+        if name not in known:
+            raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
+        return known[name]
+
+    def add_first_version(self, key_uuid: str, fields: list[str]) -> None:
+        """The first DEK of a key, and a field key for each of its fields."""
+        self._record("create", self._lock(key_uuid), self._add_version(key_uuid, fields))
+
+    def _add_version(self, key_uuid: str, fields: list[str]) -> list[Transition]:
+        """A new active DEK with a field key for each of the fields; what was active before decrypts only."""
+        dek_id, changed = self._add_dek(key_uuid)
+        return changed + [change for field_uuid in fields for change in self._add_field_key(field_uuid, dek_id)]
+
+    def _add_dek(self, key_uuid: str) -> tuple[int, list[Transition]]:
+        # First: whoever makes a DEK has the table locked for writing by then, and rotate_kek() can wait for it.
+        retired = self._retire("dek", "dek_id", "key_uuid", key_uuid)
         key = _present(
             self._host.row("SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1", ["uuid"], [key_uuid])
         )
@@ -105,7 +202,7 @@ class Keys:
                 made["kek_version"],
             ],
         )
-        return dek_id
+        return dek_id, [*retired, _transition("dek_id", dek_id, None, "active")]
 
     def _generate(self, key: Row) -> tuple[int, Row]:
         """A new DEK from the broker. An id that its store knows already (a restored database's) is passed over."""
@@ -132,27 +229,27 @@ class Keys:
         self._host.rows("INSERT INTO envelope_private.installation DEFAULT VALUES ON CONFLICT DO NOTHING")
         return str(_present(self._host.row("SELECT database_uuid FROM envelope_private.installation"))["database_uuid"])
 
-    def _add_field_key(self, field_uuid: str, dek_id: int) -> None:
-        self._set_state("field_key", "field_uuid", field_uuid)
-        self._host.rows(
+    def _add_field_key(self, field_uuid: str, dek_id: int) -> list[Transition]:
+        retired = self._retire("field_key", "key_id", "field_uuid", field_uuid)
+        row = self._host.row(
             "INSERT INTO envelope_private.field_key (field_uuid, dek_id, version, salt, state)"
             " SELECT $1, $2, coalesce(max(version), 0) + 1, $3, 'active'"
-            " FROM envelope_private.field_key WHERE field_uuid = $1",
+            " FROM envelope_private.field_key WHERE field_uuid = $1 RETURNING key_id",
             ["uuid", "bigint", "bytea"],
             [field_uuid, dek_id, os.urandom(32)],
         )
+        return [*retired, _transition("key_id", _present(row)["key_id"], None, "active")]
 
-    def add_first_version(self, key_uuid: str, fields: list[str]) -> None:
-        """The first DEK of a table's key, and a field key for each of its fields."""
-        dek_id = self._add_dek(key_uuid)
-        for field_uuid in fields:
-            self._add_field_key(field_uuid, dek_id)
-
-    def _set_state(self, table: str, column: str, uuid: str) -> None:
+    def _retire(self, table: str, kind: str, column: str, uuid: str) -> list[Transition]:
         """What was active decrypts only: a newer version is about to follow."""
         since = ", state_since = now()" if table == "dek" else ""
-        change = f"SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active'"
-        self._host.rows(f"UPDATE envelope_private.{table} {change}", ["uuid"], [uuid])
+        change = f"SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active' RETURNING {kind}"
+        rows = self._host.rows(f"UPDATE envelope_private.{table} {change}", ["uuid"], [uuid])
+        return [_transition(kind, row[kind], "active", "decrypt-only") for row in rows]
+
+
+def _transition(kind: str, number: int, before: str | None, after: str) -> Transition:
+    return {kind: number, "from": before, "to": after}
 
 
 def _taken() -> errors.AlreadyProtected:
