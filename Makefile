@@ -36,7 +36,7 @@ down: ## end and remove what `make up` started
 
 test: export FOR_TESTS := 1
 test: install .venv/.dev lint ## lint, then all tests (ARGS="-k name" for some)
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check .
