@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pg_envelope import errors
+from pg_envelope.backend.commits import begin, pin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
-from pg_envelope.backend.rotation import Rewrap, begin, rotate_emergency
+from pg_envelope.backend.rotation import Rewrap, rotate_emergency
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.protect import protect
-from pg_envelope.backend.tables.reencrypt import pin, reencrypt
+from pg_envelope.backend.tables.reencrypt import reencrypt
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.unprotect import unprotect
 

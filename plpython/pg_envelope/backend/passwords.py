@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 
 from pg_envelope import errors
+from pg_envelope.backend.commits import begin, pin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident, literal
@@ -30,7 +31,6 @@ NOTICE_SECONDS = 1.0
 ROWS_PER_BLOCK = 50
 MOST_WAITS = 3
 BCRYPT_CHARACTERS = 60
-NO_COMMIT_HERE = "2D000"
 RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
 COLUMN = """
 SELECT c.relkind, t.typname AS type,
@@ -59,12 +59,6 @@ LEFT_BEHIND = (
 )
 
 
-class InTransaction(errors.NotConfigured):
-    sqlstate = "25001"
-    text = "hash_passwords() commits as it goes, and cannot run inside a transaction block"
-    default_hint = "Call it in autocommit mode: not after BEGIN, not from a function."
-
-
 class Passwords:
     """What SQL's password functions are made of."""
 
@@ -83,19 +77,9 @@ class Passwords:
         pin(self._host)
         self._check(self._host.row(COLUMN, ["oid", "name"], [oid, column]), column)
         leaves = [Leaf.of(row) for row in self._host.rows(LEAVES, ["oid"], [oid])]
-        self._begin()
+        begin(self._host, "hash_passwords")
         total = sum(Hashing(self._host, leaf, column, batch_size).run() for leaf in leaves)
         self._host.notice(f"hash_passwords: {total} passwords hashed, none is left", hint=LEFT_BEHIND)
-
-    def _begin(self) -> None:
-        """Ends the transaction that holds what was read so far. Raises InTransaction where that is not possible."""
-        try:
-            self._host.commit()
-        except Exception as error:
-            if getattr(error, "sqlstate", None) != NO_COMMIT_HERE:
-                raise
-            raise InTransaction from None
-        pin(self._host)
 
     def _check(self, found: Row | None, column: str) -> None:
         if found is None:
@@ -250,11 +234,6 @@ def is_argon2id(password: str, hash: str) -> bool:
 def same(a: str, b: str) -> bool:
     """Compares in a time that depends on the lengths only."""
     return compare_digest(a.encode(), b.encode())
-
-
-def pin(host: Host) -> None:
-    """Each transaction's search_path."""
-    host.run("SET LOCAL search_path = pg_catalog, pg_temp")
 
 
 def _ranges(blocks: int, step: int) -> Iterator[tuple[int, int]]:

@@ -7,13 +7,14 @@ import json
 import time
 
 from pg_envelope import errors, wire
+from pg_envelope.backend.commits import begin, pin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.sqltext import literal
 from pg_envelope.backend.tables import catalog
-from pg_envelope.backend.tables.reencrypt import InTransaction, reencrypt
+from pg_envelope.backend.tables.reencrypt import reencrypt
 
 # What one request to the broker carries. A DEK in store vault costs a read and a write of its own there.
 BATCH = {"catalog": 200, "vault": 50}
@@ -49,25 +50,6 @@ class Incomplete(errors.Unavailable):
     """Some DEKs are still under an old version of their KEK."""
 
     default_hint = None
-
-
-def begin(host: Host, what: str) -> None:
-    """A transaction of the procedure's own, with its search_path. Raises InTransaction where it cannot commit."""
-    try:
-        host.commit()
-    except Exception as error:
-        if getattr(error, "sqlstate", None) != "2D000":
-            raise
-        raise InTransaction(
-            f"{what}() commits as it goes, and cannot run inside a transaction block",
-            hint="Call it in autocommit mode: not after BEGIN, not from a function, not in psql --single-transaction.",
-        ) from None
-    pin(host)
-
-
-def pin(host: Host) -> None:
-    """What each transaction needs anew: SET for the whole procedure would forbid to commit."""
-    host.run("SET LOCAL search_path = pg_catalog, pg_temp")
 
 
 class Rewrap:

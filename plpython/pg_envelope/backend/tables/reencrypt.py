@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from pg_envelope import errors
+from pg_envelope.backend.commits import begin, pin
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import catalog, generate, inspect
@@ -28,10 +29,6 @@ SELECT f.field_uuid, substr(c.seal, 17) AS header FROM envelope_private.field f
 JOIN envelope_private.capability c USING (field_uuid) WHERE f.key_uuid = $1"""
 
 
-class InTransaction(errors.NotConfigured):
-    sqlstate = "25001"
-
-
 def reencrypt(host: Host, oid: int, batch_size: int) -> None:
     """Passes over the table until no header is old. Raises NotProtected, BadInput; what is committed stays done."""
     if batch_size < 1:
@@ -40,7 +37,8 @@ def reencrypt(host: Host, oid: int, batch_size: int) -> None:
     table = inspect.inspect(host, key["base"])
     layout = catalog.layout_of(host, key, table)
     owner, key_uuid = AsOwner(host, table.owner_oid), str(key["key_uuid"])
-    _begin(host)
+    begin(host, "reencrypt")
+    _quiet(host)
     total, idle = 0, 0
     while old := _count_old(host, owner, layout, key_uuid):
         done = _one_pass(host, owner, layout, key_uuid, key["base"], batch_size, waiting=total > 0 or idle > 0)
@@ -54,20 +52,6 @@ def reencrypt(host: Host, oid: int, batch_size: int) -> None:
     host.notice(f"reencrypt: all values of {layout.view} have the newest key version; {total} rows were re-encrypted")
 
 
-def _begin(host: Host) -> None:
-    """Ends the transaction that holds what was read so far. Raises NotConfigured where that is not possible."""
-    try:
-        host.commit()
-    except Exception as error:
-        if getattr(error, "sqlstate", None) != "2D000":
-            raise
-        raise InTransaction(
-            "reencrypt() commits as it goes, and cannot run inside a transaction block",
-            hint="Call it in autocommit mode: not after BEGIN, not from a function, not in psql --single-transaction.",
-        ) from None
-    pin(host)
-
-
 def _one_pass(
     host: Host, owner: AsOwner, layout: Layout, key_uuid: str, base: int, batch_size: int, *, waiting: bool
 ) -> int:
@@ -75,19 +59,19 @@ def _one_pass(
     blocks, step = _size(host, base, batch_size)
     rows, told = 0, time.monotonic()
     for first, last in _ranges(blocks, step):
-        pin(host)
+        _quiet(host)
         rows += owner.run(_batch(host, layout, key_uuid, first, last, waiting))
         host.commit()
         if time.monotonic() - told > NOTICE_SECONDS:
             host.notice(f"reencrypt: {last} of {blocks} blocks, {rows} rows re-encrypted")
             told = time.monotonic()
-    pin(host)
+    _quiet(host)
     return rows
 
 
-def pin(host: Host) -> None:
-    """What each transaction of the procedure needs anew; user triggers do not fire, for no value changes."""
-    host.run("SET LOCAL search_path = pg_catalog, pg_temp")
+def _quiet(host: Host) -> None:
+    """User triggers do not fire in this transaction, for no value changes."""
+    pin(host)
     host.run("SET LOCAL session_replication_role = replica")
 
 

@@ -1,0 +1,32 @@
+"""Procedures that commit as they go: where that is possible, and what each of their transactions needs anew."""
+
+from __future__ import annotations
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host
+
+# invalid_transaction_termination
+NO_COMMIT_HERE = "2D000"
+
+
+class InTransaction(errors.NotConfigured):
+    sqlstate = "25001"
+
+
+def begin(host: Host, what: str) -> None:
+    """Ends the transaction that holds what was read so far, and pins the next. Raises InTransaction where it cannot."""
+    try:
+        host.commit()
+    except Exception as error:
+        if getattr(error, "sqlstate", None) != NO_COMMIT_HERE:
+            raise
+        raise InTransaction(
+            f"{what}() commits as it goes, and cannot run inside a transaction block",
+            hint="Call it in autocommit mode: not after BEGIN, not from a function, not in psql --single-transaction.",
+        ) from None
+    pin(host)
+
+
+def pin(host: Host) -> None:
+    """A transaction's search_path: SET for the whole procedure would forbid it to commit."""
+    host.run("SET LOCAL search_path = pg_catalog, pg_temp")
