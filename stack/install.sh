@@ -19,10 +19,15 @@ missing() {
     missing_server
     "$python" -c 'import ensurepip, venv' 2>/dev/null || printf 'python3-venv\tPython 3.11 or later with venv, as %s\n' "$python"
     [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -d /etc/pki ] || printf 'ca-certificates\tCA certificates\n'
-    # Tests against an HSM's token skip without it.
-    [ -z "${FOR_TESTS:-}" ] || ! can_install || command -v softhsm2-util >/dev/null || printf 'softhsm2\tSoftHSM2, for tests\n'
+    [ -z "${FOR_TESTS:-}" ] || ! can_install || missing_for_tests
     # Only PostgreSQL's package makes this user; a server cannot run as root.
     [ "$(id -u)" != 0 ] || id postgres >/dev/null 2>&1 || [ ! -f /etc/debian_version ] || printf 'postgresql-common\tthe user postgres\n'
+}
+
+# Peers that tests run against; without them those tests skip.
+missing_for_tests() {
+    command -v softhsm2-util >/dev/null || printf 'softhsm2\tSoftHSM2, for tests\n'
+    command -v gpg >/dev/null || printf 'gnupg\tGnuPG, for tests\n'
 }
 
 missing_server() {

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from stack.processes import private_file
 from stack.stack import Stack
 from tests.fix_stack import Database
 
@@ -40,7 +41,7 @@ def answers(connection: psycopg.Connection[Any], statement: str = READ) -> bool:
 @pytest.fixture
 def breakable(stack: Stack) -> Iterator[Stack]:
     """The stack; its broker and OpenBao are running, unsealed and configured as before afterwards."""
-    config, policy = stack.broker.config(), stack.openbao.request("GET", POLICY)["data"]["policy"]
+    config, policy = stack.broker.config_file.read_text(), stack.openbao.request("GET", POLICY)["data"]["policy"]
     yield stack
     if not stack.openbao.running:
         stack.openbao.start()
@@ -48,7 +49,7 @@ def breakable(stack: Stack) -> Iterator[Stack]:
         stack.openbao.unseal()
     stack.openbao.request("PUT", POLICY, {"policy": policy})
     stack.broker.stop()
-    stack.broker.configure(config)
+    private_file(stack.broker.config_file, config, stack.broker.account)
     stack.broker.start()
 
 
