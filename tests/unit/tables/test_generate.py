@@ -12,7 +12,7 @@ from pglast import ast
 from pglast.visitors import Visitor
 
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.sqltext import derived_name, ident
+from pg_envelope.backend.sqltext import NAME_BYTES, derived_name, ident
 from pg_envelope.backend.tables import generate
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Check, Column
@@ -33,9 +33,9 @@ HOSTILE = [
     "$$",
     "%s",
 ]
-names = st.sampled_from(HOSTILE) | st.text(
-    st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1
-)
+CHARACTERS = st.characters(blacklist_characters="\0", blacklist_categories=("Cs",))
+# PostgreSQL knows no longer ones.
+names = st.sampled_from(HOSTILE) | st.text(CHARACTERS, min_size=1).filter(lambda name: len(name.encode()) <= NAME_BYTES)
 
 
 def column(number: int, name: str, type: str = "text", **given: object) -> Column:
