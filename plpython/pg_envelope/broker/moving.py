@@ -15,7 +15,8 @@ from pg_envelope.broker import keys
 from pg_envelope.broker.cache import CacheKey
 from pg_envelope.broker.deks import Deks, check_wrapped, context_of, store_of, store_path
 from pg_envelope.broker.messages import DekRef, Rewrap
-from pg_envelope.broker.providers.base import Entry, Item, Plain, Store, kek_version
+from pg_envelope.broker.outcomes import Outcomes
+from pg_envelope.broker.providers.base import Entry, Item, Plain, Store
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class Place:
         return dict(zip(deks, results, strict=True))
 
 
-class Moving:
+class Moving(Outcomes):
     """One rewrap request with `from_kek` or `from_store`; a DEK that fails keeps its error, the others go on."""
 
     def __init__(self, deks: Deks, wanted: Rewrap, source: tuple[str, str], until: float) -> None:
@@ -63,7 +64,7 @@ class Moving:
         for dek in wanted.deks:
             check_wrapped(source[1], dek.wrapped)
             self._refs[deks.key(wanted.database, dek.dek_id, *source, dek.wrapped)] = dek
-        self._failed: dict[CacheKey, errors.EnvelopeError] = {}
+        super().__init__()
 
     async def run(self) -> list[wire.Message]:
         """The members of `deks` in the response, in the request's order."""
@@ -77,7 +78,7 @@ class Moving:
         proved = self._checked(await self._to.opened(new))
         await self._each(proved, lambda key: self._kept(key, new[key], there[key]))
         self._cached(new, proved)
-        return [self._result(key, {**done, **new}.get(key)) for key in self._refs]
+        return [self._answer(key, {**done, **new}.get(key), to_catalog=self._to.store is None) for key in self._refs]
 
     async def _done(self, there: dict[CacheKey, str]) -> dict[CacheKey, str]:
         """Those that an earlier request moved: what lies in the new place opens with the new KEK, to the same DEK."""
@@ -136,22 +137,3 @@ class Moving:
         wrong = [key for key, dek in opened.items() if not self._fits(key, dek)]
         self._failed.update({key: errors.UnwrapFailed() for key in wrong})
         return {key: dek for key, dek in opened.items() if key not in self._failed}
-
-    def _sorted_out(self, results: dict[CacheKey, T | errors.EnvelopeError]) -> dict[CacheKey, T]:
-        """Those that succeeded; the others' errors are kept."""
-        found: dict[CacheKey, T] = {}
-        for key, result in results.items():
-            if isinstance(result, errors.EnvelopeError):
-                self._failed[key] = result
-            else:
-                found[key] = result
-        return found
-
-    def _result(self, key: CacheKey, wrapped: str | None) -> wire.Message:
-        if key in self._failed or wrapped is None:
-            return {"dek_id": key.dek_id, "error": wire.error_body(self._failed.get(key, errors.Internal()))}
-        return {
-            "dek_id": key.dek_id,
-            "wrapped": wrapped if self._to.store is None else None,
-            "kek_version": kek_version(wrapped),
-        }

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
 
 from pg_envelope import errors, wire
 from pg_envelope.broker import keys
 from pg_envelope.broker.cache import CacheKey
 from pg_envelope.broker.deks import Deks, check_wrapped, context_of, store_of, store_path
 from pg_envelope.broker.messages import DekRef, Rewrap
+from pg_envelope.broker.outcomes import Outcomes
 from pg_envelope.broker.providers.base import Entry, Item, Store, kek_version
 
-T = TypeVar("T")
 
-
-class Rewrapping:
+class Rewrapping(Outcomes):
     """One rewrap request; a DEK that fails keeps its old wrap and its error, the others go on."""
 
     def __init__(self, deks: Deks, wanted: Rewrap, until: float) -> None:
@@ -23,7 +21,7 @@ class Rewrapping:
         self._kms, self._name = deks.kek(wanted.kek)
         self._store: Store | None = store_of(self._kms, wanted.store)
         self._refs = {self._key(dek): dek for dek in wanted.deks}
-        self._failed: dict[CacheKey, errors.EnvelopeError] = {}
+        super().__init__()
 
     async def run(self) -> list[wire.Message]:
         """The members of `deks` in the response, in the request's order."""
@@ -34,7 +32,7 @@ class Rewrapping:
         if self._store is not None:
             await self._stored(self._store, old, new, opened)
         self._cached(new, opened)
-        return [self._result(key, new.get(key)) for key in self._refs]
+        return [self._answer(key, new.get(key), to_catalog=self._store is None) for key in self._refs]
 
     def _key(self, dek: DekRef) -> CacheKey:
         check_wrapped(self._wanted.store, dek.wrapped)
@@ -86,22 +84,3 @@ class Rewrapping:
         for key, dek in opened.items():
             if self._store is None and key not in self._failed:
                 self._deks.follow(key, key._replace(wrapped=new[key]), dek)
-
-    def _sorted_out(self, results: dict[CacheKey, T | errors.EnvelopeError]) -> dict[CacheKey, T]:
-        """Those that succeeded; the others' errors are kept."""
-        found: dict[CacheKey, T] = {}
-        for key, result in results.items():
-            if isinstance(result, errors.EnvelopeError):
-                self._failed[key] = result
-            else:
-                found[key] = result
-        return found
-
-    def _result(self, key: CacheKey, wrapped: str | None) -> wire.Message:
-        if key in self._failed or wrapped is None:
-            return {"dek_id": key.dek_id, "error": wire.error_body(self._failed.get(key, errors.Internal()))}
-        return {
-            "dek_id": key.dek_id,
-            "wrapped": wrapped if self._store is None else None,
-            "kek_version": kek_version(wrapped),
-        }
