@@ -5,10 +5,12 @@
 CREATE TABLE envelope_private.installation (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     database_uuid uuid NOT NULL DEFAULT gen_random_uuid(),
+    environment text,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE envelope_private.installation IS
     'who this database is to the KMS; one row, made when the first key is, so that a restored dump brings its own';
+COMMENT ON COLUMN envelope_private.installation.environment IS 'that of the broker which made the first key';
 
 CREATE TABLE envelope_private.key (
     key_uuid uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -20,14 +22,24 @@ CREATE TABLE envelope_private.key (
     row_key name[] NOT NULL DEFAULT '{}',
     by_role boolean NOT NULL DEFAULT false,
     checks jsonb NOT NULL DEFAULT '[]',
+    scope text NOT NULL DEFAULT 'table' CHECK (scope IN ('table', 'tenant', 'subject')),
+    scope_column name,
+    scope_of uuid,
+    erased text NOT NULL DEFAULT 'error' CHECK (erased IN ('error', 'null')),
     created_at timestamptz NOT NULL DEFAULT now(),
-    CHECK (name IS NULL OR base IS NULL)
+    CHECK (name IS NULL OR base IS NULL),
+    CHECK ((scope = 'table') = (scope_column IS NULL)),
+    CHECK (scope_of IS NULL OR scope <> 'table')
 );
 COMMENT ON TABLE envelope_private.key IS
     'one key with all its versions: a named key, or the key of a protected table; neither name nor base: its table is gone';
 COMMENT ON COLUMN envelope_private.key.kek IS 'the KEK and store of the next DEK version; each version names its own';
 COMMENT ON COLUMN envelope_private.key.row_key IS 'primary key columns that bind values to their row, in the key''s order';
 COMMENT ON COLUMN envelope_private.key.by_role IS 'row-level security: the view runs as its caller, and so does the right';
+COMMENT ON COLUMN envelope_private.key.scope IS
+    'whose values share a DEK: all of the table, or those of one value of scope_column';
+COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';
+COMMENT ON COLUMN envelope_private.key.erased IS 'how a value reads whose DEK was destroyed: an error, or NULL';
 COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext, which the trigger checks: [{name, expression}]';
 
 CREATE SEQUENCE envelope_private.dek_id_seq;
@@ -36,7 +48,9 @@ CREATE TABLE envelope_private.dek (
     dek_id bigint PRIMARY KEY DEFAULT nextval('envelope_private.dek_id_seq'),
     key_uuid uuid NOT NULL,
     version integer NOT NULL,
-    state text NOT NULL CHECK (state IN ('pre-active', 'active', 'decrypt-only', 'compromised', 'destroyed')),
+    scope text,
+    state text NOT NULL CHECK (state IN ('pre-active', 'active', 'suspended', 'decrypt-only', 'compromised', 'destroyed')),
+    suspended_from text,
     kek text NOT NULL,
     store text NOT NULL CHECK (store IN ('vault', 'catalog')),
     wrapped text,
@@ -44,9 +58,12 @@ CREATE TABLE envelope_private.dek (
     kek_version integer,
     created_at timestamptz NOT NULL DEFAULT now(),
     state_since timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (key_uuid, version)
+    UNIQUE NULLS NOT DISTINCT (key_uuid, scope, version),
+    CHECK ((state = 'suspended') = (suspended_from IS NOT NULL))
 );
 COMMENT ON TABLE envelope_private.dek IS 'one row per DEK version; wrapped is NULL in store vault';
+COMMENT ON COLUMN envelope_private.dek.scope IS 'the tenant or subject, as canonical text; NULL: the whole table, or a named key';
+COMMENT ON COLUMN envelope_private.dek.suspended_from IS 'the state to which a suspended version returns';
 
 CREATE TABLE envelope_private.field (
     field_uuid uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -68,16 +85,19 @@ CREATE SEQUENCE envelope_private.key_id_seq MAXVALUE 4294967295;
 
 CREATE TABLE envelope_private.field_key (
     key_id bigint PRIMARY KEY DEFAULT nextval('envelope_private.key_id_seq') CHECK (key_id BETWEEN 1 AND 4294967295),
-    field_uuid uuid NOT NULL,
+    field_uuid uuid,
     dek_id bigint NOT NULL,
     version integer NOT NULL,
     salt bytea NOT NULL CHECK (octet_length(salt) = 32),
     state text NOT NULL CHECK (state IN ('pre-active', 'active', 'decrypt-only', 'compromised', 'destroyed')),
+    counted_from bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (field_uuid, version)
 );
 CREATE UNIQUE INDEX field_key_one_active ON envelope_private.field_key (field_uuid) WHERE state = 'active';
 COMMENT ON TABLE envelope_private.field_key IS 'one row per key id that a header can name';
+COMMENT ON COLUMN envelope_private.field_key.field_uuid IS 'NULL: every field of the DEK''s key, in tenant and subject scope';
+COMMENT ON COLUMN envelope_private.field_key.counted_from IS 'what the field''s message counter showed when this key was made';
 
 CREATE TABLE envelope_private.key_grant (
     key_uuid uuid NOT NULL,
@@ -92,12 +112,12 @@ COMMENT ON TABLE envelope_private.key_grant IS 'who may use a named key; members
 CREATE TABLE envelope_private.capability (
     field_uuid uuid PRIMARY KEY REFERENCES envelope_private.field ON DELETE CASCADE,
     capability bytea NOT NULL CHECK (octet_length(capability) = 16),
-    seal bytea CHECK (octet_length(seal) = 22),
+    seal bytea CHECK (octet_length(seal) IN (22, 38)),
     view_owner regrole
 );
 ALTER TABLE envelope_private.capability ENABLE ROW LEVEL SECURITY;
 COMMENT ON TABLE envelope_private.capability IS
-    'capability decrypts a column; seal = capability | header of the active key, encrypts. Row policies per view owner';
+    'capability decrypts a column; seal = capability | header of the active key, encrypts; in tenant and subject scope: capability | header with key id 0 | field uuid. Row policies per view owner';
 
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.installation', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.key', '');

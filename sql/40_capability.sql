@@ -24,7 +24,8 @@ COMMENT ON FUNCTION envelope_private.renew_seal IS 'makes a field''s capability 
 
 CREATE VIEW envelope_private.usable_key AS
     SELECT fk.key_id, fk.field_uuid, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint, i.database_uuid,
-        CASE WHEN 'destroyed' IN (fk.state, d.state) THEN 'destroyed' ELSE fk.state END AS state,
+        CASE WHEN 'destroyed' IN (fk.state, d.state) THEN 'destroyed' WHEN d.state = 'suspended' THEN d.state
+            ELSE fk.state END AS state,
         coalesce(k.name, k.view::text || '.' || f.attname, k.base::text || '.' || f.attname, 'dropped') AS label
     FROM envelope_private.field_key fk
     JOIN envelope_private.field f USING (field_uuid)

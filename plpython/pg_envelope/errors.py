@@ -68,6 +68,13 @@ class KeyDestroyed(EnvelopeError):
     default_hint = "What it encrypted cannot be read again. If that is a surprise, see envelope.keys and the audit log."
 
 
+class KeySuspended(EnvelopeError):
+    sqlstate = "55000"
+    code = "key_suspended"
+    text = "the key is suspended"
+    default_hint = "CALL envelope.restore(...) lets it open again what it encrypted; see envelope.keys."
+
+
 class BadInput(EnvelopeError):
     sqlstate = "22023"
     code = "bad_request"

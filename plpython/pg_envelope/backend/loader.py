@@ -73,6 +73,8 @@ class Loader:
             raise self._refusal(capability)
         if row["state"] == "destroyed":
             raise errors.KeyDestroyed(detail=f"key {row['key_id']} of {row['label']}")
+        if row["state"] == "suspended":
+            raise errors.KeySuspended(detail=f"key {row['key_id']} of {row['label']}")
         return row
 
     def _refusal(self, capability: bytes) -> errors.EnvelopeError:

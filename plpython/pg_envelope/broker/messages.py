@@ -17,7 +17,7 @@ MAX_KEY_ID = (1 << 32) - 1
 MAX_TEXT = 4096
 MAX_WHO = 256
 MAX_DEADLINE_MS = (1 << 31) - 1
-STATES = ("pre-active", "active", "decrypt-only", "compromised", "destroyed")
+STATES = ("pre-active", "active", "suspended", "decrypt-only", "compromised", "destroyed")
 
 
 @dataclass(frozen=True)
