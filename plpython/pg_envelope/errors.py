@@ -5,6 +5,7 @@ EnvelopeError
 ├── NotPermitted          42501  the role or the path has no right
 ├── KeyNotFound           42704
 ├── KeyDestroyed          55000
+├── KeySuspended          55000
 ├── BadInput              22023
 │   ├── NotProtected      42704
 │   └── AlreadyProtected  42710
