@@ -14,6 +14,7 @@ from typing import ClassVar
 from pg_envelope.broker.wants import MOUNT, NAME, NAME_FORM, want, want_encrypted, want_file, want_timeout
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*\Z")
+HOST = re.compile(r"[A-Za-z0-9.-]+\Z|[0-9A-Fa-f:]+\Z")
 
 
 @dataclass(frozen=True)
@@ -221,4 +222,31 @@ class Google:
         return ()
 
 
-KmsSettings = Vault | Local | Secrets | Aws | Pkcs11 | Azure | Google
+@dataclass(frozen=True)
+class Kmip:
+    """provider = "kmip": a KMIP server. An empty ca_file means the public CAs; the other two are the broker's own."""
+
+    provider: ClassVar[str] = "kmip"
+    extra: ClassVar[str] = "kmip"
+    key_form: ClassVar[re.Pattern[str]] = NAME
+    key_text: ClassVar[str] = NAME_FORM
+
+    host: str
+    certificate_file: Path
+    key_file: Path
+    port: int = 5696
+    ca_file: str = ""
+    timeout_ms: int = 3000
+
+    def __post_init__(self) -> None:
+        want(bool(HOST.match(self.host)), "kms host is a host's name or address, without a port")
+        want(0 < self.port < 65536, "kms port must be 1 to 65535")
+        want_file(self.ca_file, "ca_file")
+        want_timeout(self.timeout_ms)
+
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        return (self.key_file,)
+
+
+KmsSettings = Vault | Local | Secrets | Aws | Pkcs11 | Azure | Google | Kmip

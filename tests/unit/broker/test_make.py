@@ -17,6 +17,7 @@ CASES = {
     "pkcs11": kms_settings.Pkcs11(Path("/m.so"), "t", Path("/pin")),
     "azure.identity": kms_settings.Azure("https://v.vault.azure.net"),
     "google.cloud": kms_settings.Google("projects/p/locations/global/keyRings/r"),
+    "kmip.core": kms_settings.Kmip("kms", Path("/c.pem"), Path("/c.key")),
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pg_envelope import errors
-from pg_envelope.broker.kms_settings import Aws, Azure, Google, KmsSettings, Local, Pkcs11, Secrets, Vault
+from pg_envelope.broker.kms_settings import Aws, Azure, Google, Kmip, KmsSettings, Local, Pkcs11, Secrets, Vault
 from pg_envelope.broker.providers.base import Provider
 
 Report = Callable[[errors.EnvelopeError], None]
@@ -21,6 +21,7 @@ PLACES: dict[type[Any], tuple[str, str]] = {
     Pkcs11: ("pkcs11", "Pkcs11"),
     Azure: ("azure", "Azure"),
     Google: ("google", "Google"),
+    Kmip: ("kmip", "Kmip"),
 }
 
 
