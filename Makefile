@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= /usr/bin/python3
 STACK ?= .stack
 ARGS ?=
+POINTS ?= 50
+SEED ?=
 export PYTHON
 ifdef PG_CONFIG
 export PG_CONFIG
@@ -18,7 +20,7 @@ SQL := $(sort $(wildcard sql/[0-9]*.sql))
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check
 ON := $(if $(DOCKER),docker,machine)
 
-.PHONY: help demo up down test lint bench install uninstall build packages clean
+.PHONY: help demo up down test proof lint bench install uninstall build packages clean
 
 help: ## this list
 	@echo "pg_envelope $(VERSION)"
@@ -37,6 +39,12 @@ down: ## end and remove what `make up` started
 test: export FOR_TESTS := 1
 test: install .venv/.dev lint ## lint, then all tests (ARGS="-k name" for some)
 	@.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+
+proof: export FOR_TESTS := 1
+proof: export PROOF_POINTS := $(POINTS)
+proof: export PROOF_SEED := $(SEED)
+proof: install .venv/.dev ## kill -9 at 50 points of each procedure, KMS troubles, clock steps (POINTS=, SEED=)
+	@.venv/bin/python -m pytest -s tests/proof $(ARGS)
 
 lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check .

@@ -13,7 +13,8 @@ COMMENT ON FUNCTION envelope_private.base_type IS 'the type under a domain, howe
 
 CREATE VIEW envelope_private.protected_table AS
     SELECT k.key_uuid, k.base::oid, k.view::oid, n.nspname AS schema, b.relname AS base_name, v.relname AS view_relname,
-        quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.checks::text,
+        quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.checks::text, k.scope, k.scope_column,
+        coalesce(k.scope_of, k.key_uuid) AS scope_key,
         v.oid IS NOT NULL AND v.relowner = b.relowner AND b.relrowsecurity = k.by_role
             AND coalesce(v.reloptions, '{}') @> ARRAY['security_invoker=' || k.by_role]
             AND 3 = (SELECT count(*) FROM pg_catalog.pg_trigger t WHERE t.tgrelid = v.oid AND t.tgenabled <> 'D')
@@ -40,7 +41,7 @@ COMMENT ON VIEW envelope_private.protected_column IS 'protected columns that exi
 
 CREATE VIEW envelope.columns AS
     SELECT t.view::regclass AS relation, c.attname AS column, c.type, t.base::regclass AS base_table, c.bind, c.suite,
-        c.pad, d.kek, d.version AS key_version, fk.key_id, c.field_uuid
+        c.pad, d.kek, d.version AS key_version, fk.key_id, c.field_uuid, t.scope, t.scope_column
     FROM envelope_private.protected_column c
     JOIN envelope_private.protected_table t USING (key_uuid)
     LEFT JOIN envelope_private.field_key fk ON fk.field_uuid = c.field_uuid AND fk.state = 'active'
@@ -53,7 +54,7 @@ CREATE VIEW envelope.keys AS
         (SELECT array_agg(key_id ORDER BY key_id) FROM envelope_private.field_key fk WHERE fk.dek_id = d.dek_id)
             AS key_ids,
         ARRAY(SELECT g.role::text FROM envelope_private.key_grant g WHERE g.key_uuid = k.key_uuid ORDER BY 1) AS granted_to,
-        d.created_at, d.state_since
+        d.created_at, d.state_since, d.scope
     FROM envelope_private.key k
     JOIN envelope_private.dek d USING (key_uuid)
     ORDER BY k.created_at, d.version;

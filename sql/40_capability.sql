@@ -15,24 +15,42 @@ BEGIN ATOMIC
         WHERE f.field_uuid = field
         ON CONFLICT (field_uuid) DO UPDATE SET view_owner = excluded.view_owner;
     UPDATE envelope_private.capability c SET seal = (
-            SELECT c.capability || envelope_private.header(f.suite, f.pad, k.key_id)
-            FROM envelope_private.field f JOIN envelope_private.field_key k USING (field_uuid)
-            WHERE f.field_uuid = field AND k.state = 'active')
+            SELECT c.capability || CASE k.scope WHEN 'table' THEN envelope_private.header(f.suite, f.pad, fk.key_id)
+                ELSE envelope_private.header(f.suite, f.pad, 0) || uuid_send(f.field_uuid) END
+            FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
+            -- Without an active key, the newest destroyed one: a write is then told that, and not that it has no right.
+            LEFT JOIN LATERAL (
+                SELECT a.key_id FROM envelope_private.field_key a
+                WHERE a.field_uuid = f.field_uuid AND a.state IN ('active', 'destroyed')
+                ORDER BY a.state, a.version DESC LIMIT 1) fk ON true
+            WHERE f.field_uuid = field)
         WHERE c.field_uuid = field;
 END;
-COMMENT ON FUNCTION envelope_private.renew_seal IS 'makes a field''s capability if it has none, and seals with its active key';
+COMMENT ON FUNCTION envelope_private.renew_seal IS
+    'makes a field''s capability if it has none, and seals with its active key; in tenant and subject scope a template';
 
 CREATE VIEW envelope_private.usable_key AS
-    SELECT fk.key_id, fk.field_uuid, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint, i.database_uuid,
-        CASE WHEN 'destroyed' IN (fk.state, d.state) THEN 'destroyed' WHEN d.state = 'suspended' THEN d.state
-            ELSE fk.state END AS state,
-        coalesce(k.name, k.view::text || '.' || f.attname, k.base::text || '.' || f.attname, 'dropped') AS label
-    FROM envelope_private.field_key fk
-    JOIN envelope_private.field f USING (field_uuid)
+    SELECT u.key_id, u.field_uuid, u.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint, i.database_uuid,
+        CASE WHEN 'destroyed' IN (u.state, d.state) THEN 'destroyed' WHEN d.state = 'suspended' THEN d.state
+            ELSE u.state END AS state,
+        coalesce(k.name, k.view::text || '.' || u.attname, k.base::text || '.' || u.attname, 'dropped') AS label,
+        u.scope_key, k.erased
+    FROM (
+        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, NULL::uuid AS scope_key
+        FROM envelope_private.field_key fk JOIN envelope_private.field f USING (field_uuid)
+        UNION ALL
+        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, o.key_uuid
+        FROM envelope_private.field_key fk
+        JOIN envelope_private.dek o USING (dek_id)
+        JOIN envelope_private.key s ON coalesce(s.scope_of, s.key_uuid) = o.key_uuid
+        JOIN envelope_private.field f ON f.key_uuid = s.key_uuid
+        WHERE fk.field_uuid IS NULL
+    ) AS u
     JOIN envelope_private.key k USING (key_uuid)
     JOIN envelope_private.dek d USING (dek_id)
     CROSS JOIN envelope_private.installation i;
-COMMENT ON VIEW envelope_private.usable_key IS 'what it takes to derive the field key that a key id names';
+COMMENT ON VIEW envelope_private.usable_key IS
+    'what it takes to derive the field key that a key id names; in tenant and subject scope it is one row for each field';
 
 CREATE FUNCTION envelope_private.column_right(role oid, field uuid, privilege text)
     RETURNS TABLE (capability bytea, seal bytea)

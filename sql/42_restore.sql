@@ -6,8 +6,9 @@ CREATE FUNCTION envelope_private.renew_whole(field uuid) RETURNS void
 BEGIN
     -- Looked up first: an INSERT of no rows would lock the table all the same, against the policies made at commit.
     IF EXISTS (SELECT FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
-               JOIN envelope_private.field_key fk USING (field_uuid)
-               WHERE f.field_uuid = field AND coalesce(k.name, k.base::text) IS NOT NULL) THEN
+               WHERE f.field_uuid = field AND coalesce(k.name, k.base::text) IS NOT NULL
+                   AND (k.scope <> 'table' OR EXISTS (
+                       SELECT FROM envelope_private.field_key fk WHERE fk.field_uuid = field))) THEN
         PERFORM envelope_private.renew_seal(field);
     END IF;
 END $$;
@@ -37,8 +38,9 @@ CREATE FUNCTION envelope_private.field_key_changed() RETURNS trigger
     AS $$ BEGIN PERFORM envelope_private.renew_whole(NEW.field_uuid); RETURN NULL; END $$;
 COMMENT ON FUNCTION envelope_private.field_key_changed IS 'keeps seals in step with keys';
 
+-- Not for keys of tenants and subjects: no seal names them, and who makes one must wait for nobody at commit.
 CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.field_key
-    FOR EACH ROW EXECUTE FUNCTION envelope_private.field_key_changed();
+    FOR EACH ROW WHEN (NEW.field_uuid IS NOT NULL) EXECUTE FUNCTION envelope_private.field_key_changed();
 
 CREATE FUNCTION envelope_private.complete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -71,7 +73,8 @@ CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.key
 CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.field
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();
 CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.field_key
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.field_uuid IS NOT NULL)
+    EXECUTE FUNCTION envelope_private.complete();
 
 CREATE FUNCTION envelope.renew_capabilities() RETURNS bigint
     LANGUAGE sql SET search_path = pg_catalog, pg_temp

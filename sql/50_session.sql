@@ -17,8 +17,11 @@ $$;
 COMMENT ON FUNCTION envelope.bootstrap IS
     'loads the package into this session. SECURITY DEFINER: pg_config is readable to its owner only';
 
+-- Plans are kept for the session, and the first ones are made while the catalog is small: they must fit a large one, too.
 CREATE FUNCTION envelope.load_key() RETURNS void
-    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_bitmapscan = off SET jit = off AS $$
 GD['pg_envelope'].load_key()
 $$;
 COMMENT ON FUNCTION envelope.load_key IS

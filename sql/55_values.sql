@@ -20,28 +20,31 @@ $$;
 COMMENT ON FUNCTION envelope.decrypt_bytea(envelope.ciphertext, bytea, text) IS
     'used by decrypting views: the bytea in an envelope';
 
-CREATE FUNCTION envelope.encrypt_text(value text, seal bytea, row_key text) RETURNS envelope.ciphertext
+CREATE FUNCTION envelope.encrypt_text(value text, seal bytea, row_key text, scope text DEFAULT NULL)
+    RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].encrypt_text(value, seal, row_key)
+return GD['pg_envelope'].encrypt_text(value, seal, row_key, scope)
 $$;
-COMMENT ON FUNCTION envelope.encrypt_text(text, bytea, text) IS
+COMMENT ON FUNCTION envelope.encrypt_text(text, bytea, text, text) IS
     'used by triggers: a new envelope for a text';
 
-CREATE FUNCTION envelope.encrypt_bytea(value bytea, seal bytea, row_key text) RETURNS envelope.ciphertext
+CREATE FUNCTION envelope.encrypt_bytea(value bytea, seal bytea, row_key text, scope text DEFAULT NULL)
+    RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].encrypt_bytea(value, seal, row_key)
+return GD['pg_envelope'].encrypt_bytea(value, seal, row_key, scope)
 $$;
-COMMENT ON FUNCTION envelope.encrypt_bytea(bytea, bytea, text) IS
+COMMENT ON FUNCTION envelope.encrypt_bytea(bytea, bytea, text, text) IS
     'used by triggers: a new envelope for a bytea';
 
-CREATE FUNCTION envelope.reseal(value envelope.ciphertext, seal bytea, row_key text) RETURNS envelope.ciphertext
+CREATE FUNCTION envelope.reseal(value envelope.ciphertext, seal bytea, row_key text, scope text DEFAULT NULL)
+    RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].reseal(value, seal, row_key)
+return GD['pg_envelope'].reseal(value, seal, row_key, scope)
 $$;
-COMMENT ON FUNCTION envelope.reseal(envelope.ciphertext, bytea, text) IS
+COMMENT ON FUNCTION envelope.reseal(envelope.ciphertext, bytea, text, text) IS
     'used by reencrypt: the same value under the newest key';
 
 -- By role: for views that run as their caller (row-level security), and for a table's owner.
@@ -62,20 +65,22 @@ $$;
 COMMENT ON FUNCTION envelope.decrypt_bytea_as_role(envelope.ciphertext, uuid, text) IS
     'used by views under row-level security: the bytea in an envelope';
 
-CREATE FUNCTION envelope.encrypt_text_as_role(value text, field uuid, row_key text) RETURNS envelope.ciphertext
+CREATE FUNCTION envelope.encrypt_text_as_role(value text, field uuid, row_key text, scope text DEFAULT NULL)
+    RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].encrypt_text_as_role(value, field, row_key)
+return GD['pg_envelope'].encrypt_text_as_role(value, field, row_key, scope)
 $$;
-COMMENT ON FUNCTION envelope.encrypt_text_as_role(text, uuid, text) IS
+COMMENT ON FUNCTION envelope.encrypt_text_as_role(text, uuid, text, text) IS
     'used under row-level security: a new envelope for a text';
 
-CREATE FUNCTION envelope.encrypt_bytea_as_role(value bytea, field uuid, row_key text) RETURNS envelope.ciphertext
+CREATE FUNCTION envelope.encrypt_bytea_as_role(value bytea, field uuid, row_key text, scope text DEFAULT NULL)
+    RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].encrypt_bytea_as_role(value, field, row_key)
+return GD['pg_envelope'].encrypt_bytea_as_role(value, field, row_key, scope)
 $$;
-COMMENT ON FUNCTION envelope.encrypt_bytea_as_role(bytea, uuid, text) IS
+COMMENT ON FUNCTION envelope.encrypt_bytea_as_role(bytea, uuid, text, text) IS
     'used under row-level security: a new envelope for a bytea';
 
 -- Named keys, for use outside protected tables.
@@ -111,3 +116,35 @@ return GD['pg_envelope'].decrypt_named_bytea(value, context)
 $$;
 COMMENT ON FUNCTION envelope.decrypt_bytea(envelope.ciphertext, text) IS
     'the bytea that encrypt() sealed; its key must be granted to the current role';
+
+-- Tenant and subject scope.
+
+-- Plans are kept for the session, and the first ones are made while the catalog is small: they must fit a large one, too.
+CREATE FUNCTION envelope.key_of_scope() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_bitmapscan = off SET jit = off AS $$
+GD['pg_envelope'].key_of_scope()
+$$;
+COMMENT ON FUNCTION envelope.key_of_scope IS
+    'half of a search for a tenant''s or subject''s key; by hand it does nothing. SECURITY DEFINER: reads and writes the key catalog';
+
+CREATE FUNCTION envelope.is_stale(value envelope.ciphertext) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT coalesce(CASE WHEN octet_length(value) > 5 THEN (
+        SELECT fk.state <> 'active' FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
+        WHERE fk.key_id = get_byte(value, 2)::bigint << 24 | get_byte(value, 3) << 16 | get_byte(value, 4) << 8
+                | get_byte(value, 5)
+            AND 'destroyed' NOT IN (fk.state, d.state) AND d.state <> 'suspended') END, false);
+END;
+COMMENT ON FUNCTION envelope.is_stale IS
+    'whether an envelope waits for reencrypt: not under the active key of its column, tenant or subject. False where that cannot help: its key is destroyed or suspended. SECURITY DEFINER: reads the key catalog';
+
+CREATE FUNCTION envelope.prefetch(rel regclass, scopes text[]) RETURNS bigint
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].prefetch(rel, scopes)
+$$;
+COMMENT ON FUNCTION envelope.prefetch IS
+    'fetches the keys of many tenants or subjects of a protected table at once, for the columns that the current role may read; returns how many';

@@ -8,16 +8,16 @@ $$;
 COMMENT ON FUNCTION envelope.create_key IS
     'makes a named key under a KEK of the broker''s configuration; store: vault or catalog, by default the KEK''s own';
 
-CREATE FUNCTION envelope.rotate(rel regclass) RETURNS integer
+CREATE FUNCTION envelope.rotate(rel regclass, scope text DEFAULT NULL) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    AS $$ BEGIN RETURN envelope_private.rotate(rel::oid); END $$;
+    AS $$ BEGIN RETURN envelope_private.rotate(rel::oid, scope); END $$;
 COMMENT ON FUNCTION envelope.rotate IS
-    'a new key version for a protected table, used by the next write; returns it. Old values stay readable';
+    'a new key version for a protected table, or for one tenant or subject of it, used by the next write; returns it. Old values stay readable';
 
-CREATE FUNCTION envelope_private.rotate(base oid) RETURNS integer
+CREATE FUNCTION envelope_private.rotate(base oid, scope text) RETURNS integer
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].admin.rotate(base)
+return GD['pg_envelope'].admin.rotate(base, scope)
 $$;
 COMMENT ON FUNCTION envelope_private.rotate IS 'rotate, by the OID of view or base table';
 
@@ -118,14 +118,28 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION envelope.revoke_key IS 'takes a named key from a role, from its next statement on';
 
+CREATE FUNCTION envelope_private.idle_deks_of(retired uuid) RETURNS uuid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT coalesce(r.scope_of, r.key_uuid) FROM envelope_private.key r
+    WHERE r.key_uuid = retired AND NOT EXISTS (
+        SELECT FROM envelope_private.key k
+        WHERE coalesce(k.scope_of, k.key_uuid) = coalesce(r.scope_of, r.key_uuid) AND k.base IS NOT NULL);
+END;
+COMMENT ON FUNCTION envelope_private.idle_deks_of IS 'the key whose DEKs a retired key used, when no table uses them any more';
+
 CREATE FUNCTION envelope_private.retire_key(retired uuid) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     UPDATE envelope_private.field_key fk SET state = 'decrypt-only' FROM envelope_private.field f
         WHERE f.field_uuid = fk.field_uuid AND f.key_uuid = retired AND fk.state = 'active';
-    UPDATE envelope_private.dek SET state = 'decrypt-only', state_since = now()
-        WHERE key_uuid = retired AND state = 'active';
     UPDATE envelope_private.key SET base = NULL, view = NULL WHERE key_uuid = retired;
+    UPDATE envelope_private.dek d SET state = 'decrypt-only', state_since = now()
+        WHERE d.key_uuid = envelope_private.idle_deks_of(retired) AND d.state = 'active';
+    UPDATE envelope_private.field_key fk SET state = 'decrypt-only' FROM envelope_private.dek d
+        WHERE d.key_uuid = envelope_private.idle_deks_of(retired) AND d.dek_id = fk.dek_id AND fk.field_uuid IS NULL
+            AND fk.state = 'active';
+    DELETE FROM envelope_private.spare_dek WHERE key_uuid = envelope_private.idle_deks_of(retired);
     DELETE FROM envelope_private.capability c USING envelope_private.field f
         WHERE f.field_uuid = c.field_uuid AND f.key_uuid = retired;
 END;

@@ -2,10 +2,11 @@
 -- owner's code. With SET, what they pin ends with them, not with the caller's transaction.
 
 CREATE PROCEDURE envelope.protect(
-    rel regclass, columns jsonb, kek text DEFAULT 'default', store text DEFAULT NULL)
+    rel regclass, columns jsonb, kek text DEFAULT 'default', store text DEFAULT NULL, scope text DEFAULT 'table',
+    scope_column name DEFAULT NULL, scope_of regclass DEFAULT NULL, erased text DEFAULT 'error')
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].admin.protect(rel, columns, kek, store)
+GD['pg_envelope'].admin.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased)
 $$;
 COMMENT ON PROCEDURE envelope.protect IS
     'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}';
@@ -25,13 +26,15 @@ $$;
 COMMENT ON PROCEDURE envelope.refresh IS
     'makes view and triggers again after ALTER TABLE on the base table: new or renamed columns, another owner';
 
-CREATE PROCEDURE envelope.reencrypt(rel regclass, batch_size integer DEFAULT 1000)
+CREATE PROCEDURE envelope.reencrypt(
+    rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, part integer DEFAULT 1,
+    parts integer DEFAULT 1, newest_first boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].admin.reencrypt(rel, batch_size)
+GD['pg_envelope'].admin.reencrypt(rel, batch_size, pause_ms, part, parts, newest_first)
 $$;
 COMMENT ON PROCEDURE envelope.reencrypt IS
-    'brings old values to the newest key version, committing after about batch_size rows; not inside a transaction';
+    'brings old values to the newest key version, committing after about batch_size rows, then makes a receipt; each of parts sessions may take a part. Not inside a transaction';
 
 CREATE FUNCTION envelope.status() RETURNS TABLE (check_name text, state text, detail text, hint text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

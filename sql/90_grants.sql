@@ -35,13 +35,15 @@ GRANT USAGE ON SCHEMA envelope, envelope_pgcrypto TO PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
-    envelope.bootstrap(), envelope.load_key(), envelope.authorise(), envelope.canonical(anyelement),
+    envelope.bootstrap(), envelope.load_key(), envelope.reserve_messages(), envelope.authorise(),
+    envelope.canonical(anyelement),
     envelope.decrypt_text(envelope.ciphertext, bytea, text), envelope.decrypt_bytea(envelope.ciphertext, bytea, text),
-    envelope.encrypt_text(text, bytea, text), envelope.encrypt_bytea(bytea, bytea, text),
-    envelope.reseal(envelope.ciphertext, bytea, text),
+    envelope.encrypt_text(text, bytea, text, text), envelope.encrypt_bytea(bytea, bytea, text, text),
+    envelope.reseal(envelope.ciphertext, bytea, text, text), envelope.is_stale(envelope.ciphertext),
+    envelope.key_of_scope(), envelope.prefetch(regclass, text[]),
     envelope.decrypt_text_as_role(envelope.ciphertext, uuid, text),
     envelope.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),
-    envelope.encrypt_text_as_role(text, uuid, text), envelope.encrypt_bytea_as_role(bytea, uuid, text),
+    envelope.encrypt_text_as_role(text, uuid, text, text), envelope.encrypt_bytea_as_role(bytea, uuid, text, text),
     envelope.encrypt(text, text, text), envelope.encrypt(bytea, text, text),
     envelope.decrypt(envelope.ciphertext, text), envelope.decrypt_bytea(envelope.ciphertext, text)
     TO PUBLIC;

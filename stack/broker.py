@@ -21,7 +21,8 @@ LISTENING = "00010000"
 
 
 class Broker:
-    """One broker in `directory`: `etc/` (broker.toml and secrets), `run/` (socket, epoch), `log/` (audit log).
+    """One broker in `directory`: `etc/` (broker.toml and secrets), `run/` (socket, epoch), `log/` (audit log),
+    `state/` (ledger of erasures).
 
     As root it runs as the user nobody, so neither as PostgreSQL's user nor as root; its group is PostgreSQL's, which is
     how the server may open the socket. `settings` are laid over the configuration, e.g. {"cache": {"ttl_seconds": 2}}.
@@ -37,6 +38,7 @@ class Broker:
         self.socket = directory / "run/broker.sock"
         self.epoch_file = directory / "run/epoch"
         self.audit_log = directory / "log/audit.log"
+        self.erasures = directory / "state/erasures.jsonl"
         self._daemon = Daemon("broker", directory, self.account)
 
     @functools.cached_property
@@ -62,8 +64,10 @@ class Broker:
         folder(self.directory / "etc", 0o700, self.account)
         folder(self.directory / "run", 0o711, self.account)
         folder(self.directory / "log", 0o700, self.account)
+        folder(self.erasures.parent, 0o700, self.account)
         self._init()
-        own = {"broker": {"metrics": f"127.0.0.1:{free_port()}", "audit_log": str(self.audit_log)}}
+        places = {"audit_log": str(self.audit_log), "erasures": str(self.erasures)}
+        own = {"broker": {"metrics": f"127.0.0.1:{free_port()}", **places}}
         self.configure(merged(own, self.settings))
         self.account.own_tree(self.config_file.parent)
 

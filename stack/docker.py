@@ -25,7 +25,7 @@ from stack.tls import make_certificates
 SERVER_IMAGE, OPENBAO_IMAGE = "pg-envelope-postgres", "pg-envelope-openbao"
 OPENBAO_HOME = "/var/lib/openbao"
 CONTAINERS = ("postgres", "broker", "openbao")
-VOLUMES = ("data", "etc", "run", "openbao")
+VOLUMES = ("data", "etc", "run", "state", "openbao")
 
 
 class DockerStack:
@@ -148,7 +148,10 @@ class DockerStack:
         self.openbao.unseal()
 
     def _make_broker(self) -> None:
-        options = (*self._network(), *self._mounts(etc="/etc/pg_envelope", run="/run/pg_envelope"))
+        options = (
+            *self._network(),
+            *self._mounts(etc="/etc/pg_envelope", run="/run/pg_envelope", state="/var/lib/pg_envelope"),
+        )
         given = self.openbao.token_file.read_text() + "\n" + self.openbao.ca_file.read_text()
         init = (SERVER_IMAGE, "init", "--address", "https://127.0.0.1:8200")
         _docker("run", "--rm", "--interactive", "--user=pg-envelope", *options, *init, stdin=given.encode())

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pg_envelope_client import output
-from pg_envelope_client.commands import kek, keys, report, setup, tables
+from pg_envelope_client.commands import backup, erasure, jobs, kek, keys, policy, rekey, report, setup, tables, tenant
 from pg_envelope_client.problems import Problem
 
 commands = typer.Typer(
@@ -21,11 +21,25 @@ commands.command(rich_help_panel="Set up")(setup.init)
 commands.command(rich_help_panel="Set up")(setup.broker)
 commands.command(rich_help_panel="Tables")(tables.protect)
 commands.command(rich_help_panel="Tables")(tables.unprotect)
-commands.command(rich_help_panel="Tables")(tables.reencrypt)
 commands.command(rich_help_panel="Tables")(report.columns)
 commands.command(rich_help_panel="Tables")(report.status)
+commands.command(rich_help_panel="Re-encryption")(jobs.reencrypt)
+commands.command(rich_help_panel="Re-encryption")(jobs.progress)
+commands.command(rich_help_panel="Re-encryption")(jobs.pause)
+commands.command(rich_help_panel="Re-encryption")(jobs.resume)
+commands.command(rich_help_panel="Re-encryption")(jobs.abort)
+commands.command(rich_help_panel="Re-encryption")(jobs.receipts)
 commands.add_typer(keys.keys, name="key", rich_help_panel="Keys")
+commands.add_typer(backup.backups, name="keys", rich_help_panel="Keys")
+commands.command(rich_help_panel="Keys")(rekey.rekey)
+commands.command(rich_help_panel="Erasure")(erasure.shred)
+commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
+commands.command(rich_help_panel="Re-encryption")(erasure.verify)
+commands.command(rich_help_panel="Schedules")(policy.due)
+commands.command(rich_help_panel="Schedules")(policy.rotate)
+commands.add_typer(policy.policies, name="policy", rich_help_panel="Schedules")
 commands.add_typer(kek.keks, name="kek", rich_help_panel="Keys")
+commands.add_typer(tenant.tenants, name="tenant", rich_help_panel="Keys")
 
 
 def _print_version(wanted: bool) -> None:

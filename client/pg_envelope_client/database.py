@@ -48,6 +48,10 @@ class Session:
     def run(self, statement: Statement) -> None:
         self._connection.execute(statement.sql, statement.values)
 
+    def cancel(self) -> None:
+        """Ends the statement that another thread runs here."""
+        self._connection.cancel_safe()
+
     def rows(self, statement: Statement) -> list[dict[str, Any]]:
         return self._connection.execute(statement.sql, statement.values).fetchall()
 

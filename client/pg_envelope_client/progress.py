@@ -1,11 +1,12 @@
-"""Progress of envelope.reencrypt and envelope.rotate_kek: read from the server's notices, shown as a bar on stderr."""
+"""A bar on stderr: of what the server's notices tell, or of the jobs in envelope.progress."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -14,7 +15,7 @@ from pg_envelope_client import output
 
 _NOTICE = re.compile(
     r"(?:reencrypt:\s*(\d+)\s+of\s+(\d+)\s+blocks?\b(?:\D*(\d+)\s+(?:values?|rows?)\b)?"
-    r"|(?:rotate_kek|rewrap):\s*(\d+)\s+of\s+(\d+)\s+DEKs\b)",
+    r"|(?:rotate_kek|rewrap|move_kek|rekey):\s*(\d+)\s+of\s+(\d+)\s+DEKs\b)",
     re.IGNORECASE,
 )
 
@@ -75,3 +76,39 @@ def watching(table: str) -> Iterator[Watcher]:
         yield watcher
         bar.live.transient = False
         watcher.finish()
+
+
+@dataclass
+class Board:
+    """One bar for all jobs of a table, from rows of envelope.progress; other notices are printed above it."""
+
+    bar: Progress
+
+    def note(self, notice: str) -> None:
+        if parse(notice) is None:
+            self.bar.console.print(Text(output.plain(notice), style="dim"))
+
+    def show(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        done, total = (sum(job[name] for job in jobs) for name in ("blocks_done", "blocks_total"))
+        self.bar.update(self.bar.task_ids[0], completed=done, total=total or None, told=told(jobs))
+
+
+def told(jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Rows, rate and time left of all jobs together, and what holds them up."""
+    rate = sum(job["rows_per_second"] or 0 for job in jobs if job["state"] == "running")
+    left = max((job["eta"] for job in jobs if job["eta"] is not None), default=None)
+    held = sorted({job["state"] for job in jobs} - {"running", "done"})
+    parts = [f"{sum(job['rows'] for job in jobs):,} rows"]
+    parts += [f"{rate:,.0f} rows/s"] if rate else []
+    parts += [f"{left} left"] if left and rate else []
+    return ", ".join([*parts, *held])
+
+
+@contextmanager
+def board(table: str) -> Iterator[Board]:
+    """A Board that is on screen until the block ends."""
+    name = TextColumn("{task.description}", markup=False)
+    parts = (name, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}", markup=False))
+    with Progress(*parts, console=output.stderr(), transient=True) as bar:
+        bar.add_task(output.plain(table), total=None, told="")
+        yield Board(bar)

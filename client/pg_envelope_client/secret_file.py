@@ -51,7 +51,7 @@ def passphrase(content: bytes, path: Path) -> str:
 
 def import_secret(server: Session, name: str, secret: str | bytes, kek: str, store: str | None) -> object:
     """The new secret's version. Raises Problem where the server's log cannot be kept from showing it."""
-    _keep_unlogged(server)
+    keep_unlogged(server)
     kind = "text" if isinstance(secret, str) else "bytea"
     statement = f"SELECT envelope.import_secret(%s::text, %s::{kind}, %s::text, %s::text) AS result"
     return server.value(Statement(statement, (name, secret, kek, store)))
@@ -59,12 +59,13 @@ def import_secret(server: Session, name: str, secret: str | bytes, kek: str, sto
 
 def replace_secret(server: Session, name: str, secret: str | bytes) -> object:
     """As import_secret, for the next version of a secret that exists."""
-    _keep_unlogged(server)
+    keep_unlogged(server)
     kind = "text" if isinstance(secret, str) else "bytea"
     return server.value(Statement(f"SELECT envelope.replace_secret(%s::text, %s::{kind}) AS result", (name, secret)))
 
 
-def _keep_unlogged(server: Session) -> None:
+def keep_unlogged(server: Session) -> None:
+    """For the statements to come, parameters stay out of the server's log. Raises Problem."""
     import psycopg
 
     try:

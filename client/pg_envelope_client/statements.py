@@ -16,9 +16,39 @@ class Statement:
     values: tuple[Any, ...] = ()
 
 
+SIGNING_KEYS = Statement("SELECT version, state, public_key FROM envelope.signing_keys()")
 KEYS = Statement("SELECT * FROM envelope.keys")
 COLUMNS = Statement("SELECT * FROM envelope.columns")
+PROGRESS = Statement("SELECT * FROM envelope.progress")
+RECEIPTS = Statement("SELECT * FROM envelope.receipts")
+INSTALLATION = Statement("SELECT database_uuid FROM envelope_private.installation")
+LIVE_DEKS = Statement("SELECT dek_id, kek, fingerprint FROM envelope_private.dek WHERE state <> 'destroyed' ORDER BY 1")
+ESCROW_PLACE = Statement("SELECT * FROM envelope_private.escrow_place()")
 STATUS = Statement("SELECT check_name, state, detail, hint FROM envelope.status()")
+
+DUE = Statement("SELECT level, subject, last_rotated, due_at, overdue::text, command FROM envelope.due")
+DUE_NOW = Statement("SELECT level, subject, command FROM envelope.due WHERE due_at <= now()")
+POLICIES = Statement(
+    "SELECT level, subject, every::text, transition::text, grace::text, reencrypt FROM envelope.policies"
+)
+
+
+def rotate_due(dry_run: bool) -> Statement:
+    return Statement("CALL envelope.rotate_due(%s::boolean)", (dry_run,))
+
+
+def set_policy(
+    level: str,
+    every: str | None,
+    subject: str | None,
+    transition: str | None,
+    grace: str | None,
+    reencrypt: bool | None,
+) -> Statement:
+    return Statement(
+        "SELECT envelope.set_policy(%s::text, %s::interval, %s::text, %s::interval, %s::interval, %s::boolean)",
+        (level, every, subject, transition, grace, reencrypt),
+    )
 
 
 def create_key(name: str, kek: str, store: str | None) -> Statement:
@@ -49,12 +79,38 @@ def rotate_emergency(table: str, reason: str) -> Statement:
     return Statement("CALL envelope.rotate_emergency(%s::regclass, %s::text)", (table, reason))
 
 
+def shred(table: str, subject: str | None, reason: str) -> Statement:
+    return Statement("CALL envelope.shred(%s::regclass, %s::text, %s::text)", (table, subject, reason))
+
+
+def shred_key(name: str, reason: str) -> Statement:
+    return Statement("CALL envelope.shred_key(%s::text, %s::text)", (name, reason))
+
+
 def rotate_kek(kek: str) -> Statement:
     return Statement("CALL envelope.rotate_kek(%s::text)", (kek,))
 
 
 def rewrap(kek: str) -> Statement:
     return Statement("CALL envelope.rewrap(%s::text)", (kek,))
+
+
+def move_kek(from_kek: str, to_kek: str, store: str | None, table: str | None, tenant: str | None) -> Statement:
+    sql = "CALL envelope.move_kek(%s::text, %s::text, %s::text, %s::regclass, %s::text)"
+    return Statement(sql, (from_kek, to_kek, store, table, tenant))
+
+
+def tenant_kek(table: str, tenant: str, kek: str, store: str | None) -> Statement:
+    sql = "SELECT envelope.tenant_kek(%s::regclass, %s::text, %s::text, %s::text) AS result"
+    return Statement(sql, (table, tenant, kek, store))
+
+
+def revoke_table(table: str, tenant: str | None, reason: str) -> Statement:
+    return Statement("CALL envelope.revoke(%s::regclass, %s::text, %s::text)", (table, tenant, reason))
+
+
+def restore_table(table: str, tenant: str | None) -> Statement:
+    return Statement("CALL envelope.restore(%s::regclass, %s::text)", (table, tenant))
 
 
 def key_exists(name: str) -> Statement:
@@ -65,14 +121,72 @@ def table_exists(name: str) -> Statement:
     return Statement("SELECT to_regclass(%s::text) IS NOT NULL AS result", (name,))
 
 
-def protect(table: str, columns: Mapping[str, Mapping[str, Any]], kek: str, store: str | None) -> Statement:
-    wanted = json.dumps(columns, ensure_ascii=False)
-    return Statement("CALL envelope.protect(%s::regclass, %s::jsonb, %s::text, %s::text)", (table, wanted, kek, store))
+@dataclass(frozen=True)
+class Scoping:
+    """Whose values share a DEK, and how they read when it is destroyed."""
+
+    kind: str = "table"
+    column: str | None = None
+    of: str | None = None
+    erased: str = "error"
+
+
+def protect(
+    table: str, columns: Mapping[str, Mapping[str, Any]], kek: str, store: str | None, scoping: Scoping | None = None
+) -> Statement:
+    wanted, chosen = json.dumps(columns, ensure_ascii=False), scoping or Scoping()
+    return Statement(
+        "CALL envelope.protect(%s::regclass, %s::jsonb, %s::text, %s::text,"
+        " %s::text, %s::name, %s::regclass, %s::text)",
+        (table, wanted, kek, store, chosen.kind, chosen.column, chosen.of, chosen.erased),
+    )
 
 
 def unprotect(table: str) -> Statement:
     return Statement("CALL envelope.unprotect(%s::regclass)", (table,))
 
 
-def reencrypt(table: str, batch_size: int) -> Statement:
-    return Statement("CALL envelope.reencrypt(%s::regclass, %s::integer)", (table, batch_size))
+def reencrypt(table: str, batch_size: int, pause_ms: int, part: int, parts: int, newest_first: bool) -> Statement:
+    return Statement(
+        "CALL envelope.reencrypt(%s::regclass, %s::integer, %s::integer, %s::integer, %s::integer, %s::boolean)",
+        (table, batch_size, pause_ms, part, parts, newest_first),
+    )
+
+
+def progress(table: str) -> Statement:
+    return Statement("SELECT * FROM envelope.progress WHERE relation = %s::regclass", (table,))
+
+
+def pause(table: str) -> Statement:
+    return Statement("SELECT envelope.pause(%s::regclass) AS result", (table,))
+
+
+def resume(table: str) -> Statement:
+    return Statement("SELECT envelope.resume(%s::regclass) AS result", (table,))
+
+
+def abort(table: str) -> Statement:
+    return Statement("SELECT envelope.abort(%s::regclass) AS result", (table,))
+
+
+def receipts(table: str) -> Statement:
+    return Statement("SELECT * FROM envelope.receipts WHERE relation = %s::regclass", (table,))
+
+
+def escrow(after: int, how_many: int) -> Statement:
+    return Statement("SELECT * FROM envelope_private.escrow(%s::bigint, %s::integer)", (after, how_many))
+
+
+def adoption_key(kek: str) -> Statement:
+    return Statement("SELECT * FROM envelope_private.adoption_key(%s::text)", (kek,))
+
+
+def adopt(kek: str, public_key: str, dek_ids: list[int], sealed: list[str]) -> Statement:
+    return Statement(
+        "SELECT * FROM envelope_private.adopt(%s::text, %s::text, %s::bigint[], %s::text[])",
+        (kek, public_key, dek_ids, sealed),
+    )
+
+
+def rekey(from_environment: str, from_kek: str | None, to_kek: str | None) -> Statement:
+    return Statement("CALL envelope.rekey(%s::text, %s::text, %s::text)", (from_environment, from_kek, to_kek))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from pg_envelope import errors, padding
 from pg_envelope.suites import KEY_BYTES, PADDED, REFUSALS, suite_of
@@ -10,6 +11,8 @@ from pg_envelope.suites import KEY_BYTES, PADDED, REFUSALS, suite_of
 VERSION = 0xE1
 HEADER_BYTES = 6
 MAX_VALUE_BYTES = 512 * 1024 * 1024
+# With nonces this long no two are ever alike by chance; shorter ones bound the messages under a key: FORMAT.md 1.4.
+UNBOUNDED_NONCE_BYTES = 24
 
 
 def header(suite: int, padded: bool, key_id: int) -> bytes:
@@ -30,13 +33,32 @@ class FieldKey:
     `seal` and `open` are how to use it; `decrypt`, `nonce_end`, `aad` and `padded` are for backend/hot.py.
 
     `aad` is header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins. `epoch`
-    and `expires` (monotonic seconds) bound its use.
+    and `expires` (monotonic seconds) bound its use. `reserve` gives how many more messages may be sealed, or raises;
+    it is asked before the first and whenever none is left. Without it, and with long nonces, nothing is counted.
     """
 
-    __slots__ = ("_encrypt", "_nonce_bytes", "aad", "decrypt", "epoch", "expires", "head", "nonce_end", "padded")
+    __slots__ = (
+        "_encrypt",
+        "_left",
+        "_nonce_bytes",
+        "_reserve",
+        "aad",
+        "decrypt",
+        "epoch",
+        "expires",
+        "head",
+        "nonce_end",
+        "padded",
+    )
 
     def __init__(
-        self, head: bytes, field_uuid: bytes, key: bytes, expires: float = float("inf"), epoch: bytes = b""
+        self,
+        head: bytes,
+        field_uuid: bytes,
+        key: bytes,
+        expires: float = float("inf"),
+        epoch: bytes = b"",
+        reserve: Callable[[], int] | None = None,
     ) -> None:
         if len(key) != KEY_BYTES:
             raise errors.Internal
@@ -51,11 +73,17 @@ class FieldKey:
         self.aad = head + field_uuid
         self.expires = expires
         self.epoch = epoch
+        counted = reserve is not None and suite.nonce_bytes < UNBOUNDED_NONCE_BYTES
+        self._left: float = 0 if counted else float("inf")
+        self._reserve = reserve
 
     def seal(self, content: bytes, row_key: bytes) -> bytes:
-        """A new envelope under a fresh nonce. Raises ValueTooLong over 512 MB."""
+        """A new envelope under a fresh nonce. Raises ValueTooLong over 512 MB, and what `reserve` raises."""
         if len(content) > MAX_VALUE_BYTES:
             raise errors.ValueTooLong(detail="at most 512 MB")
+        if not self._left and self._reserve:
+            self._left = self._reserve()
+        self._left -= 1
         plaintext = padding.pad(content) if self.padded else content
         nonce = os.urandom(self._nonce_bytes)
         return self.head + nonce + self._encrypt(nonce, plaintext, self.aad + row_key)

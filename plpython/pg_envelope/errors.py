@@ -14,7 +14,7 @@ EnvelopeError
 ├── NotConfigured         55000
 ├── Conflict              40001  a row changed under the statement
 └── Unavailable           58000  the broker or the KMS did not do its part
-    ├── KmsUnavailable, KmsSealed, KmsDenied, KekUnknown, UnwrapFailed, Deadline, Overloaded, ...
+    ├── KmsUnavailable (and KmsBusy), KmsSealed, KmsDenied, KekUnknown, UnwrapFailed, Deadline, Overloaded, ...
 
 No message, detail or hint ever holds a value, a key, a token or an argument that could be one.
 """
@@ -66,7 +66,10 @@ class KeyDestroyed(EnvelopeError):
     sqlstate = "55000"
     code = "key_destroyed"
     text = "the key was destroyed"
-    default_hint = "What it encrypted cannot be read again. If that is a surprise, see envelope.keys and the audit log."
+    default_hint = (
+        "What it encrypted cannot be read again. For new writes envelope.rotate(...) or rotate_key(...) makes a new "
+        "key. If that is a surprise, see envelope.keys and the audit log."
+    )
 
 
 class KeySuspended(EnvelopeError):
@@ -130,6 +133,14 @@ class KmsUnavailable(Unavailable):
     )
 
 
+class KmsBusy(KmsUnavailable):
+    """The KMS is up, and refused the request before it did anything: a quota is used up."""
+
+    code = "kms_busy"
+    text = "the KMS refuses more requests for now"
+    default_hint = "Its quota or rate limit is used up, after the broker has waited. Try again, or raise the limit."
+
+
 class KmsSealed(Unavailable):
     code = "kms_sealed"
     text = "the KMS is sealed"
@@ -154,7 +165,8 @@ class UnwrapFailed(Unavailable):
     code = "unwrap_failed"
     text = "a wrapped DEK cannot be unwrapped"
     default_hint = (
-        "It was altered or moved, belongs to another database or environment, or its KEK version was removed."
+        "It was altered or moved, its KEK version was removed, or it belongs to another database or environment:"
+        " see envelope.status()."
     )
 
 

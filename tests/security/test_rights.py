@@ -254,7 +254,7 @@ class TestOwners:
             "DELETE FROM envelope_private.capability",
             "ALTER TABLE envelope_private.capability DISABLE ROW LEVEL SECURITY",
             "TABLE envelope_private.key",
-            "SELECT envelope_private.rotate('others'::regclass)",
+            "SELECT envelope_private.rotate('others'::regclass, NULL)",
         ):
             assert failure(bob, statement).sqlstate == DENIED
 

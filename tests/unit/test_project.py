@@ -170,6 +170,7 @@ def test_one_module_knows_plpy() -> None:
         ("pkcs11", "pkcs11"),
         ("azure", "azure"),
         ("google", "google"),
+        ("kmip", "kmip"),
     ],
 )
 def test_only_a_provider_s_own_modules_know_its_sdk(package: str, provider: str) -> None:

@@ -1,19 +1,23 @@
-"""pg-envelope kek: a new version of a KEK, and all DEKs of a database under it."""
+"""pg-envelope kek: a new version of a KEK, all DEKs of a database under it, and from one KEK to another."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pg_envelope_client import output, progress, statements
-from pg_envelope_client.commands.options import Dsn
+from pg_envelope_client.commands.options import Dsn, StoreName
 from pg_envelope_client.commands.tables import resumable
 
 if TYPE_CHECKING:
     from pg_envelope_client.statements import Statement
 
-keks = typer.Typer(help="KEKs: rotate one, or bring all DEKs under it to its newest version.", no_args_is_help=True)
+keks = typer.Typer(
+    help="KEKs: rotate one, bring all DEKs to its newest version, or move them to another.",
+    no_args_is_help=True,
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The KEK, as named in the broker's configuration.")]
 
 
@@ -29,13 +33,34 @@ def rewrap(name: Name, dsn: Dsn = None) -> None:
     _run(name, statements.rewrap(name), dsn)
 
 
+@keks.command()
+def move(
+    name: Name,
+    to: Annotated[str, typer.Argument(metavar="TO", help="The KEK that takes its place; in any KMS.")],
+    store: StoreName = None,
+    table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Only the keys of this one.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="TENANT", help="Only its keys in --table.")] = None,
+    dsn: Dsn = None,
+) -> None:
+    """Move DEKs from a KEK to another, and make new ones there; data is not touched, and stays readable meanwhile."""
+    options = {"--store": store and store.value, "--table": table, "--tenant": tenant}
+    given = [word for option, value in options.items() if value is not None for word in (option, value)]
+    statement = statements.move_kek(name, to, store and store.value, table, tenant)
+    _watched(name, statement, dsn, shlex.join(["pg-envelope", "kek", "move", name, to, *given]))
+    output.say(f"What was under KEK {name} is under KEK {to}. Keep {name} while a backup may need it.")
+
+
 def _run(name: str, statement: Statement, dsn: str | None) -> None:
+    _watched(name, statement, dsn, f"pg-envelope kek rewrap {name}")
+    output.say(f"All DEKs of this database under KEK {name} have its newest version.")
+
+
+def _watched(name: str, statement: Statement, dsn: str | None, again: str) -> None:
     from pg_envelope_client.database import session
 
     with (
-        resumable(f"pg-envelope kek rewrap {name}"),
+        resumable(again),
         progress.watching(name) as watcher,
         session(dsn, on_notice=watcher) as server,
     ):
         server.run(statement)
-    output.say(f"All DEKs of this database under KEK {name} have its newest version.")

@@ -15,6 +15,21 @@ class Store(StrEnum):
     CATALOG = "catalog"
 
 
+class ScopeKind(StrEnum):
+    """Whose values share a DEK: docs/scopes.md."""
+
+    TABLE = "table"
+    TENANT = "tenant"
+    SUBJECT = "subject"
+
+
+class Erased(StrEnum):
+    """How a value reads whose DEK was destroyed."""
+
+    ERROR = "error"
+    NULL = "null"
+
+
 Dsn = Annotated[
     str | None,
     typer.Option(

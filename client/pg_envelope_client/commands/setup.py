@@ -40,6 +40,10 @@ def init(
     policy_name: Annotated[
         str, typer.Option(help="Also the name of the AppRole.", rich_help_panel=VAULT)
     ] = "pg-envelope-broker",
+    allow_shred: Annotated[
+        bool,
+        typer.Option("--allow-shred", help="Lets the broker delete wrapped keys for good.", rich_help_panel=VAULT),
+    ] = False,
     socket: Annotated[
         str | None, typer.Option(help="Default: /run/pg_envelope/broker.sock", rich_help_panel=BROKER)
     ] = None,
@@ -77,6 +81,7 @@ def init(
         kv_mount=kv_mount,
         kv_path=kv_path,
         approle_mount=approle_mount,
+        allow_shred=allow_shred,
     )
     if (local is None) != (passphrase_file is None):
         raise usage("--local and --passphrase-file go together")
@@ -109,6 +114,7 @@ def _show_next(config: Path) -> None:
     output.say("\nWhat to do next:", style="bold")
     if os.geteuid() == 0:
         output.say(f"- give the files to the broker's user: chown -R USER {config.parent}")
+    output.say("- its ledger of erasures: install -d -m 0700 -o USER /var/lib/pg_envelope (systemd's unit does it)")
     output.say(f"- check:             pg-envelope broker --config {config} --check")
     output.say(f"- start (or restart): pg-envelope broker --config {config}")
     output.say("- in the database:   CREATE EXTENSION pg_envelope; then pg-envelope status")

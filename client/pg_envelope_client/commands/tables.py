@@ -1,4 +1,4 @@
-"""pg-envelope protect, unprotect, reencrypt: what changes a table."""
+"""pg-envelope protect and unprotect: what changes a table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pg_envelope_client import columns, output, progress, statements
-from pg_envelope_client.commands.options import Dsn, Kek, StoreName, Table
+from pg_envelope_client import columns, output, statements
+from pg_envelope_client.commands.options import Dsn, Erased, Kek, ScopeKind, StoreName, Table
 from pg_envelope_client.problems import INTERRUPTED, Problem
 
 
@@ -28,6 +28,10 @@ def protect(
     specs: Annotated[list[str], typer.Argument(metavar=columns.FORM + "...", help="Columns to encrypt.")],
     kek: Kek = "default",
     store: StoreName = None,
+    scope: Annotated[ScopeKind, typer.Option(help="Whose values share a key.")] = ScopeKind.TABLE,
+    scope_column: Annotated[str | None, typer.Option(help="The column that holds the tenant or subject.")] = None,
+    scope_of: Annotated[str | None, typer.Option(help="A protected table whose keys to share.")] = None,
+    erased: Annotated[Erased, typer.Option(help="How a value reads whose key was destroyed.")] = Erased.ERROR,
     dsn: Dsn = None,
 ) -> None:
     """Encrypt columns of a table; afterwards its name is the decrypting view."""
@@ -35,7 +39,8 @@ def protect(
 
     wanted = columns.parse_columns(specs)
     with resumable(f"pg-envelope protect {table}"), session(dsn) as server:
-        server.run(statements.protect(table, wanted, kek, store and store.value))
+        scoping = statements.Scoping(scope.value, scope_column, scope_of, erased.value)
+        server.run(statements.protect(table, wanted, kek, store and store.value, scoping))
     output.say(f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status")
 
 
@@ -46,20 +51,3 @@ def unprotect(table: Table, dsn: Dsn = None) -> None:
     with resumable(f"pg-envelope unprotect {table}"), session(dsn) as server:
         server.run(statements.unprotect(table))
     output.say(f"{table} is no longer protected; its columns are stored in the clear.")
-
-
-def reencrypt(
-    table: Table,
-    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one committed batch.")] = 1000,
-    dsn: Dsn = None,
-) -> None:
-    """Move values under older key versions to the newest one, in committed batches."""
-    from pg_envelope_client.database import session
-
-    with (
-        resumable(f"pg-envelope reencrypt {table}"),
-        progress.watching(table) as watcher,
-        session(dsn, on_notice=watcher) as server,
-    ):
-        server.run(statements.reencrypt(table, batch_size))
-    output.say(f"{table}: re-encryption finished.")

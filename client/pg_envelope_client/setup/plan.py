@@ -30,6 +30,7 @@ class Asked:
     kv_mount: str | None = None
     kv_path: str | None = None
     approle_mount: str | None = None
+    allow_shred: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class VaultPlan:
     approle_mount: str
     policy_name: str
     other_keys: frozenset[str]
+    allow_shred: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def vault_plan(asked: Asked, file: ConfigFile) -> VaultPlan:
         approle_mount=_path(file, "kms.main.auth", "mount", asked.approle_mount, "approle"),
         policy_name=names.policy(asked.policy_name),
         other_keys=frozenset(map(names.key, file.keys_of("main"))),
+        allow_shred=asked.allow_shred,
     )
 
 

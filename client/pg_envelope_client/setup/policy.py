@@ -24,8 +24,8 @@ class Places:
         return f"# pg-envelope init: transit={self.transit_mount} kv={self.kv_mount}/{self.kv_path}"
 
 
-def text(places: Places, keys: Iterable[str]) -> str:
-    """The policy for the transit keys `keys`, in HCL."""
+def text(places: Places, keys: Iterable[str], *, allow_shred: bool = False) -> str:
+    """The policy for the transit keys `keys`, in HCL; with `allow_shred` also to delete wrapped DEKs for good."""
     rules = [rule for key in sorted(set(keys)) for rule in _key_rules(places.transit_mount, key)]
     rules += [
         # create and update, since a rewrapped DEK replaces the older wrap; every write is check-and-set.
@@ -34,7 +34,18 @@ def text(places: Places, keys: Iterable[str]) -> str:
         ("auth/token/renew-self", ("update",)),
         ("auth/token/revoke-self", ("update",)),
     ]
+    if allow_shred:
+        rules.append(_shred_rule(places))
     return "\n".join([places.heading(), *map(_stanza, rules)]) + "\n"
+
+
+def allows_shred(places: Places, policy: str) -> bool:
+    """Whether an existing policy of this setup was made with `allow_shred`."""
+    return _stanza(_shred_rule(places)) in policy.splitlines()
+
+
+def _shred_rule(places: Places) -> Rule:
+    return f"{places.kv_mount}/metadata/{places.kv_path}/*", ("delete",)
 
 
 def _key_rules(mount: str, key: str) -> list[Rule]:
@@ -43,6 +54,8 @@ def _key_rules(mount: str, key: str) -> list[Rule]:
         (f"{mount}/keys/{key}", ("read",)),
         (f"{mount}/keys/{key}/rotate", ("update",)),
         (f"{mount}/datakey/wrapped/{key}", ("update",)),
+        # For DEKs of tenants and subjects, which the broker draws, and for DEKs that move here from elsewhere.
+        (f"{mount}/encrypt/{key}", ("update",)),
         (f"{mount}/decrypt/{key}", ("update",)),
         (f"{mount}/rewrap/{key}", ("update",)),
     ]

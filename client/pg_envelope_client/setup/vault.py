@@ -154,7 +154,8 @@ class _Setup:
         existing = self._read_policy(name)
         # Keys of earlier runs stay: without them the broker could no longer unwrap what they wrapped.
         kept = policy.keys_of(places, existing, name) if existing else set()
-        wanted = policy.text(places, {self.plan.key, *self.plan.other_keys, *kept})
+        allow_shred = self.plan.allow_shred or policy.allows_shred(places, existing or "")
+        wanted = policy.text(places, {self.plan.key, *self.plan.other_keys, *kept}, allow_shred=allow_shred)
         if existing == wanted:
             self.steps.add(what, "already there")
             return wanted

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.commits import begin, pin
+from pg_envelope.backend.erasure import Erasure
+from pg_envelope.backend.escrow import Escrow
 from pg_envelope.backend.guard import Guard
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs.reencrypt import Reencryption
+from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.policy import RotateDue, tell_overdue
+from pg_envelope.backend.rekey import Rekey
+from pg_envelope.backend.replay import Replay
+from pg_envelope.backend.retire import Retirement
 from pg_envelope.backend.rotation import Rewrap, rotate_emergency
+from pg_envelope.backend.scope_keys import rotate_scopes
+from pg_envelope.backend.signing import Signing
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.protect import protect
-from pg_envelope.backend.tables.reencrypt import reencrypt
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.unprotect import unprotect
 
@@ -35,17 +44,30 @@ class Admin:
         self.unprotect = guard.plain(self._unprotect)
         self.refresh = guard.plain(self._refresh)
         self.reencrypt = guard.plain(self._reencrypt)
+        self.receipt = guard.plain(self._receipt)
         self.rotate = guard.plain(self._rotate)
         self.rotate_key = guard.plain(self._rotate_key)
         self.rotate_field = guard.plain(self._rotate_field)
         self.rotate_kek = guard.plain(self._rotate_kek)
         self.rewrap = guard.plain(self._rewrap)
         self.rotate_emergency = guard.plain(self._rotate_emergency)
+        self.retire = guard.plain(self._retire)
+        self.rotate_due = guard.plain(self._rotate_due)
         self.compromise = guard.plain(self._compromise)
         self.compromise_key = guard.plain(self._compromise_key)
         self.create_key = guard.plain(self._create_key)
+        self.shred = guard.plain(self._shred)
+        self.shred_key = guard.plain(self._shred_key)
+        self.replay_erasures = guard.plain(self._replay_erasures)
+        self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
         self.status = guard.plain(Status(host, link, loader).rows)
         self.flush = guard.plain(self._flush)
+        self.rekey = guard.plain(self._rekey)
+        escrow = Escrow(host, link, loader, self._keys)
+        self.escrow_place = guard.plain(escrow.place)
+        self.escrow = guard.plain(escrow.escrow)
+        self.adoption_key = guard.plain(escrow.adoption_key)
+        self.adopt = guard.plain(escrow.adopt)
 
     def _table(self, rel: str | None, what: str) -> int:
         """The relation's OID, by the caller's search_path where that is not pinned yet. Raises NotPermitted."""
@@ -56,9 +78,22 @@ class Admin:
             raise errors.NotPermitted(f"{what}() needs a superuser", hint="It makes row policies and replaces tables.")
         return int(caller["oid"])
 
-    def _protect(self, rel: str | None, columns: str | None, kek: str | None, store: str | None) -> None:
+    def _protect(
+        self,
+        rel: str | None,
+        columns: str | None,
+        kek: str | None,
+        store: str | None,
+        scope: str | None,
+        scope_column: str | None,
+        scope_of: str | None,
+        erased: str | None,
+    ) -> None:
         wanted = options.parse(columns)
-        protect(self._host, self._keys, self._table(rel, "protect"), wanted, kek or "default", store)
+        oid = self._table(rel, "protect")
+        other = None if scope_of is None else self._table(scope_of, "protect")
+        scoping = options.parse_scope(scope, scope_column, other, erased)
+        protect(self._host, self._keys, oid, wanted, kek or "default", store, scoping)
 
     def _unprotect(self, rel: str | None) -> None:
         unprotect(self._host, self._table(rel, "unprotect"))
@@ -66,13 +101,33 @@ class Admin:
     def _refresh(self, rel: str | None) -> None:
         refresh(self._host, self._table(rel, "refresh"))
 
-    def _reencrypt(self, rel: str | None, batch_size: int | None) -> None:
-        oid = self._table(rel, "reencrypt")
+    def _reencryption(self, rel: str | None, what: str) -> Reencryption:
+        oid = self._table(rel, what)
         pin(self._host)
-        reencrypt(self._host, oid, 1000 if batch_size is None else batch_size)
+        return Reencryption(self._host, Signing(self._host, self._link, self._loader, self._keys), oid)
 
-    def _rotate(self, oid: int) -> int:
-        return self._keys.rotate(str(catalog.key_of(self._host, oid)["key_uuid"]))
+    def _reencrypt(
+        self,
+        rel: str | None,
+        batch_size: int | None,
+        pause_ms: int | None,
+        part: int | None,
+        parts: int | None,
+        newest_first: bool | None,
+    ) -> None:
+        pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, bool(newest_first))
+        self._reencryption(rel, "reencrypt").run(pace, 1 if part is None else part, 1 if parts is None else parts)
+
+    def _receipt(self, rel: str | None) -> str:
+        return self._reencryption(rel, "receipt").receipt()
+
+    def _rotate(self, oid: int, scope: str | None) -> int:
+        key = catalog.key_of(self._host, oid)
+        if key["scope"] != "table":
+            return rotate_scopes(self._host, self._link, self._loader, key, scope)
+        if scope is not None:
+            raise errors.BadInput("the table has one key for all rows", hint="SELECT envelope.rotate('<table>')")
+        return self._keys.rotate(str(key["key_uuid"]))
 
     def _rotate_key(self, name: str | None) -> int:
         return self._keys.rotate(self._named(name))
@@ -84,10 +139,14 @@ class Admin:
         return str(row["key_uuid"])
 
     def _rotate_field(self, oid: int, column: str | None) -> int:
-        return self._keys.rotate_field(str(catalog.key_of(self._host, oid)["key_uuid"]), column)
+        key = catalog.key_of(self._host, oid)
+        catalog.refuse_scoped(key, "rotate_field")
+        return self._keys.rotate_field(str(key["key_uuid"]), column)
 
     def _compromise(self, oid: int, version: int | None, reason: str | None) -> None:
-        self._keys.compromise(str(catalog.key_of(self._host, oid)["key_uuid"]), version or 0, reason or "")
+        key = catalog.key_of(self._host, oid)
+        catalog.refuse_scoped(key, "compromise")
+        self._keys.compromise(str(key["key_uuid"]), version or 0, reason or "")
 
     def _compromise_key(self, name: str | None, version: int | None, reason: str | None) -> None:
         self._keys.compromise(self._named(name), version or 0, reason or "")
@@ -100,6 +159,25 @@ class Admin:
     def _rewrap(self, kek: str | None) -> None:
         self._rewrapping(kek, "rewrap").run()
 
+    def _retire(self, rel: str | None, version: int | None, destroy: bool | None) -> None:
+        oid = self._table(rel, "retire")
+        begin(self._host, "retire")
+        Retirement(self._host, self._link, self._loader).retire(oid, version, bool(destroy))
+
+    def _rotate_due(self, dry_run: bool | None) -> None:
+        caller = self._host.row(CALLER, ["text"], [None])
+        if not (caller and caller["superuser"]):
+            raise errors.NotPermitted("rotate_due() needs a superuser", hint="It writes the key catalog, and commits.")
+        begin(self._host, "rotate_due")
+        try:
+            RotateDue(self._host, self._keys, self._rotate_kek, self._reencrypt_due).run(bool(dry_run))
+        finally:
+            tell_overdue(self._host, self._link, self._loader)
+
+    def _reencrypt_due(self, oid: int) -> None:
+        signing = Signing(self._host, self._link, self._loader, self._keys)
+        Reencryption(self._host, signing, oid).run(Pace())
+
     def _rewrapping(self, kek: str | None, what: str) -> Rewrap:
         caller = self._host.row(CALLER, ["text"], [None])
         if not (caller and caller["superuser"]):
@@ -111,6 +189,28 @@ class Admin:
     def _rotate_emergency(self, rel: str | None, reason: str | None) -> None:
         oid = self._table(rel, "rotate_emergency")
         rotate_emergency(self._host, self._link, self._loader, self._keys, oid, reason or "")
+
+    def _rekey(self, from_environment: str | None, from_kek: str | None, to_kek: str | None) -> None:
+        caller = self._host.row(CALLER, ["text"], [None])
+        if not (caller and caller["superuser"]):
+            raise errors.NotPermitted("rekey() needs a superuser", hint="It writes the key catalog, and commits.")
+        begin(self._host, "rekey")
+        Rekey(self._host, self._link, self._loader, self._keys).run(from_environment or "", from_kek, to_kek)
+
+    def _shred(self, rel: str | None, subject: str | None, reason: str | None) -> None:
+        oid = self._table(rel, "shred")
+        begin(self._host, "shred")
+        erasure = Erasure(self._host, self._link, self._loader)
+        erasure.shred("shred", erasure.of_table(oid), subject, reason or "")
+
+    def _shred_key(self, name: str | None, reason: str | None) -> None:
+        self._table("pg_catalog.pg_class", "shred_key")
+        begin(self._host, "shred_key")
+        erasure = Erasure(self._host, self._link, self._loader)
+        erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
+
+    def _replay_erasures(self) -> list[Row]:
+        return Replay(self._host, self._link, self._loader).run()
 
     def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:
         return self._keys.create_named(name or "", kek or "default", store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 from pg_envelope import errors
@@ -43,6 +44,14 @@ class Host:
 
     def commit(self) -> None:
         self._plpy.commit()
+
+    def rollback(self) -> None:
+        self._plpy.rollback()
+
+    def subtransaction(self) -> AbstractContextManager[object]:
+        """What fails inside is undone alone, so that the statement can go on."""
+        found: AbstractContextManager[object] = self._plpy.subtransaction()
+        return found
 
     def interrupts(self) -> None:
         """Lets a cancel, a timeout or a shutdown take effect: any statement makes PostgreSQL look for them."""

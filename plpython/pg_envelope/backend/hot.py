@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
+from typing import cast
 
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
+from pg_envelope.envelope import FieldKey
 
 Decrypt = Callable[..., str | None]
 
 
 def decrypt_text(keyring: Keyring, epoch: Epoch, careful: Decrypt) -> Decrypt:
     """Values.decrypt for text, for what the keyring holds; `careful` for everything else. Saves 0.4 µs of 2.4."""
-    keys, current = keyring.keys, epoch.current
+    # An Erased has none of what is used here: the careful path answers for it.
+    keys, current = cast(dict[bytes, FieldKey], keyring.keys), epoch.current
 
     def decrypt(value: bytes, capability: bytes, row_key: str) -> str | None:
         try:

@@ -10,9 +10,28 @@ from pg_envelope.backend.epoch import Epoch
 from pg_envelope.envelope import FieldKey
 
 CAPABILITY_BYTES = 16
-MAX_KEYS = 10_000
+MAX_KEYS = 20_000
 # So often a key that is in use is held against the epoch file at its path; a broker that lost its file makes a new one.
 LOOK_SECONDS = 1.0
+
+
+class Erased:
+    """In the place of a destroyed key, where the table says that its values read as NULL."""
+
+    __slots__ = ("epoch", "expires")
+
+    def __init__(self, expires: float) -> None:
+        self.epoch = b""
+        self.expires = expires
+
+    def open(self, envelope: bytes, row_key: bytes) -> None:
+        """NULL, for any envelope that names the key."""
+
+    def seal(self, content: bytes, row_key: bytes) -> bytes:  # noqa: ARG002
+        raise errors.KeyDestroyed
+
+
+Key = FieldKey | Erased
 
 
 class Keyring:
@@ -21,44 +40,62 @@ class Keyring:
     It needs no notion of roles: a slot begins with the capability, and only those who may read a column can name it.
     """
 
-    def __init__(self, epoch: Epoch, load: Callable[[bytes], FieldKey]) -> None:
-        self.keys: dict[bytes, FieldKey] = {}
+    def __init__(self, epoch: Epoch, load: Callable[[bytes], dict[bytes, Key]]) -> None:
+        self.keys: dict[bytes, Key] = {}
         self._ends: dict[bytes, float] = {}
+        self._kept: bytes | None = None
         self._epoch = epoch
         self._load = load
 
-    def get(self, slot: bytes) -> FieldKey:
+    def get(self, slot: bytes) -> Key:
         """The key of a slot, fetched when it is not here or its time is over; raises what `load` raises."""
         key = self.keys.get(slot)
         if key is None or key.epoch != self._epoch.current() or key.expires < monotonic():
             return self._fetch(slot)
         return key
 
-    def _fetch(self, slot: bytes) -> FieldKey:
+    def fill(self, load: Callable[[], dict[bytes, Key]]) -> int:
+        """Takes in what `load` gives; how many keys that were."""
+        epoch = self._latest()
+        loaded = load()
+        self._add(loaded, epoch)
+        return len(loaded)
+
+    def _fetch(self, slot: bytes) -> Key:
         """A key's `expires` is when to come by here again; its true end is in `_ends`."""
-        try:
-            epoch = self._epoch.latest()
-        except errors.EnvelopeError:
-            self.keys.clear()
-            self._ends.clear()
-            raise
-        self._keep(lambda key: key.epoch == epoch)
+        epoch = self._latest()
         key = self.keys.get(slot)
         if key is None or self._ends[slot] < monotonic():
             # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
-            key = self._load(slot)
-            key.epoch = epoch
-            self._add(slot, key)
+            loaded = self._load(slot)
+            key = loaded[slot]
+            self._add(loaded, epoch)
         key.expires = min(self._ends[slot], monotonic() + LOOK_SECONDS)
         return key
 
-    def _keep(self, wanted: Callable[[FieldKey], bool]) -> None:
-        for slot in [slot for slot, key in self.keys.items() if not wanted(key)]:
-            del self.keys[slot], self._ends[slot]
+    def _latest(self) -> bytes:
+        """The epoch now; keys of another one are dropped first."""
+        try:
+            epoch = self._epoch.latest()
+        except errors.EnvelopeError:
+            self._clear()
+            raise
+        if epoch != self._kept:
+            self._clear()
+            self._kept = epoch
+        return epoch
 
-    def _add(self, slot: bytes, key: FieldKey) -> None:
-        while len(self.keys) >= MAX_KEYS:
-            oldest = next(iter(self.keys))
-            del self.keys[oldest], self._ends[oldest]
-        self.keys[slot] = key
-        self._ends[slot] = key.expires
+    def _clear(self) -> None:
+        self.keys.clear()
+        self._ends.clear()
+
+    def _add(self, loaded: dict[bytes, Key], epoch: bytes) -> None:
+        for slot, key in loaded.items():
+            if slot not in self.keys:
+                while len(self.keys) >= MAX_KEYS:
+                    oldest = next(iter(self.keys))
+                    del self.keys[oldest], self._ends[oldest]
+            self.keys[slot] = key
+            self._ends[slot] = key.expires
+            key.epoch = epoch
+            key.expires = min(key.expires, monotonic() + LOOK_SECONDS)

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 
 from pg_envelope import errors, suites
+from pg_envelope.backend import deletion, environment
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
@@ -26,11 +27,26 @@ WHERE key_uuid = $1 AND state NOT IN ('active', 'destroyed') ORDER BY version"""
 FIELD = "SELECT field_uuid FROM envelope_private.protected_column WHERE key_uuid = $1 AND attname = $2"
 NEWEST_DEK = "SELECT max(version) AS version FROM envelope_private.dek WHERE key_uuid = $1"
 NEWEST_FIELD_KEY = "SELECT max(version) AS version FROM envelope_private.field_key WHERE field_uuid = $1"
-VERSION = "SELECT dek_id, state FROM envelope_private.dek WHERE key_uuid = $1 AND version = $2"
+SUSPENDED = """
+SELECT FROM envelope_private.dek
+WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state = 'suspended' AND suspended_from = 'active'"""
+VERSION = """
+SELECT dek_id, coalesce(suspended_from, state) AS state FROM envelope_private.dek
+WHERE key_uuid = $1 AND version = $2"""
+RENEW_SCOPED = """
+WITH old AS (
+    UPDATE envelope_private.field_key SET state = 'decrypt-only' WHERE key_id = $1 RETURNING dek_id, version)
+INSERT INTO envelope_private.field_key (dek_id, version, salt, state, counted_from)
+SELECT o.dek_id, o.version, $2, 'active', envelope_private.count_from(d.key_uuid)
+FROM old o JOIN envelope_private.dek d USING (dek_id) RETURNING key_id"""
+# A suspended version stays so, and is compromised once it is restored.
 COMPROMISE = {
     "dek_id": """
-UPDATE envelope_private.dek d SET state = 'compromised', state_since = now() FROM envelope_private.dek o
-WHERE d.dek_id = ANY ($1) AND o.dek_id = d.dek_id AND o.state NOT IN ('active', 'compromised', 'destroyed')
+UPDATE envelope_private.dek d SET state_since = now(),
+    state = CASE o.state WHEN 'suspended' THEN o.state ELSE 'compromised' END,
+    suspended_from = CASE o.state WHEN 'suspended' THEN 'compromised' END
+FROM envelope_private.dek o WHERE d.dek_id = ANY ($1) AND o.dek_id = d.dek_id
+    AND coalesce(o.suspended_from, o.state) NOT IN ('active', 'compromised', 'destroyed')
 RETURNING d.dek_id, o.state AS before""",
     "key_id": """
 UPDATE envelope_private.field_key k SET state = 'compromised' FROM envelope_private.field_key o
@@ -78,7 +94,7 @@ class Keys:
             "INSERT INTO envelope_private.key (name, base, kek, store) VALUES ($1, $2, $3, $4)"
             " ON CONFLICT DO NOTHING RETURNING key_uuid",
             ["text", "oid", "text", "text"],
-            [name, base, kek, self._store(kek, store)],
+            [name, base, kek, self.store(kek, store)],
         )
         if row is None:
             raise _taken()
@@ -93,26 +109,48 @@ class Keys:
         )
         return str(_present(row)["field_uuid"])
 
+    def count(self, key_uuid: str) -> None:
+        """The message counter of all tenants' or subjects' keys; made here, not by many writers at once."""
+        self._host.rows("SELECT envelope_private.count_from($1)", ["uuid"], [key_uuid])
+
     def rotate(self, key_uuid: str, reason: str = "") -> int:
         """A new DEK version with a new field key for each field; the old ones decrypt only. The new version."""
         label = self._lock(key_uuid)
+        self.refuse_suspended(key_uuid)
         fields = "SELECT field_uuid FROM envelope_private.field WHERE key_uuid = $1"
         made = self._add_version(key_uuid, [row["field_uuid"] for row in self._host.rows(fields, ["uuid"], [key_uuid])])
         self._record("rotate", label, made, reason)
         return int(_present(self._host.row(NEWEST_DEK, ["uuid"], [key_uuid]))["version"])
 
-    def rotate_field(self, key_uuid: str, column: str | None) -> int:
+    def rotate_field(self, key_uuid: str, column: str | None, reason: str = "") -> int:
         """A new field key, with a new salt, under the DEK that is active; the old one decrypts only. Its version."""
         label = self._lock(key_uuid)
         field = self._host.row(FIELD, ["uuid", "text"], [key_uuid, column])
         if field is None:
             raise errors.NotProtected("the table has no such protected column", hint="envelope.columns lists them.")
+        self.refuse_suspended(key_uuid)
         dek = self._host.row(ACTIVE, ["uuid"], [key_uuid])
         if dek is None:
             raise errors.KeyNotFound("this key has no active version", hint="envelope.keys lists the versions.")
         field_uuid = str(field["field_uuid"])
-        self._record("rotate_field", f"{label}.{column}", self._add_field_key(field_uuid, dek["dek_id"]))
+        made = self._add_field_key(field_uuid, dek["dek_id"])
+        self._record("rotate_field", f"{label}.{column}", made, reason)
         return int(_present(self._host.row(NEWEST_FIELD_KEY, ["uuid"], [field_uuid]))["version"])
+
+    def refuse_suspended(self, key_uuid: str, scope: str | None = None) -> None:
+        """A new version would undo a suspension for all that is written. Raises KeySuspended."""
+        if self._host.row(SUSPENDED, ["uuid", "text"], [key_uuid, scope]) is not None:
+            raise errors.KeySuspended
+
+    def renew_field_key(self, field_uuid: str, dek_id: int, label: str, reason: str) -> None:
+        """rotate_field, for a field whose rows the caller has locked."""
+        self._record("rotate_field", label, self._add_field_key(field_uuid, dek_id), reason)
+
+    def renew_scope_key(self, key_id: int, label: str, reason: str) -> None:
+        """The same for a tenant's or subject's key, under the DEK it has."""
+        row = _present(self._host.row(RENEW_SCOPED, ["bigint", "bytea"], [key_id, os.urandom(32)]))
+        made = _transition("key_id", row["key_id"], None, "active")
+        self._record("rotate_field", label, [_transition("key_id", key_id, "active", "decrypt-only"), made], reason)
 
     def compromise(self, key_uuid: str, version: int, reason: str) -> None:
         """A DEK version that others may know: it decrypts, and never encrypts again. Raises StillActive."""
@@ -156,10 +194,11 @@ class Keys:
             transitions=transitions,
         )
 
-    def _store(self, kek: str, store: str | None) -> str:
-        """The store asked for, or the KEK's own default. Raises KekUnknown before anything is made."""
+    def store(self, kek: str, store: str | None) -> str:
+        """The store asked for, or the KEK's own default. Raises KekUnknown or DeletableKek before anything is made."""
         known = self.kek(kek)
-        if store is not None and store not in STORES:
+        deletion.check(self._host, known)
+        if store is not None and store not in ("catalog", known["store"]):
             raise errors.StoreUnknown
         return store or str(known["store"])
 
@@ -212,7 +251,7 @@ class Keys:
                 made = self._link.ask(
                     "generate",
                     self._loader.who(),
-                    database_uuid=self._database_uuid(),
+                    **self._place(),
                     kek=key["kek"],
                     store=key["store"],
                     dek_id=dek_id,
@@ -225,15 +264,19 @@ class Keys:
             hint="Was this database restored from a very old backup? Try again.",
         )
 
+    def _place(self) -> dict[str, str]:
+        """Where new keys belong; a broker of another environment refuses to make them."""
+        here = environment.installed(self._host, self._link, self._loader.who())
+        return {"database_uuid": here["uuid"], "environment": here["environment"]}
+
     def _database_uuid(self) -> str:
-        self._host.rows("INSERT INTO envelope_private.installation DEFAULT VALUES ON CONFLICT DO NOTHING")
-        return str(_present(self._host.row("SELECT database_uuid FROM envelope_private.installation"))["database_uuid"])
+        return str(environment.installed(self._host, self._link, self._loader.who())["uuid"])
 
     def _add_field_key(self, field_uuid: str, dek_id: int) -> list[Transition]:
         retired = self._retire("field_key", "key_id", "field_uuid", field_uuid)
         row = self._host.row(
-            "INSERT INTO envelope_private.field_key (field_uuid, dek_id, version, salt, state)"
-            " SELECT $1, $2, coalesce(max(version), 0) + 1, $3, 'active'"
+            "INSERT INTO envelope_private.field_key (field_uuid, dek_id, version, salt, state, counted_from)"
+            " SELECT $1, $2, coalesce(max(version), 0) + 1, $3, 'active', envelope_private.count_from($1)"
             " FROM envelope_private.field_key WHERE field_uuid = $1 RETURNING key_id",
             ["uuid", "bigint", "bytea"],
             [field_uuid, dek_id, os.urandom(32)],

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Mapping
+from itertools import groupby
 from math import inf
 from time import monotonic
 from typing import cast
 
 from pg_envelope import envelope, errors, wire
+from pg_envelope.backend.ahead import Ahead
+from pg_envelope.backend.budget import Budget
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keyring import CAPABILITY_BYTES
+from pg_envelope.backend.keyring import CAPABILITY_BYTES, Erased, Key
 from pg_envelope.backend.link import Link, not_understood
+from pg_envelope.backend.server import server
 from pg_envelope.envelope import FieldKey
 from pg_envelope.suites import KEY_BYTES
 
@@ -19,10 +24,32 @@ WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_cata
     current_user::pg_catalog.text AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
     pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid"""
 LOAD = "SELECT envelope.load_key()"
-KEY = "SELECT * FROM envelope_private.usable_key WHERE key_id = $1"
+# At REPEATABLE READ the catalog may show a key as it was before it was suspended.
+CURRENT = """
+SELECT pg_visible_in_snapshot(last_value::text::xid8, pg_current_snapshot()) AS current
+FROM envelope_private.suspension_xid"""
 # The capability is compared here, never sent as a parameter: parameters can reach logs.
-CAPABILITY = "SELECT capability FROM envelope_private.capability WHERE field_uuid = $1"
+KEY = """SELECT u.*, c.capability FROM envelope_private.usable_key u
+LEFT JOIN envelope_private.capability c USING (field_uuid) WHERE u.key_id = $1"""
+# In the order of the columns; `head` is a header with key id 0.
+READABLE = """
+SELECT f.field_uuid, f.scope_key, f.database_uuid, f.label, c.capability, substr(c.seal, 17, 6) AS head
+FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM envelope_private.protected_table t
+    JOIN envelope_private.protected_column p USING (key_uuid) CROSS JOIN envelope_private.installation i
+    WHERE $1 IN (t.view, t.base) AND t.scope <> 'table' AND has_column_privilege($2, t.view, p.attname, 'SELECT')) f
+JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
+OF_SCOPES = """
+SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint
+FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
+WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND d.state NOT IN ('suspended', 'destroyed') AND fk.state <> 'destroyed'
+ORDER BY fk.key_id"""
+# What one request to the broker carries; a frame has an end.
+MOST_DEKS = 200
+MOST_FIELD_KEYS = 1000
+ERASED_SECONDS = 300.0
 STALE_HINT = "If this role should read it: CALL envelope.refresh(...) after a change of owner or a partial restore."
+
+Pending = Callable[[wire.Who], dict[bytes, Key]]
 
 
 class Loader:
@@ -35,12 +62,25 @@ class Loader:
     def __init__(self, host: Host, link: Link) -> None:
         self._host = host
         self._link = link
-        self._pending: tuple[bytes, wire.Who] | None = None
-        self._loaded: FieldKey | None = None
+        self._ahead = Ahead(host)
+        self._pending: tuple[Pending, wire.Who] | None = None
+        self._loaded: dict[bytes, Key] | None = None
+        self.budget = Budget(host, self._renew)
 
-    def load(self, slot: bytes) -> FieldKey:
-        """The key of a slot, as the calling role. Raises NotPermitted, InvalidEnvelope or what the broker says."""
-        self._pending = slot, self.who()
+    def load(self, slot: bytes) -> dict[bytes, Key]:
+        """The key of a slot, as the calling role; with it those that are likely to be next, by their slots.
+
+        Raises NotPermitted, InvalidEnvelope or what the broker says.
+        """
+        return self._hop(lambda who: self._load(slot, who))
+
+    def prefetch(self, view: int, scopes: list[str]) -> dict[bytes, Key]:
+        """The keys of tenants or subjects of a protected table, for the columns that the calling role may read."""
+        role = server().GetUserId()
+        return self._hop(lambda who: self._prefetch(view, role, scopes, who))
+
+    def _hop(self, pending: Pending) -> dict[bytes, Key]:
+        self._pending = pending, self.who()
         try:
             self._host.rows(LOAD)
             if self._loaded is None:
@@ -60,56 +100,120 @@ class Loader:
         """The half of `load` that runs as the extension's owner; does nothing unless `load` is under way."""
         if self._pending is None:
             raise errors.NotPermitted
-        slot, who = self._pending
+        pending, who = self._pending
+        if not (found := self._host.row(CURRENT)) or not found["current"]:
+            raise errors.Conflict(hint="A key was suspended since this transaction began: run it again.")
+        self._loaded = pending(who)
+
+    def _load(self, slot: bytes, who: wire.Who) -> dict[bytes, Key]:
         row = self._catalog_row(slot)
-        self._loaded = self._ask(slot[CAPABILITY_BYTES:], row, who)
+        if row["state"] == "suspended":
+            raise errors.KeySuspended(detail=f"key {row['key_id']} of {row['label']}")
+        if row["state"] == "destroyed":
+            if row["erased"] == "null":
+                return {slot: Erased(monotonic() + ERASED_SECONDS)}
+            raise errors.KeyDestroyed(detail=f"key {row['key_id']} of {row['label']}")
+        capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
+        wanted = {slot: row}
+        for other in self._ahead.after(capability, row):
+            wanted[capability + head[:2] + other["key_id"].to_bytes(4, "big")] = other
+        loaded = self._ask(wanted, who, asked=1)
+        if isinstance(failed := loaded[slot], errors.EnvelopeError):
+            raise failed
+        return _keys(loaded)
 
     def _catalog_row(self, slot: bytes) -> Row:
         """The key catalog's row for a slot, once its capability is found to be the column's."""
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
-        row = self._host.row(KEY, ["bigint"], [envelope.key_id(head)]) if head[0] == envelope.VERSION else None
-        known = row and self._host.row(CAPABILITY, ["uuid"], [row["field_uuid"]])
-        if row is None or known is None or not _same(known["capability"], capability):
-            raise self._refusal(capability)
-        if row["state"] == "destroyed":
-            raise errors.KeyDestroyed(detail=f"key {row['key_id']} of {row['label']}")
-        if row["state"] == "suspended":
-            raise errors.KeySuspended(detail=f"key {row['key_id']} of {row['label']}")
-        return row
+        rows = self._host.rows(KEY, ["bigint"], [envelope.key_id(head)]) if head[0] == envelope.VERSION else []
+        for row in rows:
+            if row["capability"] is not None and same(row["capability"], capability):
+                return row
+        raise self._refusal(capability)
+
+    def _prefetch(self, view: int, role: int, scopes: list[str], who: wire.Who) -> dict[bytes, Key]:
+        fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
+        if not fields:
+            raise errors.NotPermitted(
+                hint="It takes SELECT on a protected column of a table in tenant or subject scope."
+            )
+        size = max(1, min(MOST_DEKS, MOST_FIELD_KEYS // len(fields)))
+        found: dict[bytes, Key] = {}
+        for start in range(0, len(scopes), size):
+            part = scopes[start : start + size]
+            keys = self._host.rows(OF_SCOPES, ["uuid", "text[]"], [fields[0]["scope_key"], part])
+            for first in range(0, len(keys), size):
+                wanted = {
+                    field["capability"] + field["head"][:2] + key["key_id"].to_bytes(4, "big"): {**key, **field}
+                    for key in keys[first : first + size]
+                    for field in fields
+                }
+                found |= _keys(self._ask(wanted, who, asked=len(wanted)))
+        return found
 
     def _refusal(self, capability: bytes) -> errors.EnvelopeError:
         """An unknown capability has no right; a known one met an envelope that is not its column's."""
         known = self._host.rows("SELECT capability FROM envelope_private.capability")
-        if any(_same(row["capability"], capability) for row in known):
+        if any(same(row["capability"], capability) for row in known):
             return errors.InvalidEnvelope()
         return errors.NotPermitted(hint=STALE_HINT)
 
-    def _ask(self, head: bytes, row: Row, who: wire.Who) -> FieldKey:
-        response = self._link.ask("derive", who, database_uuid=row["database_uuid"], keys=[_request(row)])
+    def _ask(self, wanted: dict[bytes, Row], who: wire.Who, asked: int) -> dict[bytes, Key | errors.EnvelopeError]:
+        """The keys of slots; all but the first `asked` of them are read ahead."""
+        rows = list(wanted.values())
+        more = {"ahead": len(rows) - asked} if len(rows) > asked else {}
+        response = self._link.ask("derive", who, database_uuid=rows[0]["database_uuid"], keys=_requests(rows), **more)
         try:
-            (answer,) = response["keys"]
-            if "error" in answer:
-                raise wire.error_from(answer["error"])
-            key, ttl = base64.b64decode(answer["key"], validate=True), float(response["ttl"])
-            if answer["key_id"] != row["key_id"] or len(key) != KEY_BYTES or not 0 <= ttl < inf:
+            ttl = float(response["ttl"])
+            answers = response["keys"]
+            if not 0 <= ttl < inf or [answer["key_id"] for answer in answers] != [row["key_id"] for row in rows]:
                 raise not_understood()
+            ends = monotonic() + ttl
+            pairs = zip(wanted.items(), answers, strict=True)
+            return {slot: self._key(slot, row, answer, ends) for (slot, row), answer in pairs}
         except (LookupError, TypeError, ValueError, AttributeError):
             raise not_understood() from None
-        return FieldKey(head, bytes.fromhex(row["field_uuid"].replace("-", "")), key, monotonic() + ttl)
+
+    def _key(self, slot: bytes, row: Row, answer: wire.Message, ends: float) -> Key | errors.EnvelopeError:
+        if "error" in answer:
+            return wire.error_from(answer["error"])
+        key = base64.b64decode(answer["key"], validate=True)
+        if len(key) != KEY_BYTES:
+            raise not_understood()
+        field_uuid = bytes.fromhex(row["field_uuid"].replace("-", ""))
+        return FieldKey(slot[CAPABILITY_BYTES:], field_uuid, key, ends, reserve=self.budget.of(row["key_id"]))
+
+    def _renew(self, key_id: int) -> None:
+        """For a key that has sealed many values; imported then, to keep a new connection's first write quick."""
+        from pg_envelope.backend.keys import Keys
+        from pg_envelope.backend.renewal import renew
+
+        renew(self._host, Keys(self._host, self._link, self), key_id)
 
 
-def _same(left: bytes, right: bytes) -> bool:
+def same(left: bytes, right: bytes) -> bool:
     """Whether two secrets are equal, in a time that does not tell where they differ. hmac's takes 4 ms to import."""
     return len(left) == len(right) and int.from_bytes(left, "big") ^ int.from_bytes(right, "big") == 0
 
 
-def _request(row: Row) -> wire.Dek:
+def _keys(loaded: Mapping[bytes, Key | errors.EnvelopeError]) -> dict[bytes, Key]:
+    """Without those that could not be had: whoever needs one will ask for it, and hear why."""
+    return {slot: key for slot, key in loaded.items() if not isinstance(key, errors.EnvelopeError)}
+
+
+def _requests(rows: list[Row]) -> list[wire.Dek]:
+    """One entry for each DEK; rows of one DEK follow each other."""
+    return [_request(list(group)) for _, group in groupby(rows, key=lambda row: row["dek_id"])]
+
+
+def _request(rows: list[Row]) -> wire.Dek:
+    dek = rows[0]
     return {
-        "dek_id": row["dek_id"],
-        "kek": row["kek"],
-        "store": row["store"],
-        "wrapped": row["wrapped"],
-        "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
+        "dek_id": dek["dek_id"],
+        "kek": dek["kek"],
+        "store": dek["store"],
+        "wrapped": dek["wrapped"],
+        "fingerprint": base64.b64encode(dek["fingerprint"]).decode(),
         "fields": [
             {
                 "key_id": row["key_id"],
@@ -117,5 +221,6 @@ def _request(row: Row) -> wire.Dek:
                 "salt": base64.b64encode(row["salt"]).decode(),
                 "label": row["label"],
             }
+            for row in rows
         ],
     }

@@ -91,6 +91,8 @@ class Secrets:
         version, sealed = self._load(wanted)
         key = self._key(right.capability + sealed[:HEADER_BYTES])
         secret = key.open(sealed, context(version).encode())
+        if secret is None:
+            raise errors.KeyDestroyed
         statement, until = self._statement(), min(key.expires, monotonic() + MAX_AGE_SECONDS)
         self._opened = {other: kept for other, kept in self._opened.items() if kept.statement == statement}
         self._opened[wanted] = opened = Opened(self._user(), statement, until, key.epoch, secret, _text(secret))

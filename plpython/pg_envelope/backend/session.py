@@ -13,6 +13,8 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keyring import Keyring
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.prefetch import Prefetch
+from pg_envelope.backend.scopes import Scopes
 from pg_envelope.backend.secrets import Secrets
 from pg_envelope.backend.values import Values
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pg_envelope.backend.admin import Admin
     from pg_envelope.backend.passwords import Passwords
     from pg_envelope.backend.secret_admin import SecretAdmin
+    from pg_envelope.backend.tenants import Tenants
 
 
 class Session:
@@ -34,7 +37,9 @@ class Session:
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
         keyring = Keyring(epoch, self.loader.load)
-        self.values = Values(keyring, self.authority)
+        self.scopes = Scopes(self.host, self.link, self.loader)
+        self.values = Values(keyring, self.authority, self.scopes)
+        self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, keyring).keys)
         self.secrets = Secrets(self.host, self.authority, keyring, epoch)
         self._offer(self.values)
         self.decrypt_text = hot.decrypt_text(keyring, epoch, self.guard.text_out(self.values.decrypt))
@@ -55,7 +60,9 @@ class Session:
         self.encrypt_named_text = text_in(values.encrypt_named)
         self.encrypt_named_bytea = plain(values.encrypt_named)
         self.load_key = plain(self.loader.load_pending)
+        self.reserve_messages = plain(self.loader.budget.reserve_pending)
         self.authorise = plain(self.authority.authorise_pending)
+        self.key_of_scope = plain(self.scopes.find_pending)
 
     def _offer_secrets(self, secrets: Secrets) -> None:
         plain = self.guard.plain
@@ -81,6 +88,12 @@ class Session:
         from pg_envelope.backend.secret_admin import SecretAdmin
 
         return SecretAdmin(self.host, self.guard, Keys(self.host, self.link, self.loader), self.values, self.secrets)
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        from pg_envelope.backend.tenants import Tenants
+
+        return Tenants(self.host, self.guard, self.link, self.loader)
 
     @cached_property
     def passwords(self) -> Passwords:

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from pg_envelope import errors, wire
+from pg_envelope.backend import environment, replay
+from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.policy import OVERDUE, tell_overdue
 
 STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
+ROTATE = "SELECT envelope.rotate('<table>'), or envelope.rotate_key('<name>')"
 REFRESH = "CALL envelope.refresh('<table>')"
 
 EXTENSION = "SELECT extversion AS version FROM pg_catalog.pg_extension WHERE extname = 'pg_envelope'"
@@ -39,13 +43,17 @@ SELECT string_agg(what, ', ' ORDER BY what) AS found, count(*) AS count FROM (
     UNION ALL SELECT 'field ' || field_uuid FROM envelope_private.field c
         WHERE NOT EXISTS (SELECT FROM envelope_private.key p WHERE p.key_uuid = c.key_uuid)
     UNION ALL SELECT 'key id ' || key_id FROM envelope_private.field_key c
-        WHERE NOT EXISTS (SELECT FROM envelope_private.field p WHERE p.field_uuid = c.field_uuid)
+        WHERE c.field_uuid IS NOT NULL
+                AND NOT EXISTS (SELECT FROM envelope_private.field p WHERE p.field_uuid = c.field_uuid)
             OR NOT EXISTS (SELECT FROM envelope_private.dek p WHERE p.dek_id = c.dek_id)) AS orphan"""
 COMPROMISED = """
 SELECT string_agg(format('%s version %s', coalesce(k.name, k.view::text, k.base::text), d.version), ', '
         ORDER BY k.created_at, d.version) AS found, count(*) AS count
 FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
 WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) IS NOT NULL"""
+BUDGET = f"""
+SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
+WHERE lost OR messages > {SOFT_LIMIT * BLOCK}"""
 PGCRYPTO = """
 SELECT (SELECT count(*) FROM pg_catalog.pg_proc WHERE pronamespace = 'envelope_pgcrypto'::regnamespace) AS functions,
     EXISTS (SELECT FROM envelope_private.pgcrypto_policy WHERE literal_keys_forbidden) AS forbidden"""
@@ -95,9 +103,12 @@ class Status:
             f"version {theirs}, environment {answer['environment']}, epoch {answer['epoch']}",
             "Broker and server have different versions: restart the broker after an update.",
         )
+        yield environment.check(self._host, answer)
+        tell_overdue(self._host, self._link, self._loader)
         used = {row["kek"] for row in self._host.rows("SELECT DISTINCT kek FROM envelope_private.key")}
         for name in sorted(used | set(answer["keks"])):
             yield _kek(name, answer["keks"].get(name))
+        yield replay.check(self._host, self._link, self._loader)
 
     def _catalog(self) -> Iterator[Row]:
         yield self._none(
@@ -124,6 +135,10 @@ class Status:
             "key versions that are compromised",
             "CALL envelope.reencrypt('<table>') leaves no value under them; see docs/runbooks/emergency.md.",
         )
+        yield self._none(
+            "schedule", OVERDUE, "warning", "keys that are overdue", "CALL envelope.rotate_due(); see envelope.due."
+        )
+        yield self._none("budget", BUDGET, "warning", "keys that sealed too much or lost their count", ROTATE)
         yield self._none(
             "copies",
             COPIES,
@@ -154,6 +169,8 @@ def _kek(name: str, told: Row | None) -> Row:
         hint = f"Declare [kek.{name}] in the broker's configuration."
         return _row(f"kek {name}", "failed", "used here, but unknown to the broker", hint)
     detail = f"{told['provider']}: {told['detail'] or told['state']}"
+    if told["state"] == "ok" and told.get("deletable") is True:
+        return _row(f"kek {name}", "warning", f"{detail}; it may be deleted", "See docs/providers.md.")
     return _row(f"kek {name}", STATE_OF_KEK.get(told["state"], "failed"), detail, told["hint"])
 
 

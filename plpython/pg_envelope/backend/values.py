@@ -5,6 +5,7 @@ from __future__ import annotations
 from pg_envelope import envelope, errors
 from pg_envelope.backend.authority import Authority, Kind, Right
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
+from pg_envelope.backend.scopes import Scopes
 from pg_envelope.envelope import HEADER_BYTES
 
 SEAL_BYTES = CAPABILITY_BYTES + HEADER_BYTES
@@ -16,39 +17,50 @@ class Values:
     None stays None. Every method raises EnvelopeError; none of them lets a value into an exception.
     """
 
-    def __init__(self, keyring: Keyring, authority: Authority) -> None:
+    def __init__(self, keyring: Keyring, authority: Authority, scopes: Scopes) -> None:
         self._get = keyring.get
         self._authority = authority
+        self._scopes = scopes
 
     def decrypt(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> bytes | None:
-        """The plaintext bytes of an envelope in its place."""
+        """The plaintext bytes of an envelope in its place; None for an erased one, where the table says so."""
         if value is None:
             return None
         if capability is None or row_key is None or len(capability) != CAPABILITY_BYTES:
             raise errors.NotPermitted
         return self._get(capability + value[:HEADER_BYTES]).open(value, row_key.encode())
 
-    def encrypt(self, value: bytes | None, seal: bytes | None, row_key: str | None) -> bytes | None:
-        """A new envelope under the key that `seal` (capability | header) names."""
+    def encrypt(
+        self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
+    ) -> bytes | None:
+        """A new envelope under the key that `seal` (capability | header) names, or a template of it and `scope`."""
         if value is None:
             return None
         if seal is None or len(seal) != SEAL_BYTES:
-            raise errors.NotPermitted
+            seal = self._scopes.seal(seal, scope)
         if row_key is None:
             raise errors.BadInput("the row has no key to bind the value to", hint="No primary key column may be NULL.")
         return self._get(seal).seal(value, row_key.encode())
 
-    def reseal(self, value: bytes | None, seal: bytes | None, row_key: str | None) -> bytes | None:
-        """The same value under the newest key; an envelope that has it already stays as it is."""
-        if value is None or (seal is not None and value[:HEADER_BYTES] == seal[CAPABILITY_BYTES:]):
+    def reseal(
+        self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
+    ) -> bytes | None:
+        """The same value under the newest key. One that has it stays as it is; so does an erased one."""
+        if value is None:
+            return None
+        newest = seal if seal is not None and len(seal) == SEAL_BYTES else self._scopes.seal(seal, scope)
+        if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:]:
             return value
-        return self.encrypt(self.decrypt(value, seal and seal[:CAPABILITY_BYTES], row_key), seal, row_key)
+        content = self.decrypt(value, newest[:CAPABILITY_BYTES], row_key)
+        return value if content is None else self.encrypt(content, newest, row_key)
 
     def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
         return self.decrypt(value, self._right("read", field_uuid).capability, row_key)
 
-    def encrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
-        return self.encrypt(value, self._right("write", field_uuid).seal, row_key)
+    def encrypt_as_role(
+        self, value: bytes | None, field_uuid: str | None, row_key: str | None, scope: str | None = None
+    ) -> bytes | None:
+        return self.encrypt(value, self._right("write", field_uuid).seal, row_key, scope)
 
     def _right(self, kind: Kind, field_uuid: str | None) -> Right:
         if field_uuid is None:

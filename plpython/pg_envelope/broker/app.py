@@ -17,6 +17,7 @@ from pg_envelope.broker.cache import Cache
 from pg_envelope.broker.config import Config, load
 from pg_envelope.broker.deks import Deks, Limits
 from pg_envelope.broker.epoch import Epoch
+from pg_envelope.broker.erasures import Erasures
 from pg_envelope.broker.kms import Kms
 from pg_envelope.broker.kms_settings import KmsSettings
 from pg_envelope.broker.metrics import Labels, Metrics
@@ -48,14 +49,14 @@ def run(config: Path) -> int:
 class Broker:
     """All parts of a running broker."""
 
-    def __init__(self, config: Config, audit: Audit) -> None:
-        self.config, self.audit, self.metrics = config, audit, Metrics()
+    def __init__(self, config: Config, audit: Audit, erasures: Erasures) -> None:
+        self.config, self.audit, self.erasures, self.metrics = config, audit, erasures, Metrics()
         self.kms = {name: self._kms(name, settings) for name, settings in config.kms.items()}
         self.cache = Cache(config.cache, clock.now, self.metrics)
         limits = Limits(config.broker.environment, config.broker.deadline_ms / 1000)
         self.deks = Deks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
         self.epoch = Epoch(config.broker.epoch)
-        self.service = Service(config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now)
+        self.service = Service(config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures)
         self._register_gauges()
 
     def _kms(self, name: str, settings: KmsSettings) -> Kms:
@@ -71,6 +72,9 @@ class Broker:
         web = await self._web()
         server = Server(self.config.broker, self.service, self.audit, self.metrics)
         self.audit.write("started", environment=self.config.broker.environment, epoch=self.epoch.value)
+        if self.erasures.cut:
+            self.audit.write("ledger_recovered", bytes=self.erasures.cut, **self.erasures.proof._asdict())
+            log.warning("the ledger of erasures ended in a line that was never acknowledged; it was cut off")
         log.info("listening on %s", self.config.broker.socket)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -166,13 +170,15 @@ async def _run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_without_text)
     audit = Audit(config.broker.audit_log)
+    erasures = Erasures(config.broker.erasures)
     try:
-        serving = asyncio.create_task(Broker(config, audit).serve())
+        serving = asyncio.create_task(Broker(config, audit, erasures).serve())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, serving.cancel)
         loop.add_signal_handler(signal.SIGHUP, _reopen, audit)
         await _until_cancelled(serving)
     finally:
+        erasures.close()
         audit.close()
 
 

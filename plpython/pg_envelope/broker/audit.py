@@ -23,7 +23,7 @@ class Audit:
 
     def write(self, event: str, **facts: Any) -> None:
         """Adds one line: `time`, `event` and the facts. Raises Internal when it cannot: no key leaves unrecorded."""
-        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="microseconds"), "event": event, **facts})
+        line = json.dumps({"time": now(), "event": event, **facts})
         try:
             _write_all(self._file, line.encode() + b"\n")
         except OSError:
@@ -47,6 +47,11 @@ class Audit:
             return os.open(self._target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise errors.NotConfigured("the audit log cannot be written", detail=error.strerror) from None
+
+
+def now() -> str:
+    """The time of an event, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _write_all(file: int, data: bytes) -> None:

@@ -63,6 +63,13 @@ class Cache:
     def drop(self, key: CacheKey) -> None:
         self._held.pop(key, None)
 
+    def forget(self, database: UUID, dek_ids: set[int]) -> int:
+        """Drops what is held of these DEKs, under whatever wrap; how many."""
+        found = [key for key in self._held if key.database == database and key.dek_id in dek_ids]
+        for key in found:
+            self.drop(key)
+        return len(found)
+
     def clear(self) -> int:
         """Forgets all; how many there were."""
         count = len(self._held)

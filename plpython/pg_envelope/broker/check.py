@@ -10,9 +10,10 @@ from typing import Literal
 from uuid import UUID
 
 from pg_envelope import errors
-from pg_envelope.broker import files, keys
+from pg_envelope.broker import escrow, files, keys
 from pg_envelope.broker.audit import STANDARD_OUTPUT
 from pg_envelope.broker.config import Config, Kek, load
+from pg_envelope.broker.ledger import check_directory
 from pg_envelope.broker.providers import secrets
 from pg_envelope.broker.providers.base import Item, Provider
 from pg_envelope.broker.providers.make import make_provider
@@ -48,7 +49,11 @@ def _machine(config: Config) -> Iterator[Finding]:
         "socket directory", str(broker.socket.parent), lambda: files.refuse_shared_directory(broker.socket.parent)
     )
     yield _tried("allowed users", ", ".join(map(str, broker.allowed_users)), lambda: uids(broker.allowed_users))
+    yield _tried("ledger of erasures", str(broker.erasures), lambda: check_directory(broker.erasures))
     yield _tried("audit log", broker.audit_log, lambda: _writable(broker.audit_log))
+    if broker.escrow_public_key_file:
+        path = Path(broker.escrow_public_key_file)
+        yield _tried("escrow public key", str(path), lambda: escrow.read_public_key(path))
     for path in secret_files(config):
         yield _tried("secret file", str(path), lambda path=path: files.read_private(path))  # type: ignore[misc]
     for held, key in secret_keks(config):

@@ -13,13 +13,14 @@ from typing import Any, TypeVar, get_type_hints
 from pg_envelope import errors
 from pg_envelope.broker import files
 from pg_envelope.broker.kms_settings import AppRole as AppRole
-from pg_envelope.broker.kms_settings import Aws, Azure, Google, KmsSettings, Pkcs11, Secrets
+from pg_envelope.broker.kms_settings import Aws, Azure, Google, Kmip, KmsSettings, Pkcs11, Secrets
 from pg_envelope.broker.kms_settings import Local as Local
 from pg_envelope.broker.kms_settings import TokenFile as TokenFile
 from pg_envelope.broker.kms_settings import Vault as Vault
 from pg_envelope.broker.wants import NAME, refuse, want
 
 Users = tuple[str | int, ...]
+Names = tuple[str, ...]
 T = TypeVar("T")
 
 
@@ -33,7 +34,11 @@ class Broker:
     allowed_users: Users = ("postgres",)
     environment: str = "default"
     audit_log: str = "-"
+    erasures: Path = Path("/var/lib/pg_envelope/erasures.jsonl")
     metrics: str = "127.0.0.1:9464"
+    escrow_public_key_file: str = ""
+    allow_restore: bool = False
+    rekey_from: Names = ()
     max_requests: int = 256
     deadline_ms: int = 5000
     probe_seconds: float = 5.0
@@ -44,6 +49,9 @@ class Broker:
         )
         want(bool(NAME.match(self.environment)), "broker.environment may hold letters, digits, '.', '_' and '-' only")
         want(self.audit_log == "-" or Path(self.audit_log).is_absolute(), 'broker.audit_log must be "-" or absolute')
+        escrow = self.escrow_public_key_file
+        want(not escrow or Path(escrow).is_absolute(), "broker.escrow_public_key_file must be an absolute path")
+        want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
         want(self.deadline_ms > 0, "broker.deadline_ms must be above 0")
         want(self.probe_seconds > 0, "broker.probe_seconds must be above 0")
@@ -140,7 +148,8 @@ def _named(tables: dict[str, Any], group: str) -> list[tuple[str, dict[str, Any]
 
 
 def _kms(table: dict[str, Any], where: str) -> KmsSettings:
-    kinds: dict[str, type[KmsSettings]] = {kind.provider: kind for kind in (Vault, Local, Aws, Pkcs11, Azure, Google)}
+    known = (Vault, Local, Aws, Pkcs11, Azure, Google, Kmip)
+    kinds: dict[str, type[KmsSettings]] = {kind.provider: kind for kind in known}
     kind = kinds[_choice(table, where, "provider", kinds)]
     if kind is Local and "base_secret" in table:
         kind = Secrets
@@ -215,11 +224,23 @@ def _users(value: Any, where: str) -> Users:
     return tuple(value)
 
 
+def _names(value: Any, where: str) -> Names:
+    want(isinstance(value, list) and all(isinstance(name, str) for name in value), f"{where} must be a list of names")
+    return tuple(value)
+
+
+def _switch(value: Any, where: str) -> bool:
+    want(isinstance(value, bool), f"{where} must be true or false")
+    return bool(value)
+
+
 _CONVERTERS = {
     str: _text,
     Path: _path,
     int: _integer,
     float: _number,
+    bool: _switch,
     Users: _users,
+    Names: _names,
     AppRole | TokenFile: _auth,
 }

@@ -15,7 +15,7 @@ from pg_envelope.broker.cache import Cache, CacheKey, Opened
 from pg_envelope.broker.config import Kek
 from pg_envelope.broker.kms import Kms
 from pg_envelope.broker.metrics import Metrics
-from pg_envelope.broker.providers.base import Item, Store
+from pg_envelope.broker.providers.base import Entry, Item, Store
 
 SHARE_OF_DEADLINE = 0.8
 SOFT = (errors.KmsUnavailable, errors.KmsSealed, errors.Deadline)
@@ -29,6 +29,13 @@ class Answer(NamedTuple):
     dek: Opened | errors.EnvelopeError
     cached: bool
     left: float
+
+
+class Source(NamedTuple):
+    """A wrapped DEK, and the KEK that opens it, by its name in the KMS."""
+
+    name: str
+    wrapped: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,11 @@ class Deks:
             raise errors.KekUnknown()
         return self._kms[self._keks[name].kms], self._keks[name].key
 
+    def name_of(self, kms: Kms, entry: Entry, otherwise: str) -> str:
+        """The KEK, by its name in the KMS, that opens a store's entry: after a move it is ahead of the catalog."""
+        held = self._keks.get(entry.kek)
+        return held.key if held is not None and held.kms == kms.name else otherwise
+
     def keep(self, key: CacheKey, opened: Opened) -> None:
         """Puts a DEK that the KMS has just opened into the cache."""
         self._cache.put(key, opened)
@@ -77,6 +89,11 @@ class Deks:
         """Empties the cache; flights under way still answer those who wait, but nobody new, and are not kept."""
         self._flights = {}
         return self._cache.clear()
+
+    def forget(self, database: UUID, dek_ids: set[int]) -> int:
+        """Drops DEKs that must not be used any more; what is under way is not kept either."""
+        self._flights = {}
+        return self._cache.forget(database, dek_ids)
 
     async def resolve(self, wanted: Sequence[CacheKey], until: float) -> list[Answer]:
         """An answer for each key, in order; later than `until` never, unless the loop itself is late."""
@@ -157,41 +174,44 @@ class Deks:
         try:
             kms, name = self.kek(kek)
             await kms.ready(name, until)
-            sources = await asyncio.gather(*(self._source(kms, key, until) for key in group))
-            await self._unwrap(kms, name, dict(zip(group, sources, strict=True)), flights, until)
+            sources = await asyncio.gather(*(self._source(kms, name, key, until) for key in group))
+            await self._unwrap(kms, dict(zip(group, sources, strict=True)), flights, until)
         except errors.EnvelopeError as error:
             self._land_all(group, error, flights)
         finally:
             # Whatever went wrong, nobody is left waiting.
             self._land_all(group, errors.Internal(), flights)
 
-    async def _source(self, kms: Kms, key: CacheKey, until: float) -> str | errors.EnvelopeError:
-        """The wrapped DEK, from the request or from the KMS's store."""
+    async def _source(self, kms: Kms, name: str, key: CacheKey, until: float) -> Source | errors.EnvelopeError:
+        """The wrapped DEK, from the request or from the KMS's store, with the KEK that opens it."""
         try:
             store = store_of(kms, key.store)
             check_wrapped(key.store, key.wrapped)
             if store is None:
-                return key.wrapped or ""
-            return (await kms.call("kv_read", until, store.read, store_path(key))).wrapped
+                return Source(name, key.wrapped or "")
+            entry = await kms.call("kv_read", until, store.read, store_path(key))
+            return Source(self.name_of(kms, entry, name), entry.wrapped)
         except errors.EnvelopeError as error:
             return error
 
     async def _unwrap(
         self,
         kms: Kms,
-        name: str,
-        sources: dict[CacheKey, str | errors.EnvelopeError],
+        sources: dict[CacheKey, Source | errors.EnvelopeError],
         flights: dict[CacheKey, Flight],
         until: float,
     ) -> None:
-        found = {key: source for key, source in sources.items() if isinstance(source, str)}
+        by_name: dict[str, dict[CacheKey, str]] = {}
         for key, source in sources.items():
-            if not isinstance(source, str):
+            if isinstance(source, Source):
+                by_name.setdefault(source.name, {})[key] = source.wrapped
+            else:
                 self._land(key, source, flights)
-        items = [Item(context_of(key), source) for key, source in found.items()]
-        results = await kms.batches("unwrap", until, kms.provider.unwrap, name, items)
-        for key, result in zip(found, results, strict=True):
-            self._land(key, result, flights)
+        for name, found in by_name.items():
+            items = [Item(context_of(key), wrapped) for key, wrapped in found.items()]
+            results = await kms.batches("unwrap", until, kms.provider.unwrap, name, items)
+            for key, result in zip(found, results, strict=True):
+                self._land(key, result, flights)
 
     def _land_all(self, group: list[CacheKey], error: errors.EnvelopeError, flights: dict[CacheKey, Flight]) -> None:
         for key in group:

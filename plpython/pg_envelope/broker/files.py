@@ -17,7 +17,7 @@ def read_private(path: Path, most: int = PRIVATE) -> bytes:
     """The file's bytes. Raises NotConfigured when its mode goes beyond `most` or its owner is neither us nor root."""
     try:
         with open(path, "rb") as file:
-            _refuse_shared(os.fstat(file.fileno()), path, most)
+            refuse_shared(os.fstat(file.fileno()), path, most)
             return file.read(MAX_SECRET)
     except OSError as error:
         raise errors.NotConfigured(f"cannot read {path}", detail=error.strerror) from None
@@ -47,7 +47,8 @@ def refuse_shared_directory(path: Path) -> None:
         )
 
 
-def _refuse_shared(found: os.stat_result, path: Path, most: int) -> None:
+def refuse_shared(found: os.stat_result, path: Path, most: int = PRIVATE) -> None:
+    """Raises NotConfigured for what is no file, has a mode beyond `most`, or is neither ours nor root's."""
     if not stat.S_ISREG(found.st_mode):
         raise errors.NotConfigured(f"{path} is not a regular file")
     if stat.S_IMODE(found.st_mode) & ~most:

@@ -16,6 +16,7 @@ from pg_envelope.broker.providers.base import Description, Provider
 WORKERS = 16
 ATTEMPTS = 3
 FIRST_RETRY = 0.05
+LONGEST_RETRY = 0.8
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +47,8 @@ class Kms:
         for attempt in range(ATTEMPTS):
             try:
                 return await self.once(op, until, function, *args, **kwargs)
+            except errors.KmsBusy:
+                raise
             except (errors.KmsUnavailable, errors.KmsSealed):
                 pause = FIRST_RETRY * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311  # spreads load, hides nothing
                 if attempt + 1 == ATTEMPTS or self.down is not None or self._clock() + pause >= until:
@@ -54,7 +57,20 @@ class Kms:
         raise errors.KmsUnavailable()
 
     async def once(self, op: str, until: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a request that must not be repeated, within the KMS's timeout and `until`."""
+        """Runs a request that must not be repeated, but for one that the KMS was too busy to begin."""
+        pause = FIRST_RETRY
+        while True:
+            try:
+                return await self._attempt(op, until, function, *args, **kwargs)
+            except errors.KmsBusy:
+                pause = min(2 * pause, LONGEST_RETRY)
+                wait = pause * random.uniform(0.5, 1.5)  # noqa: S311  # spreads load, hides nothing
+                if self._clock() + wait >= until:
+                    raise
+                await asyncio.sleep(wait)
+
+    async def _attempt(self, op: str, until: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One request, within the KMS's timeout and `until`."""
         self._breaker.admit()
         async with self._free:
             start, outcome = self._clock(), "cancelled"
@@ -100,7 +116,7 @@ class Kms:
 
     def _learn(self, error: errors.EnvelopeError, seconds: float) -> None:
         """What an error says about the KMS: a refusal shows that it is up; our own deadline shows nothing."""
-        if isinstance(error, errors.KmsUnavailable | errors.KmsSealed):
+        if isinstance(error, errors.KmsUnavailable | errors.KmsSealed) and not isinstance(error, errors.KmsBusy):
             self._breaker.failure(error, timed_out=seconds > 0.9 * self._timeout)
         elif not isinstance(error, errors.Deadline):
             self._breaker.success()

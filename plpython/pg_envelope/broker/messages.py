@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from pg_envelope import errors, wire
 from pg_envelope.broker import keys
 
-OPERATIONS = ("status", "generate", "derive", "rewrap", "rotate_kek", "flush", "record")
+OPERATIONS = (
+    "status",
+    "generate",
+    "derive",
+    "rewrap",
+    "rotate_kek",
+    "flush",
+    "schedule",
+    "record",
+    "sign",
+    "erase",
+    "erasures",
+    "escrow",
+    "adopt",
+)
 MAX_DEK_ID = (1 << 63) - 1
+MAX_GENERATED = 200
 MAX_KEY_ID = (1 << 32) - 1
 MAX_TEXT = 4096
 MAX_WHO = 256
+MAX_ERASED = 1000
 MAX_DEADLINE_MS = (1 << 31) - 1
+HASH = re.compile("[0-9a-f]{64}")
+SALT = re.compile("[0-9a-f]{32}")
 STATES = ("pre-active", "active", "suspended", "decrypt-only", "compromised", "destroyed")
 
 
@@ -28,6 +47,7 @@ class Request:
     deadline_ms: int
     who: dict[str, str | int]
     body: wire.Message
+    environment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,29 +70,49 @@ class DekRef:
     fields: tuple[FieldRef, ...] = ()
 
 
+class Erasable(Protocol):
+    """What it takes to know whether a DEK was erased."""
+
+    @property
+    def dek_id(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Generate:
+    """`many` is whether the request asked for several DEKs, and so for a list."""
+
     database: UUID
     kek: str
     store: str
-    dek_id: int
+    dek_ids: tuple[int, ...]
+    many: bool
+    label: str
 
 
 @dataclass(frozen=True)
 class Derive:
+    """`ahead` is how many of the keys, the last ones, nobody has asked for yet."""
+
     database: UUID
     deks: tuple[DekRef, ...]
+    ahead: int = 0
 
 
 @dataclass(frozen=True)
 class Rewrap:
-    """`source` is the KEK and store that the DEKs come from; None when both stay."""
+    """`source` is the KEK and store that the DEKs come from, None when both stay; `origin` the environment and database
+    that they come from, None when those stay, too. With an origin there is always a source.
+    """
 
     database: UUID
     kek: str
     store: str
     source: tuple[str, str] | None
     deks: tuple[DekRef, ...]
+    origin: tuple[str, UUID] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +126,75 @@ class Record:
     transitions: tuple[dict[str, int | str | None], ...]
 
 
+@dataclass(frozen=True)
+class Sign:
+    """A statement for a DEK to sign."""
+
+    database: UUID
+    dek: DekRef
+    statement: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Escrow:
+    """DEKs for a backup."""
+
+    database: UUID
+    deks: tuple[DekRef, ...]
+
+
+@dataclass(frozen=True)
+class SealedDek:
+    """A DEK out of a backup, sealed for the broker's one-time key; `fingerprint` is the catalog's."""
+
+    dek_id: int
+    fingerprint: bytes
+    sealed: str
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """DEKs out of a backup for a KEK; without any, the broker's one-time key is asked for."""
+
+    database: UUID
+    kek: str
+    public_key: str
+    deks: tuple[SealedDek, ...]
+
+
+@dataclass(frozen=True)
+class Dying:
+    """A DEK to be erased; what of it the ledger keeps."""
+
+    dek_id: int
+    fingerprint: bytes
+    kek: str
+    store: str
+    kek_version: int | None
+
+
+@dataclass(frozen=True)
+class Erase:
+    """`subject` is SHA-256(salt | subject) in hex; None, with `salt`, for a whole table or a named key."""
+
+    database: UUID
+    label: str
+    reason: str
+    subject: str | None
+    salt: str | None
+    deks: tuple[Dying, ...]
+
+
+@dataclass(frozen=True)
+class Erased:
+    """A page of the ledger: entries of one database after the first `after`, at most `most`."""
+
+    database: UUID
+    after: int
+    most: int
+    verify: bool
+
+
 def request(message: wire.Message) -> Request:
     """The common part of a request. Raises BadInput."""
     if message.get("v") != wire.PROTOCOL:
@@ -93,27 +202,50 @@ def request(message: wire.Message) -> Request:
     op = message.get("op")
     if op not in OPERATIONS:
         raise errors.BadInput("there is no such operation", hint=f"Operations: {', '.join(OPERATIONS)}")
-    return Request(op, _integer(message, "deadline_ms", 1, MAX_DEADLINE_MS), _who(message), message)
+    environment = None if message.get("environment") is None else _text(message, "environment")
+    return Request(op, _integer(message, "deadline_ms", 1, MAX_DEADLINE_MS), _who(message), message, environment)
 
 
 def generate(body: wire.Message) -> Generate:
-    return Generate(_uuid(body, "database_uuid"), _text(body, "kek"), _text(body, "store"), _dek_id(body))
+    many = "dek_ids" in body
+    dek_ids = tuple(_dek_ids(body)) if many else (_dek_id(body),)
+    label = _optional(body, "label", "")
+    return Generate(_uuid(body, "database_uuid"), _text(body, "kek"), _text(body, "store"), dek_ids, many, label)
+
+
+def _dek_ids(body: wire.Message) -> list[int]:
+    found = body["dek_ids"]
+    if not isinstance(found, list) or not 0 < len(found) <= MAX_GENERATED or len(set(map(str, found))) < len(found):
+        raise _bad("dek_ids")
+    return [_dek_id({"dek_id": one}) for one in found]
 
 
 def derive(body: wire.Message) -> Derive:
-    return Derive(_uuid(body, "database_uuid"), tuple(_dek(one) for one in _objects(body, "keys")))
+    ahead = _integer(body, "ahead", 0, MAX_KEY_ID) if "ahead" in body else 0
+    return Derive(_uuid(body, "database_uuid"), tuple(_dek(one) for one in _objects(body, "keys")), ahead)
 
 
 def rewrap(body: wire.Message) -> Rewrap:
     kek, store = _text(body, "kek"), _text(body, "store")
     source = (_optional(body, "from_kek", kek), _optional(body, "from_store", store))
     deks = tuple(_plain_dek({**one, "kek": source[0], "store": source[1]}) for one in _objects(body, "deks"))
-    return Rewrap(_uuid(body, "database_uuid"), kek, store, source if source != (kek, store) else None, deks)
+    origin = None if body.get("from_environment") is None else _origin(body)
+    moved = origin is not None or source != (kek, store)
+    return Rewrap(_uuid(body, "database_uuid"), kek, store, source if moved else None, deks, origin)
+
+
+def _origin(body: wire.Message) -> tuple[str, UUID]:
+    return _text(body, "from_environment"), _uuid(body, "from_database")
 
 
 def rotate_kek(body: wire.Message) -> str:
     """The KEK's name."""
     return _text(body, "kek")
+
+
+def schedule(body: wire.Message) -> int:
+    """How many keys of the database are overdue."""
+    return _integer(body, "overdue", 0, MAX_KEY_ID)
 
 
 def flush(body: wire.Message) -> str:
@@ -125,6 +257,45 @@ def record(body: wire.Message) -> Record:
     transitions = tuple(_transition(one) for one in _objects(body, "transitions"))
     action, label, reason = (_text(body, name) for name in ("action", "label", "reason"))
     return Record(_uuid(body, "database_uuid"), action, label, reason, transitions)
+
+
+def escrow(body: wire.Message) -> Escrow:
+    return Escrow(_uuid(body, "database_uuid"), tuple(_plain_dek(one) for one in _objects(body, "deks")))
+
+
+def adopt(body: wire.Message) -> Adopt:
+    deks = tuple(_sealed_dek(one) for one in _objects(body, "deks"))
+    return Adopt(_uuid(body, "database_uuid"), _text(body, "kek"), _optional(body, "public_key", ""), deks)
+
+
+def _sealed_dek(found: wire.Message) -> SealedDek:
+    fingerprint = _bytes(found, "fingerprint", keys.FINGERPRINT_BYTES)
+    return SealedDek(_dek_id(found), fingerprint, _text(found, "sealed"))
+
+
+def sign(body: wire.Message) -> Sign:
+    return Sign(_uuid(body, "database_uuid"), _dek(_object(body, "key")), _object(body, "statement"))
+
+
+def erase(body: wire.Message) -> Erase:
+    deks = tuple(_dying(one) for one in _objects(body, "deks"))
+    if not 0 < len(deks) <= MAX_ERASED:
+        raise _bad("deks")
+    subject, salt = (None if body.get(name) is None else _text(body, name) for name in ("subject", "salt"))
+    if not (subject is salt is None or (HASH.fullmatch(subject or "") and SALT.fullmatch(salt or ""))):
+        raise _bad("subject")
+    return Erase(_uuid(body, "database_uuid"), _text(body, "label"), _text(body, "reason"), subject, salt, deks)
+
+
+def erased(body: wire.Message) -> Erased:
+    after, most = (_integer(body, name, 0, MAX_DEK_ID) for name in ("after", "most"))
+    return Erased(_uuid(body, "database_uuid"), after, most, body.get("verify") is True)
+
+
+def _dying(found: wire.Message) -> Dying:
+    version = None if found.get("kek_version") is None else _integer(found, "kek_version", 0, MAX_DEK_ID)
+    fingerprint = _bytes(found, "fingerprint", keys.FINGERPRINT_BYTES)
+    return Dying(_dek_id(found), fingerprint, _text(found, "kek"), _text(found, "store"), version)
 
 
 def _transition(found: wire.Message) -> dict[str, int | str | None]:
@@ -217,6 +388,13 @@ def _bytes(found: wire.Message, name: str, length: int) -> bytes:
     except (binascii.Error, ValueError):
         raise _bad(name) from None
     if len(value) != length:
+        raise _bad(name)
+    return value
+
+
+def _object(found: wire.Message, name: str) -> dict[str, Any]:
+    value = found.get(name)
+    if not isinstance(value, dict):
         raise _bad(name)
     return value
 

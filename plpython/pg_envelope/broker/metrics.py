@@ -6,6 +6,7 @@ import bisect
 from collections.abc import Callable, Iterator
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+MAX_TOLD = 1000
 Labels = tuple[str, ...]
 
 
@@ -54,6 +55,24 @@ class Histogram:
             yield f"{self.name}_count{_braces(self._labels, labels)} {total}"
 
 
+class Told:
+    """The last value that was told, by one label; beyond a bound of labels new ones are left out."""
+
+    kind = "gauge"
+
+    def __init__(self, name: str, text: str, label: str) -> None:
+        self.name, self.text, self._label = name, text, label
+        self._values: dict[str, float] = {}
+
+    def set(self, label: str, to: float) -> None:
+        if label in self._values or len(self._values) < MAX_TOLD:
+            self._values[label] = to
+
+    def lines(self) -> Iterator[str]:
+        for label, value in sorted(self._values.items()):
+            yield f"{self.name}{_braces((self._label,), (label,))} {value:.17g}"
+
+
 class Gauge:
     """Values asked for when the metrics are read."""
 
@@ -80,8 +99,9 @@ class Metrics:
         self.stale = Counter("pg_envelope_cache_stale_total", "DEKs used in their grace, while the KMS was down.")
         self.expired = Counter("pg_envelope_keys_expired_total", "DEKs dropped because their time was over.")
         self.refused = Counter("pg_envelope_peers_refused_total", "Connections of users that may not connect.")
-        self._all: list[Counter | Histogram | Gauge] = [
-            found for found in vars(self).values() if isinstance(found, Counter | Histogram)
+        self.overdue = Told("pg_envelope_overdue_keys", "Keys later than policy allows, as last told.", "database")
+        self._all: list[Counter | Histogram | Told | Gauge] = [
+            found for found in vars(self).values() if isinstance(found, Counter | Histogram | Told)
         ]
 
     def gauge(self, name: str, text: str, read: Callable[[], dict[Labels, float]], *labels: str) -> None:
@@ -92,7 +112,7 @@ class Metrics:
         return "".join(f"{line}\n" for metric in self._all for line in _block(metric))
 
 
-def _block(metric: Counter | Histogram | Gauge) -> Iterator[str]:
+def _block(metric: Counter | Histogram | Told | Gauge) -> Iterator[str]:
     yield f"# HELP {metric.name} {metric.text}"
     yield f"# TYPE {metric.name} {metric.kind}"
     yield from metric.lines()

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import logging
 import math
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from pg_envelope import errors, wire
-from pg_envelope.broker import keys, messages, status
+from pg_envelope.broker import audit as audit_log
+from pg_envelope.broker import keys, messages, rekey, signing, status
 from pg_envelope.broker.audit import Audit
 from pg_envelope.broker.cache import CacheKey, Opened
 from pg_envelope.broker.config import Config
 from pg_envelope.broker.deks import Answer, Deks, context_of, store_of, store_path
 from pg_envelope.broker.epoch import Epoch
+from pg_envelope.broker.erasing import Erasing
+from pg_envelope.broker.erasures import Erasures
+from pg_envelope.broker.escrow import Deposit, Return
+from pg_envelope.broker.generating import Generating
 from pg_envelope.broker.kms import Kms
-from pg_envelope.broker.messages import DekRef, Request
+from pg_envelope.broker.messages import DekRef, Generate, Request
 from pg_envelope.broker.metrics import Metrics
 from pg_envelope.broker.moving import Moving
 from pg_envelope.broker.providers.base import Item, kek_version
@@ -30,6 +37,7 @@ log = logging.getLogger(__name__)
 Facts = dict[str, Any]
 Response = wire.Message | errors.EnvelopeError
 DERIVED_BETWEEN_PAUSES = 200
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,13 @@ class Service:
         audit: Audit,
         metrics: Metrics,
         clock: Callable[[], float],
+        erasures: Erasures,
     ) -> None:
         self._config, self._kms, self._deks, self._epoch = config, kms, deks, epoch
-        self._audit, self._metrics, self._clock = audit, metrics, clock
+        self._audit, self._metrics, self._clock, self._erasures = audit, metrics, clock, erasures
+        self._deposit = Deposit(config.broker, deks)
+        self._return = Return(config.broker, deks, clock)
+        self._verifying: asyncio.Future[None] | None = None
         self.waiting = 0
         self._handlers: dict[str, Handler] = {
             "status": self._status,
@@ -67,7 +79,13 @@ class Service:
             "rewrap": self._rewrap,
             "rotate_kek": self._rotate_kek,
             "flush": self._flush,
+            "schedule": self._schedule,
             "record": self._record,
+            "sign": self._sign,
+            "erase": self._erase,
+            "erasures": self._erased,
+            "escrow": self._escrow,
+            "adopt": self._adopt,
         }
 
     async def answer(self, message: wire.Message, peer: Facts) -> wire.Message:
@@ -77,6 +95,7 @@ class Service:
         try:
             request = messages.request(message)
             op, facts["who"] = request.op, request.who
+            rekey.check_environment(request.environment, self._config.broker)
             response = await self._bounded(request, start, facts)
         except errors.EnvelopeError as error:
             response = error
@@ -113,7 +132,7 @@ class Service:
     def _recorded(self, op: str, response: Response, facts: Facts) -> Response:
         """Writes the audit event. Gives back the response, or the error when it cannot: then nothing must leave."""
         error = response if isinstance(response, errors.EnvelopeError) else None
-        if op == "status" and error is None:
+        if op in ("status", "schedule", "erasures") and error is None:
             return response
         outcome = {"outcome": "failed", "error": error.code} if error else {"outcome": "ok"}
         try:
@@ -128,11 +147,25 @@ class Service:
 
     async def _generate(self, asked: Asked) -> wire.Message:
         wanted, epoch = messages.generate(asked.body), self._epoch.value
-        asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database), dek_ids=[wanted.dek_id])
+        asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database), dek_ids=wanted.dek_ids)
+        if wanted.label:
+            asked.facts["label"] = wanted.label
+        if any(self._erasures.knows(wanted.database, dek_id) for dek_id in wanted.dek_ids):
+            # A catalog that was restored counts from where it was: an id that died is not given again.
+            raise errors.StoreConflict()
+        if wanted.many:
+            deks, made = await Generating(self._deks, wanted, asked.until).run(self._clock())
+            if self._epoch.value == epoch:
+                for key, opened in made.items():
+                    self._deks.keep(key, opened)
+            return {"deks": deks}
+        return await self._generate_one(asked, wanted, wanted.dek_ids[0], epoch)
+
+    async def _generate_one(self, asked: Asked, wanted: Generate, dek_id: int, epoch: int) -> wire.Message:
         kms, name = self._deks.kek(wanted.kek)
         store = store_of(kms, wanted.store)
         await kms.ready(name, asked.until)
-        key = self._deks.key(wanted.database, wanted.dek_id, wanted.kek, wanted.store, None)
+        key = self._deks.key(wanted.database, dek_id, wanted.kek, wanted.store, None)
         wrapped = await kms.call("generate", asked.until, kms.provider.generate, name, context_of(key))
         opened = await self._open(kms, name, key, wrapped, asked.until)
         if store is not None:
@@ -159,14 +192,36 @@ class Service:
     async def _derive(self, asked: Asked) -> wire.Message:
         wanted, epoch = messages.derive(asked.body), self._epoch.value
         asked.facts.update(_derive_facts(str(wanted.database), wanted.deks))
-        wraps = [self._deks.key(wanted.database, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in wanted.deks]
-        answers = await self._deks.resolve(wraps, asked.until)
+        if wanted.ahead:
+            # The last ones of key_ids: what nobody has asked for yet, but can use now.
+            asked.facts["read_ahead"] = wanted.ahead
+        answers = await self._resolved(wanted.database, wanted.deks, asked.until)
         found: list[wire.Message] = []
         for dek, answer in zip(wanted.deks, answers, strict=True):
             found += await _field_keys(dek, answer)
         asked.facts.update(_outcome(found), cached=all(answer.cached for answer in answers))
         # The epoch of before: whatever was flushed meanwhile is then seen by the backend as out of date.
         return {"ttl": self._ttl(answers), "epoch": epoch, "keys": found}
+
+    async def _resolved(self, database: UUID, deks: tuple[DekRef, ...], until: float) -> list[Answer]:
+        """An answer for each DEK; one that was erased is not asked for, nor given when it is erased meanwhile."""
+        wraps = [self._deks.key(database, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in deks]
+        dead = {wrap for wrap, dek in zip(wraps, deks, strict=True) if self._dead(database, dek)}
+        asked = [wrap for wrap in wraps if wrap not in dead]
+        answers = dict(zip(asked, await self._deks.resolve(asked, until), strict=True))
+        return [
+            answers[wrap] if not self._dead(database, dek) else Answer(errors.KeyDestroyed(), True, 0.0)
+            for wrap, dek in zip(wraps, deks, strict=True)
+        ]
+
+    def _dead(self, database: UUID, dek: messages.Erasable) -> bool:
+        return self._erasures.dead(database, dek.dek_id, dek.fingerprint)
+
+    def _refuse_dead(self, database: UUID, deks: Sequence[messages.Erasable]) -> None:
+        """Raises KeyDestroyed when a DEK was erased that the catalog still has: it was restored."""
+        dead = [str(dek.dek_id) for dek in deks if self._dead(database, dek)]
+        if dead:
+            raise errors.KeyDestroyed(detail=f"DEK {', '.join(dead[:SHOWN])}", hint="SELECT envelope.replay_erasures()")
 
     def _ttl(self, answers: list[Answer]) -> float:
         lefts = [answer.left for answer in answers if isinstance(answer.dek, Opened)]
@@ -177,10 +232,15 @@ class Service:
         wanted = messages.rewrap(asked.body)
         asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database))
         asked.facts.update(dek_ids=[dek.dek_id for dek in wanted.deks])
+        self._refuse_dead(wanted.database, wanted.deks)
         if wanted.source is None:
             found = await Rewrapping(self._deks, wanted, asked.until).run()
         else:
             asked.facts.update(from_kek=wanted.source[0], from_store=wanted.source[1])
+            if wanted.origin is not None:
+                asked.facts.update(from_environment=wanted.origin[0], from_database=str(wanted.origin[1]))
+                rekey.check_origin(wanted.origin, self._config.broker)
+                self._refuse_dead(wanted.origin[1], wanted.deks)
             found = await Moving(self._deks, wanted, wanted.source, asked.until).run()
         asked.facts.update(_outcome(found))
         return {"deks": found}
@@ -193,6 +253,10 @@ class Service:
         asked.facts["kek_version"] = version
         return {"kek_version": version}
 
+    async def _schedule(self, asked: Asked) -> wire.Message:
+        self._metrics.overdue.set(str(asked.facts["who"].get("database", "")), to=messages.schedule(asked.body))
+        return {}
+
     async def _flush(self, asked: Asked) -> wire.Message:
         asked.facts["reason"] = messages.flush(asked.body)
         return {"epoch": self.flush(asked.facts)}
@@ -202,6 +266,77 @@ class Service:
         asked.facts.update(database=str(told.database), action=told.action, label=told.label, reason=told.reason)
         asked.facts["transitions"] = told.transitions
         return {}
+
+    async def _escrow(self, asked: Asked) -> wire.Message:
+        wanted = messages.escrow(asked.body)
+        asked.facts.update(database=str(wanted.database), dek_ids=[dek.dek_id for dek in wanted.deks])
+        self._refuse_dead(wanted.database, wanted.deks)
+        answer = await self._deposit.run(wanted, asked.until)
+        asked.facts.update(_outcome(answer["deks"]), public_key=answer["public_key"])
+        return answer
+
+    async def _adopt(self, asked: Asked) -> wire.Message:
+        wanted = messages.adopt(asked.body)
+        asked.facts.update(database=str(wanted.database), kek=wanted.kek, dek_ids=[dek.dek_id for dek in wanted.deks])
+        self._refuse_dead(wanted.database, wanted.deks)
+        answer = await self._return.run(wanted, asked.until)
+        asked.facts.update(_outcome(answer["deks"]))
+        return answer
+
+    async def _sign(self, asked: Asked) -> wire.Message:
+        wanted = messages.sign(asked.body)
+        asked.facts.update(_derive_facts(str(wanted.database), (wanted.dek,)))
+        dek = wanted.dek
+        (answer,) = await self._resolved(wanted.database, (dek,), asked.until)
+        error = _refusal(dek, answer.dek)
+        if error is not None or not isinstance(answer.dek, Opened):
+            raise error or errors.Internal()
+        told = {
+            "environment": self._config.broker.environment,
+            "database": str(wanted.database),
+            "who": asked.facts["who"],
+        }
+        signed = signing.sign(answer.dek.dek, wanted.statement, {**told, "time": audit_log.now()})
+        asked.facts["signed"] = hashlib.sha256(signed.text.encode()).hexdigest()
+        return {
+            "statement_signed": signed.text,
+            "signature": _base64(signed.signature),
+            "public_key": _base64(signed.public_key),
+        }
+
+    async def _erase(self, asked: Asked) -> wire.Message:
+        wanted = messages.erase(asked.body)
+        asked.facts.update(database=str(wanted.database), label=wanted.label, reason=wanted.reason)
+        asked.facts["dek_ids"] = [dek.dek_id for dek in wanted.deks]
+        erasing = Erasing(self._deks, self._kms, self._erasures, wanted, asked.until)
+        await erasing.prepare()
+        asked.facts["erased"] = erasing.record(asked.facts["who"])
+        # Also when it is asked again: the broker may have died before it came so far.
+        self._deks.forget(wanted.database, {dek.dek_id for dek in wanted.deks})
+        asked.facts["epoch"] = self._epoch.bump()
+        found = await erasing.destroy()
+        asked.facts.update(_outcome(found))
+        return {"epoch": asked.facts["epoch"], "deks": found}
+
+    async def _erased(self, asked: Asked) -> wire.Message:
+        wanted = messages.erased(asked.body)
+        asked.facts["database"] = str(wanted.database)
+        if wanted.verify:
+            await self._verify_ledger()
+        proof = self._erasures.proof
+        return {
+            "lines": proof.lines,
+            "head": proof.head,
+            "public_key": _base64(self._erasures.public_key),
+            "count": self._erasures.count(wanted.database),
+            "entries": self._erasures.page(wanted.database, wanted.after, wanted.most),
+        }
+
+    async def _verify_ledger(self) -> None:
+        """One thread at a time; it outlives the deadline of who asked, and whoever asks again then finds it ready."""
+        if self._verifying is None or self._verifying.done():
+            self._verifying = asyncio.ensure_future(asyncio.to_thread(self._erasures.verify))
+        await asyncio.shield(self._verifying)
 
     def flush(self, facts: Facts) -> int:
         """Bumps the epoch and empties the cache, with nothing in between that could hand out an old key."""

@@ -34,11 +34,13 @@ def report(config: Config, deks: Deks, kms: Mapping[str, Kms], epoch: int) -> wi
 def _kek(config: Config, deks: Deks, kms: Mapping[str, Kms], name: str) -> wire.Message:
     held = kms[config.kek[name].kms]
     state, detail, hint = state_of(deks, held, name, config.kek[name].key)
+    described = held.keks.get(config.kek[name].key)
     return {
         "provider": config.kms[held.name].provider,
         "state": state,
         "detail": detail,
         "hint": hint,
+        "deletable": described.deletable if isinstance(described, Description) else None,
         "store": "vault" if "vault" in held.provider.stores else "catalog",
     }
 

@@ -406,6 +406,7 @@ def make_broker(directory: Path) -> Iterator[Callable[..., Broker]]:
                 "socket": str(directory / "run" / "broker.sock"),
                 "allowed_users": [os.getuid()],
                 "audit_log": str(directory / "audit.log"),
+                "erasures": str(directory / "erasures.jsonl"),
                 "metrics": f"127.0.0.1:{port}",
                 "probe_seconds": 0.2,
                 **options.pop("broker", {}),

@@ -21,6 +21,7 @@ def test_status_names_what_runs(broker):
         "detail": None,
         "hint": None,
         "store": "vault",
+        "deletable": False,
     }
 
 
@@ -222,7 +223,7 @@ def test_a_deletable_transit_key_is_reported(make_broker, bao, directory):
     bao.api("POST", "transit/keys/deletable/config", deletion_allowed=True)
     broker = make_broker(bao, kek={"other": {"kms": "main", "key": "deletable"}}).ready()
     found = broker.good("status")["keks"]["other"]
-    assert found["state"] == "degraded"
+    assert (found["state"], found["deletable"]) == ("degraded", True)
     assert "deletion_allowed" in found["detail"]
 
 

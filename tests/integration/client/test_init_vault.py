@@ -117,6 +117,16 @@ def test_a_second_run_needs_no_options_but_the_directory(site: Site) -> None:
     assert {step["state"] for step in again.json["steps"]} == {"already there", "kept"}
 
 
+def test_the_right_to_shred_is_given_when_asked_for_and_kept(site: Site) -> None:
+    site.done()
+    again = ("init", "--out", site.out, "--json")
+    assert pg_envelope(*again, "--allow-shred", VAULT_TOKEN=site.kms.token).json["steps"]
+    rule = 'path "kv/metadata/pg_envelope/*" { capabilities = ["delete"] }'
+    for _ in range(2):
+        assert rule in site.kms.data("GET", "sys/policies/acl/pg-envelope-broker")["policy"]
+        assert pg_envelope(*again, VAULT_TOKEN=site.kms.token).code == 0
+
+
 def test_a_destroyed_secret_id_is_replaced(site: Site) -> None:
     site.done()
     old = (site.out / "secret_id").read_text().strip()
@@ -213,6 +223,8 @@ def test_the_token_may_come_from_a_file(site: Site, tmp_path: Path) -> None:
 def test_the_broker_can_work_with_it(site: Site) -> None:
     site.done("--socket", site.out / "run" / "broker.sock")
     (site.out / "run").mkdir(mode=0o700)
+    file = site.out / "broker.toml"
+    file.write_text(file.read_text().replace("[broker]\n", f'[broker]\nerasures = "{site.out}/run/erasures.jsonl"\n'))
     result = pg_envelope("broker", "--config", site.out / "broker.toml", "--check", "--json")
     assert {check["check_name"]: check["state"] for check in result.json if check["state"] == "failed"} == {}
     assert result.code == 0, result.err

@@ -16,7 +16,6 @@ ANY = {"plaintext": "YQ==", "ciphertext": "vault:v1:AAAA", "context": CONTEXT}
 
 FORBIDDEN = [
     ("POST", f"transit/datakey/plaintext/{KEY}", {"context": CONTEXT}),
-    ("POST", f"transit/encrypt/{KEY}", ANY),
     ("POST", f"transit/hmac/{KEY}", {"input": "YQ=="}),
     ("GET", f"transit/export/encryption-key/{KEY}", None),
     ("GET", f"transit/backup/{KEY}", None),
@@ -30,6 +29,7 @@ FORBIDDEN = [
     ("POST", "transit/keys/theirs/rotate", {}),
     ("POST", "transit/decrypt/theirs", ANY),
     ("POST", "transit/rewrap/theirs", ANY),
+    ("POST", "transit/encrypt/theirs", ANY),
     ("POST", "transit/datakey/wrapped/theirs", {"context": CONTEXT}),
     ("POST", "transit/keys/pg-envelope-new", {"type": "aes256-gcm96"}),
     ("DELETE", ENTRY, None),

@@ -23,7 +23,8 @@ REENCRYPT = "CALL envelope.reencrypt('person', 500)"
 LOCKED = """SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock'
     AND relation IN (to_regclass('person'), to_regclass('person_encrypted')))"""
 NEWEST = """SELECT count(*) FROM person_encrypted WHERE substr(email, 1, 6) =
-    (SELECT substr(seal, 17) FROM envelope_private.capability)"""
+    (SELECT substr(seal, 17) FROM envelope_private.capability c JOIN envelope_private.field f USING (field_uuid)
+     WHERE f.attname = 'email')"""
 Kill = Callable[[Stack, int], None]
 
 

@@ -25,7 +25,7 @@ def assert_all_ok(db: Database) -> None:
 
 def test_all_is_well_with_a_protected_table(people: Database) -> None:
     names = [row[0] for row in people.sql("SELECT check_name FROM envelope.status()")]
-    assert names[:3] == ["versions", "broker", "kek default"]
+    assert names[:4] == ["versions", "broker", "environment", "kek default"]
     assert len(names) == len(set(names)) >= 8
     assert_all_ok(people)
 

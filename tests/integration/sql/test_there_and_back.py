@@ -63,11 +63,11 @@ FROM pg_class WHERE oid = %s::regclass"""
 
 
 def dump(db: Database) -> str:
-    """pg_dump of the schema, without what the extension itself holds."""
+    """pg_dump of the schema, without what the extension itself holds; its message counters stay for old keys."""
     program = Path(db.stack.cluster.bindir) / "pg_dump"
     environment = {**os.environ, **db.stack.environ(), "PGDATABASE": db.name}
     done = subprocess.run(
-        [program, "--schema-only", "--quote-all-identifiers"],
+        [program, "--schema-only", "--quote-all-identifiers", "--exclude-schema=envelope_private"],
         env=environment,
         capture_output=True,
         text=True,

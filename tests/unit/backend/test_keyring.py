@@ -12,7 +12,7 @@ import pytest
 from pg_envelope import errors
 from pg_envelope.backend import keyring
 from pg_envelope.backend.epoch import MAGIC, Epoch
-from pg_envelope.backend.keyring import Keyring
+from pg_envelope.backend.keyring import Key, Keyring
 from pg_envelope.envelope import FieldKey
 
 SLOT = bytes(16) + b"\xe1\x01\0\0\0\1"
@@ -42,11 +42,15 @@ class Loads:
     def __init__(self) -> None:
         self.slots: list[bytes] = []
         self.ttl = 60.0
+        self.ahead: list[bytes] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def __call__(self, slot: bytes) -> FieldKey:
+    def __call__(self, slot: bytes) -> dict[bytes, Key]:
         self.slots.append(slot)
         self.meanwhile()
+        return {found: self.key(found) for found in (slot, *self.ahead)}
+
+    def key(self, slot: bytes) -> FieldKey:
         return FieldKey(slot[16:], bytes(16), bytes(32), monotonic() + self.ttl)
 
 
@@ -127,13 +131,39 @@ def test_without_the_file_no_key_is_used(ring: Keyring, loads: Loads, file: Epoc
 
 
 def test_a_load_that_fails_leaves_nothing(file: EpochFile) -> None:
-    def denied(slot: bytes) -> FieldKey:
+    def denied(slot: bytes) -> dict[bytes, Key]:
         raise errors.NotPermitted
 
     ring = Keyring(Epoch(str(file.path), frozenset({os.geteuid()})), denied)
     for _ in range(2):
         with pytest.raises(errors.NotPermitted):
             ring.get(SLOT)
+
+
+def test_what_was_read_ahead_is_there(ring: Keyring, loads: Loads) -> None:
+    loads.ahead = [OTHER]
+    ring.get(SLOT)
+    ring.get(OTHER)
+    assert loads.slots == [SLOT]
+
+
+def test_what_was_filled_in_is_there_until_the_epoch_moves(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+    assert ring.fill(lambda: {SLOT: loads.key(SLOT), OTHER: loads.key(OTHER)}) == 2
+    ring.get(SLOT)
+    assert loads.slots == []
+    file.bump()
+    ring.get(SLOT)
+    assert loads.slots == [SLOT]
+
+
+def test_a_bump_while_keys_are_filled_in_makes_them_stale(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+    def load() -> dict[bytes, Key]:
+        file.bump()
+        return {SLOT: loads.key(SLOT)}
+
+    ring.fill(load)
+    ring.get(SLOT)
+    assert loads.slots == [SLOT]
 
 
 def test_the_keyring_is_bounded(ring: Keyring, loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:

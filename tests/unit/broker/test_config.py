@@ -130,6 +130,7 @@ def test_the_example_shows_the_defaults_and_is_accepted():
 AZURE = {"provider": "azure", "vault_url": "https://v.vault.azure.net"}
 GOOGLE = {"provider": "google", "key_ring": "projects/p/locations/global/keyRings/r"}
 HSM = {"provider": "pkcs11", "module": "/m.so", "token": "t", "pin_file": "/pin"}
+KMIP = {"provider": "kmip", "host": "kms.example", "certificate_file": "/c.pem", "key_file": "/c.key"}
 AWS = {"provider": "aws", "region": "eu-central-1"}
 AWS_KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
 SECRETS = {"provider": "local", "base_secret": "BASE"}
@@ -148,6 +149,8 @@ def of_provider(kms, key):
         (HSM, "kek.1", kms_settings.Pkcs11),
         (AZURE, "kek-1", kms_settings.Azure),
         (GOOGLE, "kek_1", kms_settings.Google),
+        (KMIP, "kek.1", kms_settings.Kmip),
+        ({**KMIP, "host": "::1", "port": 5697}, "kek.1", kms_settings.Kmip),
         (SECRETS, "kek", kms_settings.Secrets),
         ({"provider": "local", "keyring_file": "/k", "passphrase_file": "/p"}, "kek", kms_settings.Local),
     ],
@@ -173,6 +176,12 @@ def test_every_provider(kms, key, kind):
         ({**GOOGLE, "key_ring": "r"}, "k", "key_ring"),
         ({**GOOGLE, "endpoint": "http://kms.example"}, "k", "http://"),
         (GOOGLE, "a/b", "kek key"),
+        (KMIP, "a/b", "kek key"),
+        ({**KMIP, "host": "https://kms.example"}, "k", "host"),
+        ({**KMIP, "host": "kms.example:5696"}, "k", "host"),
+        ({**KMIP, "port": 0}, "k", "port"),
+        ({**KMIP, "ca_file": "/no/such/file"}, "k", "ca_file"),
+        ({**KMIP, "key_file": "c.key"}, "k", "absolute"),
         ({**SECRETS, "base_secret": "the secret itself"}, "k", "names of variables"),
         ({**SECRETS, "timeout_ms": 0}, "k", "timeout_ms"),
     ],
@@ -187,6 +196,7 @@ def test_the_example_s_other_providers_are_accepted():
     """Its commented tables, without the comment's sign."""
     lines = [line[2:] for line in EXAMPLE.read_text().splitlines() if re.match(r"# (\[|\w+ = )", line)]
     tables = tomllib.loads("\n".join(lines))
-    assert {table["provider"] for table in tables["kms"].values()} == {"local", "aws", "pkcs11", "azure", "google"}
+    providers = {table["provider"] for table in tables["kms"].values()}
+    assert providers == {"local", "aws", "pkcs11", "azure", "google", "kmip"}
     assert set(tables["kek"]) == set(tables["kms"])
     config.parse(tables)

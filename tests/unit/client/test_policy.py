@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pg_envelope_client.problems import Problem
-from pg_envelope_client.setup.policy import Places, keys_of, text
+from pg_envelope_client.setup.policy import Places, allows_shred, keys_of, text
 
 PLACES = Places("transit", "kv", "pg_envelope")
 
@@ -14,6 +14,7 @@ GOLDEN = """\
 path "transit/keys/pg-envelope-default" { capabilities = ["read"] }
 path "transit/keys/pg-envelope-default/rotate" { capabilities = ["update"] }
 path "transit/datakey/wrapped/pg-envelope-default" { capabilities = ["update"] }
+path "transit/encrypt/pg-envelope-default" { capabilities = ["update"] }
 path "transit/decrypt/pg-envelope-default" { capabilities = ["update"] }
 path "transit/rewrap/pg-envelope-default" { capabilities = ["update"] }
 path "kv/data/pg_envelope/*" { capabilities = ["create", "read", "update"] }
@@ -39,3 +40,11 @@ def test_keys_are_read_back() -> None:
 def test_a_policy_for_other_places_is_refused(other: Places) -> None:
     with pytest.raises(Problem, match="policy p exists"):
         keys_of(PLACES, text(other, ["a"]), "p")
+
+
+def test_the_right_to_delete_keys_is_there_when_asked_for() -> None:
+    plain, shredding = text(PLACES, ["a"]), text(PLACES, ["a"], allow_shred=True)
+    assert set(shredding.splitlines()) - set(plain.splitlines()) == {
+        'path "kv/metadata/pg_envelope/*" { capabilities = ["delete"] }'
+    }
+    assert [allows_shred(PLACES, policy) for policy in (plain, shredding)] == [False, True]

@@ -24,11 +24,28 @@ MADE = {
     "rotate_emergency": statements.rotate_emergency(ODD, ODD),
     "rotate_kek": statements.rotate_kek(ODD),
     "rewrap": statements.rewrap(ODD),
+    "move_kek": statements.move_kek(ODD, ODD, ODD, ODD, ODD),
+    "tenant_kek": statements.tenant_kek(ODD, ODD, ODD, ODD),
+    "revoke_table": statements.revoke_table(ODD, ODD, ODD),
+    "restore_table": statements.restore_table(ODD, ODD),
     "key_exists": statements.key_exists(ODD),
     "table_exists": statements.table_exists(ODD),
     "protect": statements.protect(ODD, {ODD: {"bind": ODD}}, ODD, ODD),
     "unprotect": statements.unprotect(ODD),
-    "reencrypt": statements.reencrypt(ODD, 1000),
+    "reencrypt": statements.reencrypt(ODD, 1000, 0, 1, 2, True),
+    "progress": statements.progress(ODD),
+    "pause": statements.pause(ODD),
+    "resume": statements.resume(ODD),
+    "abort": statements.abort(ODD),
+    "rotate_due": statements.rotate_due(True),
+    "set_policy": statements.set_policy(ODD, ODD, ODD, ODD, ODD, True),
+    "receipts": statements.receipts(ODD),
+    "shred": statements.shred(ODD, ODD, ODD),
+    "shred_key": statements.shred_key(ODD, ODD),
+    "escrow": statements.escrow(0, 200),
+    "adoption_key": statements.adoption_key(ODD),
+    "adopt": statements.adopt(ODD, ODD, [1], [ODD]),
+    "rekey": statements.rekey(ODD, ODD, ODD),
 }
 
 
@@ -55,7 +72,19 @@ def test_every_statement_is_covered() -> None:
     assert makers == set(MADE)
 
 
-@pytest.mark.parametrize("statement", [statements.KEYS, statements.COLUMNS, statements.STATUS])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        statements.KEYS,
+        statements.COLUMNS,
+        statements.STATUS,
+        statements.DUE,
+        statements.DUE_NOW,
+        statements.POLICIES,
+        statements.PROGRESS,
+        statements.RECEIPTS,
+    ],
+)
 def test_fixed_statements_parse(statement: Statement) -> None:
     assert len(parse_sql(statement.sql)) == 1
     assert statement.values == ()
@@ -63,6 +92,12 @@ def test_fixed_statements_parse(statement: Statement) -> None:
 
 def test_protect_sends_columns_as_json() -> None:
     made = statements.protect("shop.customer", {"größe": {"pad": True}, "note": {}}, "main", None)
-    table, columns, kek, store = made.values
-    assert (table, kek, store) == ("shop.customer", "main", None)
+    table, columns, *rest = made.values
+    assert (table, rest) == ("shop.customer", ["main", None, "table", None, None, "error"])
     assert json.loads(columns) == {"größe": {"pad": True}, "note": {}}
+
+
+def test_protect_sends_the_scope() -> None:
+    scoping = statements.Scoping("subject", "person", "shop.customer", "null")
+    made = statements.protect("shop.bill", {"note": {}}, "main", "catalog", scoping)
+    assert made.values[3:] == ("catalog", "subject", "person", "shop.customer", "null")

@@ -152,3 +152,34 @@ def test_an_error_shows_nothing_of_its_cause(monkeypatch: pytest.MonkeyPatch) ->
         read(content, row_key=b"other")
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+def test_messages_are_reserved_before_they_are_sealed() -> None:
+    asked: list[int] = []
+    left = iter((2, 3))
+
+    def reserve() -> int:
+        asked.append(1)
+        return next(left)
+
+    key = FieldKey(header(1, False, 7), FIELD.bytes, KEY, reserve=reserve)
+    counts = []
+    for _ in range(5):
+        key.seal(b"x", ROW)
+        counts.append(len(asked))
+    assert counts == [1, 1, 2, 2, 2]
+    with pytest.raises(StopIteration):
+        key.seal(b"x", ROW)
+
+
+@pytest.mark.parametrize("suite", sorted(SUITES))
+def test_only_long_nonces_need_no_reservation(suite: int) -> None:
+    def refuse() -> int:
+        raise errors.ValueTooLong
+
+    key = FieldKey(header(suite, False, 7), FIELD.bytes, KEY, reserve=refuse)
+    if SUITES[suite].nonce_bytes == 12:
+        with pytest.raises(errors.ValueTooLong):
+            key.seal(b"x", ROW)
+    else:
+        assert key.open(key.seal(b"x", ROW), ROW) == b"x"

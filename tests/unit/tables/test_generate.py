@@ -186,10 +186,31 @@ def test_canonical_text_by_type(type_name: str, expected: str) -> None:
 def test_a_composite_row_key_has_the_length_of_each_part() -> None:
     made = layout("s", "t", "k", "v")
     two = Layout(**{**made.__dict__, "row_key": {"k": "=", "v": "="}})
-    assert generate.row_key(two, "t") == (
+    assert generate.row_key(two, two.protected["v"], "t") == (
         'length(envelope.canonical(t."k"))::text || \':\' || envelope.canonical(t."k")'
         ' || length(t."v"::text)::text || \':\' || t."v"::text'
     )
+
+
+SCOPED = {"scope_column": "kv3"}
+ROW, COLUMN = FieldOptions(), FieldOptions(bind="column")
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "expected"),
+    [
+        (SCOPED, ROW, "length(t.\"kv3\"::text)::text || ':' || t.\"kv3\"::text || length({0})::text || ':' || {0}"),
+        ({"scope_column": "k"}, ROW, "{0}"),
+        (SCOPED, COLUMN, 't."kv3"::text'),
+        ({"scope_column": "k"}, COLUMN, "{0}"),
+        ({}, COLUMN, "''"),
+    ],
+)
+def test_the_row_key_begins_with_the_scope(changed: dict[str, object], options: FieldOptions, expected: str) -> None:
+    made = layout("s", "t", "k", "v")
+    scoped = Layout(**{**made.__dict__, **changed})
+    protected = Protected(made.protected["v"].column, UUID, options)
+    assert generate.row_key(scoped, protected, "t") == expected.format('envelope.canonical(t."k")')
 
 
 def test_without_primary_key_only_insert_works() -> None:

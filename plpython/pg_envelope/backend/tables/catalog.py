@@ -37,6 +37,16 @@ def key_of(host: Host, oid: int) -> Row:
     return row
 
 
+def refuse_scoped(key: Row, what: str) -> None:
+    """For what is done to the one key of a table, where tenants or subjects have keys of their own."""
+    if key["scope"] != "table":
+        raise errors.Unsupported(
+            f"{what}() is not for tables in {key['scope']} scope: there is no key for all of the table",
+            hint=f"SELECT envelope.rotate('<table>', '<{key['scope']}>') gives one a new key with all that follows from"
+            " it; CALL envelope.reencrypt('<table>') brings its values there.",
+        )
+
+
 def refuse_protected(host: Host, oid: int) -> None:
     row = host.row(KEY, ["oid"], [oid])
     if row is not None:
@@ -105,6 +115,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         row_key={name: base.primary_key.get(name, EQUALS) for name in key["row_key"]},
         checks=checks,
         by_role=base.row_security,
+        scope_column=key["scope_column"],
     )
 
 
@@ -112,7 +123,7 @@ def _options(field: Row) -> FieldOptions:
     return FieldOptions(field["bind"], field["suite"], field["pad"])
 
 
-def rename(host: Host, key_uuid: str, base: int, row_key: list[str], checks: str) -> None:
+def rename(host: Host, key_uuid: str, base: int, row_key: list[str], scope_column: str | None, checks: str) -> None:
     """Takes over names that columns of the base table got since."""
     host.rows(
         "UPDATE envelope_private.field f SET attname = a.attname FROM pg_catalog.pg_attribute a"
@@ -121,9 +132,10 @@ def rename(host: Host, key_uuid: str, base: int, row_key: list[str], checks: str
         [key_uuid, base],
     )
     host.rows(
-        "UPDATE envelope_private.key SET row_key = $2::name[], checks = $3::jsonb WHERE key_uuid = $1",
-        ["uuid", "text[]", "text"],
-        [key_uuid, row_key, checks],
+        "UPDATE envelope_private.key SET row_key = $2::name[], checks = $3::jsonb, scope_column = $4"
+        " WHERE key_uuid = $1",
+        ["uuid", "text[]", "text", "name"],
+        [key_uuid, row_key, checks, scope_column],
     )
 
 

@@ -46,7 +46,10 @@ class Protected:
 
 @dataclass(frozen=True)
 class Layout:
-    """A base table and the view over it, as they shall be; `row_key` maps columns to their equality operators."""
+    """A base table and the view over it, as they shall be.
+
+    `row_key` maps columns to their equality operators; `scope_column` holds the tenant or subject, if they have keys.
+    """
 
     schema: str
     view_name: str
@@ -56,6 +59,7 @@ class Layout:
     row_key: dict[str, str]
     checks: tuple[Check, ...]
     by_role: bool
+    scope_column: str | None = None
 
     @property
     def view(self) -> str:
@@ -85,16 +89,25 @@ def canonical(column: Column, source: str) -> str:
     return f"{value}::text" if column.has_direct_text else f"envelope.canonical({value})"
 
 
-def row_key(layout: Layout, source: str) -> str:
-    """The row key (FORMAT.md section 1.1) of a row of `source`."""
-    texts = [canonical(layout.column(name), source) for name in layout.row_key]
-    if len(texts) == 1:
-        return texts[0]
+def _bound_columns(layout: Layout, protected: Protected) -> list[str]:
+    """What an envelope's row key is made of, in its order: FORMAT.md section 1.1."""
+    if protected.options.bind != "row":
+        return [layout.scope_column] if layout.scope_column else []
+    scope = [layout.scope_column] if layout.scope_column and layout.scope_column not in layout.row_key else []
+    return [*scope, *layout.row_key]
+
+
+def row_key(layout: Layout, protected: Protected, source: str) -> str:
+    """The row key of a row of `source`."""
+    texts = [canonical(layout.column(name), source) for name in _bound_columns(layout, protected)]
+    if len(texts) < 2:
+        return texts[0] if texts else "''"
     return " || ".join(f"length({text})::text || ':' || {text}" for text in texts)
 
 
-def _bound_to(layout: Layout, protected: Protected, source: str) -> str:
-    return row_key(layout, source) if protected.options.bind == "row" else "''"
+def _scope(layout: Layout, source: str) -> str:
+    """A last argument: whose key encrypts."""
+    return f", {canonical(layout.column(layout.scope_column), source)}" if layout.scope_column else ""
 
 
 def _right(layout: Layout, protected: Protected, which: str) -> str:
@@ -116,7 +129,7 @@ def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
     right = _right(layout, protected, "capability")
     call = (
         f"{_function(layout, 'decrypt', protected)}"
-        f"({source}.{ident(column.name)}, {right}, {_bound_to(layout, protected, source)})"
+        f"({source}.{ident(column.name)}, {right}, {row_key(layout, protected, source)})"
     )
     if column.base_type == "xml":
         # A cast would follow the reader's setting of xmloption.
@@ -130,14 +143,15 @@ def encrypted(layout: Layout, protected: Protected, source: str = "NEW") -> str:
     column = protected.column
     content = f"{source}.{ident(column.name)}" if column.is_bytes else canonical(column, source)
     right = _right(layout, protected, "seal")
-    return f"{_function(layout, 'encrypt', protected)}({content}, {right}, {_bound_to(layout, protected, source)})"
+    bound = f"{row_key(layout, protected, source)}{_scope(layout, source)}"
+    return f"{_function(layout, 'encrypt', protected)}({content}, {right}, {bound})"
 
 
 def resealed(layout: Layout, name: str) -> str:
     """The expression that brings a protected column of `t` to the newest key; for the table's owner."""
     protected = layout.protected[name]
     seal = _right(replace(layout, by_role=False), protected, "seal")
-    return f"envelope.reseal(t.{ident(name)}, {seal}, {_bound_to(layout, protected, 't')})"
+    return f"envelope.reseal(t.{ident(name)}, {seal}, {row_key(layout, protected, 't')}{_scope(layout, 't')})"
 
 
 def _select_list(layout: Layout, source: str) -> list[str]:
@@ -207,11 +221,19 @@ def _check(layout: Layout, check: Check, row: str) -> str:
     )
 
 
-def _not_nulls(layout: Layout) -> list[str]:
-    """Named after the view's column, before the base table would show its failing row."""
+def _not_nulls(layout: Layout, event: str) -> list[str]:
+    """Named after the view's column, before the base table would show its failing row.
+
+    An UPDATE of a row that was NULL there, because its tenant or subject was erased, may leave it so.
+    """
+    names = [name for name, protected in layout.protected.items() if protected.column.not_null]
+    erasable = " AND OLD.{0} IS DISTINCT FROM NULL" if event == "update" else ""
+    conditions = {name: f"NEW.{ident(name)} IS NOT DISTINCT FROM NULL" + erasable.format(ident(name)) for name in names}
+    if layout.scope_column:
+        conditions[layout.scope_column] = f"NEW.{ident(layout.scope_column)} IS NOT DISTINCT FROM NULL"
     return [
         _if(
-            f"NEW.{ident(name)} IS NOT DISTINCT FROM NULL",
+            condition,
             _raise(
                 f'null value in column "{name}" of relation "{layout.view_name}" violates not-null constraint',
                 "23502",
@@ -219,8 +241,7 @@ def _not_nulls(layout: Layout) -> list[str]:
                 column=name,
             ),
         )
-        for name, protected in layout.protected.items()
-        if protected.column.not_null
+        for name, condition in conditions.items()
     ]
 
 
@@ -298,7 +319,7 @@ def _insert(layout: Layout) -> str:
         [
             *_identities(layout),
             *_generated(layout, "insert"),
-            *_not_nulls(layout),
+            *_not_nulls(layout, "insert"),
             *_checks(layout),
             f"INSERT INTO {layout.base} AS t ({names})\nOVERRIDING SYSTEM VALUE VALUES (\n    {values})"
             f"{_returning(layout)};",
@@ -331,7 +352,7 @@ def _update(layout: Layout) -> str:
     return _block(
         [
             *_generated(layout, "update"),
-            *_not_nulls(layout),
+            *_not_nulls(layout, "update"),
             *_checks(layout),
             f"UPDATE {layout.base} AS t SET\n    {assignments}\nWHERE {_this_row(layout)}\n"
             f"    AND {_unchanged_row(layout)}{_returning(layout)};",
@@ -345,7 +366,7 @@ def _updated_value(layout: Layout, column: Column) -> str:
     protected = layout.protected.get(column.name)
     if protected is None:
         return f"NEW.{ident(column.name)}"
-    changed = [column.name, *(layout.row_key if protected.options.bind == "row" else ())]
+    changed = dict.fromkeys([column.name, *_bound_columns(layout, protected), *filter(None, [layout.scope_column])])
     new, old = (_record(f"{source}.{ident(name)}" for name in changed) for source in ("NEW", "OLD"))
     return f"CASE WHEN {new} {SAME} {old} THEN t.{ident(column.name)}\n        ELSE {encrypted(layout, protected)} END"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from pg_envelope import errors
@@ -12,6 +13,9 @@ from pg_envelope.suites import SUITES
 HINT = 'For example: ["email", "phone"], or {"email": {"bind": "row", "suite": 1, "pad": true}}.'
 BINDS = ("row", "column")
 STORES = ("vault", "catalog")
+SCOPES = ("table", "tenant", "subject")
+ERASED = ("error", "null")
+SCOPE_HINT = "For example: scope => 'subject', scope_column => 'person_id'. docs/scopes.md tells more."
 
 
 def parse(columns: str | None) -> dict[str, FieldOptions]:
@@ -24,6 +28,32 @@ def parse(columns: str | None) -> dict[str, FieldOptions]:
     if not isinstance(given, dict) or not given:
         raise errors.BadInput("columns must name at least one column", hint=HINT)
     return {name: _options(name, options) for name, options in given.items()}
+
+
+@dataclass(frozen=True)
+class Scoping:
+    """Whose values share a DEK; `of` is the OID of a table whose DEKs are used; `erased` how they read without them."""
+
+    kind: str = "table"
+    column: str | None = None
+    of: int | None = None
+    erased: str = "error"
+
+
+def parse_scope(scope: str | None, column: str | None, of: int | None, erased: str | None) -> Scoping:
+    """protect()'s last arguments. Raises BadInput."""
+    chosen = Scoping(scope or "table", column, of, erased or "error")
+    if chosen.kind not in SCOPES:
+        raise errors.BadInput(f"scope must be one of {', '.join(SCOPES)}")
+    if chosen.erased not in ERASED:
+        raise errors.BadInput(f"erased must be one of {', '.join(ERASED)}")
+    if (chosen.kind == "table") != (column is None):
+        raise errors.BadInput(
+            "scopes 'tenant' and 'subject' need scope_column, and scope 'table' takes none", hint=SCOPE_HINT
+        )
+    if chosen.kind == "table" and of is not None:
+        raise errors.BadInput("scope_of is for scopes 'tenant' and 'subject'", hint=SCOPE_HINT)
+    return chosen
 
 
 def check_store(store: str | None) -> None:

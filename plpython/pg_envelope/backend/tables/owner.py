@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import Host, Row
 
 # miscadmin.h: SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION
 RESTRICTED = 1 | 2
@@ -30,6 +30,11 @@ class AsOwner:
         """The number of rows the statement touched."""
         with _restricted(self._role):
             return self._host.run(statement)
+
+    def rows(self, query: str) -> list[Row]:
+        """What the owner sees: it may be made up by the owner, and no more than the owner's own."""
+        with _restricted(self._role):
+            return self._host.rows(query)
 
     def count(self, query: str) -> int:
         """What `query` gives as `found`."""

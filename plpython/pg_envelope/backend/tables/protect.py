@@ -8,10 +8,11 @@ from dataclasses import replace
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.sqltext import commas, derived_name, ident
-from pg_envelope.backend.tables import catalog, generate, grants, inspect, options, refusals
+from pg_envelope.backend.tables import catalog, generate, grants, inspect, options, refusals, scoped
 from pg_envelope.backend.tables.build import build
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.options import Scoping
 from pg_envelope.backend.tables.owner import AsOwner
 
 RESIDUE_HINT = (
@@ -22,7 +23,15 @@ COMPRESSION = {"p": "pglz", "l": "lz4"}
 TRIGGERS = """SELECT tgname AS name FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal ORDER BY 1"""
 
 
-def protect(host: Host, keys: Keys, oid: int, wanted: Mapping[str, FieldOptions], kek: str, store: str | None) -> None:
+def protect(
+    host: Host,
+    keys: Keys,
+    oid: int,
+    wanted: Mapping[str, FieldOptions],
+    kek: str,
+    store: str | None,
+    scoping: Scoping,
+) -> None:
     """Raises BadInput, AlreadyProtected or Unsupported before anything is touched."""
     options.check_store(store)
     catalog.refuse_protected(host, oid)
@@ -32,8 +41,9 @@ def protect(host: Host, keys: Keys, oid: int, wanted: Mapping[str, FieldOptions]
     locked, table = table, inspect.inspect(host, oid)
     refusals.check_same(locked, table)
     refusals.check_kind(table)
-    refusals.check_contents(host, table, wanted)
-    layout = _layout(keys, table, wanted, kek, store)
+    refusals.check_contents(host, table, wanted, scoping.column)
+    fields = _keys(host, keys, table, wanted, kek, store, scoping)
+    layout = _layout(table, wanted, fields, scoping)
     catalog.record(host, table, layout)
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
     _seal(host, table, layout)
@@ -41,11 +51,32 @@ def protect(host: Host, keys: Keys, oid: int, wanted: Mapping[str, FieldOptions]
     _report(host, table, layout)
 
 
-def _layout(keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], kek: str, store: str | None) -> Layout:
-    """Makes the table's key, fields and first version, and decides what goes where."""
+def _keys(
+    host: Host,
+    keys: Keys,
+    table: Table,
+    wanted: Mapping[str, FieldOptions],
+    kek: str,
+    store: str | None,
+    scoping: Scoping,
+) -> dict[str, str]:
+    """Makes the table's key, its fields and what they begin with; the fields' uuids by column."""
+    if scoping.of is not None:
+        kek, store = scoped.shared(host, scoping, kek, store)
+    elif scoping.kind == "subject":
+        store = store or "catalog"
     key_uuid = keys.create(kek, store, base=table.oid)
     fields = {name: keys.add_field(key_uuid, options) for name, options in wanted.items()}
-    keys.add_first_version(key_uuid, list(fields.values()))
+    if scoping.kind == "table":
+        keys.add_first_version(key_uuid, list(fields.values()))
+    elif scoping.of is None:
+        keys.count(key_uuid)
+    scoped.record(host, key_uuid, scoping)
+    return fields
+
+
+def _layout(table: Table, wanted: Mapping[str, FieldOptions], fields: Mapping[str, str], scoping: Scoping) -> Layout:
+    """Decides what goes where."""
     protected = {
         column.name: Protected(column, fields[column.name], wanted[column.name])
         for column in table.columns
@@ -61,6 +92,7 @@ def _layout(keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], kek: s
         row_key=table.primary_key,
         checks=tuple(check for check in table.checks if check.columns & numbers),
         by_role=table.row_security,
+        scope_column=scoping.column,
     )
 
 

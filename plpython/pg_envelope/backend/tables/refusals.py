@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.sqltext import derived_name, literal
+from pg_envelope.backend.sqltext import derived_name, ident, literal
 from pg_envelope.backend.tables.generate import BEGINNING, function_names
 from pg_envelope.backend.tables.inspect import Column, Table
 
@@ -110,9 +110,9 @@ def check_same(before: Table, after: Table) -> None:
         raise errors.Conflict(f"{before.sql} was renamed meanwhile", hint="Call protect() again.")
 
 
-def check_contents(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> None:
+def check_contents(host: Host, table: Table, wanted: Mapping[str, FieldOptions], scope_column: str | None) -> None:
     """Raises BadInput for columns that are not there, Unsupported with the list of all that stands in the way."""
-    missing = [name for name in wanted if table.column(name) is None]
+    missing = [name for name in (*wanted, *filter(None, [scope_column])) if table.column(name) is None]
     if missing:
         raise errors.BadInput(
             f"{table.sql} has no such column", detail=", ".join(missing), hint="Names are case-sensitive here."
@@ -122,7 +122,7 @@ def check_contents(host: Host, table: Table, wanted: Mapping[str, FieldOptions])
             f"{table.sql} has no primary key to bind values to",
             hint='Add one, or bind by column only: {"name": {"bind": "column"}}.',
         )
-    obstacles = list(_obstacles(host, table, wanted))
+    obstacles = [*_obstacles(host, table, wanted), *_scope_obstacles(host, table, wanted, scope_column)]
     if obstacles:
         raise errors.Unsupported(
             f"{table.sql} cannot be protected as it is; nothing was changed",
@@ -166,3 +166,20 @@ def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]
         yield f"{where} holds money, whose text depends on lc_monetary: make it numeric"
     for row in host.rows(DEPENDENTS, ["oid", "int4"], [table.oid, column.attnum]):
         yield f"{where} is used by {row['what']}"
+
+
+def _scope_obstacles(
+    host: Host, table: Table, wanted: Mapping[str, FieldOptions], scope_column: str | None
+) -> Iterator[str]:
+    column = table.column(scope_column) if scope_column else None
+    if column is None:
+        return
+    where = f"scope column {column.name}"
+    if column.name in wanted:
+        yield f"{where} is to be protected itself: whose a row is must be known before its key is"
+    if not column.not_null:
+        yield f"{where} may be NULL: ALTER TABLE {table.sql} ALTER {ident(column.name)} SET NOT NULL"
+    if column.generated:
+        yield f"{where} is a generated column, whose value is not known when the row is encrypted"
+    if host.row(PARTS, ["oid", "int4"], [table.oid, column.attnum]):
+        yield f"{where} holds money, whose text depends on lc_monetary: make it numeric"

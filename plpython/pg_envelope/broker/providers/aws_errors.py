@@ -85,7 +85,7 @@ def _from_answer(error: exceptions.ClientError) -> errors.EnvelopeError:
     if found == "NotFoundException":
         return errors.KekUnknown("the KMS has no such key", hint="See the key of [kek.NAME], and the region.")
     if found in THROTTLED:
-        return errors.KmsUnavailable(detail="too many requests for its quota")
+        return errors.KmsBusy()
     if found == "ConflictException":
         return errors.KmsUnavailable(detail="a rotation of this key is under way")
     if found in DOWN or status >= SERVER_ERROR:

@@ -29,6 +29,7 @@ PREFIX = "azure"
 VERSION_BYTES = 16
 BOUND_BYTES = keys.DEK_BYTES + hashlib.sha256().digest_size
 LEAST_RSA_BYTES = 256
+PURGEABLE = "the vault has no purge protection: a deleted key can be lost before its time to recover is over"
 NEEDED = {KeyOperation.wrap_key, KeyOperation.unwrap_key}
 ALGORITHMS: dict[str, KeyWrapAlgorithm] = {
     KeyType.rsa: KeyWrapAlgorithm.rsa_oaep_256,
@@ -76,7 +77,9 @@ class Azure:
         with self._lock:
             self._numbers.update({(key, version): number for number, version in enumerate(ids, 1)})
             self._newest[key] = newest
-        return base.Description(self._number(key, newest))
+        level = newest.properties.recovery_level
+        purgeable = None if level is None else "Purgeable" in level
+        return base.Description(self._number(key, newest), (PURGEABLE,) if purgeable else (), purgeable)
 
     def generate(self, key: str, context: str) -> str:
         return self._wrap(key, base.Plain(context, os.urandom(keys.DEK_BYTES)))

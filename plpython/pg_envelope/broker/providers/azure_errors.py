@@ -43,7 +43,7 @@ def _from_answer(status: int) -> errors.EnvelopeError:
     if status in (UNAUTHORISED, FORBIDDEN):
         return errors.KmsDenied()
     if status == TOO_MANY:
-        return errors.KmsUnavailable(detail="too many requests for its quota (429)")
+        return errors.KmsBusy()
     if status >= SERVER_ERROR:
         return errors.KmsUnavailable(detail=f"it answered with an error of its own ({status})")
     return errors.KmsDenied(detail="it refused the request")

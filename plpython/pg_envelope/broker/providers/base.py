@@ -33,18 +33,26 @@ class Plain(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A wrapped DEK in a key store; `version` is the store's, for replacing exactly what was read."""
+    """A wrapped DEK in a key store; `version` is the store's, for replacing exactly what was read.
+
+    `kek` is the KEK that wrapped it, by its name in the configuration; empty when the entry does not tell.
+    """
 
     wrapped: str
     version: int
+    kek: str = ""
 
 
 @dataclass(frozen=True)
 class Description:
-    """A KEK that is fit for use: its newest version, and what an operator should know about it."""
+    """A KEK that is fit for use: its newest version, and what an operator should know about it.
+
+    `deletable`: whether somebody with the right can delete it as it stands, for good; None: the provider does not tell.
+    """
 
     version: int
     warnings: tuple[str, ...] = ()
+    deletable: bool | None = None
 
 
 class Store(Protocol):
@@ -58,6 +66,9 @@ class Store(Protocol):
 
     def replace(self, path: str, wrapped: str, kek: str, fingerprint: bytes, version: int) -> None:
         """Raises StoreConflict when the entry is no longer at this version."""
+
+    def destroy(self, path: str) -> None:
+        """Removes the entry with all its versions, for good; nothing to do when there is none."""
 
 
 class Provider(Protocol):

@@ -30,7 +30,7 @@ def translated() -> Iterator[None]:
     except (api.Forbidden, api.Unauthorized):
         raise errors.KmsDenied() from None
     except api.TooManyRequests:
-        raise errors.KmsUnavailable(detail="too many requests for its quota") from None
+        raise errors.KmsBusy() from None
     except api.BadRequest:
         raise WrongState(detail="it refused the request as invalid") from None
     except DOWN:

@@ -110,7 +110,15 @@ def _description(versions: Versions) -> base.Description:
         )
     foreign = not all(one[Attribute.NEVER_EXTRACTABLE] for same in versions.values() for one in same)
     warnings = ("the key in the token was once extractable, or was made outside it",) if foreign else ()
-    return base.Description(max(versions), warnings)
+    return base.Description(max(versions), warnings, _destroyable(versions))
+
+
+def _destroyable(versions: Versions) -> bool | None:
+    """By CKA_DESTROYABLE, which tokens older than PKCS#11 2.40 do not know."""
+    try:
+        return any(one[Attribute.DESTROYABLE] for same in versions.values() for one in same)
+    except (exceptions.AttributeTypeInvalid, KeyError):
+        return None
 
 
 def _is_fit(key: Any) -> bool:

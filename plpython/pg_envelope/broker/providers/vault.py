@@ -50,7 +50,8 @@ class Vault:
                 detail=f"It must be of type {KEY_TYPE} and derived, or a wrap would not be bound to its database.",
                 hint="Make another one: bao write transit/keys/NAME type=aes256-gcm96 derived=true",
             )
-        return base.Description(int(found.get("latest_version", 0)), tuple(_warnings(found)))
+        version, deletable = int(found.get("latest_version", 0)), found.get("deletion_allowed") is True
+        return base.Description(version, tuple(_warnings(found)), deletable)
 
     def generate(self, key: str, context: str) -> str:
         answer = self._call(

@@ -64,7 +64,7 @@ def _from_vault(error: exceptions.VaultError) -> errors.EnvelopeError:
 
 def _not_usable(error: exceptions.VaultError) -> errors.EnvelopeError:
     if isinstance(error, exceptions.RateLimitExceeded):
-        return errors.KmsUnavailable(detail="too many requests for its quota (429)")
+        return errors.KmsBusy()
     if isinstance(error, exceptions.VaultNotInitialized):
         return errors.KmsUnavailable(detail="it is not initialised")
     if isinstance(error, exceptions.InvalidRequest | exceptions.InvalidPath) and _in_vault_form(error):

@@ -27,13 +27,17 @@ class KvStore:
         wrapped = held.get("wrapped") if isinstance(held, dict) else None
         if not isinstance(wrapped, str) or not isinstance(version, int):
             raise errors.UnwrapFailed(detail="the store's entry holds no wrapped DEK")
-        return base.Entry(wrapped, version)
+        return base.Entry(wrapped, version, str(held.get("kek", "")) if isinstance(held, dict) else "")
 
     def create(self, path: str, wrapped: str, kek: str, fingerprint: bytes) -> None:
         self._write(path, wrapped, kek, fingerprint, 0)
 
     def replace(self, path: str, wrapped: str, kek: str, fingerprint: bytes, version: int) -> None:
         self._write(path, wrapped, kek, fingerprint, version)
+
+    def destroy(self, path: str) -> None:
+        place = {"path": f"{self._path}/{path}", "mount_point": self._mount}
+        self._call(lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(**place))
 
     def _write(self, path: str, wrapped: str, kek: str, fingerprint: bytes, version: int) -> None:
         secret = {"wrapped": wrapped, "kek": kek, "fingerprint": fingerprint.hex()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.integration.broker.conftest import POLICY, free_port, stop, wait_unti
 from tests.integration.broker.providers import worlds
 from tests.integration.broker.providers.worlds import World
 
-PROVIDERS = ("vault", "local", "secrets", "aws", "pkcs11", "azure", "google")
+PROVIDERS = ("vault", "local", "secrets", "aws", "pkcs11", "azure", "google", "kmip")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,20 @@ def google_world(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[World]:
     world = worlds.GoogleWorld(folder, patch)
     yield world
     world.stop()
+
+
+@pytest.fixture(scope="module")
+def kmip_world(folder: Path) -> Iterator[worlds.KmipWorld]:
+    directory = folder / "kmip"
+    directory.mkdir()
+    world = worlds.KmipWorld(directory, free_port())
+    try:
+        wait_until(lambda: socket.create_connection(("127.0.0.1", world.direct), 5).close() or True)
+        for key in (world.key, world.other):
+            world.create(f"{key}-v1")
+        yield world
+    finally:
+        world.stop()
 
 
 @pytest.fixture(scope="module", params=PROVIDERS)

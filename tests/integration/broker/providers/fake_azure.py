@@ -51,6 +51,7 @@ class FakeAzure(FakeServer):
         super().__init__(certificate)
         self.keys: dict[str, list[Version]] = {}
         self.public_port = self.port
+        self.recovery = "Recoverable"
 
     def make(self, name: str, bits: int = 2048, operations: tuple[str, ...] = ("wrapKey", "unwrapKey")) -> str:
         self.keys[name] = [Version(1, bits, list(operations))]
@@ -96,7 +97,8 @@ class FakeAzure(FakeServer):
         return f"https://{HOST}:{self.public_port}/keys/{name}/{version.id}"
 
     def _attributes(self, version: Version) -> Any:
-        return {"enabled": version.enabled, "created": STARTED + version.number, "updated": STARTED + version.number}
+        found = {"enabled": version.enabled, "created": STARTED + version.number, "updated": STARTED + version.number}
+        return {**found, "recoveryLevel": self.recovery}
 
     def _listed(self, name: str, version: Version) -> Any:
         return {"kid": self._id(name, version), "attributes": self._attributes(version)}

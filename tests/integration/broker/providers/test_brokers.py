@@ -30,7 +30,7 @@ def settings(request, directory, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("name", ["local", "aws", "pkcs11"])
+@pytest.mark.parametrize("name", ["local", "aws", "pkcs11", "kmip"])
 def test_a_broker_on_each_provider(make_broker, settings, name):
     kms, key = settings(name)
     broker = make_broker(None, kms=kms, kek={"default": {"kms": "main", "key": key}}).ready()
@@ -160,7 +160,7 @@ def test_a_broker_with_vault_only_loads_no_other_sdk(directory):
         "import sys; from pathlib import Path; from pg_envelope.broker import app, check\n"
         f"check.check(Path({str(config)!r}))\n"
         "assert 'hvac' in sys.modules\n"
-        "sdks = {'boto3', 'botocore', 'pkcs11', 'azure', 'google'}\n"
+        "sdks = {'boto3', 'botocore', 'pkcs11', 'azure', 'google', 'kmip', 'sqlalchemy'}\n"
         "print(sorted(sdks & {name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run(

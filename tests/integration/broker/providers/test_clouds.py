@@ -92,6 +92,16 @@ def test_azure_a_disabled_old_version_is_a_refusal_not_a_bad_wrap(azure_world):
     assert isinstance(refused(provider, key, wrapped), errors.KmsDenied)
 
 
+def test_azure_tells_whether_a_deleted_key_can_be_purged(azure_world, monkeypatch):
+    key = azure_world.fake.make("recoverable")
+    found = azure_world.provider().describe(key)
+    assert (found.deletable, found.warnings) == (False, ())
+    monkeypatch.setattr(azure_world.fake, "recovery", "Recoverable+Purgeable")
+    found = azure_world.provider().describe(key)
+    assert found.deletable is True
+    assert "purge protection" in found.warnings[0]
+
+
 def test_azure_a_disabled_key_is_refused(azure_world):
     key = azure_world.fake.make("off")
     azure_world.fake.keys[key][0].enabled = False

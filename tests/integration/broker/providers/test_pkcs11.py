@@ -39,6 +39,13 @@ def test_an_older_version_that_could_leave_is_refused_too(pkcs11_world):
         pkcs11_world.provider().describe("mixed")
 
 
+def test_a_key_that_may_be_destroyed_is_told_of(pkcs11_world):
+    pkcs11_world.make("kept", DESTROYABLE=False)
+    assert pkcs11_world.provider().describe("kept").deletable is False
+    pkcs11_world.make("kept", 2)
+    assert pkcs11_world.provider().describe("kept").deletable is True
+
+
 def test_what_rotate_makes_cannot_leave_the_token(pkcs11_world):
     pkcs11_world.make("rotated")
     provider = pkcs11_world.provider()

@@ -28,8 +28,10 @@ from pg_envelope.broker import kms_settings
 from pg_envelope.broker.providers import local
 from pg_envelope.broker.providers.azure import Azure
 from pg_envelope.broker.providers.base import Provider
+from pg_envelope.broker.providers.kmip_wire import enums as kmip_enums
 from pg_envelope.broker.providers.make import make_provider
 from tests.integration.broker.providers import fake_azure, fake_google
+from tests.integration.broker.providers.kmip_server import Authority, KmipServer, SymmetricKey, administrator
 from tests.integration.broker.providers.relay import Relay
 
 SOFTHSM = next(
@@ -312,6 +314,75 @@ class GoogleWorld(Remote):
     def stop(self) -> None:
         super().stop()
         self.fake.stop()
+
+
+class KmipWorld(Remote):
+    """Against PyKMIP's server, over mutual TLS."""
+
+    # That server is written in Python, and shares the machine with the tests.
+    timeout_ms: ClassVar[int] = 8000
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.directory, self.direct = directory, port
+        authority = Authority(directory, "ca")
+        authority.issue("server", client=False)
+        for name in ("broker", "colleague"):
+            authority.issue(name, client=True)
+        # What the broker shows is a copy, so that it can be another's.
+        self.shown = directory / "shown.pem", directory / "shown.key"
+        self.allow()
+        self.server = KmipServer(directory, port)
+        self.relay = Relay(port)
+        files = {"certificate_file": self.shown[0], "key_file": self.shown[1], "ca_file": str(directory / "ca.pem")}
+        self.settings = kms_settings.Kmip("127.0.0.1", port=self.relay.port, timeout_ms=self.timeout_ms, **files)
+        self.secrets = tuple((directory / f"{name}.key").read_text().splitlines()[1] for name in ("broker", "server"))
+
+    def admin(self) -> Any:
+        return administrator(self.directory, self.direct)
+
+    def create(self, name: str) -> None:
+        """As docs/providers.md says."""
+        with self.admin() as client:
+            client.activate(client.create(kmip_enums.CryptographicAlgorithm.AES, 256, name=name))
+
+    def make(
+        self,
+        name: str,
+        *,
+        bits: int = 256,
+        kind: str = "AES",
+        uses: tuple[str, ...] = ("ENCRYPT", "DECRYPT"),
+        active: bool = True,
+    ) -> str:
+        """The id of a key from elsewhere: one that PyKMIP's client creates always has both uses."""
+        algorithm = kmip_enums.CryptographicAlgorithm[kind]
+        masks = [kmip_enums.CryptographicUsageMask[use] for use in uses]
+        with self.admin() as client:
+            uid = client.register(SymmetricKey(algorithm, bits, os.urandom(bits // 8), masks, name))
+            if active:
+                client.activate(uid)
+        return str(uid)
+
+    def revoke(self, uid: str) -> None:
+        with self.admin() as client:
+            client.revoke(kmip_enums.RevocationReasonCode.CESSATION_OF_OPERATION, uid)
+
+    def show(self, name: str) -> None:
+        for path in self.shown:
+            path.unlink(missing_ok=True)
+            path.touch(mode=0o600)
+            path.write_bytes((self.directory / f"{name}{path.suffix}").read_bytes())
+
+    def deny(self) -> None:
+        """The server's own certificate is not one for clients."""
+        self.show("server")
+
+    def allow(self) -> None:
+        self.show("broker")
+
+    def stop(self) -> None:
+        super().stop()
+        self.server.stop()
 
 
 def start_moto(port: int, log: Path) -> subprocess.Popen[bytes]:

@@ -1,0 +1,110 @@
+"""pg-envelope reencrypt, progress, pause, resume, abort, receipts: old values under the newest key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pg_envelope_client import output, statements
+from pg_envelope_client.commands.options import Dsn, Json, Table
+from pg_envelope_client.commands.tables import resumable
+
+if TYPE_CHECKING:
+    from pg_envelope_client.statements import Statement
+
+SHOWN = ("relation", "part", "parts", "state", "blocks_done", "blocks_total", "rows", "rows_per_second", "eta")
+RECEIPT = ("relation", "finished_at", "rows", "receipt_id")
+SIGNED = ("statement", "signature", "public_key")
+MaybeTable = Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Only of this table.")]
+
+
+def reencrypt(
+    table: Table,
+    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one committed batch.")] = 1000,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Sessions that work on parts of it at the same time.")] = 1,
+    pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")] = 0,
+    newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin at the table's end.")] = False,
+    dsn: Dsn = None,
+) -> None:
+    """Move values under older key versions to the newest one, in committed batches; ends with a receipt."""
+    from pg_envelope_client.database import session
+    from pg_envelope_client.parallel import run_all
+    from pg_envelope_client.progress import board
+
+    made = [statements.reencrypt(table, batch_size, pause, part, jobs, newest_first) for part in range(1, jobs + 1)]
+    with resumable(f"pg-envelope reencrypt {table}"), board(table) as shown, session(dsn) as watcher:
+        run_all(dsn, made, shown.note, lambda: shown.show(watcher.rows(statements.progress(table))))
+    output.say(f"{table}: re-encryption finished. Its receipt: pg-envelope receipts {table}")
+
+
+def progress(table: MaybeTable = None, dsn: Dsn = None, as_json: Json = False) -> None:
+    """Show the jobs of re-encryptions, running or last: how far, how fast, how long still."""
+    _show(statements.progress(table) if table else statements.PROGRESS, SHOWN, "No re-encryption yet.", dsn, as_json)
+
+
+def pause(table: Table, dsn: Dsn = None) -> None:
+    """Let the jobs of a table wait after their batch; they hold no lock meanwhile."""
+    _order(table, statements.pause(table), "told to pause. To go on: pg-envelope resume", dsn)
+
+
+def resume(table: Table, dsn: Dsn = None) -> None:
+    """Let paused jobs of a table go on."""
+    _order(table, statements.resume(table), "told to go on. See: pg-envelope progress", dsn)
+
+
+def abort(table: Table, dsn: Dsn = None) -> None:
+    """End the jobs of a table after their batch; what is committed stays."""
+    _order(table, statements.abort(table), "told to end. To go on later: pg-envelope reencrypt", dsn)
+
+
+def receipts(
+    table: MaybeTable = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the newest one to FILE, for pg-envelope verify.")
+    ] = None,
+    dsn: Dsn = None,
+    as_json: Json = False,
+) -> None:
+    """List the signed receipts of re-encryptions, or export the newest."""
+    found = statements.receipts(table) if table else statements.RECEIPTS
+    if out is None:
+        _show(found, RECEIPT, "No receipts. CALL envelope.reencrypt(...) ends with one.", dsn, as_json)
+    else:
+        _export(found, out, dsn)
+
+
+def _export(statement: Statement, out: Path, dsn: str | None) -> None:
+    from pg_envelope_client.database import session
+    from pg_envelope_client.problems import Problem
+
+    with session(dsn) as server:
+        rows = server.rows(statement)
+    if not rows:
+        raise Problem("there is no receipt to export", hint="SELECT envelope.receipt('table') makes one.")
+    out.write_text(json.dumps({name: rows[-1][name] for name in SIGNED}, indent=2) + "\n")
+    output.say(f"{out} holds the receipt of {rows[-1]['relation']}. Next: pg-envelope verify {out}")
+
+
+def _show(statement: Statement, names: tuple[str, ...], empty: str, dsn: str | None, as_json: bool) -> None:
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        rows = server.rows(statement)
+    if as_json:
+        output.print_json(rows)
+    else:
+        output.print_rows(rows, names, empty)
+
+
+def _order(table: str, statement: Statement, told: str, dsn: str | None) -> None:
+    from pg_envelope_client.database import session
+    from pg_envelope_client.problems import Problem
+
+    with session(dsn) as server:
+        count = server.value(statement)
+    if not count:
+        raise Problem(f"no job re-encrypts {table} now", hint="See: pg-envelope progress")
+    output.say(f"{table}: {count} {'job' if count == 1 else 'jobs'} {told} {table}")

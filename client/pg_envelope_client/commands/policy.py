@@ -1,0 +1,94 @@
+"""pg-envelope due, rotate --due and policy: keys that are rotated by schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pg_envelope_client import output, statements
+from pg_envelope_client.commands.options import Dsn, Json
+from pg_envelope_client.problems import usage
+
+policies = typer.Typer(help="How often keys are rotated: list, set.", no_args_is_help=True)
+
+
+class Level(StrEnum):
+    """What is rotated."""
+
+    KEK = "kek"
+    DEK = "dek"
+    FIELD_KEY = "field_key"
+    SECRET = "secret"  # noqa: S105
+
+
+SHOWN = ("level", "subject", "last_rotated", "due_at", "overdue")
+POLICY = ("level", "subject", "every", "transition", "grace", "reencrypt")
+Interval = typer.Option(metavar="INTERVAL", help="As in SQL: '90 days'.")
+
+
+def due(dsn: Dsn = None, as_json: Json = False) -> None:
+    """List when each key is due for rotation, and which are overdue."""
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        _show(server.rows(statements.DUE), as_json, SHOWN, "No keys have a schedule.")
+
+
+def rotate(
+    is_due: Annotated[bool, typer.Option("--due", help="What `pg-envelope due` shows as due.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dsn: Dsn = None,
+    as_json: Json = False,
+) -> None:
+    """Rotate all keys that are due: for cron and systemd timers. One key or table: pg-envelope key rotate NAME."""
+    from pg_envelope_client.database import session
+
+    if not is_due:
+        raise usage(
+            "nothing to rotate", hint="All that is due: pg-envelope rotate --due. One: pg-envelope key rotate NAME"
+        )
+    with session(dsn) as server:
+        before = server.rows(statements.DUE_NOW)
+        server.run(statements.rotate_due(dry_run))
+        if as_json:
+            output.print_json({"due": before, "still_due": server.rows(statements.DUE_NOW)})
+
+
+@policies.command("list")
+def list_policies(dsn: Dsn = None, as_json: Json = False) -> None:
+    """List how often keys are rotated."""
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        _show(server.rows(statements.POLICIES), as_json, POLICY, "No policies.")
+
+
+@policies.command("set")
+def set_policy(
+    level: Annotated[Level, typer.Argument(metavar="LEVEL", help="kek, dek, field_key or secret.")],
+    every: Annotated[str, typer.Argument(metavar="INTERVAL|never", help="As in SQL: '90 days'.")],
+    subject: Annotated[
+        str | None, typer.Option("--for", metavar="NAME", help="One KEK, named key or table (with its schema).")
+    ] = None,
+    transition: Annotated[str | None, Interval] = None,
+    grace: Annotated[str | None, Interval] = None,
+    reencrypt: Annotated[bool | None, typer.Option("--reencrypt/--no-reencrypt")] = None,
+    dsn: Dsn = None,
+) -> None:
+    """Set how often keys of a level are rotated; what is left out stays as it was."""
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        wanted = None if every == "never" else every
+        server.run(statements.set_policy(level.value, wanted, subject, transition, grace, reencrypt))
+    output.say(f"{subject or 'All'}, level {level.value}: {every}. Next: pg-envelope due")
+
+
+def _show(rows: Sequence[output.Row], as_json: bool, shown: tuple[str, ...], empty: str) -> None:
+    if as_json:
+        output.print_json(rows)
+    else:
+        output.print_rows(rows, shown, empty)

@@ -1,0 +1,38 @@
+"""pg-envelope rekey: a copy of a database becomes one of this broker's environment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pg_envelope_client import output, progress, statements
+from pg_envelope_client.commands.options import Dsn
+from pg_envelope_client.commands.tables import resumable
+
+
+def rekey(
+    from_environment: Annotated[
+        str, typer.Option("--from", metavar="ENVIRONMENT", help="The environment that the keys are of.")
+    ],
+    from_kek: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="This broker's name for the KEK that holds them. Default: as in the catalog."
+        ),
+    ] = None,
+    to_kek: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The KEK that shall hold them. Default: the name in the catalog.")
+    ] = None,
+    dsn: Dsn = None,
+) -> None:
+    """Wrap all keys of a restored copy for the broker's own environment; data is not touched."""
+    from pg_envelope_client.database import session
+
+    with (
+        resumable(f"pg-envelope rekey --from {from_environment}"),
+        progress.watching("rekey") as watcher,
+        session(dsn, on_notice=watcher) as server,
+    ):
+        server.run(statements.rekey(from_environment, from_kek, to_kek))
+    output.say("All keys of this database are of the broker's environment now, under a database uuid of their own.")

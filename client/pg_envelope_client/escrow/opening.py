@@ -1,0 +1,105 @@
+"""The break-glass key from those who hold it, and DEKs out of a backup with it; neither is ever written or printed."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from pg_envelope import errors, escrow, escrow_key
+from pg_envelope.broker import keys
+from pg_envelope_client import secret_file
+from pg_envelope_client.escrow import shares
+from pg_envelope_client.escrow.backup_file import Reader, SealedDek
+from pg_envelope_client.problems import Problem, usage
+
+
+@dataclass(frozen=True)
+class Holder:
+    """How the private key comes: a file with its passphrase, or shares."""
+
+    key: Path | None
+    passphrase_file: Path | None
+    shares_files: Sequence[Path]
+    ask_shares: bool
+
+    @property
+    def given(self) -> bool:
+        return self.key is not None or bool(self.shares_files) or self.ask_shares
+
+    def private_key(self) -> X25519PrivateKey:
+        """Raises Problem."""
+        if (self.key is not None) == (bool(self.shares_files) or self.ask_shares):
+            raise usage("say how the break-glass key comes: --key FILE, --shares-file FILE ... or --ask-shares")
+        if self.key is not None:
+            return _opened(secret_file.read(self.key), passphrase(self.passphrase_file))
+        words = [line for path in self.shares_files for line in _lines(path)] or _prompted()
+        try:
+            return X25519PrivateKey.from_private_bytes(shares.combine(words))
+        except ValueError:
+            raise Problem("these shares make no break-glass key") from None
+
+
+def closed(private: X25519PrivateKey, typed: str) -> bytes:
+    """The key file's content. Raises Problem when the passphrase is short."""
+    try:
+        return escrow_key.write(private, typed)
+    except errors.BadInput as error:
+        raise Problem(error.message, hint=error.hint) from None
+
+
+def _opened(content: bytes, typed: str) -> X25519PrivateKey:
+    try:
+        return escrow_key.read(content, typed)
+    except errors.BadInput as error:
+        raise Problem(error.message) from None
+
+
+def passphrase(path: Path | None, *, twice: bool = False) -> str:
+    """From a private file, or typed unseen. Raises Problem."""
+    if path is not None:
+        return secret_file.passphrase(secret_file.read(path), path)
+    if not sys.stdin.isatty():
+        raise usage("there is no terminal to ask for the passphrase", hint="--passphrase-file FILE")
+    typed = getpass.getpass("Passphrase of the break-glass key: ")
+    if twice and getpass.getpass("Again: ") != typed:
+        raise Problem("the passphrases differ")
+    return typed
+
+
+def _lines(path: Path) -> list[str]:
+    text = secret_file.passphrase(secret_file.read(path), path)
+    return [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
+
+
+def _prompted() -> list[str]:
+    """One share after the other, unseen, until an empty line."""
+    if not sys.stdin.isatty():
+        raise usage("there is no terminal to ask for shares", hint="--shares-file FILE")
+    found: list[str] = []
+    while line := " ".join(getpass.getpass(f"Share {len(found) + 1} (empty: no more): ").split()):
+        found.append(line)
+    return found
+
+
+class Opened:
+    """The DEKs of a backup, one at a time."""
+
+    def __init__(self, backup: Reader, private: X25519PrivateKey) -> None:
+        """Raises Problem when it is not the key that the backup was made for."""
+        if escrow.public_text(private.public_key()) != backup.head.public_key:
+            raise Problem("the backup was made for another break-glass key", detail=f"made {backup.head.made}")
+        self._private = private
+        self._place = escrow.Place(escrow.BACKUP, backup.head.environment, backup.head.database)
+
+    def dek(self, line: SealedDek) -> bytes | None:
+        """The DEK; None when it does not open, or is not what its fingerprint says."""
+        try:
+            dek = escrow.unseal(self._private, self._place, line.dek_id, line.sealed)
+        except errors.EnvelopeError:
+            return None
+        return dek if keys.same(keys.fingerprint(dek, line.dek_id), line.fingerprint) else None

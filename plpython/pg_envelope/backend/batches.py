@@ -1,0 +1,180 @@
+"""Wrapped DEKs in committed batches through the broker's `rewrap`: what rotate_kek(), rewrap() and move_kek() share."""
+
+from __future__ import annotations
+
+import base64
+import time
+from abc import ABC, abstractmethod
+
+from pg_envelope import errors, wire
+from pg_envelope.backend.commits import pin
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.keys import STORES
+from pg_envelope.backend.link import Link, not_understood
+from pg_envelope.backend.loader import Loader
+
+# What one request to the broker carries. A DEK in store vault costs a read and a write of its own there.
+BATCH = {"catalog": 200, "vault": 50}
+SMALLEST_BATCH = 10
+NOTICE_SECONDS = 1.0
+# What is wrong with one DEK; any other error would meet the next batch as well.
+OF_ONE_DEK = (errors.UnwrapFailed, errors.KeyNotFound, errors.KeyDestroyed, errors.StoreConflict)
+# Smaller requests may go through.
+TOO_SLOW = (errors.Deadline, errors.KmsBusy)
+SHOWN = 10
+
+# One batch at a time in the whole database. Locked before a transaction's first snapshot, so that it sees what the one
+# before it wrote at any isolation level. Nobody without rights on the table can hold up the others.
+ONE_BY_ONE = "LOCK TABLE envelope_private.installation IN SHARE UPDATE EXCLUSIVE MODE"
+INSTALLATION = "SELECT database_uuid::text AS uuid FROM envelope_private.installation"
+
+Answered = tuple[Row, wire.Message]
+
+
+class Incomplete(errors.Unavailable):
+    """Some DEKs are still where they were."""
+
+    default_hint = None
+
+
+class Batches(ABC):
+    """Passes over the DEKs that are not yet where they should be; what is done is no longer found by the next batch."""
+
+    done_word = "rewrapped"
+
+    def __init__(self, host: Host, link: Link, loader: Loader, what: str) -> None:
+        self._host, self._link, self._what = host, link, what
+        self._who = loader.who()
+        self._sizes = dict(BATCH)
+        self._failed: dict[int, errors.EnvelopeError] = {}
+        self._total, self._done, self._told = 0, 0, time.monotonic()
+
+    @property
+    @abstractmethod
+    def _again(self) -> str:
+        """The statement that goes on."""
+
+    @abstractmethod
+    def _behind(self) -> int:
+        """How many are left."""
+
+    @abstractmethod
+    def _next(self, store: str, last: int, size: int) -> list[Row]:
+        """The first `size` of those in a store whose ids are above `last`."""
+
+    @abstractmethod
+    def _places(self, store: str) -> dict[str, str]:
+        """The request's members that say from where to where."""
+
+    @abstractmethod
+    def _write(self, store: str, good: list[Answered]) -> int:
+        """To the catalog, over nothing but what was read; how many were changed."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Tells what was done, or raises Incomplete."""
+
+    def run(self) -> None:
+        """Raises what stopped it, or Incomplete; what is committed stays done, and calling again goes on from there."""
+        self._total = self._behind()
+        self._commit()
+        try:
+            self._pass()
+            self._wait_for_new_deks()
+            self._pass()
+        except errors.EnvelopeError as error:
+            so_far = f"{self._done} of {self._total} DEKs were {self.done_word} before; all open as ever"
+            error.detail = f"{error.detail}; {so_far}" if error.detail else so_far
+            error.hint = f"{error.hint or ''} To go on: {self._again}.".strip()
+            raise
+        self._finish()
+
+    def _wait_for_new_deks(self) -> None:
+        """Who got a DEK from the broker before the KEK was changed holds this lock until the DEK can be seen here."""
+        self._host.run("LOCK TABLE envelope_private.dek IN SHARE MODE")
+        self._drop_spares()
+        self._commit()
+
+    def _drop_spares(self) -> None:  # noqa: B027 -- most leave nothing behind
+        """While nobody can make any: those that wait for a tenant or subject under what was left behind."""
+
+    def _commit(self) -> None:
+        self._host.commit()
+        pin(self._host)
+
+    def _pass(self) -> None:
+        for store in STORES:
+            last = 0
+            while (reached := self._batch(store, last)) is not None:
+                last = reached
+                self._tell()
+
+    def _batch(self, store: str, last: int) -> int | None:
+        """Does the DEKs after `last`, and commits. The last one of them; None when there are none."""
+        self._host.run(ONE_BY_ONE)
+        installation = self._host.row(INSTALLATION)
+        size = self._sizes[store]
+        rows = self._next(store, last, size)
+        stopped: errors.EnvelopeError | None = None
+        if installation and rows:
+            stopped = self._ask_and_write(str(installation["uuid"]), store, rows)
+        self._commit()
+        if isinstance(stopped, TOO_SLOW) and size > SMALLEST_BATCH:
+            self._sizes[store] = max(SMALLEST_BATCH, size // 2)
+            return last
+        if stopped is not None:
+            raise stopped
+        return int(rows[-1]["dek_id"]) if rows else None
+
+    def _ask_and_write(self, database: str, store: str, rows: list[Row]) -> errors.EnvelopeError | None:
+        """Writes what the broker wrapped anew. The error that stops all others, if there is one."""
+        try:
+            answers = self._asked(database, store, rows)
+        except errors.EnvelopeError as error:
+            return error
+        good = [(row, answer) for row, answer in answers if "error" not in answer]
+        self._done += self._write(store, good)
+        for row, _ in good:
+            self._failed.pop(row["dek_id"], None)
+        refused = {row["dek_id"]: wire.error_from(answer["error"]) for row, answer in answers if "error" in answer}
+        own = {dek_id: error for dek_id, error in refused.items() if isinstance(error, OF_ONE_DEK)}
+        self._failed.update(own)
+        return next((error for dek_id, error in refused.items() if dek_id not in own), None)
+
+    def _asked(self, database: str, store: str, rows: list[Row]) -> list[Answered]:
+        deks = [
+            {
+                "dek_id": row["dek_id"],
+                "wrapped": row["wrapped"],
+                "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
+            }
+            for row in rows
+        ]
+        places = self._places(store)
+        answer = self._link.ask("rewrap", self._who, database_uuid=database, deks=deks, **places).get("deks")
+        if not isinstance(answer, list) or len(answer) != len(rows):
+            raise not_understood()
+        if not all(_fits(row, found, places["store"]) for row, found in zip(rows, answer, strict=True)):
+            raise not_understood()
+        return list(zip(rows, answer, strict=True))
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told > NOTICE_SECONDS:
+            self._host.notice(f"{self._what}: {self._done} of {max(self._done, self._total)} DEKs {self.done_word}")
+            self._told = time.monotonic()
+
+    def _causes(self) -> str:
+        """What was done, and why the first of the others were not."""
+        causes = [f"DEK {dek_id}: {error.message}" for dek_id, error in sorted(self._failed.items())]
+        more = [f"and {len(causes) - SHOWN} more"] if len(causes) > SHOWN else []
+        return "; ".join([f"{self._done} were {self.done_word}", *causes[:SHOWN], *more])
+
+
+def _fits(row: Row, found: object, store: str) -> bool:
+    """Whether an answer is about this DEK, and holds a new wrap where the catalog keeps it."""
+    if not isinstance(found, dict) or found.get("dek_id") != row["dek_id"]:
+        return False
+    if "error" in found:
+        return isinstance(found["error"], dict)
+    wrapped = isinstance(found.get("wrapped"), str) if store == "catalog" else found.get("wrapped") is None
+    return wrapped and type(found.get("kek_version")) is int

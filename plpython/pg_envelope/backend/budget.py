@@ -1,0 +1,115 @@
+"""The message budget of field keys: FORMAT.md section 1.4. Blocks of messages are reserved before they are sealed.
+
+The counter is a sequence, which no rollback and no crash turns back: what is counted and never sealed is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+
+BLOCK = 64
+# NIST SP 800-38D, section 8.3, allows 2^32 messages under one key with random 96-bit nonces.
+SOFT_LIMIT = 2**31 // BLOCK
+HARD_LIMIT = (2**32 - 2**28) // BLOCK
+# A key that goes on reserving takes twice as many blocks each time: never more than it has used before.
+MOST_BLOCKS = 64
+RETRY_SECONDS = 60.0
+
+RESERVE = "SELECT envelope.reserve_messages()"
+COUNTED = """
+SELECT fk.counted_from, to_regclass(envelope_private.counter_name(coalesce(fk.field_uuid, d.key_uuid)))::oid AS counter
+FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id) WHERE fk.key_id = $1"""
+# nextval() is refused in a read-only transaction, which every one on a standby is: no row is made there.
+NEXT = """
+SELECT max(nextval($1::oid::regclass)) AS reached FROM generate_series(1, $2)
+WHERE current_setting('transaction_read_only') = 'off'"""
+ROTATE_HINT = (
+    "Give it a new key: SELECT envelope.rotate('<table>'), rotate_field('<table>', '<column>') or rotate_key(...)."
+)
+
+Renew = Callable[[int], None]
+
+
+class BudgetSpent(errors.EnvelopeError):
+    sqlstate = "54000"
+    text = "the key has sealed as many values as it may"
+    default_hint = ROTATE_HINT
+
+
+class CounterLost(errors.EnvelopeError):
+    sqlstate = "55000"
+    text = "the message counter of this key is missing, or behind"
+    default_hint = f"Was the database restored in parts? {ROTATE_HINT}"
+
+
+class ReadOnly(errors.EnvelopeError):
+    sqlstate = "25006"
+    text = "cannot encrypt in a read-only transaction"
+    default_hint = "Each value that is encrypted is counted, which writes. On a standby values can be read only."
+
+
+class Reservation:
+    """What one FieldKey has reserved so far; calling it reserves more, and gives the number of messages."""
+
+    def __init__(self, budget: Budget, key_id: int) -> None:
+        self._budget = budget
+        self.key_id = key_id
+        self.blocks = 1
+        self.counted: Row | None = None
+        self.renew_at = 0.0
+
+    def __call__(self) -> int:
+        blocks = self.blocks
+        self._budget.reserve(self)
+        self.blocks = min(2 * blocks, MOST_BLOCKS)
+        return blocks * BLOCK
+
+
+class Budget:
+    """Reserves in two steps, as Loader loads: nobody but the extension's owner has a right to the counters."""
+
+    def __init__(self, host: Host, renew: Renew) -> None:
+        self._host = host
+        self._renew = renew
+        self._pending: Reservation | None = None
+
+    def of(self, key_id: int) -> Reservation:
+        return Reservation(self, key_id)
+
+    def reserve(self, wanted: Reservation) -> None:
+        """As the calling role. Raises BudgetSpent, CounterLost, ReadOnly."""
+        self._pending = wanted
+        try:
+            self._host.rows(RESERVE)
+        finally:
+            self._pending = None
+
+    def reserve_pending(self) -> None:
+        """The half of `reserve` that runs as the extension's owner; does nothing unless `reserve` is under way."""
+        if self._pending is None:
+            raise errors.NotPermitted
+        wanted, self._pending = self._pending, None
+        used = self._used(wanted)
+        if used > HARD_LIMIT:
+            raise BudgetSpent(detail=f"key id {wanted.key_id}: about {used * BLOCK} messages, at most 2^32 - 2^28")
+        if used > SOFT_LIMIT and monotonic() >= wanted.renew_at:
+            wanted.renew_at = monotonic() + RETRY_SECONDS
+            self._renew(wanted.key_id)
+
+    def _used(self, wanted: Reservation) -> int:
+        """The blocks under the key, with those reserved now."""
+        if wanted.counted is None:
+            wanted.counted = self._host.row(COUNTED, ["bigint"], [wanted.key_id])
+        if wanted.counted is None or wanted.counted["counter"] is None:
+            raise CounterLost(detail=f"key id {wanted.key_id}")
+        row = self._host.row(NEXT, ["oid", "int4"], [wanted.counted["counter"], wanted.blocks])
+        if row is None or row["reached"] is None:
+            raise ReadOnly
+        used = int(row["reached"]) - int(wanted.counted["counted_from"])
+        if used <= 0:
+            raise CounterLost(detail=f"key id {wanted.key_id}")
+        return used

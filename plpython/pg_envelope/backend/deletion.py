@@ -1,0 +1,27 @@
+"""A KEK that can be deleted in its KMS under the data: refused where one setting forbids it, warned about elsewhere."""
+
+from __future__ import annotations
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+
+# Deleted there, a key is gone at once and for good; and to forbid it takes one command.
+REFUSED = "vault"
+
+
+class DeletableKek(errors.NotConfigured):
+    text = "the KEK may be deleted in its KMS, and with it all that it protects"
+    default_hint = "bao write transit/keys/NAME/config deletion_allowed=false"
+
+
+def check(host: Host, told: Row) -> None:
+    """`told` is the broker's word on the KEK. Raises DeletableKek."""
+    if told.get("deletable") is not True:
+        return
+    if told["provider"] == REFUSED:
+        raise DeletableKek
+    host.warning(
+        DeletableKek.text,
+        detail=f"provider {told['provider']}",
+        hint="See docs/providers.md for how to forbid it, or who must not have that right.",
+    )

@@ -1,0 +1,40 @@
+"""Where the database's keys belong: recorded with the first key, and compared ever after."""
+
+from __future__ import annotations
+
+from pg_envelope import wire
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.sqltext import literal
+
+INSTALLATION = "SELECT database_uuid::text AS uuid, environment FROM envelope_private.installation"
+RECORD = """
+INSERT INTO envelope_private.installation AS i (environment) VALUES ($1)
+ON CONFLICT (only_row) DO UPDATE SET environment = excluded.environment WHERE i.environment IS NULL"""
+
+
+def installed(host: Host, link: Link, who: wire.Who) -> Row:
+    """`uuid` and `environment` of this database, drawn and recorded when there is no key yet."""
+    row = host.row(INSTALLATION)
+    if row is None or row["environment"] is None:
+        host.rows(RECORD, ["text"], [link.ask("status", who)["environment"]])
+        row = host.row(INSTALLATION)
+        assert row is not None
+    return row
+
+
+def check(host: Host, told: wire.Message) -> Row:
+    """A row of status(): `told` is what the broker says."""
+    row = host.row(INSTALLATION)
+    mine, theirs = (row["environment"] if row else None), str(told["environment"])
+    if mine is None or mine == theirs:
+        return _row("ok", theirs if mine else f"{theirs}; this database has no keys yet", None)
+    hint = (
+        "The broker's environment was changed, or this is a copy: see docs/environments.md. No key opens here until it"
+        f" is {mine} again, or CALL envelope.rekey({literal(mine)}) has moved a copy."
+    )
+    return _row("failed", f"the keys are of {mine}, the broker of {theirs}", hint)
+
+
+def _row(state: str, detail: str, hint: str | None) -> Row:
+    return {"check_name": "environment", "state": state, "detail": detail, "hint": hint}

@@ -1,0 +1,191 @@
+"""shred() and shred_key(): the broker's ledger first, then the catalog. Asking again goes on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pg_envelope import errors, wire
+from pg_envelope.backend.batches import ONE_BY_ONE
+from pg_envelope.backend.commits import pin
+from pg_envelope.backend.host import Row
+from pg_envelope.backend.keys import Keys, Transition
+from pg_envelope.backend.link import not_understood
+from pg_envelope.backend.scope_keys import LOCK as LOCK_SCOPE
+
+# A DEK in store vault costs a request of its own there.
+BATCH = 50
+SALT_BYTES = 16
+KEY = """
+SELECT key_uuid, name, coalesce(scope_of, key_uuid) AS owner, scope, coalesce(name, view::text, base::text) AS label
+FROM envelope_private.key WHERE $1 IN (base, view) OR name = $2"""
+DEKS = """
+SELECT dek_id, fingerprint, kek, store, kek_version, state FROM envelope_private.dek
+WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 ORDER BY version"""
+TABLES = """
+SELECT string_agg(coalesce(view::text, base::text), ', ' ORDER BY coalesce(view::text, base::text)) AS found
+FROM envelope_private.key WHERE $1 IN (key_uuid, scope_of)"""
+DESTROY = {
+    "dek_id": """
+UPDATE envelope_private.dek d SET state = 'destroyed', suspended_from = NULL, wrapped = NULL, state_since = now()
+FROM envelope_private.dek o
+JOIN unnest($1::bigint[], $2::bytea[]) AS n (dek_id, fingerprint) USING (dek_id, fingerprint)
+WHERE d.dek_id = o.dek_id AND o.state <> 'destroyed' RETURNING d.dek_id, o.state AS before""",
+    "key_id": """
+UPDATE envelope_private.field_key k SET state = 'destroyed' FROM envelope_private.field_key o
+JOIN envelope_private.dek d USING (dek_id)
+JOIN unnest($1::bigint[], $2::bytea[]) AS n (dek_id, fingerprint) USING (dek_id, fingerprint)
+WHERE k.key_id = o.key_id AND o.state <> 'destroyed' RETURNING k.key_id, o.state AS before""",
+}
+BURY = """
+INSERT INTO envelope_private.tombstone (dek_id, fingerprint, key_uuid, label, subject, salt, kek, store, kek_version,
+    reason, erased_by, erased_at, made_at, ledger_line)
+SELECT n.dek_id, n.fingerprint, d.key_uuid, $3, decode($4, 'hex'), decode($5, 'hex'), $6, $7, $8,
+    $9, $10, $11::timestamptz, d.created_at, $12
+FROM (SELECT $1::bigint AS dek_id, $2::bytea AS fingerprint) AS n
+LEFT JOIN envelope_private.dek d USING (dek_id, fingerprint) ON CONFLICT DO NOTHING"""
+AGAIN = "What died already stays dead; calling again goes on."
+
+
+class Erasure(Keys):
+    """Runs as a superuser, in a procedure that has begun a transaction of its own."""
+
+    def of_table(self, oid: int) -> Row:
+        """The key of a protected table. Raises NotProtected."""
+        row = self._host.row(KEY, ["oid", "text"], [oid, None])
+        if row is None:
+            raise errors.NotProtected("the table is not protected", hint="envelope.columns lists what is.")
+        return row
+
+    def of_name(self, name: str | None) -> Row:
+        """A named key. Raises KeyNotFound."""
+        row = self._host.row(KEY, ["oid", "text"], [None, name])
+        if row is None:
+            raise errors.KeyNotFound("there is no key of this name", hint="envelope.keys lists the keys.")
+        return row
+
+    def shred(self, what: str, key: Row, subject: str | None, reason: str) -> None:
+        """Destroys every version that the subject, the table or the named key has; commits, and empties caches."""
+        _check_scope(key, subject)
+        # Not at the same time as a batch of rewrap(), nor as a session that makes a key for this subject.
+        self._host.run(ONE_BY_ONE)
+        label = self._lock(key["owner"])
+        if subject is not None:
+            self._host.rows(LOCK_SCOPE, ["uuid", "text"], [key["owner"], subject])
+        found = self._host.rows(DEKS, ["uuid", "text"], [key["owner"], subject])
+        if not found:
+            raise errors.KeyNotFound(
+                f"{label} has no key of this subject",
+                hint="The subject is the text of the scope column's value. If that is so: nothing was written for it.",
+            )
+        alive = [row for row in found if row["state"] != "destroyed"]
+        self.destroy(what, label, alive, subject, reason)
+        self._host.commit()
+        pin(self._host)
+        self._link.ask("flush", self._loader.who(), reason=what)
+        self._tell(what, key, len(alive), len(found))
+
+    def destroy(self, what: str, label: str, deks: Sequence[Row], subject: str | None, reason: str) -> None:
+        """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction."""
+        salt = None if subject is None else os.urandom(SALT_BYTES)
+        digest = None if subject is None or salt is None else hashlib.sha256(salt + subject.encode()).hexdigest()
+        told = {"label": label, "reason": reason, "subject": digest, "salt": None if salt is None else salt.hex()}
+        if deks:
+            self.bury(deks, self.ask(deks, told))
+            self._record(what, label, self.carry_out(deks), reason)
+
+    def ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
+        """The ledger's entry for each DEK, which is dead by then. Raises what a KMS's store would not do."""
+        parts = (deks[start : start + BATCH] for start in range(0, len(deks), BATCH))
+        return [entry for part in parts for entry in self._ask(part, told)]
+
+    def _ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
+        asked = [
+            {
+                "dek_id": row["dek_id"],
+                "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
+                "kek": row["kek"],
+                "store": row["store"],
+                "kek_version": row["kek_version"],
+            }
+            for row in deks
+        ]
+        try:
+            answer = self._link.ask("erase", self._loader.who(), **self._place(), deks=asked, **told)["deks"]
+        except errors.Unavailable as error:
+            if type(error) in (errors.Unavailable, errors.Deadline, errors.Internal):
+                # Whether it came so far is not known here.
+                error.hint = f"{error.hint or ''} {AGAIN}".strip()
+            raise
+        return list(self._entries(deks, answer))
+
+    def _entries(self, deks: Sequence[Row], answer: Any) -> Iterator[wire.Message]:
+        try:
+            for dek, found in zip(deks, answer, strict=True):
+                if "error" in found:
+                    raise wire.error_from(found["error"])
+                if found["dek_id"] != dek["dek_id"]:
+                    raise not_understood()
+                for kms in found["unchecked"]:
+                    self._host.warning(
+                        f"the store of kms {kms} could not be searched for old wraps of DEK {dek['dek_id']}", hint=AGAIN
+                    )
+                yield found["entry"]
+        except (LookupError, TypeError, ValueError):
+            raise not_understood() from None
+
+    def carry_out(self, deks: Sequence[Row]) -> list[Transition]:
+        """Destroys them in the catalog, as far as it has them and they live there."""
+        values = [[row["dek_id"] for row in deks], [row["fingerprint"] for row in deks]]
+        return [
+            {kind: row[kind], "from": row["before"], "to": "destroyed"}
+            for kind, statement in DESTROY.items()
+            for row in self._host.rows(statement, ["bigint[]", "bytea[]"], values)
+        ]
+
+    def bury(self, deks: Sequence[Row], entries: Sequence[wire.Message]) -> None:
+        """A tombstone for each, with the ledger's own words."""
+        for dek, entry in zip(deks, entries, strict=True):
+            self._host.rows(
+                BURY,
+                ["bigint", "bytea", "text", "text", "text", "text", "text", "int4", "text", "text", "text", "bigint"],
+                [
+                    dek["dek_id"],
+                    dek["fingerprint"],
+                    entry["label"],
+                    entry["subject"],
+                    entry["salt"],
+                    dek["kek"],
+                    dek["store"],
+                    dek["kek_version"],
+                    entry["reason"],
+                    str(entry["who"].get("role", "")),
+                    entry["time"],
+                    entry["n"],
+                ],
+            )
+
+    def _tell(self, what: str, key: Row, count: int, all_versions: int) -> None:
+        row = self._host.row(TABLES, ["uuid"], [key["owner"]])
+        tables = f"; erased in: {row['found']}" if row and row["found"] else ""
+        hint = None
+        if key["scope"] == "table":
+            rotate = "rotate_key(...)" if key["name"] else "rotate(...)"
+            hint = f"New writes fail until SELECT envelope.{rotate} makes a new version."
+        self._host.notice(
+            f"{what}: {count} of {all_versions} key versions of {key['label']} destroyed{tables}", hint=hint
+        )
+
+
+def _check_scope(key: Row, subject: str | None) -> None:
+    if key["scope"] == "table" and subject is not None:
+        raise errors.BadInput(
+            "this table has one key for all rows", hint="Without a subject, shred() erases all of it."
+        )
+    if key["scope"] != "table" and subject is None:
+        raise errors.BadInput(
+            f"this table has a key for each {key['scope']}", hint="Say which one: shred(rel, subject)."
+        )

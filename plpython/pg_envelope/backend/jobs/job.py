@@ -1,0 +1,169 @@
+"""One worker's row in envelope_private.job: made at its start, written with each batch, and what others ask of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pg_envelope import errors
+from pg_envelope.backend.commits import pin
+from pg_envelope.backend.host import Host
+
+# How long a paused or throttled worker waits before it looks for a cancel and for orders.
+SLICE_SECONDS = 0.1
+
+# Each start and each claim of the end sees what the one before it left; a batch only waits for their few statements.
+ONE_BY_ONE = "LOCK TABLE envelope_private.job IN SHARE ROW EXCLUSIVE MODE"
+LIVE = """
+SELECT job_id, pid FROM envelope_private.live_job
+WHERE key_uuid = $1 AND part = $2 AND parts = $3 AND pid <> pg_backend_pid()"""
+# Of other divisions and of runs that are over, only what still works; its own row in any case.
+CLEAR = """
+DELETE FROM envelope_private.job j
+WHERE key_uuid = $1 AND ((part = $2 AND parts = $3)
+    OR ((parts <> $3 OR complete) AND job_id NOT IN (SELECT job_id FROM envelope_private.live_job)))"""
+CLEAR_ORDERS = """
+DELETE FROM envelope_private.job_order o
+WHERE NOT EXISTS (SELECT FROM envelope_private.job j WHERE j.job_id = o.job_id)"""
+START = """
+INSERT INTO envelope_private.job (key_uuid, part, parts, pid, backend_start)
+VALUES ($1, $2, $3, pg_backend_pid(),
+    (SELECT backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid()))
+RETURNING job_id"""
+ABORT_OTHERS = """
+INSERT INTO envelope_private.job_order (job_id, wanted)
+SELECT job_id, 'abort' FROM envelope_private.live_job WHERE key_uuid = $1 AND pid <> pg_backend_pid()
+ON CONFLICT (job_id) DO UPDATE SET wanted = excluded.wanted"""
+WRITE = """
+UPDATE envelope_private.job SET state = $2, blocks_done = $3, blocks_total = $4, rows_done = $5, seconds = $6,
+    updated_at = clock_timestamp()
+WHERE job_id = $1 RETURNING job_id"""
+WANTED = "SELECT wanted FROM envelope_private.job_order WHERE job_id = $1"
+OTHERS_DONE = """
+SELECT count(*) AS found FROM envelope_private.job
+WHERE key_uuid = $1 AND parts = $3 AND part <> $2 AND state = 'done'"""
+COMPLETE = """
+UPDATE envelope_private.job SET complete = true WHERE key_uuid = $1 AND parts = $2 AND state = 'done'"""
+ROWS = """
+SELECT coalesce(sum(rows_done), 0)::bigint AS rows FROM envelope_private.job WHERE key_uuid = $1 AND parts = $2"""
+
+
+class Running(errors.NotConfigured):
+    sqlstate = "55006"
+
+
+class Aborted(errors.EnvelopeError):
+    sqlstate = "57014"
+
+
+class Job:
+    """A share of a table, and how far it is. `rows`, `blocks` and `total` are what the next write tells."""
+
+    def __init__(self, host: Host, key_uuid: str, part: int, parts: int) -> None:
+        self._host, self._key_uuid = host, key_uuid
+        self.part, self.parts = part, parts
+        self.rows = self.blocks = self.total = 0
+        self._id = ""
+        self._seconds = 0.0
+        self._since: float | None = time.monotonic()
+
+    def start(self, take_over: bool) -> None:
+        """Commits its row. Raises Running where another session works on this part; `take_over` sends them all away."""
+        pin(self._host)
+        self._host.run(ONE_BY_ONE)
+        if take_over:
+            self._host.rows(ABORT_OTHERS, ["uuid"], [self._key_uuid])
+        elif live := self._host.row(LIVE, *self._mine()):
+            raise Running(
+                "another session re-encrypts this part of the table",
+                detail=f"pid {live['pid']}, part {self.part} of {self.parts}",
+                hint="envelope.progress shows it; SELECT envelope.abort(...) ends it.",
+            )
+        self._host.rows(CLEAR, *self._mine())
+        self._host.rows(CLEAR_ORDERS)
+        row = self._host.row(START, *self._mine())
+        assert row is not None
+        self._id = str(row["job_id"])
+        self._host.commit()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Whatever ends it early is in its row afterwards; what a kill leaves there, the session's absence tells."""
+        try:
+            yield
+        except Exception as error:
+            self._host.rollback()
+            pin(self._host)
+            self._write("aborted" if isinstance(error, Aborted) else "failed")
+            self._host.commit()
+            raise
+
+    def commit(self) -> None:
+        """Writes how far it is, in the batch's own transaction. Raises Aborted when another session took over."""
+        self._keep("running")
+        self._host.commit()
+
+    def rest(self, seconds: float) -> None:
+        """Waits so long, and for as long as it is told to pause: without locks and snapshot. Raises Aborted."""
+        until = time.monotonic() + seconds
+        paused = False
+        while True:
+            wanted = self._wanted()
+            if wanted == "abort":
+                raise Aborted("another session aborted this re-encryption", hint="Calling it again goes on from there.")
+            if (wanted == "pause") != paused:
+                paused = not paused
+                self._pause(paused)
+            left = until - time.monotonic()
+            if not paused and left <= 0:
+                return
+            time.sleep(SLICE_SECONDS if paused else min(SLICE_SECONDS, left))
+
+    def done(self) -> bool:
+        """The end of its share. True for the last of all parts: it goes on with the whole table, and stays running."""
+        pin(self._host)
+        self._host.run(ONE_BY_ONE)
+        row = self._host.row(OTHERS_DONE, *self._mine())
+        last = row is not None and row["found"] == self.parts - 1
+        self._keep("running" if last else "done")
+        self._host.commit()
+        return last
+
+    def complete(self) -> int:
+        """The end of the whole table; how many rows all parts have re-encrypted."""
+        pin(self._host)
+        self._keep("done")
+        self._host.rows(COMPLETE, ["uuid", "int4"], [self._key_uuid, self.parts])
+        row = self._host.row(ROWS, ["uuid", "int4"], [self._key_uuid, self.parts])
+        self._host.commit()
+        return int(row["rows"]) if row else 0
+
+    def _mine(self) -> tuple[list[str], list[object]]:
+        return ["uuid", "int4", "int4"], [self._key_uuid, self.part, self.parts]
+
+    def _wanted(self) -> str:
+        """Leaves a new transaction in which nothing has run yet: any statement would leave a snapshot there."""
+        pin(self._host)
+        row = self._host.row(WANTED, ["uuid"], [self._id])
+        self._host.commit()
+        return str(row["wanted"]) if row else "run"
+
+    def _pause(self, paused: bool) -> None:
+        """The clock of the rate stands meanwhile."""
+        self._seconds, self._since = self._worked(), None if paused else time.monotonic()
+        pin(self._host)
+        self._keep("paused" if paused else "running")
+        self._host.commit()
+
+    def _worked(self) -> float:
+        return self._seconds + (time.monotonic() - self._since if self._since is not None else 0.0)
+
+    def _keep(self, state: str) -> None:
+        if not self._write(state):
+            raise Aborted("another session took this re-encryption over", hint="envelope.progress shows which.")
+
+    def _write(self, state: str) -> bool:
+        types = ["uuid", "text", "bigint", "bigint", "bigint", "float8"]
+        told = [self._id, state, self.blocks, self.total, self.rows, self._worked()]
+        return bool(self._host.rows(WRITE, types, told))

@@ -1,0 +1,80 @@
+"""Transactions that began before a table's newest key: what they wrote, or still write, may be under an older one."""
+
+from __future__ import annotations
+
+import time
+
+from pg_envelope import errors
+from pg_envelope.backend.commits import pin
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.jobs.job import Job
+
+LIMIT_SECONDS = 600.0
+NOTICE_SECONDS = 10.0
+SLICE_SECONDS = 0.1
+SHOWN = 10
+
+# How old, in transactions, the newest key is that replaced another one: the row was written by the one that made it.
+# A row that is older than a transaction number can tell has a negative age.
+ROTATED = """
+SELECT min(age(fk.xmin)) AS age FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
+JOIN envelope_private.key k ON coalesce(k.scope_of, k.key_uuid) = d.key_uuid
+WHERE k.key_uuid = $1 AND fk.state = 'active' AND (fk.version > 1 OR d.version > 1) AND age(fk.xmin) >= 0"""
+# At least as old as that: in a snapshot of theirs, it may not have happened. A transaction's writes and its snapshot
+# are both looked at: one that wrote, and now waits for its client, has no snapshot.
+OLDER = """
+SELECT 'pid ' || a.pid AS who, format('%s %s %s', a.pid, a.backend_start, a.xact_start) AS which
+FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+    AND a.backend_type NOT IN ('autovacuum worker', 'walsender')
+    AND greatest(age(a.backend_xid), age(a.backend_xmin)) >= $1
+UNION ALL
+SELECT 'prepared transaction ' || quote_literal(p.gid), p.transaction::text FROM pg_catalog.pg_prepared_xacts p
+WHERE p.database = current_database() AND age(p.transaction) >= $1
+ORDER BY who"""
+LIMIT = "SELECT setting::float8 / 1000 AS seconds FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'"
+
+
+class OlderTransactions(errors.NotConfigured):
+    sqlstate = "55006"
+
+
+def wait_for_older(host: Host, key_uuid: str, job: Job) -> bool:
+    """Until all that began before the newest key have ended; whether there were any.
+
+    Raises OlderTransactions after lock_timeout, or 10 minutes where that is not set.
+    """
+    pin(host)
+    row = host.row(LIMIT)
+    limit = row["seconds"] if row and row["seconds"] else LIMIT_SECONDS
+    began, told = time.monotonic(), -NOTICE_SECONDS
+    # Only those of now: whatever begins later sees the newest key, however old its snapshot looks because of others.
+    first = left = _older(host, key_uuid)
+    while left:
+        since = time.monotonic() - began
+        if since >= limit:
+            raise OlderTransactions(
+                "transactions that began before the newest key may still write values under an older one",
+                detail=f"after {limit:g} s: {_shown(left)}; all values that can be seen are under the newest key",
+                hint="When they have ended, call it again. lock_timeout says how long to wait.",
+            )
+        if since - told >= NOTICE_SECONDS:
+            host.notice(f"reencrypt: waiting for transactions that began before the newest key: {_shown(left)}")
+            told = since
+        job.rest(SLICE_SECONDS)
+        left = {which: who for which, who in _older(host, key_uuid).items() if which in first}
+    return bool(first)
+
+
+def _older(host: Host, key_uuid: str) -> dict[str, str]:
+    """Which they are, with words for each. age() counts from one point in all of a transaction."""
+    pin(host)
+    row = host.row(ROTATED, ["uuid"], [key_uuid])
+    if row is None or row["age"] is None:
+        return {}
+    return {other["which"]: other["who"] for other in host.rows(OLDER, ["int4"], [row["age"]])}
+
+
+def _shown(found: dict[str, str]) -> str:
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(list(found.values())[:SHOWN]) + more

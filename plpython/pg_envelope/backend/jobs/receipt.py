@@ -1,0 +1,110 @@
+"""The receipt of a re-encryption: a count of all headers that finds no old one, signed by the broker, kept here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from pg_envelope import errors
+from pg_envelope.backend.commits import pin
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs.stale import stale
+from pg_envelope.backend.signing import Signing
+from pg_envelope.backend.sqltext import commas, ident, literal
+from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.owner import AsOwner
+
+# Read before the scan: a rotation meanwhile makes newer versions than these, and no older ones.
+NEWEST = """
+SELECT f.field_uuid, fk.version FROM envelope_private.field f JOIN envelope_private.field_key fk USING (field_uuid)
+WHERE f.key_uuid = $1 AND fk.state = 'active'"""
+# Read after it, so that it holds for every server that has replayed as much.
+WHERE_AND_WHEN = """
+SELECT pg_current_wal_insert_lsn()::text AS lsn, to_char(clock_timestamp() AT TIME ZONE 'UTC',
+    'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS finished_at"""
+VERSIONS = """
+SELECT fk.key_id, fk.version, CASE d.state WHEN 'destroyed' THEN d.state ELSE fk.state END AS state
+FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id) WHERE fk.key_id = ANY ($1)"""
+KEEP = """
+INSERT INTO envelope_private.receipt (key_uuid, statement, signature, public_key) VALUES ($1, $2, $3, $4)"""
+SAME_TABLE = "SELECT to_regclass($1)::oid = $2 AS same"
+
+
+class Missing(errors.Unavailable):
+    """All is re-encrypted; only the signature is not there."""
+
+
+class Receipts:
+    """Makes the receipts of one table."""
+
+    def __init__(self, host: Host, owner: AsOwner, layout: Layout, key: Row) -> None:
+        self._host, self._owner, self._layout, self._key = host, owner, layout, key
+
+    def scan(self) -> dict[str, Any] | None:
+        """The statement; None when there are old envelopes. Within one transaction of its own."""
+        pin(self._host)
+        self._same_table()
+        newest = self._host.rows(NEWEST, ["uuid"], [self._key["key_uuid"]])
+        versions = {row["field_uuid"]: row["version"] for row in newest}
+        groups = self._owner.rows(self._count())
+        if any(group["old"] for group in groups):
+            return None
+        made = self._host.row(WHERE_AND_WHEN)
+        assert made is not None
+        return {
+            "what": "reencrypt",
+            "relation": self._key["view_name"],
+            "key": str(self._key["key_uuid"]),
+            "rows": sum(group["rows"] for group in groups),
+            "fields": [self._field(*field, groups, versions) for field in enumerate(self._layout.protected)],
+            "lsn": made["lsn"],
+            "finished_at": made["finished_at"],
+        }
+
+    def keep(self, signing: Signing, statement: dict[str, Any]) -> str:
+        """Has it signed, and stores it; its text. Raises Missing, with what to do later."""
+        try:
+            signed = signing.sign(statement)
+        except errors.EnvelopeError as error:
+            hint = f"When that is mended: SELECT envelope.receipt({literal(self._layout.view)})"
+            raise Missing(
+                f"no value of {self._layout.view} is under an old key, but the receipt could not be signed",
+                detail=error.message,
+                hint=hint,
+            ) from None
+        kept = [self._key["key_uuid"], signed.text, signed.signature, signed.public_key]
+        self._host.rows(KEEP, ["uuid", "text", "text", "text"], kept)
+        return signed.text
+
+    def _count(self) -> str:
+        """Rows by the key ids of their envelopes, in one scan: few groups, as a table has few versions at a time."""
+        keys = [f"{self._key_id(ident(name))} AS key_{number}" for number, name in enumerate(self._layout.protected)]
+        old = stale(self._host, self._layout, self._key)
+        return (
+            f"SELECT {commas(keys)}, coalesce({old}, false) AS old, count(*) AS rows FROM {self._layout.base} t"
+            f" GROUP BY {commas(str(number) for number in range(1, len(keys) + 2))}"
+        )
+
+    def _key_id(self, column: str) -> str:
+        """In hexadecimal; in tenant and subject scope there are too many, and 0 stands for all."""
+        if self._key["scope"] == "table":
+            return f"encode(substr(t.{column}, 3, 4), 'hex')"
+        return f"CASE WHEN t.{column} IS DISTINCT FROM NULL THEN '0' END"
+
+    def _field(self, number: int, name: str, groups: list[Row], newest: dict[str, int]) -> dict[str, Any]:
+        """How many values each key has; there is none under a version below `zero_below` that can still be read."""
+        values: Counter[int] = Counter()
+        for group in groups:
+            if group[f"key_{number}"] is not None:
+                values[int(group[f"key_{number}"], 16)] += group["rows"]
+        known = {row["key_id"]: row for row in self._host.rows(VERSIONS, ["bigint[]"], [list(values)])}
+        uuid = self._layout.protected[name].field_uuid
+        keys = [{**known.get(key, {"key_id": key}), "values": values[key]} for key in sorted(values)]
+        return {"column": name, "field": uuid, "zero_below": newest.get(uuid), "keys": keys}
+
+    def _same_table(self) -> None:
+        """Its owner could have put another table or a view in its place; from here on, the lock keeps it there."""
+        self._host.run(f"LOCK TABLE {self._layout.base} IN ACCESS SHARE MODE")
+        found = self._host.row(SAME_TABLE, ["text", "oid"], [self._layout.base, self._key["base"]])
+        if not (found and found["same"]):
+            raise errors.NotProtected(f"{self._layout.base} is not the table that was protected any more")

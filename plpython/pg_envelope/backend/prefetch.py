@@ -1,0 +1,28 @@
+"""envelope.prefetch(): the keys of many tenants or subjects, before a query that would ask for one after the other."""
+
+from __future__ import annotations
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.keyring import MAX_KEYS, Keyring
+from pg_envelope.backend.loader import Loader
+
+# With the caller's search_path, in which the relation's text was written.
+RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
+
+
+class Prefetch:
+    """Asks with the caller's right to the columns; what a role may not read is not fetched for it."""
+
+    def __init__(self, host: Host, loader: Loader, keyring: Keyring) -> None:
+        self._host, self._loader, self._keyring = host, loader, keyring
+
+    def keys(self, rel: str | None, scopes: list[str | None] | None) -> int:
+        """How many keys the session holds now for these tenants or subjects. Raises NotPermitted, BadInput."""
+        row = self._host.row(RELATION, ["text"], [rel]) if rel is not None else None
+        if row is None:
+            raise errors.BadInput("prefetch() needs a table")
+        wanted = list(dict.fromkeys(scope for scope in scopes or [] if scope is not None))
+        if len(wanted) > MAX_KEYS:
+            raise errors.BadInput(f"a session holds {MAX_KEYS} keys", hint="Read in several parts.")
+        return self._keyring.fill(lambda: self._loader.prefetch(row["oid"], wanted))

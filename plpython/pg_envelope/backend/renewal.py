@@ -1,0 +1,53 @@
+"""A new field key in the middle of somebody's write, when the old one has sealed enough: without ever waiting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pg_envelope.backend.host import Host
+
+if TYPE_CHECKING:
+    from pg_envelope.backend.keys import Keys
+
+REASON = "message budget"
+# Rows that another session has locked: it rotates, too, or will be seen to have done so. Where triggers are off
+# (session_replication_role) a new key would not reach the seals.
+LOCKED = """
+SELECT fk.field_uuid, fk.dek_id,
+    coalesce(k.name, coalesce(k.view::text, k.base::text) || '.' || f.attname, 'dropped') AS label
+FROM envelope_private.field_key fk
+JOIN envelope_private.dek d USING (dek_id)
+JOIN envelope_private.field f USING (field_uuid)
+JOIN envelope_private.key k ON k.key_uuid = f.key_uuid
+JOIN envelope_private.capability c USING (field_uuid)
+WHERE fk.key_id = $1 AND fk.state = 'active' AND d.state = 'active'
+    AND current_setting('session_replication_role') <> 'replica'
+FOR UPDATE OF k, fk, c SKIP LOCKED"""
+# In tenant and subject scope; the lock is that of backend/scope_keys.py.
+LOCKED_SCOPE = """
+SELECT coalesce(k.view::text, k.base::text, 'dropped') AS label
+FROM envelope_private.field_key fk
+JOIN envelope_private.dek d USING (dek_id)
+JOIN envelope_private.key k USING (key_uuid)
+WHERE fk.key_id = $1 AND fk.field_uuid IS NULL AND fk.state = 'active' AND d.state = 'active'
+    AND pg_try_advisory_xact_lock(hashtextextended(d.key_uuid::text || ' ' || d.scope, 0))
+FOR UPDATE OF fk SKIP LOCKED"""
+# operator_intervention: a cancel, a timeout or a shutdown must end the statement.
+ENDS_THE_STATEMENT = "57"
+
+
+def renew(host: Host, keys: Keys, key_id: int) -> None:
+    """Replaces an active field key by a new one. Whatever stands in the way, the old key goes on as it is."""
+    try:
+        with host.subtransaction():
+            if row := host.row(LOCKED, ["bigint"], [key_id]):
+                keys.renew_field_key(row["field_uuid"], row["dek_id"], row["label"], REASON)
+            elif row := host.row(LOCKED_SCOPE, ["bigint"], [key_id]):
+                keys.renew_scope_key(key_id, row["label"], REASON)
+    except Exception as error:
+        if str(getattr(error, "sqlstate", "")).startswith(ENDS_THE_STATEMENT):
+            raise
+        host.warning("a key that has sealed many values could not be rotated; it goes on", hint=HINT)
+
+
+HINT = "It rotates itself at a later write, until it has sealed 2^32 - 2^28 values; or: SELECT envelope.rotate(...)."

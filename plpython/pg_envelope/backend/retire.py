@@ -1,0 +1,169 @@
+"""retire(): an old key version that nothing needs any more is suspended, and destroyed when its grace is over."""
+
+from __future__ import annotations
+
+import time
+
+from pg_envelope import errors
+from pg_envelope.backend.batches import ONE_BY_ONE
+from pg_envelope.backend.commits import pin
+from pg_envelope.backend.erasure import Erasure
+from pg_envelope.backend.host import Row
+from pg_envelope.backend.keys import StillActive
+from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.tables import catalog, inspect
+from pg_envelope.backend.tables.owner import AsOwner
+
+STANDBY_SECONDS = 5.0
+SLICE_SECONDS = 0.1
+VERSION = """
+SELECT d.dek_id, d.fingerprint, d.kek, d.store, d.kek_version, d.state, d.suspended_from, d.created_at,
+    d.state_since + p.grace AS free_at, d.state_since + p.grace <= now() AS is_free,
+    p.grace::text AS grace
+FROM envelope_private.dek d JOIN LATERAL (
+    SELECT grace FROM envelope_private.policy_in_force p
+    WHERE p.level = 'dek' AND (p.subject = d.key_uuid::text OR p.subject IS NULL)
+    ORDER BY p.subject NULLS LAST LIMIT 1) p ON true
+WHERE d.key_uuid = $1 AND d.version = $2"""
+KEY_IDS = "SELECT encode(substr(int8send(key_id), 5), 'hex') AS id FROM envelope_private.field_key WHERE dek_id = $1"
+HIDDEN = """
+SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+WHERE c.oid = $1 AND c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)"""
+# A backup from after the suspension holds no value under this version: the table was looked through before.
+BACKUPS = """
+SELECT string_agg(format('%s (expires: %s)', label, coalesce(expires_at::text, 'never')), ', ' ORDER BY taken_at)
+    AS found
+FROM envelope_private.backup b, envelope_private.dek d
+WHERE d.dek_id = $1 AND b.taken_at >= d.created_at
+    AND b.taken_at <= CASE d.state WHEN 'suspended' THEN d.state_since ELSE now() END
+    AND coalesce(b.expires_at, 'infinity') > now()"""
+LSN = "SELECT pg_current_wal_insert_lsn()::text AS lsn"
+# An idle slot keeps WAL for a standby that is away; a base backup under way has a sender that replays nothing.
+STANDBYS = """
+SELECT string_agg(name, ', ' ORDER BY name) AS found FROM (
+    SELECT format('%s (%s)', application_name, coalesce(client_addr::text, 'local')) AS name
+    FROM pg_catalog.pg_stat_replication WHERE coalesce(replay_lsn, '0/0') < $1::pg_lsn
+    UNION ALL
+    SELECT format('slot %s', slot_name) FROM pg_catalog.pg_replication_slots
+    WHERE slot_type = 'physical' AND NOT active AND coalesce(restart_lsn, '0/0') < $1::pg_lsn) s"""
+SUSPEND = """
+UPDATE envelope_private.dek SET state = 'suspended', suspended_from = state, state_since = now() WHERE dek_id = $1
+RETURNING suspended_from AS before"""
+
+
+class StillNeeded(errors.NotConfigured):
+    sqlstate = "55006"
+    text = "this key version is still needed"
+
+
+class Retirement(Erasure):
+    """Of one version of one table's key; commits, and empties caches."""
+
+    def retire(self, oid: int, version: int | None, destroy: bool) -> None:
+        """Raises StillActive, StillNeeded, KeyDestroyed, KeyNotFound, Unsupported; then nothing was changed."""
+        self._host.run(ONE_BY_ONE)
+        key = catalog.key_of(self._host, oid)
+        if key["scope"] != "table":
+            raise errors.Unsupported(
+                "retire() is for tables with one key for all rows",
+                hint="CALL envelope.shred(rel, subject) destroys one's.",
+            )
+        label = self._lock(str(key["key_uuid"]))
+        dek = self._version(str(key["key_uuid"]), version)
+        self._refuse_used(key, dek)
+        if dek["state"] != "suspended":
+            self._suspend(label, version, dek)
+        elif destroy:
+            self._destroy(label, version, dek)
+        else:
+            self._host.notice(f"retire: version {version} of {label} is suspended, and free from {dek['free_at']}")
+
+    def _version(self, key_uuid: str, version: int | None) -> Row:
+        dek = self._host.row(VERSION, ["uuid", "int4"], [key_uuid, version])
+        if dek is None:
+            raise errors.KeyNotFound("this key has no such version", hint="envelope.keys lists the versions.")
+        if "active" in (dek["state"], dek["suspended_from"]):
+            raise StillActive(hint="Rotate and re-encrypt first: envelope.rotate(...), CALL envelope.reencrypt(...).")
+        if dek["state"] == "destroyed":
+            raise errors.KeyDestroyed
+        return dek
+
+    def _refuse_used(self, key: Row, dek: Row) -> None:
+        """As the owner, who could have put a view of that name in the table's place."""
+        table = inspect.inspect(self._host, key["base"])
+        layout = catalog.layout_of(self._host, key, table)
+        if self._host.row(HIDDEN, ["oid"], [key["base"]]):
+            raise errors.Unsupported(
+                f"row-level security with FORCE may hide rows of {layout.base} from retire()",
+                hint=f"ALTER TABLE {layout.base} NO FORCE ROW LEVEL SECURITY while it runs.",
+            )
+        # Whoever wrote under this version is waited for; from the suspension on nobody can.
+        self._host.run(f"LOCK TABLE {layout.base} IN SHARE MODE")
+        ids = commas(f"'\\x{row['id']}'" for row in self._host.rows(KEY_IDS, ["bigint"], [dek["dek_id"]]))
+        names = list(layout.protected)
+        counts = commas(
+            f"count(*) FILTER (WHERE substr(t.{ident(name)}, 3, 4) IN ({ids})) AS found_{number}"
+            for number, name in enumerate(names)
+        )
+        (row,) = AsOwner(self._host, table.owner_oid).rows(f"SELECT {counts} FROM {layout.base} t")
+        used = [f"{name}: {row[f'found_{number}']}" for number, name in enumerate(names) if row[f"found_{number}"]]
+        if used:
+            raise StillNeeded(
+                detail=f"values in {layout.base} under it: {', '.join(used)}",
+                hint="CALL envelope.reencrypt(...) leaves none. If it is suspended: CALL envelope.restore(...) first.",
+            )
+
+    def _suspend(self, label: str, version: int | None, dek: Row) -> None:
+        (row,) = self._host.rows(SUSPEND, ["bigint"], [dek["dek_id"]])
+        change = {"dek_id": dek["dek_id"], "from": row["before"], "to": "suspended"}
+        self._record("retire", label, [change])
+        backups = self._backups(dek)
+        self._end()
+        self._host.notice(
+            f"retire: version {version} of {label} is suspended; it can be destroyed after {dek['grace']}",
+            detail=f"Backups that need it: {backups}" if backups else None,
+            hint="CALL envelope.retire(..., destroy => true) then; CALL envelope.restore(...) takes it back.",
+        )
+
+    def _destroy(self, label: str, version: int | None, dek: Row) -> None:
+        if not dek["is_free"]:
+            raise StillNeeded(
+                detail=f"it is suspended, and can be destroyed from {dek['free_at']}",
+                hint="The grace is that of envelope.set_policy('dek', ..., grace => ...).",
+            )
+        if backups := self._backups(dek):
+            raise StillNeeded(
+                detail=f"backups with values under it: {backups}",
+                hint="Wait until they expire, or, when they are destroyed: SELECT envelope.forget_backup(label).",
+            )
+        self._refuse_standbys()
+        self.destroy("retire", label, [dek], None, "retired")
+        self._end()
+        self._host.notice(f"retire: version {version} of {label} is destroyed")
+
+    def _backups(self, dek: Row) -> str | None:
+        row = self._host.row(BACKUPS, ["bigint"], [dek["dek_id"]])
+        return row["found"] if row else None
+
+    def _refuse_standbys(self) -> None:
+        """A standby that is behind may still have old values: a while is given to it."""
+        here = self._host.row(LSN)
+        until = time.monotonic() + STANDBY_SECONDS
+        while found := self._behind(str(here and here["lsn"])):
+            if time.monotonic() > until:
+                raise StillNeeded(
+                    detail=f"standbys or slots that are behind: {found}", hint="Let them catch up, or drop the slot."
+                )
+            time.sleep(SLICE_SECONDS)
+            self._host.interrupts()
+
+    def _behind(self, lsn: str) -> str | None:
+        # Statistics views are read once for a transaction.
+        self._host.rows("SELECT pg_stat_clear_snapshot()")
+        row = self._host.row(STANDBYS, ["text"], [lsn])
+        return row["found"] if row else None
+
+    def _end(self) -> None:
+        self._host.commit()
+        pin(self._host)
+        self._link.ask("flush", self._loader.who(), reason="retire")

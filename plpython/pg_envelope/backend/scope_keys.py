@@ -1,0 +1,239 @@
+"""The DEKs of tenants and subjects: one for each, made at its first write; in store catalog out of a pool of spares."""
+
+from __future__ import annotations
+
+import base64
+import os
+from time import monotonic
+
+from pg_envelope import errors, wire
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.keys import Keys, Transition
+from pg_envelope.backend.link import Link, not_understood
+from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.server import server
+
+FIRST_BATCH, MOST = 4, 200
+# A session that has made none for so long begins again with a small batch.
+IDLE_SECONDS = 60.0
+TRIES = 100
+
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1::text || ' ' || $2, 0))"
+STATES = """
+SELECT d.state, d.version, fk.key_id FROM envelope_private.dek d
+LEFT JOIN envelope_private.field_key fk ON fk.dek_id = d.dek_id AND fk.state = 'active'
+WHERE d.key_uuid = $1 AND d.scope = $2 ORDER BY d.version DESC"""
+PLACE = """
+SELECT coalesce(t.kek, k.kek) AS kek, coalesce(t.store, k.store) AS store FROM envelope_private.key k
+LEFT JOIN envelope_private.tenant t ON t.key_uuid = k.key_uuid AND t.scope = $2 WHERE k.key_uuid = $1"""
+NEWEST = "SELECT max(version) AS version FROM envelope_private.dek WHERE key_uuid = $1 AND scope = $2"
+# Of spares that this transaction has taken, the index still holds the entries: they are not walked over again.
+TAKE = """
+WITH taken AS (
+    DELETE FROM envelope_private.spare_dek WHERE dek_id = (
+        SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.key_uuid = $1 AND s.kek = $3 AND s.key_id > $5
+        ORDER BY s.key_id LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING *),
+made AS (
+    INSERT INTO envelope_private.dek
+        (dek_id, key_uuid, version, scope, state, kek, store, wrapped, fingerprint, kek_version)
+    SELECT dek_id, $1, $4, $2, 'active', kek, 'catalog', wrapped, fingerprint, kek_version FROM taken
+    ON CONFLICT DO NOTHING RETURNING dek_id)
+INSERT INTO envelope_private.field_key (key_id, dek_id, version, salt, state, counted_from)
+SELECT t.key_id, t.dek_id, $4, t.salt, 'active', envelope_private.count_from($1) FROM taken t JOIN made USING (dek_id)
+RETURNING key_id"""
+# Who rotates the KEK waits for this lock: a DEK made before can then be seen.
+LOCK_DEKS = "LOCK TABLE envelope_private.dek IN ROW EXCLUSIVE MODE"
+DRAW = """
+SELECT nextval('envelope_private.dek_id_seq') AS dek_id, nextval('envelope_private.key_id_seq') AS key_id
+FROM generate_series(1, $1)"""
+ADD = """
+INSERT INTO envelope_private.spare_dek (dek_id, key_uuid, kek, wrapped, fingerprint, kek_version, key_id, salt)
+SELECT n.dek_id, $1, $2, n.wrapped, n.fingerprint, n.kek_version, n.key_id, n.salt
+FROM unnest($3::bigint[], $4::text[], $5::bytea[], $6::int4[], $7::bigint[], $8::bytea[])
+    AS n (dek_id, wrapped, fingerprint, kek_version, key_id, salt)"""
+ADD_SINGLE = """
+WITH made AS (
+    INSERT INTO envelope_private.dek
+        (dek_id, key_uuid, version, scope, state, kek, store, wrapped, fingerprint, kek_version)
+    VALUES ($3, $1, $4, $2, 'active', $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING dek_id)
+INSERT INTO envelope_private.field_key (dek_id, version, salt, state, counted_from)
+SELECT dek_id, $4, $10, 'active', envelope_private.count_from($1) FROM made RETURNING key_id"""
+MOST_ROTATED = 10_000
+ALL = """
+SELECT DISTINCT scope FROM envelope_private.dek
+WHERE key_uuid = $1 AND scope IS NOT NULL AND state = 'active' LIMIT $2"""
+RETIRE = {
+    "key_id": """
+UPDATE envelope_private.field_key k SET state = 'decrypt-only' FROM envelope_private.dek d
+WHERE d.key_uuid = $1 AND d.scope = $2 AND d.state = 'active' AND k.dek_id = d.dek_id AND k.state = 'active'
+RETURNING k.key_id""",
+    "dek_id": """
+UPDATE envelope_private.dek SET state = 'decrypt-only', state_since = now()
+WHERE key_uuid = $1 AND scope = $2 AND state = 'active' RETURNING dek_id""",
+}
+MADE = "SELECT key_id, dek_id, version FROM envelope_private.field_key WHERE key_id = $1"
+ERASED_HINT = "This tenant or subject was erased: what is its cannot be encrypted again. envelope.keys shows its keys."
+
+
+class ScopeKeys(Keys):
+    """Every method runs as the extension's owner, in the caller's transaction; `owner` is the key that has the DEKs."""
+
+    def __init__(self, host: Host, link: Link, loader: Loader) -> None:
+        super().__init__(host, link, loader)
+        self._batch, self._last_batch = FIRST_BATCH, 0.0
+        self._taken: tuple[int, int] = 0, 0
+
+    def active(self, owner: str, scope: str) -> int | None:
+        """The id of the active key; None when one can be made. Raises KeyDestroyed, KeySuspended."""
+        rows = self._host.rows(STATES, ["uuid", "text"], [owner, scope])
+        for row in rows:
+            if row["state"] == "active" and row["key_id"] is not None:
+                return int(row["key_id"])
+        states = {row["state"] for row in rows}
+        if "suspended" in states:
+            raise errors.KeySuspended
+        if states == {"destroyed"}:
+            raise errors.KeyDestroyed(hint=ERASED_HINT)
+        return None
+
+    def make(self, owner: str, scope: str, label: str, who: wire.Who) -> int:
+        """The id of a new key, or of one that another session has made meanwhile. Raises Conflict."""
+        made = self._new_version(owner, scope, label, who) or self.active(owner, scope)
+        if made is None:
+            raise errors.Conflict(
+                hint="Another transaction gave this tenant or subject a key. Run the transaction again."
+            )
+        return made
+
+    def _new_version(self, owner: str, scope: str, label: str, who: wire.Who) -> int | None:
+        """The id of a new active key, with a DEK of its own. None when another session was quicker, and has committed.
+
+        The unique index on dek lets one session in, and the others wait; a lock for each subject would outgrow the
+        server's table of locks.
+        """
+        newest = self._host.row(NEWEST, ["uuid", "text"], [owner, scope])
+        version = (newest["version"] or 0) + 1 if newest else 1
+        kek, store = self.kek_of(owner, scope)
+        if store != "catalog":
+            return _key_id(self._single(owner, scope, kek, store, version))
+        found = self._take(owner, scope, kek, version)
+        if found is None and self.active(owner, scope) is None:
+            self._refill(owner, kek, label, who)
+            found = self._take(owner, scope, kek, version)
+        return _key_id(found)
+
+    def kek_of(self, owner: str, scope: str) -> tuple[str, str]:
+        """KEK and store of a tenant's or subject's next DEK: a tenant may have its own."""
+        row = self._host.row(PLACE, ["uuid", "text"], [owner, scope])
+        if row is None:
+            raise errors.Internal
+        return row["kek"], row["store"]
+
+    def rotate_scope(self, owner: str, scope: str, label: str) -> int:
+        """The version of a new active DEK; the one before decrypts only. Raises KeyNotFound, KeyDestroyed."""
+        # Two rotations at once, one after the other.
+        self._host.rows(LOCK, ["uuid", "text"], [owner, scope])
+        if self.active(owner, scope) is None:
+            raise errors.KeyNotFound("there is no such tenant or subject with an active key")
+        retired: list[Transition] = [
+            {kind: row[kind], "from": "active", "to": "decrypt-only"}
+            for kind, retire in RETIRE.items()
+            for row in self._host.rows(retire, ["uuid", "text"], [owner, scope])
+        ]
+        key_id = self.make(owner, scope, label, self._loader.who())
+        made = self._host.row(MADE, ["bigint"], [key_id])
+        if made is None:
+            raise errors.Internal
+        new: list[Transition] = [{kind: made[kind], "from": None, "to": "active"} for kind in RETIRE]
+        self._record("rotate", label, retired + new)
+        return int(made["version"])
+
+    def _take(self, owner: str, scope: str, kek: str, version: int) -> Row | None:
+        xid, reached = self._taken
+        after = reached if xid and xid == server().GetTopTransactionIdIfAny() else 0
+        types = ["uuid", "text", "text", "int4", "bigint"]
+        row = self._host.row(TAKE, types, [owner, scope, kek, version, after])
+        if row is not None:
+            self._taken = server().GetTopTransactionIdIfAny(), row["key_id"]
+        return row
+
+    def _refill(self, owner: str, kek: str, label: str, who: wire.Who) -> None:
+        """More spares: a few at first, twice as many each time."""
+        self._host.run(LOCK_DEKS)
+        now = monotonic()
+        self._batch = min(MOST, 2 * self._batch) if now - self._last_batch < IDLE_SECONDS else FIRST_BATCH
+        self._last_batch = now
+        drawn, deks = self._generated(kek, label, who)
+        columns = [
+            [row["dek_id"] for row in drawn],
+            [dek["wrapped"] for dek in deks],
+            [base64.b64decode(dek["fingerprint"]) for dek in deks],
+            [dek["kek_version"] for dek in deks],
+            [row["key_id"] for row in drawn],
+            [os.urandom(32) for _ in drawn],
+        ]
+        types = ["uuid", "text", "bigint[]", "text[]", "bytea[]", "int4[]", "bigint[]", "bytea[]"]
+        self._host.rows(ADD, types, [owner, kek, *columns])
+
+    def _generated(self, kek: str, label: str, who: wire.Who) -> tuple[list[Row], list[wire.Message]]:
+        """New ids, and their DEKs. Ids that the broker knows as erased (in a restored database) are passed over."""
+        for _ in range(TRIES):
+            drawn = self._host.rows(DRAW, ["int4"], [self._batch])
+            try:
+                answer = self._link.ask(
+                    "generate",
+                    who,
+                    **self._place(),
+                    kek=kek,
+                    store="catalog",
+                    dek_ids=[row["dek_id"] for row in drawn],
+                    label=label,
+                )
+            except errors.StoreConflict:
+                self._batch = MOST
+                continue
+            deks = answer.get("deks")
+            if not isinstance(deks, list) or [dek.get("dek_id") for dek in deks] != [row["dek_id"] for row in drawn]:
+                raise not_understood()
+            return drawn, deks
+        raise errors.StoreConflict
+
+    def _single(self, owner: str, scope: str, kek: str, store: str, version: int) -> Row | None:
+        self._host.run(LOCK_DEKS)
+        dek_id, made = self._generate({"kek": kek, "store": store})
+        return self._host.row(
+            ADD_SINGLE,
+            ["uuid", "text", "bigint", "int4", "text", "text", "text", "bytea", "int4", "bytea"],
+            [
+                owner,
+                scope,
+                dek_id,
+                version,
+                kek,
+                store,
+                made["wrapped"],
+                base64.b64decode(made["fingerprint"]),
+                made["kek_version"],
+                os.urandom(32),
+            ],
+        )
+
+
+def _key_id(row: Row | None) -> int | None:
+    return None if row is None else int(row["key_id"])
+
+
+def rotate_scopes(host: Host, link: Link, loader: Loader, key: Row, scope: str | None) -> int:
+    """A new DEK for one tenant or subject of a protected table, or for all of them; the newest version."""
+    keys = ScopeKeys(host, link, loader)
+    owner, label = str(key["scope_key"]), str(key["view_name"])
+    if scope is not None:
+        return keys.rotate_scope(owner, scope, label)
+    found = host.rows(ALL, ["uuid", "int4"], [owner, MOST_ROTATED + 1])
+    if len(found) > MOST_ROTATED:
+        raise errors.Unsupported(
+            f"the table has more than {MOST_ROTATED} {key['scope']}s, which are not rotated in one statement",
+            hint="Rotate in parts: SELECT envelope.rotate('<table>', scope) FROM ...",
+        )
+    return max((keys.rotate_scope(owner, row["scope"], label) for row in found), default=0)

@@ -1,0 +1,103 @@
+"""From a tenant or subject to the seal of its active key: what a write in tenant or subject scope begins with."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from pg_envelope import errors, wire
+from pg_envelope.backend.authority import MAX_AGE_SECONDS
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.keyring import CAPABILITY_BYTES
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.loader import STALE_HINT, Loader, same
+from pg_envelope.backend.server import Moment, moment
+
+if TYPE_CHECKING:
+    from pg_envelope.backend.scope_keys import ScopeKeys
+
+# capability | header with key id 0 | field uuid
+KEY_ID_AT = 18
+UUID_AT = 22
+TEMPLATE_BYTES = 38
+MOST_SEALS = 10_000
+FIND = "SELECT envelope.key_of_scope()"
+FIELD = """
+SELECT c.capability, coalesce(k.scope_of, k.key_uuid) AS owner,
+    coalesce(k.view::text, k.base::text) || '.' || f.attname AS label
+FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
+JOIN envelope_private.capability c USING (field_uuid)
+WHERE f.field_uuid = $1 AND k.scope <> 'table'"""
+
+
+class Deks(NamedTuple):
+    """The key that owns the DEKs of a column's tenants or subjects; the column, for the audit log."""
+
+    owner: str
+    label: str
+
+
+class Scopes:
+    """Looks in two steps, as Loader does: the catalog is readable only to the extension's owner.
+
+    What was found serves the same statement, at most for a second; and no longer than the subtransaction: with it a key
+    that was made there would be gone.
+    """
+
+    def __init__(self, host: Host, link: Link, loader: Loader) -> None:
+        self._host, self._link, self._loader = host, link, loader
+        self._moment: Moment | None = None
+        self._until = 0.0
+        self._seals: dict[tuple[bytes, str], bytes] = {}
+        self._deks: dict[bytes, Deks] = {}
+        self._pending: tuple[bytes, str, wire.Who] | None = None
+
+    def seal(self, template: bytes | None, scope: str | None) -> bytes:
+        """The seal (capability | header) of a tenant's or subject's active key, which is made if there is none yet.
+
+        Raises NotPermitted for a template that is none, KeyDestroyed when the subject was erased, KeySuspended.
+        """
+        if template is None or len(template) != TEMPLATE_BYTES:
+            raise errors.NotPermitted
+        if scope is None:
+            raise errors.BadInput("the row has no tenant or subject whose key could encrypt the value")
+        now, current = monotonic(), moment()
+        if current != self._moment or now > self._until or len(self._seals) >= MOST_SEALS:
+            self._seals.clear()
+            self._deks.clear()
+            self._moment, self._until = current, now + MAX_AGE_SECONDS
+        found = self._seals.get((template, scope))
+        return found if found is not None else self._find(template, scope)
+
+    def _find(self, template: bytes, scope: str) -> bytes:
+        self._pending = template, scope, self._loader.who()
+        try:
+            self._host.rows(FIND)
+        finally:
+            self._pending = None
+        # The search may have begun the transaction's writing: what it made is gone when that is rolled back.
+        self._moment = moment()
+        return self._seals[template, scope]
+
+    def find_pending(self) -> None:
+        """The half of `seal` that runs as the extension's owner; does nothing unless `seal` is under way."""
+        if self._pending is None:
+            raise errors.NotPermitted
+        template, scope, who = self._pending
+        deks = self._deks.get(template) or self._deks_of(template)
+        key_id = self._keys.active(deks.owner, scope) or self._keys.make(deks.owner, scope, deks.label, who)
+        self._seals[template, scope] = template[:KEY_ID_AT] + key_id.to_bytes(4, "big")
+
+    def _deks_of(self, template: bytes) -> Deks:
+        row = self._host.row(FIELD, ["uuid"], [template[UUID_AT:].hex()])
+        if row is None or not same(row["capability"], template[:CAPABILITY_BYTES]):
+            raise errors.NotPermitted(hint=STALE_HINT)
+        found = self._deks[template] = Deks(row["owner"], row["label"])
+        return found
+
+    @cached_property
+    def _keys(self) -> ScopeKeys:
+        from pg_envelope.backend.scope_keys import ScopeKeys
+
+        return ScopeKeys(self._host, self._link, self._loader)

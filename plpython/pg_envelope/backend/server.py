@@ -1,0 +1,34 @@
+"""The server's own C functions: role, statement and transaction cost 0.1 µs this way, 10 µs as a query."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+Moment = tuple[int, int, int]
+
+
+@cache
+def server() -> Any:
+    """What of the running server is called from here; none of these functions can raise."""
+    import ctypes  # not for a session that reads by capability only
+
+    found = ctypes.CDLL(None)
+    found.GetCurrentStatementStartTimestamp.restype = ctypes.c_int64
+    found.GetUserId.restype = ctypes.c_uint32
+    found.GetTopTransactionIdIfAny.restype = ctypes.c_uint32
+    found.GetCurrentSubTransactionId.restype = ctypes.c_uint32
+    return found
+
+
+def moment() -> Moment:
+    """The statement, transaction and subtransaction under way.
+
+    While it is the same, nothing was rolled back that was written in it.
+    """
+    found = server()
+    return (
+        found.GetCurrentStatementStartTimestamp(),
+        found.GetTopTransactionIdIfAny(),
+        found.GetCurrentSubTransactionId(),
+    )

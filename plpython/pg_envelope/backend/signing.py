@@ -1,0 +1,76 @@
+"""Statements signed by the broker with the named key `pg_envelope receipts`, which is made when first used."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from typing import Any, NamedTuple
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.loader import Loader
+
+NAME = "pg_envelope receipts"
+# The KEK of the database's first key: one of this name need not exist.
+KEK = "SELECT kek FROM envelope_private.key ORDER BY created_at, key_uuid LIMIT 1"
+VERSIONS = """
+SELECT d.version, d.state, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint, i.database_uuid
+FROM envelope_private.key k JOIN envelope_private.dek d USING (key_uuid) CROSS JOIN envelope_private.installation i
+WHERE k.name = $1 AND d.state NOT IN ('suspended', 'destroyed') ORDER BY d.version"""
+
+
+class Signed(NamedTuple):
+    """What was signed, byte for byte; `signature` and `public_key` in base64."""
+
+    text: str
+    signature: str
+    public_key: str
+
+
+class Signing:
+    """Signs as the extension's owner, within the caller's transaction."""
+
+    def __init__(self, host: Host, link: Link, loader: Loader, keys: Keys) -> None:
+        self._host, self._link, self._loader, self._keys = host, link, loader, keys
+
+    def sign(self, statement: dict[str, Any]) -> Signed:
+        """The statement with environment, database, who and time added by the broker, signed by the active version."""
+        active = self._active() or self._made()
+        if active is None:
+            raise errors.KeyNotFound(f"the key '{NAME}' has no active version", hint="SELECT envelope.rotate_key(name)")
+        return self._ask(active, statement)
+
+    def public_keys(self) -> list[Row]:
+        """One row for each version that still opens: version, state and public_key."""
+        rows = self._host.rows(VERSIONS, ["text"], [NAME])
+        told = {"what": "public key"}
+        return [
+            {"version": row["version"], "state": row["state"], "public_key": self._ask(row, told).public_key}
+            for row in rows
+        ]
+
+    def _active(self) -> Row | None:
+        rows = self._host.rows(VERSIONS, ["text"], [NAME])
+        return next((row for row in rows if row["state"] == "active"), None)
+
+    def _made(self) -> Row | None:
+        kek = self._host.row(KEK)
+        # Taken: another session was quicker, or no version of it is active.
+        with contextlib.suppress(errors.AlreadyProtected):
+            self._keys.create_named(NAME, str(kek["kek"]) if kek else "default", None)
+        return self._active()
+
+    def _ask(self, row: Row, statement: dict[str, Any]) -> Signed:
+        dek = {
+            "dek_id": row["dek_id"],
+            "kek": row["kek"],
+            "store": row["store"],
+            "wrapped": row["wrapped"],
+            "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
+            "fields": [],
+        }
+        who = self._loader.who()
+        answer = self._link.ask("sign", who, database_uuid=row["database_uuid"], key=dek, statement=statement)
+        return Signed(*(str(answer[name]) for name in ("statement_signed", "signature", "public_key")))

@@ -1,0 +1,96 @@
+"""What DBAs call for tenants: revoke, restore, their own KEKs, and moving DEKs between KEKs."""
+
+from __future__ import annotations
+
+from pg_envelope import errors
+from pg_envelope.backend import moving
+from pg_envelope.backend.commits import begin
+from pg_envelope.backend.guard import Guard
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.moving import Move, Wanted
+from pg_envelope.backend.suspension import Suspension
+from pg_envelope.backend.tables import catalog
+
+# Read with the caller's search_path, so every name is qualified, operators too.
+CALLER = """
+SELECT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) AS superuser,
+    $1::pg_catalog.regclass::pg_catalog.oid AS oid"""
+KEY = "SELECT coalesce(scope_of, key_uuid)::text AS owner, scope FROM envelope_private.key WHERE key_uuid = $1"
+NAMED = "SELECT envelope_private.named_key($1)::text AS key_uuid"
+SET_PLACE = """
+INSERT INTO envelope_private.tenant (key_uuid, scope, kek, store) VALUES ($1, $2, $3, $4)
+ON CONFLICT (key_uuid, scope) DO UPDATE SET kek = excluded.kek, store = excluded.store, since = now()"""
+
+
+class Tenants:
+    """One method per SQL routine."""
+
+    def __init__(self, host: Host, guard: Guard, link: Link, loader: Loader) -> None:
+        self._host, self._link, self._loader = host, link, loader
+        self._keys = Suspension(host, link, loader)
+        self.revoke = guard.plain(self._revoke)
+        self.restore = guard.plain(self._restore)
+        self.suspend_key = guard.plain(self._suspend_key)
+        self.restore_key = guard.plain(self._restore_key)
+        self.move_kek = guard.plain(self._move_kek)
+        self.tenant_kek = guard.plain(self._tenant_kek)
+
+    def _revoke(self, rel: str | None, tenant: str | None, reason: str | None) -> None:
+        oid = self._begin("revoke", rel)
+        self._keys.suspend("revoke", self._key(oid, tenant)["owner"], tenant, reason or "")
+
+    def _restore(self, rel: str | None, tenant: str | None) -> None:
+        oid = self._begin("restore", rel)
+        self._keys.restore("restore", self._key(oid, tenant)["owner"], tenant)
+
+    def _suspend_key(self, name: str | None, reason: str | None) -> None:
+        self._begin("suspend_key", None)
+        self._keys.suspend("suspend_key", self._named(name), None, reason or "")
+
+    def _restore_key(self, name: str | None) -> None:
+        self._begin("restore_key", None)
+        self._keys.restore("restore_key", self._named(name), None)
+
+    def _move_kek(
+        self, from_kek: str | None, to_kek: str | None, store: str | None, rel: str | None, tenant: str | None
+    ) -> None:
+        oid = self._begin("move_kek", rel)
+        if tenant is not None and rel is None:
+            raise errors.BadInput("move_kek() needs the tenant's table")
+        values = {"from_kek": from_kek, "to_kek": to_kek, "to_store": store, "rel": rel, "tenant": tenant}
+        owner = None if rel is None else str(self._key(oid, tenant)["owner"])
+        wanted = Wanted(from_kek or "", to_kek or "", store, owner, tenant, moving.again(values))
+        Move(self._host, self._link, self._loader, self._keys, wanted).run()
+
+    def _tenant_kek(self, oid: int, tenant: str | None, kek: str | None, store: str | None) -> None:
+        if tenant is None:
+            raise errors.BadInput("tenant_kek() needs a tenant")
+        found = self._key(oid, tenant)
+        values = [found["owner"], tenant, kek or "", self._keys.store(kek or "", store)]
+        self._host.rows(SET_PLACE, ["uuid", "text", "text", "text"], values)
+
+    def _begin(self, what: str, rel: str | None) -> int:
+        """The relation's OID, in a transaction of this procedure's own. Raises NotPermitted."""
+        caller = self._host.row(CALLER, ["text"], [rel])
+        if not (caller and caller["superuser"]):
+            raise errors.NotPermitted(f"{what}() needs a superuser", hint="It writes the key catalog, and commits.")
+        begin(self._host, what)
+        return int(caller["oid"] or 0)
+
+    def _key(self, oid: int, tenant: str | None) -> Row:
+        """Whose DEKs a table's values are under. Raises BadInput for a tenant where there are none."""
+        row = self._host.row(KEY, ["uuid"], [catalog.key_of(self._host, oid)["key_uuid"]])
+        assert row is not None
+        if tenant is not None and row["scope"] == "table":
+            raise errors.BadInput(
+                "this table has one key for all its rows",
+                hint="Tenants have keys of their own in tables that were protected with scope => 'tenant'.",
+            )
+        return row
+
+    def _named(self, name: str | None) -> str:
+        row = self._host.row(NAMED, ["text"], [name])
+        assert row is not None
+        return str(row["key_uuid"])

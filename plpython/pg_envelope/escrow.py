@@ -1,0 +1,71 @@
+"""DEKs sealed for a key that no KMS holds: FORMAT.md section 6. Used by the broker and by the command."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from pg_envelope import errors
+
+BACKUP: Final = "escrow"
+ADOPTION: Final = "adopt"
+KEY_BYTES: Final = 32
+SEALED_BYTES: Final = 80
+_PUBLIC: Final = "pg_envelope-escrow-1:"
+_SEALED: Final = "escrow1:"
+_SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+class Place:
+    """What a sealed DEK is bound to, and what for: one sealed for a backup is no answer to a broker."""
+
+    def __init__(self, purpose: str, environment: str, database: UUID) -> None:
+        self._text = f"pg_envelope/1 {purpose} {environment} {database}"
+
+    def info(self, dek_id: int) -> bytes:
+        return f"{self._text} {dek_id}".encode()
+
+
+def seal(public: X25519PublicKey, place: Place, dek_id: int, dek: bytes) -> str:
+    """HPKE in base mode, one message."""
+    return _SEALED + base64.b64encode(_SUITE.encrypt(dek, public, place.info(dek_id))).decode()
+
+
+def unseal(private: X25519PrivateKey, place: Place, dek_id: int, sealed: str) -> bytes:
+    """Raises UnwrapFailed, whatever is wrong."""
+    try:
+        return _SUITE.decrypt(_content(_SEALED, sealed, SEALED_BYTES), private, place.info(dek_id))
+    except (InvalidTag, ValueError):
+        raise errors.UnwrapFailed() from None
+
+
+def public_text(public: X25519PublicKey) -> str:
+    """One line without its end."""
+    return _PUBLIC + base64.b64encode(public.public_bytes_raw()).decode()
+
+
+def public_key(text: str) -> X25519PublicKey:
+    """Raises BadInput unless it is what `public_text` writes."""
+    try:
+        return X25519PublicKey.from_public_bytes(_content(_PUBLIC, text.strip(), KEY_BYTES))
+    except ValueError:
+        raise errors.BadInput("this is no public escrow key", hint="pg-envelope keys backup-init makes one.") from None
+
+
+def _content(prefix: str, text: str, length: int) -> bytes:
+    """Raises ValueError."""
+    if not text.startswith(prefix):
+        raise ValueError
+    try:
+        content = base64.b64decode(text.removeprefix(prefix), validate=True)
+    except binascii.Error:
+        raise ValueError from None
+    if len(content) != length:
+        raise ValueError
+    return content

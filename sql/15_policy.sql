@@ -1,0 +1,29 @@
+-- How often keys are rotated, and when KEKs were. State; made once. What it does not hold has the defaults of
+-- envelope.policies (sql/67_policy.sql): rows of its own at CREATE EXTENSION would meet those of a restored dump.
+
+CREATE TABLE envelope_private.policy (
+    level text NOT NULL CHECK (level IN ('kek', 'dek', 'field_key', 'secret')),
+    subject text,
+    every interval CHECK (every > interval '0'),
+    transition interval NOT NULL CHECK (transition >= interval '0'),
+    grace interval NOT NULL CHECK (grace >= interval '0'),
+    reencrypt boolean NOT NULL DEFAULT false,
+    UNIQUE NULLS NOT DISTINCT (level, subject)
+);
+COMMENT ON TABLE envelope_private.policy IS 'what envelope.set_policy() was told';
+COMMENT ON COLUMN envelope_private.policy.subject IS
+    'a KEK''s name; for the other levels the uuid of a key, as text; NULL: all that have no row of their own';
+COMMENT ON COLUMN envelope_private.policy.every IS 'NULL: never by schedule';
+COMMENT ON COLUMN envelope_private.policy.transition IS 'how long after its time a key may wait before it is overdue';
+COMMENT ON COLUMN envelope_private.policy.grace IS 'how long a retired version stays suspended before it may be destroyed';
+COMMENT ON COLUMN envelope_private.policy.reencrypt IS 'whether rotate_due() also brings old values to the new version';
+
+CREATE TABLE envelope_private.kek_rotation (
+    kek text PRIMARY KEY,
+    kek_version integer NOT NULL,
+    rotated_at timestamptz NOT NULL
+);
+COMMENT ON TABLE envelope_private.kek_rotation IS 'when this database last rotated a KEK; no row: not since its first DEK';
+
+SELECT pg_catalog.pg_extension_config_dump('envelope_private.policy', '');
+SELECT pg_catalog.pg_extension_config_dump('envelope_private.kek_rotation', '');

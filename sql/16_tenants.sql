@@ -1,0 +1,19 @@
+-- Where a tenant's DEKs are made, when that is not where the table's other keys are: docs/tenants.md.
+
+CREATE TABLE envelope_private.tenant (
+    key_uuid uuid NOT NULL,
+    scope text NOT NULL,
+    kek text NOT NULL,
+    store text NOT NULL CHECK (store IN ('vault', 'catalog')),
+    since timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (key_uuid, scope)
+);
+COMMENT ON TABLE envelope_private.tenant IS
+    'the KEK and store of a tenant''s next DEK; key_uuid owns the DEKs, scope is as in dek. Not here: those of the key';
+
+SELECT pg_catalog.pg_extension_config_dump('envelope_private.tenant', '');
+
+-- A sequence, because its value is seen whatever the snapshot. Not dumped: xids are those of one cluster.
+CREATE SEQUENCE envelope_private.suspension_xid;
+COMMENT ON SEQUENCE envelope_private.suspension_xid IS
+    'the last transaction that suspended a key; whose snapshot does not show it must not load keys';

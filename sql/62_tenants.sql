@@ -1,0 +1,53 @@
+-- Keys taken away and given back, tenants with KEKs of their own, and DEKs from one KEK to another: docs/tenants.md.
+-- Procedures, because what they do is committed before caches are emptied, or batch by batch: see 60_keys.sql.
+
+CREATE PROCEDURE envelope.revoke(rel regclass, tenant text DEFAULT NULL, reason text DEFAULT '')
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].tenants.revoke(rel, tenant, reason)
+$$;
+COMMENT ON PROCEDURE envelope.revoke IS
+    'suspends the keys of a table, or of one tenant in it: its values can be neither read nor written, from now on, in any session';
+
+CREATE PROCEDURE envelope.restore(rel regclass, tenant text DEFAULT NULL)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].tenants.restore(rel, tenant)
+$$;
+COMMENT ON PROCEDURE envelope.restore IS 'gives back what revoke took: each key version returns to the state it had';
+
+CREATE PROCEDURE envelope.suspend_key(name text, reason text DEFAULT '')
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].tenants.suspend_key(name, reason)
+$$;
+COMMENT ON PROCEDURE envelope.suspend_key IS 'revoke, for a named key: nobody can encrypt or decrypt with it';
+
+CREATE PROCEDURE envelope.restore_key(name text)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].tenants.restore_key(name)
+$$;
+COMMENT ON PROCEDURE envelope.restore_key IS 'gives back what suspend_key took';
+
+CREATE PROCEDURE envelope.move_kek(
+    from_kek text, to_kek text, to_store text DEFAULT NULL, rel regclass DEFAULT NULL, tenant text DEFAULT NULL)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].tenants.move_kek(from_kek, to_kek, to_store, rel, tenant)
+$$;
+COMMENT ON PROCEDURE envelope.move_kek IS
+    'moves DEKs of all keys, a table or a tenant to another KEK or store, in any KMS; data is not touched. Not inside a transaction';
+
+CREATE FUNCTION envelope.tenant_kek(rel regclass, tenant text, kek text, store text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $$ BEGIN PERFORM envelope_private.tenant_kek(rel::oid, tenant, kek, store); END $$;
+COMMENT ON FUNCTION envelope.tenant_kek IS
+    'the KEK of a tenant''s next keys in a table; those that exist follow with move_kek(..., rel => ..., tenant => ...)';
+
+CREATE FUNCTION envelope_private.tenant_kek(base oid, tenant text, kek text, store text) RETURNS void
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].tenants.tenant_kek(base, tenant, kek, store)
+$$;
+COMMENT ON FUNCTION envelope_private.tenant_kek IS 'tenant_kek, by the OID of view or base table';

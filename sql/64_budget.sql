@@ -1,0 +1,54 @@
+-- The message counters, FORMAT.md section 1.4: a sequence for each field, or for each key in tenant and subject scope,
+-- that counts blocks of 64 messages. Not members of the extension, so a dump has them with their values; owned by a
+-- column, so DROP EXTENSION takes them along.
+
+CREATE FUNCTION envelope_private.counter_name(counted uuid) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT 'envelope_private.messages_' || replace(counted::text, '-', '');
+END;
+COMMENT ON FUNCTION envelope_private.counter_name IS
+    'the message counter of a field, or of a key in tenant and subject scope';
+
+CREATE FUNCTION envelope_private.count_from(counted uuid) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    counter text := envelope_private.counter_name(counted);
+    grantee text;
+BEGIN
+    IF to_regclass(counter) IS NULL THEN
+        PERFORM pg_advisory_xact_lock(hashtextextended(counter, 0));
+        EXECUTE format('CREATE SEQUENCE IF NOT EXISTS %s OWNED BY envelope_private.field.field_uuid', counter);
+        FOR grantee IN
+            SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+            FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = counter::regclass AND a.grantee <> c.relowner
+        LOOP
+            EXECUTE format('REVOKE ALL ON SEQUENCE %s FROM %s', counter, grantee);
+        END LOOP;
+    END IF;
+    RETURN coalesce(pg_sequence_last_value(counter::regclass), 0);
+END $$;
+COMMENT ON FUNCTION envelope_private.count_from IS
+    'where a message counter stands, for a new key that is counted from there; makes it if need be. SECURITY DEFINER: the sequence has the table''s owner';
+
+CREATE FUNCTION envelope.reserve_messages() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+GD['pg_envelope'].reserve_messages()
+$$;
+COMMENT ON FUNCTION envelope.reserve_messages IS
+    'half of a reservation of messages that is under way in this session; by hand it does nothing. SECURITY DEFINER: counts';
+
+-- The keys of tenants and subjects share a count: that of the oldest shows for all.
+CREATE VIEW envelope_private.budget AS
+    SELECT coalesce(n.name, coalesce(n.view::text, n.base::text) || coalesce('.' || f.attname, '')) AS label,
+        c.counter IS NULL AS lost,
+        greatest(0, coalesce(pg_sequence_last_value(c.counter), 0) - u.counted_from) * 64 AS messages
+    FROM (
+        SELECT fk.field_uuid, d.key_uuid, min(fk.counted_from) AS counted_from
+        FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
+        WHERE fk.state = 'active' AND d.state = 'active' GROUP BY fk.field_uuid, d.key_uuid) u
+    JOIN envelope_private.key n USING (key_uuid)
+    LEFT JOIN envelope_private.field f USING (field_uuid),
+    LATERAL (SELECT to_regclass(envelope_private.counter_name(coalesce(u.field_uuid, u.key_uuid))) AS counter) c
+    WHERE coalesce(f.suite, 1) <> 2;
+COMMENT ON VIEW envelope_private.budget IS 'the active keys whose messages are counted, with at most how many they have sealed';

@@ -1,0 +1,74 @@
+-- Re-encryption as it goes, and its receipts. SECURITY DEFINER, so that EXECUTE alone can be granted to an operator.
+
+CREATE VIEW envelope_private.live_job AS
+    SELECT j.*
+    FROM envelope_private.job j
+    JOIN pg_catalog.pg_stat_activity a ON a.pid = j.pid AND a.backend_start IS NOT DISTINCT FROM j.backend_start
+    WHERE j.state IN ('running', 'paused') AND a.state IS DISTINCT FROM 'idle'
+        -- The session's statement is still that CALL; not known where track_activities is off.
+        AND (a.query_start IS NULL OR a.query_start <= j.started_at);
+COMMENT ON VIEW envelope_private.live_job IS 'jobs whose session is still at it';
+
+CREATE VIEW envelope.progress AS
+    SELECT t.view::regclass AS relation, j.part, j.parts,
+        CASE WHEN j.state IN ('running', 'paused')
+                AND NOT EXISTS (SELECT FROM envelope_private.live_job l WHERE l.job_id = j.job_id)
+            THEN 'interrupted' ELSE j.state END AS state,
+        j.blocks_done, j.blocks_total, j.rows_done AS rows,
+        round((j.rows_done / nullif(j.seconds, 0))::numeric, 1) AS rows_per_second,
+        CASE WHEN j.state IN ('running', 'paused') AND j.blocks_done > 0
+            THEN make_interval(secs => round(j.seconds * (j.blocks_total - j.blocks_done) / j.blocks_done)) END AS eta,
+        j.pid, j.started_at, j.updated_at
+    FROM envelope_private.job j
+    JOIN envelope_private.protected_table t USING (key_uuid)
+    ORDER BY t.base, j.parts, j.part;
+COMMENT ON VIEW envelope.progress IS
+    'one row per job of reencrypt, running or last: state running, paused, interrupted (its session is gone), aborted, failed or done';
+
+CREATE VIEW envelope.receipts AS
+    SELECT k.view::regclass AS relation, r.made_at, (r.statement::jsonb #>> '{statement,finished_at}')::timestamptz AS finished_at,
+        (r.statement::jsonb #>> '{statement,rows}')::bigint AS rows, r.statement, r.signature, r.public_key, r.receipt_id
+    FROM envelope_private.receipt r
+    LEFT JOIN envelope_private.key k USING (key_uuid)
+    ORDER BY r.made_at;
+COMMENT ON VIEW envelope.receipts IS
+    'signed statements of reencrypt: pg-envelope receipts exports them, pg-envelope verify checks them';
+
+CREATE FUNCTION envelope_private.order_jobs(rel regclass, wanted text) RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH asked AS (
+        INSERT INTO envelope_private.job_order (job_id, wanted)
+        SELECT l.job_id, order_jobs.wanted
+        FROM envelope_private.live_job l JOIN envelope_private.key k USING (key_uuid)
+        WHERE order_jobs.rel IN (k.base, k.view)
+        ON CONFLICT (job_id) DO UPDATE SET wanted = excluded.wanted WHERE job_order.wanted <> 'abort'
+        RETURNING 1)
+    SELECT count(*) FROM asked;
+END;
+COMMENT ON FUNCTION envelope_private.order_jobs IS 'asks all jobs of a table; how many there are. An abort is final';
+
+CREATE FUNCTION envelope.pause(rel regclass) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC SELECT envelope_private.order_jobs(rel, 'pause'); END;
+COMMENT ON FUNCTION envelope.pause IS
+    'lets the jobs of reencrypt on a table wait after their batch, without locks, until resume; returns how many';
+
+CREATE FUNCTION envelope.resume(rel regclass) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC SELECT envelope_private.order_jobs(rel, 'run'); END;
+COMMENT ON FUNCTION envelope.resume IS 'lets paused jobs of reencrypt on a table go on; returns how many';
+
+CREATE FUNCTION envelope.abort(rel regclass) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC SELECT envelope_private.order_jobs(rel, 'abort'); END;
+COMMENT ON FUNCTION envelope.abort IS
+    'ends the jobs of reencrypt on a table after their batch; what is committed stays. Returns how many';
+
+CREATE FUNCTION envelope.receipt(rel regclass) RETURNS text
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].admin.receipt(rel)
+$$;
+COMMENT ON FUNCTION envelope.receipt IS
+    'counts the envelopes of a table by key version, and has the broker sign that none is under an old one; returns the statement';

@@ -1,0 +1,34 @@
+-- Old key versions that nothing needs: retired by name, and by nothing else.
+
+CREATE PROCEDURE envelope.retire(rel regclass, version integer, destroy boolean DEFAULT false)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.retire(rel, version, destroy)
+$$;
+COMMENT ON PROCEDURE envelope.retire IS
+    'suspends an old key version of a protected table that no value needs; after the policy''s grace, destroy => true destroys it for good. Not inside a transaction';
+
+CREATE FUNCTION envelope_private.refuse_delete() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    why text := 'rows of the key catalog are not deleted while their key is in use';
+BEGIN
+    IF TG_OP = 'DELETE' AND (OLD.state = 'destroyed' OR NOT EXISTS (
+        SELECT FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
+        WHERE d.dek_id = OLD.dek_id AND coalesce(k.name, k.base::text) IS NOT NULL)) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = why, SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+        DETAIL = 'Without its key no value can be read again.',
+        HINT = 'CALL envelope.retire(...) destroys old versions that nothing needs; CALL envelope.shred(...) erases.';
+END $$;
+COMMENT ON FUNCTION envelope_private.refuse_delete IS 'against accidents: a superuser that tidies up the key catalog';
+
+CREATE TRIGGER refuse_delete BEFORE DELETE ON envelope_private.dek
+    FOR EACH ROW EXECUTE FUNCTION envelope_private.refuse_delete();
+CREATE TRIGGER refuse_delete BEFORE DELETE ON envelope_private.field_key
+    FOR EACH ROW EXECUTE FUNCTION envelope_private.refuse_delete();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON envelope_private.dek
+    FOR EACH STATEMENT EXECUTE FUNCTION envelope_private.refuse_delete();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON envelope_private.field_key
+    FOR EACH STATEMENT EXECUTE FUNCTION envelope_private.refuse_delete();

@@ -1,0 +1,62 @@
+"""A KMS that refuses for its quota: the broker waits and asks again, and does not take it for an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pg_envelope import errors
+from pg_envelope.broker import kms as module
+from pg_envelope.broker.kms import Kms
+from pg_envelope.broker.metrics import Metrics
+
+MANY = 10
+
+
+@pytest.fixture
+def kms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kms]:
+    monkeypatch.setattr(module, "FIRST_RETRY", 0.001)
+    monkeypatch.setattr(module, "LONGEST_RETRY", 0.002)
+    provider: Any = SimpleNamespace(close=lambda: None)
+    made = Kms("main", provider, 5, Metrics(), time.monotonic)
+    yield made
+    made.close()
+
+
+class Busy:
+    """Refuses so many times, then answers."""
+
+    def __init__(self, times: int) -> None:
+        self.left, self.asked = times, 0
+
+    def __call__(self) -> str:
+        self.asked += 1
+        if self.asked <= self.left:
+            raise errors.KmsBusy
+        return "done"
+
+
+def test_also_a_write_is_asked_again_for_it_was_never_begun(kms: Kms) -> None:
+    busy = Busy(MANY)
+    assert asyncio.run(kms.once("kv_write", time.monotonic() + 30, busy)) == "done"
+    assert (busy.asked, kms.down) == (MANY + 1, None)
+
+
+@pytest.mark.parametrize("way", ["once", "call"])
+def test_patience_ends_with_the_callers_time_and_the_kms_is_not_down(kms: Kms, way: str) -> None:
+    busy, until = Busy(10**9), time.monotonic() + 0.1
+    with pytest.raises((errors.KmsBusy, errors.Deadline)):
+        asyncio.run(getattr(kms, way)("unwrap", until, busy))
+    assert busy.asked > module.ATTEMPTS
+    assert kms.down is None
+
+
+def test_it_is_an_unavailable_kms_to_all_that_knows_no_better() -> None:
+    """So a cached DEK is handed out within its grace."""
+    assert issubclass(errors.KmsBusy, errors.KmsUnavailable)
+    assert errors.BY_CODE["kms_busy"] is errors.KmsBusy
