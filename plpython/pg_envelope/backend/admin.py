@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.commits import begin, pin
-from pg_envelope.backend.erasure import Erasure
-from pg_envelope.backend.escrow import Escrow
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.lifecycle.erasure import Erasure
+from pg_envelope.backend.lifecycle.escrow import Escrow
+from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
+from pg_envelope.backend.lifecycle.rekey import Rekey
+from pg_envelope.backend.lifecycle.replay import Replay
+from pg_envelope.backend.lifecycle.retire import Retirement
+from pg_envelope.backend.lifecycle.rotation import Rewrap, rotate_emergency
+from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
-from pg_envelope.backend.policy import RotateDue, tell_overdue
-from pg_envelope.backend.rekey import Rekey
-from pg_envelope.backend.replay import Replay
-from pg_envelope.backend.retire import Retirement
-from pg_envelope.backend.rotation import Rewrap, rotate_emergency
 from pg_envelope.backend.scope_keys import rotate_scopes
-from pg_envelope.backend.signing import Signing
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.protect import protect

@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 
 from pg_envelope import errors, suites
-from pg_envelope.backend import deletion, environment
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.lifecycle import deletion, environment
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 

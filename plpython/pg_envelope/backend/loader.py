@@ -186,7 +186,7 @@ class Loader:
     def _renew(self, key_id: int) -> None:
         """For a key that has sealed many values; imported then, to keep a new connection's first write quick."""
         from pg_envelope.backend.keys import Keys
-        from pg_envelope.backend.renewal import renew
+        from pg_envelope.backend.lifecycle.renewal import renew
 
         renew(self._host, Keys(self._host, self._link, self), key_id)
 

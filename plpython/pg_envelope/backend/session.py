@@ -20,9 +20,9 @@ from pg_envelope.backend.values import Values
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin import Admin
+    from pg_envelope.backend.lifecycle.tenants import Tenants
     from pg_envelope.backend.passwords import Passwords
     from pg_envelope.backend.secret_admin import SecretAdmin
-    from pg_envelope.backend.tenants import Tenants
 
 
 class Session:
@@ -91,7 +91,7 @@ class Session:
 
     @cached_property
     def tenants(self) -> Tenants:
-        from pg_envelope.backend.tenants import Tenants
+        from pg_envelope.backend.lifecycle.tenants import Tenants
 
         return Tenants(self.host, self.guard, self.link, self.loader)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from pg_envelope import errors, wire
-from pg_envelope.backend import environment, replay
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.lifecycle import environment, replay
+from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
-from pg_envelope.backend.policy import OVERDUE, tell_overdue
 
 STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
 ROTATE = "SELECT envelope.rotate('<table>'), or envelope.rotate_key('<name>')"

@@ -18,7 +18,7 @@ DO LANGUAGE plpython3u $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 import json
 from pg_envelope.backend.keys import Keys
-from pg_envelope.backend.signing import Signing
+from pg_envelope.backend.lifecycle.signing import Signing
 s = GD['pg_envelope']
 signed = Signing(s.host, s.link, s.loader, Keys(s.host, s.link, s.loader)).sign({'rows': 3, 'what': 'test'})
 plpy.execute(plpy.prepare('SELECT set_config($1, $2, false)', ['text', 'text']), ['test.signed', json.dumps(signed)])

@@ -8,7 +8,7 @@ import pytest
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.rotation import Rewrap
+from pg_envelope.backend.lifecycle.rotation import Rewrap
 
 from .fake_plpy import FakePlpy, Result
 

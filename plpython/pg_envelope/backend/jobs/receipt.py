@@ -9,7 +9,7 @@ from pg_envelope import errors
 from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.stale import stale
-from pg_envelope.backend.signing import Signing
+from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner

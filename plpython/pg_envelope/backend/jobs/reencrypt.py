@@ -12,7 +12,7 @@ from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.older import wait_for_older
 from pg_envelope.backend.jobs.receipt import Receipts
 from pg_envelope.backend.jobs.walker import Pace, Walker
-from pg_envelope.backend.signing import Signing
+from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.tables import catalog, inspect
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pg_envelope import errors
-from pg_envelope.backend import moving
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.lifecycle import moving
+from pg_envelope.backend.lifecycle.moving import Move, Wanted
+from pg_envelope.backend.lifecycle.suspension import Suspension
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
-from pg_envelope.backend.moving import Move, Wanted
-from pg_envelope.backend.suspension import Suspension
 from pg_envelope.backend.tables import catalog
 
 # Read with the caller's search_path, so every name is qualified, operators too.

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pg_envelope import errors, wire
-from pg_envelope.backend.batches import ONE_BY_ONE
 from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import Keys, Transition
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.link import not_understood
 from pg_envelope.backend.scope_keys import LOCK as LOCK_SCOPE
 

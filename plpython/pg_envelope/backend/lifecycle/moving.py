@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pg_envelope import errors
-from pg_envelope.backend import deletion
-from pg_envelope.backend.batches import ONE_BY_ONE, Answered, Batches, Incomplete
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
+from pg_envelope.backend.lifecycle import deletion
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.sqltext import literal

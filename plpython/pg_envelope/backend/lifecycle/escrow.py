@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 
 from pg_envelope import errors, wire
-from pg_envelope.backend.environment import INSTALLATION
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.lifecycle.environment import INSTALLATION
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.loader import Loader
 

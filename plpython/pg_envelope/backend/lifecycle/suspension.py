@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pg_envelope import errors
-from pg_envelope.backend.batches import ONE_BY_ONE
 from pg_envelope.backend.commits import pin
 from pg_envelope.backend.keys import Keys, Transition
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 
 # Older and newer versions alike: what a suspended tenant wrote long ago must not open, either.
 SUSPEND = """

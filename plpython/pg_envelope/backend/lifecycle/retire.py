@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from pg_envelope import errors
-from pg_envelope.backend.batches import ONE_BY_ONE
 from pg_envelope.backend.commits import pin
-from pg_envelope.backend.erasure import Erasure
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import StillActive
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
+from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import catalog, inspect
 from pg_envelope.backend.tables.owner import AsOwner

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pg_envelope import errors
-from pg_envelope.backend.batches import ONE_BY_ONE, Answered, Batches, Incomplete
 from pg_envelope.backend.commits import pin
-from pg_envelope.backend.environment import INSTALLATION
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
+from pg_envelope.backend.lifecycle.environment import INSTALLATION
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.sqltext import literal

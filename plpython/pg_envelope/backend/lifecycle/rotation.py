@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 
 from pg_envelope import errors
-from pg_envelope.backend.batches import ONE_BY_ONE, Answered, Batches, Incomplete
 from pg_envelope.backend.commits import begin, pin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.receipt import Missing
 from pg_envelope.backend.jobs.reencrypt import Reencryption
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
+from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
-from pg_envelope.backend.signing import Signing
 from pg_envelope.backend.sqltext import literal
 from pg_envelope.backend.tables import catalog
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from pg_envelope import errors, wire
-from pg_envelope.backend.batches import ONE_BY_ONE
-from pg_envelope.backend.erasure import Erasure
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
+from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 
