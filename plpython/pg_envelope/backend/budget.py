@@ -1,6 +1,7 @@
 """The message budget of field keys: FORMAT.md section 1.4. Blocks of messages are reserved before they are sealed.
 
-The counter is a sequence, which no rollback and no crash turns back: what is counted and never sealed is lost.
+The counter is a sequence, which no rollback turns back: what is counted and never sealed is lost. A crash can forget
+reservations of transactions that were not committed; the distance between the hard limit and 2^32 is for them.
 """
 
 from __future__ import annotations

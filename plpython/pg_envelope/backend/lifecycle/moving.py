@@ -37,7 +37,6 @@ INSERT INTO envelope_private.tenant (key_uuid, scope, kek, store)
 SELECT key_uuid, $6, $2, CASE store WHEN 'vault' THEN $3 ELSE $4 END FROM envelope_private.key
 WHERE kek = $1 AND key_uuid = $5 ON CONFLICT DO NOTHING"""
 REDIRECT_TYPES = ["text", "text", "text", "text", "uuid", "text"]
-SPARES = "SELECT to_regclass('envelope_private.spare_dek') IS NOT NULL AS exist"
 DROP_SPARES = "DELETE FROM envelope_private.spare_dek WHERE kek = $1 AND ($2 IS NULL OR key_uuid = $2)"
 
 
@@ -98,16 +97,9 @@ class Move(Batches):
             self._drop_spares()
         self._host.rows(REDIRECT.format(table="tenant", scope="scope"), REDIRECT_TYPES, [*values, wanted.scope])
 
-    def _wait_for_new_deks(self) -> None:
-        super()._wait_for_new_deks()
-        if self._wanted.scope is None:
-            self._drop_spares()
-
     def _drop_spares(self) -> None:
         """DEKs that nobody has yet; each table makes others, in the new place."""
-        found = self._host.row(SPARES)
-        if found and found["exist"]:
-            self._host.rows(DROP_SPARES, ["text", "uuid"], [self._wanted.from_kek, self._wanted.key_uuid])
+        self._host.rows(DROP_SPARES, ["text", "uuid"], [self._wanted.from_kek, self._wanted.key_uuid])
 
     def _behind(self) -> int:
         row = self._host.row(COUNT, BEHIND_TYPES, self._selection)
