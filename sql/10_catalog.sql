@@ -21,6 +21,7 @@ CREATE TABLE envelope_private.key (
     store text NOT NULL CHECK (store IN ('vault', 'catalog')),
     row_key name[] NOT NULL DEFAULT '{}',
     by_role boolean NOT NULL DEFAULT false,
+    as_caller boolean NOT NULL DEFAULT false,
     checks jsonb NOT NULL DEFAULT '[]',
     scope text NOT NULL DEFAULT 'table' CHECK (scope IN ('table', 'tenant', 'subject')),
     scope_column name,
@@ -36,6 +37,8 @@ COMMENT ON TABLE envelope_private.key IS
 COMMENT ON COLUMN envelope_private.key.kek IS 'the KEK and store of the next DEK version; each version names its own';
 COMMENT ON COLUMN envelope_private.key.row_key IS 'primary key columns that bind values to their row, in the key''s order';
 COMMENT ON COLUMN envelope_private.key.by_role IS 'row-level security: the view runs as its caller, and so does the right';
+COMMENT ON COLUMN envelope_private.key.as_caller IS
+    'a write runs code of the table, so the triggers of the view run as their caller';
 COMMENT ON COLUMN envelope_private.key.scope IS
     'whose values share a DEK: all of the table, or those of one value of scope_column';
 COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';

@@ -79,6 +79,20 @@ class Loader:
         role = server().GetUserId()
         return self._hop(lambda who: self._prefetch(view, role, scopes, who))
 
+    def field_of(self, capability: bytes) -> str:
+        """The uuid of the field that a capability opens. Raises NotPermitted."""
+        found: list[str] = []
+
+        def look(_: wire.Who) -> dict[bytes, Key]:
+            rows = self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability")
+            found.extend(row["field_uuid"] for row in rows if same(row["capability"], capability))
+            return {}
+
+        self._hop(look)
+        if not found:
+            raise errors.NotPermitted
+        return found[0]
+
     def _hop(self, pending: Pending) -> dict[bytes, Key]:
         self._pending = pending, self.who()
         try:

@@ -17,6 +17,7 @@ from pg_envelope.backend.prefetch import Prefetch
 from pg_envelope.backend.scopes import Scopes
 from pg_envelope.backend.secrets import Secrets
 from pg_envelope.backend.values import Values
+from pg_envelope.backend.writes import Drafts, Rows, Unread
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin import Admin
@@ -42,6 +43,7 @@ class Session:
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, keyring).keys)
         self.secrets = Secrets(self.host, self.authority, keyring, epoch)
         self._offer(self.values)
+        self._offer_writes()
         self.decrypt_text = hot.decrypt_text(keyring, epoch, self.guard.text_out(self.values.decrypt))
         self._offer_secrets(self.secrets)
 
@@ -63,6 +65,19 @@ class Session:
         self.reserve_messages = plain(self.loader.budget.reserve_pending)
         self.authorise = plain(self.authority.authorise_pending)
         self.key_of_scope = plain(self.scopes.find_pending)
+
+    def _offer_writes(self) -> None:
+        plain, drafts, rows, unread = self.guard.plain, Drafts(self.values), Rows(), Unread(self.loader)
+        self.values.passes = unread.passes
+        self.draft_text = self.guard.text_in(drafts.draft)
+        self.draft_bytea = plain(drafts.draft)
+        self.seal_draft = plain(drafts.seal)
+        self.rebind = plain(drafts.rebind)
+        self.reading = plain(rows.reading)
+        self.unreadable = plain(unread.unreadable)
+        self.mend_begins = plain(unread.mend_begins)
+        self.mend_ends = plain(unread.mend_ends)
+        self.erased_pass = plain(unread.erased_pass)
 
     def _offer_secrets(self, secrets: Secrets) -> None:
         plain = self.guard.plain

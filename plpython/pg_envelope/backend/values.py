@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pg_envelope import envelope, errors
 from pg_envelope.backend.authority import Authority, Kind, Right
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
@@ -9,6 +11,7 @@ from pg_envelope.backend.scopes import Scopes
 from pg_envelope.envelope import HEADER_BYTES
 
 SEAL_BYTES = CAPABILITY_BYTES + HEADER_BYTES
+Passes = Callable[[errors.EnvelopeError, bytes], bool]
 
 
 class Values:
@@ -21,6 +24,8 @@ class Values:
         self._get = keyring.get
         self._authority = authority
         self._scopes = scopes
+        # Whether a value that does not open may read as NULL in the statement under way: see writes.Unread.
+        self.passes: Passes | None = None
 
     def decrypt(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> bytes | None:
         """The plaintext bytes of an envelope in its place; None for an erased one, where the table says so."""
@@ -28,7 +33,12 @@ class Values:
             return None
         if capability is None or row_key is None or len(capability) != CAPABILITY_BYTES:
             raise errors.NotPermitted
-        return self._get(capability + value[:HEADER_BYTES]).open(value, row_key.encode())
+        try:
+            return self._get(capability + value[:HEADER_BYTES]).open(value, row_key.encode())
+        except (errors.InvalidEnvelope, errors.KeyDestroyed) as error:
+            if self.passes is not None and self.passes(error, capability):
+                return None
+            raise
 
     def encrypt(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None

@@ -33,15 +33,14 @@ def refresh(host: Host, oid: int) -> None:
         )
     key = _take_over_names(host, key, table, before)
     layout = catalog.layout_of(host, key, table)
-    functions = build.trigger_functions(host, before.oid)
+    catalog.record_modes(host, layout)
     catalog.allow_owner(host, table)
+    build.make_rights(host, table, layout)
     host.run(generate.view(layout))
     host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
     for column in table.columns[len(before.columns) :]:
         build.describe(host, table, layout, column)
-    build.make_triggers(host, layout, table.owner)
-    for function in functions - build.trigger_functions(host, before.oid):
-        host.run(f"DROP FUNCTION {function}")
+    build.make_writes(host, table, layout, before.oid)
     build.grant_base(host, table, layout, before.oid)
     host.rows(
         "SELECT envelope_private.renew_seal(field_uuid) FROM envelope_private.field WHERE key_uuid = $1",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog, generate, grants, inspect
-from pg_envelope.backend.tables.build import sequence_grants, trigger_functions
+from pg_envelope.backend.tables.build import functions, sequence_grants
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Check, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -32,15 +30,22 @@ def unprotect(host: Host, oid: int) -> None:
     host.run(f"LOCK TABLE {base.sql} IN ACCESS EXCLUSIVE MODE")
     _refuse_dependents(host, view)
     layout = catalog.layout_of(host, key, base)
-    acl, functions = grants.read(host, view.oid), trigger_functions(host, view.oid)
-    host.run(f"DROP VIEW {view.sql}")
-    for function in functions:
-        host.run(f"DROP FUNCTION {function}")
+    acl = grants.read(host, view.oid)
+    _drop(host, base, view, layout)
     _open(host, base, layout)
     host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
     _restore(host, base, view, layout, acl)
     catalog.forget(host, key["key_uuid"])
     host.notice(f"{view.sql} is a plain table again", hint="Its keys stay in envelope.keys: old backups need them.")
+
+
+def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
+    """The view, the guard, and all that they call but the rights: the values are read once more."""
+    host.run(f"DROP VIEW {view.sql}")
+    for name in generate.GUARDS.values():
+        host.run(f"DROP TRIGGER IF EXISTS {ident(name)} ON {base.sql}")
+    for function in functions(host, layout.key_uuid):
+        host.run(f"DROP FUNCTION {function}")
 
 
 def _refuse_dependents(host: Host, view: Table) -> None:
@@ -55,13 +60,15 @@ def _refuse_dependents(host: Host, view: Table) -> None:
 
 def _open(host: Host, base: Table, layout: Layout) -> None:
     changes = commas(_opened(layout, base, protected) for protected in layout.protected.values())
+    host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT IF EXISTS {ident(generate.NO_DRAFTS)}")
     AsOwner(host, base.owner_oid).run(f"ALTER TABLE {base.sql} {changes}")
+    host.run(f"DROP MATERIALIZED VIEW IF EXISTS {layout.rights}")
 
 
 def _opened(layout: Layout, base: Table, protected: Protected) -> str:
     column = protected.column
     collation = f" COLLATE {column.collation}" if column.collation else ""
-    value = generate.decrypted(replace(layout, by_role=True), protected, source=ident(base.name))
+    value = generate.opened_as_role(layout, protected, source=ident(base.name))
     return f"ALTER {ident(column.name)} TYPE {column.type}{collation} USING {value}"
 
 
@@ -79,7 +86,7 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
         _restore_check(host, owner, table, check)
     _restore_comments(host, base, view, table)
     grants.give(host, base.oid, table, acl)
-    if layout.by_role:
+    if layout.as_caller:
         for statement in sequence_grants(base, acl, "REVOKE", "FROM"):
             host.run(statement)
 
