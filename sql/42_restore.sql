@@ -58,6 +58,7 @@ CREATE FUNCTION envelope_private.complete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     loaded jsonb := to_jsonb(NEW);
+    drawn uuid[] := '{}';
     found record;
 BEGIN
     -- One after the other, or two transactions that load at once would each miss the other's rows.
@@ -73,9 +74,10 @@ BEGIN
         END IF;
         IF found.lacks THEN
             PERFORM envelope_private.renew_whole(found.field_uuid);
+            drawn := drawn || found.key_uuid;
         END IF;
-        PERFORM envelope_private.refresh_rights(found.key_uuid);
     END LOOP;
+    PERFORM envelope_private.refresh_rights(key) FROM (SELECT DISTINCT unnest(drawn)) AS keys (key);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION envelope_private.complete IS

@@ -31,6 +31,24 @@ END $$;
 COMMENT ON FUNCTION envelope_private.count_from IS
     'where a message counter stands, for a new key that is counted from there; makes it if need be. SECURITY DEFINER: the sequence has the table''s owner';
 
+-- Not nextval(): lastval() would then show the application a number that is not its row's.
+CREATE FUNCTION envelope_private.draw(counter regclass, numbers bigint) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    reached bigint;
+BEGIN
+    BEGIN
+        PERFORM pg_advisory_xact_lock(counter::oid::bigint);
+        reached := setval(counter, coalesce(pg_sequence_last_value(counter), 0) + numbers);
+        -- Nothing but the lock is undone by that: a sequence is not turned back.
+        RAISE SQLSTATE 'ENV00';
+    EXCEPTION WHEN SQLSTATE 'ENV00' THEN
+        RETURN reached;
+    END;
+END $$;
+COMMENT ON FUNCTION envelope_private.draw IS
+    'the last of some new numbers of a sequence of the extension; leaves lastval() as it is';
+
 CREATE FUNCTION envelope.reserve_messages() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 GD['pg_envelope'].reserve_messages()

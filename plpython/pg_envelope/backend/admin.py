@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pg_envelope import errors
 from pg_envelope.backend.commits import begin, pin
 from pg_envelope.backend.guard import Guard
@@ -22,6 +25,7 @@ from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.scope_keys import rotate_scopes
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
+from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.unprotect import unprotect
@@ -40,9 +44,11 @@ class Admin:
         self._link = link
         self._loader = loader
         self._keys = Keys(host, link, loader)
-        self.protect = guard.plain(self._protect)
-        self.unprotect = guard.plain(self._unprotect)
-        self.refresh = guard.plain(self._refresh)
+        self._changing_tables = False
+        self.protect = guard.plain(self._alone(self._protect))
+        self.unprotect = guard.plain(self._alone(self._unprotect))
+        self.refresh = guard.plain(self._alone(self._refresh))
+        self.follow = guard.plain(self._alone(self._follow))
         self.reencrypt = guard.plain(self._reencrypt)
         self.receipt = guard.plain(self._receipt)
         self.rotate = guard.plain(self._rotate)
@@ -97,6 +103,23 @@ class Admin:
 
     def _unprotect(self, rel: str | None) -> None:
         unprotect(self._host, self._table(rel, "unprotect"))
+
+    def _alone(self, call: Callable[..., None]) -> Callable[..., None]:
+        """Its own DDL is not followed: it brings everything in step by itself."""
+
+        def called(*arguments: Any) -> None:
+            if self._changing_tables and call == self._follow:
+                return
+            before, self._changing_tables = self._changing_tables, True
+            try:
+                call(*arguments)
+            finally:
+                self._changing_tables = before
+
+        return called
+
+    def _follow(self, view: int, touched: int, attnum: int) -> None:
+        follow(self._host, view, touched, attnum)
 
     def _refresh(self, rel: str | None) -> None:
         refresh(self._host, self._table(rel, "refresh"))

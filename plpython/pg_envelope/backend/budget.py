@@ -24,9 +24,9 @@ RESERVE = "SELECT envelope.reserve_messages()"
 COUNTED = """
 SELECT fk.counted_from, to_regclass(envelope_private.counter_name(coalesce(fk.field_uuid, d.key_uuid)))::oid AS counter
 FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id) WHERE fk.key_id = $1"""
-# nextval() is refused in a read-only transaction, which every one on a standby is: no row is made there.
+# A sequence is not moved in a read-only transaction, which every one on a standby is: no row is made there.
 NEXT = """
-SELECT max(nextval($1::oid::regclass)) AS reached FROM generate_series(1, $2)
+SELECT envelope_private.draw($1::oid::regclass, $2) AS reached
 WHERE current_setting('transaction_read_only') = 'off'"""
 ROTATE_HINT = (
     "Give it a new key: SELECT envelope.rotate('<table>'), rotate_field('<table>', '<column>') or rotate_key(...)."

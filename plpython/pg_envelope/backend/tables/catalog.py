@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -142,13 +143,15 @@ def _options(field: Row) -> FieldOptions:
     return FieldOptions(field["bind"], field["suite"], field["pad"])
 
 
-def rename(host: Host, key_uuid: str, base: int, row_key: list[str], scope_column: str | None, checks: str) -> None:
+def rename(
+    host: Host, key_uuid: str, renamed: Mapping[str, str], row_key: list[str], scope_column: str | None, checks: str
+) -> None:
     """Takes over names that columns of the base table got since."""
     host.rows(
-        "UPDATE envelope_private.field f SET attname = a.attname FROM pg_catalog.pg_attribute a"
-        " WHERE f.key_uuid = $1 AND a.attrelid = $2 AND a.attnum = f.attnum",
-        ["uuid", "oid"],
-        [key_uuid, base],
+        "UPDATE envelope_private.field f SET attname = n.new"
+        " FROM unnest($2::name[], $3::name[]) n (old, new) WHERE f.key_uuid = $1 AND f.attname = n.old",
+        ["uuid", "text[]", "text[]"],
+        [key_uuid, list(renamed), list(renamed.values())],
     )
     host.rows(
         "UPDATE envelope_private.key SET row_key = $2::name[], checks = $3::jsonb, scope_column = $4"

@@ -76,11 +76,18 @@ def _take_over_names(host: Host, key: Row, table: Table, before: Table) -> Row:
     renamed = {old.name: new.name for old, new in pairs if old.name != new.name}
     if not renamed:
         return key
-    checks = [{**check, "expression": _renamed(host, before, renamed, check)} for check in json.loads(key["checks"])]
+    checks = [
+        {
+            **check,
+            "expression": _renamed(host, before, renamed, check),
+            "columns": [renamed.get(name, name) for name in check["columns"]],
+        }
+        for check in json.loads(key["checks"])
+    ]
     _rename_columns(host, "VIEW", before.sql, renamed)
     row_key = [renamed.get(name, name) for name in key["row_key"]]
     scope_column = key["scope_column"] and renamed.get(key["scope_column"], key["scope_column"])
-    catalog.rename(host, key["key_uuid"], table.oid, row_key, scope_column, json.dumps(checks))
+    catalog.rename(host, key["key_uuid"], renamed, row_key, scope_column, json.dumps(checks))
     return catalog.key_of(host, table.oid)
 
 
