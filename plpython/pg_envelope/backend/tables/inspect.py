@@ -84,8 +84,8 @@ FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdro
 CHECKS = """
 SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression, k.convalidated AS validated,
     k.connoinherit AS no_inherit, obj_description(k.oid, 'pg_constraint') AS comment,
-    ARRAY(SELECT coalesce(a.attname, '') FROM unnest(k.conkey) number
-          LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = number AND number > 0) AS columns,
+    ARRAY(SELECT coalesce(a.attname, '') FROM unnest(k.conkey) n LEFT JOIN pg_catalog.pg_attribute a
+          ON a.attrelid = k.conrelid AND a.attnum = n AND n > 0) AS columns,
     EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
             AND d.refclassid = 'pg_proc'::regclass AND d.refobjid >= 16384) AS runs_code
 FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'c' ORDER BY k.conname"""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.sqltext import commas, derived_name, ident
-from pg_envelope.backend.tables import catalog, generate, grants, inspect, options, refusals, scoped
+from pg_envelope.backend.tables import bodies, catalog, generate, grants, inspect, locks, options, refusals, scoped
 from pg_envelope.backend.tables.build import build
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -19,7 +19,6 @@ RESIDUE_HINT = (
     "get rid of it. New writes through {view} leave no plaintext."
 )
 COMPRESSION = {"p": "pglz", "l": "lz4"}
-TRIGGERS = """SELECT tgname AS name FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgname !~ '^~envelope_guard_' ORDER BY 1"""
 
 
 def protect(
@@ -36,7 +35,8 @@ def protect(
     catalog.refuse_protected(host, oid)
     table = inspect.inspect(host, oid)
     refusals.check_kind(table)
-    host.run(f"LOCK TABLE {table.sql} IN ACCESS EXCLUSIVE MODE")
+    locks.exclusive(host, table.sql)
+    catalog.refuse_protected(host, oid)
     locked, table = table, inspect.inspect(host, oid)
     refusals.check_same(locked, table)
     refusals.check_kind(table)
@@ -132,10 +132,15 @@ def _first_envelope(layout: Layout, protected: Protected) -> str:
 def _report(host: Host, table: Table, layout: Layout) -> None:
     hint = RESIDUE_HINT.format(view=layout.view)
     host.notice(f"{layout.view} is protected; its base table is {layout.base}", hint=hint)
-    triggers = [row["name"] for row in host.rows(TRIGGERS, ["oid"], [table.oid])]
-    if triggers:
+    noticed = list(bodies.differences(host, table.oid, layout))
+    if noticed:
         host.warning(
-            f"triggers of {layout.base} see envelopes in protected columns"
-            + ("" if layout.as_caller else ", and run as its owner"),
-            detail=", ".join(triggers),
+            f"triggers of {layout.base} will notice that it is protected",
+            detail="\n".join(noticed),
+            hint=f"{layout.function('clear')}(NEW) gives a trigger the row in the clear: docs/protected-tables.md.",
+        )
+    if table.runs_code and not layout.as_caller:
+        host.warning(
+            f"code of {layout.base} runs as its owner, under search_path = pg_catalog",
+            hint="Without INSERT and UPDATE privileges on single columns it would run as on the plain table.",
         )

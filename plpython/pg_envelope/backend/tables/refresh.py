@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident, qualified
-from pg_envelope.backend.tables import build, catalog, generate, grants, inspect
+from pg_envelope.backend.tables import build, catalog, generate, grants, inspect, locks
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -21,7 +21,8 @@ WHERE conrelid = to_regclass($1) AND contype = 'c'"""
 def refresh(host: Host, oid: int) -> None:
     """Raises NotProtected; PostgreSQL's own error when the view cannot take the change in place."""
     key = catalog.key_of(host, oid)
-    host.run(f"LOCK TABLE {inspect.inspect(host, key['base']).sql} IN ACCESS EXCLUSIVE MODE")
+    names = [inspect.inspect(host, oid).sql for oid in (key["view"], key["base"]) if oid and key["view_relname"]]
+    locks.exclusive(host, *(names or [inspect.inspect(host, key["base"]).sql]))
     table = inspect.inspect(host, key["base"])
     if key["view_relname"] is None:
         _make_again(host, key, table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident, qualified
-from pg_envelope.backend.tables import catalog, generate, grants, inspect
+from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks
 from pg_envelope.backend.tables.build import functions, sequence_grants
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Check, Table
@@ -27,7 +27,7 @@ def unprotect(host: Host, oid: int) -> None:
     """Raises NotProtected, or Unsupported with the list of what depends on the view."""
     key = catalog.key_of(host, oid)
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
-    host.run(f"LOCK TABLE {base.sql} IN ACCESS EXCLUSIVE MODE")
+    locks.exclusive(host, view.sql, base.sql)
     _refuse_dependents(host, view)
     layout = catalog.layout_of(host, key, base)
     acl = grants.read(host, view.oid)

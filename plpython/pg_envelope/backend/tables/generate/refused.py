@@ -1,4 +1,4 @@
-"""What a write refuses as the plain table would, under the table's own name: NULLs, CHECKs, values for generated columns."""
+"""What a write refuses as the plain table would, under the table's name: NULLs, CHECKs, generated values."""
 
 from __future__ import annotations
 
