@@ -168,21 +168,6 @@ def test_trigger_functions_are_nobodys_to_call() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("type_name", "expected"),
-    [
-        ("text", 't."c"::text'),
-        ("int4", 't."c"::text'),
-        ("bool", 'pg_catalog.textin(pg_catalog.boolout(t."c"))'),
-        ("bpchar", 'pg_catalog.textin(pg_catalog.bpcharout(t."c"))'),
-        ("timestamptz", 'envelope.canonical(t."c")'),
-        ("", 'envelope.canonical(t."c")'),
-    ],
-)
-def test_canonical_text_by_type(type_name: str, expected: str) -> None:
-    assert generate.canonical(column(1, "c", type_name), "t") == expected
-
-
 def test_a_composite_row_key_has_the_length_of_each_part() -> None:
     made = layout("s", "t", "k", "v")
     two = Layout(**{**made.__dict__, "row_key": {"k": "=", "v": "="}})

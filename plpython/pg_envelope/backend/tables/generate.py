@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.sqltext import commas, derived_name, dollar, ident, literal, qualified
-from pg_envelope.backend.tables.inspect import OUTPUT_FUNCTIONS, Check, Column
+from pg_envelope.backend.tables.canonical import canonical, restored
+from pg_envelope.backend.tables.inspect import Check, Column
 
 EVENTS = ("insert", "update", "delete")
 # A plan made for one call would hold OLD and NEW as constants, which auto_explain writes into the log.
@@ -80,15 +81,6 @@ class Layout:
         return next(column for column in self.columns if column.name == name)
 
 
-def canonical(column: Column, source: str) -> str:
-    """The canonical text (FORMAT.md section 1.2) of a column of `source` (t, OLD or NEW)."""
-    value = f"{source}.{ident(column.name)}"
-    output = OUTPUT_FUNCTIONS.get(column.base_type)
-    if output:
-        return f"pg_catalog.textin(pg_catalog.{output}({value}))"
-    return f"{value}::text" if column.has_direct_text else f"envelope.canonical({value})"
-
-
 def _bound_columns(layout: Layout, protected: Protected) -> list[str]:
     """What an envelope's row key is made of, in its order: FORMAT.md section 1.1."""
     if protected.options.bind != "row":
@@ -131,11 +123,7 @@ def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
         f"{_function(layout, 'decrypt', protected)}"
         f"({source}.{ident(column.name)}, {right}, {row_key(layout, protected, source)})"
     )
-    if column.base_type == "xml":
-        # A cast would follow the reader's setting of xmloption.
-        call = f"XMLPARSE(CONTENT {call})"
-    typed = call if column.type in ("text", "bytea", "xml") else f"{call}::{column.type}"
-    return f"({typed}) COLLATE {column.collation}" if column.collation else typed
+    return restored(column, call)
 
 
 def encrypted(layout: Layout, protected: Protected, source: str = "NEW") -> str:

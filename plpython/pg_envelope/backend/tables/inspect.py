@@ -8,13 +8,6 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import qualified
 
-# Their text never depends on a setting, so a plain cast gives the canonical text of FORMAT.md section 1.2.
-DIRECT_TYPES = frozenset(
-    "text varchar name int2 int4 int8 numeric uuid json jsonb oid".split()  # noqa: SIM905
-)
-# Their text is the output function's, which a cast to text is not: it trims bpchar, and writes true for t.
-OUTPUT_FUNCTIONS = {"bpchar": "bpcharout", "bool": "boolout"}
-
 RELATION = """
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpersistence AS persistence,
     c.relrowsecurity AS row_security, c.reltype AS row_type, r.rolname AS owner, r.oid AS owner_oid,
@@ -99,10 +92,6 @@ class Column:
     @property
     def is_bytes(self) -> bool:
         return self.base_type == "bytea"
-
-    @property
-    def has_direct_text(self) -> bool:
-        return self.is_enum or self.base_type in DIRECT_TYPES or self.element_type in DIRECT_TYPES
 
 
 @dataclass(frozen=True)
