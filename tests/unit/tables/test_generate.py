@@ -45,7 +45,7 @@ def column(number: int, name: str, type: str = "text", **given: object) -> Colum
         "type": type,
         "base_type": type,
         "element_type": "",
-        "is_enum": False,
+        "kind": "b",
         "not_null": False,
         "identity": "",
         "generated": "",
@@ -173,20 +173,21 @@ def test_a_composite_row_key_has_the_length_of_each_part() -> None:
     two = Layout(**{**made.__dict__, "row_key": {"k": "=", "v": "="}})
     assert generate.row_key(two, two.protected["v"], "t") == (
         'length(envelope.canonical(t."k"))::text || \':\' || envelope.canonical(t."k")'
-        ' || length(t."v"::text)::text || \':\' || t."v"::text'
+        ' || length(t."v"::pg_catalog.text)::text || \':\' || t."v"::pg_catalog.text'
     )
 
 
 SCOPED = {"scope_column": "kv3"}
+SCOPE = 't."kv3"::envelope.plaintext::pg_catalog.text'
 ROW, COLUMN = FieldOptions(), FieldOptions(bind="column")
 
 
 @pytest.mark.parametrize(
     ("changed", "options", "expected"),
     [
-        (SCOPED, ROW, "length(t.\"kv3\"::text)::text || ':' || t.\"kv3\"::text || length({0})::text || ':' || {0}"),
+        (SCOPED, ROW, f"length({SCOPE})::text || ':' || {SCOPE} || length({{0}})::text || ':' || {{0}}"),
         ({"scope_column": "k"}, ROW, "{0}"),
-        (SCOPED, COLUMN, 't."kv3"::text'),
+        (SCOPED, COLUMN, SCOPE),
         ({"scope_column": "k"}, COLUMN, "{0}"),
         ({}, COLUMN, "''"),
     ],

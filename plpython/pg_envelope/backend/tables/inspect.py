@@ -25,7 +25,8 @@ COLUMNS = """
 SELECT a.attnum, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
     CASE t.typnamespace WHEN 'pg_catalog'::regnamespace THEN t.typname ELSE '' END AS base_type,
     CASE e.typnamespace WHEN 'pg_catalog'::regnamespace THEN e.typname ELSE '' END AS element_type,
-    t.typtype = 'e' AS is_enum, a.attnotnull AS not_null,
+    CASE t.typsubscript WHEN 'array_subscript_handler'::regproc THEN 'a' ELSE t.typtype END AS kind,
+    a.attnotnull AS not_null,
     a.attidentity AS identity, a.attgenerated AS generated, a.attstorage AS storage, a.attcompression AS compression,
     CASE WHEN a.attcollation <> 0 THEN a.attcollation::regcollation::text END AS collation,
     pg_get_expr(d.adbin, d.adrelid) AS default, col_description(a.attrelid, a.attnum) AS comment,
@@ -65,7 +66,8 @@ FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'c' ORDER BY con
 class Column:
     """One column as pg_attribute has it; `type` with its modifier.
 
-    `base_type` has domains resolved; it and `element_type` are names in pg_catalog, empty for types from elsewhere.
+    `base_type` has domains resolved, and so has `kind`, which is its typtype, or `a` for an array; it and
+    `element_type` are names in pg_catalog, empty for types from elsewhere.
     """
 
     attnum: int
@@ -73,7 +75,7 @@ class Column:
     type: str
     base_type: str
     element_type: str
-    is_enum: bool
+    kind: str
     not_null: bool
     identity: str
     generated: str
@@ -86,12 +88,16 @@ class Column:
 
     def holding(self, plain: Row) -> Column:
         """This column of a base table as its plaintext's: type and collation as the catalog keeps them."""
-        kept = ("type", "base_type", "element_type", "is_enum", "collation", "storage")
+        kept = ("type", "base_type", "element_type", "kind", "collation", "storage")
         return replace(self, **{name: plain[name] for name in kept})
 
     @property
     def is_bytes(self) -> bool:
         return self.base_type == "bytea"
+
+    @property
+    def is_array(self) -> bool:
+        return self.kind == "a"
 
 
 @dataclass(frozen=True)
