@@ -41,3 +41,22 @@ CREATE FUNCTION envelope.canonical(value anyelement) RETURNS text
     SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C'
     AS $$ BEGIN RETURN CASE WHEN value IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', value) END; END $$;
 COMMENT ON FUNCTION envelope.canonical IS 'a value''s text, whatever the session''s settings: FORMAT.md section 1.2';
+
+-- array_nulls decides whether an array's input function takes NULL for the absence of a value or for a word of four letters.
+CREATE FUNCTION envelope.array_of(content envelope.plaintext, kind anyarray) RETURNS anyarray
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp SET array_nulls = on
+    AS $$ BEGIN RETURN content; END $$;
+COMMENT ON FUNCTION envelope.array_of IS 'the array that canonical text stands for, whatever the session''s settings; `kind` is a NULL of its type';
+
+-- By way of an array of one element: PL/pgSQL turns no text into a composite value.
+CREATE FUNCTION envelope.value_of(content envelope.plaintext, kind anyarray) RETURNS anyelement
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp SET array_nulls = on
+    AS $$
+DECLARE
+    one kind%TYPE := ('{"' || replace(replace(content::text, E'\\', E'\\\\'), '"', E'\\"') || '"}')::envelope.plaintext;
+BEGIN
+    RETURN one[1];
+END $$;
+COMMENT ON FUNCTION envelope.value_of IS 'the value that canonical text stands for, whatever the session''s settings; `kind` is a NULL of an array of its type';

@@ -16,6 +16,22 @@ $$;
 COMMENT ON FUNCTION envelope.draft_bytea IS
     'used by triggers: stands for an envelope of a bytea until the base table''s guard knows the row key';
 
+CREATE FUNCTION envelope.clear_text(draft envelope.ciphertext) RETURNS text
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].clear_text(draft)
+$$;
+COMMENT ON FUNCTION envelope.clear_text IS
+    'for the table''s own triggers: the text that this session is about to write';
+
+CREATE FUNCTION envelope.clear_bytea(draft envelope.ciphertext) RETURNS bytea
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].clear_bytea(draft)
+$$;
+COMMENT ON FUNCTION envelope.clear_bytea IS
+    'for the table''s own triggers: the bytea that this session is about to write';
+
 CREATE FUNCTION envelope.seal_draft(draft envelope.ciphertext, seal bytea, row_key text, scope text DEFAULT NULL)
     RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$

@@ -21,6 +21,10 @@ BEGIN
             UNION ALL
             SELECT pronamespace, proowner, coalesce(proacl, acldefault('f', proowner)), 'ROUTINE ' || oid::regprocedure
                 FROM pg_proc
+            UNION ALL
+            -- envelope.plaintext: who has USAGE could make casts. Domains and composite types are for all to use.
+            SELECT typnamespace, typowner, coalesce(typacl, acldefault('T', typowner)), 'TYPE ' || oid::regtype
+                FROM pg_type WHERE typtype = 'b' AND typcategory <> 'A'
         ) AS o
         CROSS JOIN aclexplode(o.acl) AS a
         JOIN pg_depend AS d ON d.classid = 'pg_namespace'::regclass AND d.objid = o.schema AND d.deptype = 'e'
@@ -36,10 +40,12 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     envelope.bootstrap(), envelope.load_key(), envelope.reserve_messages(), envelope.authorise(),
-    envelope.canonical(anyelement),
+    envelope.canonical(anyelement), envelope.array_of(envelope.plaintext, anyarray),
+    envelope.value_of(envelope.plaintext, anyarray),
     envelope.decrypt_text(envelope.ciphertext, bytea, text), envelope.decrypt_bytea(envelope.ciphertext, bytea, text),
     envelope.encrypt_text(text, bytea, text, text), envelope.encrypt_bytea(bytea, bytea, text, text),
     envelope.reseal(envelope.ciphertext, bytea, text, text), envelope.is_stale(envelope.ciphertext),
+    envelope.clear_text(envelope.ciphertext), envelope.clear_bytea(envelope.ciphertext),
     envelope.draft_text(text), envelope.draft_bytea(bytea), envelope.seal_draft(envelope.ciphertext, bytea, text, text),
     envelope.rebind(envelope.ciphertext, bytea, text, text, text), envelope.reading(oid, text), envelope.unreadable(oid),
     envelope.mend_begins(), envelope.mend_ends(), envelope.erased_pass(), envelope.is_retired(envelope.ciphertext),

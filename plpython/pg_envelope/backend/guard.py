@@ -11,6 +11,13 @@ from pg_envelope.backend.host import Host
 Result = TypeVar("Result")
 
 
+def text(content: bytes) -> str:
+    """Content as text. Raises UnicodeError for what is not UTF-8, InvalidEnvelope for 00: PL/Python would end there."""
+    if 0 in content:
+        raise errors.InvalidEnvelope
+    return content.decode()
+
+
 class Guard:
     """Wraps what SQL functions call. Every error leaves as PostgreSQL's, with a text that this package wrote."""
 
@@ -32,7 +39,7 @@ class Guard:
         def guarded(*arguments: Any) -> str | None:
             try:
                 content = call(*arguments)
-                return None if content is None else content.decode()
+                return None if content is None else text(content)
             except Exception as error:
                 self._fail(error)
 

@@ -7,28 +7,13 @@ from time import monotonic
 
 from pg_envelope import errors
 from pg_envelope.backend.epoch import Epoch
+from pg_envelope.backend.erased import Erased
 from pg_envelope.envelope import FieldKey
 
 CAPABILITY_BYTES = 16
 MAX_KEYS = 20_000
 # So often a key that is in use is held against the epoch file at its path; a broker that lost its file makes a new one.
 LOOK_SECONDS = 1.0
-
-
-class Erased:
-    """In the place of a destroyed key, where the table says that its values read as NULL."""
-
-    __slots__ = ("epoch", "expires")
-
-    def __init__(self, expires: float) -> None:
-        self.epoch = b""
-        self.expires = expires
-
-    def open(self, envelope: bytes, row_key: bytes) -> None:
-        """NULL, for any envelope that names the key."""
-
-    def seal(self, content: bytes, row_key: bytes) -> bytes:  # noqa: ARG002
-        raise errors.KeyDestroyed
 
 
 Key = FieldKey | Erased

@@ -12,8 +12,9 @@ from typing import cast
 from pg_envelope import envelope, errors, wire
 from pg_envelope.backend.ahead import Ahead
 from pg_envelope.backend.budget import Budget
+from pg_envelope.backend.erased import erased
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keyring import CAPABILITY_BYTES, Erased, Key
+from pg_envelope.backend.keyring import CAPABILITY_BYTES, Key
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.server import server
 from pg_envelope.envelope import FieldKey
@@ -125,7 +126,7 @@ class Loader:
             raise errors.KeySuspended(detail=f"key {row['key_id']} of {row['label']}")
         if row["state"] == "destroyed":
             if row["erased"] == "null":
-                return {slot: Erased(monotonic() + ERASED_SECONDS)}
+                return {slot: erased(self._host, row, monotonic() + ERASED_SECONDS)}
             raise errors.KeyDestroyed(detail=f"key {row['key_id']} of {row['label']}")
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
         wanted = {slot: row}

@@ -71,6 +71,8 @@ class Session:
         self.values.passes = unread.passes
         self.draft_text = self.guard.text_in(drafts.draft)
         self.draft_bytea = plain(drafts.draft)
+        self.clear_text = self.guard.text_out(drafts.clear)
+        self.clear_bytea = plain(drafts.clear)
         self.seal_draft = plain(drafts.seal)
         self.rebind = plain(drafts.rebind)
         self.reading = plain(rows.reading)

@@ -34,7 +34,7 @@ def commas(parts: Iterable[str]) -> str:
 
 
 def derived_name(name: str, suffix: str) -> str:
-    """name + suffix; where that is over PostgreSQL's 63 bytes, cut between characters, with a mark of the whole name."""
+    """name + suffix; over 63 bytes, the name is cut between characters, and a mark of the whole name is put in."""
     if len((name + suffix).encode()) <= NAME_BYTES:
         return name + suffix
     mark = f"_{zlib.crc32(name.encode()):08x}{suffix}"

@@ -39,13 +39,20 @@ class Drafts:
         nonce = os.urandom(NONCE_BYTES)
         return DRAFT + nonce + self._aead.encrypt(nonce, content, DRAFT)
 
-    def seal(self, draft: bytes, seal: bytes | None, row_key: str | None, scope: str | None = None) -> bytes | None:
+    def seal(
+        self, draft: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
+    ) -> bytes | None:
         """The envelope of a draft. Raises InvalidEnvelope for one of another session, and what Values.encrypt does."""
+        return self._values.encrypt(self.clear(draft), seal, row_key, scope)
+
+    def clear(self, draft: bytes | None) -> bytes | None:
+        """The content of a draft of this session. Raises InvalidEnvelope."""
+        if draft is None:
+            return None
         try:
-            content = self._aead.decrypt(draft[len(DRAFT) : BODY_AT], draft[BODY_AT:], DRAFT)
+            return self._aead.decrypt(draft[len(DRAFT) : BODY_AT], draft[BODY_AT:], DRAFT)
         except REFUSALS:
             raise errors.InvalidEnvelope from None
-        return self._values.encrypt(content, seal, row_key, scope)
 
     def rebind(
         self,

@@ -45,7 +45,7 @@ def column(number: int, name: str, type: str = "text", **given: object) -> Colum
         "type": type,
         "base_type": type,
         "element_type": "",
-        "is_enum": False,
+        "kind": "b",
         "not_null": False,
         "identity": "",
         "generated": "",
@@ -168,40 +168,26 @@ def test_trigger_functions_are_nobodys_to_call() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("type_name", "expected"),
-    [
-        ("text", 't."c"::text'),
-        ("int4", 't."c"::text'),
-        ("bool", 'pg_catalog.textin(pg_catalog.boolout(t."c"))'),
-        ("bpchar", 'pg_catalog.textin(pg_catalog.bpcharout(t."c"))'),
-        ("timestamptz", 'envelope.canonical(t."c")'),
-        ("", 'envelope.canonical(t."c")'),
-    ],
-)
-def test_canonical_text_by_type(type_name: str, expected: str) -> None:
-    assert generate.canonical(column(1, "c", type_name), "t") == expected
-
-
 def test_a_composite_row_key_has_the_length_of_each_part() -> None:
     made = layout("s", "t", "k", "v")
     two = Layout(**{**made.__dict__, "row_key": {"k": "=", "v": "="}})
     assert generate.row_key(two, two.protected["v"], "t") == (
         'length(envelope.canonical(t."k"))::text || \':\' || envelope.canonical(t."k")'
-        ' || length(t."v"::text)::text || \':\' || t."v"::text'
+        ' || length(t."v"::pg_catalog.text)::text || \':\' || t."v"::pg_catalog.text'
     )
 
 
 SCOPED = {"scope_column": "kv3"}
+SCOPE = 't."kv3"::envelope.plaintext::pg_catalog.text'
 ROW, COLUMN = FieldOptions(), FieldOptions(bind="column")
 
 
 @pytest.mark.parametrize(
     ("changed", "options", "expected"),
     [
-        (SCOPED, ROW, "length(t.\"kv3\"::text)::text || ':' || t.\"kv3\"::text || length({0})::text || ':' || {0}"),
+        (SCOPED, ROW, f"length({SCOPE})::text || ':' || {SCOPE} || length({{0}})::text || ':' || {{0}}"),
         ({"scope_column": "k"}, ROW, "{0}"),
-        (SCOPED, COLUMN, 't."kv3"::text'),
+        (SCOPED, COLUMN, SCOPE),
         ({"scope_column": "k"}, COLUMN, "{0}"),
         ({}, COLUMN, "''"),
     ],

@@ -1,6 +1,6 @@
 """What the table's own triggers would notice of its protection, found by reading their functions.
 
-A small lexer, no parser: it passes over comments and literals, and looks for a few words. What it is sure of, it says so.
+A small lexer, no parser: it passes over comments and literals, and looks for a few words.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgname !~ '^~envelope_guard_' ORDER BY 1"""
 
 TOKEN = re.compile(
-    r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \$(\w*)\$.*?\$\1\$ | "(?P<quoted>(?:[^"]|"")*)" | (?P<word>\w+) | (?P<mark>\S)""",
+    r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \$(\w*)\$.*?\$\1\$
+    | "(?P<quoted>(?:[^"]|"")*)" | (?P<word>\w+) | (?P<mark>\S)""",
     re.VERBOSE | re.DOTALL,
 )
 
@@ -65,7 +66,9 @@ def tokens(body: str) -> Iterator[str]:
 def _columns(words: list[str]) -> set[str]:
     """What follows NEW. or OLD."""
     return {
-        column for row, dot, column in zip(words, words[1:], words[2:], strict=False) if row in ("new", "old") and dot == "."
+        column
+        for row, dot, column in zip(words, words[1:], words[2:], strict=False)
+        if row in ("new", "old") and dot == "."
     }
 
 

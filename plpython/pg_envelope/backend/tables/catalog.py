@@ -14,7 +14,8 @@ from pg_envelope.backend.tables.inspect import Check, Table
 
 KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
-SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.type, c.is_enum, c.collation, c.storage,
+SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.type, c.collation, c.storage,
+    CASE t.typsubscript WHEN 'array_subscript_handler'::regproc THEN 'a' ELSE t.typtype END AS kind,
     CASE t.typnamespace WHEN 'pg_catalog'::regnamespace THEN t.typname ELSE '' END AS base_type,
     CASE e.typnamespace WHEN 'pg_catalog'::regnamespace THEN e.typname ELSE '' END AS element_type
 FROM envelope_private.protected_column c

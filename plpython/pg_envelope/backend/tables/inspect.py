@@ -9,13 +9,6 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import qualified
 
-# Their text never depends on a setting, so a plain cast gives the canonical text of FORMAT.md section 1.2.
-DIRECT_TYPES = frozenset(
-    "text varchar name int2 int4 int8 numeric uuid json jsonb oid".split()  # noqa: SIM905
-)
-# Their text is the output function's, which a cast to text is not: it trims bpchar, and writes true for t.
-OUTPUT_FUNCTIONS = {"bpchar": "bpcharout", "bool": "boolout"}
-
 # Code of users that a write of a row runs: triggers, and functions in constraints, generated columns and indexes.
 RUNS_CODE = """(EXISTS (
         SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
@@ -51,7 +44,8 @@ COLUMNS = """
 SELECT a.attnum, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
     CASE t.typnamespace WHEN 'pg_catalog'::regnamespace THEN t.typname ELSE '' END AS base_type,
     CASE e.typnamespace WHEN 'pg_catalog'::regnamespace THEN e.typname ELSE '' END AS element_type,
-    t.typtype = 'e' AS is_enum, a.attnotnull AS not_null,
+    CASE t.typsubscript WHEN 'array_subscript_handler'::regproc THEN 'a' ELSE t.typtype END AS kind,
+    a.attnotnull AS not_null,
     a.attidentity AS identity, a.attgenerated AS generated, a.attstorage AS storage, a.attcompression AS compression,
     CASE WHEN a.attcollation <> 0 THEN a.attcollation::regcollation::text END AS collation,
     pg_get_expr(d.adbin, d.adrelid) AS default, col_description(a.attrelid, a.attnum) AS comment,
@@ -95,7 +89,8 @@ FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'c' ORDER 
 class Column:
     """One column as pg_attribute has it; `type` with its modifier.
 
-    `base_type` has domains resolved; it and `element_type` are names in pg_catalog, empty for types from elsewhere.
+    `base_type` has domains resolved, and so has `kind`, which is its typtype, or `a` for an array; it and
+    `element_type` are names in pg_catalog, empty for types from elsewhere.
     """
 
     attnum: int
@@ -103,7 +98,7 @@ class Column:
     type: str
     base_type: str
     element_type: str
-    is_enum: bool
+    kind: str
     not_null: bool
     identity: str
     generated: str
@@ -116,7 +111,7 @@ class Column:
 
     def holding(self, plain: Row) -> Column:
         """This column of a base table as its plaintext's: type and collation as the catalog keeps them."""
-        kept = ("type", "base_type", "element_type", "is_enum", "collation", "storage")
+        kept = ("type", "base_type", "element_type", "kind", "collation", "storage")
         return replace(self, **{name: plain[name] for name in kept})
 
     @property
@@ -124,8 +119,8 @@ class Column:
         return self.base_type == "bytea"
 
     @property
-    def has_direct_text(self) -> bool:
-        return self.is_enum or self.base_type in DIRECT_TYPES or self.element_type in DIRECT_TYPES
+    def is_array(self) -> bool:
+        return self.kind == "a"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.sqltext import derived_name, ident, literal
+from pg_envelope.backend.tables import unfit
 from pg_envelope.backend.tables.generate import COMMENTED, GUARDS, function_names
 from pg_envelope.backend.tables.inspect import Column, Table
 
@@ -69,18 +70,6 @@ ORDER BY 1"""
 LATE_TRIGGERS = f"""
 SELECT t.tgname AS name FROM pg_catalog.pg_trigger t WHERE t.tgrelid = $1 AND NOT t.tgisinternal
     AND t.tgtype::int & 67 = 3 AND t.tgname::text COLLATE "C" > {literal(min(GUARDS.values()))} ORDER BY 1"""
-
-# Every type that a column's type is made of.
-PARTS = """
-WITH RECURSIVE part (type) AS (
-    SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum = $2
-    UNION
-    SELECT inner_type FROM part JOIN pg_catalog.pg_type t ON t.oid = part.type
-    LEFT JOIN pg_catalog.pg_range r ON part.type IN (r.rngtypid, r.rngmultitypid)
-    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped,
-    LATERAL unnest(ARRAY[t.typbasetype, t.typelem, r.rngsubtype, a.atttypid]) inner_type
-    WHERE inner_type <> 0)
-SELECT type FROM part WHERE type = 'money'::regtype"""
 
 
 def check_kind(table: Table) -> None:
@@ -160,6 +149,8 @@ def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> 
         column = table.column(name)
         assert column is not None
         yield from _column_obstacles(host, table, column)
+    if any(options.bind == "row" for options in wanted.values()):
+        yield from _key_obstacles(host, table)
 
 
 def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]:
@@ -170,10 +161,16 @@ def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]
         yield f"{where} is an identity column"
     if column.name in table.primary_key:
         yield f"{where} is part of the primary key"
-    if host.row(PARTS, ["oid", "int4"], [table.oid, column.attnum]):
-        yield f"{where} holds money, whose text depends on lc_monetary: make it numeric"
+    yield from (f"{where} {reason}" for reason in unfit.reasons(host, table, column))
     for row in host.rows(DEPENDENTS, ["oid", "int4"], [table.oid, column.attnum]):
         yield f"{where} is used by {row['what']}"
+
+
+def _key_obstacles(host: Host, table: Table) -> Iterator[str]:
+    for column in table.columns:
+        if column.name in table.primary_key:
+            where = f"primary key column {column.name}"
+            yield from (f"{where} {reason}" for reason in unfit.reasons(host, table, column, unfit.NAMES))
 
 
 def _scope_obstacles(
@@ -189,5 +186,4 @@ def _scope_obstacles(
         yield f"{where} may be NULL: ALTER TABLE {table.sql} ALTER {ident(column.name)} SET NOT NULL"
     if column.generated:
         yield f"{where} is a generated column, whose value is not known when the row is encrypted"
-    if host.row(PARTS, ["oid", "int4"], [table.oid, column.attnum]):
-        yield f"{where} holds money, whose text depends on lc_monetary: make it numeric"
+    yield from (f"{where} {reason}" for reason in unfit.reasons(host, table, column))

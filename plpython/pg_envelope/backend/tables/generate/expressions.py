@@ -9,23 +9,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.tables.canonical import canonical, restored
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
-from pg_envelope.backend.tables.inspect import OUTPUT_FUNCTIONS, Column
 
 # Equality of bytes: it exists for every type, and tells 1.0 from 1.00.
 SAME = "OPERATOR(pg_catalog.*=)"
 DIFFERENT = "OPERATOR(pg_catalog.*<>)"
 JOINED = " OPERATOR(pg_catalog.||) "
 TEXT = "pg_catalog.text"
-
-
-def canonical(column: Column, source: str) -> str:
-    """The canonical text (FORMAT.md section 1.2) of a column of `source` (t, OLD or NEW)."""
-    value = f"{source}.{ident(column.name)}"
-    output = OUTPUT_FUNCTIONS.get(column.base_type)
-    if output:
-        return f"pg_catalog.textin(pg_catalog.{output}({value}))"
-    return f"{value}::{TEXT}" if column.has_direct_text else f"envelope.canonical({value})"
 
 
 def bound_columns(layout: Layout, protected: Protected) -> list[str]:
@@ -87,11 +78,7 @@ def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
     function = f"envelope.decrypt_{_kind(protected)}{'_as_role' if layout.by_role else ''}"
     right = capability(layout, protected)
     call = f"{function}({source}.{ident(column.name)}, {right}, {row_key(layout, protected, source)})"
-    if column.base_type == "xml":
-        # A cast would follow the reader's setting of xmloption.
-        call = f"XMLPARSE(CONTENT {call})"
-    typed = call if column.type in ("text", "bytea", "xml") else f"{call}::{column.type}"
-    return f"({typed}) COLLATE {column.collation}" if column.collation else typed
+    return restored(column, call)
 
 
 def content(protected: Protected, source: str) -> str:

@@ -66,7 +66,7 @@ def _admit(layout: Layout, protected: Protected) -> str:
     return when(
         f"{written}",
         when(
-            _is_draft(f"NEW.{name}"),
+            is_draft(f"NEW.{name}"),
             f"NEW.{name} := {sealed};",
             otherwise=[
                 when(
@@ -85,13 +85,13 @@ def _admit(layout: Layout, protected: Protected) -> str:
     )
 
 
-def _is_draft(value: str) -> str:
+def is_draft(value: str) -> str:
     return f"pg_catalog.substr({value}, 3, 4) OPERATOR(pg_catalog.=) '\\x00000000'::pg_catalog.bytea"
 
 
 def no_drafts(layout: Layout) -> str:
     """A CHECK of the base table: a draft that no guard has met is refused, never stored."""
-    found = " OR ".join(_is_draft(ident(name)) for name in layout.protected)
+    found = " OR ".join(is_draft(ident(name)) for name in layout.protected)
     return f"CONSTRAINT {ident(NO_DRAFTS)} CHECK (({found}) IS NOT TRUE)"
 
 

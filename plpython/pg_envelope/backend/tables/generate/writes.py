@@ -5,12 +5,13 @@ from __future__ import annotations
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import guard, update
 from pg_envelope.backend.tables.generate.blocks import callers, owners, trigger
+from pg_envelope.backend.tables.generate.clear import clear
 from pg_envelope.backend.tables.generate.insert import insert
 from pg_envelope.backend.tables.generate.layout import Layout, function_name
 from pg_envelope.backend.tables.generate.refused import check_functions
 
 EVENTS = ("insert", "update")
-FUNCTIONS = (*EVENTS, "version", "guard")
+FUNCTIONS = (*EVENTS, "version", "guard", "clear")
 GUARDS = {event: f"{guard.NAME}_{event}" for event in EVENTS}
 # How the comment of each function begins, by which it is known.
 COMMENTED = "pg_envelope: "
@@ -34,7 +35,14 @@ def functions(layout: Layout) -> list[str]:
         *make(layout.function("update"), "", "pg_catalog.trigger", updated),
         *owners(layout.function("guard"), "", "pg_catalog.trigger", guard.guard(layout)),
     ]
-    return [*_version(layout), *made] if layout.row_key else made
+    return [*made, *_clear(layout), *(_version(layout) if layout.row_key else [])]
+
+
+def _clear(layout: Layout) -> list[str]:
+    """For whoever writes, whose role the table's triggers have; it reads as that role."""
+    name = layout.function("clear")
+    made = callers(name, layout.base, "pg_catalog.jsonb", clear(layout))
+    return [*made, f"GRANT EXECUTE ON FUNCTION {name}({layout.base}) TO PUBLIC"]
 
 
 def _version(layout: Layout) -> list[str]:
