@@ -3,7 +3,7 @@
 CREATE FUNCTION envelope.draft_text(value text) RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].draft_text(value)
+return GD['pg_envelope'].writes.draft_text(value)
 $$;
 COMMENT ON FUNCTION envelope.draft_text IS
     'used by triggers: stands for an envelope of a text until the base table''s guard knows the row key';
@@ -11,7 +11,7 @@ COMMENT ON FUNCTION envelope.draft_text IS
 CREATE FUNCTION envelope.draft_bytea(value bytea) RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].draft_bytea(value)
+return GD['pg_envelope'].writes.draft_bytea(value)
 $$;
 COMMENT ON FUNCTION envelope.draft_bytea IS
     'used by triggers: stands for an envelope of a bytea until the base table''s guard knows the row key';
@@ -19,7 +19,7 @@ COMMENT ON FUNCTION envelope.draft_bytea IS
 CREATE FUNCTION envelope.clear_text(draft envelope.ciphertext) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].clear_text(draft)
+return GD['pg_envelope'].writes.clear_text(draft)
 $$;
 COMMENT ON FUNCTION envelope.clear_text IS
     'for the table''s own triggers: the text that this session is about to write';
@@ -27,7 +27,7 @@ COMMENT ON FUNCTION envelope.clear_text IS
 CREATE FUNCTION envelope.clear_bytea(draft envelope.ciphertext) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].clear_bytea(draft)
+return GD['pg_envelope'].writes.clear_bytea(draft)
 $$;
 COMMENT ON FUNCTION envelope.clear_bytea IS
     'for the table''s own triggers: the bytea that this session is about to write';
@@ -36,7 +36,7 @@ CREATE FUNCTION envelope.seal_draft(draft envelope.ciphertext, seal bytea, row_k
     RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].seal_draft(draft, seal, row_key, scope)
+return GD['pg_envelope'].writes.seal_draft(draft, seal, row_key, scope)
 $$;
 COMMENT ON FUNCTION envelope.seal_draft IS 'used by the guard of a base table: the envelope of a draft';
 
@@ -45,7 +45,7 @@ CREATE FUNCTION envelope.rebind(
     RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].rebind(value, seal, old_key, new_key, scope)
+return GD['pg_envelope'].writes.rebind(value, seal, old_key, new_key, scope)
 $$;
 COMMENT ON FUNCTION envelope.rebind IS
     'used by the guard of a base table: the same value for another row key; what does not open stays as it is';
@@ -55,7 +55,7 @@ COMMENT ON FUNCTION envelope.rebind IS
 CREATE FUNCTION envelope.reading(base oid, row_key text) RETURNS xid
     LANGUAGE plpython3u IMMUTABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].reading(base, row_key)
+return GD['pg_envelope'].writes.reading(base, row_key)
 $$;
 COMMENT ON FUNCTION envelope.reading IS
     'used by triggers: the oldest transaction that the firing statement takes for unfinished; NULL if the statement has met the row before';
@@ -63,7 +63,7 @@ COMMENT ON FUNCTION envelope.reading IS
 CREATE FUNCTION envelope.unreadable(base oid) RETURNS uuid[]
     LANGUAGE plpython3u IMMUTABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].unreadable(base)
+return GD['pg_envelope'].writes.unreadable(base)
 $$;
 COMMENT ON FUNCTION envelope.unreadable IS
     'used by triggers: the fields of the row at hand whose envelopes do not open, while an UPDATE replaces them';
@@ -71,7 +71,7 @@ COMMENT ON FUNCTION envelope.unreadable IS
 CREATE FUNCTION envelope.mend_begins() RETURNS trigger
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].mend_begins()
+GD['pg_envelope'].writes.mend_begins()
 $$;
 COMMENT ON FUNCTION envelope.mend_begins IS
     'trigger: an UPDATE that replaces a protected value does not have to open the old one';
@@ -79,7 +79,7 @@ COMMENT ON FUNCTION envelope.mend_begins IS
 CREATE FUNCTION envelope.mend_ends() RETURNS trigger
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].mend_ends()
+GD['pg_envelope'].writes.mend_ends()
 $$;
 COMMENT ON FUNCTION envelope.mend_ends IS
     'trigger: fails if the UPDATE has read, not only replaced, a value that does not open';
@@ -87,7 +87,7 @@ COMMENT ON FUNCTION envelope.mend_ends IS
 CREATE FUNCTION envelope.erased_pass() RETURNS trigger
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].erased_pass()
+GD['pg_envelope'].writes.erased_pass()
 $$;
 COMMENT ON FUNCTION envelope.erased_pass IS
     'trigger: an UPDATE of a table with erased tenants or subjects passes over their values';

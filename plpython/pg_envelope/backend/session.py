@@ -17,13 +17,13 @@ from pg_envelope.backend.prefetch import Prefetch
 from pg_envelope.backend.scopes import Scopes
 from pg_envelope.backend.secrets import Secrets
 from pg_envelope.backend.values import Values
-from pg_envelope.backend.writes import Drafts, Rows, Unread
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin import Admin
     from pg_envelope.backend.lifecycle.tenants import Tenants
     from pg_envelope.backend.passwords import Passwords
     from pg_envelope.backend.secret_admin import SecretAdmin
+    from pg_envelope.backend.writes import Writes
 
 
 class Session:
@@ -43,7 +43,6 @@ class Session:
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, keyring).keys)
         self.secrets = Secrets(self.host, self.authority, keyring, epoch)
         self._offer(self.values)
-        self._offer_writes()
         self.decrypt_text = hot.decrypt_text(keyring, epoch, self.guard.text_out(self.values.decrypt))
         self._offer_secrets(self.secrets)
 
@@ -66,21 +65,6 @@ class Session:
         self.authorise = plain(self.authority.authorise_pending)
         self.key_of_scope = plain(self.scopes.find_pending)
 
-    def _offer_writes(self) -> None:
-        plain, drafts, rows, unread = self.guard.plain, Drafts(self.values), Rows(), Unread(self.loader)
-        self.values.passes = unread.passes
-        self.draft_text = self.guard.text_in(drafts.draft)
-        self.draft_bytea = plain(drafts.draft)
-        self.clear_text = self.guard.text_out(drafts.clear)
-        self.clear_bytea = plain(drafts.clear)
-        self.seal_draft = plain(drafts.seal)
-        self.rebind = plain(drafts.rebind)
-        self.reading = plain(rows.reading)
-        self.unreadable = plain(unread.unreadable)
-        self.mend_begins = plain(unread.mend_begins)
-        self.mend_ends = plain(unread.mend_ends)
-        self.erased_pass = plain(unread.erased_pass)
-
     def _offer_secrets(self, secrets: Secrets) -> None:
         plain = self.guard.plain
         self.secret_bytea = plain(secrets.get)
@@ -98,6 +82,13 @@ class Session:
         from pg_envelope.backend.admin import Admin
 
         return Admin(self.host, self.guard, self.link, self.loader)
+
+    @cached_property
+    def writes(self) -> Writes:
+        """What triggers ask; imported at the first write."""
+        from pg_envelope.backend.writes import Writes
+
+        return Writes(self.guard, self.values, self.loader)
 
     @cached_property
     def secret_admin(self) -> SecretAdmin:

@@ -7,6 +7,7 @@ import os
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pg_envelope import envelope, errors
+from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.keyring import CAPABILITY_BYTES
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.statement import Statement, calling
@@ -20,6 +21,25 @@ BODY_AT = len(DRAFT) + NONCE_BYTES
 # Statements under way at once in one session: one inside the other.
 MOST_STATEMENTS = 16
 MOST_ROWS = 1_000_000
+
+
+class Writes:
+    """One attribute per SQL function."""
+
+    def __init__(self, guard: Guard, values: Values, loader: Loader) -> None:
+        plain, drafts, rows, unread = guard.plain, Drafts(values), Rows(), Unread(loader)
+        values.passes = unread.passes
+        self.draft_text = guard.text_in(drafts.draft)
+        self.draft_bytea = plain(drafts.draft)
+        self.clear_text = guard.text_out(drafts.clear)
+        self.clear_bytea = plain(drafts.clear)
+        self.seal_draft = plain(drafts.seal)
+        self.rebind = plain(drafts.rebind)
+        self.reading = plain(rows.reading)
+        self.unreadable = plain(unread.unreadable)
+        self.mend_begins = plain(unread.mend_begins)
+        self.mend_ends = plain(unread.mend_ends)
+        self.erased_pass = plain(unread.erased_pass)
 
 
 class Drafts:
