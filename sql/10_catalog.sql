@@ -22,6 +22,7 @@ CREATE TABLE envelope_private.key (
     row_key name[] NOT NULL DEFAULT '{}',
     by_role boolean NOT NULL DEFAULT false,
     as_caller boolean NOT NULL DEFAULT false,
+    mirrored text,
     checks jsonb NOT NULL DEFAULT '[]',
     scope text NOT NULL DEFAULT 'table' CHECK (scope IN ('table', 'tenant', 'subject')),
     scope_column name,
@@ -39,6 +40,8 @@ COMMENT ON COLUMN envelope_private.key.row_key IS 'primary key columns that bind
 COMMENT ON COLUMN envelope_private.key.by_role IS 'row-level security: the view runs as its caller, and so does the right';
 COMMENT ON COLUMN envelope_private.key.as_caller IS
     'a write runs code of the table, so the triggers of the view run as their caller';
+COMMENT ON COLUMN envelope_private.key.mirrored IS
+    'with as_caller: the privileges on the view that the base table has, too';
 COMMENT ON COLUMN envelope_private.key.scope IS
     'whose values share a DEK: all of the table, or those of one value of scope_column';
 COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';

@@ -13,7 +13,7 @@ COMMENT ON FUNCTION envelope_private.base_type IS 'the type under a domain, howe
 
 CREATE VIEW envelope_private.protected_table AS
     SELECT k.key_uuid, k.base::oid, k.view::oid, n.nspname AS schema, b.relname AS base_name, v.relname AS view_relname,
-        quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.as_caller, k.checks::text, k.scope, k.scope_column, k.erased,
+        quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.as_caller, k.checks::text, k.scope, k.scope_column, k.erased, k.mirrored,
         coalesce(k.scope_of, k.key_uuid) AS scope_key,
         ARRAY(SELECT o FROM unnest(v.reloptions) o WHERE NOT starts_with(o, 'security_invoker=')) AS view_options,
         v.oid IS NOT NULL AND v.relowner = b.relowner AND b.relrowsecurity = k.by_role

@@ -136,12 +136,22 @@ def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
     """
     if layout.as_caller:
         acl = grants.read(host, view_oid)
+        host.rows(
+            "UPDATE envelope_private.key SET mirrored = $2 WHERE base = $1::oid",
+            ["oid", "text"],
+            [table.oid, mirror(acl)],
+        )
         grants.give(host, table.oid, layout.base, acl)
         for statement in sequence_grants(table, acl, "GRANT", "TO"):
             host.run(statement)
     else:
         grants.revoke_all(host, table.oid, layout.base, keep=table.owner)
         host.run(f"GRANT ALL ON {layout.base} TO {ident(table.owner)}")
+
+
+def mirror(acl: list[Row]) -> str:
+    """Privileges as one text, to see whether those of a view have changed since the base table got the same."""
+    return repr(acl)
 
 
 def sequence_grants(table: Table, acl: list[Row], verb: str, to: str) -> list[str]:

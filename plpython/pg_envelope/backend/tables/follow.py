@@ -24,7 +24,7 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
     layout = catalog.layout_of(host, key, base)
     if changed or (layout.as_caller, layout.by_role) != (key["as_caller"], key["by_role"]):
         refresh(host, oid)
-    elif layout.as_caller and grants.read(host, base.oid) != grants.read(host, view.oid):
+    elif layout.as_caller and key["mirrored"] != build.mirror(grants.read(host, view.oid)):
         build.grant_base(host, base, layout, view.oid)
 
 

@@ -21,8 +21,7 @@ WHERE conrelid = to_regclass($1) AND contype = 'c'"""
 def refresh(host: Host, oid: int) -> None:
     """Raises NotProtected; PostgreSQL's own error when the view cannot take the change in place."""
     key = catalog.key_of(host, oid)
-    names = [inspect.inspect(host, oid).sql for oid in (key["view"], key["base"]) if oid and key["view_relname"]]
-    locks.exclusive(host, *(names or [inspect.inspect(host, key["base"]).sql]))
+    _lock(host, key)
     table = inspect.inspect(host, key["base"])
     if key["view_relname"] is None:
         _make_again(host, key, table)
@@ -49,6 +48,18 @@ def refresh(host: Host, oid: int) -> None:
         [key["key_uuid"]],
     )
     catalog.release_owners(host)
+
+
+def _lock(host: Host, key: Row) -> None:
+    base = inspect.inspect(host, key["base"])
+    if key["view_relname"] is None:
+        locks.exclusive(host, base.sql)
+        return
+    view = inspect.inspect(host, key["view"])
+    if view.owner != base.owner:
+        # To lock a view is to lock its base table with the right of the view's owner.
+        host.run(f"ALTER VIEW {view.sql} OWNER TO {ident(base.owner)}")
+    locks.exclusive(host, view.sql, base.sql)
 
 
 def _make_again(host: Host, key: Row, table: Table) -> None:

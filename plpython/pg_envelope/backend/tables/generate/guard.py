@@ -86,7 +86,8 @@ def _admit(layout: Layout, protected: Protected) -> str:
 
 
 def is_draft(value: str) -> str:
-    return f"pg_catalog.substr({value}, 3, 4) OPERATOR(pg_catalog.=) '\\x00000000'::pg_catalog.bytea"
+    # An escape string, whatever standard_conforming_strings says.
+    return f"pg_catalog.substr({value}, 3, 4) OPERATOR(pg_catalog.=) E'\\\\x00000000'::pg_catalog.bytea"
 
 
 def no_drafts(layout: Layout) -> str:

@@ -8,14 +8,17 @@ from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables.generate import refused
 from pg_envelope.backend.tables.generate.blocks import NEXT, block, fail, loop, when
 from pg_envelope.backend.tables.generate.expressions import (
+    SAME,
     TEXT,
     differ,
     is_null,
     joined_texts,
+    record,
     same,
 )
 from pg_envelope.backend.tables.generate.insert import changed_below, new_value, returning
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
+from pg_envelope.backend.tables.generate.view import selected
 from pg_envelope.backend.tables.inspect import Column
 
 INT8 = "pg_catalog.int8"
@@ -148,12 +151,14 @@ def _changed_only(layout: Layout) -> Assign:
 def _missed(layout: Layout) -> list[str]:
     """Gone, or withheld by a trigger or row policy: skipped, as PostgreSQL does. Changed by another transaction: an
     error, no lost update. Changed by this one, after the statement began: by what an earlier row set off."""
-    read = f"t.ctid OPERATOR(pg_catalog.=) {V}.version AS withheld, {THEIRS} AS theirs"
+    read = f"t.ctid, t.ctid OPERATOR(pg_catalog.=) {V}.version AS withheld, {THEIRS} AS theirs"
     return [
         f"SELECT {read} INTO {V}.current FROM {layout.base} t WHERE {this_row(layout)};",
         when(f"NOT FOUND OR {V}.current.withheld", "RETURN NULL;"),
         when(
             f"{V}.current.theirs",
+            # Written, and no other than the statement read: reencrypt() does so, and an UPDATE that changes nothing.
+            *_still_the_same(layout),
             fail(
                 "could not serialize access due to concurrent update",
                 "40001",
@@ -174,6 +179,19 @@ def _missed(layout: Layout) -> list[str]:
         when("NOT FOUND", "RETURN NULL;"),
         "EXIT;",
     ]
+
+
+def _still_the_same(layout: Layout) -> list[str]:
+    old = record(f"OLD.{ident(column.name)}" for column in layout.columns)
+    seen = record(f"v.{ident(column.name)}" for column in layout.columns)
+    # As the owner, from the base table; as the caller, from what the caller sees.
+    relation = layout.view if layout.as_caller else f"({selected(layout)})"
+    key = " AND ".join(f"v.{ident(name)} {equals} OLD.{ident(name)}" for name, equals in layout.row_key.items())
+    same_row = f"EXISTS (SELECT FROM {relation} v WHERE {key} AND {seen} {SAME} {old})"
+    again = when(same_row, f"{V}.version := {V}.current.ctid;", "CONTINUE;")
+    if layout.as_caller:
+        again = when(f"pg_catalog.has_table_privilege({literal(layout.view)}, 'SELECT')", again)
+    return [again]
 
 
 def version(layout: Layout) -> str:

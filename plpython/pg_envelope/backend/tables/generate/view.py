@@ -7,7 +7,8 @@ from pg_envelope.backend.tables.generate.expressions import decrypted
 from pg_envelope.backend.tables.generate.layout import Layout
 
 
-def view(layout: Layout) -> str:
+def selected(layout: Layout) -> str:
+    """The query of the view."""
     values = [
         decrypted(layout, layout.protected[column.name])
         if column.name in layout.protected
@@ -15,10 +16,14 @@ def view(layout: Layout) -> str:
         for column in layout.columns
     ]
     items = zip(values, layout.columns, strict=True)
-    selected = ",\n    ".join(f"{value} AS {ident(column.name)}" for value, column in items)
+    columns = ",\n    ".join(f"{value} AS {ident(column.name)}" for value, column in items)
+    return f"SELECT\n    {columns}\nFROM {layout.base} t"
+
+
+def view(layout: Layout) -> str:
     # Given explicitly, because CREATE OR REPLACE VIEW would otherwise drop them without a word.
     options = commas([f"security_invoker = {'true' if layout.by_role else 'false'}", *layout.view_options])
-    return f"CREATE OR REPLACE VIEW {layout.view} WITH ({options}) AS SELECT\n    {selected}\nFROM {layout.base} t"
+    return f"CREATE OR REPLACE VIEW {layout.view} WITH ({options}) AS {selected(layout)}"
 
 
 def rights(layout: Layout) -> str:

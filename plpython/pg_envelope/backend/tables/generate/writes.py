@@ -42,7 +42,7 @@ def _clear(layout: Layout) -> list[str]:
     """For whoever writes, whose role the table's triggers have; it reads as that role."""
     name = layout.function("clear")
     made = callers(name, layout.base, "pg_catalog.jsonb", clear(layout))
-    return [*made, f"GRANT EXECUTE ON FUNCTION {name}({layout.base}) TO PUBLIC"]
+    return [*made, f"GRANT EXECUTE ON FUNCTION {name}({layout.base}) TO PUBLIC"] if layout.as_caller else made
 
 
 def _version(layout: Layout) -> list[str]:
