@@ -20,14 +20,14 @@ BEGIN
     END IF;
     FOR found IN
         SELECT DISTINCT k.view::oid AS view, coalesce(c.relation, 0) AS relation, coalesce(c.attnum, 0) AS attnum
-        FROM envelope_private.key k
+        FROM envelope_private.key k JOIN pg_class b ON b.oid = k.base JOIN pg_class v ON v.oid = k.view
         LEFT JOIN (
             SELECT coalesce(t.tgrelid, i.indrelid, d.objid) AS relation, d.objsubid AS attnum
             FROM pg_event_trigger_ddl_commands() d
             LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
             LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
             WHERE d.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass)) c ON c.relation IN (k.view, k.base)
-        WHERE k.view IS NOT NULL AND (c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND k.as_caller)
+        WHERE c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND k.as_caller
     LOOP
         PERFORM envelope_private.follow(found.view, found.relation, found.attnum);
     END LOOP;

@@ -6,6 +6,8 @@ It runs after every other BEFORE trigger, so it meets the row as it will be stor
 
 from __future__ import annotations
 
+from functools import partial
+
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate.blocks import block, fail, when
 from pg_envelope.backend.tables.generate.expressions import (
@@ -13,6 +15,7 @@ from pg_envelope.backend.tables.generate.expressions import (
     all_bound,
     bound_columns,
     differ,
+    is_null,
     record,
     row_key,
     same,
@@ -33,7 +36,13 @@ def guard(layout: Layout) -> str:
     """The body of the trigger function; it runs as the table's owner."""
     admitted = [_admit(layout, protected) for protected in layout.protected.values()]
     moved = [_move(layout, protected) for protected in layout.protected.values() if _moves(layout, protected)]
-    return block([*moved, *admitted, "RETURN NEW;"])
+    return block([*map(partial(_needs, layout), all_bound(layout)), *moved, *admitted, "RETURN NEW;"])
+
+
+def _needs(layout: Layout, name: str) -> str:
+    """What values are bound to; the base table would say so later, when they are sealed."""
+    message = f'null value in column "{name}" of relation "{layout.view_name}" violates not-null constraint'
+    return when(is_null(f"NEW.{ident(name)}"), fail(message, "23502", layout, column=name))
 
 
 def _moves(layout: Layout, protected: Protected) -> bool:
