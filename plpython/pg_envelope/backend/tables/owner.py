@@ -2,7 +2,7 @@
 
 The server's own construction, as VACUUM and REINDEX have it: the user changes, and the operation is restricted. In it
 no code can SET ROLE back, nor leave anything behind that would run later as the superuser: no deferred trigger, no
-cursor WITH HOLD, no prepared statement, no temporary table.
+cursor WITH HOLD, no prepared statement, no temporary table. What it SETs, search_path above all, ends with it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
 
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.server import server, settings_kept
 
 # miscadmin.h: SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION
 RESTRICTED = 1 | 2
@@ -43,18 +42,14 @@ class AsOwner:
         return int(row["found"]) if row else 0
 
 
-@cache
-def _server() -> Any:
-    return ctypes.CDLL(None)
-
-
 @contextmanager
 def _restricted(role: int) -> Iterator[None]:
     """Neither function can raise; an error of the statement comes as an exception, after its subtransaction's end."""
     user, context = ctypes.c_uint32(), ctypes.c_int()
-    _server().GetUserIdAndSecContext(ctypes.byref(user), ctypes.byref(context))
-    _server().SetUserIdAndSecContext(ctypes.c_uint32(role), context.value | RESTRICTED)
+    server().GetUserIdAndSecContext(ctypes.byref(user), ctypes.byref(context))
+    server().SetUserIdAndSecContext(ctypes.c_uint32(role), context.value | RESTRICTED)
     try:
-        yield
+        with settings_kept():
+            yield
     finally:
-        _server().SetUserIdAndSecContext(user, context)
+        server().SetUserIdAndSecContext(user, context)
