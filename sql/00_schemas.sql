@@ -1,5 +1,8 @@
 -- Schemas. `envelope` is what people call and read; `envelope_private` is nobody's but the extension's own.
 
+-- CREATE EXTENSION would look operators up in the schema it is made in, too, where others may create some that fit better.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 CREATE SCHEMA envelope;
 COMMENT ON SCHEMA envelope IS 'pg_envelope: what users call and read';
 

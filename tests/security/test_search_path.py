@@ -28,6 +28,22 @@ FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind =
     AND p.proargmodes IS NULL AND NOT (ARRAY[p.prorettype] || p.proargtypes::oid[]) && ARRAY(
         SELECT oid FROM pg_type WHERE typtype = 'p' AND (typname = 'any' OR typname NOT LIKE 'any%'))
     AND p.proname NOT IN (SELECT word FROM pg_get_keywords() WHERE catcode IN ('C', 'R'))"""
+# What PostgreSQL itself has no operator for: an exact match wins, wherever its schema stands in the path.
+CROSS = """
+SELECT format('CREATE FUNCTION evil.cross_%s(%s, %s) RETURNS %s LANGUAGE plpgsql AS ''BEGIN END'';'
+    'CREATE OPERATOR evil.%s (LEFTARG = %2$s, RIGHTARG = %3$s, FUNCTION = evil.cross_%1$s)',
+    row_number() OVER (), a.typname::regtype, b.typname::regtype, CASE op WHEN '||' THEN 'text' ELSE 'boolean' END, op)
+FROM unnest('{=,<>,<,<=,>,||}'::text[]) op, pg_type a, pg_type b
+WHERE a.typname = ANY (names) AND b.typname = ANY (names) AND NOT EXISTS (
+    SELECT FROM pg_operator o WHERE o.oprname = op AND (o.oprleft, o.oprright) = (a.oid, b.oid))"""
+TYPES = "bool bytea char int2 int4 int8 interval json jsonb name oid oidvector pg_lsn regclass regnamespace regproc"
+TYPES += " regprocedure regrole regtype text timestamptz uuid varchar xid xid8"
+BOUND = """
+SELECT pg_describe_object(classid, objid, objsubid), pg_describe_object(refclassid, refobjid, 0) FROM pg_depend
+WHERE refclassid = 'pg_operator'::regclass AND refobjid IN (
+        SELECT oid FROM pg_operator WHERE oprnamespace = 'evil'::regnamespace)
+    OR refclassid = 'pg_proc'::regclass AND classid <> 'pg_operator'::regclass AND refobjid IN (
+        SELECT oid FROM pg_proc WHERE pronamespace = 'evil'::regnamespace)"""
 PATH = "SET search_path = evil, pg_catalog, public"
 
 
@@ -116,3 +132,19 @@ CALLS = (
 def test_no_function_calls_a_twin(evil: Database) -> None:
     for call in CALLS:
         under(evil).execute(call)
+
+
+def test_create_extension_binds_nothing_of_the_schema_it_is_made_in(db: Database) -> None:
+    connection = db.connect()
+    connection.execute("DROP EXTENSION pg_envelope")
+    connection.execute("CREATE SCHEMA evil")
+    query = CROSS.replace("names", f"string_to_array('{TYPES}', ' ')")
+    made = [statement for (statement,) in connection.execute(query.encode())]
+    assert len(made) > 1000
+    connection.execute(";".join(made))
+    connection.execute("SET search_path = evil")
+    connection.execute("CREATE EXTENSION pg_envelope")
+    connection.execute("RESET search_path")
+    assert connection.execute(BOUND).fetchall() == []
+    connection.execute("CREATE VIEW control AS SELECT 1::oid OPERATOR(evil.||) '1'::xid8 AS x")
+    assert len(connection.execute(BOUND).fetchall()) == 1
