@@ -1,5 +1,8 @@
 -- Schemas. `envelope` is what people call and read; `envelope_private` is nobody's but the extension's own.
 
+-- CREATE EXTENSION would look operators up in the schema it is made in, too, where others may create some that fit better.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- In SQL_ASCII PostgreSQL does not know which characters its bytes are: row keys would count bytes there and characters
 -- in a database of another encoding, to which a dump can go, and no value would open in that one.
 DO $$

@@ -7,7 +7,6 @@ DO $$
 DECLARE
     statement text;
 BEGIN
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     FOR statement IN
         SELECT format('REVOKE %s ON %s FROM %s CASCADE', a.privilege_type, o.name,
             CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import begin, pin
+from pg_envelope.backend.caller import refuse_others
+from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
@@ -30,10 +31,7 @@ from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.unprotect import unprotect
 
-# Read with the caller's search_path, so every name is qualified, operators too.
-CALLER = """
-SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid,
-    (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) AS superuser"""
+COMMITS = "It writes the key catalog, and commits."
 
 
 class Admin:
@@ -76,13 +74,11 @@ class Admin:
         self.adopt = guard.plain(escrow.adopt)
 
     def _table(self, rel: str | None, what: str) -> int:
-        """The relation's OID, by the caller's search_path where that is not pinned yet. Raises NotPermitted."""
+        """The relation's OID. Raises NotPermitted."""
         if rel is None:
             raise errors.BadInput(f"{what}() needs a table")
-        caller = self._host.row(CALLER, ["text"], [rel])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted(f"{what}() needs a superuser", hint="It makes row policies and replaces tables.")
-        return int(caller["oid"])
+        refuse_others(self._host, what, "It makes row policies and replaces tables.")
+        return self._host.relation(rel)
 
     def _protect(
         self,
@@ -125,9 +121,8 @@ class Admin:
         refresh(self._host, self._table(rel, "refresh"))
 
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
-        oid = self._table(rel, what)
-        pin(self._host)
-        return Reencryption(self._host, Signing(self._host, self._link, self._loader, self._keys), oid)
+        signing = Signing(self._host, self._link, self._loader, self._keys)
+        return Reencryption(self._host, signing, self._table(rel, what))
 
     def _reencrypt(
         self,
@@ -188,9 +183,7 @@ class Admin:
         Retirement(self._host, self._link, self._loader).retire(oid, version, bool(destroy))
 
     def _rotate_due(self, dry_run: bool | None) -> None:
-        caller = self._host.row(CALLER, ["text"], [None])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted("rotate_due() needs a superuser", hint="It writes the key catalog, and commits.")
+        refuse_others(self._host, "rotate_due", COMMITS)
         begin(self._host, "rotate_due")
         try:
             RotateDue(self._host, self._keys, self._rotate_kek, self._reencrypt_due).run(bool(dry_run))
@@ -202,9 +195,7 @@ class Admin:
         Reencryption(self._host, signing, oid).run(Pace())
 
     def _rewrapping(self, kek: str | None, what: str) -> Rewrap:
-        caller = self._host.row(CALLER, ["text"], [None])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted(f"{what}() needs a superuser", hint="It writes the key catalog, and commits.")
+        refuse_others(self._host, what, COMMITS)
         begin(self._host, what)
         self._keys.kek(kek or "")
         return Rewrap(self._host, self._link, self._loader, kek or "", what)
@@ -214,9 +205,7 @@ class Admin:
         rotate_emergency(self._host, self._link, self._loader, self._keys, oid, reason or "")
 
     def _rekey(self, from_environment: str | None, from_kek: str | None, to_kek: str | None) -> None:
-        caller = self._host.row(CALLER, ["text"], [None])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted("rekey() needs a superuser", hint="It writes the key catalog, and commits.")
+        refuse_others(self._host, "rekey", COMMITS)
         begin(self._host, "rekey")
         Rekey(self._host, self._link, self._loader, self._keys).run(from_environment or "", from_kek, to_kek)
 

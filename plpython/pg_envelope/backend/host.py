@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
 from pg_envelope import errors
+from pg_envelope.backend.server import settings_kept
 
 Row = dict[str, Any]
 NAME = "pg_envelope"
+PIN = "SET LOCAL search_path = pg_catalog, pg_temp"
+RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
 
 
 class Host:
-    """Queries, errors, notices and interrupts of the running backend."""
+    """Queries, errors, notices and interrupts of the running backend.
+
+    Statements run under the search_path that is there: their caller's, or that of a SQL function which pins it.
+    """
 
     def __init__(self, plpy: Any) -> None:
         self._plpy = plpy
@@ -23,10 +29,7 @@ class Host:
 
     def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         """The rows of a query whose values are parameters; its plan is kept for the session."""
-        plan = self._plans.get(query)
-        if plan is None:
-            plan = self._plans[query] = self._plpy.prepare(query, list(types))
-        return list(self._plpy.execute(plan, list(values)))
+        return self._rows(query, types, values)
 
     def row(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> Row | None:
         found = self.rows(query, types, values)
@@ -35,6 +38,14 @@ class Host:
     def run(self, statement: str) -> int:
         """Runs a statement without parameters, DDL included; the number of rows it touched."""
         return int(self._plpy.execute(statement).nrows())
+
+    def setting(self, statement: str) -> None:
+        """Runs a SET or SET LOCAL of the package's own."""
+        self._plpy.execute(statement)
+
+    def relation(self, name: str) -> int:
+        """The OID of a relation by the text of a regclass: that was written under the caller's search_path."""
+        return int(self._rows(RELATION, ["text"], [name])[0]["oid"])
 
     def notice(self, message: str, detail: str | None = None, hint: str | None = None) -> None:
         self._plpy.notice(message, **_given(detail=detail, hint=hint))
@@ -73,6 +84,34 @@ class Host:
         passed = errors.EnvelopeError(str(error).removeprefix(f"{NAME}: "), detail=detail, hint=hint)
         passed.sqlstate = getattr(error, "sqlstate", passed.sqlstate)
         return passed
+
+    def _rows(self, query: str, types: Sequence[str], values: Sequence[Any]) -> list[Row]:
+        plan = self._plans.get(query)
+        if plan is None:
+            plan = self._plans[query] = self._plpy.prepare(query, list(types))
+        return list(self._plpy.execute(plan, list(values)))
+
+
+class PinnedHost(Host):
+    """For what administers, much of it as a superuser: each statement finds pg_catalog's operators and functions.
+
+    The search_path is pinned for one statement at a time, and what a statement sets ends with it. So neither the
+    caller nor code of a table's owner that ran before decides what a name stands for.
+    """
+
+    def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
+        with self._pinned():
+            return super().rows(query, types, values)
+
+    def run(self, statement: str) -> int:
+        with self._pinned():
+            return super().run(statement)
+
+    @contextmanager
+    def _pinned(self) -> Iterator[None]:
+        with settings_kept():
+            self._plpy.execute(PIN)
+            yield
 
 
 def _given(**fields: str | None) -> dict[str, str]:

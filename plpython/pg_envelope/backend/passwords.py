@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import begin, pin
+from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident, literal
@@ -31,7 +31,6 @@ NOTICE_SECONDS = 1.0
 ROWS_PER_BLOCK = 50
 MOST_WAITS = 3
 BCRYPT_CHARACTERS = 60
-RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
 COLUMN = """
 SELECT c.relkind, t.typname AS type,
     CASE WHEN a.atttypmod > 4 THEN a.atttypmod - 4 END AS characters,
@@ -73,8 +72,7 @@ class Passwords:
         """Raises BadInput, NotPermitted, Unsupported; what is committed stays done, and a second call goes on."""
         if rel is None or column is None or batch_size is None or batch_size < 1:
             raise errors.BadInput("hash_passwords() needs a table, a column, and a batch_size of 1 or more")
-        oid = int(_only(self._host.row(RELATION, ["text"], [rel]))["oid"])
-        pin(self._host)
+        oid = self._host.relation(rel)
         self._check(self._host.row(COLUMN, ["oid", "name"], [oid, column]), column)
         leaves = [Leaf.of(row) for row in self._host.rows(LEAVES, ["oid"], [oid])]
         begin(self._host, "hash_passwords")
@@ -175,7 +173,6 @@ class Hashing:
         self._done += touched
         if touched:
             self._host.commit()
-            pin(self._host)
         return touched
 
     def _statement(self, first: int, last: int, waiting: bool) -> str:

@@ -9,7 +9,7 @@ from pg_envelope.backend import hot, location
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.guard import Guard
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import Host, PinnedHost
 from pg_envelope.backend.keyring import Keyring
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
@@ -31,6 +31,7 @@ class Session:
 
     def __init__(self, plpy: Any) -> None:
         self.host = Host(plpy)
+        self.pinned = PinnedHost(plpy)
         self.guard = Guard(self.host)
         place = self.guard.plain(location.locate)()
         self.link = Link(place, self.host.interrupts)
@@ -81,7 +82,7 @@ class Session:
     def _import_admin(self) -> Admin:
         from pg_envelope.backend.admin import Admin
 
-        return Admin(self.host, self.guard, self.link, self.loader)
+        return Admin(self.pinned, self.guard, self.link, self.loader)
 
     @cached_property
     def writes(self) -> Writes:
@@ -95,16 +96,17 @@ class Session:
         from pg_envelope.backend.keys import Keys
         from pg_envelope.backend.secret_admin import SecretAdmin
 
-        return SecretAdmin(self.host, self.guard, Keys(self.host, self.link, self.loader), self.values, self.secrets)
+        keys = Keys(self.pinned, self.link, self.loader)
+        return SecretAdmin(self.pinned, self.guard, keys, self.values, self.secrets)
 
     @cached_property
     def tenants(self) -> Tenants:
         from pg_envelope.backend.lifecycle.tenants import Tenants
 
-        return Tenants(self.host, self.guard, self.link, self.loader)
+        return Tenants(self.pinned, self.guard, self.link, self.loader)
 
     @cached_property
     def passwords(self) -> Passwords:
         from pg_envelope.backend.passwords import Passwords
 
-        return Passwords(self.host, self.guard)
+        return Passwords(self.pinned, self.guard)

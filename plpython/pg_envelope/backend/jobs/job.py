@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host
 
 # How long a paused or throttled worker waits before it looks for a cancel and for orders.
@@ -70,7 +69,6 @@ class Job:
 
     def start(self, take_over: bool) -> None:
         """Commits its row. Raises Running where another session works on this part; `take_over` sends them all away."""
-        pin(self._host)
         self._host.run(ONE_BY_ONE)
         if take_over:
             self._host.rows(ABORT_OTHERS, ["uuid"], [self._key_uuid])
@@ -94,7 +92,6 @@ class Job:
             yield
         except Exception as error:
             self._host.rollback()
-            pin(self._host)
             self._write("aborted" if isinstance(error, Aborted) else "failed")
             self._host.commit()
             raise
@@ -122,7 +119,6 @@ class Job:
 
     def done(self) -> bool:
         """The end of its share. True for the last of all parts: it goes on with the whole table, and stays running."""
-        pin(self._host)
         self._host.run(ONE_BY_ONE)
         row = self._host.row(OTHERS_DONE, *self._mine())
         last = row is not None and row["found"] == self.parts - 1
@@ -132,7 +128,6 @@ class Job:
 
     def complete(self) -> int:
         """The end of the whole table; how many rows all parts have re-encrypted."""
-        pin(self._host)
         self._keep("done")
         self._host.rows(COMPLETE, ["uuid", "int4"], [self._key_uuid, self.parts])
         row = self._host.row(ROWS, ["uuid", "int4"], [self._key_uuid, self.parts])
@@ -144,7 +139,6 @@ class Job:
 
     def _wanted(self) -> str:
         """Leaves a new transaction in which nothing has run yet: any statement would leave a snapshot there."""
-        pin(self._host)
         row = self._host.row(WANTED, ["uuid"], [self._id])
         self._host.commit()
         return str(row["wanted"]) if row else "run"
@@ -152,7 +146,6 @@ class Job:
     def _pause(self, paused: bool) -> None:
         """The clock of the rate stands meanwhile."""
         self._seconds, self._since = self._worked(), None if paused else time.monotonic()
-        pin(self._host)
         self._keep("paused" if paused else "running")
         self._host.commit()
 

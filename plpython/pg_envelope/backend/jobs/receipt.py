@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.stale import stale
 from pg_envelope.backend.lifecycle.signing import Signing
@@ -42,7 +41,6 @@ class Receipts:
 
     def scan(self) -> dict[str, Any] | None:
         """The statement; None when there are old envelopes. Within one transaction of its own."""
-        pin(self._host)
         self._same_table()
         newest = self._host.rows(NEWEST, ["uuid"], [self._key["key_uuid"]])
         versions = {row["field_uuid"]: row["version"] for row in newest}

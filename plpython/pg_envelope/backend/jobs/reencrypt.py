@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import begin, pin
+from pg_envelope.backend.commits import begin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.isolation import read_committed
 from pg_envelope.backend.jobs.job import Job
@@ -35,7 +35,6 @@ class Reencryption:
         with read_committed(self._host):
             statement = self._run(Job(self._host, str(self._key["key_uuid"]), part, parts), pace, take_over)
             if statement is not None:
-                pin(self._host)
                 self._receipts.keep(self._signing, statement)
                 self._host.commit()
 

@@ -6,7 +6,6 @@ import time
 from typing import NamedTuple
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.stale import stale
@@ -125,7 +124,7 @@ class Walker:
     def _tried(self) -> bool:
         """False when a slice of the wait is over."""
         quiet(self._host)
-        self._host.run(LOCK_SLICE)
+        self._host.setting(LOCK_SLICE)
         try:
             self._job.rows += self._owner.run(self._reseal(f"{self._old()} LIMIT 1 FOR NO KEY UPDATE"))
         except Exception as error:
@@ -146,7 +145,6 @@ class Walker:
 
     def _size(self) -> tuple[int, int]:
         """The table's blocks, and how many of them hold about batch_size rows."""
-        pin(self._host)
         row = self._host.row(SIZE, ["oid"], [self._key["base"]])
         self._host.commit()
         assert row is not None
@@ -161,5 +159,4 @@ class Walker:
 
 def quiet(host: Host) -> None:
     """User triggers do not fire in this transaction, for no value changes."""
-    pin(host)
-    host.run("SET LOCAL session_replication_role = replica")
+    host.setting("SET LOCAL session_replication_role = replica")

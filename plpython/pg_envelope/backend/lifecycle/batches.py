@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 
 from pg_envelope import errors, wire
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES
 from pg_envelope.backend.link import Link, not_understood
@@ -77,7 +76,7 @@ class Batches(ABC):
     def run(self) -> None:
         """Raises what stopped it, or Incomplete; what is committed stays done, and calling again goes on from there."""
         self._total = self._behind()
-        self._commit()
+        self._host.commit()
         try:
             self._pass()
             self._wait_for_new_deks()
@@ -93,14 +92,10 @@ class Batches(ABC):
         """Who got a DEK from the broker before the KEK was changed holds this lock until the DEK can be seen here."""
         self._host.run("LOCK TABLE envelope_private.dek IN SHARE MODE")
         self._drop_spares()
-        self._commit()
+        self._host.commit()
 
     def _drop_spares(self) -> None:  # noqa: B027 -- most leave nothing behind
         """While nobody can make any: those that wait for a tenant or subject under what was left behind."""
-
-    def _commit(self) -> None:
-        self._host.commit()
-        pin(self._host)
 
     def _pass(self) -> None:
         for store in STORES:
@@ -118,7 +113,7 @@ class Batches(ABC):
         stopped: errors.EnvelopeError | None = None
         if installation and rows:
             stopped = self._ask_and_write(str(installation["uuid"]), store, rows)
-        self._commit()
+        self._host.commit()
         if isinstance(stopped, TOO_SLOW) and size > SMALLEST_BATCH:
             self._sizes[store] = max(SMALLEST_BATCH, size // 2)
             return last

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pg_envelope import errors, wire
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import Keys, Transition
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
@@ -84,7 +83,6 @@ class Erasure(Keys):
         alive = [row for row in found if row["state"] != "destroyed"]
         self.destroy(what, label, alive, subject, reason)
         self._host.commit()
-        pin(self._host)
         self._link.ask("flush", self._loader.who(), reason=what)
         self._tell(what, key, len(alive), len(found))
 

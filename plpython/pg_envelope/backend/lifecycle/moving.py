@@ -74,7 +74,7 @@ class Move(Batches):
     def run(self) -> None:
         self._host.run(ONE_BY_ONE)
         self._redirect()
-        self._commit()
+        self._host.commit()
         super().run()
 
     @property

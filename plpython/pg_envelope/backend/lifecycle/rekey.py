@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
@@ -87,7 +86,6 @@ class Rekey:
                 " DELETE FROM envelope_private.rekey; DELETE FROM envelope_private.rekey_dek.",
             )
         self._host.commit()
-        pin(self._host)
         return {
             "from_environment": from_environment,
             "from_database": here["uuid"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import StillActive
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
@@ -165,5 +164,4 @@ class Retirement(Erasure):
 
     def _end(self) -> None:
         self._host.commit()
-        pin(self._host)
         self._link.ask("flush", self._loader.who(), reason="retire")

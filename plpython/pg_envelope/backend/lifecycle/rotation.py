@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import begin, pin
+from pg_envelope.backend.commits import begin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.receipt import Missing
 from pg_envelope.backend.jobs.reencrypt import Reencryption
@@ -114,7 +114,6 @@ def rotate_emergency(host: Host, link: Link, loader: Loader, keys: Keys, oid: in
     compromised = keys.compromise_old(str(key["key_uuid"]), reason)
     _notify(host, key, version)
     host.commit()
-    pin(host)
     link.ask("flush", loader.who(), reason=reason)
     host.notice(
         f"rotate_emergency: new writes use version {version}; compromised: {', '.join(map(str, compromised))}",

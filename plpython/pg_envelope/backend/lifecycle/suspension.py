@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.keys import Keys, Transition
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 
@@ -31,7 +30,7 @@ class Suspension(Keys):
         xid = self._change(action, SUSPEND, key_uuid, scope, reason)
         self._host.run(ONE_BY_ONE)
         self._host.rows(TELL, ["bigint"], [xid])
-        self._commit()
+        self._host.commit()
         try:
             self._link.ask("flush", self._loader.who(), reason=reason)
         except errors.EnvelopeError as error:
@@ -57,10 +56,6 @@ class Suspension(Keys):
         if transitions:
             self._record(action, label, transitions, reason)
         xid = self._host.row(XID)
-        self._commit()
+        self._host.commit()
         self._host.notice(f"{action}: {len(changed)} of {left['count']} key versions of {label}")
         return int(xid["xid"] if xid else 0)
-
-    def _commit(self) -> None:
-        self._host.commit()
-        pin(self._host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pg_envelope import errors
+from pg_envelope.backend.caller import refuse_others
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
@@ -13,10 +14,6 @@ from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.tables import catalog
 
-# Read with the caller's search_path, so every name is qualified, operators too.
-CALLER = """
-SELECT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) AS superuser,
-    $1::pg_catalog.regclass::pg_catalog.oid AS oid"""
 KEY = "SELECT coalesce(scope_of, key_uuid)::text AS owner, scope FROM envelope_private.key WHERE key_uuid = $1"
 NAMED = "SELECT envelope_private.named_key($1)::text AS key_uuid"
 SET_PLACE = """
@@ -73,11 +70,10 @@ class Tenants:
 
     def _begin(self, what: str, rel: str | None) -> int:
         """The relation's OID, in a transaction of this procedure's own. Raises NotPermitted."""
-        caller = self._host.row(CALLER, ["text"], [rel])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted(f"{what}() needs a superuser", hint="It writes the key catalog, and commits.")
+        refuse_others(self._host, what, "It writes the key catalog, and commits.")
+        oid = 0 if rel is None else self._host.relation(rel)
         begin(self._host, what)
-        return int(caller["oid"] or 0)
+        return oid
 
     def _key(self, oid: int, tenant: str | None) -> Row:
         """Whose DEKs a table's values are under. Raises BadInput for a tenant where there are none."""
