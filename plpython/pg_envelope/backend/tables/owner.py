@@ -8,7 +8,7 @@ cursor WITH HOLD, no prepared statement, no temporary table.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -31,10 +31,10 @@ class AsOwner:
         with _restricted(self._role):
             return self._host.run(statement)
 
-    def rows(self, query: str) -> list[Row]:
+    def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         """What the owner sees: it may be made up by the owner, and no more than the owner's own."""
         with _restricted(self._role):
-            return self._host.rows(query)
+            return self._host.rows(query, types, values)
 
     def count(self, query: str) -> int:
         """What `query` gives as `found`."""
