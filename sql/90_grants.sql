@@ -63,7 +63,8 @@ GRANT EXECUTE ON FUNCTION
     envelope.secret_bytea(text, integer), envelope.secret_bytea(envelope.key_ref),
     envelope.secret_text(text, integer), envelope.secret_text(envelope.key_ref),
     envelope.named_only(text, boolean), envelope.named_only(bytea, boolean),
-    envelope.hash_password(text, text), envelope.verify_password(text, text), envelope.password_needs_rehash(text)
+    envelope.hash_password(text, text), envelope.verify_password(text, text), envelope.password_needs_rehash(text),
+    envelope.password_limits()
     TO PUBLIC;
 -- Called by whoever calls a guarded function, and reached by nobody else: the schema gives no USAGE.
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto_direct TO PUBLIC;

@@ -13,7 +13,7 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys
-from pg_envelope.backend.lifecycle.erasure import Erasure
+from pg_envelope.backend.lifecycle.erasure import Erasure, check_scope
 from pg_envelope.backend.lifecycle.escrow import Escrow
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.rekey import Rekey
@@ -29,6 +29,7 @@ from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.backend.tables.scope_values import ScopeColumn
 from pg_envelope.backend.tables.unprotect import unprotect
 
 COMMITS = "It writes the key catalog, and commits."
@@ -142,7 +143,8 @@ class Admin:
     def _rotate(self, oid: int, scope: str | None) -> int:
         key = catalog.key_of(self._host, oid)
         if key["scope"] != "table":
-            return rotate_scopes(self._host, self._link, self._loader, key, scope)
+            scopes = None if scope is None else ScopeColumn.of(self._host, oid).known(scope)
+            return rotate_scopes(self._host, self._link, self._loader, key, scopes)
         if scope is not None:
             raise errors.BadInput("the table has one key for all rows", hint="SELECT envelope.rotate('<table>')")
         return self._keys.rotate(str(key["key_uuid"]))
@@ -213,7 +215,10 @@ class Admin:
         oid = self._table(rel, "shred")
         begin(self._host, "shred")
         erasure = Erasure(self._host, self._link, self._loader)
-        erasure.shred("shred", erasure.of_table(oid), subject, reason or "")
+        key = erasure.of_table(oid)
+        check_scope(key, subject)
+        for scope in [None] if subject is None else ScopeColumn.of(self._host, oid).known(subject):
+            erasure.shred("shred", key, scope, reason or "")
 
     def _shred_key(self, name: str | None, reason: str | None) -> None:
         self._table("pg_catalog.pg_class", "shred_key")

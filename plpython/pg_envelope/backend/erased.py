@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -15,8 +15,7 @@ FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid),
 WHERE f.field_uuid = $1 AND fk.key_id = $2"""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Whose rows a destroyed key was for: FORMAT.md section 1.1.
 
     `scope` is the tenant or subject, None for a table with one key; it is part `number` of the `parts` of a row key.

@@ -152,6 +152,7 @@ class Loader:
             raise errors.NotPermitted(
                 hint="It takes SELECT on a protected column of a table in tenant or subject scope."
             )
+        scopes = _scope_texts(self._host, view, scopes)
         size = max(1, min(MOST_DEKS, MOST_FIELD_KEYS // len(fields)))
         found: dict[bytes, Key] = {}
         for start in range(0, len(scopes), size):
@@ -204,6 +205,13 @@ class Loader:
         from pg_envelope.backend.lifecycle.renewal import renew
 
         renew(self._host, Keys(self._host, self._link, self), key_id)
+
+
+def _scope_texts(host: Host, view: int, scopes: list[str]) -> list[str]:
+    """Imported then, to keep a new connection's first read quick."""
+    from pg_envelope.backend.tables.scope_values import ScopeColumn
+
+    return ScopeColumn.of(host, view).texts(scopes)
 
 
 def same(left: bytes, right: bytes) -> bool:

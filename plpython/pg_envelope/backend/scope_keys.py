@@ -224,12 +224,12 @@ def _key_id(row: Row | None) -> int | None:
     return None if row is None else int(row["key_id"])
 
 
-def rotate_scopes(host: Host, link: Link, loader: Loader, key: Row, scope: str | None) -> int:
-    """A new DEK for one tenant or subject of a protected table, or for all of them; the newest version."""
+def rotate_scopes(host: Host, link: Link, loader: Loader, key: Row, scopes: list[str] | None) -> int:
+    """A new DEK for these scopes of a protected table, or for all of them; the newest version."""
     keys = ScopeKeys(host, link, loader)
     owner, label = str(key["scope_key"]), str(key["view_name"])
-    if scope is not None:
-        return keys.rotate_scope(owner, scope, label)
+    if scopes is not None:
+        return max(keys.rotate_scope(owner, scope, label) for scope in scopes)
     found = host.rows(ALL, ["uuid", "int4"], [owner, MOST_ROTATED + 1])
     if len(found) > MOST_ROTATED:
         raise errors.Unsupported(

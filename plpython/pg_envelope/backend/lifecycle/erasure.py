@@ -68,7 +68,6 @@ class Erasure(Keys):
 
     def shred(self, what: str, key: Row, subject: str | None, reason: str) -> None:
         """Destroys every version that the subject, the table or the named key has; commits, and empties caches."""
-        _check_scope(key, subject)
         # Not at the same time as a batch of rewrap(), nor as a session that makes a key for this subject.
         self._host.run(ONE_BY_ONE)
         label = self._lock(key["owner"])
@@ -77,8 +76,7 @@ class Erasure(Keys):
         found = self._host.rows(DEKS, ["uuid", "text"], [key["owner"], subject])
         if not found:
             raise errors.KeyNotFound(
-                f"{label} has no key of this subject",
-                hint="The subject is the text of the scope column's value. If that is so: nothing was written for it.",
+                f"{label} has no key version to destroy", hint="envelope.keys lists the versions of each key."
             )
         alive = [row for row in found if row["state"] != "destroyed"]
         self.destroy(what, label, alive, subject, reason)
@@ -178,7 +176,8 @@ class Erasure(Keys):
         )
 
 
-def _check_scope(key: Row, subject: str | None) -> None:
+def check_scope(key: Row, subject: str | None) -> None:
+    """Raises BadInput for a subject where there are none, and for none where they have keys of their own."""
     if key["scope"] == "table" and subject is not None:
         raise errors.BadInput(
             "this table has one key for all rows", hint="Without a subject, shred() erases all of it."

@@ -13,6 +13,7 @@ from pg_envelope.backend.lifecycle.suspension import Suspension
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.tables import catalog
+from pg_envelope.backend.tables.scope_values import ScopeColumn
 
 KEY = "SELECT coalesce(scope_of, key_uuid)::text AS owner, scope FROM envelope_private.key WHERE key_uuid = $1"
 NAMED = "SELECT envelope_private.named_key($1)::text AS key_uuid"
@@ -36,11 +37,15 @@ class Tenants:
 
     def _revoke(self, rel: str | None, tenant: str | None, reason: str | None) -> None:
         oid = self._begin("revoke", rel)
-        self._keys.suspend("revoke", self._key(oid, tenant)["owner"], tenant, reason or "")
+        owner = self._key(oid, tenant)["owner"]
+        for scope in self._scopes(oid, tenant):
+            self._keys.suspend("revoke", owner, scope, reason or "")
 
     def _restore(self, rel: str | None, tenant: str | None) -> None:
         oid = self._begin("restore", rel)
-        self._keys.restore("restore", self._key(oid, tenant)["owner"], tenant)
+        owner = self._key(oid, tenant)["owner"]
+        for scope in self._scopes(oid, tenant):
+            self._keys.restore("restore", owner, scope)
 
     def _suspend_key(self, name: str | None, reason: str | None) -> None:
         self._begin("suspend_key", None)
@@ -58,15 +63,22 @@ class Tenants:
             raise errors.BadInput("move_kek() needs the tenant's table")
         values = {"from_kek": from_kek, "to_kek": to_kek, "to_store": store, "rel": rel, "tenant": tenant}
         owner = None if rel is None else str(self._key(oid, tenant)["owner"])
-        wanted = Wanted(from_kek or "", to_kek or "", store, owner, tenant, moving.again(values))
-        Move(self._host, self._link, self._loader, self._keys, wanted).run()
+        scopes = [None] if tenant is None else ScopeColumn.of(self._host, oid).known_or_new(tenant)
+        for scope in scopes:
+            wanted = Wanted(from_kek or "", to_kek or "", store, owner, scope, moving.again(values))
+            Move(self._host, self._link, self._loader, self._keys, wanted).run()
 
     def _tenant_kek(self, oid: int, tenant: str | None, kek: str | None, store: str | None) -> None:
         if tenant is None:
             raise errors.BadInput("tenant_kek() needs a tenant")
         found = self._key(oid, tenant)
-        values = [found["owner"], tenant, kek or "", self._keys.store(kek or "", store)]
-        self._host.rows(SET_PLACE, ["uuid", "text", "text", "text"], values)
+        place = self._keys.store(kek or "", store)
+        for scope in ScopeColumn.of(self._host, oid).known_or_new(tenant):
+            self._host.rows(SET_PLACE, ["uuid", "text", "text", "text"], [found["owner"], scope, kek or "", place])
+
+    def _scopes(self, oid: int, tenant: str | None) -> list[str] | list[None]:
+        """The texts under which a tenant's keys are; None for the one key of a table."""
+        return [None] if tenant is None else ScopeColumn.of(self._host, oid).known(tenant)
 
     def _begin(self, what: str, rel: str | None) -> int:
         """The relation's OID, in a transaction of this procedure's own. Raises NotPermitted."""

@@ -19,6 +19,12 @@ STEADY = frozenset(
     " macaddr macaddr8 pg_lsn pg_snapshot txid_snapshot tsvector tsquery int4range int8range numrange int4multirange"
     " int8multirange nummultirange int2vector oidvector".split()
 )
+# Two of these are equal only when their texts are.
+ONE_TEXT = frozenset(
+    "text varchar name char bool int2 int4 int8 oid xid xid8 uuid bytea date time timestamp timestamptz macaddr"  # noqa: SIM905
+    " macaddr8 inet cidr pg_lsn bit varbit".split()
+)
+SHORTENED = frozenset(("varchar", "bpchar", "bit", "varbit"))
 ENUM, BASE = "e", "b"
 # Words of the grammar, which stand for pg_catalog's types whatever the search_path.
 GRAMMAR = frozenset(
@@ -39,7 +45,29 @@ def restored(column: Column, content: str) -> str:
 
     The value has the column's own collation.
     """
-    typed = _typed(column, content)
+    return _collated(column, _typed(column, content))
+
+
+def written(column: Column, given: str) -> str:
+    """The SQL expression for the value that a person means by `given` (the expression of a text), as in an INSERT."""
+    return _collated(column, f"{given}::{PLAINTEXT}::{_qualified(column.type)}")
+
+
+def fits(column: Column, given: str) -> str:
+    """The SQL expression that is true when `written` loses nothing: an explicit cast shortens where INSERT refuses."""
+    if column.base_type not in SHORTENED:
+        return "true"
+    whole = f'pg_catalog."{column.base_type}"'
+    kept = f"{given}::{PLAINTEXT}::{_qualified(column.type)}::{whole}"
+    return f"{given}::{PLAINTEXT}::{whole} OPERATOR(pg_catalog.=) {kept}"
+
+
+def has_one_text(column: Column) -> bool:
+    """Whether equal values have equal texts; for texts under a deterministic collation."""
+    return column.kind == ENUM or column.base_type in ONE_TEXT
+
+
+def _collated(column: Column, typed: str) -> str:
     return f"({typed}) COLLATE {column.collation}" if column.collation else typed
 
 

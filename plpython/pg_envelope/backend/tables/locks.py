@@ -16,7 +16,7 @@ TRY_MS = 1000
 PAUSE_SECONDS = 0.2
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 OWN_LIMIT = "SELECT setting::bigint AS ms FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'"
-LIMIT = "SELECT set_config('lock_timeout', $1, true)"
+LIMIT = "SET LOCAL lock_timeout = '{}ms'"
 
 
 class Locked(errors.EnvelopeError):
@@ -43,10 +43,10 @@ def exclusive(host: Host, *relations: str) -> None:
 def _tried(host: Host, relations: tuple[str, ...], limit_ms: int, own_ms: int) -> bool:
     try:
         with host.subtransaction():
-            host.rows(LIMIT, ["text"], [f"{limit_ms}ms"])
+            host.setting(LIMIT.format(limit_ms))
             for relation in relations:
                 host.run(f"LOCK TABLE {relation} IN ACCESS EXCLUSIVE MODE")
-            host.rows(LIMIT, ["text"], [f"{own_ms}ms"])
+            host.setting(LIMIT.format(own_ms))
     except Exception as error:
         if _state(error) in (LOCK_NOT_AVAILABLE, DEADLOCK):
             return False

@@ -9,8 +9,9 @@ else it could leave, `leftovers` takes away or refuses.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import server, settings_kept
@@ -32,10 +33,10 @@ class AsOwner:
         with self._owner():
             return self._host.run(statement)
 
-    def rows(self, query: str) -> list[Row]:
+    def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         """What the owner sees: it may be made up by the owner, and no more than the owner's own."""
         with self._owner():
-            return self._host.rows(query)
+            return self._host.rows(query, types, values)
 
     def count(self, query: str) -> int:
         """What `query` gives as `found`."""
