@@ -32,6 +32,10 @@ class Host:
         found = self.rows(query, types, values)
         return found[0] if found else None
 
+    def once(self, query: str) -> list[Row]:
+        """The rows of a query that will not come again in these words: no plan of it is kept."""
+        return list(self._plpy.execute(query))
+
     def run(self, statement: str) -> int:
         """Runs a statement without parameters, DDL included; the number of rows it touched."""
         return int(self._plpy.execute(statement).nrows())

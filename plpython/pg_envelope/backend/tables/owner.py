@@ -34,13 +34,12 @@ class AsOwner:
     def rows(self, query: str) -> list[Row]:
         """What the owner sees: it may be made up by the owner, and no more than the owner's own."""
         with _restricted(self._role):
-            return self._host.rows(query)
+            return self._host.once(query)
 
     def count(self, query: str) -> int:
         """What `query` gives as `found`."""
-        with _restricted(self._role):
-            row = self._host.row(query)
-        return int(row["found"]) if row else 0
+        found = self.rows(query)
+        return int(found[0]["found"]) if found else 0
 
 
 @cache
