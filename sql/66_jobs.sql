@@ -37,13 +37,14 @@ COMMENT ON VIEW envelope.receipts IS
 
 -- Everybody may ask, and sees the tables of which they are the owner: a superuser all.
 CREATE VIEW envelope.faults WITH (security_barrier) AS
-    SELECT k.view::regclass AS relation, f.attname AS "column", x.row_key, x.reason, x.key_id, x.found_by, x.found_at
+    SELECT DISTINCT ON (k.base, f.attnum, x.row_key) k.view::regclass AS relation, f.attname AS "column", x.row_key,
+        x.reason, x.key_id, x.found_by, x.found_at
     FROM envelope_private.fault x
     JOIN envelope_private.field f USING (field_uuid)
     JOIN envelope_private.key k USING (key_uuid)
     JOIN pg_catalog.pg_class b ON b.oid = k.base
     WHERE pg_has_role(b.relowner, 'USAGE')
-    ORDER BY k.base, f.attnum, x.found_at;
+    ORDER BY k.base, f.attnum, x.row_key, x.found_at DESC;
 COMMENT ON VIEW envelope.faults IS
     'values that do not open, as the last verify or reencrypt of their table found them: reason key unknown, key destroyed, key suspended, key lost, or does not open. row_key is the primary key by column, or the ctid';
 

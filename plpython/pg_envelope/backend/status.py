@@ -14,6 +14,7 @@ from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.tables.trial import Trials
+from pg_envelope.backend.tables.whole import IS_FOUND
 
 STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
 ROTATE = "SELECT envelope.rotate('<table>'), or envelope.rotate_key('<name>')"
@@ -26,12 +27,11 @@ WHERE NOT is_ciphertext"""
 VIEWS = """
 SELECT string_agg(t.base::regclass::text, ', ') AS found, count(*) AS count FROM envelope_private.protected_table t
 WHERE NOT intact"""
-MISSING = """
+MISSING = f"""
 SELECT string_agg(coalesce(t.view_name, t.base::regclass::text) || '.' || f.attname, ', ' ORDER BY t.base, f.attnum)
     AS found, count(*) AS count
 FROM envelope_private.protected_table t JOIN envelope_private.field f USING (key_uuid)
-WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = t.base AND a.attname = f.attname AND NOT a.attisdropped)"""
+WHERE NOT {IS_FOUND}"""
 # A table that was verified and is gone counts for nothing.
 VERIFIED = """
 SELECT count(*) AS tables, count(*) FILTER (WHERE v.finished_at IS NULL) AS never,

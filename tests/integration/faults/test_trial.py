@@ -56,6 +56,12 @@ def protect(db: Database, made: str) -> None:
     db.sql(f"""CALL envelope.protect('t', '{{"s": {options}}}')""")
 
 
+def trigger(db: Database, does: str) -> None:
+    """A trigger that runs before the base table refuses the row."""
+    db.sql(f"""CREATE FUNCTION code() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {does}; RETURN NEW; END $$""")
+    db.sql("CREATE TRIGGER code BEFORE INSERT ON t_encrypted FOR EACH ROW EXECUTE FUNCTION code()")
+
+
 def assert_well(db: Database) -> None:
     assert db.sql(CHECK, "reads") == [("ok", "tables that cannot be read: none")]
     assert db.sql(CHECK, "writes") == [("ok", "tables that cannot be written: none")]
@@ -64,7 +70,7 @@ def assert_well(db: Database) -> None:
 @pytest.fixture
 def no_strangers(db: Database) -> Iterator[None]:
     yield
-    if db.sql("SELECT FROM pg_roles WHERE rolname = 'stranger'"):
+    if db.sql("SELECT 1 FROM pg_roles WHERE rolname = 'stranger'"):
         db.sql("DROP OWNED BY stranger CASCADE; DROP ROLE stranger")
 
 
@@ -84,8 +90,9 @@ def test_what_breaks_it_is_seen(db: Database, made: str, how: str) -> None:
     protect(db, made)
     assert_well(db)
     db.sql(BROKEN[how])
-    ((state, detail),) = db.sql(CHECK, "writes")
-    assert (state, "public.t (" in detail) == ("failed", True), detail
+    found = [db.sql(CHECK, name)[0] for name in ("reads", "writes")]
+    assert "failed" in [state for state, _ in found], found
+    assert any("public.t (" in detail for _, detail in found), found
 
 
 def test_a_write_that_is_accepted_and_lost(db: Database) -> None:
@@ -126,12 +133,11 @@ def test_nothing_of_it_stays(db: Database) -> None:
     assert list(db.admin.notifies(timeout=0.1)) == []
 
 
-def test_no_value_is_in_what_it_says(letters: Database) -> None:
-    letters.sql("""CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN RAISE undefined_table USING MESSAGE = 'secret ' || (SELECT body FROM public.letter LIMIT 1); END $$""")
-    letters.sql("CREATE TRIGGER tell BEFORE INSERT ON letter_encrypted FOR EACH ROW EXECUTE FUNCTION tell()")
-    ((state, detail),) = letters.sql(CHECK, "writes")
-    assert (state, detail) == ("failed", "tables that cannot be written: public.letter (42P01 UndefinedTable)")
+def test_no_value_is_in_what_it_says(db: Database) -> None:
+    protect(db, EMPTY)
+    trigger(db, "RAISE undefined_table USING MESSAGE = 'secret', DETAIL = 'secret', HINT = 'secret'")
+    assert db.sql(CHECK, "writes") == [("failed", "tables that cannot be written: public.t (42P01 UndefinedTable)")]
+    assert "secret" not in repr(db.sql("SELECT * FROM envelope.status()"))
 
 
 def test_a_row_that_does_not_open_is_a_warning_with_what_to_do(letters: Database) -> None:
@@ -164,30 +170,21 @@ def test_a_locked_table_is_not_waited_for(letters: Database) -> None:
     assert_well(letters)
 
 
-def test_a_trigger_that_sleeps_is_not_waited_for(letters: Database) -> None:
-    letters.sql("""CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_sleep(600); RETURN NEW; END $$""")
-    letters.sql("CREATE TRIGGER sleep BEFORE INSERT ON letter_encrypted FOR EACH ROW EXECUTE FUNCTION sleep()")
-    with letters.connect() as session:
+def test_a_trigger_that_sleeps_is_not_waited_for(db: Database) -> None:
+    protect(db, EMPTY)
+    trigger(db, "PERFORM pg_sleep(600)")
+    with db.connect() as session:
         session.execute("SET statement_timeout = '60s'")
         assert session.execute(CHECK, ["writes"]).fetchone() == (
             "warning",
-            "tables that cannot be written: none; not tried: public.letter (took longer than 1 s)",
+            "tables that cannot be written: none; not tried: public.t (took longer than 1 s)",
         )
-        # The session's own timeout counts on as before.
-        session.execute("SET statement_timeout = '300ms'")
+        # The session's own timeout counts on as before, and ends a trial that it meets.
+        session.execute("SET statement_timeout = '1500ms'")
         with pytest.raises(psycopg.errors.QueryCanceled):
             session.execute("SELECT pg_sleep(60) FROM envelope.status() LIMIT 1")
-
-
-def test_a_cancel_ends_it(letters: Database) -> None:
-    letters.sql("""CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_advisory_lock(4711); RETURN NEW; END $$""")
-    letters.sql("CREATE TRIGGER sleep BEFORE INSERT ON letter_encrypted FOR EACH ROW EXECUTE FUNCTION sleep()")
-    with letters.connect() as session:
         session.execute("SET statement_timeout = '500ms'")
-        letters.sql("SELECT pg_advisory_lock(4711)")
-        assert failure(session, "SELECT count(*) FROM envelope.status()")[0] in ("57014", "55P03")
+        assert failure(session, "SELECT count(*) FROM envelope.status()")[0] == "57014"
 
 
 def test_read_only_transactions_write_nothing(letters: Database) -> None:
@@ -216,12 +213,10 @@ def test_without_a_broker_nothing_is_called_broken(letters: Database, breakable:
 
 def test_it_runs_as_the_owner_and_no_more(db: Database) -> None:
     """A superuser asks; the owner's trigger gets none of that."""
-    protect(db, FILLED)
-    db.sql("""CREATE FUNCTION climb() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN CREATE ROLE climber; RETURN NEW; END $$""")
-    db.sql("CREATE TRIGGER climb BEFORE INSERT ON t_encrypted FOR EACH ROW EXECUTE FUNCTION climb()")
+    protect(db, EMPTY)
+    trigger(db, "CREATE ROLE climber")
     db.sql("SELECT count(*) FROM envelope.status()")
-    assert db.sql("SELECT FROM pg_roles WHERE rolname = 'climber'") == []
+    assert db.sql("SELECT 1 FROM pg_roles WHERE rolname = 'climber'") == []
 
 
 def test_many_tables(db: Database) -> None:

@@ -19,7 +19,7 @@ def nullable(letters: Database) -> Database:
     """letter without NOT NULL on its body."""
     letters.sql("CALL envelope.unprotect('letter')")
     letters.sql("ALTER TABLE letter ALTER body DROP NOT NULL")
-    letters.sql("""CALL envelope.protect('letter', '["head", "body"]')""")
+    letters.sql("""CALL envelope.protect('letter', '["head", "body"]', store => 'catalog')""")
     return letters
 
 

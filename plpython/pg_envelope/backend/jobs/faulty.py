@@ -20,7 +20,8 @@ INSERT INTO envelope_private.fault (field_uuid, row_key, key_id, reason, found_b
 SELECT n.field_uuid, n.row_key, n.key_id, n.reason, $1
 FROM unnest($2::uuid[], $3::jsonb[], $4::bigint[], $5::text[]) AS n (field_uuid, row_key, key_id, reason)
 WHERE NOT EXISTS (
-    SELECT FROM envelope_private.fault f WHERE f.field_uuid = n.field_uuid AND f.row_key = n.row_key)
+    SELECT FROM envelope_private.fault f
+    WHERE f.field_uuid = n.field_uuid AND f.row_key = n.row_key AND f.found_by = $1)
 RETURNING reason"""
 KEEP_TYPES = ["text", "uuid[]", "text[]", "bigint[]", "text[]"]
 
@@ -58,7 +59,7 @@ def forget(host: Host, key: Row, found_by: str) -> None:
 
 
 def keep(host: Host, layout: Layout, found_by: str, found: list[Row]) -> Counter[str]:
-    """Lists what `listing` found and the list does not have yet; how many those are, by reason."""
+    """Lists what `listing` found and this kind of job has not listed yet; how many those are, by reason."""
     if not found:
         return Counter()
     columns = [

@@ -1,9 +1,9 @@
 """Whether protected tables work, found out by trying: a read of one row, and a write that is rolled back.
 
 A trial runs as the table's owner, in the restricted operation of owner.py, and waits for nobody. The write is a row
-that the base table must refuse: NULL where it is NOT NULL. So the view's trigger, the statement in it and the table's
-BEFORE triggers run; nothing is stored, and no AFTER trigger fires. Only a table without such a column gets a whole row
-for a moment. An identity column draws a number from its sequence, which no rollback gives back.
+that the base table must refuse: NULL where it is NOT NULL. So the view's trigger and the statement in it run, and
+BEFORE triggers of the table may; nothing is stored, and no AFTER trigger fires. Only a table without such a column gets
+a whole row for a moment. An identity column draws a number from its sequence, which no rollback gives back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ ORIGIN = "SET LOCAL session_replication_role = origin"
 NAMED = 10
 READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on' AS read_only"
 STORED = "SELECT pg_stat_get_xact_tuples_inserted($1) AS count"
-# The view's columns, each with what the base table asks of it; `sample` is a text that the type takes.
+# The view's columns, each with what the base table asks of it: of the column at its place, for names may have changed.
+# `sample` is a text that the type takes.
 TABLES = """
 SELECT t.base, format('%I.%I', n.nspname, v.relname) AS name, b.relowner AS owner,
     EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = t.base AND g.tginitdeferred) AS deferred,
@@ -46,11 +47,12 @@ SELECT t.base, format('%I.%I', n.nspname, v.relname) AS name, b.relowner AS owne
                 ELSE CASE y.typcategory WHEN 'N' THEN '0' WHEN 'B' THEN 'false' WHEN 'D' THEN '2000-01-01'
                     WHEN 'T' THEN '0' WHEN 'A' THEN '{}' WHEN 'R' THEN 'empty' ELSE '' END END)
         ORDER BY a.attnum)
-     FROM pg_catalog.pg_attribute a
+     FROM (SELECT v.*, row_number() OVER (ORDER BY v.attnum) AS place FROM pg_catalog.pg_attribute v
+         WHERE v.attrelid = t.view AND v.attnum > 0) a
      JOIN pg_catalog.pg_type y ON y.oid = envelope_private.base_type(a.atttypid)
-     LEFT JOIN pg_catalog.pg_attribute c ON c.attrelid = t.base AND c.attname = a.attname AND NOT c.attisdropped
-     LEFT JOIN envelope_private.protected_column p ON p.key_uuid = t.key_uuid AND p.attname = a.attname
-     WHERE a.attrelid = t.view AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns
+     LEFT JOIN (SELECT b.*, row_number() OVER (ORDER BY b.attnum) AS place FROM pg_catalog.pg_attribute b
+         WHERE b.attrelid = t.base AND b.attnum > 0 AND NOT b.attisdropped) c USING (place)
+     LEFT JOIN envelope_private.protected_column p ON p.key_uuid = t.key_uuid AND p.attnum = c.attnum)::text AS columns
 FROM envelope_private.protected_table t JOIN pg_catalog.pg_class b ON b.oid = t.base
 JOIN pg_catalog.pg_class v ON v.oid = t.view JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
 ORDER BY name"""

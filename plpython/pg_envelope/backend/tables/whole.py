@@ -6,13 +6,15 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.tables.generate import Layout
 
-# By name: the number that the catalog has of a column may be another column's after a restore.
-MISSING = """
-SELECT string_agg(f.attname, ', ' ORDER BY f.attname) AS names FROM envelope_private.field f
-WHERE f.key_uuid = $1 AND NOT EXISTS (
-    SELECT FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = $2 AND a.attname = f.attname AND f.attname = ANY ($3) AND NOT a.attisdropped
+# Of a field `f` and a table `t`. By name: the number that the catalog has of a column may be another's after a restore.
+IS_FOUND = """
+EXISTS (SELECT FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = t.base AND a.attname = f.attname AND NOT a.attisdropped
         AND a.atttypid = 'envelope.ciphertext'::regtype)"""
+MISSING = f"""
+SELECT string_agg(f.attname, ', ' ORDER BY f.attname) AS names
+FROM envelope_private.field f CROSS JOIN (SELECT $2::oid AS base) t
+WHERE f.key_uuid = $1 AND NOT (f.attname = ANY ($3) AND {IS_FOUND})"""
 HIDDEN = """
 SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
 WHERE c.oid = $1 AND c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)"""
