@@ -44,13 +44,11 @@ def test_it_names_the_rows_and_changes_nothing(nullable: Database) -> None:
     bad = damage_all(nullable)
     sqlstate, text, detail, hint = refusal(nullable, UNPROTECT)
     assert sqlstate == "XX001"
-    assert (
-        text
-        == 'pg_envelope: "public"."letter" cannot be unprotected: values do not open (body: 12); nothing was changed'
-    )
+    assert text.endswith("cannot be unprotected: values do not open; nothing was changed")
     lines = detail.split("\n")
-    assert lines[0] == "- body of (id)=(11): does not open"
-    assert len(lines) == 11
+    assert lines[:2] == ["body: 10 does not open", "body: 2 key unknown"]
+    assert "- body of (id)=(11): does not open" in lines
+    assert len(lines) == 13
     assert lines[-1].startswith("- and 2 more")
     assert "damaged => 'null'" in hint
     assert_unchanged(nullable, bad)
@@ -68,7 +66,7 @@ def test_null_where_it_is_wished(nullable: Database) -> None:
 def test_not_where_the_column_takes_none(letters: Database) -> None:
     damage(letters, "cut", 11)
     sqlstate, _, detail, hint = refusal(letters, AS_NULL)
-    assert (sqlstate, detail) == ("XX001", "- body of (id)=(11): does not open")
+    assert (sqlstate, detail) == ("XX001", "body: 1 does not open\n- body of (id)=(11): does not open")
     assert "NOT NULL" in hint
     assert_unchanged(letters, {11: ""})
 

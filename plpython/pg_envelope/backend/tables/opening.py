@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import replace
 
 from pg_envelope import errors
@@ -17,6 +16,8 @@ from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
 DAMAGED = ("error", "null")
+# SQLSTATEs of a value that does not open, or of its key.
+OF_A_VALUE = ("XX001", "55000", "42704")
 # Of the values that stop it, so many rows are named in the error.
 SHOWN = 10
 
@@ -44,10 +45,10 @@ def open_columns(host: Host, key: Row, base: Table, layout: Layout, damaged: str
     changes = commas(_opened(layout, base, protected, damaged) for protected in layout.protected.values())
     try:
         owner.run(f"ALTER TABLE {base.sql} {changes}")
-    except Exception:
+    except Exception as error:
         # Looked for only now: to open every value once more would double the time of the usual case.
-        if found := owner.rows(f"{faulty.listing(layout, faulty.faults(layout))} ORDER BY 1, 2, 4"):
-            raise _refusal(layout, found) from None
+        if getattr(error, "sqlstate", None) in OF_A_VALUE:
+            _refuse_damaged(owner, layout)
         raise
     if lost:
         host.warning(f"unprotect: values of {layout.view} that nobody could open, and are NULL now: {lost}")
@@ -75,17 +76,26 @@ def _opened(layout: Layout, base: Table, protected: Protected, damaged: str) -> 
     return f"ALTER {ident(column.name)} TYPE {column.type}{collation} USING {value}"
 
 
-def _refusal(layout: Layout, found: list[Row]) -> Damaged:
+def _refuse_damaged(owner: AsOwner, layout: Layout) -> None:
     """Its DETAIL names primary keys, as PostgreSQL's own errors about them do, and nothing that was encrypted."""
-    rows = [f"- {row['name']} of {_row(row)}: {row['reason']}" for row in found[:SHOWN]]
-    more = [f"- and {len(found) - SHOWN} more; CALL envelope.verify(...) lists them"] if len(found) > SHOWN else []
-    counts = Counter(row["name"] for row in found)
-    told = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
-    return Damaged(
-        f"{layout.view} cannot be unprotected: values do not open ({told}); nothing was changed",
-        detail="\n".join([*rows, *more]),
-        hint=_hint(layout, found),
-    )
+    found = faulty.listing(layout, faulty.faults(layout))
+    counts = owner.rows(f"SELECT name, reason, count(*) AS count FROM ({found}) AS f GROUP BY 1, 2 ORDER BY 1, 2")
+    if counts:
+        some = owner.rows(f"{found} LIMIT {SHOWN}")
+        raise Damaged(
+            f"{layout.view} cannot be unprotected: values do not open; nothing was changed",
+            detail="\n".join([*_counted(counts), *_named(some, sum(row["count"] for row in counts))]),
+            hint=_hint(layout, counts),
+        ) from None
+
+
+def _counted(counts: list[Row]) -> list[str]:
+    return [f"{row['name']}: {row['count']} {row['reason']}" for row in counts]
+
+
+def _named(some: list[Row], of: int) -> list[str]:
+    more = [f"- and {of - len(some)} more; CALL envelope.verify(...) lists them"] if of > len(some) else []
+    return [*(f"- {row['name']} of {_row(row)}: {row['reason']}" for row in some), *more]
 
 
 def _row(row: Row) -> str:
@@ -94,10 +104,10 @@ def _row(row: Row) -> str:
     return f"({commas(key)})=({commas(key.values())})"
 
 
-def _hint(layout: Layout, found: list[Row]) -> str:
+def _hint(layout: Layout, counts: list[Row]) -> str:
     mend = "Write each value anew through the view, or delete the row."
-    if any(row["reason"] not in BEYOND_HELP for row in found):
+    if any(row["reason"] not in BEYOND_HELP for row in counts):
         return f"{mend} What is under a suspended key opens again after CALL envelope.restore(...)."
-    if any(layout.protected[row["name"]].column.not_null for row in found):
+    if any(layout.protected[row["name"]].column.not_null for row in counts):
         return f"{mend} A column that is NOT NULL cannot take NULL for them."
     return f"{mend} Or CALL envelope.unprotect(..., damaged => 'null'): NULL is written for them, for good."
