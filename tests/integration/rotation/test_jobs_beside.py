@@ -129,7 +129,7 @@ def test_the_command_with_two_jobs(command: Command, crowd: Database, tmp_path: 
 
 def test_pause_resume_and_abort_commands(command: Command, crowd: Database) -> None:
     assert "no job works on person now" in command.run("pause", "person").err
-    job = Beside(crowd, "CALL envelope.reencrypt('person', 50, pause_ms => 200)")
+    job = Beside(crowd, "CALL envelope.reencrypt('person', 50, pause_ms => 2000)")
     until_state(crowd, "running")
     assert "1 job told to pause" in command.done("pause", "person").out
     until_state(crowd, "paused")
