@@ -50,12 +50,16 @@ GRANT EXECUTE ON FUNCTION
     envelope.mend_begins(), envelope.mend_ends(), envelope.erased_pass(), envelope.is_retired(envelope.ciphertext),
     envelope.acts_on_itself(regclass),
     envelope.key_of_scope(), envelope.prefetch(regclass, text[]),
+    envelope.fault_as_role(envelope.ciphertext, uuid, text),
     envelope.decrypt_text_as_role(envelope.ciphertext, uuid, text),
     envelope.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),
     envelope.encrypt_text_as_role(text, uuid, text, text), envelope.encrypt_bytea_as_role(bytea, uuid, text, text),
     envelope.encrypt(text, text, text), envelope.encrypt(bytea, text, text),
     envelope.decrypt(envelope.ciphertext, text), envelope.decrypt_bytea(envelope.ciphertext, text)
     TO PUBLIC;
+
+-- Each shows a role the tables that it owns.
+GRANT SELECT ON envelope.faults, envelope.verifications TO PUBLIC;
 
 -- pgcrypto's names (sql/70_pgcrypto.sql) and passwords.
 GRANT EXECUTE ON FUNCTION

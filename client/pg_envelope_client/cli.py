@@ -8,7 +8,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from pg_envelope_client import output
-from pg_envelope_client.commands import backup, erasure, jobs, kek, keys, policy, rekey, report, setup, tables, tenant
+from pg_envelope_client.commands import (
+    backup,
+    erasure,
+    jobs,
+    kek,
+    keys,
+    policy,
+    rekey,
+    report,
+    setup,
+    tables,
+    tenant,
+    verify,
+)
 from pg_envelope_client.problems import Problem
 
 commands = typer.Typer(
@@ -23,6 +36,7 @@ commands.command(rich_help_panel="Tables")(tables.protect)
 commands.command(rich_help_panel="Tables")(tables.unprotect)
 commands.command(rich_help_panel="Tables")(report.columns)
 commands.command(rich_help_panel="Tables")(report.status)
+commands.command(rich_help_panel="Tables")(verify.verify)
 commands.command(rich_help_panel="Re-encryption")(jobs.reencrypt)
 commands.command(rich_help_panel="Re-encryption")(jobs.progress)
 commands.command(rich_help_panel="Re-encryption")(jobs.pause)
@@ -34,7 +48,7 @@ commands.add_typer(backup.backups, name="keys", rich_help_panel="Keys")
 commands.command(rich_help_panel="Keys")(rekey.rekey)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
-commands.command(rich_help_panel="Re-encryption")(erasure.verify)
+commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)
 commands.command(rich_help_panel="Schedules")(policy.due)
 commands.command(rich_help_panel="Schedules")(policy.rotate)
 commands.add_typer(policy.policies, name="policy", rich_help_panel="Schedules")

@@ -2,6 +2,7 @@
 
 EnvelopeError
 ├── InvalidEnvelope       XX001  wrong key, wrong place, flipped or cut bytes: one text for all, no detail
+│   └── UnknownKey, the same to a user
 ├── NotPermitted          42501  the role or the path has no right
 ├── KeyNotFound           42704
 ├── KeyDestroyed          55000
@@ -47,6 +48,10 @@ class InvalidEnvelope(EnvelopeError):
 
     def __init__(self) -> None:
         super().__init__()
+
+
+class UnknownKey(InvalidEnvelope):
+    """The header names no key of the column. A user meets the same error; verify() tells it apart."""
 
 
 class NotPermitted(EnvelopeError):
@@ -208,5 +213,5 @@ def _all(base: type[EnvelopeError]) -> list[type[EnvelopeError]]:
 BY_CODE = {
     found.code: found
     for found in _all(EnvelopeError)
-    if found not in (EnvelopeError, InvalidEnvelope, NotProtected, AlreadyProtected)
+    if found not in (EnvelopeError, InvalidEnvelope, UnknownKey, NotProtected, AlreadyProtected)
 }

@@ -1,4 +1,4 @@
-"""pg-envelope shred, erasures and verify: keys that are destroyed for good, the broker's ledger, signed statements."""
+"""pg-envelope shred, erasures, verify-receipt: keys destroyed for good, the broker's ledger, signed statements."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _subject(file: str) -> str:
     return subject
 
 
-def verify(
+def verify_receipt(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="As pg-envelope receipts --out writes it.")],
     public_key: Annotated[
         list[str] | None,

@@ -11,6 +11,7 @@ from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
+from pg_envelope.backend.jobs.verify import Verification, verify_all
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.lifecycle.erasure import Erasure, check_scope
@@ -50,6 +51,7 @@ class Admin:
         self.follow = guard.plain(self._alone(self._follow))
         self.reencrypt = guard.plain(self._reencrypt)
         self.receipt = guard.plain(self._receipt)
+        self.verify = guard.plain(self._verify)
         self.rotate = guard.plain(self._rotate)
         self.rotate_key = guard.plain(self._rotate_key)
         self.rotate_field = guard.plain(self._rotate_field)
@@ -98,8 +100,8 @@ class Admin:
         scoping = options.parse_scope(scope, scope_column, other, erased)
         protect(self._host, self._keys, oid, wanted, kek or "default", store, scoping)
 
-    def _unprotect(self, rel: str | None) -> None:
-        unprotect(self._host, self._table(rel, "unprotect"))
+    def _unprotect(self, rel: str | None, damaged: str | None) -> None:
+        unprotect(self._host, self._table(rel, "unprotect"), damaged or "error")
 
     def _alone(self, call: Callable[..., None]) -> Callable[..., None]:
         """Its own DDL is not followed: it brings everything in step by itself."""
@@ -136,6 +138,14 @@ class Admin:
     ) -> None:
         pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, bool(newest_first))
         self._reencryption(rel, "reencrypt").run(pace, 1 if part is None else part, 1 if parts is None else parts)
+
+    def _verify(self, rel: str | None, batch_size: int | None, pause_ms: int | None, anew: bool | None) -> None:
+        pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000)
+        oid = self._table("pg_catalog.pg_class" if rel is None else rel, "verify")
+        if rel is None:
+            verify_all(self._host, pace, bool(anew))
+        else:
+            Verification(self._host, oid).run(pace, bool(anew))
 
     def _receipt(self, rel: str | None) -> str:
         return self._reencryption(rel, "receipt").receipt()

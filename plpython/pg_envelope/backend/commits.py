@@ -7,6 +7,8 @@ from pg_envelope.backend.host import Host
 
 # invalid_transaction_termination
 NO_COMMIT_HERE = "2D000"
+# operator_intervention: a cancel, a timeout or a shutdown ends all of a procedure's work, not one item.
+ENDS_ALL = "57"
 
 
 class InTransaction(errors.NotConfigured):

@@ -35,6 +35,10 @@ class Host:
         found = self.rows(query, types, values)
         return found[0] if found else None
 
+    def once(self, query: str) -> list[Row]:
+        """The rows of a query that will not come again in these words: no plan of it is kept."""
+        return list(self._plpy.execute(query))
+
     def run(self, statement: str) -> int:
         """Runs a statement without parameters, DDL included; the number of rows it touched."""
         return int(self._plpy.execute(statement).nrows())
@@ -102,6 +106,10 @@ class PinnedHost(Host):
     def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         with self._pinned():
             return super().rows(query, types, values)
+
+    def once(self, query: str) -> list[Row]:
+        with self._pinned():
+            return super().once(query)
 
     def run(self, statement: str) -> int:
         with self._pinned():

@@ -66,6 +66,7 @@ class Loader:
         self._ahead = Ahead(host)
         self._pending: tuple[Pending, wire.Who] | None = None
         self._loaded: dict[bytes, Key] | None = None
+        self._failed: errors.EnvelopeError | None = None
         self.budget = Budget(host, self._renew)
 
     def load(self, slot: bytes) -> dict[bytes, Key]:
@@ -101,8 +102,11 @@ class Loader:
             if self._loaded is None:
                 raise errors.Internal
             return self._loaded
+        except Exception as error:
+            # Through SQL it comes back as PostgreSQL's error, whose SQLSTATE several causes share.
+            raise self._failed or error from None
         finally:
-            self._pending = self._loaded = None
+            self._pending = self._loaded = self._failed = None
 
     def who(self) -> wire.Who:
         """The session and role that ask, for the audit log."""
@@ -118,7 +122,11 @@ class Loader:
         pending, who = self._pending
         if not (found := self._host.row(CURRENT)) or not found["current"]:
             raise errors.Conflict(hint="A key was suspended since this transaction began: run it again.")
-        self._loaded = pending(who)
+        try:
+            self._loaded = pending(who)
+        except errors.EnvelopeError as error:
+            self._failed = error
+            raise
 
     def _load(self, slot: bytes, who: wire.Who) -> dict[bytes, Key]:
         row = self._catalog_row(slot)
@@ -171,7 +179,7 @@ class Loader:
         """An unknown capability has no right; a known one met an envelope that is not its column's."""
         known = self._host.rows("SELECT capability FROM envelope_private.capability")
         if any(same(row["capability"], capability) for row in known):
-            return errors.InvalidEnvelope()
+            return errors.UnknownKey()
         return errors.NotPermitted(hint=STALE_HINT)
 
     def _ask(self, wanted: dict[bytes, Row], who: wire.Who, asked: int) -> dict[bytes, Key | errors.EnvelopeError]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pg_envelope.backend import hot, location
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.epoch import Epoch
+from pg_envelope.backend.faults import Faults
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, PinnedHost
 from pg_envelope.backend.keyring import Keyring
@@ -41,6 +42,7 @@ class Session:
         keyring = Keyring(epoch, self.loader.load)
         self.scopes = Scopes(self.host, self.link, self.loader)
         self.values = Values(keyring, self.authority, self.scopes)
+        self.faults = Faults(self.values)
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, keyring).keys)
         self.secrets = Secrets(self.host, self.authority, keyring, epoch)
         self._offer(self.values)
@@ -53,6 +55,7 @@ class Session:
         self.encrypt_text = text_in(values.encrypt)
         self.encrypt_bytea = plain(values.encrypt)
         self.reseal = plain(values.reseal)
+        self.fault_as_role = plain(self.faults.as_role)
         self.decrypt_text_as_role = text_out(values.decrypt_as_role)
         self.decrypt_bytea_as_role = plain(values.decrypt_as_role)
         self.encrypt_text_as_role = text_in(values.encrypt_as_role)

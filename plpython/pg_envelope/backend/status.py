@@ -7,11 +7,14 @@ from importlib.metadata import version
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
+from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import environment, replay
 from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.tables.trial import Trials
+from pg_envelope.backend.tables.whole import IS_FOUND
 
 STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
 ROTATE = "SELECT envelope.rotate('<table>'), or envelope.rotate_key('<name>')"
@@ -24,6 +27,22 @@ WHERE NOT is_ciphertext"""
 VIEWS = """
 SELECT string_agg(t.base::regclass::text, ', ') AS found, count(*) AS count FROM envelope_private.protected_table t
 WHERE NOT intact"""
+MISSING = f"""
+SELECT string_agg(coalesce(t.view_name, t.base::regclass::text) || '.' || f.attname, ', ' ORDER BY t.base, f.attnum)
+    AS found, count(*) AS count
+FROM envelope_private.protected_table t JOIN envelope_private.field f USING (key_uuid)
+WHERE NOT {IS_FOUND}"""
+# A table that was verified and is gone counts for nothing.
+VERIFIED = """
+SELECT count(*) AS tables, count(*) FILTER (WHERE v.finished_at IS NULL) AS never,
+    (SELECT format('%s, %s: %s values', date_trunc('second', l.finished_at), l.relation, l.value_count)
+     FROM envelope.verifications l WHERE l.finished_at IS NOT NULL ORDER BY l.finished_at DESC LIMIT 1) AS last,
+    string_agg(format('%s of %s in %s (%s)', b.bad, v.value_count, t.view_name, date_trunc('second', v.began_at)), ', '
+        ORDER BY t.view_name) FILTER (WHERE b.bad > 0) AS bad
+FROM envelope_private.protected_table t LEFT JOIN envelope_private.verification v USING (key_uuid)
+LEFT JOIN LATERAL (SELECT sum(n::bigint) AS bad FROM jsonb_each_text(v.faults) AS e (reason, n)
+    WHERE e.reason <> ALL ($1)) b ON true"""
+VERIFY_HINT = "See envelope.faults and docs/runbooks/bad-values.md; afterwards CALL envelope.verify() again."
 # The right is asked as PostgreSQL does for the view: a policy that names the owner itself.
 CAPABILITIES = """
 SELECT string_agg(p.label, ', ') AS found, count(*) AS count
@@ -75,7 +94,8 @@ class Status:
 
     def rows(self) -> list[Row]:
         """check_name, state (ok, warning, failed), detail, hint."""
-        return [row for check in (self._versions, self._broker, self._catalog, self._pgcrypto) for row in check()]
+        parts = (self._versions, self._broker, self._catalog, Trials(self._host).checks, self._verified, self._pgcrypto)
+        return [row for part in parts for row in part()]
 
     def _versions(self) -> Iterator[Row]:
         installed = self._host.row(EXTENSION)
@@ -117,6 +137,7 @@ class Status:
         yield self._none(
             "catalog", PARENTS, "failed", "rows without their parent", "Restore the key catalog from a whole dump."
         )
+        yield self._none("columns", MISSING, "failed", "protected columns that are not found", REFRESH)
         yield self._none("views", VIEWS, "failed", "tables whose view, triggers or owner differ", REFRESH)
         yield self._none(
             "capabilities", CAPABILITIES, "failed", "columns without capability", "SELECT envelope.renew_capabilities()"
@@ -146,6 +167,15 @@ class Status:
             "materialized views that store decrypted columns",
             "Drop them, or protect what they hold.",
         )
+
+    def _verified(self) -> Iterator[Row]:
+        """What the last verify of each table found; a table that nobody verified yet is no warning."""
+        row = self._host.row(VERIFIED, ["text[]"], [list(ON_PURPOSE)])
+        assert row is not None
+        told = [f"values that did not open: {row['bad'] or 'none'}"]
+        told += [f"last: {row['last']}"] if row["last"] else []
+        told += [f"tables never verified: {row['never']} of {row['tables']}"] if row["never"] else []
+        yield _row("verify", "failed" if row["bad"] else "ok", "; ".join(told), VERIFY_HINT)
 
     def _pgcrypto(self) -> Iterator[Row]:
         row = self._host.row(PGCRYPTO)

@@ -12,6 +12,8 @@ from pg_envelope.envelope import HEADER_BYTES
 
 SEAL_BYTES = CAPABILITY_BYTES + HEADER_BYTES
 Passes = Callable[[errors.EnvelopeError, bytes], bool]
+# What is wrong with one value or its key. Everything else (no right, no broker, no KMS) says nothing of the value.
+FAULTS = (errors.InvalidEnvelope, errors.KeyDestroyed, errors.KeySuspended, errors.KeyNotFound, errors.UnwrapFailed)
 
 
 class Values:
@@ -55,24 +57,32 @@ class Values:
     def reseal(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
-        """The same value under the newest key. One that has it stays as it is; so does an erased one."""
+        """The same value under the newest key. One that has it stays as it is; so does one that does not open."""
         if value is None:
             return None
-        newest = seal if seal is not None and len(seal) == SEAL_BYTES else self._scopes.seal(seal, scope)
-        if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:]:
+        if seal is None:
+            raise errors.NotPermitted
+        if len(seal) == SEAL_BYTES and value[:HEADER_BYTES] == seal[CAPABILITY_BYTES:]:
             return value
-        content = self.decrypt(value, newest[:CAPABILITY_BYTES], row_key)
-        return value if content is None else self.encrypt(content, newest, row_key)
+        try:
+            content = self.decrypt(value, seal[:CAPABILITY_BYTES], row_key)
+        except FAULTS:
+            return value
+        if content is None:
+            return value
+        newest = seal if len(seal) == SEAL_BYTES else self._scopes.seal(seal, scope)
+        return value if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:] else self.encrypt(content, newest, row_key)
 
     def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
-        return self.decrypt(value, self._right("read", field_uuid).capability, row_key)
+        return self.decrypt(value, self.right("read", field_uuid).capability, row_key)
 
     def encrypt_as_role(
         self, value: bytes | None, field_uuid: str | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
-        return self.encrypt(value, self._right("write", field_uuid).seal, row_key, scope)
+        return self.encrypt(value, self.right("write", field_uuid).seal, row_key, scope)
 
-    def _right(self, kind: Kind, field_uuid: str | None) -> Right:
+    def right(self, kind: Kind, field_uuid: str | None) -> Right:
+        """The current role's right to a field. Raises NotPermitted."""
         if field_uuid is None:
             raise errors.NotPermitted
         return self._authority.right(kind, field_uuid)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pg_envelope import errors
+from pg_envelope.backend.commits import ENDS_ALL
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
@@ -28,8 +29,6 @@ HOLDER = """
 SELECT string_agg(pid::text, ', ') AS pids FROM pg_catalog.pg_locks
 WHERE locktype = 'advisory' AND granted AND objid = 'envelope_private.policy'::regclass
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"""
-# operator_intervention: a cancel, a timeout or a shutdown ends all, not one rotation.
-ENDS_ALL = "57"
 
 
 class Failed(errors.Unavailable):

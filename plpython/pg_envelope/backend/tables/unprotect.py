@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.sqltext import commas, ident, qualified
-from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks
+from pg_envelope.backend.sqltext import ident, qualified
+from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks, opening
 from pg_envelope.backend.tables.build import functions, sequence_grants
-from pg_envelope.backend.tables.generate import Layout, Protected
+from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Check, Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.protect import set_compression
@@ -23,8 +23,9 @@ WHERE d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = 
 STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
 
 
-def unprotect(host: Host, oid: int) -> None:
-    """Raises NotProtected, or Unsupported with the list of what depends on the view."""
+def unprotect(host: Host, oid: int, damaged: str) -> None:
+    """Raises NotProtected, Unsupported with the list of what depends on the view, Damaged with that of bad values."""
+    opening.check(damaged)
     key = catalog.key_of(host, oid)
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
     locks.exclusive(host, view.sql, base.sql)
@@ -32,7 +33,8 @@ def unprotect(host: Host, oid: int) -> None:
     layout = catalog.layout_of(host, key, base)
     acl = grants.read(host, view.oid)
     _drop(host, base, view, layout)
-    _open(host, base, layout)
+    opening.open_columns(host, key, base, layout, damaged)
+    host.run(f"DROP MATERIALIZED VIEW IF EXISTS {layout.rights}")
     host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
     _restore(host, base, view, layout, acl)
     catalog.forget(host, key["key_uuid"])
@@ -47,6 +49,7 @@ def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
     for function in functions(host, layout.key_uuid):
         host.run(f"DROP FUNCTION {function}")
     host.run(f"DROP VIEW {view.sql}")
+    host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT IF EXISTS {ident(generate.NO_DRAFTS)}")
 
 
 def _refuse_dependents(host: Host, view: Table) -> None:
@@ -57,20 +60,6 @@ def _refuse_dependents(host: Host, view: Table) -> None:
             detail="\n".join(f"- {row['what']} depends on the view" for row in found),
             hint="Drop what is listed, then call unprotect() again.",
         )
-
-
-def _open(host: Host, base: Table, layout: Layout) -> None:
-    changes = commas(_opened(layout, base, protected) for protected in layout.protected.values())
-    host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT IF EXISTS {ident(generate.NO_DRAFTS)}")
-    AsOwner(host, base.owner_oid).run(f"ALTER TABLE {base.sql} {changes}")
-    host.run(f"DROP MATERIALIZED VIEW IF EXISTS {layout.rights}")
-
-
-def _opened(layout: Layout, base: Table, protected: Protected) -> str:
-    column = protected.column
-    collation = f" COLLATE {column.collation}" if column.collation else ""
-    value = generate.opened_as_role(layout, protected, source=ident(base.name))
-    return f"ALTER {ident(column.name)} TYPE {column.type}{collation} USING {value}"
 
 
 def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dict[str, object]]) -> None:
