@@ -33,6 +33,7 @@ COMMENT ON FUNCTION envelope_private.count_from IS
 
 CREATE FUNCTION envelope.reserve_messages() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].reserve_messages()
 $$;
 COMMENT ON FUNCTION envelope.reserve_messages IS

@@ -8,7 +8,7 @@ from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
 from pg_envelope.backend.jobs.walker import Pace
-from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.keys import Keys, chosen_kek
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.lifecycle.escrow import Escrow
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
@@ -93,7 +93,7 @@ class Admin:
         oid = self._table(rel, "protect")
         other = None if scope_of is None else self._table(scope_of, "protect")
         scoping = options.parse_scope(scope, scope_column, other, erased)
-        protect(self._host, self._keys, oid, wanted, kek or "default", store, scoping)
+        protect(self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping)
 
     def _unprotect(self, rel: str | None) -> None:
         unprotect(self._host, self._table(rel, "unprotect"))
@@ -213,7 +213,7 @@ class Admin:
         return Replay(self._host, self._link, self._loader).run()
 
     def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:
-        return self._keys.create_named(name or "", kek or "default", store)
+        return self._keys.create_named(name or "", chosen_kek(kek), store)
 
     def _flush(self, reason: str | None) -> int:
         return int(self._link.ask("flush", self._loader.who(), reason=reason or "")["epoch"])

@@ -291,6 +291,11 @@ class Keys:
         return [_transition(kind, row[kind], "active", "decrypt-only") for row in rows]
 
 
+def chosen_kek(kek: str | None) -> str:
+    """The KEK that an argument names; an empty name is no KEK's, and is refused as any unknown one."""
+    return "default" if kek is None else kek
+
+
 def _transition(kind: str, number: int, before: str | None, after: str) -> Transition:
     return {kind: number, "from": before, "to": after}
 

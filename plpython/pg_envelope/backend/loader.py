@@ -13,7 +13,7 @@ from pg_envelope import envelope, errors, wire
 from pg_envelope.backend.ahead import Ahead
 from pg_envelope.backend.budget import Budget
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keyring import CAPABILITY_BYTES, Erased, Key
+from pg_envelope.backend.keyring import CAPABILITY_BYTES, MAX_KEYS, Erased, Key
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.server import server
 from pg_envelope.envelope import FieldKey
@@ -38,11 +38,12 @@ FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM 
     JOIN envelope_private.protected_column p USING (key_uuid) CROSS JOIN envelope_private.installation i
     WHERE $1 IN (t.view, t.base) AND t.scope <> 'table' AND has_column_privilege($2, t.view, p.attname, 'SELECT')) f
 JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
-OF_SCOPES = """
-SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint
+SCOPED = """
 FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
-WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND d.state NOT IN ('suspended', 'destroyed') AND fk.state <> 'destroyed'
-ORDER BY fk.key_id"""
+WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND d.state NOT IN ('suspended', 'destroyed') AND fk.state <> 'destroyed'"""
+OF_SCOPES = f"""
+SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint {SCOPED} ORDER BY fk.key_id"""
+HOW_MANY = f"SELECT count(*) AS found {SCOPED}"
 # What one request to the broker carries; a frame has an end.
 MOST_DEKS = 200
 MOST_FIELD_KEYS = 1000
@@ -137,6 +138,7 @@ class Loader:
             raise errors.NotPermitted(
                 hint="It takes SELECT on a protected column of a table in tenant or subject scope."
             )
+        self._refuse_too_many(fields, scopes)
         size = max(1, min(MOST_DEKS, MOST_FIELD_KEYS // len(fields)))
         found: dict[bytes, Key] = {}
         for start in range(0, len(scopes), size):
@@ -150,6 +152,17 @@ class Loader:
                 }
                 found |= _keys(self._ask(wanted, who, asked=len(wanted)))
         return found
+
+    def _refuse_too_many(self, fields: list[Row], scopes: list[str]) -> None:
+        """A key is held for each column, and for each version that a tenant or subject has."""
+        row = self._host.row(HOW_MANY, ["uuid", "text[]"], [fields[0]["scope_key"], scopes])
+        wanted = len(fields) * int(row["found"] if row else 0)
+        if wanted > MAX_KEYS:
+            raise errors.BadInput(
+                f"a session holds {MAX_KEYS} keys",
+                detail=f"These tenants or subjects have {wanted} in {len(fields)} columns.",
+                hint="Read in several parts.",
+            )
 
     def _refusal(self, capability: bytes) -> errors.EnvelopeError:
         """An unknown capability has no right; a known one met an envelope that is not its column's."""

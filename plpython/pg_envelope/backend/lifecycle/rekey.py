@@ -60,7 +60,7 @@ class Rekey:
         """Raises what stopped it; nothing is switched then."""
         origin = self._begin(from_environment)
         for row in self._host.rows(KEKS):
-            ends = row["kek"], from_kek or row["kek"], to_kek or row["kek"]
+            ends = row["kek"], *(row["kek"] if kek is None else kek for kek in (from_kek, to_kek))
             _Staging(self._host, self._link, self._loader, self._keys, origin, ends).run()
         count = self._switch(origin, to_kek)
         self._host.commit()
