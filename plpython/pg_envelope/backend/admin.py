@@ -11,6 +11,7 @@ from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys, chosen_kek
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.lifecycle.escrow import Escrow
+from pg_envelope.backend.lifecycle.forgetting import Forgetting
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.rekey import Rekey
 from pg_envelope.backend.lifecycle.replay import Replay
@@ -63,6 +64,7 @@ class Admin:
         self.status = guard.plain(Status(host, link, loader).rows)
         self.flush = guard.plain(self._flush)
         self.rekey = guard.plain(self._rekey)
+        self.forget_all_keys = guard.plain(self._forget_all_keys)
         escrow = Escrow(host, link, loader, self._keys)
         self.escrow_place = guard.plain(escrow.place)
         self.escrow = guard.plain(escrow.escrow)
@@ -208,6 +210,10 @@ class Admin:
         begin(self._host, "shred_key")
         erasure = Erasure(self._host, self._link, self._loader)
         erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
+
+    def _forget_all_keys(self, database: str | None) -> int:
+        self._table("pg_catalog.pg_class", "forget_all_keys")
+        return Forgetting(self._host, self._link, self._loader).forget_all(database)
 
     def _replay_erasures(self) -> list[Row]:
         return Replay(self._host, self._link, self._loader).run()

@@ -40,7 +40,8 @@ FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM 
 JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
 SCOPED = """
 FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
-WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND d.state NOT IN ('suspended', 'destroyed') AND fk.state <> 'destroyed'"""
+WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed'
+    AND d.state NOT IN ('suspended', 'destroyed')"""
 OF_SCOPES = f"""
 SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint {SCOPED} ORDER BY fk.key_id"""
 HOW_MANY = f"SELECT count(*) AS found {SCOPED}"

@@ -254,6 +254,7 @@ def test_a_restored_dump_goes_on_counting(
 
 def test_the_extension_goes_without_a_trace(people: Database) -> None:
     people.sql("CALL envelope.unprotect('person')")
+    people.sql(f"SELECT envelope.forget_all_keys('{people.name}')")
     people.sql("DROP EXTENSION pg_envelope")
     assert people.one("SELECT count(*) FROM pg_class WHERE relkind = 'S' AND relname ~ '^messages_'") == 0
 
