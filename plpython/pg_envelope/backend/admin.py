@@ -12,6 +12,7 @@ from pg_envelope.backend.keys import Keys, chosen_kek
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.lifecycle.escrow import Escrow
 from pg_envelope.backend.lifecycle.forgetting import Forgetting
+from pg_envelope.backend.lifecycle.identity import Claim
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.rekey import Rekey
 from pg_envelope.backend.lifecycle.replay import Replay
@@ -60,6 +61,7 @@ class Admin:
         self.shred = guard.plain(self._shred)
         self.shred_key = guard.plain(self._shred_key)
         self.replay_erasures = guard.plain(self._replay_erasures)
+        self.this_is_the_original = guard.plain(self._this_is_the_original)
         self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
         self.status = guard.plain(Status(host, link, loader).rows)
         self.flush = guard.plain(self._flush)
@@ -215,8 +217,11 @@ class Admin:
         self._table("pg_catalog.pg_class", "forget_all_keys")
         return Forgetting(self._host, self._link, self._loader).forget_all(database)
 
-    def _replay_erasures(self) -> list[Row]:
-        return Replay(self._host, self._link, self._loader).run()
+    def _replay_erasures(self, destroy_active: bool | None) -> list[Row]:
+        return Replay(self._host, self._link, self._loader, bool(destroy_active)).run()
+
+    def _this_is_the_original(self) -> None:
+        Claim(self._host, self._link, self._loader).run()
 
     def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:
         return self._keys.create_named(name or "", chosen_kek(kek), store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from math import inf
@@ -22,7 +23,10 @@ from pg_envelope.suites import KEY_BYTES
 # Every name is qualified: it runs with the caller's search_path, and a caller must not choose what the audit log says.
 WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_catalog.text AS role,
     current_user::pg_catalog.text AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
-    pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid"""
+    pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid,
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.format('%s/{}/%s', (SELECT d.oid
+        FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
+        EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) END AS instance"""
 LOAD = "SELECT envelope.load_key()"
 # At REPEATABLE READ the catalog may show a key as it was before it was suspended.
 CURRENT = """
@@ -96,6 +100,9 @@ class Loader:
         found = self._host.row(WHO)
         if found is None:
             raise errors.Internal
+        if found["instance"] is not None:
+            # The working directory of a backend is the data directory.
+            found["instance"] = found["instance"].format(os.stat(".").st_ino)
         return cast(wire.Who, found)
 
     def load_pending(self) -> None:

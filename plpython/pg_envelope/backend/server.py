@@ -18,6 +18,7 @@ def server() -> Any:
     found.GetUserId.restype = ctypes.c_uint32
     found.GetTopTransactionIdIfAny.restype = ctypes.c_uint32
     found.GetCurrentSubTransactionId.restype = ctypes.c_uint32
+    found.GetSystemIdentifier.restype = ctypes.c_uint64
     return found
 
 

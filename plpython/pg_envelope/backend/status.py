@@ -108,7 +108,7 @@ class Status:
         used = {row["kek"] for row in self._host.rows("SELECT DISTINCT kek FROM envelope_private.key")}
         for name in sorted(used | set(answer["keks"])):
             yield _kek(name, answer["keks"].get(name))
-        yield replay.check(self._host, self._link, self._loader)
+        yield from replay.check(self._host, self._link, self._loader)
 
     def _catalog(self) -> Iterator[Row]:
         yield self._none(

@@ -12,6 +12,7 @@ from pg_envelope import errors, wire
 from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import Keys, Transition
+from pg_envelope.backend.lifecycle import identity
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.link import not_understood
 from pg_envelope.backend.scope_keys import LOCK as LOCK_SCOPE
@@ -98,9 +99,16 @@ class Erasure(Keys):
             self._record(what, label, self.carry_out(deks), reason)
 
     def ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
-        """The ledger's entry for each DEK, which is dead by then. Raises what a KMS's store would not do."""
+        """The ledger's entry for each DEK, which is dead by then. Raises MaybeCopy, or why a KMS's store did not."""
+        self._refuse_copy()
         parts = (deks[start : start + BATCH] for start in range(0, len(deks), BATCH))
         return [entry for part in parts for entry in self._ask(part, told)]
+
+    def _refuse_copy(self) -> None:
+        """The ledger names DEKs by the database's uuid, which a copy has, too."""
+        identity.refuse_copy(self._host)
+        who = self._loader.who()
+        identity.refuse_twin(identity.others_of(self._link, who, self._database_uuid()), who)
 
     def _ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
         asked = [
