@@ -54,12 +54,13 @@ CREATE SEQUENCE envelope_private.dek_id_seq;
 CREATE FUNCTION envelope_private.next_dek_id() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    drawn bigint := nextval('envelope_private.dek_id_seq');
+    drawn bigint;
     highest bigint := greatest((SELECT max(dek_id) FROM envelope_private.dek),
         (SELECT max(dek_id) FROM envelope_private.spare_dek));
 BEGIN
-    WHILE drawn <= highest LOOP
+    LOOP
         drawn := nextval('envelope_private.dek_id_seq');
+        EXIT WHEN drawn > coalesce(highest, 0);
     END LOOP;
     RETURN drawn;
 END $$;
@@ -107,12 +108,13 @@ CREATE SEQUENCE envelope_private.key_id_seq MAXVALUE 4294967295;
 CREATE FUNCTION envelope_private.next_key_id() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    drawn bigint := nextval('envelope_private.key_id_seq');
+    drawn bigint;
     highest bigint := greatest((SELECT max(key_id) FROM envelope_private.field_key),
         (SELECT max(key_id) FROM envelope_private.spare_dek));
 BEGIN
-    WHILE drawn <= highest LOOP
+    LOOP
         drawn := nextval('envelope_private.key_id_seq');
+        EXIT WHEN drawn > coalesce(highest, 0);
     END LOOP;
     RETURN drawn;
 EXCEPTION WHEN sequence_generator_limit_exceeded THEN

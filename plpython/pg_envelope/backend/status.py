@@ -13,6 +13,8 @@ from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 
+# Of all key ids that a header can name.
+WARNED_AT, FAILED_AT = 0.5, 0.9
 STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
 ROTATE = "SELECT envelope.rotate('<table>'), or envelope.rotate_key('<name>')"
 REFRESH = "CALL envelope.refresh('<table>')"
@@ -54,6 +56,9 @@ WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) I
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
 WHERE lost OR messages > {SOFT_LIMIT * BLOCK}"""
+KEY_IDS = """
+SELECT coalesce(pg_sequence_last_value(seqrelid), 0) AS used, seqmax AS ids
+FROM pg_catalog.pg_sequence WHERE seqrelid = 'envelope_private.key_id_seq'::regclass"""
 PGCRYPTO = """
 SELECT (SELECT count(*) FROM pg_catalog.pg_proc WHERE pronamespace = 'envelope_pgcrypto'::regnamespace) AS functions,
     EXISTS (SELECT FROM envelope_private.pgcrypto_policy WHERE literal_keys_forbidden) AS forbidden"""
@@ -139,6 +144,7 @@ class Status:
             "schedule", OVERDUE, "warning", "keys that are overdue", "CALL envelope.rotate_due(); see envelope.due."
         )
         yield self._none("budget", BUDGET, "warning", "keys that sealed too much or lost their count", ROTATE)
+        yield self._key_ids()
         yield self._none(
             "copies",
             COPIES,
@@ -157,6 +163,15 @@ class Status:
             f"{row['functions']} functions in envelope_pgcrypto; literal keys {rule}",
             "Install PostgreSQL's contrib modules on the server, then make the extension again.",
         )
+
+    def _key_ids(self) -> Row:
+        row = self._host.row(KEY_IDS)
+        assert row is not None
+        used, state = row["used"] / row["ids"], "ok"
+        if used > WARNED_AT:
+            state = "failed" if used > FAILED_AT else "warning"
+        detail = f"{row['used']:,} of {row['ids']:,} are used"
+        return _row("key ids", state, detail, "Who uses them up? Each new tenant or subject takes one: docs/scopes.md.")
 
     def _none(self, name: str, query: str, otherwise: str, what: str, hint: str) -> Row:
         row = self._host.row(query)

@@ -14,11 +14,11 @@ MOST_SECONDS = 600.0
 # Not by a lock of our own: whoever makes the next key would stand in line behind it.
 HOLDERS = """
 SELECT l.virtualtransaction AS id,
-    coalesce(format('prepared transaction %L', p.gid), format('process %s of %s', l.pid, coalesce(a.usename, '?')))
-        AS label
-FROM pg_locks l
-LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.transaction::text = split_part(l.virtualtransaction, '/', 2)
-LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    CASE WHEN l.pid IS NOT NULL THEN format('process %s of %s', l.pid, coalesce(a.usename, '?'))
+        ELSE format('prepared transaction %L', (
+            SELECT min(p.gid) FROM pg_prepared_xacts p JOIN pg_locks x ON x.transactionid = p.transaction
+            WHERE x.virtualtransaction = l.virtualtransaction)) END AS label
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.relation = 'envelope_private.dek'::regclass AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')"""
