@@ -9,6 +9,7 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys, chosen_kek
+from pg_envelope.backend.lifecycle import sequences
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.lifecycle.escrow import Escrow
 from pg_envelope.backend.lifecycle.forgetting import Forgetting
@@ -61,6 +62,7 @@ class Admin:
         self.shred = guard.plain(self._shred)
         self.shred_key = guard.plain(self._shred_key)
         self.replay_erasures = guard.plain(self._replay_erasures)
+        self.mend_sequences = guard.plain(self._mend_sequences)
         self.this_is_the_original = guard.plain(self._this_is_the_original)
         self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
         self.status = guard.plain(Status(host, link, loader).rows)
@@ -219,6 +221,9 @@ class Admin:
 
     def _replay_erasures(self, destroy_active: bool | None) -> list[Row]:
         return Replay(self._host, self._link, self._loader, bool(destroy_active)).run()
+
+    def _mend_sequences(self) -> int:
+        return sequences.mend(self._host)
 
     def _this_is_the_original(self) -> None:
         Claim(self._host, self._link, self._loader).run()

@@ -8,15 +8,20 @@ from importlib.metadata import version
 from pg_envelope import errors, wire
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle import environment, replay
+from pg_envelope.backend.lifecycle import environment, replay, sequences
 from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 
 # Of all key ids that a header can name.
 WARNED_AT, FAILED_AT = 0.5, 0.9
+# A key is renewed at the soft limit, by its next write; beyond it, something stands in the way.
+WARNED_MESSAGES = SOFT_LIMIT * BLOCK * 5 // 4
 STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
-ROTATE = "SELECT envelope.rotate('<table>'), or envelope.rotate_key('<name>')"
+ROTATE = (
+    "After logical replication: SELECT envelope.mend_sequences(). Otherwise: SELECT envelope.rotate('<table>'), or"
+    " envelope.rotate_key('<name>')."
+)
 REFRESH = "CALL envelope.refresh('<table>')"
 
 EXTENSION = "SELECT extversion AS version FROM pg_catalog.pg_extension WHERE extname = 'pg_envelope'"
@@ -55,7 +60,7 @@ FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
 WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) IS NOT NULL"""
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
-WHERE lost OR messages > {SOFT_LIMIT * BLOCK}"""
+WHERE lost OR messages > {WARNED_MESSAGES}"""
 KEY_IDS = """
 SELECT coalesce(pg_sequence_last_value(seqrelid), 0) AS used, seqmax AS ids
 FROM pg_catalog.pg_sequence WHERE seqrelid = 'envelope_private.key_id_seq'::regclass"""
@@ -144,6 +149,13 @@ class Status:
             "schedule", OVERDUE, "warning", "keys that are overdue", "CALL envelope.rotate_due(); see envelope.due."
         )
         yield self._none("budget", BUDGET, "warning", "keys that sealed too much or lost their count", ROTATE)
+        yield self._none(
+            "sequences",
+            sequences.BEHIND,
+            "warning",
+            "sequences that are behind their tables",
+            "SELECT envelope.mend_sequences(); see docs/runbooks/cut-over.md.",
+        )
         yield self._key_ids()
         yield self._none(
             "copies",
