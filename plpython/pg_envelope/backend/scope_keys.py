@@ -58,6 +58,10 @@ WHERE s.key_uuid = $1 AND s.kek = $2 AND s.key_id > $3 AND s.home = $4 ORDER BY 
 DROP_DEAD = """
 DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
     SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.dek_id = ANY ($1) FOR UPDATE SKIP LOCKED)"""
+# Those of the original, in a copy.
+DROP_FOREIGN = """
+DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
+    SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.key_uuid = $1 AND s.home <> $2 FOR UPDATE SKIP LOCKED)"""
 ADD = """
 INSERT INTO envelope_private.spare_dek (dek_id, key_uuid, kek, wrapped, fingerprint, kek_version, key_id, salt, home)
 SELECT n.dek_id, $1, $2, n.wrapped, n.fingerprint, n.kek_version, n.key_id, n.salt, $9
@@ -201,6 +205,7 @@ class ScopeKeys(Keys):
         """More spares: a few at first, and twice as many each time that none of the last ones is left."""
         place = owner, kek, "catalog"
         self._taken = (), 0
+        self._host.rows(DROP_FOREIGN, ["uuid", "text"], [owner, home()])
         spares = self._kept.free(place, self._batch)
         if not spares:
             now = monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,12 @@ def by_template(original: Database) -> Iterator[Connection]:
                 yield copy
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def by_template_of(home: Connection, original: Database) -> AbstractContextManager[Connection]:
+    """Nobody may be connected to a template."""
+    home.close()
+    return by_template(original)
 
 
 @contextmanager
@@ -174,6 +180,22 @@ def test_what_a_copy_erased_all_the_same_is_not_replayed_over_keys_in_use(
     assert state == "warning"
     assert "copies.md" in str(hint)
     assert home.execute("SELECT destroyed_again, in_use FROM envelope.replay_erasures(true)").fetchall() == [(3, 0)]
+
+
+def test_with_the_ledger_of_before_the_original_reads_again(original: Database, home: Connection) -> None:
+    broker = original.stack.broker
+    held = {path: path.read_bytes() for path in broker.erasures.parent.iterdir()}
+    with by_template_of(home, original) as copy:
+        copy.execute("SELECT envelope.this_is_the_original()")
+        copy.execute("CALL envelope.shred('person', reason => 'by mistake')")
+    with original.stack.connect(original.name) as session:
+        assert failure(session, READ)[0] == "55000"
+        session.execute("SELECT envelope.replay_erasures()")
+        broker.stop()
+        for path, content in held.items():
+            path.write_bytes(content)
+        broker.start()
+        assert session.execute(READ).fetchall() == ROWS
 
 
 def test_the_original_may_destroy_while_a_copy_lives_and_hears_of_it(copy: Connection, home: Connection) -> None:

@@ -280,6 +280,9 @@ class TestRestored:
             ours = {row for (row,) in visits.sql("SELECT fingerprint FROM envelope_private.dek WHERE scope LIKE '3%'")}
             theirs = restored.execute("SELECT fingerprint FROM envelope_private.dek WHERE scope LIKE '2%'").fetchall()
             assert not ours & {row for (row,) in theirs}
+            homes = restored.execute("SELECT DISTINCT home FROM envelope_private.spare_dek").fetchall()
+            assert homes != visits.sql("SELECT DISTINCT home FROM envelope_private.spare_dek")
+            assert len(homes) == 1
 
     def test_replay_erasures_empties_the_pool(self, visits: Database) -> None:
         visits.sql(INSERT, 1, 1)

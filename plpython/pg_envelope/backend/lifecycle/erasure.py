@@ -90,17 +90,20 @@ class Erasure(Keys):
         self._tell(what, key, len(alive), len(found))
 
     def destroy(self, what: str, label: str, deks: Sequence[Row], subject: str | None, reason: str) -> None:
-        """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction."""
+        """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction.
+
+        Raises MaybeCopy.
+        """
         salt = None if subject is None else os.urandom(SALT_BYTES)
         digest = None if subject is None or salt is None else hashlib.sha256(salt + subject.encode()).hexdigest()
         told = {"label": label, "reason": reason, "subject": digest, "salt": None if salt is None else salt.hex()}
         if deks:
+            self._refuse_copy()
             self.bury(deks, self.ask(deks, told))
             self._record(what, label, self.carry_out(deks), reason)
 
     def ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
-        """The ledger's entry for each DEK, which is dead by then. Raises MaybeCopy, or why a KMS's store did not."""
-        self._refuse_copy()
+        """The ledger's entry for each DEK, which is dead by then. Raises what a KMS's store would not do."""
         parts = (deks[start : start + BATCH] for start in range(0, len(deks), BATCH))
         return [entry for part in parts for entry in self._ask(part, told)]
 
