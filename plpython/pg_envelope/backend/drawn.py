@@ -9,7 +9,8 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.server import Moment, moment
 
 MOST_DEKS, MOST_PLACES = 10_000, 100
-GENERATION = "SELECT last_value AS generation FROM envelope_private.spare_generation"
+# The first call of nextval() does not change last_value.
+GENERATION = "SELECT last_value + is_called::int AS generation FROM envelope_private.spare_generation"
 XID = "SELECT pg_current_xact_id()::text AS xid"
 STATUS = "SELECT pg_xact_status($1::xid8) AS status"
 # Neither waiting for a tenant or subject, nor used: what put them there was rolled back.

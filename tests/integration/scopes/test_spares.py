@@ -108,6 +108,15 @@ class TestRolledBack:
         assert [row for (row,) in found] == wanted
         assert visits.one("SELECT count(DISTINCT dek_id) FROM envelope.keys") == len(wanted)
 
+    def test_what_was_kept_is_not_used_once_spares_were_dropped(self, visits: Database) -> None:
+        writer = visits.connect(autocommit=False)
+        for _ in range(3):
+            start = audit_end(visits)
+            writer.execute(INSERT, [1, 1])
+            writer.rollback()
+            assert len(events(visits, "generate", start)) == 1
+            visits.sql("SELECT envelope_private.drop_spares()")
+
     def test_what_was_kept_under_an_old_kek_version_is_not_used(self, visits: Database) -> None:
         writer = visits.connect(autocommit=False)
         writer.execute(INSERT, [1, 1])
