@@ -22,6 +22,7 @@ CREATE FUNCTION envelope.load_key() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
     SET enable_bitmapscan = off SET jit = off AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].load_key()
 $$;
 COMMENT ON FUNCTION envelope.load_key IS
@@ -29,6 +30,7 @@ COMMENT ON FUNCTION envelope.load_key IS
 
 CREATE FUNCTION envelope.authorise() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].authorise()
 $$;
 COMMENT ON FUNCTION envelope.authorise IS

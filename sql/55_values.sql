@@ -132,6 +132,7 @@ CREATE FUNCTION envelope.key_of_scope() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
     SET enable_bitmapscan = off SET jit = off AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].key_of_scope()
 $$;
 COMMENT ON FUNCTION envelope.key_of_scope IS

@@ -13,9 +13,12 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
 from pg_envelope.backend.jobs.verify import Verification, verify_all
 from pg_envelope.backend.jobs.walker import Pace
-from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.keys import Keys, chosen_kek
+from pg_envelope.backend.lifecycle import sequences
 from pg_envelope.backend.lifecycle.erasure import Erasure, check_scope
 from pg_envelope.backend.lifecycle.escrow import Escrow
+from pg_envelope.backend.lifecycle.forgetting import Forgetting
+from pg_envelope.backend.lifecycle.identity import Claim
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.rekey import Rekey
 from pg_envelope.backend.lifecycle.replay import Replay
@@ -66,10 +69,13 @@ class Admin:
         self.shred = guard.plain(self._shred)
         self.shred_key = guard.plain(self._shred_key)
         self.replay_erasures = guard.plain(self._replay_erasures)
+        self.mend_sequences = guard.plain(self._mend_sequences)
+        self.this_is_the_original = guard.plain(self._this_is_the_original)
         self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
         self.status = guard.plain(Status(host, link, loader).rows)
         self.flush = guard.plain(self._flush)
         self.rekey = guard.plain(self._rekey)
+        self.forget_all_keys = guard.plain(self._forget_all_keys)
         escrow = Escrow(host, link, loader, self._keys)
         self.escrow_place = guard.plain(escrow.place)
         self.escrow = guard.plain(escrow.escrow)
@@ -98,7 +104,7 @@ class Admin:
         oid = self._table(rel, "protect")
         other = None if scope_of is None else self._table(scope_of, "protect")
         scoping = options.parse_scope(scope, scope_column, other, erased)
-        protect(self._host, self._keys, oid, wanted, kek or "default", store, scoping)
+        protect(self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping)
 
     def _unprotect(self, rel: str | None, damaged: str | None) -> None:
         unprotect(self._host, self._table(rel, "unprotect"), damaged or "error")
@@ -236,11 +242,21 @@ class Admin:
         erasure = Erasure(self._host, self._link, self._loader)
         erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
 
-    def _replay_erasures(self) -> list[Row]:
-        return Replay(self._host, self._link, self._loader).run()
+    def _forget_all_keys(self, database: str | None) -> int:
+        self._table("pg_catalog.pg_class", "forget_all_keys")
+        return Forgetting(self._host, self._link, self._loader).forget_all(database)
+
+    def _replay_erasures(self, destroy_active: bool | None) -> list[Row]:
+        return Replay(self._host, self._link, self._loader, bool(destroy_active)).run()
+
+    def _mend_sequences(self) -> int:
+        return sequences.mend(self._host)
+
+    def _this_is_the_original(self) -> None:
+        Claim(self._host, self._link, self._loader).run()
 
     def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:
-        return self._keys.create_named(name or "", kek or "default", store)
+        return self._keys.create_named(name or "", chosen_kek(kek), store)
 
     def _flush(self, reason: str | None) -> int:
         return int(self._link.ask("flush", self._loader.who(), reason=reason or "")["epoch"])

@@ -50,13 +50,13 @@ class Keyring:
         """A key's `expires` is when to come by here again; its true end is in `_ends`."""
         epoch = self._latest()
         key = self.keys.get(slot)
-        if key is None or self._ends[slot] < monotonic():
-            # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
-            loaded = self._load(slot)
-            key = loaded[slot]
-            self._add(loaded, epoch)
-        key.expires = min(self._ends[slot], monotonic() + LOOK_SECONDS)
-        return key
+        if key is not None and self._ends[slot] >= monotonic():
+            key.expires = min(self._ends[slot], monotonic() + LOOK_SECONDS)
+            return key
+        # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
+        loaded = self._load(slot)
+        self._add(loaded, epoch)
+        return loaded[slot]
 
     def _latest(self) -> bytes:
         """The epoch now; keys of another one are dropped first."""
@@ -75,12 +75,16 @@ class Keyring:
         self._ends.clear()
 
     def _add(self, loaded: dict[bytes, Key], epoch: bytes) -> None:
+        """As the youngest, so that none of them makes room for another."""
         for slot, key in loaded.items():
-            if slot not in self.keys:
-                while len(self.keys) >= MAX_KEYS:
-                    oldest = next(iter(self.keys))
-                    del self.keys[oldest], self._ends[oldest]
+            self._drop(slot)
+            while len(self.keys) >= MAX_KEYS:
+                self._drop(next(iter(self.keys)))
             self.keys[slot] = key
             self._ends[slot] = key.expires
             key.epoch = epoch
             key.expires = min(key.expires, monotonic() + LOOK_SECONDS)
+
+    def _drop(self, slot: bytes) -> None:
+        self.keys.pop(slot, None)
+        self._ends.pop(slot, None)

@@ -90,6 +90,8 @@ class Keys:
 
     def create(self, kek: str, store: str | None, name: str | None = None, base: int | None = None) -> str:
         """A key without versions, for a name or a table; its uuid. Raises AlreadyProtected when another was quicker."""
+        # Now, and not by the first writer of a tenant or subject, for whose commit all others would wait.
+        self._place()
         row = self._host.row(
             "INSERT INTO envelope_private.key (name, base, kek, store) VALUES ($1, $2, $3, $4)"
             " ON CONFLICT DO NOTHING RETURNING key_uuid",
@@ -246,7 +248,7 @@ class Keys:
     def _generate(self, key: Row) -> tuple[int, Row]:
         """A new DEK from the broker. An id that its store knows already (a restored database's) is passed over."""
         for _ in range(CONFLICT_RETRIES):
-            dek_id = int(_present(self._host.row("SELECT nextval('envelope_private.dek_id_seq') AS id"))["id"])
+            dek_id = int(_present(self._host.row("SELECT envelope_private.next_dek_id() AS id"))["id"])
             try:
                 made = self._link.ask(
                     "generate",
@@ -289,6 +291,11 @@ class Keys:
         change = f"SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active' RETURNING {kind}"
         rows = self._host.rows(f"UPDATE envelope_private.{table} {change}", ["uuid"], [uuid])
         return [_transition(kind, row[kind], "active", "decrypt-only") for row in rows]
+
+
+def chosen_kek(kek: str | None) -> str:
+    """The KEK that an argument names; an empty name is no KEK's, and is refused as any unknown one."""
+    return "default" if kek is None else kek
 
 
 def _transition(kind: str, number: int, before: str | None, after: str) -> Transition:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from math import inf
@@ -14,7 +15,7 @@ from pg_envelope.backend.ahead import Ahead
 from pg_envelope.backend.budget import Budget
 from pg_envelope.backend.erased import erased
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keyring import CAPABILITY_BYTES, Key
+from pg_envelope.backend.keyring import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.server import server
 from pg_envelope.envelope import FieldKey
@@ -23,7 +24,10 @@ from pg_envelope.suites import KEY_BYTES
 # Every name is qualified: it runs with the caller's search_path, and a caller must not choose what the audit log says.
 WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_catalog.text AS role,
     current_user::pg_catalog.text AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
-    pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid"""
+    pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid,
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.format('%s/{}/%s', (SELECT d.oid
+        FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
+        EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) END AS instance"""
 LOAD = "SELECT envelope.load_key()"
 # At REPEATABLE READ the catalog may show a key as it was before it was suspended.
 CURRENT = """
@@ -39,11 +43,13 @@ FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM 
     JOIN envelope_private.protected_column p USING (key_uuid) CROSS JOIN envelope_private.installation i
     WHERE $1 IN (t.view, t.base) AND t.scope <> 'table' AND has_column_privilege($2, t.view, p.attname, 'SELECT')) f
 JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
-OF_SCOPES = """
-SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint
+SCOPED = """
 FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
-WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND d.state NOT IN ('suspended', 'destroyed') AND fk.state <> 'destroyed'
-ORDER BY fk.key_id"""
+WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed'
+    AND d.state NOT IN ('suspended', 'destroyed')"""
+OF_SCOPES = f"""
+SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint {SCOPED} ORDER BY fk.key_id"""
+HOW_MANY = f"SELECT count(*) AS found {SCOPED}"
 # What one request to the broker carries; a frame has an end.
 MOST_DEKS = 200
 MOST_FIELD_KEYS = 1000
@@ -113,6 +119,9 @@ class Loader:
         found = self._host.row(WHO)
         if found is None:
             raise errors.Internal
+        if found["instance"] is not None:
+            # The working directory of a backend is the data directory.
+            found["instance"] = found["instance"].format(os.stat(".").st_ino)
         return cast(wire.Who, found)
 
     def load_pending(self) -> None:
@@ -161,6 +170,7 @@ class Loader:
                 hint="It takes SELECT on a protected column of a table in tenant or subject scope."
             )
         scopes = _scope_texts(self._host, view, scopes)
+        self._refuse_too_many(fields, scopes)
         size = max(1, min(MOST_DEKS, MOST_FIELD_KEYS // len(fields)))
         found: dict[bytes, Key] = {}
         for start in range(0, len(scopes), size):
@@ -174,6 +184,17 @@ class Loader:
                 }
                 found |= _keys(self._ask(wanted, who, asked=len(wanted)))
         return found
+
+    def _refuse_too_many(self, fields: list[Row], scopes: list[str]) -> None:
+        """A key is held for each column, and for each version that a tenant or subject has."""
+        row = self._host.row(HOW_MANY, ["uuid", "text[]"], [fields[0]["scope_key"], scopes])
+        wanted = len(fields) * int(row["found"] if row else 0)
+        if wanted > MAX_KEYS:
+            raise errors.BadInput(
+                f"a session holds {MAX_KEYS} keys",
+                detail=f"These tenants or subjects have {wanted} in {len(fields)} columns.",
+                hint="Read in several parts.",
+            )
 
     def _refusal(self, capability: bytes) -> errors.EnvelopeError:
         """An unknown capability has no right; a known one met an envelope that is not its column's."""

@@ -21,6 +21,7 @@ def server() -> Any:
     found.GetTopTransactionIdIfAny.restype = ctypes.c_uint32
     found.GetCurrentSubTransactionId.restype = ctypes.c_uint32
     found.AtEOXact_GUC.argtypes = [ctypes.c_bool, ctypes.c_int]
+    found.GetSystemIdentifier.restype = ctypes.c_uint64
     return found
 
 

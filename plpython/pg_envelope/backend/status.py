@@ -9,15 +9,22 @@ from pg_envelope import errors, wire
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle import environment, replay
+from pg_envelope.backend.lifecycle import environment, replay, sequences
 from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.tables.trial import Trials
 from pg_envelope.backend.tables.whole import IS_FOUND
 
+# Of all key ids that a header can name.
+WARNED_AT, FAILED_AT = 0.5, 0.9
+# A key is renewed at the soft limit, by its next write; beyond it, something stands in the way.
+WARNED_MESSAGES = SOFT_LIMIT * BLOCK * 5 // 4
 STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
-ROTATE = "SELECT envelope.rotate('<table>'), or envelope.rotate_key('<name>')"
+ROTATE = (
+    "After logical replication: SELECT envelope.mend_sequences(). Otherwise: SELECT envelope.rotate('<table>'), or"
+    " envelope.rotate_key('<name>')."
+)
 REFRESH = "CALL envelope.refresh('<table>')"
 
 EXTENSION = "SELECT extversion AS version FROM pg_catalog.pg_extension WHERE extname = 'pg_envelope'"
@@ -72,7 +79,10 @@ FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
 WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) IS NOT NULL"""
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
-WHERE lost OR messages > {SOFT_LIMIT * BLOCK}"""
+WHERE lost OR messages > {WARNED_MESSAGES}"""
+KEY_IDS = """
+SELECT coalesce(pg_sequence_last_value(seqrelid), 0) AS used, seqmax AS ids
+FROM pg_catalog.pg_sequence WHERE seqrelid = 'envelope_private.key_id_seq'::regclass"""
 PGCRYPTO = """
 SELECT (SELECT count(*) FROM pg_catalog.pg_proc WHERE pronamespace = 'envelope_pgcrypto'::regnamespace) AS functions,
     EXISTS (SELECT FROM envelope_private.pgcrypto_policy WHERE literal_keys_forbidden) AS forbidden"""
@@ -128,7 +138,7 @@ class Status:
         used = {row["kek"] for row in self._host.rows("SELECT DISTINCT kek FROM envelope_private.key")}
         for name in sorted(used | set(answer["keks"])):
             yield _kek(name, answer["keks"].get(name))
-        yield replay.check(self._host, self._link, self._loader)
+        yield from replay.check(self._host, self._link, self._loader)
 
     def _catalog(self) -> Iterator[Row]:
         yield self._none(
@@ -161,6 +171,14 @@ class Status:
         )
         yield self._none("budget", BUDGET, "warning", "keys that sealed too much or lost their count", ROTATE)
         yield self._none(
+            "sequences",
+            sequences.BEHIND,
+            "warning",
+            "sequences that are behind their tables",
+            "SELECT envelope.mend_sequences(); see docs/runbooks/cut-over.md.",
+        )
+        yield self._key_ids()
+        yield self._none(
             "copies",
             COPIES,
             "warning",
@@ -187,6 +205,15 @@ class Status:
             f"{row['functions']} functions in envelope_pgcrypto; literal keys {rule}",
             "Install PostgreSQL's contrib modules on the server, then make the extension again.",
         )
+
+    def _key_ids(self) -> Row:
+        row = self._host.row(KEY_IDS)
+        assert row is not None
+        used, state = row["used"] / row["ids"], "ok"
+        if used > WARNED_AT:
+            state = "failed" if used > FAILED_AT else "warning"
+        detail = f"{row['used']:,} of {row['ids']:,} are used"
+        return _row("key ids", state, detail, "Who uses them up? Each new tenant or subject takes one: docs/scopes.md.")
 
     def _none(self, name: str, query: str, otherwise: str, what: str, hint: str) -> Row:
         row = self._host.row(query)

@@ -186,13 +186,22 @@ class Erase:
 
 
 @dataclass(frozen=True)
+class NamedDek:
+    """A DEK of which only is asked whether it was erased."""
+
+    dek_id: int
+    fingerprint: bytes
+
+
+@dataclass(frozen=True)
 class Erased:
-    """A page of the ledger: entries of one database after the first `after`, at most `most`."""
+    """A page of the ledger: entries of one database after the first `after`, at most `most`; `deks`: are they dead?"""
 
     database: UUID
     after: int
     most: int
     verify: bool
+    deks: tuple[NamedDek, ...] = ()
 
 
 def request(message: wire.Message) -> Request:
@@ -289,7 +298,12 @@ def erase(body: wire.Message) -> Erase:
 
 def erased(body: wire.Message) -> Erased:
     after, most = (_integer(body, name, 0, MAX_DEK_ID) for name in ("after", "most"))
-    return Erased(_uuid(body, "database_uuid"), after, most, body.get("verify") is True)
+    deks = tuple(_named_dek(one) for one in _objects(body, "deks")) if "deks" in body else ()
+    return Erased(_uuid(body, "database_uuid"), after, most, body.get("verify") is True, deks)
+
+
+def _named_dek(found: wire.Message) -> NamedDek:
+    return NamedDek(_dek_id(found), _bytes(found, "fingerprint", keys.FINGERPRINT_BYTES))
 
 
 def _dying(found: wire.Message) -> Dying:

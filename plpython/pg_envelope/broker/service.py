@@ -31,6 +31,7 @@ from pg_envelope.broker.metrics import Metrics
 from pg_envelope.broker.moving import Moving
 from pg_envelope.broker.providers.base import Item, kek_version
 from pg_envelope.broker.rewrap import Rewrapping
+from pg_envelope.broker.sightings import Sightings
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Service:
         self._audit, self._metrics, self._clock, self._erasures = audit, metrics, clock, erasures
         self._deposit = Deposit(config.broker, deks)
         self._return = Return(config.broker, deks, clock)
+        self._sightings = Sightings(clock)
         self._verifying: asyncio.Future[None] | None = None
         self.waiting = 0
         self._handlers: dict[str, Handler] = {
@@ -95,6 +97,7 @@ class Service:
         try:
             request = messages.request(message)
             op, facts["who"] = request.op, request.who
+            self._sightings.note(request.body, request.who)
             rekey.check_environment(request.environment, self._config.broker)
             response = await self._bounded(request, start, facts)
         except errors.EnvelopeError as error:
@@ -330,6 +333,8 @@ class Service:
             "public_key": _base64(self._erasures.public_key),
             "count": self._erasures.count(wanted.database),
             "entries": self._erasures.page(wanted.database, wanted.after, wanted.most),
+            "dead": [dek.dek_id for dek in wanted.deks if self._dead(wanted.database, dek)],
+            "others": self._sightings.others(wanted.database, asked.facts["who"].get("instance")),
         }
 
     async def _verify_ledger(self) -> None:

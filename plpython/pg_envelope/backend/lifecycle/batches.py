@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES
+from pg_envelope.backend.lifecycle import makers
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.loader import Loader
 
@@ -89,13 +90,19 @@ class Batches(ABC):
         self._finish()
 
     def _wait_for_new_deks(self) -> None:
-        """Who got a DEK from the broker before the KEK was changed holds this lock until the DEK can be seen here."""
-        self._host.run("LOCK TABLE envelope_private.dek IN SHARE MODE")
+        """Who got a DEK from the broker before the KEK was changed has the table locked until it can be seen here."""
         self._drop_spares()
         self._host.commit()
+        makers.wait(self._host, self._host.commit, self._what)
+        # A transaction that was rolled back meanwhile gave spares back; whoever takes one of these is waited for.
+        while self._drop_spares():
+            self._host.commit()
+            makers.wait(self._host, self._host.commit, self._what)
+        self._host.commit()
 
-    def _drop_spares(self) -> None:  # noqa: B027 -- most leave nothing behind
-        """While nobody can make any: those that wait for a tenant or subject under what was left behind."""
+    def _drop_spares(self) -> int:
+        """Those that wait for a tenant or subject under what was left behind; how many there were."""
+        return 0
 
     def _pass(self) -> None:
         for store in STORES:

@@ -11,6 +11,7 @@ from typing import Any
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import Keys, Transition
+from pg_envelope.backend.lifecycle import identity
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.link import not_understood
 from pg_envelope.backend.scope_keys import LOCK as LOCK_SCOPE
@@ -85,11 +86,15 @@ class Erasure(Keys):
         self._tell(what, key, len(alive), len(found))
 
     def destroy(self, what: str, label: str, deks: Sequence[Row], subject: str | None, reason: str) -> None:
-        """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction."""
+        """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction.
+
+        Raises MaybeCopy.
+        """
         salt = None if subject is None else os.urandom(SALT_BYTES)
         digest = None if subject is None or salt is None else hashlib.sha256(salt + subject.encode()).hexdigest()
         told = {"label": label, "reason": reason, "subject": digest, "salt": None if salt is None else salt.hex()}
         if deks:
+            self._refuse_copy()
             self.bury(deks, self.ask(deks, told))
             self._record(what, label, self.carry_out(deks), reason)
 
@@ -97,6 +102,12 @@ class Erasure(Keys):
         """The ledger's entry for each DEK, which is dead by then. Raises what a KMS's store would not do."""
         parts = (deks[start : start + BATCH] for start in range(0, len(deks), BATCH))
         return [entry for part in parts for entry in self._ask(part, told)]
+
+    def _refuse_copy(self) -> None:
+        """The ledger names DEKs by the database's uuid, which a copy has, too."""
+        identity.refuse_copy(self._host)
+        who = self._loader.who()
+        identity.refuse_twin(identity.others_of(self._link, who, self._database_uuid()), who)
 
     def _ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
         asked = [

@@ -37,7 +37,7 @@ INSERT INTO envelope_private.tenant (key_uuid, scope, kek, store)
 SELECT key_uuid, $6, $2, CASE store WHEN 'vault' THEN $3 ELSE $4 END FROM envelope_private.key
 WHERE kek = $1 AND key_uuid = $5 ON CONFLICT DO NOTHING"""
 REDIRECT_TYPES = ["text", "text", "text", "text", "uuid", "text"]
-DROP_SPARES = "DELETE FROM envelope_private.spare_dek WHERE kek = $1 AND ($2 IS NULL OR key_uuid = $2)"
+DROP_SPARES = "SELECT envelope_private.drop_spares($1, of_key => $2) AS found"
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,12 @@ class Move(Batches):
             self._drop_spares()
         self._host.rows(REDIRECT.format(table="tenant", scope="scope"), REDIRECT_TYPES, [*values, wanted.scope])
 
-    def _drop_spares(self) -> None:
+    def _drop_spares(self) -> int:
         """DEKs that nobody has yet; each table makes others, in the new place."""
-        self._host.rows(DROP_SPARES, ["text", "uuid"], [self._wanted.from_kek, self._wanted.key_uuid])
+        if self._wanted.scope is not None:
+            return 0
+        row = self._host.row(DROP_SPARES, ["text", "uuid"], [self._wanted.from_kek, self._wanted.key_uuid])
+        return int(row["found"]) if row else 0
 
     def _behind(self) -> int:
         row = self._host.row(COUNT, BEHIND_TYPES, self._selection)
