@@ -10,6 +10,7 @@ ARGS ?=
 POINTS ?= 50
 SEED ?=
 export PYTHON
+export EXTRAS YES
 ifdef PG_CONFIG
 export PG_CONFIG
 endif
@@ -56,10 +57,10 @@ lint: .venv/.dev ## ruff and mypy
 bench: install .venv/.dev ## the benchmark, peers included
 	@.venv/bin/python -m bench $(ARGS)
 
-install: packages build .venv/.base ## build, and install into the server of PG_CONFIG (as root)
+install: packages build .venv/.base ## build, check, and install into the server of PG_CONFIG (as root; EXTRAS="aws kmip")
 	@stack/server.sh install
 
-uninstall: ## take it out of the server of PG_CONFIG (as root)
+uninstall: ## say what would end, and with YES=1 take it out of the server of PG_CONFIG (as root)
 	@stack/server.sh uninstall
 
 build: $(SCRIPT) ## the extension's script, from sql/
