@@ -145,9 +145,11 @@ def _run(config: Path) -> int:
 
 def _checks(config: Path) -> list[output.Row]:
     from pg_envelope.broker.check import check
+    from pg_envelope.broker.startup import become_owner
     from pg_envelope.errors import EnvelopeError
 
     try:
+        become_owner(config)
         findings = check(config)
     except EnvelopeError as error:
         raise Problem(error.message, error.detail, error.hint) from None
