@@ -21,7 +21,7 @@ SQL := $(sort $(wildcard sql/[0-9]*.sql))
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check
 ON := $(if $(DOCKER),docker,machine)
 
-.PHONY: help demo up down test proof lint bench install uninstall build packages clean
+.PHONY: help demo up down test proof fresh lint bench install uninstall build packages clean
 
 help: ## this list
 	@echo "pg_envelope $(VERSION)"
@@ -46,6 +46,11 @@ proof: export PROOF_POINTS := $(POINTS)
 proof: export PROOF_SEED := $(SEED)
 proof: install .venv/.dev ## kill -9 at 50 points of each procedure, KMS troubles, clock steps (POINTS=, SEED=)
 	@.venv/bin/python -m pytest -s tests/proof $(ARGS)
+
+fresh: export FRESH ?= build/fresh
+fresh: .venv/.dev ## README's installation on a bare Debian 12, in a chroot (as root; FRESH=folder that keeps the base system)
+	@mkdir -p $(FRESH)
+	@.venv/bin/python -m pytest -s tests/fresh $(ARGS)
 
 lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check .
