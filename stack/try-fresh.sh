@@ -46,7 +46,10 @@ make_base() {
     rm -rf "$root"
 }
 
+# The root is a mount of its own, and private: what a trial mounts below it stays there.
 mount_all() {
+    mount --bind "$root" "$root"
+    mount --make-private "$root"
     mkdir -p "$root/proc" "$root/dev" "$root/sys"
     mount -t proc proc "$root/proc"
     mount -t tmpfs -o mode=755 dev "$root/dev"
@@ -66,7 +69,7 @@ clean_up() {
         [ "$(readlink "$process/root" 2>/dev/null)" != "$root" ] || kill -9 "${process#/proc/}" 2>/dev/null || true
     done
     sleep 0.2
-    awk -v root="$root/" 'index($2, root) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r -n1 umount
+    awk -v root="$root" '$2 == root || index($2, root "/") == 1 { print $2 }' /proc/mounts | sort -r | xargs -r -n1 umount
     [ -n "$keep" ] || rm -rf --one-file-system "$root"
 }
 

@@ -9,11 +9,11 @@ umask 077 # a careful administrator's
 say() { printf '\n=== %s\n' "$*"; }
 fail() { say "FAILED: $*"; tail -20 /run/unit/*.log 2>/dev/null; exit 1; }
 readme() { sed -n '/^## Install on a server/,/^## /s/^    //p' README.md | sed 's/ *# .*//'; }
-sql() { runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d mydb -c "$1" </dev/null; }
+sql() { (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d mydb -c "$1" </dev/null); }
 unit() { cat >"/etc/systemd/system/pg-envelope-broker.service.d/$1.conf"; }
 answers() { sql "SELECT state FROM envelope.status() WHERE check_name = 'broker'" | grep -qx ok; }
 wait_for_broker() {
-    for _ in $(seq 100); do answers && return; sleep 0.1; done
+    for _ in $(seq 100); do answers && return; sleep 0.2; done
     fail "the broker does not answer"
 }
 begin() { systemctl start pg-envelope-broker; wait_for_broker; }

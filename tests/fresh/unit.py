@@ -188,14 +188,14 @@ def environment(unit: Unit) -> dict[str, str]:
 
 
 def limits(unit: Unit) -> None:
-    for key, number in {
-        "CORE": resource.RLIMIT_CORE,
-        "MEMLOCK": resource.RLIMIT_MEMLOCK,
-        "NOFILE": resource.RLIMIT_NOFILE,
-    }.items():
+    for key in ("CORE", "MEMLOCK", "NOFILE"):
+        number = getattr(resource, f"RLIMIT_{key}")
         if value := unit.one(f"Limit{key}"):
             bound = resource.RLIM_INFINITY if value == "infinity" else int(value)
-            resource.setrlimit(number, (bound, bound))
+            try:
+                resource.setrlimit(number, (bound, bound))
+            except (ValueError, PermissionError):
+                print(f"unit.py: this machine does not let root raise {key}", file=sys.stderr)
 
 
 def drop(unit: Unit, user: pwd.struct_passwd, gid: int) -> None:
