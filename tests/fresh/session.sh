@@ -13,7 +13,7 @@ sql() { (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d mydb -c
 unit() { cat >"/etc/systemd/system/pg-envelope-broker.service.d/$1.conf"; }
 answers() { sql "SELECT state FROM envelope.status() WHERE check_name = 'broker'" | grep -qx ok; }
 wait_for_broker() {
-    for _ in $(seq 100); do answers && return; sleep 0.2; done
+    for _ in $(seq 40); do answers && return; sleep 0.2; done
     fail "the broker does not answer"
 }
 begin() { systemctl start pg-envelope-broker; wait_for_broker; }
@@ -121,7 +121,8 @@ as_broker sh -c 'printf "directories.tokendir = /var/lib/pg_envelope/tokens\n" >
 as_broker softhsm2-util --init-token --free --label pg-envelope --so-pin 12345678 --pin 87654321
 as_broker pkcs11-tool --module /usr/lib/softhsm/libsofthsm2.so --token-label pg-envelope --login --pin 87654321 \
     --keygen --key-type aes:32 --label app --id 00000001 --sensitive --usage-decrypt
-install -m 600 -o pg-envelope /dev/stdin /etc/pg_envelope/pin <<<87654321
+echo 87654321 >/etc/pg_envelope/pin
+chown pg-envelope /etc/pg_envelope/pin
 unit softhsm <<<$'[Service]\nEnvironment=SOFTHSM2_CONF=/var/lib/pg_envelope/softhsm2.conf'
 cat >>/etc/pg_envelope/broker.toml <<'TOML'
 

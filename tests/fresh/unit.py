@@ -257,6 +257,7 @@ def run(unit: Unit) -> None:
     calls = allowed(unit)
     writable = folders(unit, user.pw_uid, gid)
     Path(f"/run/credentials/{unit.name}.service").mkdir(parents=True, exist_ok=True)
+    Path("/run/credentials").chmod(0o755)
     file_system(unit, writable, gid)
     limits(unit)
     drop(unit, user, gid)

@@ -14,7 +14,7 @@ import pytest
 from stack.postgres import pg_config
 
 ROOT = Path(__file__).parents[3]
-SOURCES = ("plpython", "client", "extension", "stack", "systemd", "pyproject.toml", "README.md")
+SOURCES = ("plpython", "client", "extension", "stack", "systemd", "pyproject.toml", "README.md", "LICENSE")
 
 
 class Machine:
