@@ -25,7 +25,7 @@ with socket.socket() as s: fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", 
 if [ "${1:-}" != alone ]; then
     say "A Debian server with PostgreSQL, and what this trial needs"
     apt-get -qq update && apt-get -qq install -y --no-install-recommends postgresql systemd python3-seccomp softhsm2 \
-        opensc >/dev/null 2>&1
+        opensc logrotate >/dev/null 2>&1
     install -m 755 "$here/systemctl" /usr/local/sbin/systemctl
     mkdir -p /etc/systemd/system/pg-envelope-broker.service.d
     say "README: make install"
@@ -74,6 +74,22 @@ chown -R pg-envelope: /etc/pg_envelope
 readme | grep init | bash
 begin
 [ "$(sql 'SELECT email FROM t')" = ada@example.org ] || fail "the value is not read after a second init"
+
+say "docs/logrotate.md"
+finish
+sed -i '/^\[broker\]/a audit_log = "/var/log/pg_envelope/audit.log"' /etc/pg_envelope/broker.toml
+sed -n '/^    \/var\/log/,/^    }/s/^    //p' docs/logrotate.md >/etc/logrotate.d/pg-envelope
+chmod 644 /etc/logrotate.d/pg-envelope
+begin
+logrotate --force /etc/logrotate.d/pg-envelope
+sleep 1
+sql "SELECT envelope.flush('into the new file')"
+grep -q 'into the new file' /var/log/pg_envelope/audit.log || fail "no event after the rotation of the log"
+grep -q '"started"' /var/log/pg_envelope/audit.log.1 || fail "the old log is gone"
+[ "$(stat -c '%U %a' /var/log/pg_envelope/audit.log)" = "pg-envelope 600" ] || fail "owner of the new log"
+
+say "Rotation by schedule, as the timer's unit runs it"
+(cd / && runuser -u postgres -- env PGDATABASE=mydb pg-envelope rotate --due)
 
 say "socket_group"
 finish

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Runs the ExecStart of a systemd service as systemd would, on a machine without it: `unit.py start|stop UNIT`.
+"""Runs the ExecStart of a systemd service as systemd would, on a machine without it: `unit.py start|stop|reload UNIT`.
 
 User, groups, umask, environment, folders, credentials, limits, a read-only file system, no capabilities, and the filter
 of system calls are the unit's, its drop-ins included. The sets of system calls are those of `systemd-analyze`. An
@@ -291,5 +291,10 @@ def stop(unit: Unit) -> None:
     sys.exit(f"unit.py: {unit.name} does not stop")
 
 
+def reload(unit: Unit) -> None:
+    """As the unit's ExecReload does."""
+    os.kill(int((PIDS / unit.name).read_text()), signal.SIGHUP)
+
+
 if __name__ == "__main__":
-    {"start": start, "stop": stop}[sys.argv[1]](Unit(sys.argv[2]))
+    {"start": start, "stop": stop, "reload": reload}[sys.argv[1]](Unit(sys.argv[2]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pg_envelope import errors
 from pg_envelope.broker.check import check
 from pg_envelope.broker.providers import local
 
@@ -145,7 +146,11 @@ def test_a_keyring_that_cannot_rotate_is_a_warning(make_broker: Callable[..., Br
             os.setresgid(nobody, nobody, nobody)
             os.setresuid(nobody, nobody, nobody)
             states = {one.name: one.state for one in check(broker.config)}
-            code = 0 if states["keyring"] == "warning" and states["kek default"] == "ok" else 2
+            assert (states["keyring"], states["kek default"]) == ("warning", "ok")
+            with pytest.raises(errors.NotConfigured, match="cannot be written") as caught:
+                local.rotate(folder / "keyring", "correct horse", "pg-envelope-default")
+            assert "/var/lib/pg_envelope" in (caught.value.hint or "")
+            code = 0
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

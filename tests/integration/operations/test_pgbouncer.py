@@ -1,4 +1,4 @@
-"""Behind pgbouncer in transaction mode: one server connection, many clients, and each gets what its own role may have."""
+"""Behind pgbouncer in transaction mode: one server connection, many clients; each gets what its own role may have."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ WHERE kek = $1 AND state NOT IN ('destroyed', 'suspended') ORDER BY dek_id DESC 
 FIELD = {"key_id": 1, "field_uuid": str(UUID(int=0)), "salt": base64.b64encode(bytes(32)).decode()}
 HINT = (
     "Did somebody change the secrets, the keyring or the key in the KMS that [kek.{0}] names? Put the right ones back, "
-    "and restart the broker. If they are lost, use another KEK."
+    "and restart the broker. Was min_decryption_version raised in the KMS? If the KEK is lost, use another one."
 )
 
 
