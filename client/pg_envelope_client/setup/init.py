@@ -61,7 +61,7 @@ def _provision(asked: Asked, plan: VaultPlan, token: str, steps: Steps) -> str:
     try:
         from pg_envelope_client.setup import vault
     except ModuleNotFoundError as error:
-        raise Problem(f"{error.name} is not installed", hint="pip install 'pg-envelope[vault]'") from None
+        raise Problem(f"{error.name} is not installed", hint="Run make install again.") from None
     role_file, secret_file = asked.out / ROLE_ID, asked.out / SECRET_ID
     role_id = private_files.read_secret_if_there(role_file)
     secret_id = private_files.read_secret_if_there(secret_file)
