@@ -66,7 +66,9 @@ mount_all() {
 clean_up() {
     local process
     for process in /proc/[0-9]*; do
-        [ "$(readlink "$process/root" 2>/dev/null)" != "$root" ] || kill -9 "${process#/proc/}" 2>/dev/null || true
+        case $(readlink "$process/root" 2>/dev/null) in
+        "$root" | "$root"/*) kill -9 "${process#/proc/}" 2>/dev/null || true ;;
+        esac
     done
     sleep 0.2
     awk -v root="$root" '$2 == root || index($2, root "/") == 1 { print $2 }' /proc/mounts | sort -r | xargs -r -n1 umount

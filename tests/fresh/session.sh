@@ -37,6 +37,8 @@ if [ "${1:-}" != alone ]; then
     exec unshare --net -- "$here/session.sh" alone
 fi
 loopback
+# The service has a root of its own, by which nobody else would find it.
+trap 'kill "$(cat /run/unit/pg-envelope-broker)" 2>/dev/null || true; pg_ctlcluster --force 15 main stop || true' EXIT
 pg_ctlcluster 15 main start
 runuser -u postgres -- createdb mydb
 .venv/bin/python -m "tests.fresh.kms"
