@@ -2,9 +2,11 @@
 
 CREATE FUNCTION envelope.bootstrap() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-import sys
+import os, sys
 library = plpy.execute("SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'")[0]["setting"]
-packages = f"{library}/pg_envelope/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+# The build that the link names now: what this session loads later must be of the same one, also after an upgrade.
+build = os.path.realpath(f"{library}/pg_envelope")
+packages = f"{build}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 if packages not in sys.path:
     sys.path.insert(0, packages)
 try:

@@ -9,9 +9,9 @@ import base64
 import os
 from dataclasses import dataclass
 
-from pg_envelope import errors, suites
+from pg_envelope import errors, suites, wire
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle import deletion, environment
+from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 
@@ -246,7 +246,11 @@ class Keys:
         return dek_id, [*retired, _transition("dek_id", dek_id, None, "active")]
 
     def _generate(self, key: Row) -> tuple[int, Row]:
-        """A new DEK from the broker. An id that its store knows already (a restored database's) is passed over."""
+        """A new DEK from the broker. An id that its store knows already (a restored database's) is passed over.
+
+        Raises AnotherKek before anything is made.
+        """
+        self._refuse_another(key["kek"], self._loader.who())
         for _ in range(CONFLICT_RETRIES):
             dek_id = int(_present(self._host.row("SELECT envelope_private.next_dek_id() AS id"))["id"])
             try:
@@ -265,6 +269,9 @@ class Keys:
             detail=f"{CONFLICT_RETRIES} ids in a row",
             hint="Was this database restored from a very old backup? Try again.",
         )
+
+    def _refuse_another(self, kek: str, who: wire.Who) -> None:
+        same_kek.check(self._host, self._link, who, kek, self._place())
 
     def _place(self) -> dict[str, str]:
         """Where new keys belong; a broker of another environment refuses to make them."""

@@ -227,6 +227,7 @@ class ScopeKeys(Keys):
 
     def _generated(self, kek: str, label: str, who: wire.Who) -> list[Drawn]:
         """New ids, and their DEKs. Ids that the broker knows as erased (in a restored database) are passed over."""
+        self._refuse_another(kek, who)
         for _ in range(TRIES):
             drawn = self._host.rows(DRAW, ["int4"], [self._batch])
             try:

@@ -9,7 +9,7 @@ from pg_envelope import errors, wire
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle import environment, replay, sequences
+from pg_envelope.backend.lifecycle import environment, replay, same_kek, sequences
 from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
@@ -137,8 +137,21 @@ class Status:
         tell_overdue(self._host, self._link, self._loader)
         used = {row["kek"] for row in self._host.rows("SELECT DISTINCT kek FROM envelope_private.key")}
         for name in sorted(used | set(answer["keks"])):
-            yield _kek(name, answer["keks"].get(name))
+            yield self._another(name) or _kek(name, answer["keks"].get(name))
         yield from replay.check(self._host, self._link, self._loader)
+
+    def _another(self, kek: str) -> Row | None:
+        """A row when the KEK cannot open what it wrapped; whether it can be used at all is told by `_kek`."""
+        here = self._host.row(environment.INSTALLATION)
+        if here is None:
+            return None
+        try:
+            same_kek.check(self._host, self._link, self._loader.who(), kek, {"database_uuid": here["uuid"]})
+        except same_kek.AnotherKek as error:
+            return _row(f"kek {kek}", "failed", f"{error.message}. {error.detail}", error.hint)
+        except errors.EnvelopeError:
+            return None
+        return None
 
     def _catalog(self) -> Iterator[Row]:
         yield self._none(

@@ -61,7 +61,7 @@ class Broker:
 
     def _kms(self, name: str, settings: KmsSettings) -> Kms:
         def report(error: errors.EnvelopeError) -> None:
-            log.error("kms %s: %s (%s)", name, error.message, error.detail)
+            log.error("kms %s: %s", name, "; ".join(filter(None, (error.message, error.detail, error.hint))))
             self.audit.write("login_failed", kms=name, error=error.code, detail=error.detail)
 
         provider = make_provider(settings, report)

@@ -19,6 +19,8 @@ from pg_envelope.broker.kms_settings import TokenFile as TokenFile
 from pg_envelope.broker.kms_settings import Vault as Vault
 from pg_envelope.broker.wants import NAME, refuse, want
 
+DAY = 86_400
+
 Users = tuple[str | int, ...]
 Names = tuple[str, ...]
 T = TypeVar("T")
@@ -78,9 +80,10 @@ class Cache:
     max_keys: int = 10_000
 
     def __post_init__(self) -> None:
-        want(self.ttl_seconds > 0, "cache.ttl_seconds must be above 0")
-        want(self.grace_seconds >= 0, "cache.grace_seconds must not be negative")
-        want(self.session_ttl_seconds > 0, "cache.session_ttl_seconds must be above 0")
+        # Upper bounds: for so long a right that was taken away in the KMS can go unnoticed.
+        want(0 < self.ttl_seconds <= DAY, f"cache.ttl_seconds must be above 0 and at most {DAY}, a day")
+        want(0 <= self.grace_seconds <= 7 * DAY, f"cache.grace_seconds must be 0 to {7 * DAY}, seven days")
+        want(0 < self.session_ttl_seconds <= DAY, f"cache.session_ttl_seconds must be above 0 and at most {DAY}, a day")
         want(self.max_keys > 0, "cache.max_keys must be above 0")
 
 

@@ -148,6 +148,9 @@ def listen(settings: Settings) -> socket.socket:
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         _bind(found, settings)
+    except errors.EnvelopeError:
+        found.close()
+        raise
     except OSError as error:
         found.close()
         raise errors.NotConfigured(f"cannot listen on {settings.socket}", detail=error.strerror or str(error)) from None
@@ -161,9 +164,21 @@ def _bind(found: socket.socket, settings: Settings) -> None:
     finally:
         os.umask(mask)
     if settings.socket_group:
-        os.chown(settings.socket, -1, _gid(settings.socket_group))
+        _give(settings.socket, settings.socket_group)
     os.chmod(settings.socket, settings.mode)
     found.listen(BACKLOG)
+
+
+def _give(path: Path, group: str) -> None:
+    if os.stat(path).st_gid == (gid := _gid(group)):
+        return
+    try:
+        os.chown(path, -1, gid)
+    except PermissionError:
+        raise errors.NotConfigured(
+            f"broker.socket_group: the broker may not give its socket to the group '{group}'",
+            hint="The broker's user must be a member of it. For the systemd unit: SupplementaryGroups= in a drop-in.",
+        ) from None
 
 
 def _gid(name: str) -> int:
@@ -175,10 +190,15 @@ def _gid(name: str) -> int:
 
 def _remove_stale(path: Path) -> None:
     """What a killed broker left behind; that none is running is known from the epoch file's lock."""
+    refuse_occupied(path)
+    path.unlink(missing_ok=True)
+
+
+def refuse_occupied(path: Path) -> None:
+    """Raises NotConfigured when something else than a socket is where the socket must be."""
     try:
         found = os.lstat(path)
-    except FileNotFoundError:
+    except OSError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise errors.NotConfigured(f"{path} exists and is not a socket")
-    path.unlink()
+        raise errors.NotConfigured(f"{path} exists and is not a socket", hint="Move it away.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
-from pg_envelope.backend.lifecycle import deletion
+from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
@@ -64,6 +64,9 @@ class Move(Batches):
         keys.kek(wanted.from_kek)
         told = keys.kek(wanted.to_kek)
         deletion.check(host, told)
+        here = environment.installed(host, link, loader.who())
+        place = {"database_uuid": here["uuid"], "environment": here["environment"]}
+        same_kek.check(host, link, loader.who(), wanted.to_kek, place)
         held = STORES if told["store"] == "vault" else ("catalog",)
         if wanted.store is not None and wanted.store not in held:
             raise errors.StoreUnknown

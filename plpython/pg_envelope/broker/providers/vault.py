@@ -18,7 +18,7 @@ from pg_envelope.broker.kms_settings import Vault as Settings
 from pg_envelope.broker.providers import base
 from pg_envelope.broker.providers.vault_errors import Json, data, translated
 from pg_envelope.broker.providers.vault_kv import KvStore
-from pg_envelope.broker.providers.vault_login import Login, Report
+from pg_envelope.broker.providers.vault_login import Login, Report, no_right
 
 BATCH = 200
 KEY_TYPE = "aes256-gcm96"
@@ -107,8 +107,11 @@ class Vault:
                 return function(client)
         except errors.KmsDenied:
             client.token = self._login.replace(client, token)
-        with translated():
-            return function(client)
+        try:
+            with translated():
+                return function(client)
+        except errors.KmsDenied as error:
+            raise error if error.detail else no_right() from None
 
     def _client(self) -> hvac.Client:
         if not hasattr(self._threads, "client"):

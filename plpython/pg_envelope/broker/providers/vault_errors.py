@@ -10,6 +10,7 @@ import requests
 from hvac import exceptions
 
 from pg_envelope import errors
+from pg_envelope.broker.providers import reach
 
 Json = dict[str, Any]
 
@@ -21,12 +22,10 @@ def translated() -> Iterator[None]:
         yield
     except exceptions.VaultError as error:
         raise _from_vault(error) from None
-    except requests.exceptions.SSLError:
-        raise errors.KmsUnavailable(detail="TLS failed: is ca_file the CA of the KMS, and the address right?") from None
     except requests.exceptions.Timeout:
         raise errors.KmsUnavailable(detail="no answer within timeout_ms") from None
-    except requests.exceptions.RequestException:
-        raise errors.KmsUnavailable(detail="the connection failed") from None
+    except requests.exceptions.RequestException as error:
+        raise errors.KmsUnavailable(detail=reach.why(error)) from None
 
 
 def texts(error: exceptions.VaultError) -> list[str]:
@@ -59,6 +58,8 @@ def _from_vault(error: exceptions.VaultError) -> errors.EnvelopeError:
         )
     if isinstance(error, exceptions.InvalidPath) and "no handler for route" in said:
         return errors.KmsDenied(detail="a mount is missing: see transit_mount, kv_mount, auth mount and namespace")
+    if isinstance(error, exceptions.InvalidPath) and "namespace not found" in said:
+        return errors.KmsDenied(detail="there is no such namespace")
     return _not_usable(error)
 
 
