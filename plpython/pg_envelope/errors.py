@@ -14,7 +14,7 @@ EnvelopeError
 ├── NotConfigured         55000
 ├── Conflict              40001  a row changed under the statement
 └── Unavailable           58000  the broker or the KMS did not do its part
-    ├── KmsUnavailable (and KmsBusy), KmsSealed, KmsDenied, KekUnknown, UnwrapFailed, Deadline, Overloaded, ...
+    ├── KmsUnavailable (and KmsBusy), KmsSealed, KmsDenied, KmsInvalid, KekUnknown, UnwrapFailed, Deadline, ...
 
 No message, detail or hint ever holds a value, a key, a token or an argument that could be one.
 """
@@ -151,6 +151,17 @@ class KmsDenied(Unavailable):
     code = "kms_denied"
     text = "the KMS refused the broker's login or request"
     default_hint = "Token expired or revoked, or a policy is missing. Run: pg-envelope broker --check --config FILE"
+
+
+class KmsInvalid(Unavailable):
+    """The KMS is up and knows the broker; the request, or what it names, is not as the KMS has it."""
+
+    code = "kms_invalid"
+    text = "the KMS refused the request as invalid"
+    default_hint = (
+        "Do mounts, namespace and keys in [kms.NAME] and [kek.NAME] name what the KMS has?"
+        " Run: pg-envelope broker --check --config FILE"
+    )
 
 
 class KekUnknown(Unavailable):

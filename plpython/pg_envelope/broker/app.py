@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from pg_envelope.broker.config import Config, load
 from pg_envelope.broker.deks import Deks, Limits
 from pg_envelope.broker.epoch import Epoch
 from pg_envelope.broker.erasures import Erasures
-from pg_envelope.broker.kms import Kms
+from pg_envelope.broker.kms import THREADS, Kms
 from pg_envelope.broker.kms_settings import KmsSettings
 from pg_envelope.broker.metrics import Labels, Metrics
 from pg_envelope.broker.providers.make import make_provider
@@ -29,6 +32,8 @@ from pg_envelope.broker.startup import check_secrets
 log = logging.getLogger(__name__)
 
 EXIT_REFUSED = 2
+# What requests to a KMS get to end, when the broker stops.
+STOP_SECONDS = 2.0
 
 
 def run(config: Path) -> int:
@@ -40,10 +45,22 @@ def run(config: Path) -> int:
         settings = load(config)
         check_secrets(settings)
         asyncio.run(_run(settings))
+        _leave_hanging_threads()
     except errors.EnvelopeError as error:
         log.error("%s", "; ".join(text for text in (error.message, error.detail, error.hint) if text))
         return EXIT_REFUSED
     return 0
+
+
+def _leave_hanging_threads() -> None:
+    """A thread that waits in a HSM's module, or for DNS, has no socket to close. It must not keep the process alive."""
+    end = time.monotonic() + STOP_SECONDS
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("stopped while a request to a KMS hangs")
+        os._exit(0)
 
 
 class Broker:

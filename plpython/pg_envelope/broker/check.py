@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from pg_envelope import errors
 from pg_envelope.broker import escrow, files, keys
 from pg_envelope.broker.audit import STANDARD_OUTPUT
+from pg_envelope.broker.calls import within
 from pg_envelope.broker.config import Config, Kek, load
 from pg_envelope.broker.ledger import check_directory
 from pg_envelope.broker.providers import secrets
@@ -21,6 +22,7 @@ from pg_envelope.broker.server import uids
 from pg_envelope.broker.startup import secret_files, secret_keks
 
 NO_DATABASE = UUID(int=0)
+T = TypeVar("T")
 State = Literal["ok", "warning", "failed"]
 
 
@@ -88,16 +90,25 @@ def _say_nothing(_: errors.EnvelopeError) -> None:
 
 def _kek(config: Config, provider: Provider, name: str, kek: Kek) -> Iterator[Finding]:
     try:
-        found = provider.describe(kek.key)
+        found = _bounded(config, kek, lambda: provider.describe(kek.key))
     except errors.EnvelopeError as error:
         yield _failed(f"kek {name}", error)
         return
     yield Finding(f"kek {name}", "ok", f"key {kek.key} of kms {kek.kms}, version {found.version}")
     for warning in found.warnings:
         yield Finding(f"kek {name}", "warning", warning, "See docs/providers.md.")
-    yield _tried(f"kek {name} wraps and unwraps", "ok", lambda: _round_trip(config, provider, kek.key))
+    yield _tried(
+        f"kek {name} wraps and unwraps",
+        "ok",
+        lambda: _bounded(config, kek, lambda: _round_trip(config, provider, kek.key)),
+    )
     if provider.store is not None:
-        yield _tried(f"kek {name} key store", "readable", lambda: _store(provider))
+        yield _tried(f"kek {name} key store", "readable", lambda: _bounded(config, kek, lambda: _store(provider)))
+
+
+def _bounded(config: Config, kek: Kek, ask: Callable[[], T]) -> T:
+    with within(config.kms[kek.kms].timeout_ms / 1000) as call:
+        return call.run(ask)
 
 
 def _round_trip(config: Config, provider: Provider, key: str) -> None:
