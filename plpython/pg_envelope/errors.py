@@ -36,6 +36,11 @@ class EnvelopeError(Exception):
         self.detail = detail
         self.hint = hint if hint is not None else self.default_hint
 
+    @property
+    def said(self) -> str:
+        """Message and detail in one line."""
+        return self.message + (f": {self.detail}" if self.detail else "")
+
 
 class InvalidEnvelope(EnvelopeError):
     """The value does not authenticate. Carries no detail: a reason would be an oracle."""

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,7 @@ class Broker:
         for kms in self.kms.values():
             kms.close()
         self.epoch.close()
+        _logged(self.service.repeats.tell_all)
         self.audit.write("stopped")
 
     async def _probe(self, name: str) -> None:
@@ -132,7 +133,7 @@ class Broker:
         try:
             await kms.probe(key, clock.now() + self.config.broker.deadline_ms / 1000)
         except errors.EnvelopeError as error:
-            return error.message + (f": {error.detail}" if error.detail else "")
+            return error.said
         except Exception as error:
             return f"internal error ({type(error).__name__})"
         return None
@@ -140,11 +141,8 @@ class Broker:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self.config.broker.probe_seconds)
-            try:
-                self.deks.grace_expired()
-                self.cache.sweep()
-            except errors.EnvelopeError as error:
-                log.error("%s", error.message)
+            for work in (self.audit.recover, self.service.repeats.sweep, self.deks.grace_expired, self.cache.sweep):
+                _logged(work)
 
     def _health(self) -> str:
         """Always with status 200: to restart a broker because its KMS is down would throw its cache away."""
@@ -178,6 +176,13 @@ class Broker:
         }
 
 
+def _logged(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except errors.EnvelopeError as error:
+        log.error("%s", error.said)
+
+
 def _is_up(kms: Kms) -> bool:
     known = kms.keks.values()
     return kms.down is None and bool(known) and not any(isinstance(found, errors.EnvelopeError) for found in known)
@@ -207,10 +212,7 @@ async def _until_cancelled(serving: asyncio.Task[None]) -> None:
 
 
 def _reopen(audit: Audit) -> None:
-    try:
-        audit.reopen()
-    except errors.EnvelopeError as error:
-        log.error("%s", error.message)
+    _logged(audit.reopen)
 
 
 def _without_text(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:

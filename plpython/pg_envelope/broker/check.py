@@ -97,11 +97,7 @@ def _kek(config: Config, provider: Provider, name: str, kek: Kek) -> Iterator[Fi
     yield Finding(f"kek {name}", "ok", f"key {kek.key} of kms {kek.kms}, version {found.version}")
     for warning in found.warnings:
         yield Finding(f"kek {name}", "warning", warning, "See docs/providers.md.")
-    yield _tried(
-        f"kek {name} wraps and unwraps",
-        "ok",
-        lambda: _bounded(config, kek, lambda: _round_trip(config, provider, kek.key)),
-    )
+    yield _tried(f"kek {name} wraps and unwraps", "ok", lambda: _round_trip(config, provider, kek))
     if provider.store is not None:
         yield _tried(f"kek {name} key store", "readable", lambda: _bounded(config, kek, lambda: _store(provider)))
 
@@ -111,10 +107,11 @@ def _bounded(config: Config, kek: Kek, ask: Callable[[], T]) -> T:
         return call.run(ask)
 
 
-def _round_trip(config: Config, provider: Provider, key: str) -> None:
+def _round_trip(config: Config, provider: Provider, kek: Kek) -> None:
     # DEK id 0 is never given to a key: this wrap can be of no use to anybody.
     context = keys.context(config.broker.environment, NO_DATABASE, 0)
-    opened = provider.unwrap(key, [Item(context, provider.generate(key, context))])[0]
+    wrapped = _bounded(config, kek, lambda: provider.generate(kek.key, context))
+    opened = _bounded(config, kek, lambda: provider.unwrap(kek.key, [Item(context, wrapped)]))[0]
     if isinstance(opened, errors.EnvelopeError):
         raise opened
 
@@ -137,4 +134,4 @@ def _tried(name: str, detail: str, attempt: Callable[[], object]) -> Finding:
 
 
 def _failed(name: str, error: errors.EnvelopeError) -> Finding:
-    return Finding(name, "failed", error.message + (f": {error.detail}" if error.detail else ""), error.hint)
+    return Finding(name, "failed", error.said, error.hint)

@@ -34,6 +34,7 @@ class Broker:
     allowed_users: Users = ("postgres",)
     environment: str = "default"
     audit_log: str = "-"
+    audit_repeats_seconds: float = 60.0
     erasures: Path = Path("/var/lib/pg_envelope/erasures.jsonl")
     metrics: str = "127.0.0.1:9464"
     escrow_public_key_file: str = ""
@@ -55,6 +56,7 @@ class Broker:
         want(self.max_requests > 0, "broker.max_requests must be above 0")
         want(self.deadline_ms > 0, "broker.deadline_ms must be above 0")
         want(self.probe_seconds > 0, "broker.probe_seconds must be above 0")
+        want(self.audit_repeats_seconds >= 0, "broker.audit_repeats_seconds must not be negative")
         want(bool(self.allowed_users), "broker.allowed_users must name at least one user")
         if self.metrics:
             listen_address(self.metrics)

@@ -68,7 +68,7 @@ class Server:
             with connection, contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self._admit(connection)
         except errors.EnvelopeError as error:
-            log.error("%s", error.message)
+            log.error("%s", error.said)
 
     async def _admit(self, connection: socket.socket) -> None:
         """Checks the peer before anything of it is read."""

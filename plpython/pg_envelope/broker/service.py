@@ -30,6 +30,7 @@ from pg_envelope.broker.messages import DekRef, Generate, Request
 from pg_envelope.broker.metrics import Metrics
 from pg_envelope.broker.moving import Moving
 from pg_envelope.broker.providers.base import Item, kek_version
+from pg_envelope.broker.repeats import Repeats
 from pg_envelope.broker.rewrap import Rewrapping
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ Facts = dict[str, Any]
 Response = wire.Message | errors.EnvelopeError
 DERIVED_BETWEEN_PAUSES = 200
 SHOWN = 10
+UNRECORDED = {"status", "schedule", "erasures"}
+REPEATED = {"derive"}
+REVOKING = {"flush", "erase"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Service:
         self._return = Return(config.broker, deks, clock)
         self._verifying: asyncio.Future[None] | None = None
         self.waiting = 0
+        self.repeats = Repeats(audit, config.broker.audit_repeats_seconds, clock)
         self._handlers: dict[str, Handler] = {
             "status": self._status,
             "generate": self._generate,
@@ -132,18 +137,30 @@ class Service:
     def _recorded(self, op: str, response: Response, facts: Facts) -> Response:
         """Writes the audit event. Gives back the response, or the error when it cannot: then nothing must leave."""
         error = response if isinstance(response, errors.EnvelopeError) else None
-        if op in ("status", "schedule", "erasures") and error is None:
+        if op in UNRECORDED and error is None:
             return response
         outcome = {"outcome": "failed", "error": error.code} if error else {"outcome": "ok"}
         try:
-            self._audit.write("request", op=op, **{**outcome, **facts})
+            self._record_facts(op, {"op": op, **outcome, **facts})
         except errors.EnvelopeError as failed:
-            log.error("%s", failed.message)
+            log.error("%s", failed.said)
             return failed
         return response
 
+    def _record_facts(self, op: str, facts: Facts) -> None:
+        if op in REPEATED:
+            self.repeats.write(facts)
+            return
+        if op in REVOKING:
+            self.repeats.tell_all()
+        self._audit.write("request", **facts)
+
     async def _status(self, _: Asked) -> wire.Message:
-        return status.report(self._config, self._deks, self._kms, self._epoch.value)
+        return {**status.report(self._config, self._deks, self._kms, self._epoch.value), "audit": self._audit_state()}
+
+    def _audit_state(self) -> wire.Message | None:
+        found = self._audit.problem()
+        return None if found is None else dict(zip(("state", "detail", "hint"), found, strict=True))
 
     async def _generate(self, asked: Asked) -> wire.Message:
         wanted, epoch = messages.generate(asked.body), self._epoch.value

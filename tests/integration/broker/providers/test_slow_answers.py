@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -82,5 +83,6 @@ def test_no_socket_is_left(remote):
     with within(SECONDS) as call:
         error_of(call, provider.describe, remote.key)
     assert not call._sockets
-    with pytest.raises(TimeoutError):
-        call.hold(None)
+    call.end()
+    with pytest.raises(TimeoutError), socket.socket() as late:
+        call.hold(late)
