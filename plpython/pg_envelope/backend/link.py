@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -92,8 +93,10 @@ class Link:
 def _exchange(connection: socket.socket, frame: bytes, patience: Patience) -> bytes:
     """Sends a frame; the body of the frame that comes back."""
     rest = memoryview(frame)
-    while rest:
-        rest = rest[patience.get(partial(connection.send, rest)) :]
+    # A broker that refuses a connection says why, and reads nothing.
+    with suppress(BrokenPipeError):
+        while rest:
+            rest = rest[patience.get(partial(connection.send, rest)) :]
     prefix = _receive(connection, wire.LENGTH_BYTES, patience)
     try:
         length = wire.body_length(prefix)

@@ -88,6 +88,7 @@ class Broker:
         """Until cancelled."""
         web = await self._web()
         server = Server(self.config.broker, self.service, self.audit, self.metrics)
+        self._register_connections(server)
         self.audit.write("started", environment=self.config.broker.environment, epoch=self.epoch.value)
         if self.erasures.cut:
             self.audit.write("ledger_recovered", bytes=self.erasures.cut, **self.erasures.proof._asdict())
@@ -160,6 +161,12 @@ class Broker:
         gauge("pg_envelope_kms_up", "1 when the KMS answers and no KEK of it is refused.", self._up, "kms")
         gauge("pg_envelope_kms_token_ttl_seconds", "Life left of the login's token.", self._token_seconds, "kms")
         gauge("pg_envelope_grace_remaining_seconds", "Until a down KMS's last DEK is over.", self._grace, "kms")
+
+    def _register_connections(self, server: Server) -> None:
+        def read() -> dict[Labels, float]:
+            return {(str(uid),): float(count) for uid, count in server.peers.connections.items()}
+
+        self.metrics.gauge("pg_envelope_connections", "Connections that are open.", read, "uid")
 
     def _up(self) -> dict[Labels, float]:
         return {(name,): float(_is_up(kms)) for name, kms in self.kms.items()}
