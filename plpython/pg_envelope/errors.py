@@ -21,6 +21,8 @@ No message, detail or hint ever holds a value, a key, a token or an argument tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class EnvelopeError(Exception):
     """An error with what a person needs: message, DETAIL, HINT, SQLSTATE; `code` names it on the socket."""
@@ -55,9 +57,21 @@ class InvalidEnvelope(EnvelopeError):
 
 
 class NotPermitted(EnvelopeError):
+    """`about` is for the audit log alone: `acting` (role), `label` and `key_id` of what was asked for, where known."""
+
     sqlstate = "42501"
     code = "not_permitted"
     text = "permission denied"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+        about: Mapping[str, str | int | None] | None = None,
+    ) -> None:
+        super().__init__(message, detail, hint)
+        self.about = about or {}
 
 
 class KeyNotFound(EnvelopeError):

@@ -129,13 +129,14 @@ class Loader:
         for row in rows:
             if row["capability"] is not None and same(row["capability"], capability):
                 return row
-        raise self._refusal(capability)
+        raise self._refusal(capability, {name: rows[0][name] for name in ("label", "key_id")} if rows else {})
 
     def _prefetch(self, view: int, role: int, scopes: list[str], who: wire.Who) -> dict[bytes, Key]:
         fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
         if not fields:
             raise errors.NotPermitted(
-                hint="It takes SELECT on a protected column of a table in tenant or subject scope."
+                hint="It takes SELECT on a protected column of a table in tenant or subject scope.",
+                about={"acting": who["acting"]},
             )
         size = max(1, min(MOST_DEKS, MOST_FIELD_KEYS // len(fields)))
         found: dict[bytes, Key] = {}
@@ -151,12 +152,13 @@ class Loader:
                 found |= _keys(self._ask(wanted, who, asked=len(wanted)))
         return found
 
-    def _refusal(self, capability: bytes) -> errors.EnvelopeError:
+    def _refusal(self, capability: bytes, about: dict[str, str | int | None]) -> errors.EnvelopeError:
         """An unknown capability has no right; a known one met an envelope that is not its column's."""
         known = self._host.rows("SELECT capability FROM envelope_private.capability")
         if any(same(row["capability"], capability) for row in known):
             return errors.InvalidEnvelope()
-        return errors.NotPermitted(hint=STALE_HINT)
+        acting = self._pending[1]["acting"] if self._pending else None
+        return errors.NotPermitted(hint=STALE_HINT, about={**about, "acting": acting})
 
     def _ask(self, wanted: dict[bytes, Row], who: wire.Who, asked: int) -> dict[bytes, Key | errors.EnvelopeError]:
         """The keys of slots; all but the first `asked` of them are read ahead."""

@@ -26,6 +26,7 @@ OPERATIONS = (
     "erasures",
     "escrow",
     "adopt",
+    "refused",
 )
 MAX_DEK_ID = (1 << 63) - 1
 MAX_GENERATED = 200
@@ -257,6 +258,17 @@ def record(body: wire.Message) -> Record:
     transitions = tuple(_transition(one) for one in _objects(body, "transitions"))
     action, label, reason = (_text(body, name) for name in ("action", "label", "reason"))
     return Record(_uuid(body, "database_uuid"), action, label, reason, transitions)
+
+
+def refused(body: wire.Message) -> dict[str, str | int]:
+    """What a backend refused for want of a right, for the audit log."""
+    found: dict[str, str | int] = {"reason": _text(body, "reason")}
+    if body.get("label") is not None:
+        found["label"] = _text(body, "label")
+    for name in ("key_id", "skipped"):
+        if body.get(name) is not None:
+            found[name] = _integer(body, name, 0, MAX_KEY_ID)
+    return found
 
 
 def escrow(body: wire.Message) -> Escrow:

@@ -40,7 +40,7 @@ Response = wire.Message | errors.EnvelopeError
 DERIVED_BETWEEN_PAUSES = 200
 SHOWN = 10
 UNRECORDED = {"status", "schedule", "erasures"}
-REPEATED = {"derive"}
+REPEATED = {"derive", "refused"}
 REVOKING = {"flush", "erase"}
 
 
@@ -91,6 +91,7 @@ class Service:
             "erasures": self._erased,
             "escrow": self._escrow,
             "adopt": self._adopt,
+            "refused": self._refused,
         }
 
     async def answer(self, message: wire.Message, peer: Facts) -> wire.Message:
@@ -282,6 +283,10 @@ class Service:
         told = messages.record(asked.body)
         asked.facts.update(database=str(told.database), action=told.action, label=told.label, reason=told.reason)
         asked.facts["transitions"] = told.transitions
+        return {}
+
+    async def _refused(self, asked: Asked) -> wire.Message:
+        asked.facts.update(messages.refused(asked.body), outcome="refused")
         return {}
 
     async def _escrow(self, asked: Asked) -> wire.Message:
