@@ -25,6 +25,7 @@ from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.unprotect import unprotect
+from pg_envelope.backend.unreadable import verify
 
 # Read with the caller's search_path, so every name is qualified, operators too.
 CALLER = """
@@ -61,6 +62,7 @@ class Admin:
         self.replay_erasures = guard.plain(self._replay_erasures)
         self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
         self.status = guard.plain(Status(host, link, loader).rows)
+        self.verify_keys = guard.plain(lambda: list(verify(host, link, loader)))
         self.flush = guard.plain(self._flush)
         self.rekey = guard.plain(self._rekey)
         escrow = Escrow(host, link, loader, self._keys)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from pg_envelope import errors, wire
+from pg_envelope.backend import unreadable
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import environment, replay
@@ -89,7 +90,7 @@ class Status:
 
     def _broker(self) -> Iterator[Row]:
         try:
-            answer = self._link.ask("status", self._loader.who())
+            answer = self._link.ask("status", self._loader.who(), look=True)
         except errors.EnvelopeError as error:
             yield _row("broker", "failed", error.message, error.hint)
             return
@@ -109,6 +110,7 @@ class Status:
         for name in sorted(used | set(answer["keks"])):
             yield _kek(name, answer["keks"].get(name))
         yield replay.check(self._host, self._link, self._loader)
+        yield from unreadable.checks(self._host, self._link, self._loader, answer)
 
     def _catalog(self) -> Iterator[Row]:
         yield self._none(

@@ -27,6 +27,7 @@ OPERATIONS = (
     "escrow",
     "adopt",
     "refused",
+    "prove",
 )
 MAX_DEK_ID = (1 << 63) - 1
 MAX_GENERATED = 200
@@ -139,6 +140,14 @@ class Sign:
 @dataclass(frozen=True)
 class Escrow:
     """DEKs for a backup."""
+
+    database: UUID
+    deks: tuple[DekRef, ...]
+
+
+@dataclass(frozen=True)
+class Prove:
+    """DEKs that the KMS is to open."""
 
     database: UUID
     deks: tuple[DekRef, ...]
@@ -273,6 +282,18 @@ def refused(body: wire.Message) -> dict[str, str | int]:
 
 def escrow(body: wire.Message) -> Escrow:
     return Escrow(_uuid(body, "database_uuid"), tuple(_plain_dek(one) for one in _objects(body, "deks")))
+
+
+def prove(body: wire.Message) -> Prove:
+    deks = tuple(_plain_dek(one) for one in _objects(body, "deks"))
+    if len(deks) > MAX_GENERATED or len({dek.dek_id for dek in deks}) < len(deks):
+        raise _bad("deks")
+    return Prove(_uuid(body, "database_uuid"), deks)
+
+
+def status(body: wire.Message) -> bool:
+    """Whether each KEK is to be looked at first."""
+    return body.get("look") is True
 
 
 def adopt(body: wire.Message) -> Adopt:

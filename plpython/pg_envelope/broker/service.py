@@ -30,6 +30,7 @@ from pg_envelope.broker.messages import DekRef, Generate, Request
 from pg_envelope.broker.metrics import Metrics
 from pg_envelope.broker.moving import Moving
 from pg_envelope.broker.providers.base import Item, kek_version
+from pg_envelope.broker.proving import Proving
 from pg_envelope.broker.repeats import Repeats
 from pg_envelope.broker.rewrap import Rewrapping
 
@@ -39,7 +40,9 @@ Facts = dict[str, Any]
 Response = wire.Message | errors.EnvelopeError
 DERIVED_BETWEEN_PAUSES = 200
 SHOWN = 10
-UNRECORDED = {"status", "schedule", "erasures"}
+# A status for which somebody waits, also while a KMS is wedged.
+LOOK_SECONDS = 2.0
+UNRECORDED = {"status", "schedule", "erasures", "prove"}
 REPEATED = {"derive", "refused"}
 REVOKING = {"flush", "erase"}
 
@@ -92,6 +95,7 @@ class Service:
             "escrow": self._escrow,
             "adopt": self._adopt,
             "refused": self._refused,
+            "prove": self._prove,
         }
 
     async def answer(self, message: wire.Message, peer: Facts) -> wire.Message:
@@ -156,8 +160,15 @@ class Service:
             self.repeats.tell_all()
         self._audit.write("request", **facts)
 
-    async def _status(self, _: Asked) -> wire.Message:
+    async def _status(self, asked: Asked) -> wire.Message:
+        if messages.status(asked.body):
+            await self._look(min(asked.until, self._clock() + LOOK_SECONDS))
         return {**status.report(self._config, self._deks, self._kms, self._epoch.value), "audit": self._audit_state()}
+
+    async def _look(self, until: float) -> None:
+        """Asks for each KEK now, as the probe does at its times; what is found is remembered, a problem too."""
+        known = [self._deks.kek(name) for name in self._config.kek]
+        await asyncio.gather(*(kms.probe(key, until) for kms, key in known), return_exceptions=True)
 
     def _audit_state(self) -> wire.Message | None:
         found = self._audit.problem()
@@ -288,6 +299,11 @@ class Service:
     async def _refused(self, asked: Asked) -> wire.Message:
         asked.facts.update(messages.refused(asked.body), outcome="refused")
         return {}
+
+    async def _prove(self, asked: Asked) -> wire.Message:
+        wanted = messages.prove(asked.body)
+        asked.facts.update(database=str(wanted.database), dek_ids=[dek.dek_id for dek in wanted.deks])
+        return {"deks": await Proving(self._deks, wanted, asked.until).run()}
 
     async def _escrow(self, asked: Asked) -> wire.Message:
         wanted = messages.escrow(asked.body)

@@ -22,7 +22,10 @@ def test_status_names_what_runs(broker):
         "hint": None,
         "store": "vault",
         "deletable": False,
+        "version": 1,
+        "oldest": 1,
     }
+    assert found["audit"] is None
 
 
 @pytest.mark.parametrize("store", ["catalog", "vault"])

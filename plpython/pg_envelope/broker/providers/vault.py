@@ -50,7 +50,8 @@ class Vault:
                 hint="Make another one: bao write transit/keys/NAME type=aes256-gcm96 derived=true",
             )
         version, deletable = number(found, "latest_version"), found.get("deletion_allowed") is True
-        return base.Description(version, tuple(_warnings(found)), deletable)
+        oldest = number(found, "min_decryption_version")
+        return base.Description(version, tuple(_warnings(found)), deletable, oldest)
 
     def generate(self, key: str, context: str) -> str:
         answer = self._call(
