@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from pg_envelope import errors
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import NAME, Host
 
 Result = TypeVar("Result")
 
@@ -63,8 +63,8 @@ class Guard:
             self._host.fail(error)
         passed = self._host.passed_on(error)
         if passed is not None:
-            self._host.fail(passed)
-        self._host.fail(errors.EnvelopeError(detail=_place(error)))
+            self._host.fail(passed, foreseen=str(error).startswith(f"{NAME}: "))
+        self._host.fail(errors.EnvelopeError(detail=_place(error)), foreseen=False)
 
 
 def _place(error: Exception) -> str:
