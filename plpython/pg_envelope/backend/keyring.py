@@ -18,17 +18,19 @@ LOOK_SECONDS = 1.0
 class Erased:
     """In the place of a destroyed key, where the table says that its values read as NULL."""
 
-    __slots__ = ("epoch", "expires")
+    __slots__ = ("epoch", "expires", "what")
 
-    def __init__(self, expires: float) -> None:
+    def __init__(self, expires: float, what: str) -> None:
+        """`what` names the key, for the error of who wants to encrypt with it."""
         self.epoch = b""
         self.expires = expires
+        self.what = what
 
     def open(self, envelope: bytes, row_key: bytes) -> None:
         """NULL, for any envelope that names the key."""
 
     def seal(self, content: bytes, row_key: bytes) -> bytes:  # noqa: ARG002
-        raise errors.KeyDestroyed
+        raise errors.KeyDestroyed(detail=self.what)
 
 
 Key = FieldKey | Erased

@@ -107,12 +107,13 @@ class Loader:
 
     def _load(self, slot: bytes, who: wire.Who) -> dict[bytes, Key]:
         row = self._catalog_row(slot)
+        what = f"key {row['key_id']} of {row['label']}"
         if row["state"] == "suspended":
-            raise errors.KeySuspended(detail=f"key {row['key_id']} of {row['label']}")
+            raise errors.KeySuspended(detail=what)
         if row["state"] == "destroyed":
             if row["erased"] == "null":
-                return {slot: Erased(monotonic() + ERASED_SECONDS)}
-            raise errors.KeyDestroyed(detail=f"key {row['key_id']} of {row['label']}")
+                return {slot: Erased(monotonic() + ERASED_SECONDS, what)}
+            raise errors.KeyDestroyed(detail=what)
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
         wanted = {slot: row}
         for other in self._ahead.after(capability, row):

@@ -157,6 +157,8 @@ class Broker:
         gauge = self.metrics.gauge
         gauge("pg_envelope_cache_keys", "DEKs in the cache.", lambda: {(): len(self.cache)})
         gauge("pg_envelope_epoch", "Revocation epoch.", lambda: {(): self.epoch.value})
+        gauge("pg_envelope_audit_up", "1 when the audit log can be written.", self._audit_up)
+        gauge("pg_envelope_build_info", "1, with the broker's version.", lambda: {(status.version(),): 1.0}, "version")
         gauge("pg_envelope_requests_waiting", "Requests under way.", lambda: {(): self.service.waiting})
         gauge("pg_envelope_kms_up", "1 when the KMS answers and no KEK of it is refused.", self._up, "kms")
         gauge("pg_envelope_kms_token_ttl_seconds", "Life left of the login's token.", self._token_seconds, "kms")
@@ -167,6 +169,9 @@ class Broker:
             return {(str(uid),): float(count) for uid, count in server.peers.connections.items()}
 
         self.metrics.gauge("pg_envelope_connections", "Connections that are open.", read, "uid")
+
+    def _audit_up(self) -> dict[Labels, float]:
+        return {(): float(self.audit.trouble is None)}
 
     def _up(self) -> dict[Labels, float]:
         return {(name,): float(_is_up(kms)) for name, kms in self.kms.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -291,9 +292,10 @@ def prove(body: wire.Message) -> Prove:
     return Prove(_uuid(body, "database_uuid"), deks)
 
 
-def status(body: wire.Message) -> bool:
-    """Whether each KEK is to be looked at first."""
-    return body.get("look") is True
+def status(body: wire.Message, keks: Iterable[str]) -> list[str]:
+    """Those of the KEKs that are to be looked at first."""
+    look = body.get("look")
+    return [name for name in keks if look is True or look == name]
 
 
 def adopt(body: wire.Message) -> Adopt:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pg_envelope.broker import audit as audit_log
 from pg_envelope.broker.audit import Audit
+from pg_envelope.broker.metrics import Counter
 
 MOST = 10_000
 # What differs between two sessions that do the same.
@@ -34,8 +35,8 @@ class Told:
 class Repeats:
     """Lives in the event loop; `clock` in seconds. Where 0 seconds are asked for, each request is a line."""
 
-    def __init__(self, audit: Audit, seconds: float, clock: Callable[[], float]) -> None:
-        self._audit, self._seconds, self._clock = audit, seconds, clock
+    def __init__(self, audit: Audit, seconds: float, clock: Callable[[], float], counter: Counter) -> None:
+        self._audit, self._seconds, self._clock, self._counter = audit, seconds, clock, counter
         self._told: dict[str, Told] = {}
 
     def write(self, facts: Facts) -> None:
@@ -46,6 +47,7 @@ class Repeats:
         # While the log cannot be written nothing is counted either: no key leaves then.
         if held is not None and self._clock() < held.until and self._audit.trouble is None:
             held.count += 1
+            self._counter.add()
             return
         self._audit.write("request", **facts)
         self._tell(name)

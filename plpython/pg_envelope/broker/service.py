@@ -79,7 +79,7 @@ class Service:
         self._return = Return(config.broker, deks, clock)
         self._verifying: asyncio.Future[None] | None = None
         self.waiting = 0
-        self.repeats = Repeats(audit, config.broker.audit_repeats_seconds, clock)
+        self.repeats = Repeats(audit, config.broker.audit_repeats_seconds, clock, metrics.repeats)
         self._handlers: dict[str, Handler] = {
             "status": self._status,
             "generate": self._generate,
@@ -161,13 +161,13 @@ class Service:
         self._audit.write("request", **facts)
 
     async def _status(self, asked: Asked) -> wire.Message:
-        if messages.status(asked.body):
-            await self._look(min(asked.until, self._clock() + LOOK_SECONDS))
+        if looked := messages.status(asked.body, self._config.kek):
+            await self._look(looked, min(asked.until, self._clock() + LOOK_SECONDS))
         return {**status.report(self._config, self._deks, self._kms, self._epoch.value), "audit": self._audit_state()}
 
-    async def _look(self, until: float) -> None:
-        """Asks for each KEK now, as the probe does at its times; what is found is remembered, a problem too."""
-        known = [self._deks.kek(name) for name in self._config.kek]
+    async def _look(self, keks: list[str], until: float) -> None:
+        """Asks for KEKs now, as the probe does at its times; what is found is remembered, a problem too."""
+        known = [self._deks.kek(name) for name in keks]
         await asyncio.gather(*(kms.probe(key, until) for kms, key in known), return_exceptions=True)
 
     def _audit_state(self) -> wire.Message | None:

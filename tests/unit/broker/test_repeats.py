@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pg_envelope import errors
 from pg_envelope.broker.audit import Audit
+from pg_envelope.broker.metrics import Metrics
 from pg_envelope.broker.repeats import Repeats
 
 
@@ -44,7 +45,7 @@ def path(tmp_path):
 def test_the_first_is_a_line_at_once_and_the_others_are_counted(path):
     clock = Clock()
     audit = Audit(str(path))
-    repeats = Repeats(audit, 60, clock)
+    repeats = Repeats(audit, 60, clock, Metrics().repeats)
     for pid in range(5):
         repeats.write(facts(pid=pid, cached=bool(pid)))
     repeats.sweep()
@@ -60,7 +61,7 @@ def test_the_first_is_a_line_at_once_and_the_others_are_counted(path):
 @pytest.mark.parametrize("other", [{"role": "s"}, {"key": 2}, {"outcome": "failed"}])
 def test_what_says_something_else_is_a_line_of_its_own(path, other):
     audit = Audit(str(path))
-    repeats = Repeats(audit, 60, Clock())
+    repeats = Repeats(audit, 60, Clock(), Metrics().repeats)
     for one in ({}, other, {}, other):
         repeats.write(facts(**one))
     assert len(lines(path)) == 2
@@ -69,7 +70,7 @@ def test_what_says_something_else_is_a_line_of_its_own(path, other):
 
 def test_nothing_is_counted_that_could_not_be_written():
     audit = Audit("/dev/full")
-    repeats = Repeats(audit, 60, Clock())
+    repeats = Repeats(audit, 60, Clock(), Metrics().repeats)
     for _ in range(3):
         with pytest.raises(errors.Internal):
             repeats.write(facts())
@@ -78,7 +79,7 @@ def test_nothing_is_counted_that_could_not_be_written():
 
 def test_a_log_that_fails_later_ends_the_counting(path):
     audit = Audit(str(path))
-    repeats = Repeats(audit, 60, Clock())
+    repeats = Repeats(audit, 60, Clock(), Metrics().repeats)
     repeats.write(facts())
     audit.trouble = "No space left on device"
     repeats.write(facts(pid=2))
@@ -93,7 +94,7 @@ def test_a_log_that_fails_later_ends_the_counting(path):
 def test_every_request_is_in_the_log_once_whenever_it_is_swept(tmp_path_factory, asked, seconds):
     path, clock = tmp_path_factory.mktemp("audit") / "log", Clock()
     audit = Audit(str(path))
-    repeats = Repeats(audit, seconds, clock)
+    repeats = Repeats(audit, seconds, clock, Metrics().repeats)
     for role, key, passing in asked:
         repeats.write(facts(role=role, key=key))
         clock.now += passing
