@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parents[3] / "docs/metrics.md"
-ROW = re.compile(r"\| `(pg_envelope_\w+)` \| (\w+) \| ([^|]*) \| ([^|]+) \|")
+ROW = re.compile(r"\| `(pg_envelope_\w+)` \| (\w+) \|([^|]*)\| ([^|]+) \|")
 ENDS = {"counter": "_total", "histogram": "_seconds"}
 
 
