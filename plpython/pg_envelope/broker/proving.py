@@ -7,6 +7,7 @@ cache may be the last place that has it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container, Mapping
 
 from pg_envelope import errors, wire
 from pg_envelope.broker import keys
@@ -23,8 +24,9 @@ Problem = errors.EnvelopeError | None
 class Proving:
     """One request; a DEK that does not open takes no other with it."""
 
-    def __init__(self, deks: Deks, wanted: Prove, until: float) -> None:
-        self._deks, self._until = deks, until
+    def __init__(self, deks: Deks, wanted: Prove, dead: Container[int], until: float) -> None:
+        """`dead`: ids of those that the ledger knows as erased."""
+        self._deks, self._dead, self._until = deks, dead, until
         self._refs = {
             deks.key(wanted.database, dek.dek_id, dek.kek, dek.store, dek.wrapped): dek for dek in wanted.deks
         }
@@ -32,11 +34,11 @@ class Proving:
     async def run(self) -> list[wire.Message]:
         """The members of `deks` in the response, in the request's order."""
         by_kek: dict[str, list[CacheKey]] = {}
-        for key in self._refs:
+        for key in (key for key in self._refs if key.dek_id not in self._dead):
             by_kek.setdefault(key.kek, []).append(key)
         groups = await asyncio.gather(*(self._group(kek, group) for kek, group in by_kek.items()))
         found = {key: problem for group in groups for key, problem in group.items()}
-        return [_answer(key, found[key]) for key in self._refs]
+        return [_answer(key, found.get(key, errors.KeyDestroyed())) for key in self._refs]
 
     async def _group(self, kek: str, group: list[CacheKey]) -> dict[CacheKey, Problem]:
         try:
@@ -47,9 +49,7 @@ class Proving:
         sources = await asyncio.gather(*(self._deks.source(kms, name, key, self._until) for key in group))
         return await self._opened(kms, dict(zip(group, sources, strict=True)))
 
-    async def _opened(
-        self, kms: Kms, sources: dict[CacheKey, Source | errors.EnvelopeError]
-    ) -> dict[CacheKey, Problem]:
+    async def _opened(self, kms: Kms, sources: Mapping[CacheKey, Found]) -> dict[CacheKey, Problem]:
         found: dict[CacheKey, Problem] = {}
         by_name: dict[str, list[tuple[CacheKey, Item]]] = {}
         for key, source in sources.items():

@@ -303,7 +303,8 @@ class Service:
     async def _prove(self, asked: Asked) -> wire.Message:
         wanted = messages.prove(asked.body)
         asked.facts.update(database=str(wanted.database), dek_ids=[dek.dek_id for dek in wanted.deks])
-        return {"deks": await Proving(self._deks, wanted, asked.until).run()}
+        dead = {dek.dek_id for dek in wanted.deks if self._dead(wanted.database, dek)}
+        return {"deks": await Proving(self._deks, wanted, dead, asked.until).run()}
 
     async def _escrow(self, asked: Asked) -> wire.Message:
         wanted = messages.escrow(asked.body)
