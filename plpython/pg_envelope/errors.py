@@ -15,12 +15,14 @@ EnvelopeError
 ├── NotConfigured         55000
 ├── Conflict              40001  a row changed under the statement
 └── Unavailable           58000  the broker or the KMS did not do its part
-    ├── KmsUnavailable (and KmsBusy), KmsSealed, KmsDenied, KekUnknown, UnwrapFailed, Deadline, Overloaded, ...
+    ├── KmsUnavailable (and KmsBusy), KmsSealed, KmsDenied, KmsInvalid, KekUnknown, UnwrapFailed, Deadline, ...
 
 No message, detail or hint ever holds a value, a key, a token or an argument that could be one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class EnvelopeError(Exception):
@@ -36,6 +38,11 @@ class EnvelopeError(Exception):
         self.message = message or self.text
         self.detail = detail
         self.hint = hint if hint is not None else self.default_hint
+
+    @property
+    def said(self) -> str:
+        """Message and detail in one line."""
+        return self.message + (f": {self.detail}" if self.detail else "")
 
 
 class InvalidEnvelope(EnvelopeError):
@@ -55,9 +62,21 @@ class UnknownKey(InvalidEnvelope):
 
 
 class NotPermitted(EnvelopeError):
+    """`about` is for the audit log alone: `acting` (role), `label` and `key_id` of what was asked for, where known."""
+
     sqlstate = "42501"
     code = "not_permitted"
     text = "permission denied"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+        about: Mapping[str, str | int | None] | None = None,
+    ) -> None:
+        super().__init__(message, detail, hint)
+        self.about = about or {}
 
 
 class KeyNotFound(EnvelopeError):
@@ -156,6 +175,17 @@ class KmsDenied(Unavailable):
     code = "kms_denied"
     text = "the KMS refused the broker's login or request"
     default_hint = "Token expired or revoked, or a policy is missing. Run: pg-envelope broker --check --config FILE"
+
+
+class KmsInvalid(Unavailable):
+    """The KMS is up and knows the broker; the request, or what it names, is not as the KMS has it."""
+
+    code = "kms_invalid"
+    text = "the KMS refused the request as invalid"
+    default_hint = (
+        "Do mounts, namespace and keys in [kms.NAME] and [kek.NAME] name what the KMS has?"
+        " Run: pg-envelope broker --check --config FILE"
+    )
 
 
 class KekUnknown(Unavailable):

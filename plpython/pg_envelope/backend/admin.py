@@ -35,6 +35,7 @@ from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.scope_values import ScopeColumn
 from pg_envelope.backend.tables.unprotect import unprotect
+from pg_envelope.backend.unreadable import verify
 
 COMMITS = "It writes the key catalog, and commits."
 
@@ -73,6 +74,7 @@ class Admin:
         self.this_is_the_original = guard.plain(self._this_is_the_original)
         self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
         self.status = guard.plain(Status(host, link, loader).rows)
+        self.verify_keys = guard.plain(lambda: list(verify(host, link, loader)))
         self.flush = guard.plain(self._flush)
         self.rekey = guard.plain(self._rekey)
         self.forget_all_keys = guard.plain(self._forget_all_keys)

@@ -33,10 +33,11 @@ class Place(NamedTuple):
 class Erased:
     """NULL for what the key can have encrypted; what only names it is as bad as any other bad envelope."""
 
-    __slots__ = ("_head", "_place", "epoch", "expires")
+    __slots__ = ("_head", "_place", "_what", "epoch", "expires")
 
-    def __init__(self, head: bytes, place: Place, expires: float) -> None:
-        self._head, self._place = head, place
+    def __init__(self, head: bytes, place: Place, expires: float, what: str) -> None:
+        """`what` names the key, for the error of who wants to encrypt with it."""
+        self._head, self._place, self._what = head, place, what
         self.epoch = b""
         self.expires = expires
 
@@ -46,7 +47,7 @@ class Erased:
             raise errors.InvalidEnvelope
 
     def seal(self, content: bytes, row_key: bytes) -> bytes:  # noqa: ARG002
-        raise errors.KeyDestroyed
+        raise errors.KeyDestroyed(detail=self._what)
 
 
 def erased(host: Host, key: Row, expires: float) -> Erased:
@@ -54,7 +55,8 @@ def erased(host: Host, key: Row, expires: float) -> Erased:
     found = host.row(ERASED, ["uuid", "bigint"], [key["field_uuid"], key["key_id"]])
     if found is None:
         raise errors.Internal
-    return Erased(header(found["suite"], found["pad"], key["key_id"]), _place(found), expires)
+    what = f"key {key['key_id']} of {key['label']}"
+    return Erased(header(found["suite"], found["pad"], key["key_id"]), _place(found), expires, what)
 
 
 def _place(found: Row) -> Place:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
 from pg_envelope import errors
+from pg_envelope.backend.quiet import hide_context
 from pg_envelope.backend.server import settings_kept
 
 Row = dict[str, Any]
@@ -72,11 +73,16 @@ class Host:
         """Lets a cancel, a timeout or a shutdown take effect: any statement makes PostgreSQL look for them."""
         self._plpy.execute("SELECT")
 
-    def fail(self, error: errors.EnvelopeError) -> NoReturn:
-        """Raises `error` as PostgreSQL's, with its SQLSTATE, DETAIL and HINT; nothing of the cause goes along."""
+    def fail(self, error: errors.EnvelopeError, *, foreseen: bool = True) -> NoReturn:
+        """Raises `error` as PostgreSQL's, with its SQLSTATE, DETAIL and HINT; nothing of the cause goes along.
+
+        One that was not `foreseen` has its CONTEXT in the server's log, too.
+        """
         fields = _given(detail=error.detail, hint=error.hint)
         raised = self._error(error.message)
         raised.__dict__.update(sqlstate=error.sqlstate, **fields)
+        if foreseen:
+            hide_context()
         raise raised from None
 
     def passed_on(self, error: Exception) -> errors.EnvelopeError | None:

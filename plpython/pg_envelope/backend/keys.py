@@ -206,7 +206,7 @@ class Keys:
 
     def kek(self, name: str) -> Row:
         """What the broker tells of a KEK. Raises KekUnknown."""
-        known: dict[str, Row] = self._link.ask("status", self._loader.who())["keks"]
+        known: dict[str, Row] = self._link.ask("status", self._loader.who(), look=name)["keks"]
         if name not in known:
             raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
         return known[name]

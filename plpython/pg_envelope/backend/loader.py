@@ -139,12 +139,13 @@ class Loader:
 
     def _load(self, slot: bytes, who: wire.Who) -> dict[bytes, Key]:
         row = self._catalog_row(slot)
+        what = f"key {row['key_id']} of {row['label']}"
         if row["state"] == "suspended":
-            raise errors.KeySuspended(detail=f"key {row['key_id']} of {row['label']}")
+            raise errors.KeySuspended(detail=what)
         if row["state"] == "destroyed":
             if row["erased"] == "null":
                 return {slot: erased(self._host, row, monotonic() + ERASED_SECONDS)}
-            raise errors.KeyDestroyed(detail=f"key {row['key_id']} of {row['label']}")
+            raise errors.KeyDestroyed(detail=what)
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
         wanted = {slot: row}
         for other in self._ahead.after(capability, row):
@@ -161,13 +162,14 @@ class Loader:
         for row in rows:
             if row["capability"] is not None and same(row["capability"], capability):
                 return row
-        raise self._refusal(capability)
+        raise self._refusal(capability, {name: rows[0][name] for name in ("label", "key_id")} if rows else {})
 
     def _prefetch(self, view: int, role: int, scopes: list[str], who: wire.Who) -> dict[bytes, Key]:
         fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
         if not fields:
             raise errors.NotPermitted(
-                hint="It takes SELECT on a protected column of a table in tenant or subject scope."
+                hint="It takes SELECT on a protected column of a table in tenant or subject scope.",
+                about={"acting": who["acting"]},
             )
         scopes = _scope_texts(self._host, view, scopes)
         self._refuse_too_many(fields, scopes)
@@ -196,12 +198,13 @@ class Loader:
                 hint="Read in several parts.",
             )
 
-    def _refusal(self, capability: bytes) -> errors.EnvelopeError:
+    def _refusal(self, capability: bytes, about: dict[str, str | int | None]) -> errors.EnvelopeError:
         """An unknown capability has no right; a known one met an envelope that is not its column's."""
         known = self._host.rows("SELECT capability FROM envelope_private.capability")
         if any(same(row["capability"], capability) for row in known):
             return errors.UnknownKey()
-        return errors.NotPermitted(hint=STALE_HINT)
+        acting = self._pending[1]["acting"] if self._pending else None
+        return errors.NotPermitted(hint=STALE_HINT, about={**about, "acting": acting})
 
     def _ask(self, wanted: dict[bytes, Row], who: wire.Who, asked: int) -> dict[bytes, Key | errors.EnvelopeError]:
         """The keys of slots; all but the first `asked` of them are read ahead."""

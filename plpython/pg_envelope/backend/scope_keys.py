@@ -22,7 +22,7 @@ TRIES = 100
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1::text || ' ' || $2, 0))"
 STATES = """
-SELECT d.state, d.version, fk.key_id FROM envelope_private.dek d
+SELECT d.state, d.version, d.dek_id, fk.key_id FROM envelope_private.dek d
 LEFT JOIN envelope_private.field_key fk ON fk.dek_id = d.dek_id AND fk.state = 'active'
 WHERE d.key_uuid = $1 AND d.scope = $2 ORDER BY d.version DESC"""
 PLACE = """
@@ -112,9 +112,9 @@ class ScopeKeys(Keys):
                 return int(row["key_id"])
         states = {row["state"] for row in rows}
         if "suspended" in states:
-            raise errors.KeySuspended
+            raise errors.KeySuspended(detail=_whose(rows))
         if states == {"destroyed"}:
-            raise errors.KeyDestroyed(hint=ERASED_HINT)
+            raise errors.KeyDestroyed(detail=_whose(rows), hint=ERASED_HINT)
         return None
 
     def make(self, owner: str, scope: str, label: str, who: wire.Who) -> int:
@@ -272,6 +272,12 @@ def _drawn(key_id: int, dek: wire.Message) -> Drawn:
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
+
+
+def _whose(rows: list[Row]) -> str:
+    """Of many rows, the one that is meant. Not by the tenant's or subject's own name: errors reach the server's log."""
+    newest = rows[0]["dek_id"]
+    return f"Whose it is: SELECT scope FROM envelope.keys WHERE dek_id = {newest}"
 
 
 def _key_id(row: Row | None) -> int | None:

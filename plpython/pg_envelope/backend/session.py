@@ -15,6 +15,7 @@ from pg_envelope.backend.keyring import Keyring
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.prefetch import Prefetch
+from pg_envelope.backend.refusals import Refusals
 from pg_envelope.backend.scopes import Scopes
 from pg_envelope.backend.secrets import Secrets
 from pg_envelope.backend.values import Values
@@ -36,6 +37,7 @@ class Session:
         self.guard = Guard(self.host)
         place = self.guard.plain(location.locate)()
         self.link = Link(place, self.host.interrupts)
+        self.guard.tell_refusals(Refusals(self.host, self.link).tell)
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)

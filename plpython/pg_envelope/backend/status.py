@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from pg_envelope import errors, wire
+from pg_envelope.backend import unreadable
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
@@ -119,7 +120,7 @@ class Status:
 
     def _broker(self) -> Iterator[Row]:
         try:
-            answer = self._link.ask("status", self._loader.who())
+            answer = self._link.ask("status", self._loader.who(), look=True)
         except errors.EnvelopeError as error:
             yield _row("broker", "failed", error.message, error.hint)
             return
@@ -139,6 +140,7 @@ class Status:
         for name in sorted(used | set(answer["keks"])):
             yield self._another(name) or _kek(name, answer["keks"].get(name))
         yield from replay.check(self._host, self._link, self._loader)
+        yield from unreadable.checks(self._host, self._link, self._loader, answer)
 
     def _another(self, kek: str) -> Row | None:
         """A row when the KEK cannot open what it wrapped; whether it can be used at all is told by `_kek`."""

@@ -34,7 +34,7 @@ class Values:
         if value is None:
             return None
         if capability is None or row_key is None or len(capability) != CAPABILITY_BYTES:
-            raise errors.NotPermitted
+            raise errors.NotPermitted(about={"key_id": int.from_bytes(value[2:HEADER_BYTES], "big")})
         try:
             return self._get(capability + value[:HEADER_BYTES]).open(value, row_key.encode())
         except (errors.InvalidEnvelope, errors.KeyDestroyed) as error:

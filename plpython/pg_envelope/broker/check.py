@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from pg_envelope import errors
 from pg_envelope.broker import escrow, files, keys, startup
+from pg_envelope.broker.calls import within
 from pg_envelope.broker.config import Broker, Config, Kek, load
 from pg_envelope.broker.providers import local, secrets
 from pg_envelope.broker.providers.base import Item, Provider
@@ -18,6 +19,7 @@ from pg_envelope.broker.providers.make import make_provider
 from pg_envelope.broker.server import uids
 
 NO_DATABASE = UUID(int=0)
+T = TypeVar("T")
 State = Literal["ok", "warning", "failed"]
 
 
@@ -91,22 +93,28 @@ def _say_nothing(_: errors.EnvelopeError) -> None:
 
 def _kek(config: Config, provider: Provider, name: str, kek: Kek) -> Iterator[Finding]:
     try:
-        found = provider.describe(kek.key)
+        found = _bounded(config, kek, lambda: provider.describe(kek.key))
     except errors.EnvelopeError as error:
         yield _failed(f"kek {name}", error)
         return
     yield Finding(f"kek {name}", "ok", f"key {kek.key} of kms {kek.kms}, version {found.version}")
     for warning in found.warnings:
         yield Finding(f"kek {name}", "warning", warning, "See docs/providers.md.")
-    yield _tried(f"kek {name} wraps and unwraps", "ok", lambda: _round_trip(config, provider, kek.key))
+    yield _tried(f"kek {name} wraps and unwraps", "ok", lambda: _round_trip(config, provider, kek))
     if provider.store is not None:
-        yield _tried(f"kek {name} key store", "readable", lambda: _store(provider))
+        yield _tried(f"kek {name} key store", "readable", lambda: _bounded(config, kek, lambda: _store(provider)))
 
 
-def _round_trip(config: Config, provider: Provider, key: str) -> None:
+def _bounded(config: Config, kek: Kek, ask: Callable[[], T]) -> T:
+    with within(config.kms[kek.kms].timeout_ms / 1000) as call:
+        return call.run(ask)
+
+
+def _round_trip(config: Config, provider: Provider, kek: Kek) -> None:
     # DEK id 0 is never given to a key: this wrap can be of no use to anybody.
     context = keys.context(config.broker.environment, NO_DATABASE, 0)
-    opened = provider.unwrap(key, [Item(context, provider.generate(key, context))])[0]
+    wrapped = _bounded(config, kek, lambda: provider.generate(kek.key, context))
+    opened = _bounded(config, kek, lambda: provider.unwrap(kek.key, [Item(context, wrapped)]))[0]
     if isinstance(opened, errors.EnvelopeError):
         raise opened
 
@@ -134,4 +142,4 @@ def _hinted(name: str, detail: str, attempt: Callable[[], object]) -> Finding:
 
 
 def _failed(name: str, error: errors.EnvelopeError) -> Finding:
-    return Finding(name, "failed", error.message + (f": {error.detail}" if error.detail else ""), error.hint)
+    return Finding(name, "failed", error.said, error.hint)

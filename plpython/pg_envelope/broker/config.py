@@ -36,12 +36,14 @@ class Broker:
     allowed_users: Users = ("postgres",)
     environment: str = "default"
     audit_log: str = "-"
+    audit_repeats_seconds: float = 60.0
     erasures: Path = Path("/var/lib/pg_envelope/erasures.jsonl")
     metrics: str = "127.0.0.1:9464"
     escrow_public_key_file: str = ""
     allow_restore: bool = False
     rekey_from: Names = ()
     max_requests: int = 256
+    max_connections: int = 1000
     deadline_ms: int = 5000
     probe_seconds: float = 5.0
 
@@ -55,8 +57,10 @@ class Broker:
         want(not escrow or Path(escrow).is_absolute(), "broker.escrow_public_key_file must be an absolute path")
         want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
+        want(self.max_connections > 0, "broker.max_connections must be above 0")
         want(self.deadline_ms > 0, "broker.deadline_ms must be above 0")
         want(self.probe_seconds > 0, "broker.probe_seconds must be above 0")
+        want(self.audit_repeats_seconds >= 0, "broker.audit_repeats_seconds must not be negative")
         want(bool(self.allowed_users), "broker.allowed_users must name at least one user")
         if self.metrics:
             listen_address(self.metrics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -26,6 +27,8 @@ OPERATIONS = (
     "erasures",
     "escrow",
     "adopt",
+    "refused",
+    "prove",
 )
 MAX_DEK_ID = (1 << 63) - 1
 MAX_GENERATED = 200
@@ -138,6 +141,14 @@ class Sign:
 @dataclass(frozen=True)
 class Escrow:
     """DEKs for a backup."""
+
+    database: UUID
+    deks: tuple[DekRef, ...]
+
+
+@dataclass(frozen=True)
+class Prove:
+    """DEKs that the KMS is to open."""
 
     database: UUID
     deks: tuple[DekRef, ...]
@@ -268,8 +279,32 @@ def record(body: wire.Message) -> Record:
     return Record(_uuid(body, "database_uuid"), action, label, reason, transitions)
 
 
+def refused(body: wire.Message) -> dict[str, str | int]:
+    """What a backend refused for want of a right, for the audit log."""
+    found: dict[str, str | int] = {"reason": _text(body, "reason")}
+    if body.get("label") is not None:
+        found["label"] = _text(body, "label")
+    for name in ("key_id", "skipped"):
+        if body.get(name) is not None:
+            found[name] = _integer(body, name, 0, MAX_KEY_ID)
+    return found
+
+
 def escrow(body: wire.Message) -> Escrow:
     return Escrow(_uuid(body, "database_uuid"), tuple(_plain_dek(one) for one in _objects(body, "deks")))
+
+
+def prove(body: wire.Message) -> Prove:
+    deks = tuple(_plain_dek(one) for one in _objects(body, "deks"))
+    if len(deks) > MAX_GENERATED or len({dek.dek_id for dek in deks}) < len(deks):
+        raise _bad("deks")
+    return Prove(_uuid(body, "database_uuid"), deks)
+
+
+def status(body: wire.Message, keks: Iterable[str]) -> list[str]:
+    """Those of the KEKs that are to be looked at first."""
+    look = body.get("look")
+    return [name for name in keks if look is True or look == name]
 
 
 def adopt(body: wire.Message) -> Adopt:

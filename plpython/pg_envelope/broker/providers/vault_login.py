@@ -16,7 +16,7 @@ from hvac import exceptions
 from pg_envelope import errors
 from pg_envelope.broker import clock, files
 from pg_envelope.broker.kms_settings import AppRole, TokenFile
-from pg_envelope.broker.providers.vault_errors import part, texts, translated
+from pg_envelope.broker.providers.vault_errors import number, part, text, texts, translated
 
 RENEW_AT = 0.5
 LOGIN_PAUSE = 5.0
@@ -125,7 +125,7 @@ class Login:
         old = self._token
         try:
             self._token = self._ask(client)
-        except (errors.KmsDenied, errors.NotConfigured) as error:
+        except (errors.KmsDenied, errors.KmsInvalid, errors.NotConfigured) as error:
             refusal = _denied(error)
             self._refused = _Refusal.after(self._refused, stamp, refusal)
             self._report(refusal)
@@ -200,8 +200,12 @@ def _app_role(client: hvac.Client, method: AppRole) -> Token:
     role_id, secret_id = files.read_secret(method.role_id_file), files.read_secret(method.secret_id_file)
     with translated(), _explained(method, secret_id):
         client.token = ""
-        answer = client.auth.approle.login(role_id, secret_id, use_token=False, mount_point=method.mount)
+        answer = _approle(client, role_id, secret_id, method.mount)
         return _token_of(part(answer, "auth"))
+
+
+def _approle(client: hvac.Client, role_id: str, secret_id: str, mount: str) -> object:
+    return client.auth.approle.login(role_id, secret_id, use_token=False, mount_point=mount)
 
 
 @contextmanager
@@ -253,14 +257,13 @@ def _token_file(client: hvac.Client, method: TokenFile) -> Token:
             detail=f"the token in {method.token_file} is expired, revoked or no token of this KMS",
             hint="Put a new token into the file. The broker reads it again by itself.",
         ) from None
-    life = None if found.get("expire_time") is None else float(found.get("ttl") or 0)
+    life = None if found.get("expire_time") is None else float(number(found, "ttl"))
     return Token(text, life, found.get("renewable") is True, clock.now())
 
 
 def _token_of(auth: dict[str, object]) -> Token:
-    seconds = auth.get("lease_duration")
-    life = float(seconds) if isinstance(seconds, int) and seconds > 0 else None
-    return Token(str(auth.get("client_token")), life, auth.get("renewable") is True, clock.now())
+    life = float(number(auth, "lease_duration")) or None
+    return Token(text(auth, "client_token"), life, auth.get("renewable") is True, clock.now())
 
 
 def _stamp(method: AppRole | TokenFile) -> Stamp:
