@@ -54,7 +54,9 @@ BEGIN
         SELECT f.field_uuid, b.relowner, c.field_uuid IS NULL AS lacks
         FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
         LEFT JOIN pg_class b ON b.oid = k.base LEFT JOIN envelope_private.capability c USING (field_uuid)
-        WHERE f.key_uuid = (loaded ->> 'key_uuid')::uuid OR f.field_uuid = (loaded ->> 'field_uuid')::uuid
+        -- A row of a field completes that field alone: all of them, for each of them, would be quadratic.
+        WHERE f.field_uuid = (loaded ->> 'field_uuid')::uuid
+            OR loaded ->> 'field_uuid' IS NULL AND f.key_uuid = (loaded ->> 'key_uuid')::uuid
     LOOP
         IF found.relowner IS NOT NULL THEN
             PERFORM envelope_private.allow_owner(found.relowner);
