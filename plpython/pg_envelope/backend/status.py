@@ -64,6 +64,13 @@ JOIN pg_catalog.pg_class m ON m.oid = w.ev_class AND m.relkind = 'm'
 JOIN envelope_private.protected_column p ON p.view = d.refobjid
     AND d.refobjsubid = (SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = p.view AND attname = p.attname)"""
 
+PUBLICATIONS = """
+SELECT string_agg(found, '; ' ORDER BY found) AS found, count(*) AS count FROM (
+    SELECT format('%s publishes capabilities', publication) AS found FROM envelope_private.published WHERE is_capability
+    UNION ALL SELECT format('%s publishes %s without its keys', publication, relation)
+    FROM envelope_private.published WHERE is_protected AND NOT EXISTS (
+        SELECT FROM envelope_private.published WHERE relation = 'envelope_private.field_key'::regclass)) AS problem"""
+
 
 class Status:
     """The checks, in the order in which a person would make them."""
@@ -145,6 +152,14 @@ class Status:
             "warning",
             "materialized views that store decrypted columns",
             "Drop them, or protect what they hold.",
+        )
+
+        yield self._none(
+            "publications",
+            PUBLICATIONS,
+            "warning",
+            "publications whose subscribers get too much or too little",
+            "See docs/logical-replication.md; SELECT envelope.publish_keys('<publication>') adds the keys.",
         )
 
     def _pgcrypto(self) -> Iterator[Row]:

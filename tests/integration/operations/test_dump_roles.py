@@ -1,4 +1,4 @@
-"""pg_dump and pg_restore as each kind of role: superuser, the database's owner, who may read all, who owns one table."""
+"""pg_dump and pg_restore as each kind of role: superuser, database owner, who reads all, who owns a table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def source(stack: Stack) -> Iterator[str]:
         connection.execute("GRANT SELECT ON customer TO alice")
     with stack.connect(SOURCE) as connection:
         connection.execute("""CALL envelope.protect('customer', '["email", "born"]')""")
-        connection.execute("""CALL envelope.protect('message', '["body"]', scope => 'subject', scope_column => 'who')""")
+        connection.execute(
+            """CALL envelope.protect('message', '["body"]', scope => 'subject', scope_column => 'who')"""
+        )
         connection.execute("SELECT envelope.rotate('customer')")
         connection.execute("SELECT envelope.create_key('a key'), envelope.grant_key('a key', 'alice')")
     yield SOURCE
@@ -63,7 +65,11 @@ def assert_whole(cluster: Cluster, database: str) -> None:
         owner.execute("INSERT INTO customer VALUES (21, 'new')")
         owner.execute("INSERT INTO message (who, body) VALUES ('carol', 'a new subject')")
         assert owner.execute("SELECT count(email), min(email) FROM customer").fetchall() == [(21, f"{MARK}-1")]
-        assert owner.execute("SELECT body FROM message ORDER BY id").fetchall() == [(MARK,), (MARK,), ("a new subject",)]
+        assert owner.execute("SELECT body FROM message ORDER BY id").fetchall() == [
+            (MARK,),
+            (MARK,),
+            ("a new subject",),
+        ]
         owner.execute("DELETE FROM customer WHERE id = 21")
 
 
