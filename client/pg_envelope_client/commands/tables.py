@@ -41,7 +41,8 @@ def protect(
     with resumable(f"pg-envelope protect {table}"), session(dsn) as server:
         scoping = statements.Scoping(scope.value, scope_column, scope_of, erased.value)
         server.run(statements.protect(table, wanted, kek, store and store.value, scoping))
-    output.say(f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status")
+    sentence = f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status"
+    output.done(sentence, table=table, columns=list(wanted))
 
 
 def unprotect(table: Table, dsn: Dsn = None) -> None:
@@ -50,4 +51,4 @@ def unprotect(table: Table, dsn: Dsn = None) -> None:
 
     with resumable(f"pg-envelope unprotect {table}"), session(dsn) as server:
         server.run(statements.unprotect(table))
-    output.say(f"{table} is no longer protected; its columns are stored in the clear.")
+    output.done(f"{table} is no longer protected; its columns are stored in the clear.", table=table)

@@ -9,6 +9,7 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.lifecycle.affected import affected
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.lifecycle.escrow import Escrow
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
@@ -57,6 +58,7 @@ class Admin:
         self.compromise_key = guard.plain(self._compromise_key)
         self.create_key = guard.plain(self._create_key)
         self.shred = guard.plain(self._shred)
+        self.affected = guard.plain(self._affected)
         self.shred_key = guard.plain(self._shred_key)
         self.replay_erasures = guard.plain(self._replay_erasures)
         self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
@@ -202,6 +204,9 @@ class Admin:
         begin(self._host, "shred")
         erasure = Erasure(self._host, self._link, self._loader)
         erasure.shred("shred", erasure.of_table(oid), subject, reason or "")
+
+    def _affected(self, rel: str | None, subject: str | None) -> list[Row]:
+        return affected(self._host, self._table(rel, "affected"), subject)
 
     def _shred_key(self, name: str | None, reason: str | None) -> None:
         self._table("pg_catalog.pg_class", "shred_key")

@@ -51,6 +51,14 @@ SELECT string_agg(format('%s version %s', coalesce(k.name, k.view::text, k.base:
         ORDER BY k.created_at, d.version) AS found, count(*) AS count
 FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
 WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) IS NOT NULL"""
+# A retired version waits suspended, too, and no value needs it: that is no news.
+SUSPENDED = """
+SELECT string_agg(format('%s (%s)', label, scopes), ', ' ORDER BY label) AS found, count(*) AS count FROM (
+    SELECT coalesce(k.name, k.view::text, k.base::text, 'dropped') AS label,
+        CASE k.scope WHEN 'tenant' THEN string_agg(d.scope, ', ' ORDER BY d.scope)
+            ELSE count(*) || ' keys' END AS scopes
+    FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
+    WHERE d.state = 'suspended' AND d.suspended_from = 'active' GROUP BY k.key_uuid) AS suspended"""
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
 WHERE lost OR messages > {SOFT_LIMIT * BLOCK}"""
@@ -141,6 +149,13 @@ class Status:
             "warning",
             "key versions that are compromised",
             "CALL envelope.reencrypt('<table>') leaves no value under them; see docs/runbooks/emergency.md.",
+        )
+        yield self._none(
+            "suspended",
+            SUSPENDED,
+            "warning",
+            "keys that are suspended, so that nobody reads or writes",
+            "To give them back: CALL envelope.restore('<table>', '<tenant>'), or CALL envelope.restore_key('<name>').",
         )
         yield self._none(
             "schedule", OVERDUE, "warning", "keys that are overdue", "CALL envelope.rotate_due(); see envelope.due."

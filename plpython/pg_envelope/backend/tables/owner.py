@@ -8,7 +8,7 @@ cursor WITH HOLD, no prepared statement, no temporary table.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -36,10 +36,10 @@ class AsOwner:
         with _restricted(self._role):
             return self._host.rows(query)
 
-    def count(self, query: str) -> int:
+    def count(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> int:
         """What `query` gives as `found`."""
         with _restricted(self._role):
-            row = self._host.row(query)
+            row = self._host.row(query, types, values)
         return int(row["found"]) if row else 0
 
 
