@@ -68,9 +68,9 @@ def say(text: str, style: str = "") -> None:
 
 
 def done(sentence: str, **values: object) -> None:
-    """What a command has done: the sentence for people, both for machines."""
+    """What a command has done: the sentence for people, the values for machines."""
     if _as_json:
-        print_json({**values, "message": sentence})
+        print_json(values or {"message": sentence})
     else:
         say(sentence)
 

@@ -148,7 +148,7 @@ def test_what_a_machine_reads(capsys: pytest.CaptureFixture[str]) -> None:
     output.done("It is done.", deks=3)
     output.print_problem(Problem("m", "d", "h", sqlstate="42501"))
     printed = capsys.readouterr()
-    assert json.loads(printed.out) == {"deks": 3, "message": "It is done."}
+    assert json.loads(printed.out) == {"deks": 3}
     notice, error = map(json.loads, printed.err.splitlines())
     assert notice == {"notice": "beside"}
     assert error["error"] == {"message": "m", "detail": "d", "hint": "h", "sqlstate": "42501", "exit_code": 1}
