@@ -104,7 +104,7 @@ def test_suspended_keys_show(visits: Database, stack: Stack) -> None:
     told = command.done("status", "--json").out
     (row,) = [row for row in json.loads(told) if row["check_name"] == "suspended"]
     assert row["state"] == "warning"
-    assert row["detail"].endswith(": lent (1 keys), visit (clinic 1)")
+    assert row["detail"].endswith(": lent (DEKs: 1), public.visit (clinic 1)")
     assert "envelope.restore" in row["hint"]
 
 
