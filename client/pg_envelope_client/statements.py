@@ -87,6 +87,10 @@ def shred_key(name: str, reason: str) -> Statement:
     return Statement("CALL envelope.shred_key(%s::text, %s::text)", (name, reason))
 
 
+def affected(table: str, subject: str | None) -> Statement:
+    return Statement("SELECT * FROM envelope_private.affected(%s::regclass, %s::text)", (table, subject))
+
+
 def rotate_kek(kek: str) -> Statement:
     return Statement("CALL envelope.rotate_kek(%s::text)", (kek,))
 

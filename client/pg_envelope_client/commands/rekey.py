@@ -35,4 +35,4 @@ def rekey(
         session(dsn, on_notice=watcher) as server,
     ):
         server.run(statements.rekey(from_environment, from_kek, to_kek))
-    output.say("All keys of this database are of the broker's environment now, under a database uuid of their own.")
+    output.done("All keys of this database are of the broker's environment now, under a database uuid of their own.")

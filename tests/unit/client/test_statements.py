@@ -43,6 +43,7 @@ MADE = {
     "rotate_due": statements.rotate_due(True),
     "set_policy": statements.set_policy(ODD, ODD, ODD, ODD, ODD, True),
     "receipts": statements.receipts(ODD),
+    "affected": statements.affected(ODD, ODD),
     "shred": statements.shred(ODD, ODD, ODD),
     "shred_key": statements.shred_key(ODD, ODD),
     "escrow": statements.escrow(0, 200),
