@@ -61,8 +61,7 @@ CREATE FUNCTION envelope_private.next_dek_id() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     drawn bigint;
-    highest bigint := greatest((SELECT max(dek_id) FROM envelope_private.dek),
-        (SELECT max(dek_id) FROM envelope_private.spare_dek));
+    highest bigint := (SELECT max(dek_id) FROM envelope_private.dek);
 BEGIN
     LOOP
         drawn := nextval('envelope_private.dek_id_seq');
@@ -115,8 +114,7 @@ CREATE FUNCTION envelope_private.next_key_id() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     drawn bigint;
-    highest bigint := greatest((SELECT max(key_id) FROM envelope_private.field_key),
-        (SELECT max(key_id) FROM envelope_private.spare_dek));
+    highest bigint := (SELECT max(key_id) FROM envelope_private.field_key);
 BEGIN
     LOOP
         drawn := nextval('envelope_private.key_id_seq');

@@ -40,6 +40,8 @@ COMMENT ON FUNCTION envelope_private.drop_spares IS
     'drops spare DEKs under a KEK, below one of its versions, or of a key; returns how many';
 
 -- With a DEK for each subject these tables hold millions of rows.
-CREATE INDEX field_key_of_dek ON envelope_private.field_key (dek_id);
+-- With the state: plans are made while the tables are empty, and a search for a DEK's active key must not seem as cheap by
+-- field_key_one_active, which is read from end to end then.
+CREATE INDEX field_key_of_dek ON envelope_private.field_key (dek_id, state);
 CREATE INDEX key_of_deks ON envelope_private.key ((coalesce(scope_of, key_uuid)));
 CREATE INDEX field_of_key ON envelope_private.field (key_uuid);

@@ -68,27 +68,30 @@ $$;
 COMMENT ON FUNCTION envelope.unreadable IS
     'used by triggers: the fields of the row at hand whose envelopes do not open, while an UPDATE replaces them';
 
-CREATE FUNCTION envelope.mend_begins() RETURNS trigger
-    LANGUAGE plpython3u AS $$
+CREATE FUNCTION envelope.note_update(base oid, what text) RETURNS boolean
+    LANGUAGE plpython3u IMMUTABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].writes.mend_begins()
+return GD['pg_envelope'].writes.note_update(base, what)
 $$;
+COMMENT ON FUNCTION envelope.note_update IS
+    'used by triggers: an UPDATE begins or ends that may pass over values which do not open';
+
+-- PL/pgSQL, which is called sooner than a trigger in PL/Python; an assignment, which needs no snapshot.
+CREATE FUNCTION envelope.mend_begins() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$ DECLARE noted pg_catalog.bool := envelope.note_update(TG_RELID, 'mend'); BEGIN RETURN NULL; END $$;
 COMMENT ON FUNCTION envelope.mend_begins IS
     'trigger: an UPDATE that replaces a protected value does not have to open the old one';
 
 CREATE FUNCTION envelope.mend_ends() RETURNS trigger
-    LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].writes.mend_ends()
-$$;
+    LANGUAGE plpgsql
+    AS $$ DECLARE noted pg_catalog.bool := envelope.note_update(TG_RELID, 'mended'); BEGIN RETURN NULL; END $$;
 COMMENT ON FUNCTION envelope.mend_ends IS
     'trigger: fails if the UPDATE has read, not only replaced, a value that does not open';
 
 CREATE FUNCTION envelope.erased_pass() RETURNS trigger
-    LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].writes.erased_pass()
-$$;
+    LANGUAGE plpgsql
+    AS $$ DECLARE noted pg_catalog.bool := envelope.note_update(TG_RELID, 'erased'); BEGIN RETURN NULL; END $$;
 COMMENT ON FUNCTION envelope.erased_pass IS
     'trigger: an UPDATE of a table with erased tenants or subjects passes over their values';
 

@@ -47,7 +47,7 @@ GRANT EXECUTE ON FUNCTION
     envelope.clear_text(envelope.ciphertext), envelope.clear_bytea(envelope.ciphertext),
     envelope.draft_text(text), envelope.draft_bytea(bytea), envelope.seal_draft(envelope.ciphertext, bytea, text, text),
     envelope.rebind(envelope.ciphertext, bytea, text, text, text), envelope.reading(oid, text), envelope.unreadable(oid),
-    envelope.mend_begins(), envelope.mend_ends(), envelope.erased_pass(), envelope.is_retired(envelope.ciphertext),
+    envelope.note_update(oid, text), envelope.mend_begins(), envelope.mend_ends(), envelope.erased_pass(), envelope.is_retired(envelope.ciphertext),
     envelope.acts_on_itself(regclass),
     envelope.key_of_scope(), envelope.prefetch(regclass, text[]),
     envelope.fault_as_role(envelope.ciphertext, uuid, text),

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.server import Moment, moment
+from pg_envelope.backend.server import Moment
 
 MOST_DEKS, MOST_PLACES = 10_000, 100
 # The first call of nextval() does not change last_value.
@@ -51,32 +51,32 @@ class Kept:
         self._batches: OrderedDict[Place, Batch] = OrderedDict()
         self._generation = 0
 
-    def free(self, place: Place, most: int) -> list[Drawn]:
+    def free(self, place: Place, most: int, now: Moment) -> list[Drawn]:
         """Those that can be used again, the oldest first."""
         self._forget_dropped()
         batch = self._batches.get(place)
         if batch is None:
             return []
         # While the moment is the same nothing was rolled back.
-        if batch.moment != moment():
-            self._look(batch)
+        if batch.moment != now:
+            self._look(batch, now)
         found, batch.left = batch.left[:most], batch.left[most:]
         return [batch.deks[dek_id] for dek_id in found]
 
-    def _look(self, batch: Batch) -> None:
+    def _look(self, batch: Batch, now: Moment) -> None:
         if (xid := self._xid()) != batch.xid:
             self._settle(batch)
         batch.left = [row["dek_id"] for row in self._host.rows(FREE, ["bigint[]"], [list(batch.deks)])]
         if xid != batch.xid:
             # What an earlier transaction put there and left there is not in doubt any more.
             batch.deks = {dek_id: batch.deks[dek_id] for dek_id in batch.left}
-        batch.moment, batch.xid = moment(), xid
+        batch.moment, batch.xid = now, xid
 
-    def keep(self, place: Place, written: list[Drawn]) -> None:
+    def keep(self, place: Place, written: list[Drawn], now: Moment) -> None:
         """What this transaction has just written: it may be rolled back."""
         batch = self._batches.setdefault(place, Batch())
         batch.deks.update({one.dek_id: one for one in written})
-        batch.moment, batch.xid = moment(), self._xid()
+        batch.moment, batch.xid = now, self._xid()
         self._batches.move_to_end(place)
         while len(self._batches) > MOST_PLACES:
             self._batches.popitem(last=False)

@@ -13,12 +13,13 @@ from pg_envelope.backend.instance import home
 from pg_envelope.backend.keys import Keys, Transition
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.loader import Loader
-from pg_envelope.backend.server import moment
+from pg_envelope.backend.server import Moment, moment
 
 FIRST_BATCH, MOST = 4, 200
 # A session that has made none for so long begins again with a small batch.
 IDLE_SECONDS = 60.0
 TRIES = 100
+NEVER: Moment = (0, -1, 0)
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1::text || ' ' || $2, 0))"
 STATES = """
@@ -58,10 +59,10 @@ WHERE s.key_uuid = $1 AND s.kek = $2 AND s.key_id > $3 AND s.home = $4 ORDER BY 
 DROP_DEAD = """
 DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
     SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.dek_id = ANY ($1) FOR UPDATE SKIP LOCKED)"""
-# Those of the original, in a copy.
+# Those of the original, in a copy: also because their ids may be drawn here.
 DROP_FOREIGN = """
 DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
-    SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.key_uuid = $1 AND s.home <> $2 FOR UPDATE SKIP LOCKED)"""
+    SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.home <> $1 FOR UPDATE SKIP LOCKED)"""
 ADD = """
 INSERT INTO envelope_private.spare_dek (dek_id, key_uuid, kek, wrapped, fingerprint, kek_version, key_id, salt, home)
 SELECT n.dek_id, $1, $2, n.wrapped, n.fingerprint, n.kek_version, n.key_id, n.salt, $9
@@ -97,8 +98,9 @@ class ScopeKeys(Keys):
     def __init__(self, host: Host, link: Link, loader: Loader) -> None:
         super().__init__(host, link, loader)
         self._batch, self._last_batch = FIRST_BATCH, 0.0
-        # Within which transaction and subtransaction, up to which key id.
-        self._taken: tuple[tuple[int, ...], int] = (), 0
+        self._subtransaction = 0
+        # When, and up to which key id. While neither transaction nor subtransaction changes, nothing was rolled back.
+        self._taken: tuple[Moment, int] = NEVER, 0
         self._kept = Kept(host)
         # Up to which key id the spares are known to be alive, by key and KEK; and those that are not.
         self._checked: dict[tuple[str, str], int] = {}
@@ -117,8 +119,12 @@ class ScopeKeys(Keys):
             raise errors.KeyDestroyed(detail=_whose(rows), hint=ERASED_HINT)
         return None
 
-    def make(self, owner: str, scope: str, label: str, who: wire.Who) -> int:
-        """The id of a new key, or of one that another session has made meanwhile. Raises Conflict."""
+    def make(self, owner: str, scope: str, label: str, who: wire.Who, subtransaction: int | None = None) -> int:
+        """The id of a new key, or of one that another session has made meanwhile. Raises Conflict.
+
+        `subtransaction` is the caller's: PL/Python runs each query that calls back in one of its own.
+        """
+        self._subtransaction = moment()[2] if subtransaction is None else subtransaction
         made = self._new_version(owner, scope, label, who) or self.active(owner, scope)
         if made is None:
             raise errors.Conflict(
@@ -174,15 +180,19 @@ class ScopeKeys(Keys):
     def _take(self, owner: str, scope: str, kek: str, version: int) -> Row | None:
         """A living spare of this database for a tenant or subject. None: there is none, or another was quicker."""
         while True:
-            where, reached = self._taken
-            after = reached if where == moment()[1:] else 0
+            when, reached = self._taken
+            after = reached if when[1:] == self._now()[1:] else 0
             checked = self._checked.get((owner, kek), 0)
             types = ["uuid", "text", "text", "int4", "bigint", "bigint", "text", "bigint[]"]
             row = self._host.row(TAKE, types, [owner, scope, kek, version, after, checked, home(), self._dead])
             if row is not None:
-                self._taken = moment()[1:], row["key_id"]
+                self._taken = self._now(), row["key_id"]
             if row is not None or not self._check_more(owner, kek, checked):
                 return row
+
+    def _now(self) -> Moment:
+        statement, transaction, _ = moment()
+        return statement, transaction, self._subtransaction
 
     def _check_more(self, owner: str, kek: str, after: int) -> bool:
         """Whether there are more spares, of which a backup's may have been used and erased since: the broker knows."""
@@ -204,9 +214,9 @@ class ScopeKeys(Keys):
     def _refill(self, owner: str, kek: str, label: str, who: wire.Who) -> None:
         """More spares: a few at first, and twice as many each time that none of the last ones is left."""
         place = owner, kek, "catalog"
-        self._taken = (), 0
-        self._host.rows(DROP_FOREIGN, ["uuid", "text"], [owner, home()])
-        spares = self._kept.free(place, self._batch)
+        self._taken = NEVER, 0
+        self._host.rows(DROP_FOREIGN, ["text"], [home()])
+        spares = self._kept.free(place, self._batch, self._now())
         if not spares:
             now = monotonic()
             self._batch = min(MOST, 2 * self._batch) if now - self._last_batch < IDLE_SECONDS else FIRST_BATCH
@@ -222,7 +232,7 @@ class ScopeKeys(Keys):
         ]
         types = ["uuid", "text", "bigint[]", "text[]", "bytea[]", "int4[]", "bigint[]", "bytea[]", "text"]
         self._host.rows(ADD, types, [owner, kek, *columns, home()])
-        self._kept.keep(place, spares)
+        self._kept.keep(place, spares, self._now())
         self._checked[owner, kek] = max(self._checked.get((owner, kek), 0), *(one.key_id for one in spares))
 
     def _generated(self, kek: str, label: str, who: wire.Who) -> list[Drawn]:
@@ -251,7 +261,7 @@ class ScopeKeys(Keys):
 
     def _single(self, owner: str, scope: str, kek: str, store: str, version: int) -> Row | None:
         place = owner, kek, store
-        if free := self._kept.free(place, 1):
+        if free := self._kept.free(place, 1, self._now()):
             one = free[0]
         else:
             dek_id, made = self._generate({"kek": kek, "store": store})
@@ -260,7 +270,7 @@ class ScopeKeys(Keys):
         types = ["uuid", "text", "bigint", "int4", "text", "text", "text", "bytea", "int4", "bytea", "bigint"]
         values = [owner, scope, one.dek_id, version, kek, store, one.wrapped, one.fingerprint, one.kek_version]
         found = self._host.row(ADD_SINGLE, types, [*values, one.salt, one.key_id])
-        self._kept.keep(place, [one])
+        self._kept.keep(place, [one], self._now())
         return found
 
 

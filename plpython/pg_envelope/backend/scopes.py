@@ -51,7 +51,7 @@ class Scopes:
         self._until = 0.0
         self._seals: dict[tuple[bytes, str], bytes] = {}
         self._deks: dict[bytes, Deks] = {}
-        self._pending: tuple[bytes, str, wire.Who] | None = None
+        self._pending: tuple[bytes, str, wire.Who, int] | None = None
 
     def seal(self, template: bytes | None, scope: str | None) -> bytes:
         """The seal (capability | header) of a tenant's or subject's active key, which is made if there is none yet.
@@ -71,7 +71,7 @@ class Scopes:
         return found if found is not None else self._find(template, scope)
 
     def _find(self, template: bytes, scope: str) -> bytes:
-        self._pending = template, scope, self._loader.who()
+        self._pending = template, scope, self._loader.who(), moment()[2]
         try:
             self._host.rows(FIND)
         finally:
@@ -84,9 +84,11 @@ class Scopes:
         """The half of `seal` that runs as the extension's owner; does nothing unless `seal` is under way."""
         if self._pending is None:
             raise errors.NotPermitted
-        template, scope, who = self._pending
+        template, scope, who, subtransaction = self._pending
         deks = self._deks.get(template) or self._deks_of(template, who)
-        key_id = self._keys.active(deks.owner, scope) or self._keys.make(deks.owner, scope, deks.label, who)
+        key_id = self._keys.active(deks.owner, scope)
+        if key_id is None:
+            key_id = self._keys.make(deks.owner, scope, deks.label, who, subtransaction)
         self._seals[template, scope] = template[:KEY_ID_AT] + key_id.to_bytes(4, "big")
 
     def _deks_of(self, template: bytes, who: wire.Who) -> Deks:

@@ -37,9 +37,7 @@ class Writes:
         self.rebind = plain(drafts.rebind)
         self.reading = plain(rows.reading)
         self.unreadable = plain(unread.unreadable)
-        self.mend_begins = plain(unread.mend_begins)
-        self.mend_ends = plain(unread.mend_ends)
-        self.erased_pass = plain(unread.erased_pass)
+        self.note_update = plain(unread.note)
 
 
 class Drafts:
@@ -130,6 +128,10 @@ class Unread:
         self._erased_in: Statement | None = None
         self._noted: list[str] = []
         self._count = 0
+
+    def note(self, table: int, what: str) -> None:  # noqa: ARG002 -- without an argument PostgreSQL would ask once
+        """Of an UPDATE: `mend` before one that replaces values, `mended` after it; `erased` before any."""
+        {"mend": self.mend_begins, "mended": self.mend_ends, "erased": self.erased_pass}[what]()
 
     def mend_begins(self) -> None:
         self._replaced_in, _ = calling()

@@ -80,6 +80,9 @@ def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None
     for statement in generate.triggers(layout):
         host.run(statement)
     _drop_old_triggers(host, table, layout, view_oid)
+    host.run(f"ALTER TABLE {layout.base} DROP CONSTRAINT IF EXISTS {ident(generate.NO_DRAFTS)}")
+    if layout.as_caller:
+        host.run(f"ALTER TABLE {layout.base} ADD {generate.no_drafts(layout)}")
     for signature in before - made:
         host.run(f"DROP FUNCTION {signature}")
     host.rows(FIRES_ALWAYS, ["oid"], [view_oid])

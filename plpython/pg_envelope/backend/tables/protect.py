@@ -120,7 +120,7 @@ def _seal(host: Host, table: Table, layout: Layout) -> None:
         f"ALTER {ident(name)} TYPE envelope.ciphertext USING {_first_envelope(layout, protected)}"
         for name, protected in layout.protected.items()
     )
-    AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}, ADD {generate.no_drafts(layout)}")
+    AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
     # Envelopes do not compress, and their headers are read without the rest.
     host.run(f"ALTER TABLE {table.sql} {commas(f'ALTER {name} SET STORAGE EXTERNAL' for name in names)}")
     for protected in layout.protected.values():

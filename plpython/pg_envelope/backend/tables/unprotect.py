@@ -46,7 +46,8 @@ def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
     """The view, the guard, and all that they call but the rights: the values are read once more."""
     for event in generate.EVENTS:
         host.run(f"DROP TRIGGER IF EXISTS {ident(f'envelope_{event}')} ON {view.sql}")
-        host.run(f"DROP TRIGGER IF EXISTS {ident(generate.GUARDS[event])} ON {base.sql}")
+    for name in generate.GUARDS.values():
+        host.run(f"DROP TRIGGER IF EXISTS {ident(name)} ON {base.sql}")
     for function in functions(host, layout.key_uuid):
         host.run(f"DROP FUNCTION {function}")
     host.run(f"DROP VIEW {view.sql}")

@@ -10,6 +10,7 @@ from pg_envelope.backend.tables.generate.blocks import NEXT, block, fail, loop, 
 from pg_envelope.backend.tables.generate.expressions import (
     SAME,
     TEXT,
+    all_bound,
     differ,
     is_null,
     joined_texts,
@@ -89,13 +90,19 @@ def _tries(layout: Layout) -> list[str]:
 
 
 def _split(layout: Layout, fresh: str) -> str:
-    """Most updates change no protected column; their statement does without them."""
+    """Most updates change neither a protected column nor the row's key; their statement does without them.
+
+    Who sets a key column calls the guard, and takes a lock that new rows of other tables wait for.
+    """
+    bound = [name for name in {**layout.row_key, **dict.fromkeys(all_bound(layout))} if name not in layout.protected]
+    free = [column for column in layout.columns if column.name not in bound]
+    opened = [column for column in free if column.name not in layout.protected and _writable(column)]
     changed = " OR ".join(_changed(protected) for protected in layout.protected.values())
-    opened = [column for column in layout.plain_columns if _writable(column)]
-    if not opened:
-        return _statement(layout, fresh, layout.columns, _new_or_kept(layout))
+    values = _statement(layout, fresh, free, _new_or_kept(layout))
+    if opened:
+        values = when(changed, values, otherwise=[_statement(layout, fresh, opened, _new)])
     whole = _statement(layout, fresh, layout.columns, _new_or_kept(layout))
-    return when(changed, whole, otherwise=[_statement(layout, fresh, opened, _new)])
+    return when(differ(bound), whole, otherwise=[values])
 
 
 def _writable(column: Column) -> bool:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from pg_envelope.backend.sqltext import ident
+from functools import partial
+
+from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.generate import guard, update
 from pg_envelope.backend.tables.generate.blocks import callers, owners, trigger
 from pg_envelope.backend.tables.generate.clear import clear
+from pg_envelope.backend.tables.generate.expressions import all_bound
 from pg_envelope.backend.tables.generate.insert import insert
 from pg_envelope.backend.tables.generate.layout import Layout, function_name
 from pg_envelope.backend.tables.generate.refused import check_functions
 
 EVENTS = ("insert", "update")
 FUNCTIONS = (*EVENTS, "version", "guard", "clear")
-GUARDS = {event: f"{guard.NAME}_{event}" for event in EVENTS}
+GUARDS = {what: f"{guard.NAME}_{what}" for what in ("insert", "update", "write")}
 # How the comment of each function begins, by which it is known.
 COMMENTED = "pg_envelope: "
 # A view's trigger with this state fires whatever session_replication_role says: ALTER TABLE gives it to no view, and a
@@ -27,7 +30,8 @@ def function_names(view_name: str, checks: int = 0) -> list[str]:
 
 def functions(layout: Layout) -> list[str]:
     """Trigger functions, and what they call."""
-    make = callers if layout.as_caller else owners
+    # All that is written here is qualified; the text of a CHECK is as PostgreSQL shows it under a pinned path.
+    make = callers if layout.as_caller else partial(owners, pinned=bool(layout.checks))
     updated = update.update(layout) if layout.row_key else update.without_key(layout)
     made = [
         *check_functions(layout),
@@ -63,10 +67,16 @@ def triggers(layout: Layout) -> list[str]:
 
 def trigger_names(layout: Layout) -> set[str]:
     """All that triggers() makes, on the view and on the base table."""
-    names = {*GUARDS.values(), *(f"envelope_{event}" for event in EVENTS)}
+    names = {f"envelope_{event}" for event in EVENTS} | {GUARDS[what] for what in _guarded(layout)}
     if layout.row_key:
         names |= {"envelope_mend", "envelope_mended"}
     return names | {"envelope_erased"} if _passes_erased(layout) else names
+
+
+def _guarded(layout: Layout) -> list[str]:
+    if layout.as_caller:
+        return ["insert", "update"]
+    return ["insert", "update", "write"] if all_bound(layout) else ["insert", "write"]
 
 
 def _passes_erased(layout: Layout) -> bool:
@@ -92,12 +102,28 @@ def _statement_triggers(layout: Layout) -> list[str]:
 
 
 def _guards(layout: Layout) -> list[str]:
-    function = layout.function("guard")
-    conditions = {"insert": guard.insert_condition(layout), "update": guard.update_condition(layout)}
-    made = []
-    for event, name in GUARDS.items():
-        made += [
-            trigger(name, f"BEFORE {event.upper()}", layout.base, "ROW", function, conditions[event]),
-            f"ALTER TABLE {layout.base} ENABLE ALWAYS TRIGGER {ident(name)}",
-        ]
-    return made
+    return _every_guard(layout) if layout.as_caller else _few_guards(layout)
+
+
+def _every_guard(layout: Layout) -> list[str]:
+    """Drafts become envelopes at every write, and other triggers may change the key at every write."""
+    return [*_guard(layout, "insert", "INSERT"), *_guard(layout, "update", "UPDATE")]
+
+
+def _few_guards(layout: Layout) -> list[str]:
+    """The view's trigger seals by itself: it is enough to meet changes of the key, and what is written past the view.
+
+    By columns rather than by WHEN, which PostgreSQL would read anew for each row.
+    """
+    bound, protected = all_bound(layout), layout.protected
+    made = _guard(layout, "insert", "INSERT", guard.PAST_THE_VIEW)
+    if bound:
+        made += _guard(layout, "update", f"UPDATE OF {commas(map(ident, bound))}")
+    return [*made, *_guard(layout, "write", f"UPDATE OF {commas(map(ident, protected))}", guard.PAST_THE_VIEW)]
+
+
+def _guard(layout: Layout, what: str, event: str, condition: str = "") -> list[str]:
+    """What only looks at keys past the view does not hold up replication, nor reencrypt()."""
+    made = trigger(GUARDS[what], f"BEFORE {event}", layout.base, "ROW", layout.function("guard"), condition)
+    fires = "ENABLE" if condition else "ENABLE ALWAYS"
+    return [made, f"ALTER TABLE {layout.base} {fires} TRIGGER {ident(GUARDS[what])}"]
