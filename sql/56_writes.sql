@@ -40,6 +40,14 @@ return GD['pg_envelope'].writes.seal_draft(draft, seal, row_key, scope)
 $$;
 COMMENT ON FUNCTION envelope.seal_draft IS 'used by the guard of a base table: the envelope of a draft';
 
+CREATE FUNCTION envelope.opens(value envelope.ciphertext, seal bytea, row_key text) RETURNS boolean
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].writes.opens(value, seal, row_key)
+$$;
+COMMENT ON FUNCTION envelope.opens IS
+    'used by the guard of a base table: whether an envelope opens in its place';
+
 CREATE FUNCTION envelope.rebind(
     value envelope.ciphertext, seal bytea, old_key text, new_key text, scope text DEFAULT NULL)
     RETURNS envelope.ciphertext

@@ -14,6 +14,17 @@ CREATE FUNCTION envelope_private.ddl_followed() RETURNS event_trigger
 DECLARE
     found record;
 BEGIN
+    IF TG_TAG = 'CREATE TRIGGER' THEN
+        -- A dump does not say that these fire whatever session_replication_role says: see tables/build.py.
+        UPDATE pg_trigger SET tgenabled = 't'
+        WHERE oid IN (SELECT objid FROM pg_event_trigger_ddl_commands() WHERE classid = 'pg_trigger'::regclass)
+            AND tgname IN ('envelope_insert', 'envelope_update') AND tgenabled = 'O'
+            AND tgrelid IN (SELECT k.view::oid FROM envelope_private.key k);
+        IF FOUND THEN
+            UPDATE pg_class SET relhastriggers = relhastriggers WHERE oid IN (
+                SELECT t.tgrelid FROM pg_trigger t JOIN pg_event_trigger_ddl_commands() c ON c.objid = t.oid);
+        END IF;
+    END IF;
     -- A dump says so; it brings everything in step by itself, and in an order of its own.
     IF current_setting('check_function_bodies') = 'off' THEN
         RETURN;

@@ -46,7 +46,7 @@ GRANT EXECUTE ON FUNCTION
     envelope.reseal(envelope.ciphertext, bytea, text, text), envelope.is_stale(envelope.ciphertext),
     envelope.clear_text(envelope.ciphertext), envelope.clear_bytea(envelope.ciphertext),
     envelope.draft_text(text), envelope.draft_bytea(bytea), envelope.seal_draft(envelope.ciphertext, bytea, text, text),
-    envelope.rebind(envelope.ciphertext, bytea, text, text, text), envelope.reading(oid, text), envelope.unreadable(oid),
+    envelope.opens(envelope.ciphertext, bytea, text), envelope.rebind(envelope.ciphertext, bytea, text, text, text), envelope.reading(oid, text), envelope.unreadable(oid),
     envelope.note_update(oid, text), envelope.mend_begins(), envelope.mend_ends(), envelope.erased_pass(), envelope.is_retired(envelope.ciphertext),
     envelope.acts_on_itself(regclass),
     envelope.key_of_scope(), envelope.prefetch(regclass, text[]),

@@ -35,6 +35,7 @@ class Writes:
         self.clear_bytea = plain(drafts.clear)
         self.seal_draft = plain(drafts.seal)
         self.rebind = plain(drafts.rebind)
+        self.opens = plain(drafts.opens)
         self.reading = plain(rows.reading)
         self.unreadable = plain(unread.unreadable)
         self.note_update = plain(unread.note)
@@ -71,6 +72,16 @@ class Drafts:
             return self._aead.decrypt(draft[len(DRAFT) : BODY_AT], draft[BODY_AT:], DRAFT)
         except REFUSALS:
             raise errors.InvalidEnvelope from None
+
+    def opens(self, value: bytes | None, seal: bytes | None, row_key: str | None) -> bool:
+        """Whether an envelope is one of its place; while its key is suspended, it may be."""
+        try:
+            self._values.decrypt(value, seal and seal[:CAPABILITY_BYTES], row_key)
+        except errors.KeySuspended:
+            return True
+        except (errors.InvalidEnvelope, errors.KeyDestroyed):
+            return False
+        return value is not None
 
     def rebind(
         self,

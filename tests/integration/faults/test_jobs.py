@@ -13,7 +13,7 @@ from tests.integration.operations.fix_kms_life import failure
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.rotation.fix_jobs import Beside, until
 
-from .fix_damage import FAULTS, ROWS, as_written, damage, damage_all, old, readable, stored, told
+from .fix_damage import FAULTS, ROWS, as_written, damage, damage_all, old, put_back, readable, stored, told
 
 REENCRYPT = "CALL envelope.reencrypt('letter', 10)"
 RECEIPT = "SELECT statement::jsonb -> 'statement' FROM envelope.receipts ORDER BY made_at DESC LIMIT 1"
@@ -115,7 +115,7 @@ def test_a_value_under_a_suspended_key_is_left_and_comes_back(letters: Database)
     kept = letters.one("SELECT body FROM letter_encrypted WHERE id = 5")
     letters.sql(REENCRYPT)
     letters.sql("CALL envelope.retire('letter', 1)")
-    letters.sql("UPDATE letter_encrypted SET body = %s WHERE id = 5", kept)
+    put_back(letters, kept, 5)
     letters.sql(REENCRYPT)
     assert letters.sql(FAULTS) == [("5", "key suspended")]
     letters.sql("CALL envelope.restore('letter')")
@@ -293,4 +293,4 @@ def test_any_flipped_byte(letters: Database, flips: dict[int, tuple[int, int]]) 
     letters.sql("CALL envelope.verify('letter', anew => true)")
     assert [int(row) for row, _ in letters.sql(FAULTS)] == list(bad)
     for row in bad:
-        letters.sql("UPDATE letter_encrypted SET body = %s WHERE id = %s", dict(saved)[row], row)
+        put_back(letters, dict(saved)[row], row)

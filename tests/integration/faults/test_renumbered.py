@@ -112,7 +112,8 @@ def test_a_column_that_is_not_found_stops_it(db: Database, how: str, call: str) 
     db.sql("INSERT INTO card VALUES (1, 'n', 'h', 'p')")
     db.sql("""CALL envelope.protect('card', '["number", "holder"]')""")
     db.sql("SELECT envelope.rotate('card')")
-    db.sql(LOST[how])
+    # As in a restore: otherwise the table would follow at once.
+    db.sql(f"SET check_function_bodies = off; {LOST[how]}; RESET check_function_bodies")
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as caught:
         db.sql(call.format("card_encrypted"))
     assert "number" in (caught.value.diag.message_detail or "")

@@ -43,7 +43,7 @@ def test_the_key_of_a_whole_table_has_all_its_rows() -> None:
 
 @pytest.mark.parametrize("head", [header(2, False, 7), header(1, True, 7), header(1, False, 8)])
 def test_a_header_that_the_column_never_wrote_is_a_bad_envelope(head: bytes) -> None:
-    place = Erased(HEAD, Place("ann"), 0.0)
+    place = Erased(HEAD, Place("ann"), 0.0, "k")
     with pytest.raises(errors.InvalidEnvelope):
         place.open(head + bytes(40), b"ann")
     with pytest.raises(errors.InvalidEnvelope):

@@ -146,7 +146,7 @@ def test_every_second_half_is_listed() -> None:
 def test_host_pins_every_statement_that_administers() -> None:
     """All of PinnedHost's ways to a statement, but those for a setting and a relation's text."""
     classes = {node.name: node for node in MODULES["host.py"].body if isinstance(node, ast.ClassDef)}
-    ways = {"rows": "_pinned", "run": "_pinned"}
+    ways = {"rows": "_pinned", "run": "_pinned", "once": "_pinned"}
     own = {node.name: ast.unparse(node) for node in classes["PinnedHost"].body if isinstance(node, ast.FunctionDef)}
     assert all(f"with self.{pin}()" in own[way] for way, pin in ways.items())
     executes = {
@@ -154,7 +154,7 @@ def test_host_pins_every_statement_that_administers() -> None:
         for node in classes["Host"].body
         if isinstance(node, ast.FunctionDef) and "self._plpy.execute(" in ast.unparse(node)
     }
-    assert executes == {"run", "setting", "interrupts", "_rows"}
+    assert executes == {"run", "once", "setting", "interrupts", "_rows"}
 
 
 def sent(*ways: str) -> Iterator[str]:
@@ -169,7 +169,7 @@ def sent(*ways: str) -> Iterator[str]:
 
 
 def test_a_setting_goes_where_no_nest_level_undoes_it() -> None:
-    setting = re.compile(r"\s*(SET|RESET) ")
+    setting = re.compile(r"\s*(SET|RESET) |LIMIT\.format\(")
     assert list(sent("setting"))
     assert [text for text in sent("setting") if not setting.match(text)] == []
     assert [text for text in sent("run", "rows", "row", "count") if setting.match(text)] == []

@@ -71,6 +71,7 @@ SELECT pg_get_userbyid(extowner) AS name FROM pg_catalog.pg_extension WHERE extn
 def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
     """The functions and triggers behind the view, and the guard of the base table."""
     before = functions(host, layout.key_uuid)
+    _make_checks(host, table, layout)
     for statement in generate.functions(layout):
         host.run(statement)
     names = generate.function_names(layout.view_name, len(layout.checks))
@@ -80,13 +81,38 @@ def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None
     for statement in generate.triggers(layout):
         host.run(statement)
     _drop_old_triggers(host, table, layout, view_oid)
-    host.run(f"ALTER TABLE {layout.base} DROP CONSTRAINT IF EXISTS {ident(generate.NO_DRAFTS)}")
+    drop_no_drafts(host, table)
     if layout.as_caller:
         host.run(f"ALTER TABLE {layout.base} ADD {generate.no_drafts(layout)}")
     for signature in before - made:
         host.run(f"DROP FUNCTION {signature}")
     host.rows(FIRES_ALWAYS, ["oid"], [view_oid])
     host.rows(LOOK_AGAIN, ["oid"], [view_oid])
+
+
+def drop_no_drafts(host: Host, table: Table) -> None:
+    now = inspect.inspect(host, table.oid)
+    if any(check.name == generate.NO_DRAFTS for check in now.checks):
+        host.run(f"ALTER TABLE {now.sql} DROP CONSTRAINT {ident(generate.NO_DRAFTS)}")
+
+
+def _make_checks(host: Host, table: Table, layout: Layout) -> None:
+    """As the owner: to read a literal of a domain can run the domain's CHECK."""
+    statements = generate.check_functions(layout)
+    if not statements:
+        return
+    where = f"ON SCHEMA {ident(layout.schema)}"
+    row = host.row(MAY_CREATE, ["oid", "name"], [table.owner_oid, layout.schema])
+    lacks = row is not None and not row["may"]
+    if lacks:
+        host.run(f"GRANT CREATE {where} TO {ident(table.owner)}")
+    for statement in statements:
+        AsOwner(host, table.owner_oid).run(statement)
+    if lacks:
+        host.run(f"REVOKE CREATE {where} FROM {ident(table.owner)}")
+
+
+MAY_CREATE = "SELECT has_schema_privilege($1, $2::text, 'CREATE') AS may"
 
 
 def _own(host: Host, layout: Layout, signature: str, owner: str) -> None:

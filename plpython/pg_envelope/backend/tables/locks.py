@@ -10,6 +10,7 @@ from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
+from pg_envelope.backend.server import settings_kept
 
 TRIES = 30
 TRY_MS = 1000
@@ -33,20 +34,20 @@ def exclusive(host: Host, *relations: str) -> None:
     row = host.row(OWN_LIMIT)
     own = int(row["ms"]) if row else 0
     for _ in range(1 if own else TRIES):
-        if _tried(host, relations, own or TRY_MS, own):
+        if _tried(host, relations, own or TRY_MS):
             return
         time.sleep(PAUSE_SECONDS)
         host.interrupts()
     raise Locked(detail=", ".join(relations))
 
 
-def _tried(host: Host, relations: tuple[str, ...], limit_ms: int, own_ms: int) -> bool:
+def _tried(host: Host, relations: tuple[str, ...], limit_ms: int) -> bool:
     try:
-        with host.subtransaction():
+        # The session's own limit is as before afterwards.
+        with host.subtransaction(), settings_kept():
             host.setting(LIMIT.format(limit_ms))
             for relation in relations:
                 host.run(f"LOCK TABLE {relation} IN ACCESS EXCLUSIVE MODE")
-            host.setting(LIMIT.format(own_ms))
     except Exception as error:
         if _state(error) in (LOCK_NOT_AVAILABLE, DEADLOCK):
             return False

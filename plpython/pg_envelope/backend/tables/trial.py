@@ -32,7 +32,8 @@ STORED = "SELECT pg_stat_get_xact_tuples_inserted($1) AS count"
 TABLES = """
 SELECT t.base, format('%I.%I', n.nspname, v.relname) AS name, b.relowner AS owner,
     EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = t.base AND g.tginitdeferred) AS deferred,
-    EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = t.base AND NOT g.tgisinternal AND g.tgenabled <> 'D')
+    EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = t.base AND NOT g.tgisinternal AND g.tgenabled <> 'D'
+        AND g.tgname NOT LIKE '~envelope\\_guard\\_%')
         AS has_code,
     (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
             'not_null', coalesce(c.attnotnull, false), 'plain', p.field_uuid IS NULL,
@@ -144,7 +145,7 @@ class Trials:
         if outcome.untried:
             self._writes.untried.append(f"{table['name']} ({outcome.untried})")
         elif outcome.sqlstate:
-            if not outcome.sqlstate.startswith(REFUSED_ROW):
+            if not outcome.sqlstate.startswith((*REFUSED_ROW, ERASED_OR_SUSPENDED)):
                 self._writes.broken.append(f"{table['name']} ({outcome.sqlstate} {outcome.name})")
         elif self._stored(table) == before and not table["has_code"]:
             self._writes.broken.append(f"{table['name']} (the row was accepted, and not stored)")

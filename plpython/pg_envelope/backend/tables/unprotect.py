@@ -6,7 +6,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import ident, qualified
 from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks, opening
-from pg_envelope.backend.tables.build import functions, sequence_grants
+from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Check, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -51,7 +51,7 @@ def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
     for function in functions(host, layout.key_uuid):
         host.run(f"DROP FUNCTION {function}")
     host.run(f"DROP VIEW {view.sql}")
-    host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT IF EXISTS {ident(generate.NO_DRAFTS)}")
+    drop_no_drafts(host, base)
 
 
 def _refuse_dependents(host: Host, view: Table) -> None:

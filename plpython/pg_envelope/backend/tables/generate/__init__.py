@@ -6,6 +6,7 @@ Pure text from a Layout; nothing here talks to a server. Every name is quoted an
 from pg_envelope.backend.tables.generate.expressions import encrypted_as_role, opened_as_role, resealed, row_key
 from pg_envelope.backend.tables.generate.guard import NO_DRAFTS, no_drafts
 from pg_envelope.backend.tables.generate.layout import Layout, Protected, rights_name
+from pg_envelope.backend.tables.generate.refused import check_functions
 from pg_envelope.backend.tables.generate.view import rights, view
 from pg_envelope.backend.tables.generate.writes import (
     ALWAYS,
@@ -26,6 +27,7 @@ __all__ = [
     "NO_DRAFTS",
     "Layout",
     "Protected",
+    "check_functions",
     "encrypted_as_role",
     "function_names",
     "functions",

@@ -69,7 +69,9 @@ def _admit(layout: Layout, protected: Protected) -> str:
     sealed = (
         f"envelope.seal_draft(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')})"
     )
-    retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope.is_retired(NEW.{name})"
+    # What does not open is as bad under any key; reencrypt() and verify() name it.
+    opens = f"envelope.opens(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
+    retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope.is_retired(NEW.{name}) AND {opens}"
     written = f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {differ([protected.column.name])}"
     return when(
         f"{written}",

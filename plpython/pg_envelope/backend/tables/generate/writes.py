@@ -11,7 +11,6 @@ from pg_envelope.backend.tables.generate.clear import clear
 from pg_envelope.backend.tables.generate.expressions import all_bound
 from pg_envelope.backend.tables.generate.insert import insert
 from pg_envelope.backend.tables.generate.layout import Layout, function_name
-from pg_envelope.backend.tables.generate.refused import check_functions
 
 EVENTS = ("insert", "update")
 FUNCTIONS = (*EVENTS, "version", "guard", "clear")
@@ -34,7 +33,6 @@ def functions(layout: Layout) -> list[str]:
     make = callers if layout.as_caller else partial(owners, pinned=bool(layout.checks))
     updated = update.update(layout) if layout.row_key else update.without_key(layout)
     made = [
-        *check_functions(layout),
         *make(layout.function("insert"), "", "pg_catalog.trigger", insert(layout)),
         *make(layout.function("update"), "", "pg_catalog.trigger", updated),
         *owners(layout.function("guard"), "", "pg_catalog.trigger", guard.guard(layout)),
