@@ -126,7 +126,13 @@ def test_every_function_is_described_and_pinned(db: Database) -> None:
     functions = db.sql(FUNCTIONS)
     assert [name for name, _, _, _, comment, *_ in functions if not comment] == []
     loose = {name: body for name, _, pinned, body, *_ in functions if not pinned}
-    assert [name for name, body in loose.items() if not re.fullmatch(HANDS_OVER, body)] == []
+    # Statement triggers of one assignment, in which every name is qualified.
+    noting = re.compile(
+        r" DECLARE noted pg_catalog\.bool := envelope\.note_update\(TG_RELID, '\w+'\); BEGIN RETURN NULL; END "
+    )
+    assert [
+        name for name, body in loose.items() if not (re.fullmatch(HANDS_OVER, body) or noting.fullmatch(body))
+    ] == []
 
 
 def test_security_definer_that_everybody_may_call_says_why(db: Database) -> None:

@@ -33,7 +33,7 @@ AS_CALLER = {
 }
 # These are given the Host that pins nothing. Of their other statements all are in `..._pending` methods, or called
 # by them: behind a SECURITY DEFINER function that pins the path.
-WITH_HOST = {"Guard", "Link", "Loader", "Authority", "Scopes", "Prefetch", "Secrets"}
+WITH_HOST = {"Guard", "Link", "Loader", "Authority", "Scopes", "Prefetch", "Secrets", "Refusals"}
 PENDING = {"load_key", "reserve_messages", "authorise", "key_of_scope", "load_secret"}
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
+from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.sqltext import ident
 
 # The parts of a lock's key: one of 64 bits has objsubid 1, one of two times 32 bits has 2.
@@ -75,5 +76,6 @@ def _release(host: Host, locks: list[str]) -> None:
     for lock in locks:
         objsubid, mode, *key = lock.split()
         values = [int(objsubid), mode, *map(int, key)]
-        while host.rows(UNLOCK, ["int4", "text", "bigint", "bigint"], values)[0]["released"]:
-            pass
+        with settings_kept():
+            while host.rows(UNLOCK, ["int4", "text", "bigint", "bigint"], values)[0]["released"]:
+                pass
