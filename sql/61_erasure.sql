@@ -16,7 +16,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].admin.shred(rel, subject, reason)
 $$;
 COMMENT ON PROCEDURE envelope.shred IS
-    'destroys all key versions of a tenant or subject, or of a whole table, for good: what they encrypted is erased. Not inside a transaction';
+    'destroys all key versions of a tenant or subject, or of a whole table, for good: what they encrypted is erased. It needs a reason. Not inside a transaction';
 
 CREATE PROCEDURE envelope.shred_key(name text, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$
@@ -24,7 +24,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].admin.shred_key(name, reason)
 $$;
 COMMENT ON PROCEDURE envelope.shred_key IS
-    'destroys all versions of a named key for good: what they encrypted is erased. Not inside a transaction';
+    'destroys all versions of a named key for good: what they encrypted is erased. It needs a reason. Not inside a transaction';
 
 CREATE FUNCTION envelope.replay_erasures()
     RETURNS TABLE (ledger_lines bigint, erased bigint, destroyed_again bigint, told_broker bigint)

@@ -100,17 +100,17 @@ def move_kek(from_kek: str, to_kek: str, store: str | None, table: str | None, t
     return Statement(sql, (from_kek, to_kek, store, table, tenant))
 
 
-def tenant_kek(table: str, tenant: str, kek: str, store: str | None) -> Statement:
-    sql = "SELECT envelope.tenant_kek(%s::regclass, %s::text, %s::text, %s::text) AS result"
-    return Statement(sql, (table, tenant, kek, store))
+def tenant_kek(table: str, tenant: str, kek: str, store: str | None, new: bool = False) -> Statement:
+    sql = "SELECT envelope.tenant_kek(%s::regclass, %s::text, %s::text, %s::text, %s::boolean) AS result"
+    return Statement(sql, (table, tenant, kek, store, new))
 
 
 def revoke_table(table: str, tenant: str | None, reason: str) -> Statement:
     return Statement("CALL envelope.revoke(%s::regclass, %s::text, %s::text)", (table, tenant, reason))
 
 
-def restore_table(table: str, tenant: str | None) -> Statement:
-    return Statement("CALL envelope.restore(%s::regclass, %s::text)", (table, tenant))
+def restore_table(table: str, tenant: str | None, version: int | None = None) -> Statement:
+    return Statement("CALL envelope.restore(%s::regclass, %s::text, %s::integer)", (table, tenant, version))
 
 
 def key_exists(name: str) -> Statement:

@@ -209,6 +209,18 @@ class Keys:
             raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
         return known[name]
 
+    def try_kek(self, kek: str, store: str) -> None:
+        """Makes a DEK that nothing will use: a KEK that cannot be used is found here, not by the first write.
+
+        Raises what the broker says. In store vault an entry is left behind.
+        """
+        if store == "catalog":
+            (row,) = self._host.rows("SELECT nextval('envelope_private.dek_id_seq') AS id")
+            place = {**self._place(), "kek": kek, "store": store}
+            self._link.ask("generate", self._loader.who(), **place, dek_ids=[row["id"]], label=f"trial of KEK {kek}")
+        else:
+            self._generate({"kek": kek, "store": store})
+
     def add_first_version(self, key_uuid: str, fields: list[str]) -> None:
         """The first DEK of a key, and a field key for each of its fields."""
         self._record("create", self._lock(key_uuid), self._add_version(key_uuid, fields))

@@ -68,7 +68,11 @@ class Erasure(Keys):
         return row
 
     def shred(self, what: str, key: Row, subject: str | None, reason: str) -> None:
-        """Destroys every version that the subject, the table or the named key has; commits, and empties caches."""
+        """Destroys every version that the subject, the table or the named key has; commits, and empties caches.
+
+        Raises BadInput without a reason, and where `subject` does not fit the key's scope.
+        """
+        _check_reason(what, reason)
         _check_scope(key, subject)
         # Not at the same time as a batch of rewrap(), nor as a session that makes a key for this subject.
         self._host.run(ONE_BY_ONE)
@@ -180,10 +184,20 @@ class Erasure(Keys):
         )
 
 
+def _check_reason(what: str, reason: str) -> None:
+    if not reason.strip():
+        raise errors.BadInput(
+            f"{what}() needs a reason",
+            hint="It goes to the ledger and the audit log, and stays there: a ticket's number, not a name.",
+        )
+
+
 def _check_scope(key: Row, subject: str | None) -> None:
     if key["scope"] == "table" and subject is not None:
         raise errors.BadInput(
-            "this table has one key for all rows", hint="Without a subject, shred() erases all of it."
+            "this table has one key for all its rows, so nobody in it can be erased alone",
+            detail="Nothing was destroyed.",
+            hint="DELETE their rows. Tables that were protected with scope => 'subject' have a key for each person.",
         )
     if key["scope"] != "table" and subject is None:
         raise errors.BadInput(

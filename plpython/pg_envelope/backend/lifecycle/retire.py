@@ -17,8 +17,8 @@ from pg_envelope.backend.tables.owner import AsOwner
 STANDBY_SECONDS = 5.0
 SLICE_SECONDS = 0.1
 VERSION = """
-SELECT d.dek_id, d.fingerprint, d.kek, d.store, d.kek_version, d.state, d.suspended_from, d.created_at,
-    d.state_since + p.grace AS free_at, d.state_since + p.grace <= now() AS is_free,
+SELECT d.dek_id, d.version, d.fingerprint, d.kek, d.store, d.kek_version, d.state, d.suspended_from, d.created_at,
+    d.is_retired, d.state_since + p.grace AS free_at, d.state_since + p.grace <= now() AS is_free,
     p.grace::text AS grace
 FROM envelope_private.dek d JOIN LATERAL (
     SELECT grace FROM envelope_private.policy_in_force p
@@ -29,13 +29,13 @@ KEY_IDS = "SELECT encode(substr(int8send(key_id), 5), 'hex') AS id FROM envelope
 HIDDEN = """
 SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
 WHERE c.oid = $1 AND c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)"""
-# A backup from after the suspension holds no value under this version: the table was looked through before.
+# A backup from after its retirement holds no value under this version: the table was looked through before.
 BACKUPS = """
 SELECT string_agg(format('%s (expires: %s)', label, coalesce(expires_at::text, 'never')), ', ' ORDER BY taken_at)
     AS found
 FROM envelope_private.backup b, envelope_private.dek d
 WHERE d.dek_id = $1 AND b.taken_at >= d.created_at
-    AND b.taken_at <= CASE d.state WHEN 'suspended' THEN d.state_since ELSE now() END
+    AND b.taken_at <= CASE WHEN d.is_retired THEN d.state_since ELSE now() END
     AND coalesce(b.expires_at, 'infinity') > now()"""
 LSN = "SELECT pg_current_wal_insert_lsn()::text AS lsn"
 # An idle slot keeps WAL for a standby that is away; a base backup under way has a sender that replays nothing.
@@ -47,8 +47,9 @@ SELECT string_agg(name, ', ' ORDER BY name) AS found FROM (
     SELECT format('slot %s', slot_name) FROM pg_catalog.pg_replication_slots
     WHERE slot_type = 'physical' AND NOT active AND coalesce(restart_lsn, '0/0') < $1::pg_lsn) s"""
 SUSPEND = """
-UPDATE envelope_private.dek SET state = 'suspended', suspended_from = state, state_since = now() WHERE dek_id = $1
-RETURNING suspended_from AS before"""
+UPDATE envelope_private.dek
+SET state = 'suspended', suspended_from = coalesce(suspended_from, state), is_retired = true, state_since = now()
+WHERE dek_id = $1"""
 
 
 class StillNeeded(errors.NotConfigured):
@@ -71,7 +72,7 @@ class Retirement(Erasure):
         label = self._lock(str(key["key_uuid"]))
         dek = self._version(str(key["key_uuid"]), version)
         self._refuse_used(key, dek)
-        if dek["state"] != "suspended":
+        if not dek["is_retired"]:
             self._suspend(label, version, dek)
         elif destroy:
             self._destroy(label, version, dek)
@@ -110,19 +111,20 @@ class Retirement(Erasure):
         if used:
             raise StillNeeded(
                 detail=f"values in {layout.base} under it: {', '.join(used)}",
-                hint="CALL envelope.reencrypt(...) leaves none. If it is suspended: CALL envelope.restore(...) first.",
+                hint="CALL envelope.reencrypt(...) leaves none. If it is suspended, first:"
+                f" CALL envelope.restore(..., version => {dek['version']}).",
             )
 
     def _suspend(self, label: str, version: int | None, dek: Row) -> None:
-        (row,) = self._host.rows(SUSPEND, ["bigint"], [dek["dek_id"]])
-        change = {"dek_id": dek["dek_id"], "from": row["before"], "to": "suspended"}
+        self._host.rows(SUSPEND, ["bigint"], [dek["dek_id"]])
+        change = {"dek_id": dek["dek_id"], "from": dek["state"], "to": "suspended"}
         self._record("retire", label, [change])
         backups = self._backups(dek)
         self._end()
         self._host.notice(
             f"retire: version {version} of {label} is suspended; it can be destroyed after {dek['grace']}",
             detail=f"Backups that need it: {backups}" if backups else None,
-            hint="CALL envelope.retire(..., destroy => true) then; CALL envelope.restore(...) takes it back.",
+            hint=f"CALL envelope.retire(..., destroy => true) then; CALL envelope.restore(..., version => {version}) before.",
         )
 
     def _destroy(self, label: str, version: int | None, dek: Row) -> None:

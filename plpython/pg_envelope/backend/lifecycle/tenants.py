@@ -18,6 +18,7 @@ CALLER = """
 SELECT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) AS superuser,
     $1::pg_catalog.regclass::pg_catalog.oid AS oid"""
 KEY = "SELECT coalesce(scope_of, key_uuid)::text AS owner, scope FROM envelope_private.key WHERE key_uuid = $1"
+KNOWN = "SELECT FROM envelope_private.dek WHERE key_uuid = $1 AND scope = $2 LIMIT 1"
 NAMED = "SELECT envelope_private.named_key($1)::text AS key_uuid"
 SET_PLACE = """
 INSERT INTO envelope_private.tenant (key_uuid, scope, kek, store) VALUES ($1, $2, $3, $4)
@@ -41,9 +42,9 @@ class Tenants:
         oid = self._begin("revoke", rel)
         self._keys.suspend("revoke", self._key(oid, tenant)["owner"], tenant, reason or "")
 
-    def _restore(self, rel: str | None, tenant: str | None) -> None:
+    def _restore(self, rel: str | None, tenant: str | None, version: int | None) -> None:
         oid = self._begin("restore", rel)
-        self._keys.restore("restore", self._key(oid, tenant)["owner"], tenant)
+        self._keys.restore("restore", self._key(oid, tenant)["owner"], tenant, version)
 
     def _suspend_key(self, name: str | None, reason: str | None) -> None:
         self._begin("suspend_key", None)
@@ -64,12 +65,21 @@ class Tenants:
         wanted = Wanted(from_kek or "", to_kek or "", store, owner, tenant, moving.again(values))
         Move(self._host, self._link, self._loader, self._keys, wanted).run()
 
-    def _tenant_kek(self, oid: int, tenant: str | None, kek: str | None, store: str | None) -> None:
+    def _tenant_kek(
+        self, oid: int, tenant: str | None, kek: str | None, store: str | None, new_tenant: bool | None
+    ) -> None:
         if tenant is None:
             raise errors.BadInput("tenant_kek() needs a tenant")
-        found = self._key(oid, tenant)
-        values = [found["owner"], tenant, kek or "", self._keys.store(kek or "", store)]
-        self._host.rows(SET_PLACE, ["uuid", "text", "text", "text"], values)
+        owner = str(self._key(oid, tenant)["owner"])
+        if not (new_tenant or self._host.rows(KNOWN, ["uuid", "text"], [owner, tenant])):
+            raise errors.KeyNotFound(
+                "the table has no key of such a tenant yet",
+                detail="Nothing was changed.",
+                hint="Is it written as in the table? For a tenant whose first row is still to come: new_tenant => true.",
+            )
+        place = kek or "", self._keys.store(kek or "", store)
+        self._keys.try_kek(*place)
+        self._host.rows(SET_PLACE, ["uuid", "text", "text", "text"], [owner, tenant, *place])
 
     def _begin(self, what: str, rel: str | None) -> int:
         """The relation's OID, in a transaction of this procedure's own. Raises NotPermitted."""
