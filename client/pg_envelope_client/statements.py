@@ -75,8 +75,8 @@ def rotate_field(table: str, column: str) -> Statement:
     return Statement("SELECT envelope.rotate_field(%s::regclass, %s::name) AS result", (table, column))
 
 
-def rotate_emergency(table: str, reason: str) -> Statement:
-    return Statement("CALL envelope.rotate_emergency(%s::regclass, %s::text)", (table, reason))
+def rotate_emergency(table: str, reason: str, subject: str | None = None) -> Statement:
+    return Statement("CALL envelope.rotate_emergency(%s::regclass, %s::text, %s::text)", (table, reason, subject))
 
 
 def shred(table: str, subject: str | None, reason: str) -> Statement:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from pg_envelope_client import output, statements
 from pg_envelope_client.commands.keys import Kind
 from pg_envelope_client.commands.options import Dsn, Json
 from pg_envelope_client.problems import Problem, usage
+from pg_envelope_client.subject import read as read_subject
 
 if TYPE_CHECKING:
     from pg_envelope.broker.ledger import Entry
@@ -23,7 +23,6 @@ erasures = typer.Typer(
 )
 Config = Annotated[Path, typer.Option(metavar="FILE", help="broker.toml of the broker whose ledger it is.")]
 SHOWN = ("line", "time", "database", "label", "deks", "reason", "by")
-STANDARD_INPUT = "-"
 
 
 def shred(
@@ -43,7 +42,7 @@ def shred(
 
     if kind is Kind.KEY and subject_file is not None:
         raise usage("a named key has no subjects", hint="Leave --subject-file out.")
-    subject = None if subject_file is None else _subject(subject_file)
+    subject = None if subject_file is None else read_subject(subject_file)
     what = f"one tenant or subject of {name}" if subject is not None else f"all of {name}"
     if not yes:
         typer.confirm(f"What is encrypted for {what} can never be read again. Go on?", abort=True)
@@ -55,14 +54,6 @@ def shred(
         else:
             server.run(statements.shred(name, subject, reason))
     output.say(f"The keys of {what} are destroyed. Next: docs/runbooks/erase.md (backups, old rows).")
-
-
-def _subject(file: str) -> str:
-    text = sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text()
-    subject = text.removesuffix("\n")
-    if not subject or "\n" in subject:
-        raise usage("a subject is one line of text")
-    return subject
 
 
 def verify(

@@ -9,13 +9,14 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.lifecycle.emergency import rotate_emergency
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.lifecycle.escrow import Escrow
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.rekey import Rekey
 from pg_envelope.backend.lifecycle.replay import Replay
 from pg_envelope.backend.lifecycle.retire import Retirement
-from pg_envelope.backend.lifecycle.rotation import Rewrap, rotate_emergency
+from pg_envelope.backend.lifecycle.rotation import Rewrap
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
@@ -143,10 +144,12 @@ class Admin:
         catalog.refuse_scoped(key, "rotate_field")
         return self._keys.rotate_field(str(key["key_uuid"]), column)
 
-    def _compromise(self, oid: int, version: int | None, reason: str | None) -> None:
+    def _compromise(self, oid: int, version: int | None, reason: str | None, scope: str | None) -> None:
         key = catalog.key_of(self._host, oid)
-        catalog.refuse_scoped(key, "compromise")
-        self._keys.compromise(str(key["key_uuid"]), version or 0, reason or "")
+        if scope is not None and key["scope"] == "table":
+            raise errors.BadInput("the table has one key for all rows", hint="Leave the tenant or subject out.")
+        of_all = key["scope"] != "table" and scope is None
+        self._keys.compromise(str(key["scope_key"]), version or 0, reason or "", scope, of_all=of_all)
 
     def _compromise_key(self, name: str | None, version: int | None, reason: str | None) -> None:
         self._keys.compromise(self._named(name), version or 0, reason or "")
@@ -186,9 +189,9 @@ class Admin:
         self._keys.kek(kek or "")
         return Rewrap(self._host, self._link, self._loader, kek or "", what)
 
-    def _rotate_emergency(self, rel: str | None, reason: str | None) -> None:
+    def _rotate_emergency(self, rel: str | None, reason: str | None, scope: str | None) -> None:
         oid = self._table(rel, "rotate_emergency")
-        rotate_emergency(self._host, self._link, self._loader, self._keys, oid, reason or "")
+        rotate_emergency(self._host, self._link, self._loader, self._keys, oid, scope, reason or "")
 
     def _rekey(self, from_environment: str | None, from_kek: str | None, to_kek: str | None) -> None:
         caller = self._host.row(CALLER, ["text"], [None])

@@ -1,24 +1,13 @@
-"""rotate_kek(), rewrap() and rotate_emergency(): they commit as they go, so that a crash costs one batch at most."""
+"""rotate_kek() and rewrap(): they commit as they go, so that a crash costs one batch at most."""
 
 from __future__ import annotations
 
-import json
-
 from pg_envelope import errors
-from pg_envelope.backend.commits import begin, pin
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.jobs.receipt import Missing
-from pg_envelope.backend.jobs.reencrypt import Reencryption
-from pg_envelope.backend.jobs.walker import Pace
-from pg_envelope.backend.keys import Keys
-from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
-from pg_envelope.backend.lifecycle.signing import Signing
+from pg_envelope.backend.lifecycle.batches import Answered, Batches, Incomplete
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.sqltext import literal
-from pg_envelope.backend.tables import catalog
-
-CHANNEL = "envelope"
 
 BEHIND = """
 envelope_private.dek
@@ -99,43 +88,3 @@ class Rewrap(Batches):
         destroyed = f", {row['found']} destroyed ones passed over" if row and row["found"] else ""
         newest = f"all DEKs have version {self._newest}" if self._newest else "there are no DEKs"
         self._host.notice(f"{self._what}: KEK {self._kek}: {newest}; {self._done} were rewrapped{destroyed}")
-
-
-def rotate_emergency(host: Host, link: Link, loader: Loader, keys: Keys, oid: int, reason: str) -> None:
-    """A new key for a table whose old ones are known to others, at once; then every value under it."""
-    if not reason.strip():
-        raise errors.BadInput("rotate_emergency() needs a reason", hint="It goes to the audit log.")
-    begin(host, "rotate_emergency")
-    # It marks several DEKs, newest first, and a batch of rewrap() writes several, oldest first: not at the same time.
-    host.run(ONE_BY_ONE)
-    key = catalog.key_of(host, oid)
-    catalog.refuse_scoped(key, "rotate_emergency")
-    version = keys.rotate(str(key["key_uuid"]), reason)
-    compromised = keys.compromise_old(str(key["key_uuid"]), reason)
-    _notify(host, key, version)
-    host.commit()
-    pin(host)
-    link.ask("flush", loader.who(), reason=reason)
-    host.notice(
-        f"rotate_emergency: new writes use version {version}; compromised: {', '.join(map(str, compromised))}",
-        hint="If this ends early: CALL envelope.reencrypt(...) goes on.",
-    )
-    try:
-        Reencryption(host, Signing(host, link, loader, keys), oid).run(Pace(newest_first=True), take_over=True)
-    except Missing:
-        _forget_again(link, loader, reason)
-        raise
-    _forget_again(link, loader, reason)
-
-
-def _forget_again(link: Link, loader: Loader, reason: str) -> None:
-    """To read old values, sessions had to fetch the old keys once more."""
-    link.ask("flush", loader.who(), reason=reason)
-
-
-def _notify(host: Host, key: Row, version: int) -> None:
-    """Delivered at the commit. Every role can listen, so it says no more than which table."""
-    told = json.dumps(
-        {"event": "rotate_emergency", "relation": key["view_name"] or key["base_name"], "version": version}
-    )
-    host.rows("SELECT pg_notify($1, $2)", ["text", "text"], [CHANNEL, told])

@@ -75,7 +75,7 @@ class Tenants:
             raise errors.KeyNotFound(
                 "the table has no key of such a tenant yet",
                 detail="Nothing was changed.",
-                hint="Is it written as in the table? For a tenant whose first row is still to come: new_tenant => true.",
+                hint="Is it written as in the table? For a tenant that has no row yet: new_tenant => true.",
             )
         place = kek or "", self._keys.store(kek or "", store)
         self._keys.try_kek(*place)
