@@ -119,6 +119,17 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION envelope.revoke_key IS 'takes a named key from a role, from its next statement on';
 
+-- Rights are kept for a statement by its time, which all statements of one message share.
+CREATE FUNCTION envelope_private.forget_rights() RETURNS trigger
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' in GD: GD['pg_envelope'].forget_rights()
+$$;
+COMMENT ON FUNCTION envelope_private.forget_rights IS
+    'a right that this session took away counts at once, also for the next statement of the same message';
+
+CREATE TRIGGER forget_rights AFTER UPDATE OR DELETE OR TRUNCATE ON envelope_private.key_grant
+    FOR EACH STATEMENT EXECUTE FUNCTION envelope_private.forget_rights();
+
 CREATE FUNCTION envelope_private.idle_deks_of(retired uuid) RETURNS uuid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

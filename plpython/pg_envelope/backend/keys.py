@@ -158,7 +158,7 @@ class Keys:
     def compromise(
         self, key_uuid: str, version: int, reason: str, scope: str | None = None, *, of_all: bool = False
     ) -> None:
-        """A DEK version that others may know decrypts, and never encrypts again: one tenant's or subject's, or that of all.
+        """A DEK version that others may know decrypts, and never encrypts again; `of_all`: that of each scope.
 
         Raises StillActive, KeyNotFound, KeyDestroyed.
         """

@@ -15,6 +15,7 @@ from pg_envelope.backend.budget import Budget
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, Erased, Key
 from pg_envelope.backend.link import Link, not_understood
+from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
 from pg_envelope.envelope import FieldKey
 from pg_envelope.suites import KEY_BYTES
@@ -24,10 +25,12 @@ WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_cata
     current_user::pg_catalog.text AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
     pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid"""
 LOAD = "SELECT envelope.load_key()"
-# At REPEATABLE READ the catalog may show a key as it was before it was suspended.
+# At REPEATABLE READ the catalog may show a key as it was before it was suspended; on a standby, also as it was before
+# it was destroyed, for its broker may not know that. There pg_current_snapshot() does not tell what was in progress.
 CURRENT = """
-SELECT pg_visible_in_snapshot(last_value::text::xid8, pg_current_snapshot()) AS current
-FROM envelope_private.suspension_xid"""
+SELECT pg_is_in_recovery() AS standby, CASE WHEN pg_is_in_recovery() THEN t.xid >= r.last_value
+    ELSE pg_visible_in_snapshot(s.last_value::text::xid8, pg_current_snapshot()) END AS current
+FROM envelope_private.suspension_xid s, envelope_private.revocation_xid r, envelope_private.revocation t"""
 # The capability is compared here, never sent as a parameter: parameters can reach logs.
 KEY = """SELECT u.*, c.capability FROM envelope_private.usable_key u
 LEFT JOIN envelope_private.capability c USING (field_uuid) WHERE u.key_id = $1"""
@@ -66,6 +69,7 @@ class Loader:
         self._pending: tuple[Pending, wire.Who] | None = None
         self._loaded: dict[bytes, Key] | None = None
         self.budget = Budget(host, self._renew)
+        self.replayed = Replayed(host)
 
     def load(self, slot: bytes) -> dict[bytes, Key]:
         """The key of a slot, as the calling role; with it those that are likely to be next, by their slots.
@@ -103,6 +107,7 @@ class Loader:
         pending, who = self._pending
         if not (found := self._host.row(CURRENT)) or not found["current"]:
             raise errors.Conflict(hint="A key was suspended since this transaction began: run it again.")
+        self.replayed.standby = found["standby"]
         self._loaded = pending(who)
 
     def _load(self, slot: bytes, who: wire.Who) -> dict[bytes, Key]:

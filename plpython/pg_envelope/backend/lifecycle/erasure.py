@@ -12,6 +12,7 @@ from pg_envelope import errors, wire
 from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import Keys, Transition
+from pg_envelope.backend.lifecycle import revocation
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.link import not_understood
 from pg_envelope.backend.scope_keys import LOCK as LOCK_SCOPE
@@ -87,10 +88,16 @@ class Erasure(Keys):
             )
         alive = [row for row in found if row["state"] != "destroyed"]
         self.destroy(what, label, alive, subject, reason)
+        self._end(what)
+        self._tell(what, key, len(alive), len(found))
+
+    def _end(self, what: str) -> None:
+        """Commits, and has all sessions forget what was taken away."""
+        mark = revocation.mark(self._host)
         self._host.commit()
         pin(self._host)
+        revocation.tell(self._host, mark)
         self._link.ask("flush", self._loader.who(), reason=what)
-        self._tell(what, key, len(alive), len(found))
 
     def destroy(self, what: str, label: str, deks: Sequence[Row], subject: str | None, reason: str) -> None:
         """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction."""

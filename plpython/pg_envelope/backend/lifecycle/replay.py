@@ -17,6 +17,13 @@ WHAT = "replay_erasures"
 PATIENCE = 30
 ENTRIES = 500
 INSTALLATION = "SELECT database_uuid::text AS uuid FROM envelope_private.installation"
+STANDBY = "SELECT pg_is_in_recovery() AS standby"
+REPLAY = "SELECT envelope.replay_erasures(); see docs/runbooks/erase.md."
+LAGS = "This standby has not replayed them yet. If that lasts, see why it lags: pg_last_xact_replay_timestamp()."
+OTHER_LEDGER = (
+    "This standby's broker has a ledger of its own, which lacks them: pg-envelope erasures export on the primary's"
+    " broker, import on this one; see docs/runbooks/erase.md."
+)
 ALIVE = """
 SELECT d.dek_id, d.fingerprint, d.kek, d.store, d.kek_version FROM envelope_private.dek d
 JOIN unnest($1::bigint[], $2::bytea[]) AS n (dek_id, fingerprint) USING (dek_id, fingerprint)
@@ -35,6 +42,11 @@ FROM envelope_private.tombstone ORDER BY label, reason, subject, salt, dek_id"""
 TOLD = ("label", "reason", "subject", "salt")
 
 
+class OnStandby(errors.NotConfigured):
+    sqlstate = "25006"
+    text = "replay_erasures() cannot run on a standby"
+
+
 class Replay(Erasure):
     """In the caller's transaction."""
 
@@ -43,7 +55,13 @@ class Replay(Erasure):
         self._again, self._told = 0, 0
 
     def run(self) -> list[Row]:
-        """One row: lines of the whole ledger, DEKs of this database in it, those that lived, those it did not know."""
+        """One row: lines of the whole ledger, DEKs of this database in it, those that lived, those it did not know.
+
+        Raises OnStandby.
+        """
+        row = self._host.row(STANDBY)
+        if row and row["standby"]:
+            raise OnStandby(hint="Call it on the primary; what it does there is replayed here.")
         self._host.run(ONE_BY_ONE)
         installation = self._host.row(INSTALLATION)
         if installation is None:
@@ -125,5 +143,13 @@ def check(host: Host, link: Link, loader: Loader) -> Row:
         "check_name": "erasures",
         "state": "ok" if agree else "warning",
         "detail": f"{ledger} erased keys in the broker's ledger, {here} carried out in this catalog",
-        "hint": None if agree else "SELECT envelope.replay_erasures(); see docs/runbooks/erase.md.",
+        "hint": None if agree else _advice(host, ledger > here),
     }
+
+
+def _advice(host: Host, ahead: bool) -> str:
+    """`ahead`: the ledger knows more. On a standby nothing can be replayed by hand."""
+    row = host.row(STANDBY)
+    if not (row and row["standby"]):
+        return REPLAY
+    return LAGS if ahead else OTHER_LEDGER

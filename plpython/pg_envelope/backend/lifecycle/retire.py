@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import StillActive
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
@@ -120,11 +119,12 @@ class Retirement(Erasure):
         change = {"dek_id": dek["dek_id"], "from": dek["state"], "to": "suspended"}
         self._record("retire", label, [change])
         backups = self._backups(dek)
-        self._end()
+        self._end("retire")
         self._host.notice(
             f"retire: version {version} of {label} is suspended; it can be destroyed after {dek['grace']}",
             detail=f"Backups that need it: {backups}" if backups else None,
-            hint=f"CALL envelope.retire(..., destroy => true) then; CALL envelope.restore(..., version => {version}) before.",
+            hint="CALL envelope.retire(..., destroy => true) destroys it then;"
+            f" CALL envelope.restore(..., version => {version}) takes it back.",
         )
 
     def _destroy(self, label: str, version: int | None, dek: Row) -> None:
@@ -140,7 +140,7 @@ class Retirement(Erasure):
             )
         self._refuse_standbys()
         self.destroy("retire", label, [dek], None, "retired")
-        self._end()
+        self._end("retire")
         self._host.notice(f"retire: version {version} of {label} is destroyed")
 
     def _backups(self, dek: Row) -> str | None:
@@ -164,8 +164,3 @@ class Retirement(Erasure):
         self._host.rows("SELECT pg_stat_clear_snapshot()")
         row = self._host.row(STANDBYS, ["text"], [lsn])
         return row["found"] if row else None
-
-    def _end(self) -> None:
-        self._host.commit()
-        pin(self._host)
-        self._link.ask("flush", self._loader.who(), reason="retire")

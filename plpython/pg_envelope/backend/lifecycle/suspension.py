@@ -5,6 +5,7 @@ from __future__ import annotations
 from pg_envelope import errors
 from pg_envelope.backend.commits import pin
 from pg_envelope.backend.keys import Keys, Transition
+from pg_envelope.backend.lifecycle import revocation
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 
 # Older and newer versions alike: what a suspended tenant wrote long ago must not open, either.
@@ -25,7 +26,6 @@ WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state = 'suspended' AN
 LEFT = """
 SELECT count(*) AS count FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state <> 'destroyed'"""
-XID = "SELECT pg_current_xact_id()::text::bigint AS xid"
 # After the commit: whose snapshot shows this transaction also shows those before it, since they come one by one.
 TELL = "SELECT setval('envelope_private.suspension_xid', greatest(last_value, $1)) FROM envelope_private.suspension_xid"
 
@@ -37,7 +37,7 @@ class Suspension(Keys):
         xid = self._change(action, key_uuid, scope, reason, SUSPEND)
         self._host.run(ONE_BY_ONE)
         self._host.rows(TELL, ["bigint"], [xid])
-        self._commit()
+        revocation.tell(self._host, xid)
         try:
             self._link.ask("flush", self._loader.who(), reason=reason)
         except errors.EnvelopeError as error:
@@ -72,10 +72,10 @@ class Suspension(Keys):
         ]
         if transitions:
             self._record(action, label, transitions, reason)
-        xid = self._host.row(XID)
+        xid = revocation.mark(self._host)
         self._commit()
         self._host.notice(f"{action}: {len(changed)} of {left['count']} key versions of {label}")
-        return int(xid["xid"] if xid else 0)
+        return xid
 
     def _commit(self) -> None:
         self._host.commit()
