@@ -54,6 +54,7 @@ WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) I
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
 WHERE lost OR messages > {SOFT_LIMIT * BLOCK}"""
+NEWEST = "SELECT kek, max(kek_version) AS version FROM envelope_private.dek WHERE state <> 'destroyed' GROUP BY kek"
 PGCRYPTO = """
 SELECT (SELECT count(*) FROM pg_catalog.pg_proc WHERE pronamespace = 'envelope_pgcrypto'::regnamespace) AS functions,
     EXISTS (SELECT FROM envelope_private.pgcrypto_policy WHERE literal_keys_forbidden) AS forbidden"""
@@ -106,8 +107,9 @@ class Status:
         yield environment.check(self._host, answer)
         tell_overdue(self._host, self._link, self._loader)
         used = {row["kek"] for row in self._host.rows("SELECT DISTINCT kek FROM envelope_private.key")}
-        for name in sorted(used | set(answer["keks"])):
-            yield _kek(name, answer["keks"].get(name))
+        newest = {row["kek"]: row["version"] for row in self._host.rows(NEWEST)}
+        for name in sorted(used | set(newest) | set(answer["keks"])):
+            yield _kek(name, answer["keks"].get(name), newest.get(name) or 0)
         yield replay.check(self._host, self._link, self._loader)
 
     def _catalog(self) -> Iterator[Row]:
@@ -164,11 +166,16 @@ class Status:
         return _row(name, otherwise if found else "ok", f"{what}: {found or 'none'}", hint)
 
 
-def _kek(name: str, told: Row | None) -> Row:
+def _kek(name: str, told: Row | None, newest: int) -> Row:
+    """`newest`: the KEK's newest version in the catalog."""
     if told is None:
         hint = f"Declare [kek.{name}] in the broker's configuration."
         return _row(f"kek {name}", "failed", "used here, but unknown to the broker", hint)
     detail = f"{told['provider']}: {told['detail'] or told['state']}"
+    if told.get("version") is not None and told["version"] < newest:
+        behind = errors.KekRolledBack()
+        detail = f"{told['provider']}: {behind.message} (version {told['version']} there, {newest} here)"
+        return _row(f"kek {name}", "failed", detail, behind.hint)
     if told["state"] == "ok" and told.get("deletable") is True:
         return _row(f"kek {name}", "warning", f"{detail}; it may be deleted", "See docs/providers.md.")
     return _row(f"kek {name}", STATE_OF_KEK.get(told["state"], "failed"), detail, told["hint"])

@@ -167,6 +167,7 @@ class Service:
         await kms.ready(name, asked.until)
         key = self._deks.key(wanted.database, dek_id, wanted.kek, wanted.store, None)
         wrapped = await kms.call("generate", asked.until, kms.provider.generate, name, context_of(key))
+        kms.saw(name, kek_version(wrapped))
         opened = await self._open(kms, name, key, wrapped, asked.until)
         if store is not None:
             # Once only: after a lost answer a second try would meet its own entry.
@@ -246,10 +247,12 @@ class Service:
         return {"deks": found}
 
     async def _rotate_kek(self, asked: Asked) -> wire.Message:
-        asked.facts["kek"] = messages.rotate_kek(asked.body)
+        asked.facts["kek"], known = messages.rotate_kek(asked.body)
         kms, name = self._deks.kek(asked.facts["kek"])
-        await kms.ready(name, asked.until)
+        await kms.probe(name, asked.until)
+        kms.check_version(name, known)
         version = await kms.once("rotate", asked.until, kms.provider.rotate, name)
+        kms.saw(name, version)
         asked.facts["kek_version"] = version
         return {"kek_version": version}
 

@@ -41,6 +41,8 @@ def _kek(config: Config, deks: Deks, kms: Mapping[str, Kms], name: str) -> wire.
         "detail": detail,
         "hint": hint,
         "deletable": described.deletable if isinstance(described, Description) else None,
+        "version": described.version if isinstance(described, Description) else None,
+        "oldest": described.oldest if isinstance(described, Description) else None,
         "store": "vault" if "vault" in held.provider.stores else "catalog",
     }
 

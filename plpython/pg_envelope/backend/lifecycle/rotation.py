@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pg_envelope import errors
+from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle.batches import Answered, Batches, Incomplete
+from pg_envelope.backend.lifecycle.batches import INSTALLATION, Answered, Batches, Incomplete
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.sqltext import literal
@@ -19,6 +19,12 @@ FROM {BEHIND} AND store = $3 AND dek_id > $4 ORDER BY dek_id LIMIT $5"""
 ROTATED = """
 INSERT INTO envelope_private.kek_rotation (kek, kek_version, rotated_at) VALUES ($1, $2, now())
 ON CONFLICT (kek) DO UPDATE SET kek_version = excluded.kek_version, rotated_at = excluded.rotated_at"""
+NEWEST = "SELECT max(kek_version) AS version FROM envelope_private.dek WHERE kek = $1 AND state <> 'destroyed'"
+# The ones that the KEK's newest version wrapped: they open, or that version is not the one that the KMS has now.
+SAMPLE = """
+SELECT dek_id, store, wrapped, fingerprint, kek_version FROM envelope_private.dek
+WHERE kek = $1 AND state <> 'destroyed' AND kek_version = $2 ORDER BY store = $3 DESC, dek_id DESC LIMIT $4"""
+SAMPLED = 5
 DESTROYED = "SELECT count(*) AS found FROM envelope_private.dek WHERE kek = $1 AND state = 'destroyed'"
 # Only over what was read: a DEK that was moved to another KEK or destroyed meanwhile stays as that left it.
 KEEP = """
@@ -35,16 +41,44 @@ class Rewrap(Batches):
         super().__init__(host, link, loader, what)
         self._kek = kek
         self._newest: int | None = None
+        # A version's number does not say that its wraps open: a KMS that was restored gives the same number anew.
+        self._proving = True
 
     def rotate(self) -> None:
-        """A new version of the KEK; what is wrapped under older ones opens as before."""
+        """A new version of the KEK; what is wrapped under older ones opens as before. Raises KekRolledBack."""
+        known = self._known()
         try:
-            self._newest = int(self._link.ask("rotate_kek", self._who, kek=self._kek)["kek_version"])
+            self._prove_sample(known)
+            self._newest = int(self._link.ask("rotate_kek", self._who, kek=self._kek, kek_version=known)["kek_version"])
         except (errors.Deadline, errors.KmsUnavailable) as error:
             error.hint = f"{error.hint or ''} No DEK was changed. If the KEK was rotated: {self._again}.".strip()
             raise
+        # Whatever has this version from now on was wrapped and opened by the KMS as it is.
+        self._proving = False
         self._host.rows(ROTATED, ["text", "int4"], [self._kek, self._newest])
         self._host.notice(f"{self._what}: KEK {self._kek} has version {self._newest}")
+
+    def _known(self) -> int:
+        row = self._host.row(NEWEST, ["text"], [self._kek])
+        return int(row["version"] or 0) if row else 0
+
+    def _prove_sample(self, known: int) -> None:
+        """Raises KekRolledBack when nothing opens that the newest version known here has wrapped."""
+        rows = self._host.rows(SAMPLE, ["text", "int4", "text", "int4"], [self._kek, known, "catalog", SAMPLED])
+        installation = self._host.row(INSTALLATION)
+        if not rows or installation is None:
+            return
+        store = rows[0]["store"]
+        answers = self._asked(str(installation["uuid"]), store, [row for row in rows if row["store"] == store])
+        failed = [wire.error_from(answer["error"]) for _, answer in answers if "error" in answer]
+        if len(failed) == len(answers) and all(isinstance(error, errors.UnwrapFailed) for error in failed):
+            raise errors.KekRolledBack(
+                f"no DEK opens that version {known} of KEK {self._kek} has wrapped: the KMS has another of that number"
+            )
+
+    def _pass(self) -> None:
+        super()._pass()
+        self._proving = False
 
     @property
     def _again(self) -> str:
@@ -56,7 +90,8 @@ class Rewrap(Batches):
 
     def _next(self, store: str, last: int, size: int) -> list[Row]:
         types = ["text", "int4", "text", "bigint", "int4"]
-        return self._host.rows(NEXT, types, [self._kek, self._newest, store, last, size])
+        least = None if self._proving else self._newest
+        return self._host.rows(NEXT, types, [self._kek, least, store, last, size])
 
     def _places(self, store: str) -> dict[str, str]:
         return {"kek": self._kek, "store": store}
@@ -83,6 +118,13 @@ class Rewrap(Batches):
                 f"{behind} DEKs are still under an old version of KEK {self._kek}",
                 detail=self._causes(),
                 hint=f"Old KEK versions must stay until this ends well: {self._again}. envelope.keys shows dek_id.",
+            )
+        if self._failed:
+            raise Incomplete(
+                f"{len(self._failed)} DEKs do not open under KEK {self._kek}",
+                detail=self._causes(),
+                hint="Was the KMS restored to an earlier state? Then do not flush, do not restart the broker, and run"
+                " pg-envelope keys backup now: docs/runbooks/restore.md. envelope.keys shows dek_id.",
             )
         row = self._host.row(DESTROYED, ["text"], [self._kek])
         destroyed = f", {row['found']} destroyed ones passed over" if row and row["found"] else ""

@@ -48,11 +48,13 @@ class Description:
     """A KEK that is fit for use: its newest version, and what an operator should know about it.
 
     `deletable`: whether somebody with the right can delete it as it stands, for good; None: the provider does not tell.
+    `oldest`: the oldest version that still opens wraps; None: the provider does not tell.
     """
 
     version: int
     warnings: tuple[str, ...] = ()
     deletable: bool | None = None
+    oldest: int | None = None
 
 
 class Store(Protocol):

@@ -51,7 +51,8 @@ class Vault:
                 hint="Make another one: bao write transit/keys/NAME type=aes256-gcm96 derived=true",
             )
         version, deletable = int(found.get("latest_version", 0)), found.get("deletion_allowed") is True
-        return base.Description(version, tuple(_warnings(found)), deletable)
+        oldest = int(found.get("min_decryption_version", 1))
+        return base.Description(version, tuple(_warnings(found)), deletable, oldest)
 
     def generate(self, key: str, context: str) -> str:
         answer = self._call(
