@@ -8,7 +8,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from pg_envelope_client import output
-from pg_envelope_client.commands import backup, erasure, jobs, kek, keys, policy, rekey, report, setup, tables, tenant
+from pg_envelope_client.commands import (
+    backup,
+    erasure,
+    jobs,
+    kek,
+    keys,
+    policy,
+    registry,
+    rekey,
+    report,
+    setup,
+    tables,
+    tenant,
+)
 from pg_envelope_client.problems import Problem
 
 commands = typer.Typer(
@@ -34,6 +47,7 @@ commands.add_typer(backup.backups, name="keys", rich_help_panel="Keys")
 commands.command(rich_help_panel="Keys")(rekey.rekey)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
+commands.add_typer(registry.backups, name="backups", rich_help_panel="Erasure")
 commands.command(rich_help_panel="Re-encryption")(erasure.verify)
 commands.command(rich_help_panel="Schedules")(policy.due)
 commands.command(rich_help_panel="Schedules")(policy.rotate)

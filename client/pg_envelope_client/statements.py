@@ -26,6 +26,11 @@ LIVE_DEKS = Statement("SELECT dek_id, kek, fingerprint FROM envelope_private.dek
 ESCROW_PLACE = Statement("SELECT * FROM envelope_private.escrow_place()")
 STATUS = Statement("SELECT check_name, state, detail, hint FROM envelope.status()")
 
+BACKUPS = Statement(
+    "SELECT label, taken_at::text, expires_at::text, state, registered_at::text, forgotten_at::text"
+    " FROM envelope.backups"
+)
+
 DUE = Statement("SELECT level, subject, last_rotated, due_at, overdue::text, command FROM envelope.due")
 DUE_NOW = Statement("SELECT level, subject, command FROM envelope.due WHERE due_at <= now()")
 POLICIES = Statement(
@@ -85,6 +90,19 @@ def shred(table: str, subject: str | None, reason: str) -> Statement:
 
 def shred_key(name: str, reason: str) -> Statement:
     return Statement("CALL envelope.shred_key(%s::text, %s::text)", (name, reason))
+
+
+def register_backup(label: str, taken_at: str | None, expires_at: str | None) -> Statement:
+    sql = "SELECT envelope.register_backup(%s::text, coalesce(%s::timestamptz, now()), %s::timestamptz) AS result"
+    return Statement(sql, (label, taken_at, expires_at))
+
+
+def keep_backup(label: str, expires_at: str | None) -> Statement:
+    return Statement("SELECT envelope.keep_backup(%s::text, %s::timestamptz) AS result", (label, expires_at))
+
+
+def forget_backup(label: str) -> Statement:
+    return Statement("SELECT envelope.forget_backup(%s::text) AS result", (label,))
 
 
 def rotate_kek(kek: str) -> Statement:

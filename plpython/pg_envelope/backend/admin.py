@@ -12,9 +12,11 @@ from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.lifecycle.emergency import rotate_emergency
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.lifecycle.escrow import Escrow
+from pg_envelope.backend.lifecycle.kek_versions import kms_versions
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.rekey import Rekey
 from pg_envelope.backend.lifecycle.replay import Replay
+from pg_envelope.backend.lifecycle.restored import adopt_restored
 from pg_envelope.backend.lifecycle.retire import Retirement
 from pg_envelope.backend.lifecycle.rotation import Rewrap
 from pg_envelope.backend.lifecycle.signing import Signing
@@ -44,6 +46,7 @@ class Admin:
         self.protect = guard.plain(self._protect)
         self.unprotect = guard.plain(self._unprotect)
         self.refresh = guard.plain(self._refresh)
+        self.adopt_restored = guard.plain(self._adopt_restored)
         self.reencrypt = guard.plain(self._reencrypt)
         self.receipt = guard.plain(self._receipt)
         self.rotate = guard.plain(self._rotate)
@@ -59,10 +62,12 @@ class Admin:
         self.create_key = guard.plain(self._create_key)
         self.shred = guard.plain(self._shred)
         self.shred_key = guard.plain(self._shred_key)
+        self.shred_dropped = guard.plain(self._shred_dropped)
         self.replay_erasures = guard.plain(self._replay_erasures)
         self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
         self.status = guard.plain(Status(host, link, loader).rows)
         self.flush = guard.plain(self._flush)
+        self.kms_versions = guard.plain(lambda: kms_versions(host, link, loader))
         self.rekey = guard.plain(self._rekey)
         escrow = Escrow(host, link, loader, self._keys)
         self.escrow_place = guard.plain(escrow.place)
@@ -101,6 +106,9 @@ class Admin:
 
     def _refresh(self, rel: str | None) -> None:
         refresh(self._host, self._table(rel, "refresh"))
+
+    def _adopt_restored(self, rel: str | None, key: str | None) -> None:
+        adopt_restored(self._host, self._table(rel, "adopt_restored"), key)
 
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
         oid = self._table(rel, what)
@@ -211,6 +219,12 @@ class Admin:
         begin(self._host, "shred_key")
         erasure = Erasure(self._host, self._link, self._loader)
         erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
+
+    def _shred_dropped(self, key: str | None, reason: str | None, subject: str | None) -> None:
+        self._table("pg_catalog.pg_class", "shred_dropped")
+        begin(self._host, "shred_dropped")
+        erasure = Erasure(self._host, self._link, self._loader)
+        erasure.shred("shred_dropped", erasure.of_dropped(key), subject, reason or "")
 
     def _replay_erasures(self) -> list[Row]:
         return Replay(self._host, self._link, self._loader).run()

@@ -25,6 +25,9 @@ VIEWS = """
 SELECT string_agg(t.base::regclass::text, ', ') AS found, count(*) AS count FROM envelope_private.protected_table t
 WHERE NOT intact"""
 # The right is asked as PostgreSQL does for the view: a policy that names the owner itself.
+RESTORED = """
+SELECT string_agg(DISTINCT restored::regclass::text, ', ') AS found, count(restored) AS count
+FROM envelope_private.lost_table WHERE restored IS NOT NULL"""
 CAPABILITIES = """
 SELECT string_agg(p.label, ', ') AS found, count(*) AS count
 FROM envelope_private.protected_column p LEFT JOIN envelope_private.capability c USING (field_uuid)
@@ -120,6 +123,13 @@ class Status:
             "catalog", PARENTS, "failed", "rows without their parent", "Restore the key catalog from a whole dump."
         )
         yield self._none("views", VIEWS, "failed", "tables whose view, triggers or owner differ", REFRESH)
+        yield self._none(
+            "restored",
+            RESTORED,
+            "failed",
+            "tables that were dropped and restored, and that the catalog does not know",
+            "CALL envelope.adopt_restored('<table>'); see docs/runbooks/restore.md.",
+        )
         yield self._none(
             "capabilities", CAPABILITIES, "failed", "columns without capability", "SELECT envelope.renew_capabilities()"
         )

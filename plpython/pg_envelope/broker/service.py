@@ -31,6 +31,7 @@ from pg_envelope.broker.metrics import Metrics
 from pg_envelope.broker.moving import Moving
 from pg_envelope.broker.providers.base import Item, kek_version
 from pg_envelope.broker.rewrap import Rewrapping
+from pg_envelope.broker.users import KekUsers
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Service:
         self._audit, self._metrics, self._clock, self._erasures = audit, metrics, clock, erasures
         self._deposit = Deposit(config.broker, deks)
         self._return = Return(config.broker, deks, clock)
+        self._users = KekUsers()
         self._verifying: asyncio.Future[None] | None = None
         self.waiting = 0
         self._handlers: dict[str, Handler] = {
@@ -143,10 +145,11 @@ class Service:
         return response
 
     async def _status(self, _: Asked) -> wire.Message:
-        return status.report(self._config, self._deks, self._kms, self._epoch.value)
+        return status.report(self._config, self._deks, self._kms, self._epoch.value, self._users)
 
     async def _generate(self, asked: Asked) -> wire.Message:
         wanted, epoch = messages.generate(asked.body), self._epoch.value
+        self._users.note([wanted.kek], wanted.database, asked.facts["who"])
         asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database), dek_ids=wanted.dek_ids)
         if wanted.label:
             asked.facts["label"] = wanted.label
@@ -192,6 +195,7 @@ class Service:
 
     async def _derive(self, asked: Asked) -> wire.Message:
         wanted, epoch = messages.derive(asked.body), self._epoch.value
+        self._users.note({dek.kek for dek in wanted.deks}, wanted.database, asked.facts["who"])
         asked.facts.update(_derive_facts(str(wanted.database), wanted.deks))
         if wanted.ahead:
             # The last ones of key_ids: what nobody has asked for yet, but can use now.
@@ -231,6 +235,7 @@ class Service:
 
     async def _rewrap(self, asked: Asked) -> wire.Message:
         wanted = messages.rewrap(asked.body)
+        self._users.note([wanted.kek], wanted.database, asked.facts["who"])
         asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database))
         asked.facts.update(dek_ids=[dek.dek_id for dek in wanted.deks])
         self._refuse_dead(wanted.database, wanted.deks)

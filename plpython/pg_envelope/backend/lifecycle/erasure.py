@@ -23,12 +23,18 @@ SALT_BYTES = 16
 KEY = """
 SELECT key_uuid, name, coalesce(scope_of, key_uuid) AS owner, scope, coalesce(name, view::text, base::text) AS label
 FROM envelope_private.key WHERE $1 IN (base, view) OR name = $2"""
+DROPPED = """
+SELECT k.key_uuid, NULL AS name, coalesce(k.scope_of, k.key_uuid) AS owner, k.scope, 'a dropped table' AS label,
+    (SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid::regclass::text)
+    FROM envelope_private.key o JOIN pg_catalog.pg_class c ON c.oid = o.base
+    WHERE coalesce(o.scope_of, o.key_uuid) = coalesce(k.scope_of, k.key_uuid)) AS used_by
+FROM envelope_private.key k WHERE k.key_uuid = $1 AND k.name IS NULL"""
 DEKS = """
 SELECT dek_id, fingerprint, kek, store, kek_version, state FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 ORDER BY version"""
 TABLES = """
 SELECT string_agg(coalesce(view::text, base::text), ', ' ORDER BY coalesce(view::text, base::text)) AS found
-FROM envelope_private.key WHERE $1 IN (key_uuid, scope_of)"""
+FROM envelope_private.key WHERE $1 IN (key_uuid, scope_of) AND base::oid IN (SELECT oid FROM pg_catalog.pg_class)"""
 DESTROY = {
     "dek_id": """
 UPDATE envelope_private.dek d SET state = 'destroyed', suspended_from = NULL, wrapped = NULL, state_since = now()
@@ -58,7 +64,10 @@ class Erasure(Keys):
         """The key of a protected table. Raises NotProtected."""
         row = self._host.row(KEY, ["oid", "text"], [oid, None])
         if row is None:
-            raise errors.NotProtected("the table is not protected", hint="envelope.columns lists what is.")
+            raise errors.NotProtected(
+                "the table is not protected",
+                hint="envelope.columns lists what is. Was it restored from a dump? CALL envelope.adopt_restored(...)",
+            )
         return row
 
     def of_name(self, name: str | None) -> Row:
@@ -66,6 +75,19 @@ class Erasure(Keys):
         row = self._host.row(KEY, ["oid", "text"], [None, name])
         if row is None:
             raise errors.KeyNotFound("there is no key of this name", hint="envelope.keys lists the keys.")
+        return row
+
+    def of_dropped(self, key_uuid: str | None) -> Row:
+        """The key of a table that is gone. Raises KeyNotFound, and BadInput while a table uses its DEKs."""
+        row = self._host.row(DROPPED, ["uuid"], [key_uuid])
+        if row is None:
+            raise errors.KeyNotFound(
+                "there is no such key of a dropped table", hint="envelope.dropped_keys lists them."
+            )
+        if row["used_by"]:
+            raise errors.BadInput(
+                "a table uses these keys", detail=row["used_by"], hint="CALL envelope.shred(...) erases what is there."
+            )
         return row
 
     def shred(self, what: str, key: Row, subject: str | None, reason: str) -> None:
@@ -183,7 +205,7 @@ class Erasure(Keys):
         row = self._host.row(TABLES, ["uuid"], [key["owner"]])
         tables = f"; erased in: {row['found']}" if row and row["found"] else ""
         hint = None
-        if key["scope"] == "table":
+        if key["scope"] == "table" and "used_by" not in key:
             rotate = "rotate_key(...)" if key["name"] else "rotate(...)"
             hint = f"New writes fail until SELECT envelope.{rotate} makes a new version."
         self._host.notice(

@@ -35,7 +35,7 @@ SELECT string_agg(format('%s (expires: %s)', label, coalesce(expires_at::text, '
 FROM envelope_private.backup b, envelope_private.dek d
 WHERE d.dek_id = $1 AND b.taken_at >= d.created_at
     AND b.taken_at <= CASE WHEN d.is_retired THEN d.state_since ELSE now() END
-    AND coalesce(b.expires_at, 'infinity') > now()"""
+    AND coalesce(b.expires_at, 'infinity') > now() AND b.forgotten_at IS NULL"""
 LSN = "SELECT pg_current_wal_insert_lsn()::text AS lsn"
 # An idle slot keeps WAL for a standby that is away; a base backup under way has a sender that replays nothing.
 STANDBYS = """
