@@ -136,7 +136,7 @@ def test_which_backups_could_revive_what(shop: Callable[[str], Database]) -> Non
     told = ("public.person", "default", version, "can be revived")
     assert db.sql(audit) == [("kept", *told), ("a week", *told)]
     hints = [row[0] for row in db.sql("SELECT hint FROM envelope.shred_audit()")]
-    assert all(f"min_decryption_version of the KEK above {version}" in hint for hint in hints)
+    assert all(f"may be set above {version} in the KMS" in hint for hint in hints)
     assert ["or wait until" in hint for hint in hints] == [False, True]
     assert [db.one("SELECT envelope.forget_backup('kept')") for _ in range(2)] == [True, False]
     assert [row[0] for row in db.sql(audit)] == ["a week"]
