@@ -27,7 +27,7 @@ WHERE NOT intact"""
 # The right is asked as PostgreSQL does for the view: a policy that names the owner itself.
 RESTORED = """
 SELECT string_agg(DISTINCT restored::regclass::text, ', ') AS found, count(restored) AS count
-FROM envelope_private.lost_table WHERE restored IS NOT NULL"""
+FROM envelope_private.lost_table JOIN pg_catalog.pg_class c ON c.oid = restored AND c.relname LIKE '%\\_encrypted'"""
 CAPABILITIES = """
 SELECT string_agg(p.label, ', ') AS found, count(*) AS count
 FROM envelope_private.protected_column p LEFT JOIN envelope_private.capability c USING (field_uuid)

@@ -138,6 +138,23 @@ def test_subjects_keep_their_keys(stack: Stack, db: Database, tmp_path: Path) ->
     assert db.sql("SELECT email FROM customer WHERE note = 'ben'") == [("d@e.f",)]
 
 
+def test_a_name_as_long_as_postgresql_knows(stack: Stack, db: Database, tmp_path: Path) -> None:
+    name = "n" * 63
+    db.sql(f"CREATE TABLE {name} (id int PRIMARY KEY, email text, note text)")
+    db.sql(f"INSERT INTO {name} VALUES (1, 'a@b.c', 'one')")
+    db.sql(PROTECT.replace("customer", name))
+    base = db.one("SELECT base::text FROM envelope_private.key WHERE base IS NOT NULL")
+    file = tmp_path / "dump"
+    run(stack.cluster, db.name, "pg_dump", "--format=custom", "--table", name, "--table", base, "--file", file)
+    db.sql(f"DROP VIEW {name}; DROP TABLE {base}")
+    restore(stack, db, file)
+    assert check(db, "restored")[0] == "failed"
+    db.sql(f"CALL envelope.adopt_restored('{name}')")
+    db.sql(f"INSERT INTO {name} VALUES (2, 'new', NULL)")
+    assert db.sql(f"SELECT email FROM {name} ORDER BY id") == [("a@b.c",), ("new",)]
+    assert db.sql("SELECT check_name FROM envelope.status() WHERE state <> 'ok'") == []
+
+
 def test_another_table_of_the_same_columns_is_none_of_its(stack: Stack, shop: Database, tmp_path: Path) -> None:
     """Envelopes say whose they are; an empty table does not."""
     shop.sql("CREATE TABLE twin (id int PRIMARY KEY, email text, note text)")

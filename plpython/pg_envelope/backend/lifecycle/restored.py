@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.sqltext import derived_name, ident
 from pg_envelope.backend.tables import inspect
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -23,8 +23,8 @@ WHERE c.relkind IN ('r', 'p') AND (c.oid = $1 OR c.oid IN (
     AND EXISTS (SELECT FROM pg_catalog.pg_attribute a
                 WHERE a.attrelid = c.oid AND a.atttypid = 'envelope.ciphertext'::regtype AND NOT a.attisdropped)"""
 VIEWS = """
-SELECT v.oid FROM pg_catalog.pg_class b JOIN pg_catalog.pg_class v
-    ON v.relnamespace = b.relnamespace AND v.relkind = 'v' AND v.relname || '_encrypted' = b.relname
+SELECT v.oid, v.relname AS name FROM pg_catalog.pg_class b JOIN pg_catalog.pg_class v
+    ON v.relnamespace = b.relnamespace AND v.relkind = 'v'
 WHERE b.oid = $1 AND EXISTS (
     SELECT FROM pg_catalog.pg_depend d
     JOIN pg_catalog.pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
@@ -59,8 +59,7 @@ def adopt_restored(host: Host, oid: int, key_uuid: str | None) -> None:
         [key for key in host.rows(CANDIDATES, ["oid", "uuid"], [base.oid, key_uuid]) if _fits(host, base, key)]
     )
     _refuse_incomplete(base, found)
-    views = host.rows(VIEWS, ["oid"], [base.oid])
-    values = [found["key_uuid"], base.oid, views[0]["oid"] if views else None]
+    values = [found["key_uuid"], base.oid, _view(host, base)]
     host.rows(TAKE_BACK, ["uuid", "oid", "oid"], values)
     host.rows(COLUMNS, ["uuid", "oid"], values[:2])
     refresh(host, base.oid)
@@ -68,6 +67,12 @@ def adopt_restored(host: Host, oid: int, key_uuid: str | None) -> None:
         f"adopt_restored: {base.sql} has its keys back",
         hint="Values that were written after the dump are not in it. SELECT count(column) reads every value.",
     )
+
+
+def _view(host: Host, base: Table) -> int | None:
+    """The view over it whose name protect() had made the table's name from."""
+    views = host.rows(VIEWS, ["oid"], [base.oid])
+    return next((view["oid"] for view in views if derived_name(view["name"], "_encrypted") == base.name), None)
 
 
 def _base(host: Host, oid: int) -> Table:
