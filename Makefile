@@ -10,6 +10,7 @@ ARGS ?=
 POINTS ?= 50
 SEED ?=
 export PYTHON
+export EXTRAS YES
 ifdef PG_CONFIG
 export PG_CONFIG
 endif
@@ -20,7 +21,7 @@ SQL := $(sort $(wildcard sql/[0-9]*.sql))
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check
 ON := $(if $(DOCKER),docker,machine)
 
-.PHONY: help demo up down test proof lint bench install uninstall build packages clean
+.PHONY: help demo up down test proof fresh lint bench install uninstall build packages clean
 
 help: ## this list
 	@echo "pg_envelope $(VERSION)"
@@ -46,6 +47,11 @@ proof: export PROOF_SEED := $(SEED)
 proof: install .venv/.dev ## kill -9 at 50 points of each procedure, KMS troubles, clock steps (POINTS=, SEED=)
 	@.venv/bin/python -m pytest -s tests/proof $(ARGS)
 
+fresh: export FRESH ?= build/fresh
+fresh: .venv/.dev ## README's installation on a bare Debian 12, in a chroot (as root; FRESH=folder that keeps the base system)
+	@mkdir -p $(FRESH)
+	@.venv/bin/python -m pytest -s tests/fresh $(ARGS)
+
 lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -56,10 +62,10 @@ lint: .venv/.dev ## ruff and mypy
 bench: install .venv/.dev ## the benchmark, peers included
 	@.venv/bin/python -m bench $(ARGS)
 
-install: packages build .venv/.base ## build, and install into the server of PG_CONFIG (as root)
+install: packages build .venv/.base ## build, check, and install into the server of PG_CONFIG (as root; EXTRAS="aws kmip")
 	@stack/server.sh install
 
-uninstall: ## take it out of the server of PG_CONFIG (as root)
+uninstall: ## say what would end, and with YES=1 take it out of the server of PG_CONFIG (as root)
 	@stack/server.sh uninstall
 
 build: $(SCRIPT) ## the extension's script, from sql/

@@ -1,5 +1,22 @@
 -- Schemas. `envelope` is what people call and read; `envelope_private` is nobody's but the extension's own.
 
+-- CREATE EXTENSION would look operators up in the schema it is made in, too, where others may create some that fit better.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- In SQL_ASCII PostgreSQL does not know which characters its bytes are: row keys would count bytes there and characters
+-- in a database of another encoding, to which a dump can go, and no value would open in that one.
+DO $$
+BEGIN
+    IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII' THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = 'pg_envelope does not work in a database whose encoding is SQL_ASCII',
+            DETAIL = 'There PostgreSQL does not know which characters a text is made of. Values that are encrypted '
+                'there could not be read after a dump and restore into a database of another encoding.',
+            HINT = 'Make a database with another encoding, for example CREATE DATABASE new TEMPLATE template0 '
+                'ENCODING ''UTF8'', and move the data there with pg_dump and pg_restore.';
+    END IF;
+END $$;
+
 CREATE SCHEMA envelope;
 COMMENT ON SCHEMA envelope IS 'pg_envelope: what users call and read';
 

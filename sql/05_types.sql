@@ -14,3 +14,24 @@ CREATE DOMAIN envelope.ciphertext AS bytea
     );
 COMMENT ON DOMAIN envelope.ciphertext IS
     'one encrypted value: version, suite, key id, nonce, ciphertext, tag (FORMAT.md section 1)';
+
+-- The way of a value to its canonical text and back: FORMAT.md section 1.2. A conversion that goes through this type is
+-- the value's own output and input function, because nobody has USAGE on it, and so nobody can make another cast.
+CREATE TYPE envelope.plaintext;
+
+CREATE FUNCTION envelope_private.plaintext_in(content cstring) RETURNS envelope.plaintext
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE AS 'textin';
+COMMENT ON FUNCTION envelope_private.plaintext_in IS 'input of envelope.plaintext';
+
+CREATE FUNCTION envelope_private.plaintext_out(content envelope.plaintext) RETURNS cstring
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE AS 'textout';
+COMMENT ON FUNCTION envelope_private.plaintext_out IS 'output of envelope.plaintext';
+
+CREATE TYPE envelope.plaintext (
+    INPUT = envelope_private.plaintext_in, OUTPUT = envelope_private.plaintext_out,
+    LIKE = pg_catalog.text, CATEGORY = 'S');
+COMMENT ON TYPE envelope.plaintext IS
+    'text between a value and its envelope: it converts by the output and input functions of the value''s own type';
+
+CREATE CAST (envelope.plaintext AS pg_catalog.text) WITHOUT FUNCTION;
+CREATE CAST (pg_catalog.text AS envelope.plaintext) WITHOUT FUNCTION;

@@ -6,11 +6,16 @@ CREATE TABLE envelope_private.installation (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     database_uuid uuid NOT NULL DEFAULT gen_random_uuid(),
     environment text,
+    home text,
+    home_name name,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE envelope_private.installation IS
     'who this database is to the KMS; one row, made when the first key is, so that a restored dump brings its own';
 COMMENT ON COLUMN envelope_private.installation.environment IS 'that of the broker which made the first key';
+COMMENT ON COLUMN envelope_private.installation.home IS
+    'the cluster, database and data directory whose keys these are; in a copy it is still that of the original';
+COMMENT ON COLUMN envelope_private.installation.home_name IS 'the database''s name there, for people';
 
 CREATE TABLE envelope_private.key (
     key_uuid uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -21,6 +26,8 @@ CREATE TABLE envelope_private.key (
     store text NOT NULL CHECK (store IN ('vault', 'catalog')),
     row_key name[] NOT NULL DEFAULT '{}',
     by_role boolean NOT NULL DEFAULT false,
+    as_caller boolean NOT NULL DEFAULT false,
+    mirrored text,
     checks jsonb NOT NULL DEFAULT '[]',
     scope text NOT NULL DEFAULT 'table' CHECK (scope IN ('table', 'tenant', 'subject')),
     scope_column name,
@@ -36,6 +43,10 @@ COMMENT ON TABLE envelope_private.key IS
 COMMENT ON COLUMN envelope_private.key.kek IS 'the KEK and store of the next DEK version; each version names its own';
 COMMENT ON COLUMN envelope_private.key.row_key IS 'primary key columns that bind values to their row, in the key''s order';
 COMMENT ON COLUMN envelope_private.key.by_role IS 'row-level security: the view runs as its caller, and so does the right';
+COMMENT ON COLUMN envelope_private.key.as_caller IS
+    'a write runs code of the table, so the triggers of the view run as their caller';
+COMMENT ON COLUMN envelope_private.key.mirrored IS
+    'with as_caller: the privileges on the view that the base table has, too';
 COMMENT ON COLUMN envelope_private.key.scope IS
     'whose values share a DEK: all of the table, or those of one value of scope_column';
 COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';
@@ -44,8 +55,25 @@ COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext
 
 CREATE SEQUENCE envelope_private.dek_id_seq;
 
+-- Sequences do not follow their tables into a subscriber of logical replication, nor with rows that were loaded by hand.
+-- nextval() goes forward only, whoever else draws: setval() could take an id back that another session has.
+CREATE FUNCTION envelope_private.next_dek_id() RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    drawn bigint;
+    highest bigint := greatest((SELECT max(dek_id) FROM envelope_private.dek),
+        (SELECT max(dek_id) FROM envelope_private.spare_dek));
+BEGIN
+    LOOP
+        drawn := nextval('envelope_private.dek_id_seq');
+        EXIT WHEN drawn > coalesce(highest, 0);
+    END LOOP;
+    RETURN drawn;
+END $$;
+COMMENT ON FUNCTION envelope_private.next_dek_id IS 'an id for a new DEK, above all that the catalog has';
+
 CREATE TABLE envelope_private.dek (
-    dek_id bigint PRIMARY KEY DEFAULT nextval('envelope_private.dek_id_seq'),
+    dek_id bigint PRIMARY KEY DEFAULT envelope_private.next_dek_id(),
     key_uuid uuid NOT NULL,
     version integer NOT NULL,
     scope text,
@@ -85,8 +113,27 @@ COMMENT ON COLUMN envelope_private.field.plain_collation IS 'as regcollation wri
 
 CREATE SEQUENCE envelope_private.key_id_seq MAXVALUE 4294967295;
 
+CREATE FUNCTION envelope_private.next_key_id() RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    drawn bigint;
+    highest bigint := greatest((SELECT max(key_id) FROM envelope_private.field_key),
+        (SELECT max(key_id) FROM envelope_private.spare_dek));
+BEGIN
+    LOOP
+        drawn := nextval('envelope_private.key_id_seq');
+        EXIT WHEN drawn > coalesce(highest, 0);
+    END LOOP;
+    RETURN drawn;
+EXCEPTION WHEN sequence_generator_limit_exceeded THEN
+    RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'all key ids of this database are used',
+        DETAIL = 'An envelope names its key in 32 bits, and no id is used twice.',
+        HINT = 'What is encrypted can be read. New keys need another database: docs/scopes.md.';
+END $$;
+COMMENT ON FUNCTION envelope_private.next_key_id IS 'an id for a new field key, above all that the catalog has';
+
 CREATE TABLE envelope_private.field_key (
-    key_id bigint PRIMARY KEY DEFAULT nextval('envelope_private.key_id_seq') CHECK (key_id BETWEEN 1 AND 4294967295),
+    key_id bigint PRIMARY KEY DEFAULT envelope_private.next_key_id() CHECK (key_id BETWEEN 1 AND 4294967295),
     field_uuid uuid,
     dek_id bigint NOT NULL,
     version integer NOT NULL,

@@ -8,11 +8,36 @@ CREATE TABLE envelope_private.spare_dek (
     fingerprint bytea NOT NULL CHECK (octet_length(fingerprint) = 16),
     kek_version integer NOT NULL,
     key_id bigint NOT NULL CHECK (key_id BETWEEN 1 AND 4294967295),
-    salt bytea NOT NULL CHECK (octet_length(salt) = 32)
+    salt bytea NOT NULL CHECK (octet_length(salt) = 32),
+    home text NOT NULL
 );
 CREATE INDEX spare_dek_next ON envelope_private.spare_dek (key_uuid, kek, key_id);
 COMMENT ON TABLE envelope_private.spare_dek IS
     'DEKs of store catalog that wait for their tenant or subject: made in batches, never dumped, dropped when their KEK rotates';
+COMMENT ON COLUMN envelope_private.spare_dek.home IS
+    'which database made it, as in installation: a copy does not use those of its original';
+
+-- A sequence, because its value is seen whatever the snapshot. A session may keep DEKs whose transaction was rolled back:
+-- those of another generation are not used any more.
+CREATE SEQUENCE envelope_private.spare_generation;
+COMMENT ON SEQUENCE envelope_private.spare_generation IS 'moves when spares are dropped';
+
+CREATE FUNCTION envelope_private.drop_spares(
+    of_kek text DEFAULT NULL, below integer DEFAULT NULL, of_key uuid DEFAULT NULL) RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT nextval('envelope_private.spare_generation');
+    -- A spare that a transaction is taking is a DEK in use, or will be found here again.
+    WITH gone AS (
+        DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
+            SELECT s.dek_id FROM envelope_private.spare_dek s
+            WHERE (of_kek IS NULL OR s.kek = of_kek) AND (below IS NULL OR s.kek_version < below)
+                AND (of_key IS NULL OR s.key_uuid = of_key) FOR UPDATE SKIP LOCKED)
+        RETURNING dek_id)
+    SELECT count(*) FROM gone;
+END;
+COMMENT ON FUNCTION envelope_private.drop_spares IS
+    'drops spare DEKs under a KEK, below one of its versions, or of a key; returns how many';
 
 -- With a DEK for each subject these tables hold millions of rows.
 CREATE INDEX field_key_of_dek ON envelope_private.field_key (dek_id);

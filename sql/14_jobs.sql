@@ -1,9 +1,10 @@
--- Re-encryption: who works on which share of a table, what others asked of them, and the receipts. Jobs are what this
--- server does now, so they are not dumped; receipts are.
+-- Re-encryption and verification: who works on which share of a table, what others asked of them, what does not open,
+-- and the receipts. Jobs are what this server does now, so they are not dumped; receipts are.
 
 CREATE TABLE envelope_private.job (
     job_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     key_uuid uuid NOT NULL,
+    what text NOT NULL CHECK (what IN ('reencrypt', 'verify')),
     part integer NOT NULL,
     parts integer NOT NULL,
     pid integer NOT NULL,
@@ -13,15 +14,18 @@ CREATE TABLE envelope_private.job (
     blocks_total bigint NOT NULL DEFAULT 0,
     blocks_done bigint NOT NULL DEFAULT 0,
     rows_done bigint NOT NULL DEFAULT 0,
+    faults bigint NOT NULL DEFAULT 0,
     seconds double precision NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (key_uuid, part, parts),
+    UNIQUE (key_uuid, what, part, parts),
     CHECK (part BETWEEN 1 AND parts)
 );
-COMMENT ON TABLE envelope_private.job IS 'one row per share of a table that reencrypt works on, or worked on last';
+COMMENT ON TABLE envelope_private.job IS 'one row per share of a table that reencrypt or verify works on, or worked on last';
 COMMENT ON COLUMN envelope_private.job.backend_start IS 'with pid: which session; another one may get the same pid later';
 COMMENT ON COLUMN envelope_private.job.complete IS 'all parts are done, and the table as a whole';
+COMMENT ON COLUMN envelope_private.job.rows_done IS 'rows that reencrypt wrote, or values that verify opened';
+COMMENT ON COLUMN envelope_private.job.faults IS 'values that do not open';
 COMMENT ON COLUMN envelope_private.job.seconds IS 'at work, pauses not counted';
 
 -- A table of its own: who asks must not lock the row that a worker writes with each batch.
@@ -30,6 +34,34 @@ CREATE TABLE envelope_private.job_order (
     wanted text NOT NULL CHECK (wanted IN ('run', 'pause', 'abort'))
 );
 COMMENT ON TABLE envelope_private.job_order IS 'what pause, resume and abort ask of a job; it looks between batches';
+
+-- Row keys are not secret, and not everybody''s either: envelope.faults shows them to the table''s owner only.
+CREATE TABLE envelope_private.fault (
+    field_uuid uuid NOT NULL,
+    row_key jsonb NOT NULL,
+    key_id bigint NOT NULL,
+    reason text NOT NULL,
+    found_by text NOT NULL CHECK (found_by IN ('reencrypt', 'verify')),
+    found_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX fault_of_field ON envelope_private.fault (field_uuid);
+COMMENT ON TABLE envelope_private.fault IS 'values that the last reencrypt or verify of their table could not open';
+
+CREATE TABLE envelope_private.verification (
+    key_uuid uuid PRIMARY KEY,
+    base oid NOT NULL,
+    filenode oid,
+    next_block bigint NOT NULL DEFAULT 0,
+    value_count bigint NOT NULL DEFAULT 0,
+    faults jsonb NOT NULL DEFAULT '{}',
+    began_xid xid NOT NULL DEFAULT pg_current_xact_id()::xid,
+    began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz
+);
+COMMENT ON TABLE envelope_private.verification IS 'the last verify of each table: what it found, or how far it came';
+COMMENT ON COLUMN envelope_private.verification.filenode IS
+    'the file that the blocks are counted in; after VACUUM FULL and the like it is another one, and the count begins anew';
+COMMENT ON COLUMN envelope_private.verification.faults IS 'how many values do not open, by reason';
 
 CREATE TABLE envelope_private.receipt (
     receipt_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -40,5 +72,5 @@ CREATE TABLE envelope_private.receipt (
     public_key text NOT NULL
 );
 COMMENT ON TABLE envelope_private.receipt IS
-    'signed statements that no envelope of a table is under an old key version; statement is the text as it was signed';
+    'signed statements of what envelopes of a table are under an old key version; statement is the text as it was signed';
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.receipt', '');

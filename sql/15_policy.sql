@@ -10,6 +10,8 @@ CREATE TABLE envelope_private.policy (
     reencrypt boolean NOT NULL DEFAULT false,
     UNIQUE NULLS NOT DISTINCT (level, subject)
 );
+-- It has no primary key, and a published table must be able to say which row changed.
+ALTER TABLE envelope_private.policy REPLICA IDENTITY FULL;
 COMMENT ON TABLE envelope_private.policy IS 'what envelope.set_policy() was told';
 COMMENT ON COLUMN envelope_private.policy.subject IS
     'a KEK''s name; for the other levels the uuid of a key, as text; NULL: all that have no row of their own';

@@ -13,11 +13,15 @@ COMMENT ON FUNCTION envelope_private.base_type IS 'the type under a domain, howe
 
 CREATE VIEW envelope_private.protected_table AS
     SELECT k.key_uuid, k.base::oid, k.view::oid, n.nspname AS schema, b.relname AS base_name, v.relname AS view_relname,
-        quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.checks::text, k.scope, k.scope_column,
+        quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.as_caller, k.checks::text, k.scope, k.scope_column, k.erased, k.mirrored,
         coalesce(k.scope_of, k.key_uuid) AS scope_key,
+        ARRAY(SELECT o FROM unnest(v.reloptions) o WHERE NOT starts_with(o, 'security_invoker=')) AS view_options,
         v.oid IS NOT NULL AND v.relowner = b.relowner AND b.relrowsecurity = k.by_role
             AND coalesce(v.reloptions, '{}') @> ARRAY['security_invoker=' || k.by_role]
-            AND 3 = (SELECT count(*) FROM pg_catalog.pg_trigger t WHERE t.tgrelid = v.oid AND t.tgenabled <> 'D')
+            AND 2 = (SELECT count(*) FROM pg_catalog.pg_trigger t WHERE t.tgrelid = v.oid
+                AND t.tgname IN ('envelope_insert', 'envelope_update') AND t.tgenabled = 't')
+            AND 2 = (SELECT count(*) FROM pg_catalog.pg_trigger t WHERE t.tgrelid = b.oid
+                AND t.tgname IN ('~envelope_guard_insert', '~envelope_guard_update') AND t.tgenabled = 'A')
             AS intact
     FROM envelope_private.key k
     JOIN pg_catalog.pg_class b ON b.oid = k.base
@@ -33,7 +37,11 @@ CREATE VIEW envelope_private.protected_column AS
         a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext
     FROM envelope_private.protected_table t
     JOIN envelope_private.field f USING (key_uuid)
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.base AND a.attnum = f.attnum AND NOT a.attisdropped
+    -- By name, for a restored table may number its columns anew; by number only after a rename that refresh() has not met.
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.base AND NOT a.attisdropped AND (
+        a.attname = f.attname
+        OR a.attnum = f.attnum AND a.atttypid = 'envelope.ciphertext'::regtype AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_attribute n WHERE n.attrelid = t.base AND n.attname = f.attname AND n.attnum > 0))
     LEFT JOIN pg_catalog.pg_attribute v ON v.attrelid = t.view AND v.attname = f.attname
     LEFT JOIN pg_catalog.pg_type p ON p.oid = envelope_private.base_type(coalesce(v.atttypid, to_regtype(f.plain_type)))
     LEFT JOIN pg_catalog.pg_type e ON e.oid = p.typelem AND p.typcategory = 'A';

@@ -52,6 +52,28 @@ CREATE VIEW envelope_private.usable_key AS
 COMMENT ON VIEW envelope_private.usable_key IS
     'what it takes to derive the field key that a key id names; in tenant and subject scope it is one row for each field';
 
+CREATE FUNCTION envelope_private.reads_through_view(role oid, relation oid, attname name) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE above (oid) AS (
+        SELECT w.ev_class::oid FROM pg_attribute a
+        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+        JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.ev_class <> a.attrelid
+        JOIN pg_class c ON c.oid = w.ev_class AND c.relkind = 'v'
+        WHERE a.attrelid = relation AND a.attname = $3
+            AND NOT coalesce(c.reloptions, '{}') && '{security_invoker=true,security_invoker=on,security_invoker=1}'
+            AND has_column_privilege(c.relowner, relation, $3, 'SELECT')
+        UNION
+        SELECT w.ev_class::oid FROM above
+        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = above.oid
+        JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.ev_class <> above.oid
+        JOIN pg_class c ON c.oid = w.ev_class AND c.relkind = 'v'
+        WHERE has_any_column_privilege(c.relowner, above.oid, 'SELECT'))
+    SELECT EXISTS (SELECT FROM above WHERE has_any_column_privilege(role, above.oid, 'SELECT'));
+END;
+COMMENT ON FUNCTION envelope_private.reads_through_view IS
+    'whether a role may read a view that reads a column with the right of the view''s owner';
+
 CREATE FUNCTION envelope_private.column_right(role oid, field uuid, privilege text)
     RETURNS TABLE (capability bytea, seal bytea)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -63,7 +85,8 @@ BEGIN ATOMIC
     JOIN pg_class t ON t.oid = k.base
     WHERE f.field_uuid = field
         AND (pg_has_role(role, t.relowner, 'USAGE')
-            OR k.by_role AND has_column_privilege(role, k.view, f.attname, privilege));
+            OR k.by_role AND (has_column_privilege(role, k.view, f.attname, privilege)
+                OR privilege = 'SELECT' AND envelope_private.reads_through_view(role, k.view, f.attname)));
 END;
 COMMENT ON FUNCTION envelope_private.column_right IS
     'a protected column''s capability, for its table''s owner, and under row-level security for who has the privilege';

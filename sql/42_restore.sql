@@ -42,16 +42,29 @@ COMMENT ON FUNCTION envelope_private.field_key_changed IS 'keeps seals in step w
 CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.field_key
     FOR EACH ROW WHEN (NEW.field_uuid IS NOT NULL) EXECUTE FUNCTION envelope_private.field_key_changed();
 
+CREATE FUNCTION envelope_private.refresh_rights(key uuid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    rights regclass := to_regclass('envelope_private.right_' || replace(key::text, '-', ''));
+BEGIN
+    IF rights IS NOT NULL THEN
+        EXECUTE format('REFRESH MATERIALIZED VIEW %s', rights);
+    END IF;
+END $$;
+COMMENT ON FUNCTION envelope_private.refresh_rights IS
+    'gives a table''s view the capabilities that are valid now';
+
 CREATE FUNCTION envelope_private.complete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     loaded jsonb := to_jsonb(NEW);
+    drawn uuid[] := '{}';
     found record;
 BEGIN
     -- One after the other, or two transactions that load at once would each miss the other's rows.
     PERFORM pg_advisory_xact_lock('envelope_private.capability'::regclass::oid::bigint);
     FOR found IN
-        SELECT f.field_uuid, b.relowner, c.field_uuid IS NULL AS lacks
+        SELECT f.field_uuid, f.key_uuid, b.relowner, c.field_uuid IS NULL AS lacks
         FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
         LEFT JOIN pg_class b ON b.oid = k.base LEFT JOIN envelope_private.capability c USING (field_uuid)
         WHERE f.key_uuid = (loaded ->> 'key_uuid')::uuid OR f.field_uuid = (loaded ->> 'field_uuid')::uuid
@@ -61,8 +74,10 @@ BEGIN
         END IF;
         IF found.lacks THEN
             PERFORM envelope_private.renew_whole(found.field_uuid);
+            drawn := drawn || found.key_uuid;
         END IF;
     END LOOP;
+    PERFORM envelope_private.refresh_rights(key) FROM (SELECT DISTINCT unnest(drawn)) AS keys (key);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION envelope_private.complete IS
@@ -83,6 +98,8 @@ BEGIN ATOMIC
         SELECT DISTINCT b.relowner FROM envelope_private.key k JOIN pg_class b ON b.oid = k.base) AS owners (owner);
     DELETE FROM envelope_private.capability;
     SELECT count(envelope_private.renew_whole(field_uuid)) FROM envelope_private.field;
+    SELECT count(envelope_private.refresh_rights(key_uuid)) FROM envelope_private.key;
+    SELECT count(*) FROM envelope_private.capability;
 END;
 COMMENT ON FUNCTION envelope.renew_capabilities IS
     'draws new capabilities for all columns and named keys; after a restore with triggers disabled, or, then also call flush(), if one leaked';

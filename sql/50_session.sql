@@ -2,9 +2,11 @@
 
 CREATE FUNCTION envelope.bootstrap() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-import sys
+import os, sys
 library = plpy.execute("SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'")[0]["setting"]
-packages = f"{library}/pg_envelope/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+# The build that the link names now: what this session loads later must be of the same one, also after an upgrade.
+build = os.path.realpath(f"{library}/pg_envelope")
+packages = f"{build}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 if packages not in sys.path:
     sys.path.insert(0, packages)
 try:
@@ -22,6 +24,7 @@ CREATE FUNCTION envelope.load_key() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
     SET enable_bitmapscan = off SET jit = off AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].load_key()
 $$;
 COMMENT ON FUNCTION envelope.load_key IS
@@ -35,6 +38,7 @@ COMMENT ON FUNCTION envelope.revocation IS
 
 CREATE FUNCTION envelope.authorise() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].authorise()
 $$;
 COMMENT ON FUNCTION envelope.authorise IS
@@ -47,3 +51,22 @@ CREATE FUNCTION envelope.canonical(value anyelement) RETURNS text
     SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C'
     AS $$ BEGIN RETURN CASE WHEN value IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', value) END; END $$;
 COMMENT ON FUNCTION envelope.canonical IS 'a value''s text, whatever the session''s settings: FORMAT.md section 1.2';
+
+-- array_nulls decides whether an array's input function takes NULL for the absence of a value or for a word of four letters.
+CREATE FUNCTION envelope.array_of(content envelope.plaintext, kind anyarray) RETURNS anyarray
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp SET array_nulls = on
+    AS $$ BEGIN RETURN content; END $$;
+COMMENT ON FUNCTION envelope.array_of IS 'the array that canonical text stands for, whatever the session''s settings; `kind` is a NULL of its type';
+
+-- By way of an array of one element: PL/pgSQL turns no text into a composite value.
+CREATE FUNCTION envelope.value_of(content envelope.plaintext, kind anyarray) RETURNS anyelement
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp SET array_nulls = on
+    AS $$
+DECLARE
+    one kind%TYPE := ('{"' || replace(replace(content::text, E'\\', E'\\\\'), '"', E'\\"') || '"}')::envelope.plaintext;
+BEGIN
+    RETURN one[1];
+END $$;
+COMMENT ON FUNCTION envelope.value_of IS 'the value that canonical text stands for, whatever the session''s settings; `kind` is a NULL of an array of its type';

@@ -45,7 +45,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 return GD['pg_envelope'].reseal(value, seal, row_key, scope)
 $$;
 COMMENT ON FUNCTION envelope.reseal(envelope.ciphertext, bytea, text, text) IS
-    'used by reencrypt: the same value under the newest key';
+    'used by reencrypt: the same value under the newest key; one that does not open stays as it is';
 
 -- By role: for views that run as their caller (row-level security), and for a table's owner.
 
@@ -82,6 +82,14 @@ return GD['pg_envelope'].encrypt_bytea_as_role(value, field, row_key, scope)
 $$;
 COMMENT ON FUNCTION envelope.encrypt_bytea_as_role(bytea, uuid, text, text) IS
     'used under row-level security: a new envelope for a bytea';
+
+CREATE FUNCTION envelope.fault_as_role(value envelope.ciphertext, field uuid, row_key text) RETURNS text
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].fault_as_role(value, field, row_key)
+$$;
+COMMENT ON FUNCTION envelope.fault_as_role(envelope.ciphertext, uuid, text) IS
+    'used by verify, reencrypt and unprotect: why an envelope does not open; NULL for one that does';
 
 -- Named keys, for use outside protected tables.
 
@@ -124,6 +132,7 @@ CREATE FUNCTION envelope.key_of_scope() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
     SET enable_bitmapscan = off SET jit = off AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].key_of_scope()
 $$;
 COMMENT ON FUNCTION envelope.key_of_scope IS
@@ -132,11 +141,11 @@ COMMENT ON FUNCTION envelope.key_of_scope IS
 CREATE FUNCTION envelope.is_stale(value envelope.ciphertext) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT coalesce(CASE WHEN octet_length(value) > 5 THEN (
-        SELECT fk.state <> 'active' FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
+    SELECT CASE WHEN octet_length(value) > 5 THEN coalesce((
+        SELECT fk.state <> 'active' AND 'destroyed' NOT IN (fk.state, d.state) AND d.state <> 'suspended'
+        FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
         WHERE fk.key_id = get_byte(value, 2)::bigint << 24 | get_byte(value, 3) << 16 | get_byte(value, 4) << 8
-                | get_byte(value, 5)
-            AND 'destroyed' NOT IN (fk.state, d.state) AND d.state <> 'suspended') END, false);
+                | get_byte(value, 5)), true) ELSE false END;
 END;
 COMMENT ON FUNCTION envelope.is_stale IS
     'whether an envelope waits for reencrypt: not under the active key of its column, tenant or subject. False where that cannot help: its key is destroyed or suspended. SECURITY DEFINER: reads the key catalog';

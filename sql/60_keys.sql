@@ -152,6 +152,7 @@ BEGIN ATOMIC
         WHERE d.key_uuid = envelope_private.idle_deks_of(retired) AND d.dek_id = fk.dek_id AND fk.field_uuid IS NULL
             AND fk.state = 'active';
     DELETE FROM envelope_private.spare_dek WHERE key_uuid = envelope_private.idle_deks_of(retired);
+    SELECT nextval('envelope_private.spare_generation');
     DELETE FROM envelope_private.capability c USING envelope_private.field f
         WHERE f.field_uuid = c.field_uuid AND f.key_uuid = retired;
 END;

@@ -26,14 +26,22 @@ $$;
 COMMENT ON PROCEDURE envelope.shred_key IS
     'destroys all versions of a named key for good: what they encrypted is erased. It needs a reason. Not inside a transaction';
 
-CREATE FUNCTION envelope.replay_erasures()
-    RETURNS TABLE (ledger_lines bigint, erased bigint, destroyed_again bigint, told_broker bigint)
+CREATE FUNCTION envelope.replay_erasures(destroy_active boolean DEFAULT false)
+    RETURNS TABLE (ledger_lines bigint, erased bigint, destroyed_again bigint, told_broker bigint, in_use bigint)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-return GD['pg_envelope'].admin.replay_erasures()
+return GD['pg_envelope'].admin.replay_erasures(destroy_active)
 $$;
 COMMENT ON FUNCTION envelope.replay_erasures IS
-    'after a restore: carries out again what the broker''s ledger says was erased, once chain and signature are verified; one row of counts';
+    'after a restore: carries out again what the broker''s ledger says was erased, once chain and signature are verified; one row of counts. Keys that are in use here it names, and destroys them with destroy_active => true only';
+
+CREATE FUNCTION envelope.this_is_the_original() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.this_is_the_original()
+$$;
+COMMENT ON FUNCTION envelope.this_is_the_original IS
+    'says that no other database has these keys any more: after a restore, a failover or a move. Before that nothing can be erased here';
 
 CREATE FUNCTION envelope.register_backup(
     label text, taken_at timestamptz DEFAULT now(), expires_at timestamptz DEFAULT NULL) RETURNS void

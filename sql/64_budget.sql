@@ -31,8 +31,52 @@ END $$;
 COMMENT ON FUNCTION envelope_private.count_from IS
     'where a message counter stands, for a new key that is counted from there; makes it if need be. SECURITY DEFINER: the sequence has the table''s owner';
 
+-- Not nextval(): lastval() would then show the application a number that is not its row's.
+CREATE FUNCTION envelope_private.draw(counter regclass, numbers bigint) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    reached bigint;
+BEGIN
+    BEGIN
+        PERFORM pg_advisory_xact_lock(counter::oid::bigint);
+        reached := setval(counter, coalesce(pg_sequence_last_value(counter), 0) + numbers);
+        -- Nothing but the lock is undone by that: a sequence is not turned back.
+        RAISE SQLSTATE 'ENV00';
+    EXCEPTION WHEN SQLSTATE 'ENV00' THEN
+        RETURN reached;
+    END;
+END $$;
+COMMENT ON FUNCTION envelope_private.draw IS
+    'the last of some new numbers of a sequence of the extension; leaves lastval() as it is';
+CREATE FUNCTION envelope_private.mend_counter(counted uuid, blocks bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    counter text := envelope_private.counter_name(counted);
+    newest bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(counter, 0));
+    PERFORM envelope_private.count_from(counted);
+    SELECT max(fk.counted_from) INTO newest
+    FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
+    WHERE fk.field_uuid = counted OR fk.field_uuid IS NULL AND d.key_uuid = counted;
+    IF coalesce(pg_sequence_last_value(counter::regclass), 0) <= coalesce(newest, 0) THEN
+        PERFORM setval(counter::regclass, coalesce(newest, 0) + blocks);
+    END IF;
+END $$;
+COMMENT ON FUNCTION envelope_private.mend_counter IS
+    'moves a message counter that is missing or behind so far that each key which was made before is renewed at its next write: what these have sealed is not known';
+
+CREATE FUNCTION envelope.mend_sequences() RETURNS bigint
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].admin.mend_sequences()
+$$;
+COMMENT ON FUNCTION envelope.mend_sequences IS
+    'after logical replication, which copies no sequences: brings ids and message counters forward to what the key catalog has; returns how many were behind';
+
 CREATE FUNCTION envelope.reserve_messages() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].reserve_messages()
 $$;
 COMMENT ON FUNCTION envelope.reserve_messages IS
@@ -41,10 +85,11 @@ COMMENT ON FUNCTION envelope.reserve_messages IS
 -- The keys of tenants and subjects share a count: that of the oldest shows for all.
 CREATE VIEW envelope_private.budget AS
     SELECT coalesce(n.name, coalesce(n.view::text, n.base::text) || coalesce('.' || f.attname, '')) AS label,
-        c.counter IS NULL AS lost,
-        greatest(0, coalesce(pg_sequence_last_value(c.counter), 0) - u.counted_from) * 64 AS messages
+        c.counter IS NULL OR coalesce(pg_sequence_last_value(c.counter), 0) < u.newest AS lost,
+        greatest(0, coalesce(pg_sequence_last_value(c.counter), 0) - u.counted_from) * 64 AS messages,
+        coalesce(u.field_uuid, u.key_uuid) AS counted
     FROM (
-        SELECT fk.field_uuid, d.key_uuid, min(fk.counted_from) AS counted_from
+        SELECT fk.field_uuid, d.key_uuid, min(fk.counted_from) AS counted_from, max(fk.counted_from) AS newest
         FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
         WHERE fk.state = 'active' AND d.state = 'active' GROUP BY fk.field_uuid, d.key_uuid) u
     JOIN envelope_private.key n USING (key_uuid)

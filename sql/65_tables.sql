@@ -11,12 +11,13 @@ $$;
 COMMENT ON PROCEDURE envelope.protect IS
     'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}';
 
-CREATE PROCEDURE envelope.unprotect(rel regclass)
+CREATE PROCEDURE envelope.unprotect(rel regclass, damaged text DEFAULT 'error')
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].admin.unprotect(rel)
+GD['pg_envelope'].admin.unprotect(rel, damaged)
 $$;
-COMMENT ON PROCEDURE envelope.unprotect IS 'turns a protected table back into a plain one';
+COMMENT ON PROCEDURE envelope.unprotect IS
+    'turns a protected table back into a plain one; damaged => ''null'' writes NULL for values that nobody can open any more';
 
 CREATE PROCEDURE envelope.refresh(rel regclass)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
@@ -34,7 +35,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].admin.reencrypt(rel, batch_size, pause_ms, part, parts, newest_first)
 $$;
 COMMENT ON PROCEDURE envelope.reencrypt IS
-    'brings old values to the newest key version, committing after about batch_size rows, then makes a receipt; each of parts sessions may take a part. Not inside a transaction';
+    'brings old values to the newest key version, committing after about batch_size rows, then makes a receipt; what does not open is left, with a warning; each of parts sessions may take a part. Not inside a transaction';
 
 CREATE FUNCTION envelope.status() RETURNS TABLE (check_name text, state text, detail text, hint text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

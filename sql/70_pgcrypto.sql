@@ -98,6 +98,7 @@ CREATE CAST (envelope.key_ref AS text) WITH FUNCTION envelope.secret_text(envelo
 
 CREATE FUNCTION envelope.load_secret() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
 GD['pg_envelope'].load_secret()
 $$;
 COMMENT ON FUNCTION envelope.load_secret IS

@@ -5,16 +5,61 @@
 CREATE FUNCTION envelope_private.password_kind(hash text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     RETURN CASE
+        -- Longer than any hash: reading it would take longer than verifying one.
+        WHEN octet_length(hash) > 1000 THEN NULL
         WHEN hash ~ E'^\\$2[abxy]\\$(0[4-9]|[12][0-9]|3[01])\\$[./A-Za-z0-9]{53}$' THEN 'bcrypt'
         WHEN hash ~ E'^\\$argon2id\\$v=19\\$m=[0-9]{1,10},t=[0-9]{1,10},p=[0-9]{1,8}\\$[+/A-Za-z0-9]+\\$[+/A-Za-z0-9]+$'
             THEN 'argon2id'
         WHEN hash ~ E'^\\$1\\$[^$]{0,8}\\$[./A-Za-z0-9]{22}$' THEN 'md5'
         WHEN hash ~ E'^\\$5\\$(rounds=[0-9]+\\$)?[^$]{0,16}\\$[./A-Za-z0-9]{43}$' THEN 'sha256crypt'
         WHEN hash ~ E'^\\$6\\$(rounds=[0-9]+\\$)?[^$]{0,16}\\$[./A-Za-z0-9]{86}$' THEN 'sha512crypt'
-        WHEN hash ~ '^_[./A-Za-z0-9]{19}$' THEN 'xdes'
+        WHEN hash ~ '^_(?![.]{4})[./A-Za-z0-9]{19}$' THEN 'xdes'
         WHEN hash ~ '^[./A-Za-z0-9]{13}$' THEN 'des'
     END;
 COMMENT ON FUNCTION envelope_private.password_kind IS 'the algorithm of a password hash; NULL for what is none';
+
+-- A hash says what it costs to verify. Whoever can write one must not be able to stall a session, or exhaust the server.
+CREATE FUNCTION envelope.password_limits() RETURNS TABLE (algorithm text, cost text, most numeric)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    VALUES ('bcrypt', 'rounds, as a power of 2', 15),
+        ('argon2id', 'memory in KiB', 262144),
+        ('argon2id', 'passes', 64),
+        ('argon2id', 'lanes', 64),
+        ('argon2id', 'memory in KiB x passes', 1048576),
+        ('sha256crypt', 'rounds', 1000000),
+        ('sha512crypt', 'rounds', 1000000),
+        ('xdes', 'rounds', 1048576);
+END;
+COMMENT ON FUNCTION envelope.password_limits IS
+    'the most that verify_password() spends on a hash, by algorithm; what asks for more is an error';
+
+CREATE FUNCTION envelope_private.password_costs(kind text, hash text) RETURNS TABLE (cost text, asked numeric)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT 'rounds, as a power of 2', substr(hash, 5, 2)::numeric WHERE kind = 'bcrypt'
+    UNION ALL
+    SELECT c.cost, c.asked FROM regexp_match(hash, 'm=([0-9]+),t=([0-9]+),p=([0-9]+)') AS p,
+        LATERAL (VALUES ('memory in KiB', p[1]::numeric), ('passes', p[2]::numeric), ('lanes', p[3]::numeric),
+            ('memory in KiB x passes', p[1]::numeric * p[2]::numeric)) AS c (cost, asked)
+        WHERE kind = 'argon2id'
+    UNION ALL
+    SELECT 'rounds', p[1]::numeric FROM regexp_match(hash, 'rounds=([0-9]+)') AS p WHERE kind LIKE 'sha%'
+    UNION ALL
+    SELECT 'rounds', sum((strpos('./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz',
+            substr(hash, 2 + place, 1)) - 1) * 64 ^ place::numeric)
+        FROM generate_series(0, 3) AS place WHERE kind = 'xdes' HAVING count(*) > 0;
+END;
+COMMENT ON FUNCTION envelope_private.password_costs IS 'what verifying a hash would take, in the words of password_limits()';
+
+CREATE FUNCTION envelope_private.password_excess(kind text, hash text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT format('%s: at most %s', l.cost, l.most)
+        FROM envelope.password_limits() AS l JOIN envelope_private.password_costs(kind, hash) AS c USING (cost)
+        WHERE l.algorithm = kind AND c.asked > l.most LIMIT 1;
+END;
+COMMENT ON FUNCTION envelope_private.password_excess IS 'the limit that a hash is above; NULL when verifying it is affordable';
 
 CREATE FUNCTION envelope_private.argon2id(password text) RETURNS text
     LANGUAGE plpython3u STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -61,9 +106,14 @@ CREATE FUNCTION envelope.verify_password(password text, hash text) RETURNS boole
     LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER COST 1000000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kind text := envelope_private.password_kind(hash);
+    excess text := envelope_private.password_excess(kind, hash);
 BEGIN
     IF kind IS NULL THEN
         RETURN false;
+    ELSIF excess IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('verifying this %s hash would cost too much', kind), DETAIL = excess,
+            HINT = 'envelope.password_limits() shows the limits. Did your application make this hash, or did somebody plant it?';
     ELSIF kind = 'argon2id' THEN
         RETURN envelope_private.is_argon2id(password, hash);
     ELSIF kind = 'bcrypt' AND substr(hash, 3, 1) IN ('b', 'y') THEN
@@ -76,7 +126,8 @@ BEGIN
     RETURN envelope_private.same(envelope_pgcrypto.crypt(password, hash), hash);
 END $$;
 COMMENT ON FUNCTION envelope.verify_password IS
-    'whether a hash (bcrypt, argon2id, crypt()''s older ones) is that of a password; false for what is no hash. '
+    'whether a hash (bcrypt, argon2id, crypt()''s older ones) is that of a password; false for what is no hash, an error '
+    'above password_limits(). '
     'SECURITY DEFINER: uses private halves';
 
 CREATE FUNCTION envelope.password_needs_rehash(hash text) RETURNS boolean

@@ -7,7 +7,6 @@ DO $$
 DECLARE
     statement text;
 BEGIN
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     FOR statement IN
         SELECT format('REVOKE %s ON %s FROM %s CASCADE', a.privilege_type, o.name,
             CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
@@ -21,6 +20,10 @@ BEGIN
             UNION ALL
             SELECT pronamespace, proowner, coalesce(proacl, acldefault('f', proowner)), 'ROUTINE ' || oid::regprocedure
                 FROM pg_proc
+            UNION ALL
+            -- envelope.plaintext: who has USAGE could make casts. Domains and composite types are for all to use.
+            SELECT typnamespace, typowner, coalesce(typacl, acldefault('T', typowner)), 'TYPE ' || oid::regtype
+                FROM pg_type WHERE typtype = 'b' AND typcategory <> 'A'
         ) AS o
         CROSS JOIN aclexplode(o.acl) AS a
         JOIN pg_depend AS d ON d.classid = 'pg_namespace'::regclass AND d.objid = o.schema AND d.deptype = 'e'
@@ -36,11 +39,18 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     envelope.bootstrap(), envelope.load_key(), envelope.revocation(), envelope.reserve_messages(), envelope.authorise(),
-    envelope.canonical(anyelement),
+    envelope.canonical(anyelement), envelope.array_of(envelope.plaintext, anyarray),
+    envelope.value_of(envelope.plaintext, anyarray),
     envelope.decrypt_text(envelope.ciphertext, bytea, text), envelope.decrypt_bytea(envelope.ciphertext, bytea, text),
     envelope.encrypt_text(text, bytea, text, text), envelope.encrypt_bytea(bytea, bytea, text, text),
     envelope.reseal(envelope.ciphertext, bytea, text, text), envelope.is_stale(envelope.ciphertext),
+    envelope.clear_text(envelope.ciphertext), envelope.clear_bytea(envelope.ciphertext),
+    envelope.draft_text(text), envelope.draft_bytea(bytea), envelope.seal_draft(envelope.ciphertext, bytea, text, text),
+    envelope.rebind(envelope.ciphertext, bytea, text, text, text), envelope.reading(oid, text), envelope.unreadable(oid),
+    envelope.mend_begins(), envelope.mend_ends(), envelope.erased_pass(), envelope.is_retired(envelope.ciphertext),
+    envelope.acts_on_itself(regclass),
     envelope.key_of_scope(), envelope.prefetch(regclass, text[]),
+    envelope.fault_as_role(envelope.ciphertext, uuid, text),
     envelope.decrypt_text_as_role(envelope.ciphertext, uuid, text),
     envelope.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),
     envelope.encrypt_text_as_role(text, uuid, text, text), envelope.encrypt_bytea_as_role(bytea, uuid, text, text),
@@ -48,13 +58,17 @@ GRANT EXECUTE ON FUNCTION
     envelope.decrypt(envelope.ciphertext, text), envelope.decrypt_bytea(envelope.ciphertext, text)
     TO PUBLIC;
 
+-- Each shows a role the tables that it owns.
+GRANT SELECT ON envelope.faults, envelope.verifications TO PUBLIC;
+
 -- pgcrypto's names (sql/70_pgcrypto.sql) and passwords.
 GRANT EXECUTE ON FUNCTION
     envelope.key(text, integer), envelope.load_secret(),
     envelope.secret_bytea(text, integer), envelope.secret_bytea(envelope.key_ref),
     envelope.secret_text(text, integer), envelope.secret_text(envelope.key_ref),
     envelope.named_only(text, boolean), envelope.named_only(bytea, boolean),
-    envelope.hash_password(text, text), envelope.verify_password(text, text), envelope.password_needs_rehash(text)
+    envelope.hash_password(text, text), envelope.verify_password(text, text), envelope.password_needs_rehash(text),
+    envelope.password_limits()
     TO PUBLIC;
 -- Called by whoever calls a guarded function, and reached by nobody else: the schema gives no USAGE.
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto_direct TO PUBLIC;

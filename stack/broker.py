@@ -25,13 +25,15 @@ class Broker:
     `state/` (ledger of erasures).
 
     As root it runs as the user nobody, so neither as PostgreSQL's user nor as root; its group is PostgreSQL's, which is
-    how the server may open the socket. `settings` are laid over the configuration, e.g. {"cache": {"ttl_seconds": 2}}.
+    how the server may open the socket. `settings` are laid over the configuration, e.g. {"cache": {"ttl_seconds": 2}};
+    `environment` is the process's own at its next start.
     """
 
     def __init__(self, directory: Path, openbao: OpenBao, *, settings: Tables | None = None) -> None:
         self.directory = directory
         self.openbao = openbao
         self.settings = settings or {}
+        self.environment: dict[str, str] = {}
         self.server = Account.of("postgres")
         self.account = Account(Account.of("nobody").name, Account.of("nobody").uid, self.server.gid)
         self.config_file = directory / "etc/broker.toml"
@@ -83,7 +85,7 @@ class Broker:
         """Start, and return when its socket answers. The first time, `create`."""
         if not self.config_file.exists():
             self.create()
-        self._daemon.start([*self.command(), "--config", self.config_file], self.ready)
+        self._daemon.start([*self.command(), "--config", self.config_file], self.ready, self.environment)
 
     def stop(self) -> None:
         self._daemon.stop()

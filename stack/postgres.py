@@ -87,7 +87,26 @@ class Cluster:
 
     @property
     def running(self) -> bool:
+        self._find()
         return self._daemon.running
+
+    def _find(self) -> None:
+        """A server that `pg_ctl restart` put in the place of ours is ours, too."""
+        if not self._daemon.running and (pid := self._postmaster()):
+            self._daemon.adopt(pid)
+
+    def _postmaster(self) -> int | None:
+        """What postmaster.pid names, if it is the server user's process in our data directory: no other is ended."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+            process = Path(f"/proc/{pid}")
+            ours = (
+                process.stat().st_uid == self.account.uid
+                and (process / "cwd").resolve(strict=True) == self.data.resolve()
+            )
+        except (OSError, ValueError):
+            return None
+        return pid if ours else None
 
     def create(self) -> None:
         """initdb, once. UTF-8, superuser `postgres`."""
@@ -107,6 +126,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Fast shutdown: open connections end, the data is clean."""
+        self._find()
         self._daemon.stop()
 
     def restart(self) -> None:
@@ -115,6 +135,7 @@ class Cluster:
 
     def crash(self) -> None:
         """SIGKILL the postmaster and all its children: the next start has to recover from WAL."""
+        self._find()
         self._daemon.kill()
 
     def sweep(self) -> None:
@@ -125,6 +146,7 @@ class Cluster:
                 self.stop()
 
     def reload(self) -> None:
+        self._find()
         self._daemon.reload()
 
     def ready(self) -> bool:

@@ -112,6 +112,10 @@ class Daemon:
     def running(self) -> bool:
         return self.pid is not None
 
+    def adopt(self, pid: int) -> None:
+        """Take on a process that somebody else started in the place of ours. The caller vouches for it."""
+        self.pid_file.write_text(f"{pid} {_born(pid)}\n")
+
     def start(
         self,
         argv: Sequence[str | Path],

@@ -1,22 +1,25 @@
 #!/bin/bash
 # Runs a make target on a fresh Debian 12 with nothing but git and make, in a chroot that is removed afterwards:
 #     try-fresh.sh [--worktree] [--keep] [--as-user] DIR TARGET...
+#     try-fresh.sh [--worktree] [--keep] --script FILE DIR       a script of the sources instead of a make target
 # The chroot is made in DIR/root; DIR/base.tar keeps the bare system for the next time. HEAD is tried, or with --worktree
 # the files as they are now; with --as-user the last step runs as an unprivileged user, after root's `make install`.
 set -euo pipefail
 
-source=head keep="" user=""
+source=head keep="" user="" script=""
 while [[ ${1:-} == --* ]]; do
     case $1 in
     --worktree) source=worktree ;;
     --keep) keep=1 ;;
     --as-user) user=1 ;;
+    --script) script=$2; shift ;;
     *) break ;;
     esac
     shift
 done
+[ -z "$script" ] || set -- "$@" script
 if [ $# -lt 2 ] || [ "$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null; then
-    sed -n '2,5s/^# //p' "$0" >&2
+    sed -n '2,6s/^# //p' "$0" >&2
     echo "It needs root, and debootstrap (apt-get install debootstrap)." >&2
     exit 2
 fi
@@ -43,7 +46,10 @@ make_base() {
     rm -rf "$root"
 }
 
+# The root is a mount of its own, and private: what a trial mounts below it stays there.
 mount_all() {
+    mount --bind "$root" "$root"
+    mount --make-private "$root"
     mkdir -p "$root/proc" "$root/dev" "$root/sys"
     mount -t proc proc "$root/proc"
     mount -t tmpfs -o mode=755 dev "$root/dev"
@@ -60,10 +66,12 @@ mount_all() {
 clean_up() {
     local process
     for process in /proc/[0-9]*; do
-        [ "$(readlink "$process/root" 2>/dev/null)" != "$root" ] || kill -9 "${process#/proc/}" 2>/dev/null || true
+        case $(readlink "$process/root" 2>/dev/null) in
+        "$root" | "$root"/*) kill -9 "${process#/proc/}" 2>/dev/null || true ;;
+        esac
     done
     sleep 0.2
-    awk -v root="$root/" 'index($2, root) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r -n1 umount
+    awk -v root="$root" '$2 == root || index($2, root "/") == 1 { print $2 }' /proc/mounts | sort -r | xargs -r -n1 umount
     [ -n "$keep" ] || rm -rf --one-file-system "$root"
 }
 
@@ -103,7 +111,9 @@ mount_all
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 [ ! -s "$certificates" ] || cp "$certificates" "$root/etc/trial.pem"
 copy_sources
-if [ -n "$user" ]; then
+if [ -n "$script" ]; then
+    inside "/root/pg_envelope/$script"
+elif [ -n "$user" ]; then
     inside make -C /root/pg_envelope install
     inside useradd --create-home trial
     inside cp -a /root/pg_envelope /home/trial/

@@ -21,6 +21,7 @@ from pg_envelope_client.commands import (
     setup,
     tables,
     tenant,
+    verify,
 )
 from pg_envelope_client.problems import Problem
 
@@ -36,6 +37,7 @@ commands.command(rich_help_panel="Tables")(tables.protect)
 commands.command(rich_help_panel="Tables")(tables.unprotect)
 commands.command(rich_help_panel="Tables")(report.columns)
 commands.command(rich_help_panel="Tables")(report.status)
+commands.command(rich_help_panel="Tables")(verify.verify)
 commands.command(rich_help_panel="Re-encryption")(jobs.reencrypt)
 commands.command(rich_help_panel="Re-encryption")(jobs.progress)
 commands.command(rich_help_panel="Re-encryption")(jobs.pause)
@@ -48,7 +50,7 @@ commands.command(rich_help_panel="Keys")(rekey.rekey)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
 commands.add_typer(registry.backups, name="backups", rich_help_panel="Erasure")
-commands.command(rich_help_panel="Re-encryption")(erasure.verify)
+commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)
 commands.command(rich_help_panel="Schedules")(policy.due)
 commands.command(rich_help_panel="Schedules")(policy.rotate)
 commands.add_typer(policy.policies, name="policy", rich_help_panel="Schedules")

@@ -160,8 +160,24 @@ def protect(
     )
 
 
-def unprotect(table: str) -> Statement:
-    return Statement("CALL envelope.unprotect(%s::regclass)", (table,))
+def unprotect(table: str, damaged: str) -> Statement:
+    return Statement("CALL envelope.unprotect(%s::regclass, %s::text)", (table, damaged))
+
+
+def verify(table: str | None, batch_size: int, pause_ms: int, anew: bool) -> Statement:
+    sql = "CALL envelope.verify(%s::regclass, %s::integer, %s::integer, %s::boolean)"
+    return Statement(sql, (table, batch_size, pause_ms, anew))
+
+
+def faults(table: str | None) -> Statement:
+    """Without what was erased or suspended on purpose: of those there may be very many."""
+    found = "SELECT * FROM envelope.faults WHERE reason NOT IN ('key destroyed', 'key suspended')"
+    return Statement(f"{found} AND relation = %s::regclass", (table,)) if table else Statement(found)
+
+
+def verifications(table: str | None) -> Statement:
+    found = "SELECT * FROM envelope.verifications"
+    return Statement(f"{found} WHERE relation = %s::regclass", (table,)) if table else Statement(found)
 
 
 def reencrypt(table: str, batch_size: int, pause_ms: int, part: int, parts: int, newest_first: bool) -> Statement:

@@ -2,6 +2,7 @@
 
 EnvelopeError
 ├── InvalidEnvelope       XX001  wrong key, wrong place, flipped or cut bytes: one text for all, no detail
+│   └── UnknownKey, the same to a user
 ├── NotPermitted          42501  the role or the path has no right
 ├── KeyNotFound           42704
 ├── KeyDestroyed          55000
@@ -14,12 +15,14 @@ EnvelopeError
 ├── NotConfigured         55000
 ├── Conflict              40001  a row changed under the statement
 └── Unavailable           58000  the broker or the KMS did not do its part
-    ├── KmsUnavailable (and KmsBusy), KmsSealed, KmsDenied, KekUnknown, KekRolledBack, UnwrapFailed, Deadline, ...
+    ├── KmsUnavailable (and KmsBusy), KmsSealed, KmsDenied, KmsInvalid, KekUnknown, KekRolledBack, UnwrapFailed, ...
 
 No message, detail or hint ever holds a value, a key, a token or an argument that could be one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class EnvelopeError(Exception):
@@ -36,6 +39,11 @@ class EnvelopeError(Exception):
         self.detail = detail
         self.hint = hint if hint is not None else self.default_hint
 
+    @property
+    def said(self) -> str:
+        """Message and detail in one line."""
+        return self.message + (f": {self.detail}" if self.detail else "")
+
 
 class InvalidEnvelope(EnvelopeError):
     """The value does not authenticate. Carries no detail: a reason would be an oracle."""
@@ -49,10 +57,26 @@ class InvalidEnvelope(EnvelopeError):
         super().__init__()
 
 
+class UnknownKey(InvalidEnvelope):
+    """The header names no key of the column. A user meets the same error; verify() tells it apart."""
+
+
 class NotPermitted(EnvelopeError):
+    """`about` is for the audit log alone: `acting` (role), `label` and `key_id` of what was asked for, where known."""
+
     sqlstate = "42501"
     code = "not_permitted"
     text = "permission denied"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+        about: Mapping[str, str | int | None] | None = None,
+    ) -> None:
+        super().__init__(message, detail, hint)
+        self.about = about or {}
 
 
 class KeyNotFound(EnvelopeError):
@@ -153,6 +177,17 @@ class KmsDenied(Unavailable):
     default_hint = "Token expired or revoked, or a policy is missing. Run: pg-envelope broker --check --config FILE"
 
 
+class KmsInvalid(Unavailable):
+    """The KMS is up and knows the broker; the request, or what it names, is not as the KMS has it."""
+
+    code = "kms_invalid"
+    text = "the KMS refused the request as invalid"
+    default_hint = (
+        "Do mounts, namespace and keys in [kms.NAME] and [kek.NAME] name what the KMS has?"
+        " Run: pg-envelope broker --check --config FILE"
+    )
+
+
 class KekUnknown(Unavailable):
     sqlstate = "42704"
     code = "kek_unknown"
@@ -220,5 +255,5 @@ def _all(base: type[EnvelopeError]) -> list[type[EnvelopeError]]:
 BY_CODE = {
     found.code: found
     for found in _all(EnvelopeError)
-    if found not in (EnvelopeError, InvalidEnvelope, NotProtected, AlreadyProtected)
+    if found not in (EnvelopeError, InvalidEnvelope, UnknownKey, NotProtected, AlreadyProtected)
 }

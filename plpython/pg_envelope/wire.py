@@ -15,7 +15,11 @@ Message = dict[str, Any]
 
 
 class Who(TypedDict):
-    """Who asks, for the audit log only: never a basis for a decision."""
+    """Who asks, for the audit log only: never a basis for a decision.
+
+    `instance` is which running database that is, for the broker's sightings of copies: its OID / the data directory's
+    inode / when the server started. None on a standby.
+    """
 
     database: str
     role: str
@@ -23,6 +27,7 @@ class Who(TypedDict):
     client: str | None
     application: str
     pid: int
+    instance: NotRequired[str | None]
 
 
 class Field(TypedDict):

@@ -43,7 +43,8 @@ def psql(db: Database, role: str, statement: str) -> str:
     }
     command = [db.stack.cluster.bindir / "psql", "-X", "-c", statement]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
+    # What a statement tells comes before its answer.
+    return done.stderr + done.stdout
 
 
 @pytest.fixture

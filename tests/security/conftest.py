@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.integration.erasure.conftest import policy
+from tests.security.fix_hooks import hostile
 from tests.security.fix_people import people
 
-__all__ = ["people"]
+__all__ = ["hostile", "people", "policy"]

@@ -48,7 +48,7 @@ WHO = {"owner": "table owner", "alice": "granted", "bob": "ungranted", "public":
 FUNCTIONS = """
 SELECT p.oid::regprocedure::text AS name, p.prosecdef AS definer,
     coalesce('search_path=pg_catalog, pg_temp' = ANY(p.proconfig), false) OR p.prosqlbody IS NOT NULL
-        OR l.lanname = 'c' AS pinned, p.prosrc AS body,
+        OR l.lanname IN ('c', 'internal') AS pinned, p.prosrc AS body,
     coalesce(obj_description(p.oid, 'pg_proc'), '') AS comment, p.provolatile AS volatility,
     p.proleakproof AS leakproof
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
@@ -98,7 +98,7 @@ def test_default_privileges_do_not_reach_the_extension(make_db: Callable[[], Dat
     """A database whose administrator gives every new object to a role gives it nothing of ours."""
     db = make_db()
     db.sql("DROP EXTENSION pg_envelope CASCADE")
-    for kind in ("SCHEMAS", "TABLES", "SEQUENCES", "ROUTINES"):
+    for kind in ("SCHEMAS", "TABLES", "SEQUENCES", "ROUTINES", "TYPES"):
         db.sql(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO bob, PUBLIC")
     db.sql("CREATE EXTENSION pg_envelope")
     db.sql("GRANT CREATE ON SCHEMA public TO owner")

@@ -1,4 +1,4 @@
-"""pg-envelope shred, erasures and verify: keys that are destroyed for good, the broker's ledger, signed statements."""
+"""pg-envelope shred, erasures, verify-receipt: keys destroyed for good, the broker's ledger, signed statements."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def shred(
     output.say(f"The keys of {what} are destroyed. Next: docs/runbooks/erase.md (backups, old rows).")
 
 
-def verify(
+def verify_receipt(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="As pg-envelope receipts --out writes it.")],
     public_key: Annotated[
         list[str] | None,

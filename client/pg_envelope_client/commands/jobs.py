@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,20 @@ from pg_envelope_client.commands.tables import resumable
 if TYPE_CHECKING:
     from pg_envelope_client.statements import Statement
 
-SHOWN = ("relation", "part", "parts", "state", "blocks_done", "blocks_total", "rows", "rows_per_second", "eta")
-RECEIPT = ("relation", "finished_at", "rows", "receipt_id")
+SHOWN = (
+    "relation",
+    "what",
+    "part",
+    "parts",
+    "state",
+    "blocks_done",
+    "blocks_total",
+    "rows",
+    "faults",
+    "rows_per_second",
+    "eta",
+)
+RECEIPT = ("relation", "finished_at", "rows", "left", "receipt_id")
 SIGNED = ("statement", "signature", "public_key")
 MaybeTable = Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Only of this table.")]
 
@@ -36,13 +48,17 @@ def reencrypt(
 
     made = [statements.reencrypt(table, batch_size, pause, part, jobs, newest_first) for part in range(1, jobs + 1)]
     with resumable(f"pg-envelope reencrypt {table}"), board(table) as shown, session(dsn) as watcher:
-        run_all(dsn, made, shown.note, lambda: shown.show(watcher.rows(statements.progress(table))))
+        run_all(dsn, made, shown.note, lambda: shown.show(_reencrypting(watcher.rows(statements.progress(table)))))
     output.say(f"{table}: re-encryption finished. Its receipt: pg-envelope receipts {table}")
 
 
+def _reencrypting(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [job for job in jobs if job["what"] == "reencrypt"]
+
+
 def progress(table: MaybeTable = None, dsn: Dsn = None, as_json: Json = False) -> None:
-    """Show the jobs of re-encryptions, running or last: how far, how fast, how long still."""
-    _show(statements.progress(table) if table else statements.PROGRESS, SHOWN, "No re-encryption yet.", dsn, as_json)
+    """Show the jobs of reencrypt and verify, running or last: how far, how fast, how long still."""
+    _show(statements.progress(table) if table else statements.PROGRESS, SHOWN, "No job yet.", dsn, as_json)
 
 
 def pause(table: Table, dsn: Dsn = None) -> None:
@@ -63,7 +79,7 @@ def abort(table: Table, dsn: Dsn = None) -> None:
 def receipts(
     table: MaybeTable = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the newest one to FILE, for pg-envelope verify.")
+        Path | None, typer.Option(metavar="FILE", help="Write the newest one to FILE, for pg-envelope verify-receipt.")
     ] = None,
     dsn: Dsn = None,
     as_json: Json = False,
@@ -85,7 +101,7 @@ def _export(statement: Statement, out: Path, dsn: str | None) -> None:
     if not rows:
         raise Problem("there is no receipt to export", hint="SELECT envelope.receipt('table') makes one.")
     out.write_text(json.dumps({name: rows[-1][name] for name in SIGNED}, indent=2) + "\n")
-    output.say(f"{out} holds the receipt of {rows[-1]['relation']}. Next: pg-envelope verify {out}")
+    output.say(f"{out} holds the receipt of {rows[-1]['relation']}. Next: pg-envelope verify-receipt {out}")
 
 
 def _show(statement: Statement, names: tuple[str, ...], empty: str, dsn: str | None, as_json: bool) -> None:
@@ -106,5 +122,5 @@ def _order(table: str, statement: Statement, told: str, dsn: str | None) -> None
     with session(dsn) as server:
         count = server.value(statement)
     if not count:
-        raise Problem(f"no job re-encrypts {table} now", hint="See: pg-envelope progress")
+        raise Problem(f"no job works on {table} now", hint="See: pg-envelope progress")
     output.say(f"{table}: {count} {'job' if count == 1 else 'jobs'} {told} {table}")

@@ -30,6 +30,13 @@ class Erased(StrEnum):
     NULL = "null"
 
 
+class Damaged(StrEnum):
+    """What becomes of values that nobody can open."""
+
+    ERROR = "error"
+    NULL = "null"
+
+
 Dsn = Annotated[
     str | None,
     typer.Option(

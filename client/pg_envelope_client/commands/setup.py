@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +54,14 @@ def init(
         str | None,
         typer.Option(help="Part of what wrapped keys are bound to. Default: default", rich_help_panel=BROKER),
     ] = None,
+    service: Annotated[
+        bool,
+        typer.Option(
+            "--service",
+            help="As root, for systemd: make the user pg-envelope, its folders and backend.conf.",
+            rich_help_panel=BROKER,
+        ),
+    ] = False,
     local: Annotated[
         Path | None,
         typer.Option(metavar="KEYRING", help="Use a keyring file instead of a KMS.", rich_help_panel=LOCAL),
@@ -82,6 +89,7 @@ def init(
         kv_path=kv_path,
         approle_mount=approle_mount,
         allow_shred=allow_shred,
+        service=service,
     )
     if (local is None) != (passphrase_file is None):
         raise usage("--local and --passphrase-file go together")
@@ -90,7 +98,7 @@ def init(
         outcome = setup.init_local(asked, local.resolve(), passphrase_file.resolve())
     else:
         outcome = setup.init_vault(asked, setup.admin_token(token_file))
-    _show(outcome, as_json)
+    _show(outcome, as_json, service)
 
 
 def _refuse_both(asked: Asked) -> None:
@@ -98,7 +106,7 @@ def _refuse_both(asked: Asked) -> None:
         raise usage("--local and --address are two ways: give one")
 
 
-def _show(outcome: Outcome, as_json: bool) -> None:
+def _show(outcome: Outcome, as_json: bool, service: bool) -> None:
     if as_json:
         steps = outcome.steps.rows()
         output.print_json({"config": str(outcome.config), "policy": outcome.policy or None, "steps": steps})
@@ -107,17 +115,29 @@ def _show(outcome: Outcome, as_json: bool) -> None:
         output.say("The broker's policy:", style="bold")
         output.say(outcome.policy)
     output.print_rows(outcome.steps.rows(), ("what", "state", "detail"), "Nothing to do.")
-    _show_next(outcome.config)
-
-
-def _show_next(config: Path) -> None:
     output.say("\nWhat to do next:", style="bold")
-    if os.geteuid() == 0:
-        output.say(f"- give the files to the broker's user: chown -R USER {config.parent}")
-    output.say("- its ledger of erasures: install -d -m 0700 -o USER /var/lib/pg_envelope (systemd's unit does it)")
-    output.say(f"- check:             pg-envelope broker --config {config} --check")
-    output.say(f"- start (or restart): pg-envelope broker --config {config}")
-    output.say("- in the database:   CREATE EXTENSION pg_envelope; then pg-envelope status")
+    for line in _next_for_service(outcome.config) if service else _next(outcome.config):
+        output.say(f"- {line}")
+
+
+def _next_for_service(config: Path) -> list[str]:
+    return [
+        f"check:           pg-envelope broker --check --config {config}",
+        "start:           systemctl enable --now pg-envelope-broker",
+        'in the database: psql -c "CREATE EXTENSION pg_envelope CASCADE", then SELECT * FROM envelope.status()',
+    ]
+
+
+def _next(config: Path) -> list[str]:
+    """Where a person chose user and folders, and no unit did."""
+    return [
+        f"owners:          {config} and the secrets beside it belong to the broker's user; {config.parent} to root",
+        "ledger:          install -d -m 0700 -o USER /var/lib/pg_envelope",
+        f"check:           pg-envelope broker --check --config {config}",
+        f"start:           pg-envelope broker --config {config}",
+        'in the database: psql -c "CREATE EXTENSION pg_envelope CASCADE", then SELECT * FROM envelope.status()',
+        "all of this, on a server with systemd: pg-envelope init --service ...",
+    ]
 
 
 def broker(
@@ -145,9 +165,11 @@ def _run(config: Path) -> int:
 
 def _checks(config: Path) -> list[output.Row]:
     from pg_envelope.broker.check import check
+    from pg_envelope.broker.startup import become_owner
     from pg_envelope.errors import EnvelopeError
 
     try:
+        become_owner(config)
         findings = check(config)
     except EnvelopeError as error:
         raise Problem(error.message, error.detail, error.hint) from None

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pg_envelope_client import columns, output, statements
-from pg_envelope_client.commands.options import Dsn, Erased, Kek, ScopeKind, StoreName, Table
+from pg_envelope_client.commands.options import Damaged, Dsn, Erased, Kek, ScopeKind, StoreName, Table
 from pg_envelope_client.problems import INTERRUPTED, Problem
 
 
@@ -44,10 +44,16 @@ def protect(
     output.say(f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status")
 
 
-def unprotect(table: Table, dsn: Dsn = None) -> None:
+def unprotect(
+    table: Table,
+    damaged: Annotated[
+        Damaged, typer.Option(help="What to do when a value does not open: refuse, or write NULL for it, for good.")
+    ] = Damaged.ERROR,
+    dsn: Dsn = None,
+) -> None:
     """Decrypt a table's columns and give it back its plain form."""
     from pg_envelope_client.database import session
 
     with resumable(f"pg-envelope unprotect {table}"), session(dsn) as server:
-        server.run(statements.unprotect(table))
+        server.run(statements.unprotect(table, damaged.value))
     output.say(f"{table} is no longer protected; its columns are stored in the clear.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pg_envelope_client.problems import Problem, usage
 
 MOST = 16
-INSTALL = "pip install 'pg-envelope[shares]'"
+INSTALL = "make install EXTRAS=shares; without a server, in the sources: pip install '.[client,shares]'"
 
 
 def split(private: bytes, threshold: int, count: int) -> list[str]:

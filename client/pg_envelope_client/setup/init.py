@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pg_envelope_client.problems import Problem, usage
-from pg_envelope_client.setup import local, private_files
+from pg_envelope_client.setup import local, private_files, service
 from pg_envelope_client.setup import plan as plans
 from pg_envelope_client.setup.broker_config import ConfigFile
 from pg_envelope_client.setup.plan import Asked, VaultPlan
@@ -42,6 +42,7 @@ def init_vault(asked: Asked, token: str) -> Outcome:
     config = ConfigFile(asked.out / CONFIG)
     part, plan = plans.broker_part(asked, config), plans.vault_plan(asked, config)
     outcome = Outcome(config.path)
+    user = service.prepare(part.allowed_users, outcome.steps) if asked.service else None
     ca_pem = asked.ca_file.read_bytes() if asked.ca_file else None
     _make_directory(asked.out)
     outcome.policy = _provision(asked, plan, token, outcome.steps)
@@ -50,6 +51,8 @@ def init_vault(asked: Asked, token: str) -> Outcome:
     plans.fill_broker(config, part)
     plans.fill_vault(config, plan, asked.out)
     outcome.steps.add(str(config.path), config.write())
+    if user is not None:
+        service.finish(asked.out, part.socket, [asked.out / ROLE_ID, asked.out / SECRET_ID], user, outcome.steps)
     return outcome
 
 
@@ -58,7 +61,7 @@ def _provision(asked: Asked, plan: VaultPlan, token: str, steps: Steps) -> str:
     try:
         from pg_envelope_client.setup import vault
     except ModuleNotFoundError as error:
-        raise Problem(f"{error.name} is not installed", hint="pip install 'pg-envelope[vault]'") from None
+        raise Problem(f"{error.name} is not installed", hint="Run make install again.") from None
     role_file, secret_file = asked.out / ROLE_ID, asked.out / SECRET_ID
     role_id = private_files.read_secret_if_there(role_file)
     secret_id = private_files.read_secret_if_there(secret_file)
@@ -76,11 +79,15 @@ def init_local(asked: Asked, keyring: Path, passphrase_file: Path) -> Outcome:
     config = ConfigFile(asked.out / CONFIG)
     part, plan = plans.broker_part(asked, config), plans.local_plan(asked, config, keyring, passphrase_file)
     outcome = Outcome(config.path)
+    user = service.prepare(part.allowed_users, outcome.steps) if asked.service else None
     _make_directory(asked.out)
     local.prepare(plan, outcome.steps)
     plans.fill_broker(config, part)
     plans.fill_local(config, plan)
     outcome.steps.add(str(config.path), config.write())
+    if user is not None:
+        secrets = [Path(plan.keyring_file), Path(plan.passphrase_file)]
+        service.finish(asked.out, part.socket, secrets, user, outcome.steps)
     return outcome
 
 

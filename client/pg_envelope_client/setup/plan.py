@@ -31,6 +31,7 @@ class Asked:
     kv_path: str | None = None
     approle_mount: str | None = None
     allow_shred: bool = False
+    service: bool = False
 
 
 @dataclass(frozen=True)

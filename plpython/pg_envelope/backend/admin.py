@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pg_envelope import errors
-from pg_envelope.backend.commits import begin, pin
+from pg_envelope.backend.caller import refuse_others
+from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
+from pg_envelope.backend.jobs.verify import Verification, verify_all
 from pg_envelope.backend.jobs.walker import Pace
-from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.keys import Keys, chosen_kek
+from pg_envelope.backend.lifecycle import sequences
 from pg_envelope.backend.lifecycle.emergency import rotate_emergency
-from pg_envelope.backend.lifecycle.erasure import Erasure
+from pg_envelope.backend.lifecycle.erasure import Erasure, check_scope
 from pg_envelope.backend.lifecycle.escrow import Escrow
+from pg_envelope.backend.lifecycle.forgetting import Forgetting
+from pg_envelope.backend.lifecycle.identity import Claim
 from pg_envelope.backend.lifecycle.kek_versions import kms_versions
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.rekey import Rekey
@@ -25,14 +33,14 @@ from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.scope_keys import rotate_scopes
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
+from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.backend.tables.scope_values import ScopeColumn
 from pg_envelope.backend.tables.unprotect import unprotect
+from pg_envelope.backend.unreadable import verify
 
-# Read with the caller's search_path, so every name is qualified, operators too.
-CALLER = """
-SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid,
-    (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) AS superuser"""
+COMMITS = "It writes the key catalog, and commits."
 
 
 class Admin:
@@ -43,12 +51,15 @@ class Admin:
         self._link = link
         self._loader = loader
         self._keys = Keys(host, link, loader)
-        self.protect = guard.plain(self._protect)
-        self.unprotect = guard.plain(self._unprotect)
-        self.refresh = guard.plain(self._refresh)
-        self.adopt_restored = guard.plain(self._adopt_restored)
+        self._changing_tables = False
+        self.protect = guard.plain(self._alone(self._protect))
+        self.unprotect = guard.plain(self._alone(self._unprotect))
+        self.refresh = guard.plain(self._alone(self._refresh))
+        self.adopt_restored = guard.plain(self._alone(self._adopt_restored))
+        self.follow = guard.plain(self._alone(self._follow))
         self.reencrypt = guard.plain(self._reencrypt)
         self.receipt = guard.plain(self._receipt)
+        self.verify = guard.plain(self._verify)
         self.rotate = guard.plain(self._rotate)
         self.rotate_key = guard.plain(self._rotate_key)
         self.rotate_field = guard.plain(self._rotate_field)
@@ -64,11 +75,15 @@ class Admin:
         self.shred_key = guard.plain(self._shred_key)
         self.shred_dropped = guard.plain(self._shred_dropped)
         self.replay_erasures = guard.plain(self._replay_erasures)
+        self.mend_sequences = guard.plain(self._mend_sequences)
+        self.this_is_the_original = guard.plain(self._this_is_the_original)
         self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
         self.status = guard.plain(Status(host, link, loader).rows)
+        self.verify_keys = guard.plain(lambda: list(verify(host, link, loader)))
         self.flush = guard.plain(self._flush)
         self.kms_versions = guard.plain(lambda: kms_versions(host, link, loader))
         self.rekey = guard.plain(self._rekey)
+        self.forget_all_keys = guard.plain(self._forget_all_keys)
         escrow = Escrow(host, link, loader, self._keys)
         self.escrow_place = guard.plain(escrow.place)
         self.escrow = guard.plain(escrow.escrow)
@@ -76,13 +91,11 @@ class Admin:
         self.adopt = guard.plain(escrow.adopt)
 
     def _table(self, rel: str | None, what: str) -> int:
-        """The relation's OID, by the caller's search_path where that is not pinned yet. Raises NotPermitted."""
+        """The relation's OID. Raises NotPermitted."""
         if rel is None:
             raise errors.BadInput(f"{what}() needs a table")
-        caller = self._host.row(CALLER, ["text"], [rel])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted(f"{what}() needs a superuser", hint="It makes row policies and replaces tables.")
-        return int(caller["oid"])
+        refuse_others(self._host, what, "It makes row policies and replaces tables.")
+        return self._host.relation(rel)
 
     def _protect(
         self,
@@ -99,10 +112,27 @@ class Admin:
         oid = self._table(rel, "protect")
         other = None if scope_of is None else self._table(scope_of, "protect")
         scoping = options.parse_scope(scope, scope_column, other, erased)
-        protect(self._host, self._keys, oid, wanted, kek or "default", store, scoping)
+        protect(self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping)
 
-    def _unprotect(self, rel: str | None) -> None:
-        unprotect(self._host, self._table(rel, "unprotect"))
+    def _unprotect(self, rel: str | None, damaged: str | None) -> None:
+        unprotect(self._host, self._table(rel, "unprotect"), damaged or "error")
+
+    def _alone(self, call: Callable[..., None]) -> Callable[..., None]:
+        """Its own DDL is not followed: it brings everything in step by itself."""
+
+        def called(*arguments: Any) -> None:
+            if self._changing_tables and call == self._follow:
+                return
+            before, self._changing_tables = self._changing_tables, True
+            try:
+                call(*arguments)
+            finally:
+                self._changing_tables = before
+
+        return called
+
+    def _follow(self, view: int, touched: int, attnum: int) -> None:
+        follow(self._host, view, touched, attnum)
 
     def _refresh(self, rel: str | None) -> None:
         refresh(self._host, self._table(rel, "refresh"))
@@ -111,9 +141,8 @@ class Admin:
         adopt_restored(self._host, self._table(rel, "adopt_restored"), key)
 
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
-        oid = self._table(rel, what)
-        pin(self._host)
-        return Reencryption(self._host, Signing(self._host, self._link, self._loader, self._keys), oid)
+        signing = Signing(self._host, self._link, self._loader, self._keys)
+        return Reencryption(self._host, signing, self._table(rel, what))
 
     def _reencrypt(
         self,
@@ -127,13 +156,22 @@ class Admin:
         pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, bool(newest_first))
         self._reencryption(rel, "reencrypt").run(pace, 1 if part is None else part, 1 if parts is None else parts)
 
+    def _verify(self, rel: str | None, batch_size: int | None, pause_ms: int | None, anew: bool | None) -> None:
+        pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000)
+        oid = self._table("pg_catalog.pg_class" if rel is None else rel, "verify")
+        if rel is None:
+            verify_all(self._host, pace, bool(anew))
+        else:
+            Verification(self._host, oid).run(pace, bool(anew))
+
     def _receipt(self, rel: str | None) -> str:
         return self._reencryption(rel, "receipt").receipt()
 
     def _rotate(self, oid: int, scope: str | None) -> int:
         key = catalog.key_of(self._host, oid)
         if key["scope"] != "table":
-            return rotate_scopes(self._host, self._link, self._loader, key, scope)
+            scopes = None if scope is None else ScopeColumn.of(self._host, oid).known(scope)
+            return rotate_scopes(self._host, self._link, self._loader, key, scopes)
         if scope is not None:
             raise errors.BadInput("the table has one key for all rows", hint="SELECT envelope.rotate('<table>')")
         return self._keys.rotate(str(key["key_uuid"]))
@@ -157,7 +195,8 @@ class Admin:
         if scope is not None and key["scope"] == "table":
             raise errors.BadInput("the table has one key for all rows", hint="Leave the tenant or subject out.")
         of_all = key["scope"] != "table" and scope is None
-        self._keys.compromise(str(key["scope_key"]), version or 0, reason or "", scope, of_all=of_all)
+        scopes = None if scope is None else ScopeColumn.of(self._host, oid).known(scope)
+        self._keys.compromise(str(key["scope_key"]), version or 0, reason or "", scopes, of_all=of_all)
 
     def _compromise_key(self, name: str | None, version: int | None, reason: str | None) -> None:
         self._keys.compromise(self._named(name), version or 0, reason or "")
@@ -176,9 +215,7 @@ class Admin:
         Retirement(self._host, self._link, self._loader).retire(oid, version, bool(destroy))
 
     def _rotate_due(self, dry_run: bool | None) -> None:
-        caller = self._host.row(CALLER, ["text"], [None])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted("rotate_due() needs a superuser", hint="It writes the key catalog, and commits.")
+        refuse_others(self._host, "rotate_due", COMMITS)
         begin(self._host, "rotate_due")
         try:
             RotateDue(self._host, self._keys, self._rotate_kek, self._reencrypt_due).run(bool(dry_run))
@@ -190,9 +227,7 @@ class Admin:
         Reencryption(self._host, signing, oid).run(Pace())
 
     def _rewrapping(self, kek: str | None, what: str) -> Rewrap:
-        caller = self._host.row(CALLER, ["text"], [None])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted(f"{what}() needs a superuser", hint="It writes the key catalog, and commits.")
+        refuse_others(self._host, what, COMMITS)
         begin(self._host, what)
         self._keys.kek(kek or "")
         return Rewrap(self._host, self._link, self._loader, kek or "", what)
@@ -202,9 +237,7 @@ class Admin:
         rotate_emergency(self._host, self._link, self._loader, self._keys, oid, scope, reason or "")
 
     def _rekey(self, from_environment: str | None, from_kek: str | None, to_kek: str | None) -> None:
-        caller = self._host.row(CALLER, ["text"], [None])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted("rekey() needs a superuser", hint="It writes the key catalog, and commits.")
+        refuse_others(self._host, "rekey", COMMITS)
         begin(self._host, "rekey")
         Rekey(self._host, self._link, self._loader, self._keys).run(from_environment or "", from_kek, to_kek)
 
@@ -212,7 +245,10 @@ class Admin:
         oid = self._table(rel, "shred")
         begin(self._host, "shred")
         erasure = Erasure(self._host, self._link, self._loader)
-        erasure.shred("shred", erasure.of_table(oid), subject, reason or "")
+        key = erasure.of_table(oid)
+        check_scope(key, subject)
+        for scope in [None] if subject is None else ScopeColumn.of(self._host, oid).known(subject):
+            erasure.shred("shred", key, scope, reason or "")
 
     def _shred_key(self, name: str | None, reason: str | None) -> None:
         self._table("pg_catalog.pg_class", "shred_key")
@@ -221,16 +257,29 @@ class Admin:
         erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
 
     def _shred_dropped(self, key: str | None, reason: str | None, subject: str | None) -> None:
+        """The subject as envelope.keys has it: there is no column any more whose type could say more."""
         self._table("pg_catalog.pg_class", "shred_dropped")
         begin(self._host, "shred_dropped")
         erasure = Erasure(self._host, self._link, self._loader)
-        erasure.shred("shred_dropped", erasure.of_dropped(key), subject, reason or "")
+        found = erasure.of_dropped(key)
+        check_scope(found, subject)
+        erasure.shred("shred_dropped", found, subject, reason or "")
 
-    def _replay_erasures(self) -> list[Row]:
-        return Replay(self._host, self._link, self._loader).run()
+    def _forget_all_keys(self, database: str | None) -> int:
+        self._table("pg_catalog.pg_class", "forget_all_keys")
+        return Forgetting(self._host, self._link, self._loader).forget_all(database)
+
+    def _replay_erasures(self, destroy_active: bool | None) -> list[Row]:
+        return Replay(self._host, self._link, self._loader, bool(destroy_active)).run()
+
+    def _mend_sequences(self) -> int:
+        return sequences.mend(self._host)
+
+    def _this_is_the_original(self) -> None:
+        Claim(self._host, self._link, self._loader).run()
 
     def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:
-        return self._keys.create_named(name or "", kek or "default", store)
+        return self._keys.create_named(name or "", chosen_kek(kek), store)
 
     def _flush(self, reason: str | None) -> int:
         return int(self._link.ask("flush", self._loader.who(), reason=reason or "")["epoch"])

@@ -24,6 +24,17 @@ QUERIES: dict[Kind, str] = {
     "name": "SELECT * FROM envelope_private.right_by_name($1, $2)",
     "key": "SELECT * FROM envelope_private.right_by_key_id($1, $2::bigint)",
 }
+# For the audit log. A name that is not the catalog's is not told: it could be anything.
+OF_FIELD = """SELECT pg_get_userbyid($1) AS acting,
+    (SELECT label FROM envelope_private.protected_column WHERE field_uuid = $2::uuid) AS label"""
+ABOUT: dict[Kind, str] = {
+    "read": OF_FIELD,
+    "write": OF_FIELD,
+    "name": """SELECT pg_get_userbyid($1) AS acting,
+        (SELECT name FROM envelope_private.key WHERE name = $2) AS label""",
+    "key": """SELECT pg_get_userbyid($1) AS acting, $2::bigint AS key_id,
+        (SELECT label FROM envelope_private.usable_key WHERE key_id = $2::bigint LIMIT 1) AS label""",
+}
 KEY_ID_EXISTS = "SELECT key_id FROM envelope_private.field_key WHERE key_id = $1::bigint"
 MAX_AGE_SECONDS = 1.0
 NAMED_HINT = "envelope.keys lists keys; envelope.grant_key(name, role) lets a role use one."
@@ -79,11 +90,12 @@ class Authority:
         role, kind, subject = self._pending
         row = self._host.row(QUERIES[kind], ["oid", "text"], [role, subject])
         if row is None:
-            raise self._refusal(kind, subject)
+            raise self._refusal(role, kind, subject)
         self._rights[self._pending] = Right(row)
 
-    def _refusal(self, kind: Kind, subject: str) -> errors.EnvelopeError:
+    def _refusal(self, role: int, kind: Kind, subject: str) -> errors.EnvelopeError:
         """No right; but an envelope whose header names no key at all was altered, or comes from another database."""
         if kind == "key" and self._host.row(KEY_ID_EXISTS, ["text"], [subject]) is None:
             return errors.InvalidEnvelope()
-        return errors.NotPermitted(hint=None if kind in ("read", "write") else NAMED_HINT)
+        about = self._host.row(ABOUT[kind], ["oid", "text"], [role, subject])
+        return errors.NotPermitted(hint=None if kind in ("read", "write") else NAMED_HINT, about=about)

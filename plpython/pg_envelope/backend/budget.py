@@ -22,12 +22,14 @@ RETRY_SECONDS = 60.0
 
 RESERVE = "SELECT envelope.reserve_messages()"
 COUNTED = """
-SELECT fk.counted_from, to_regclass(envelope_private.counter_name(coalesce(fk.field_uuid, d.key_uuid)))::oid AS counter
-FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id) WHERE fk.key_id = $1"""
-# nextval() is refused in a read-only transaction, which every one on a standby is: no row is made there.
+SELECT fk.counted_from, c.uuid AS counted, to_regclass(envelope_private.counter_name(c.uuid))::oid AS counter
+FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id),
+LATERAL (SELECT coalesce(fk.field_uuid, d.key_uuid) AS uuid) c WHERE fk.key_id = $1"""
+# A sequence is not moved in a read-only transaction, which every one on a standby is: no row is made there.
 NEXT = """
-SELECT max(nextval($1::oid::regclass)) AS reached FROM generate_series(1, $2)
+SELECT envelope_private.draw($1::oid::regclass, $2) AS reached
 WHERE current_setting('transaction_read_only') = 'off'"""
+MEND = "SELECT envelope_private.mend_counter($1, $2)"
 ROTATE_HINT = (
     "Give it a new key: SELECT envelope.rotate('<table>'), rotate_field('<table>', '<column>') or rotate_key(...)."
 )
@@ -44,7 +46,7 @@ class BudgetSpent(errors.EnvelopeError):
 class CounterLost(errors.EnvelopeError):
     sqlstate = "55000"
     text = "the message counter of this key is missing, or behind"
-    default_hint = f"Was the database restored in parts? {ROTATE_HINT}"
+    default_hint = f"SELECT envelope.mend_sequences(). {ROTATE_HINT}"
 
 
 class ReadOnly(errors.EnvelopeError):
@@ -103,14 +105,28 @@ class Budget:
 
     def _used(self, wanted: Reservation) -> int:
         """The blocks under the key, with those reserved now."""
-        if wanted.counted is None:
-            wanted.counted = self._host.row(COUNTED, ["bigint"], [wanted.key_id])
-        if wanted.counted is None or wanted.counted["counter"] is None:
-            raise CounterLost(detail=f"key id {wanted.key_id}")
-        row = self._host.row(NEXT, ["oid", "int4"], [wanted.counted["counter"], wanted.blocks])
-        if row is None or row["reached"] is None:
-            raise ReadOnly
-        used = int(row["reached"]) - int(wanted.counted["counted_from"])
+        used = self._counted(wanted)
+        if used <= 0:
+            # A sequence does not follow its table into a subscriber. What was sealed before is not known: the key is
+            # treated as one that has sealed enough, and renewed.
+            self._mend(wanted)
+            used = self._counted(wanted)
         if used <= 0:
             raise CounterLost(detail=f"key id {wanted.key_id}")
         return used
+
+    def _counted(self, wanted: Reservation) -> int:
+        """As `_used`; nothing or less when the counter is missing or behind."""
+        if wanted.counted is None:
+            wanted.counted = self._host.row(COUNTED, ["bigint"], [wanted.key_id])
+        if wanted.counted is None or wanted.counted["counter"] is None:
+            return 0
+        row = self._host.row(NEXT, ["oid", "int4"], [wanted.counted["counter"], wanted.blocks])
+        if row is None or row["reached"] is None:
+            raise ReadOnly
+        return int(row["reached"]) - int(wanted.counted["counted_from"])
+
+    def _mend(self, wanted: Reservation) -> None:
+        if wanted.counted is not None:
+            self._host.rows(MEND, ["uuid", "bigint"], [wanted.counted["counted"], SOFT_LIMIT])
+            wanted.counted = None

@@ -1,4 +1,4 @@
-"""Procedures that commit as they go: where that is possible, and what each of their transactions needs anew."""
+"""Procedures that commit as they go, and where they can."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pg_envelope.backend.host import Host
 
 # invalid_transaction_termination
 NO_COMMIT_HERE = "2D000"
+# operator_intervention: a cancel, a timeout or a shutdown ends all of a procedure's work, not one item.
+ENDS_ALL = "57"
 
 
 class InTransaction(errors.NotConfigured):
@@ -14,7 +16,7 @@ class InTransaction(errors.NotConfigured):
 
 
 def begin(host: Host, what: str) -> None:
-    """Ends the transaction that holds what was read so far, and pins the next. Raises InTransaction where it cannot."""
+    """Ends the transaction that holds what was read so far. Raises InTransaction where it cannot."""
     try:
         host.commit()
     except Exception as error:
@@ -24,9 +26,3 @@ def begin(host: Host, what: str) -> None:
             f"{what}() commits as it goes, and cannot run inside a transaction block",
             hint="Call it in autocommit mode: not after BEGIN, not from a function, not in psql --single-transaction.",
         ) from None
-    pin(host)
-
-
-def pin(host: Host) -> None:
-    """A transaction's search_path: SET for the whole procedure would forbid it to commit."""
-    host.run("SET LOCAL search_path = pg_catalog, pg_temp")

@@ -6,9 +6,16 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from pg_envelope import errors
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import NAME, Host
 
 Result = TypeVar("Result")
+
+
+def text(content: bytes) -> str:
+    """Content as text. Raises UnicodeError for what is not UTF-8, InvalidEnvelope for 00: PL/Python would end there."""
+    if 0 in content:
+        raise errors.InvalidEnvelope
+    return content.decode()
 
 
 class Guard:
@@ -16,6 +23,11 @@ class Guard:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._tell: Callable[[errors.NotPermitted], None] | None = None
+
+    def tell_refusals(self, tell: Callable[[errors.NotPermitted], None]) -> None:
+        """From now on, `tell` hears of each refusal for want of a right; it must not raise."""
+        self._tell = tell
 
     def plain(self, call: Callable[..., Result]) -> Callable[..., Result]:
         def guarded(*arguments: Any) -> Result:
@@ -32,7 +44,7 @@ class Guard:
         def guarded(*arguments: Any) -> str | None:
             try:
                 content = call(*arguments)
-                return None if content is None else content.decode()
+                return None if content is None else text(content)
             except Exception as error:
                 self._fail(error)
 
@@ -52,12 +64,14 @@ class Guard:
     def _fail(self, error: Exception) -> NoReturn:
         if isinstance(error, UnicodeError):
             self._host.fail(errors.InvalidEnvelope())
+        if isinstance(error, errors.NotPermitted) and self._tell is not None:
+            self._tell(error)
         if isinstance(error, errors.EnvelopeError):
             self._host.fail(error)
         passed = self._host.passed_on(error)
         if passed is not None:
-            self._host.fail(passed)
-        self._host.fail(errors.EnvelopeError(detail=_place(error)))
+            self._host.fail(passed, foreseen=str(error).startswith(f"{NAME}: "))
+        self._host.fail(errors.EnvelopeError(detail=_place(error)), foreseen=False)
 
 
 def _place(error: Exception) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
 from pg_envelope import errors
+from pg_envelope.backend.quiet import hide_context
+from pg_envelope.backend.server import settings_kept
 
 Row = dict[str, Any]
 NAME = "pg_envelope"
+PIN = "SET LOCAL search_path = pg_catalog, pg_temp"
+RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
 
 
 class Host:
-    """Queries, errors, notices and interrupts of the running backend."""
+    """Queries, errors, notices and interrupts of the running backend.
+
+    Statements run under the search_path that is there: their caller's, or that of a SQL function which pins it.
+    """
 
     def __init__(self, plpy: Any) -> None:
         self._plpy = plpy
@@ -23,18 +30,27 @@ class Host:
 
     def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         """The rows of a query whose values are parameters; its plan is kept for the session."""
-        plan = self._plans.get(query)
-        if plan is None:
-            plan = self._plans[query] = self._plpy.prepare(query, list(types))
-        return list(self._plpy.execute(plan, list(values)))
+        return self._rows(query, types, values)
 
     def row(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> Row | None:
         found = self.rows(query, types, values)
         return found[0] if found else None
 
+    def once(self, query: str) -> list[Row]:
+        """The rows of a query that will not come again in these words: no plan of it is kept."""
+        return list(self._plpy.execute(query))
+
     def run(self, statement: str) -> int:
         """Runs a statement without parameters, DDL included; the number of rows it touched."""
         return int(self._plpy.execute(statement).nrows())
+
+    def setting(self, statement: str) -> None:
+        """Runs a SET or SET LOCAL of the package's own."""
+        self._plpy.execute(statement)
+
+    def relation(self, name: str) -> int:
+        """The OID of a relation by the text of a regclass: that was written under the caller's search_path."""
+        return int(self._rows(RELATION, ["text"], [name])[0]["oid"])
 
     def notice(self, message: str, detail: str | None = None, hint: str | None = None) -> None:
         self._plpy.notice(message, **_given(detail=detail, hint=hint))
@@ -57,11 +73,16 @@ class Host:
         """Lets a cancel, a timeout or a shutdown take effect: any statement makes PostgreSQL look for them."""
         self._plpy.execute("SELECT")
 
-    def fail(self, error: errors.EnvelopeError) -> NoReturn:
-        """Raises `error` as PostgreSQL's, with its SQLSTATE, DETAIL and HINT; nothing of the cause goes along."""
+    def fail(self, error: errors.EnvelopeError, *, foreseen: bool = True) -> NoReturn:
+        """Raises `error` as PostgreSQL's, with its SQLSTATE, DETAIL and HINT; nothing of the cause goes along.
+
+        One that was not `foreseen` has its CONTEXT in the server's log, too.
+        """
         fields = _given(detail=error.detail, hint=error.hint)
         raised = self._error(error.message)
         raised.__dict__.update(sqlstate=error.sqlstate, **fields)
+        if foreseen:
+            hide_context()
         raise raised from None
 
     def passed_on(self, error: Exception) -> errors.EnvelopeError | None:
@@ -73,6 +94,38 @@ class Host:
         passed = errors.EnvelopeError(str(error).removeprefix(f"{NAME}: "), detail=detail, hint=hint)
         passed.sqlstate = getattr(error, "sqlstate", passed.sqlstate)
         return passed
+
+    def _rows(self, query: str, types: Sequence[str], values: Sequence[Any]) -> list[Row]:
+        plan = self._plans.get(query)
+        if plan is None:
+            plan = self._plans[query] = self._plpy.prepare(query, list(types))
+        return list(self._plpy.execute(plan, list(values)))
+
+
+class PinnedHost(Host):
+    """For what administers, much of it as a superuser: each statement finds pg_catalog's operators and functions.
+
+    The search_path is pinned for one statement at a time, and what a statement sets ends with it. So neither the
+    caller nor code of a table's owner that ran before decides what a name stands for.
+    """
+
+    def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
+        with self._pinned():
+            return super().rows(query, types, values)
+
+    def once(self, query: str) -> list[Row]:
+        with self._pinned():
+            return super().once(query)
+
+    def run(self, statement: str) -> int:
+        with self._pinned():
+            return super().run(statement)
+
+    @contextmanager
+    def _pinned(self) -> Iterator[None]:
+        with settings_kept():
+            self._plpy.execute(PIN)
+            yield
 
 
 def _given(**fields: str | None) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Reading a text, the usual case, in one Python frame: what nearly every call of the product is.
 
-Whatever is not usual (no key yet or no more, padding, NULL, a bad envelope, a bug) goes to the careful path, which
-starts anew and says what is wrong; so this one decides nothing, and knows no error.
+Whatever is not usual (no key yet or no more, padding, NULL, a NUL byte, a bad envelope, a bug) goes to the careful
+path, which starts anew and says what is wrong; so this one decides nothing, and knows no error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def decrypt_text(keyring: Keyring, epoch: Epoch, careful: Decrypt) -> Decrypt:
             if monotonic() < key.expires and key.epoch == current() and len(capability) == CAPABILITY_BYTES:
                 end = key.nonce_end
                 content = key.decrypt(value[6:end], value[end:], key.aad + row_key.encode())
-                if not key.padded:
+                if not key.padded and 0 not in content:
                     return content.decode()
         except Exception:  # noqa: S110 -- the careful path raises it again
             pass

@@ -7,28 +7,13 @@ from time import monotonic
 
 from pg_envelope import errors
 from pg_envelope.backend.epoch import Epoch
+from pg_envelope.backend.erased import Erased
 from pg_envelope.envelope import FieldKey
 
 CAPABILITY_BYTES = 16
 MAX_KEYS = 20_000
 # So often a key that is in use is held against the epoch file at its path; a broker that lost its file makes a new one.
 LOOK_SECONDS = 1.0
-
-
-class Erased:
-    """In the place of a destroyed key, where the table says that its values read as NULL."""
-
-    __slots__ = ("epoch", "expires")
-
-    def __init__(self, expires: float) -> None:
-        self.epoch = b""
-        self.expires = expires
-
-    def open(self, envelope: bytes, row_key: bytes) -> None:
-        """NULL, for any envelope that names the key."""
-
-    def seal(self, content: bytes, row_key: bytes) -> bytes:  # noqa: ARG002
-        raise errors.KeyDestroyed
 
 
 Key = FieldKey | Erased
@@ -69,13 +54,13 @@ class Keyring:
         """A key's `expires` is when to come by here again; its true end is in `_ends`."""
         epoch = self._latest()
         key = self.keys.get(slot)
-        if key is None or self._ends[slot] < monotonic():
-            # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
-            loaded = self._load(slot)
-            key = loaded[slot]
-            self._add(loaded, epoch)
-        key.expires = min(self._ends[slot], monotonic() + LOOK_SECONDS)
-        return key
+        if key is not None and self._ends[slot] >= monotonic():
+            key.expires = min(self._ends[slot], monotonic() + LOOK_SECONDS)
+            return key
+        # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
+        loaded = self._load(slot)
+        self._add(loaded, epoch)
+        return loaded[slot]
 
     def _latest(self) -> bytes:
         """The epoch now; keys of another one are dropped first."""
@@ -94,12 +79,16 @@ class Keyring:
         self._ends.clear()
 
     def _add(self, loaded: dict[bytes, Key], epoch: bytes) -> None:
+        """As the youngest, so that none of them makes room for another."""
         for slot, key in loaded.items():
-            if slot not in self.keys:
-                while len(self.keys) >= MAX_KEYS:
-                    oldest = next(iter(self.keys))
-                    del self.keys[oldest], self._ends[oldest]
+            self._drop(slot)
+            while len(self.keys) >= MAX_KEYS:
+                self._drop(next(iter(self.keys)))
             self.keys[slot] = key
             self._ends[slot] = key.expires
             key.epoch = epoch
             key.expires = min(key.expires, monotonic() + LOOK_SECONDS)
+
+    def _drop(self, slot: bytes) -> None:
+        self.keys.pop(slot, None)
+        self._ends.pop(slot, None)

@@ -9,9 +9,9 @@ import base64
 import os
 from dataclasses import dataclass
 
-from pg_envelope import errors, suites
+from pg_envelope import errors, suites, wire
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle import deletion, environment
+from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 
@@ -33,7 +33,8 @@ SELECT FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state = 'suspended' AND suspended_from = 'active'"""
 VERSION = """
 SELECT dek_id, coalesce(suspended_from, state) AS state FROM envelope_private.dek
-WHERE key_uuid = $1 AND version = $2 AND ($3 OR scope IS NOT DISTINCT FROM $4) ORDER BY dek_id"""
+WHERE key_uuid = $1 AND version = $2
+    AND CASE WHEN $3 THEN true WHEN $4 IS NULL THEN scope IS NULL ELSE scope = ANY ($4) END ORDER BY dek_id"""
 RENEW_SCOPED = """
 WITH old AS (
     UPDATE envelope_private.field_key SET state = 'decrypt-only' WHERE key_id = $1 RETURNING dek_id, version)
@@ -93,6 +94,8 @@ class Keys:
 
     def create(self, kek: str, store: str | None, name: str | None = None, base: int | None = None) -> str:
         """A key without versions, for a name or a table; its uuid. Raises AlreadyProtected when another was quicker."""
+        # Now, and not by the first writer of a tenant or subject, for whose commit all others would wait.
+        self._place()
         row = self._host.row(
             "INSERT INTO envelope_private.key (name, base, kek, store) VALUES ($1, $2, $3, $4)"
             " ON CONFLICT DO NOTHING RETURNING key_uuid",
@@ -156,14 +159,14 @@ class Keys:
         self._record("rotate_field", label, [_transition("key_id", key_id, "active", "decrypt-only"), made], reason)
 
     def compromise(
-        self, key_uuid: str, version: int, reason: str, scope: str | None = None, *, of_all: bool = False
+        self, key_uuid: str, version: int, reason: str, scopes: list[str] | None = None, *, of_all: bool = False
     ) -> None:
         """A DEK version that others may know decrypts, and never encrypts again; `of_all`: that of each scope.
 
         Raises StillActive, KeyNotFound, KeyDestroyed.
         """
         label = self._lock(key_uuid)
-        found = self._host.rows(VERSION, ["uuid", "int4", "bool", "text"], [key_uuid, version, of_all, scope])
+        found = self._host.rows(VERSION, ["uuid", "int4", "bool", "text[]"], [key_uuid, version, of_all, scopes])
         if not found:
             raise errors.KeyNotFound("this key has no such version", hint="envelope.keys lists the versions.")
         if active := sum(row["state"] == "active" for row in found):
@@ -212,7 +215,7 @@ class Keys:
 
     def kek(self, name: str) -> Row:
         """What the broker tells of a KEK. Raises KekUnknown."""
-        known: dict[str, Row] = self._link.ask("status", self._loader.who())["keks"]
+        known: dict[str, Row] = self._link.ask("status", self._loader.who(), look=name)["keks"]
         if name not in known:
             raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
         return known[name]
@@ -223,7 +226,8 @@ class Keys:
         Raises what the broker says. In store vault an entry is left behind.
         """
         if store == "catalog":
-            (row,) = self._host.rows("SELECT nextval('envelope_private.dek_id_seq') AS id")
+            self._refuse_another(kek, self._loader.who())
+            (row,) = self._host.rows("SELECT envelope_private.next_dek_id() AS id")
             place = {**self._place(), "kek": kek, "store": store}
             self._link.ask("generate", self._loader.who(), **place, dek_ids=[row["id"]], label=f"trial of KEK {kek}")
         else:
@@ -264,9 +268,13 @@ class Keys:
         return dek_id, [*retired, _transition("dek_id", dek_id, None, "active")]
 
     def _generate(self, key: Row) -> tuple[int, Row]:
-        """A new DEK from the broker. An id that its store knows already (a restored database's) is passed over."""
+        """A new DEK from the broker. An id that its store knows already (a restored database's) is passed over.
+
+        Raises AnotherKek before anything is made.
+        """
+        self._refuse_another(key["kek"], self._loader.who())
         for _ in range(CONFLICT_RETRIES):
-            dek_id = int(_present(self._host.row("SELECT nextval('envelope_private.dek_id_seq') AS id"))["id"])
+            dek_id = int(_present(self._host.row("SELECT envelope_private.next_dek_id() AS id"))["id"])
             try:
                 made = self._link.ask(
                     "generate",
@@ -283,6 +291,9 @@ class Keys:
             detail=f"{CONFLICT_RETRIES} ids in a row",
             hint="Was this database restored from a very old backup? Try again.",
         )
+
+    def _refuse_another(self, kek: str, who: wire.Who) -> None:
+        same_kek.check(self._host, self._link, who, kek, self._place())
 
     def _place(self) -> dict[str, str]:
         """Where new keys belong; a broker of another environment refuses to make them."""
@@ -309,6 +320,11 @@ class Keys:
         change = f"SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active' RETURNING {kind}"
         rows = self._host.rows(f"UPDATE envelope_private.{table} {change}", ["uuid"], [uuid])
         return [_transition(kind, row[kind], "active", "decrypt-only") for row in rows]
+
+
+def chosen_kek(kek: str | None) -> str:
+    """The KEK that an argument names; an empty name is no KEK's, and is refused as any unknown one."""
+    return "default" if kek is None else kek
 
 
 def _transition(kind: str, number: int, before: str | None, after: str) -> Transition:

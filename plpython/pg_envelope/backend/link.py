@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from pg_envelope.backend.location import Location
 SLICE_SECONDS = 0.05
 DEADLINE_SECONDS = 10.0
 PEER = struct.Struct("3i")
+STREAM = socket.SOCK_STREAM | socket.SOCK_CLOEXEC
 
 Result = TypeVar("Result")
 
@@ -63,10 +65,9 @@ class Link:
 
     def ask(self, op: str, who: wire.Who, **arguments: object) -> wire.Message:
         """The response of an operation that went well; raises what the broker answered, or Unavailable."""
-        request = {"v": wire.PROTOCOL, "op": op, "deadline_ms": int(self._deadline * 1000), "who": who, **arguments}
-        frame = wire.frame(request)
+        frame = wire.frame(self._request(op, who, arguments))
         patience = Patience(self._interrupts, self._deadline)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+        with socket.socket(socket.AF_UNIX, STREAM) as connection:
             connection.settimeout(SLICE_SECONDS)
             self._connect(connection, patience)
             try:
@@ -75,12 +76,27 @@ class Link:
                 raise errors.Unavailable("the connection to the key broker broke") from None
         return _response(body)
 
+    def tell(self, op: str, who: wire.Who, **arguments: object) -> None:
+        """Says something to which no answer is wanted. Raises rather than wait."""
+        frame = wire.frame(self._request(op, who, arguments))
+        with socket.socket(socket.AF_UNIX, STREAM | socket.SOCK_NONBLOCK) as connection:
+            connection.connect(self._location.socket)
+            self._check(connection)
+            connection.send(frame)
+
+    def _request(self, op: str, who: wire.Who, arguments: dict[str, object]) -> wire.Message:
+        return {"v": wire.PROTOCOL, "op": op, "deadline_ms": int(self._deadline * 1000), "who": who, **arguments}
+
     def _connect(self, connection: socket.socket, patience: Patience) -> None:
         try:
             patience.get(partial(connection.connect, self._location.socket))
-            _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+            self._check(connection)
         except OSError:
             raise errors.Unavailable("the key broker is not running", hint=START_HINT) from None
+
+    def _check(self, connection: socket.socket) -> None:
+        """That the broker's user listens, before a byte is sent."""
+        _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
         if uid not in self._location.broker_uids:
             raise errors.NotConfigured(
                 "the broker's socket belongs to a user that may not be the broker",
@@ -92,8 +108,10 @@ class Link:
 def _exchange(connection: socket.socket, frame: bytes, patience: Patience) -> bytes:
     """Sends a frame; the body of the frame that comes back."""
     rest = memoryview(frame)
-    while rest:
-        rest = rest[patience.get(partial(connection.send, rest)) :]
+    # A broker that refuses a connection says why, and reads nothing.
+    with suppress(BrokenPipeError):
+        while rest:
+            rest = rest[patience.get(partial(connection.send, rest)) :]
     prefix = _receive(connection, wire.LENGTH_BYTES, patience)
     try:
         length = wire.body_length(prefix)

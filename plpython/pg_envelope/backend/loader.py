@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from math import inf
@@ -12,8 +13,9 @@ from typing import cast
 from pg_envelope import envelope, errors, wire
 from pg_envelope.backend.ahead import Ahead
 from pg_envelope.backend.budget import Budget
+from pg_envelope.backend.erased import erased
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keyring import CAPABILITY_BYTES, Erased, Key
+from pg_envelope.backend.keyring import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
@@ -23,7 +25,10 @@ from pg_envelope.suites import KEY_BYTES
 # Every name is qualified: it runs with the caller's search_path, and a caller must not choose what the audit log says.
 WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_catalog.text AS role,
     current_user::pg_catalog.text AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
-    pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid"""
+    pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid,
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.format('%s/{}/%s', (SELECT d.oid
+        FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
+        EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) END AS instance"""
 LOAD = "SELECT envelope.load_key()"
 # At REPEATABLE READ the catalog may show a key as it was before it was suspended; on a standby, also as it was before
 # it was destroyed, for its broker may not know that. There pg_current_snapshot() does not tell what was in progress.
@@ -41,11 +46,13 @@ FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM 
     JOIN envelope_private.protected_column p USING (key_uuid) CROSS JOIN envelope_private.installation i
     WHERE $1 IN (t.view, t.base) AND t.scope <> 'table' AND has_column_privilege($2, t.view, p.attname, 'SELECT')) f
 JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
-OF_SCOPES = """
-SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint
+SCOPED = """
 FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
-WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND d.state NOT IN ('suspended', 'destroyed') AND fk.state <> 'destroyed'
-ORDER BY fk.key_id"""
+WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed'
+    AND d.state NOT IN ('suspended', 'destroyed')"""
+OF_SCOPES = f"""
+SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint {SCOPED} ORDER BY fk.key_id"""
+HOW_MANY = f"SELECT count(*) AS found {SCOPED}"
 # What one request to the broker carries; a frame has an end.
 MOST_DEKS = 200
 MOST_FIELD_KEYS = 1000
@@ -68,6 +75,7 @@ class Loader:
         self._ahead = Ahead(host)
         self._pending: tuple[Pending, wire.Who] | None = None
         self._loaded: dict[bytes, Key] | None = None
+        self._failed: errors.EnvelopeError | None = None
         self.budget = Budget(host, self._renew)
         self.replayed = Replayed(host)
 
@@ -83,6 +91,20 @@ class Loader:
         role = server().GetUserId()
         return self._hop(lambda who: self._prefetch(view, role, scopes, who))
 
+    def field_of(self, capability: bytes) -> str:
+        """The uuid of the field that a capability opens. Raises NotPermitted."""
+        found: list[str] = []
+
+        def look(_: wire.Who) -> dict[bytes, Key]:
+            rows = self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability")
+            found.extend(row["field_uuid"] for row in rows if same(row["capability"], capability))
+            return {}
+
+        self._hop(look)
+        if not found:
+            raise errors.NotPermitted
+        return found[0]
+
     def _hop(self, pending: Pending) -> dict[bytes, Key]:
         self._pending = pending, self.who()
         try:
@@ -90,14 +112,20 @@ class Loader:
             if self._loaded is None:
                 raise errors.Internal
             return self._loaded
+        except Exception as error:
+            # Through SQL it comes back as PostgreSQL's error, whose SQLSTATE several causes share.
+            raise self._failed or error from None
         finally:
-            self._pending = self._loaded = None
+            self._pending = self._loaded = self._failed = None
 
     def who(self) -> wire.Who:
         """The session and role that ask, for the audit log."""
         found = self._host.row(WHO)
         if found is None:
             raise errors.Internal
+        if found["instance"] is not None:
+            # The working directory of a backend is the data directory.
+            found["instance"] = found["instance"].format(os.stat(".").st_ino)
         return cast(wire.Who, found)
 
     def load_pending(self) -> None:
@@ -108,16 +136,21 @@ class Loader:
         if not (found := self._host.row(CURRENT)) or not found["current"]:
             raise errors.Conflict(hint="A key was suspended since this transaction began: run it again.")
         self.replayed.standby = found["standby"]
-        self._loaded = pending(who)
+        try:
+            self._loaded = pending(who)
+        except errors.EnvelopeError as error:
+            self._failed = error
+            raise
 
     def _load(self, slot: bytes, who: wire.Who) -> dict[bytes, Key]:
         row = self._catalog_row(slot)
+        what = f"key {row['key_id']} of {row['label']}"
         if row["state"] == "suspended":
-            raise errors.KeySuspended(detail=f"key {row['key_id']} of {row['label']}")
+            raise errors.KeySuspended(detail=what)
         if row["state"] == "destroyed":
             if row["erased"] == "null":
-                return {slot: Erased(monotonic() + ERASED_SECONDS)}
-            raise errors.KeyDestroyed(detail=f"key {row['key_id']} of {row['label']}")
+                return {slot: erased(self._host, row, monotonic() + ERASED_SECONDS)}
+            raise errors.KeyDestroyed(detail=what)
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
         wanted = {slot: row}
         for other in self._ahead.after(capability, row):
@@ -134,14 +167,17 @@ class Loader:
         for row in rows:
             if row["capability"] is not None and same(row["capability"], capability):
                 return row
-        raise self._refusal(capability)
+        raise self._refusal(capability, {name: rows[0][name] for name in ("label", "key_id")} if rows else {})
 
     def _prefetch(self, view: int, role: int, scopes: list[str], who: wire.Who) -> dict[bytes, Key]:
         fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
         if not fields:
             raise errors.NotPermitted(
-                hint="It takes SELECT on a protected column of a table in tenant or subject scope."
+                hint="It takes SELECT on a protected column of a table in tenant or subject scope.",
+                about={"acting": who["acting"]},
             )
+        scopes = _scope_texts(self._host, view, scopes)
+        self._refuse_too_many(fields, scopes)
         size = max(1, min(MOST_DEKS, MOST_FIELD_KEYS // len(fields)))
         found: dict[bytes, Key] = {}
         for start in range(0, len(scopes), size):
@@ -156,12 +192,24 @@ class Loader:
                 found |= _keys(self._ask(wanted, who, asked=len(wanted)))
         return found
 
-    def _refusal(self, capability: bytes) -> errors.EnvelopeError:
+    def _refuse_too_many(self, fields: list[Row], scopes: list[str]) -> None:
+        """A key is held for each column, and for each version that a tenant or subject has."""
+        row = self._host.row(HOW_MANY, ["uuid", "text[]"], [fields[0]["scope_key"], scopes])
+        wanted = len(fields) * int(row["found"] if row else 0)
+        if wanted > MAX_KEYS:
+            raise errors.BadInput(
+                f"a session holds {MAX_KEYS} keys",
+                detail=f"These tenants or subjects have {wanted} in {len(fields)} columns.",
+                hint="Read in several parts.",
+            )
+
+    def _refusal(self, capability: bytes, about: dict[str, str | int | None]) -> errors.EnvelopeError:
         """An unknown capability has no right; a known one met an envelope that is not its column's."""
         known = self._host.rows("SELECT capability FROM envelope_private.capability")
         if any(same(row["capability"], capability) for row in known):
-            return errors.InvalidEnvelope()
-        return errors.NotPermitted(hint=STALE_HINT)
+            return errors.UnknownKey()
+        acting = self._pending[1]["acting"] if self._pending else None
+        return errors.NotPermitted(hint=STALE_HINT, about={**about, "acting": acting})
 
     def _ask(self, wanted: dict[bytes, Row], who: wire.Who, asked: int) -> dict[bytes, Key | errors.EnvelopeError]:
         """The keys of slots; all but the first `asked` of them are read ahead."""
@@ -194,6 +242,13 @@ class Loader:
         from pg_envelope.backend.lifecycle.renewal import renew
 
         renew(self._host, Keys(self._host, self._link, self), key_id)
+
+
+def _scope_texts(host: Host, view: int, scopes: list[str]) -> list[str]:
+    """Imported then, to keep a new connection's first read quick."""
+    from pg_envelope.backend.tables.scope_values import ScopeColumn
+
+    return ScopeColumn.of(host, view).texts(scopes)
 
 
 def same(left: bytes, right: bytes) -> bool:

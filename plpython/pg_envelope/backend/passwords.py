@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hmac import compare_digest
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import begin, pin
+from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.backend.password_forms import is_foreign, is_locked, is_password
+from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.owner import AsOwner
 
 # RFC 9106's second recommended option; more than OWASP's minimum. Lanes run one after the other: no threads here.
@@ -22,16 +22,10 @@ LANES = 4
 MEMORY_KIB = 65536
 HASH_BYTES = 32
 SALT_BYTES = 16
-# A hash says what it costs to verify: no row of a table may cost the server more than this.
-MOST_MEMORY_KIB = 1024 * 1024
-MOST_PASSES = 64
-COSTS = re.compile(r"\$m=(\d+),t=(\d+),p=(\d+)\$")
-
 NOTICE_SECONDS = 1.0
 ROWS_PER_BLOCK = 50
 MOST_WAITS = 3
 BCRYPT_CHARACTERS = 60
-RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
 COLUMN = """
 SELECT c.relkind, t.typname AS type,
     CASE WHEN a.atttypmod > 4 THEN a.atttypmod - 4 END AS characters,
@@ -50,12 +44,14 @@ ORDER BY c.oid"""
 SIZE = """
 SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint AS blocks, c.reltuples AS rows
 FROM pg_class c WHERE c.oid = $1"""
-# What begins with $ names its algorithm. The 13 characters of a DES hash name nothing: they may be a password.
-HASHED = literal(
-    r"^\$(2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}$|argon2id\$v=19\$m=|1\$[^$]{0,8}\$[./A-Za-z0-9]{22}$|[56]\$.{43,}$)"
-)
 LEFT_BEHIND = (
     "Dead rows, WAL, replicas' WAL and backups still hold the old values; VACUUM FULL clears the table itself."
+)
+
+
+NO_PASSWORDS = (
+    "verify_password() is false for all of them. Where one is a password after all: UPDATE that row with"
+    " envelope.hash_password(...)."
 )
 
 
@@ -73,13 +69,23 @@ class Passwords:
         """Raises BadInput, NotPermitted, Unsupported; what is committed stays done, and a second call goes on."""
         if rel is None or column is None or batch_size is None or batch_size < 1:
             raise errors.BadInput("hash_passwords() needs a table, a column, and a batch_size of 1 or more")
-        oid = int(_only(self._host.row(RELATION, ["text"], [rel]))["oid"])
-        pin(self._host)
+        oid = self._host.relation(rel)
         self._check(self._host.row(COLUMN, ["oid", "name"], [oid, column]), column)
         leaves = [Leaf.of(row) for row in self._host.rows(LEAVES, ["oid"], [oid])]
         begin(self._host, "hash_passwords")
-        total = sum(Hashing(self._host, leaf, column, batch_size).run() for leaf in leaves)
+        runs = [Hashing(self._host, leaf, column, batch_size) for leaf in leaves]
+        total = sum(run.run() for run in runs)
+        self._tell_left([run.left_alone() for run in runs])
         self._host.notice(f"hash_passwords: {total} passwords hashed, none is left", hint=LEFT_BEHIND)
+
+    def _tell_left(self, counts: list[tuple[int, int]]) -> None:
+        locked, foreign = (sum(count) for count in zip(*counts, strict=True)) if counts else (0, 0)
+        if locked or foreign:
+            self._host.warning(
+                f"hash_passwords left {locked + foreign} values alone, which are no passwords",
+                detail=f"{locked} are empty or the mark of a locked account; {foreign} are hashes of another kind.",
+                hint=NO_PASSWORDS,
+            )
 
     def _check(self, found: Row | None, column: str) -> None:
         if found is None:
@@ -150,9 +156,16 @@ class Hashing:
         """Counted as the owner: between two batches the name may come to stand for a view with the owner's code."""
         return self._owner.count(f"SELECT count(*) AS found FROM ONLY {self._leaf.sql} t WHERE {self._plain}")
 
+    def left_alone(self) -> tuple[int, int]:
+        """How many values are marks of locked accounts, and how many hashes of another kind."""
+        marks = [is_locked(self._value), is_foreign(self._value)]
+        counts = ", ".join(f"count(*) FILTER (WHERE {mark}) AS n{place}" for place, mark in enumerate(marks))
+        (found,) = self._owner.rows(f"SELECT {counts} FROM ONLY {self._leaf.sql} t")
+        return found["n0"], found["n1"]
+
     @property
     def _plain(self) -> str:
-        return f"{self._value} !~ {HASHED}"
+        return is_password(self._value)
 
     def _one_pass(self, waiting: bool) -> None:
         blocks, step = self._size()
@@ -175,7 +188,6 @@ class Hashing:
         self._done += touched
         if touched:
             self._host.commit()
-            pin(self._host)
         return touched
 
     def _statement(self, first: int, last: int, waiting: bool) -> str:
@@ -211,19 +223,13 @@ def argon2id(password: str) -> str:
 
 
 def is_argon2id(password: str, hash: str) -> bool:
-    """Whether `hash`, in PHC format, is that of the password; False for a malformed one. Raises BadInput."""
+    """Whether `hash`, in PHC format, is that of the password; False for a malformed one.
+
+    A hash says what it costs to verify: SQL's envelope.verify_password() looks at that first.
+    """
     from cryptography.exceptions import InvalidKey
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-    costs = COSTS.search(hash)
-    if costs is None:
-        return False
-    memory, passes, _ = map(int, costs.groups())
-    if memory > MOST_MEMORY_KIB or passes > MOST_PASSES:
-        raise errors.BadInput(
-            "verifying this Argon2id hash would cost too much",
-            detail=f"at most {MOST_MEMORY_KIB} KiB and {MOST_PASSES} passes are allowed",
-        )
     try:
         Argon2id.verify_phc_encoded(password.encode(), hash)
     except (InvalidKey, ValueError):

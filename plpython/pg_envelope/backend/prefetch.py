@@ -7,9 +7,6 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keyring import MAX_KEYS, Keyring
 from pg_envelope.backend.loader import Loader
 
-# With the caller's search_path, in which the relation's text was written.
-RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
-
 
 class Prefetch:
     """Asks with the caller's right to the columns; what a role may not read is not fetched for it."""
@@ -19,10 +16,10 @@ class Prefetch:
 
     def keys(self, rel: str | None, scopes: list[str | None] | None) -> int:
         """How many keys the session holds now for these tenants or subjects. Raises NotPermitted, BadInput."""
-        row = self._host.row(RELATION, ["text"], [rel]) if rel is not None else None
-        if row is None:
+        if rel is None:
             raise errors.BadInput("prefetch() needs a table")
+        view = self._host.relation(rel)
         wanted = list(dict.fromkeys(scope for scope in scopes or [] if scope is not None))
         if len(wanted) > MAX_KEYS:
             raise errors.BadInput(f"a session holds {MAX_KEYS} keys", hint="Read in several parts.")
-        return self._keyring.fill(lambda: self._loader.prefetch(row["oid"], wanted))
+        return self._keyring.fill(lambda: self._loader.prefetch(view, wanted))

@@ -7,11 +7,13 @@ import os
 from time import monotonic
 
 from pg_envelope import errors, wire
+from pg_envelope.backend.drawn import Drawn, Kept
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.instance import home
 from pg_envelope.backend.keys import Keys, Transition
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.loader import Loader
-from pg_envelope.backend.server import server
+from pg_envelope.backend.server import moment
 
 FIRST_BATCH, MOST = 4, 200
 # A session that has made none for so long begins again with a small batch.
@@ -20,7 +22,7 @@ TRIES = 100
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1::text || ' ' || $2, 0))"
 STATES = """
-SELECT d.state, d.version, fk.key_id FROM envelope_private.dek d
+SELECT d.state, d.version, d.dek_id, fk.key_id FROM envelope_private.dek d
 LEFT JOIN envelope_private.field_key fk ON fk.dek_id = d.dek_id AND fk.state = 'active'
 WHERE d.key_uuid = $1 AND d.scope = $2 ORDER BY d.version DESC"""
 PLACE = """
@@ -31,7 +33,9 @@ NEWEST = "SELECT max(version) AS version FROM envelope_private.dek WHERE key_uui
 TAKE = """
 WITH taken AS (
     DELETE FROM envelope_private.spare_dek WHERE dek_id = (
-        SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.key_uuid = $1 AND s.kek = $3 AND s.key_id > $5
+        SELECT s.dek_id FROM envelope_private.spare_dek s
+        WHERE s.key_uuid = $1 AND s.kek = $3 AND s.key_id > $5 AND s.key_id <= $6 AND s.home = $7
+            AND s.dek_id <> ALL ($8)
         ORDER BY s.key_id LIMIT 1 FOR UPDATE SKIP LOCKED)
     RETURNING *),
 made AS (
@@ -45,11 +49,22 @@ RETURNING key_id"""
 # Who rotates the KEK waits for this lock: a DEK made before can then be seen.
 LOCK_DEKS = "LOCK TABLE envelope_private.dek IN ROW EXCLUSIVE MODE"
 DRAW = """
-SELECT nextval('envelope_private.dek_id_seq') AS dek_id, nextval('envelope_private.key_id_seq') AS key_id
+SELECT envelope_private.next_dek_id() AS dek_id, envelope_private.next_key_id() AS key_id
 FROM generate_series(1, $1)"""
+KEY_ID = "SELECT envelope_private.next_key_id() AS key_id"
+NEXT_SPARES = """
+SELECT s.dek_id, s.fingerprint, s.key_id FROM envelope_private.spare_dek s
+WHERE s.key_uuid = $1 AND s.kek = $2 AND s.key_id > $3 AND s.home = $4 ORDER BY s.key_id LIMIT $5"""
+DROP_DEAD = """
+DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
+    SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.dek_id = ANY ($1) FOR UPDATE SKIP LOCKED)"""
+# Those of the original, in a copy.
+DROP_FOREIGN = """
+DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
+    SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.key_uuid = $1 AND s.home <> $2 FOR UPDATE SKIP LOCKED)"""
 ADD = """
-INSERT INTO envelope_private.spare_dek (dek_id, key_uuid, kek, wrapped, fingerprint, kek_version, key_id, salt)
-SELECT n.dek_id, $1, $2, n.wrapped, n.fingerprint, n.kek_version, n.key_id, n.salt
+INSERT INTO envelope_private.spare_dek (dek_id, key_uuid, kek, wrapped, fingerprint, kek_version, key_id, salt, home)
+SELECT n.dek_id, $1, $2, n.wrapped, n.fingerprint, n.kek_version, n.key_id, n.salt, $9
 FROM unnest($3::bigint[], $4::text[], $5::bytea[], $6::int4[], $7::bigint[], $8::bytea[])
     AS n (dek_id, wrapped, fingerprint, kek_version, key_id, salt)"""
 ADD_SINGLE = """
@@ -57,8 +72,8 @@ WITH made AS (
     INSERT INTO envelope_private.dek
         (dek_id, key_uuid, version, scope, state, kek, store, wrapped, fingerprint, kek_version)
     VALUES ($3, $1, $4, $2, 'active', $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING dek_id)
-INSERT INTO envelope_private.field_key (dek_id, version, salt, state, counted_from)
-SELECT dek_id, $4, $10, 'active', envelope_private.count_from($1) FROM made RETURNING key_id"""
+INSERT INTO envelope_private.field_key (key_id, dek_id, version, salt, state, counted_from)
+SELECT $11, dek_id, $4, $10, 'active', envelope_private.count_from($1) FROM made RETURNING key_id"""
 MOST_ROTATED = 10_000
 ALL = """
 SELECT DISTINCT scope FROM envelope_private.dek
@@ -82,7 +97,12 @@ class ScopeKeys(Keys):
     def __init__(self, host: Host, link: Link, loader: Loader) -> None:
         super().__init__(host, link, loader)
         self._batch, self._last_batch = FIRST_BATCH, 0.0
-        self._taken: tuple[int, int] = 0, 0
+        # Within which transaction and subtransaction, up to which key id.
+        self._taken: tuple[tuple[int, ...], int] = (), 0
+        self._kept = Kept(host)
+        # Up to which key id the spares are known to be alive, by key and KEK; and those that are not.
+        self._checked: dict[tuple[str, str], int] = {}
+        self._dead: list[int] = []
 
     def active(self, owner: str, scope: str) -> int | None:
         """The id of the active key; None when one can be made. Raises KeyDestroyed, KeySuspended."""
@@ -92,9 +112,9 @@ class ScopeKeys(Keys):
                 return int(row["key_id"])
         states = {row["state"] for row in rows}
         if "suspended" in states:
-            raise errors.KeySuspended
+            raise errors.KeySuspended(detail=_whose(rows))
         if states == {"destroyed"}:
-            raise errors.KeyDestroyed(hint=ERASED_HINT)
+            raise errors.KeyDestroyed(detail=_whose(rows), hint=ERASED_HINT)
         return None
 
     def make(self, owner: str, scope: str, label: str, who: wire.Who) -> int:
@@ -112,6 +132,8 @@ class ScopeKeys(Keys):
         The unique index on dek lets one session in, and the others wait; a lock for each subject would outgrow the
         server's table of locks.
         """
+        # First: whoever moves or rotates a KEK waits for this lock's holders, and then finds the DEK.
+        self._host.run(LOCK_DEKS)
         newest = self._host.row(NEWEST, ["uuid", "text"], [owner, scope])
         version = (newest["version"] or 0) + 1 if newest else 1
         kek, store = self.kek_of(owner, scope)
@@ -154,34 +176,62 @@ class ScopeKeys(Keys):
         return changed
 
     def _take(self, owner: str, scope: str, kek: str, version: int) -> Row | None:
-        xid, reached = self._taken
-        after = reached if xid and xid == server().GetTopTransactionIdIfAny() else 0
-        types = ["uuid", "text", "text", "int4", "bigint"]
-        row = self._host.row(TAKE, types, [owner, scope, kek, version, after])
-        if row is not None:
-            self._taken = server().GetTopTransactionIdIfAny(), row["key_id"]
-        return row
+        """A living spare of this database for a tenant or subject. None: there is none, or another was quicker."""
+        while True:
+            where, reached = self._taken
+            after = reached if where == moment()[1:] else 0
+            checked = self._checked.get((owner, kek), 0)
+            types = ["uuid", "text", "text", "int4", "bigint", "bigint", "text", "bigint[]"]
+            row = self._host.row(TAKE, types, [owner, scope, kek, version, after, checked, home(), self._dead])
+            if row is not None:
+                self._taken = moment()[1:], row["key_id"]
+            if row is not None or not self._check_more(owner, kek, checked):
+                return row
+
+    def _check_more(self, owner: str, kek: str, after: int) -> bool:
+        """Whether there are more spares, of which a backup's may have been used and erased since: the broker knows."""
+        found = self._host.rows(
+            NEXT_SPARES, ["uuid", "text", "bigint", "text", "int4"], [owner, kek, after, home(), MOST]
+        )
+        if not found:
+            return False
+        deks = [{"dek_id": row["dek_id"], "fingerprint": _base64(row["fingerprint"])} for row in found]
+        page = {"after": 0, "most": 0, "verify": False}
+        answer = self._link.ask("erasures", self._loader.who(), database_uuid=self._database_uuid(), deks=deks, **page)
+        if dead := answer["dead"]:
+            # Remembered, too: a rollback brings them back.
+            self._dead += dead
+            self._host.rows(DROP_DEAD, ["bigint[]"], [dead])
+        self._checked[owner, kek] = found[-1]["key_id"]
+        return True
 
     def _refill(self, owner: str, kek: str, label: str, who: wire.Who) -> None:
-        """More spares: a few at first, twice as many each time."""
-        self._host.run(LOCK_DEKS)
-        now = monotonic()
-        self._batch = min(MOST, 2 * self._batch) if now - self._last_batch < IDLE_SECONDS else FIRST_BATCH
-        self._last_batch = now
-        drawn, deks = self._generated(kek, label, who)
+        """More spares: a few at first, and twice as many each time that none of the last ones is left."""
+        place = owner, kek, "catalog"
+        self._taken = (), 0
+        self._host.rows(DROP_FOREIGN, ["uuid", "text"], [owner, home()])
+        spares = self._kept.free(place, self._batch)
+        if not spares:
+            now = monotonic()
+            self._batch = min(MOST, 2 * self._batch) if now - self._last_batch < IDLE_SECONDS else FIRST_BATCH
+            self._last_batch = now
+            spares = self._generated(kek, label, who)
         columns = [
-            [row["dek_id"] for row in drawn],
-            [dek["wrapped"] for dek in deks],
-            [base64.b64decode(dek["fingerprint"]) for dek in deks],
-            [dek["kek_version"] for dek in deks],
-            [row["key_id"] for row in drawn],
-            [os.urandom(32) for _ in drawn],
+            [one.dek_id for one in spares],
+            [one.wrapped for one in spares],
+            [one.fingerprint for one in spares],
+            [one.kek_version for one in spares],
+            [one.key_id for one in spares],
+            [one.salt for one in spares],
         ]
-        types = ["uuid", "text", "bigint[]", "text[]", "bytea[]", "int4[]", "bigint[]", "bytea[]"]
-        self._host.rows(ADD, types, [owner, kek, *columns])
+        types = ["uuid", "text", "bigint[]", "text[]", "bytea[]", "int4[]", "bigint[]", "bytea[]", "text"]
+        self._host.rows(ADD, types, [owner, kek, *columns, home()])
+        self._kept.keep(place, spares)
+        self._checked[owner, kek] = max(self._checked.get((owner, kek), 0), *(one.key_id for one in spares))
 
-    def _generated(self, kek: str, label: str, who: wire.Who) -> tuple[list[Row], list[wire.Message]]:
+    def _generated(self, kek: str, label: str, who: wire.Who) -> list[Drawn]:
         """New ids, and their DEKs. Ids that the broker knows as erased (in a restored database) are passed over."""
+        self._refuse_another(kek, who)
         for _ in range(TRIES):
             drawn = self._host.rows(DRAW, ["int4"], [self._batch])
             try:
@@ -200,40 +250,50 @@ class ScopeKeys(Keys):
             deks = answer.get("deks")
             if not isinstance(deks, list) or [dek.get("dek_id") for dek in deks] != [row["dek_id"] for row in drawn]:
                 raise not_understood()
-            return drawn, deks
+            return [_drawn(row["key_id"], dek) for row, dek in zip(drawn, deks, strict=True)]
         raise errors.StoreConflict
 
     def _single(self, owner: str, scope: str, kek: str, store: str, version: int) -> Row | None:
-        self._host.run(LOCK_DEKS)
-        dek_id, made = self._generate({"kek": kek, "store": store})
-        return self._host.row(
-            ADD_SINGLE,
-            ["uuid", "text", "bigint", "int4", "text", "text", "text", "bytea", "int4", "bytea"],
-            [
-                owner,
-                scope,
-                dek_id,
-                version,
-                kek,
-                store,
-                made["wrapped"],
-                base64.b64decode(made["fingerprint"]),
-                made["kek_version"],
-                os.urandom(32),
-            ],
-        )
+        place = owner, kek, store
+        if free := self._kept.free(place, 1):
+            one = free[0]
+        else:
+            dek_id, made = self._generate({"kek": kek, "store": store})
+            key_id = self._host.row(KEY_ID)
+            one = _drawn(int(key_id["key_id"] if key_id else 0), {**made, "dek_id": dek_id})
+        types = ["uuid", "text", "bigint", "int4", "text", "text", "text", "bytea", "int4", "bytea", "bigint"]
+        values = [owner, scope, one.dek_id, version, kek, store, one.wrapped, one.fingerprint, one.kek_version]
+        found = self._host.row(ADD_SINGLE, types, [*values, one.salt, one.key_id])
+        self._kept.keep(place, [one])
+        return found
+
+
+def _drawn(key_id: int, dek: wire.Message) -> Drawn:
+    """What the broker made, with a salt for its field key."""
+    fingerprint = base64.b64decode(dek["fingerprint"])
+    return Drawn(dek["dek_id"], key_id, os.urandom(32), dek["wrapped"], fingerprint, dek["kek_version"])
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _whose(rows: list[Row]) -> str:
+    """Of many rows, the one that is meant. Not by the tenant's or subject's own name: errors reach the server's log."""
+    newest = rows[0]["dek_id"]
+    return f"Whose it is: SELECT scope FROM envelope.keys WHERE dek_id = {newest}"
 
 
 def _key_id(row: Row | None) -> int | None:
     return None if row is None else int(row["key_id"])
 
 
-def rotate_scopes(host: Host, link: Link, loader: Loader, key: Row, scope: str | None) -> int:
-    """A new DEK for one tenant or subject of a protected table, or for all of them; the newest version."""
+def rotate_scopes(host: Host, link: Link, loader: Loader, key: Row, scopes: list[str] | None) -> int:
+    """A new DEK for these scopes of a protected table, or for all of them; the newest version."""
     keys = ScopeKeys(host, link, loader)
     owner, label = str(key["scope_key"]), str(key["view_name"])
-    if scope is not None:
-        return keys.rotate_scope(owner, scope, label)
+    if scopes is not None:
+        return max(keys.rotate_scope(owner, scope, label) for scope in scopes)
     found = host.rows(ALL, ["uuid", "int4"], [owner, MOST_ROTATED + 1])
     if len(found) > MOST_ROTATED:
         raise errors.Unsupported(

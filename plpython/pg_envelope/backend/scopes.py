@@ -85,14 +85,14 @@ class Scopes:
         if self._pending is None:
             raise errors.NotPermitted
         template, scope, who = self._pending
-        deks = self._deks.get(template) or self._deks_of(template)
+        deks = self._deks.get(template) or self._deks_of(template, who)
         key_id = self._keys.active(deks.owner, scope) or self._keys.make(deks.owner, scope, deks.label, who)
         self._seals[template, scope] = template[:KEY_ID_AT] + key_id.to_bytes(4, "big")
 
-    def _deks_of(self, template: bytes) -> Deks:
+    def _deks_of(self, template: bytes, who: wire.Who) -> Deks:
         row = self._host.row(FIELD, ["uuid"], [template[UUID_AT:].hex()])
         if row is None or not same(row["capability"], template[:CAPABILITY_BYTES]):
-            raise errors.NotPermitted(hint=STALE_HINT)
+            raise errors.NotPermitted(hint=STALE_HINT, about={"acting": who["acting"]})
         found = self._deks[template] = Deks(row["owner"], row["label"])
         return found
 

@@ -7,7 +7,7 @@ import secrets as random
 from pg_envelope import errors
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.keys import Keys, chosen_kek
 from pg_envelope.backend.secrets import Secrets, context
 from pg_envelope.backend.values import Values
 
@@ -44,7 +44,7 @@ class SecretAdmin:
     def _import(self, name: str | None, secret: bytes | None, kek: str | None, store: str | None) -> int:
         checked = _checked(secret)
         try:
-            self._keys.create_named(name or "", kek or "default", store)
+            self._keys.create_named(name or "", chosen_kek(kek), store)
         except errors.AlreadyProtected as error:
             hint = "envelope.replace_secret(name, ...) gives a secret a new version; envelope.keys lists the keys."
             raise errors.AlreadyProtected(error.message, hint=hint) from None

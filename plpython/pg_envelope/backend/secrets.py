@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 from pg_envelope import errors
 from pg_envelope.backend.authority import MAX_AGE_SECONDS, Authority
 from pg_envelope.backend.epoch import Epoch
+from pg_envelope.backend.guard import text
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keyring import Keyring
 from pg_envelope.envelope import HEADER_BYTES
@@ -162,10 +163,10 @@ def _together(then: Moment, now: Moment) -> bool:
 
 
 def _text(secret: bytes) -> str | None:
-    """The secret's text, if it is any; PL/Python would cut it at a zero byte."""
+    """The secret's text, if it is any."""
     try:
-        return None if b"\0" in secret else secret.decode()
-    except UnicodeDecodeError:
+        return text(secret)
+    except (UnicodeDecodeError, errors.InvalidEnvelope):
         return None
 
 

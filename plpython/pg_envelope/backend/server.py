@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -18,6 +20,8 @@ def server() -> Any:
     found.GetUserId.restype = ctypes.c_uint32
     found.GetTopTransactionIdIfAny.restype = ctypes.c_uint32
     found.GetCurrentSubTransactionId.restype = ctypes.c_uint32
+    found.AtEOXact_GUC.argtypes = [ctypes.c_bool, ctypes.c_int]
+    found.GetSystemIdentifier.restype = ctypes.c_uint64
     return found
 
 
@@ -32,3 +36,16 @@ def moment() -> Moment:
         found.GetTopTransactionIdIfAny(),
         found.GetCurrentSubTransactionId(),
     )
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Afterwards every setting is what it was, whatever code SET, SET LOCAL or RESET meanwhile.
+
+    The server's own construction around index functions. An error of a statement leaves it as the levels below it do.
+    """
+    nest = server().NewGUCNestLevel()
+    try:
+        yield
+    finally:
+        server().AtEOXact_GUC(False, nest)

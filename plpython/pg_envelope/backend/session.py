@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from pg_envelope.backend import hot, location
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.epoch import Epoch
+from pg_envelope.backend.faults import Faults
 from pg_envelope.backend.guard import Guard
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import Host, PinnedHost
 from pg_envelope.backend.keyring import Keyring
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.prefetch import Prefetch
+from pg_envelope.backend.refusals import Refusals
 from pg_envelope.backend.scopes import Scopes
 from pg_envelope.backend.secrets import Secrets
 from pg_envelope.backend.values import Values
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pg_envelope.backend.lifecycle.tenants import Tenants
     from pg_envelope.backend.passwords import Passwords
     from pg_envelope.backend.secret_admin import SecretAdmin
+    from pg_envelope.backend.writes import Writes
 
 
 class Session:
@@ -30,15 +33,18 @@ class Session:
 
     def __init__(self, plpy: Any) -> None:
         self.host = Host(plpy)
+        self.pinned = PinnedHost(plpy)
         self.guard = Guard(self.host)
         place = self.guard.plain(location.locate)()
         self.link = Link(place, self.host.interrupts)
+        self.guard.tell_refusals(Refusals(self.host, self.link).tell)
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
         keyring = Keyring(epoch, self.loader.load, self.loader.replayed.last)
         self.scopes = Scopes(self.host, self.link, self.loader)
         self.values = Values(keyring, self.authority, self.scopes)
+        self.faults = Faults(self.values)
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, keyring).keys)
         self.secrets = Secrets(self.host, self.authority, keyring, epoch)
         self._offer(self.values)
@@ -51,6 +57,7 @@ class Session:
         self.encrypt_text = text_in(values.encrypt)
         self.encrypt_bytea = plain(values.encrypt)
         self.reseal = plain(values.reseal)
+        self.fault_as_role = plain(self.faults.as_role)
         self.decrypt_text_as_role = text_out(values.decrypt_as_role)
         self.decrypt_bytea_as_role = plain(values.decrypt_as_role)
         self.encrypt_text_as_role = text_in(values.encrypt_as_role)
@@ -85,23 +92,31 @@ class Session:
     def _import_admin(self) -> Admin:
         from pg_envelope.backend.admin import Admin
 
-        return Admin(self.host, self.guard, self.link, self.loader)
+        return Admin(self.pinned, self.guard, self.link, self.loader)
+
+    @cached_property
+    def writes(self) -> Writes:
+        """What triggers ask; imported at the first write."""
+        from pg_envelope.backend.writes import Writes
+
+        return Writes(self.guard, self.values, self.loader)
 
     @cached_property
     def secret_admin(self) -> SecretAdmin:
         from pg_envelope.backend.keys import Keys
         from pg_envelope.backend.secret_admin import SecretAdmin
 
-        return SecretAdmin(self.host, self.guard, Keys(self.host, self.link, self.loader), self.values, self.secrets)
+        keys = Keys(self.pinned, self.link, self.loader)
+        return SecretAdmin(self.pinned, self.guard, keys, self.values, self.secrets)
 
     @cached_property
     def tenants(self) -> Tenants:
         from pg_envelope.backend.lifecycle.tenants import Tenants
 
-        return Tenants(self.host, self.guard, self.link, self.loader)
+        return Tenants(self.pinned, self.guard, self.link, self.loader)
 
     @cached_property
     def passwords(self) -> Passwords:
         from pg_envelope.backend.passwords import Passwords
 
-        return Passwords(self.host, self.guard)
+        return Passwords(self.pinned, self.guard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 
 NAME_BYTES = 63
@@ -33,8 +34,11 @@ def commas(parts: Iterable[str]) -> str:
 
 
 def derived_name(name: str, suffix: str) -> str:
-    """name + suffix, cut between characters to PostgreSQL's 63 bytes."""
+    """name + suffix; over 63 bytes, the name is cut between characters, and a mark of the whole name is put in."""
+    if len((name + suffix).encode()) <= NAME_BYTES:
+        return name + suffix
+    mark = f"_{zlib.crc32(name.encode()):08x}{suffix}"
     kept = name
-    while len((kept + suffix).encode()) > NAME_BYTES:
+    while len((kept + mark).encode()) > NAME_BYTES:
         kept = kept[:-1]
-    return kept + suffix
+    return kept + mark

@@ -6,15 +6,26 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from pg_envelope import errors, wire
+from pg_envelope.backend import unreadable
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
+from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle import environment, replay
+from pg_envelope.backend.lifecycle import environment, replay, same_kek, sequences
 from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.tables.trial import Trials
+from pg_envelope.backend.tables.whole import IS_FOUND
 
+# Of all key ids that a header can name.
+WARNED_AT, FAILED_AT = 0.5, 0.9
+# A key is renewed at the soft limit, by its next write; beyond it, something stands in the way.
+WARNED_MESSAGES = SOFT_LIMIT * BLOCK * 5 // 4
 STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
-ROTATE = "SELECT envelope.rotate('<table>'), or envelope.rotate_key('<name>')"
+ROTATE = (
+    "After logical replication: SELECT envelope.mend_sequences(). Otherwise: SELECT envelope.rotate('<table>'), or"
+    " envelope.rotate_key('<name>')."
+)
 REFRESH = "CALL envelope.refresh('<table>')"
 
 EXTENSION = "SELECT extversion AS version FROM pg_catalog.pg_extension WHERE extname = 'pg_envelope'"
@@ -24,6 +35,22 @@ WHERE NOT is_ciphertext"""
 VIEWS = """
 SELECT string_agg(t.base::regclass::text, ', ') AS found, count(*) AS count FROM envelope_private.protected_table t
 WHERE NOT intact"""
+MISSING = f"""
+SELECT string_agg(coalesce(t.view_name, t.base::regclass::text) || '.' || f.attname, ', ' ORDER BY t.base, f.attnum)
+    AS found, count(*) AS count
+FROM envelope_private.protected_table t JOIN envelope_private.field f USING (key_uuid)
+WHERE NOT {IS_FOUND}"""
+# A table that was verified and is gone counts for nothing.
+VERIFIED = """
+SELECT count(*) AS tables, count(*) FILTER (WHERE v.finished_at IS NULL) AS never,
+    (SELECT format('%s, %s: %s values', date_trunc('second', l.finished_at), l.relation, l.value_count)
+     FROM envelope.verifications l WHERE l.finished_at IS NOT NULL ORDER BY l.finished_at DESC LIMIT 1) AS last,
+    string_agg(format('%s of %s in %s (%s)', b.bad, v.value_count, t.view_name, date_trunc('second', v.began_at)), ', '
+        ORDER BY t.view_name) FILTER (WHERE b.bad > 0) AS bad
+FROM envelope_private.protected_table t LEFT JOIN envelope_private.verification v USING (key_uuid)
+LEFT JOIN LATERAL (SELECT sum(n::bigint) AS bad FROM jsonb_each_text(v.faults) AS e (reason, n)
+    WHERE e.reason <> ALL ($1)) b ON true"""
+VERIFY_HINT = "See envelope.faults and docs/runbooks/bad-values.md; afterwards CALL envelope.verify() again."
 # The right is asked as PostgreSQL does for the view: a policy that names the owner itself.
 RESTORED = """
 SELECT string_agg(DISTINCT restored::regclass::text, ', ') AS found, count(restored) AS count
@@ -56,8 +83,11 @@ FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
 WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) IS NOT NULL"""
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
-WHERE lost OR messages > {SOFT_LIMIT * BLOCK}"""
+WHERE lost OR messages > {WARNED_MESSAGES}"""
 NEWEST = "SELECT kek, max(kek_version) AS version FROM envelope_private.dek WHERE state <> 'destroyed' GROUP BY kek"
+KEY_IDS = """
+SELECT coalesce(pg_sequence_last_value(seqrelid), 0) AS used, seqmax AS ids
+FROM pg_catalog.pg_sequence WHERE seqrelid = 'envelope_private.key_id_seq'::regclass"""
 PGCRYPTO = """
 SELECT (SELECT count(*) FROM pg_catalog.pg_proc WHERE pronamespace = 'envelope_pgcrypto'::regnamespace) AS functions,
     EXISTS (SELECT FROM envelope_private.pgcrypto_policy WHERE literal_keys_forbidden) AS forbidden"""
@@ -79,7 +109,8 @@ class Status:
 
     def rows(self) -> list[Row]:
         """check_name, state (ok, warning, failed), detail, hint."""
-        return [row for check in (self._versions, self._broker, self._catalog, self._pgcrypto) for row in check()]
+        parts = (self._versions, self._broker, self._catalog, Trials(self._host).checks, self._verified, self._pgcrypto)
+        return [row for part in parts for row in part()]
 
     def _versions(self) -> Iterator[Row]:
         installed = self._host.row(EXTENSION)
@@ -93,7 +124,7 @@ class Status:
 
     def _broker(self) -> Iterator[Row]:
         try:
-            answer = self._link.ask("status", self._loader.who())
+            answer = self._link.ask("status", self._loader.who(), look=True)
         except errors.EnvelopeError as error:
             yield _row("broker", "failed", error.message, error.hint)
             return
@@ -112,8 +143,26 @@ class Status:
         used = {row["kek"] for row in self._host.rows("SELECT DISTINCT kek FROM envelope_private.key")}
         newest = {row["kek"]: row["version"] for row in self._host.rows(NEWEST)}
         for name in sorted(used | set(newest) | set(answer["keks"])):
-            yield _kek(name, answer["keks"].get(name), newest.get(name) or 0)
-        yield replay.check(self._host, self._link, self._loader)
+            yield self._kek(name, answer["keks"].get(name), newest.get(name) or 0)
+        yield from replay.check(self._host, self._link, self._loader)
+        yield from unreadable.checks(self._host, self._link, self._loader, answer)
+
+    def _kek(self, name: str, told: Row | None, newest: int) -> Row:
+        """`newest`: the KEK's newest version in the catalog. A KMS that went back in time also opens nothing."""
+        return _rolled_back(name, told, newest) or self._another(name) or _kek(name, told)
+
+    def _another(self, kek: str) -> Row | None:
+        """A row when the KEK cannot open what it wrapped; whether it can be used at all is told by `_kek`."""
+        here = self._host.row(environment.INSTALLATION)
+        if here is None:
+            return None
+        try:
+            same_kek.check(self._host, self._link, self._loader.who(), kek, {"database_uuid": here["uuid"]})
+        except same_kek.AnotherKek as error:
+            return _row(f"kek {kek}", "failed", f"{error.message}. {error.detail}", error.hint)
+        except errors.EnvelopeError:
+            return None
+        return None
 
     def _catalog(self) -> Iterator[Row]:
         yield self._none(
@@ -122,6 +171,7 @@ class Status:
         yield self._none(
             "catalog", PARENTS, "failed", "rows without their parent", "Restore the key catalog from a whole dump."
         )
+        yield self._none("columns", MISSING, "failed", "protected columns that are not found", REFRESH)
         yield self._none("views", VIEWS, "failed", "tables whose view, triggers or owner differ", REFRESH)
         yield self._none(
             "restored",
@@ -152,12 +202,29 @@ class Status:
         )
         yield self._none("budget", BUDGET, "warning", "keys that sealed too much or lost their count", ROTATE)
         yield self._none(
+            "sequences",
+            sequences.BEHIND,
+            "warning",
+            "sequences that are behind their tables",
+            "SELECT envelope.mend_sequences(); see docs/runbooks/cut-over.md.",
+        )
+        yield self._key_ids()
+        yield self._none(
             "copies",
             COPIES,
             "warning",
             "materialized views that store decrypted columns",
             "Drop them, or protect what they hold.",
         )
+
+    def _verified(self) -> Iterator[Row]:
+        """What the last verify of each table found; a table that nobody verified yet is no warning."""
+        row = self._host.row(VERIFIED, ["text[]"], [list(ON_PURPOSE)])
+        assert row is not None
+        told = [f"values that did not open: {row['bad'] or 'none'}"]
+        told += [f"last: {row['last']}"] if row["last"] else []
+        told += [f"tables never verified: {row['never']} of {row['tables']}"] if row["never"] else []
+        yield _row("verify", "failed" if row["bad"] else "ok", "; ".join(told), VERIFY_HINT)
 
     def _pgcrypto(self) -> Iterator[Row]:
         row = self._host.row(PGCRYPTO)
@@ -170,22 +237,34 @@ class Status:
             "Install PostgreSQL's contrib modules on the server, then make the extension again.",
         )
 
+    def _key_ids(self) -> Row:
+        row = self._host.row(KEY_IDS)
+        assert row is not None
+        used, state = row["used"] / row["ids"], "ok"
+        if used > WARNED_AT:
+            state = "failed" if used > FAILED_AT else "warning"
+        detail = f"{row['used']:,} of {row['ids']:,} are used"
+        return _row("key ids", state, detail, "Who uses them up? Each new tenant or subject takes one: docs/scopes.md.")
+
     def _none(self, name: str, query: str, otherwise: str, what: str, hint: str) -> Row:
         row = self._host.row(query)
         found = row["found"] if row and row["count"] else None
         return _row(name, otherwise if found else "ok", f"{what}: {found or 'none'}", hint)
 
 
-def _kek(name: str, told: Row | None, newest: int) -> Row:
-    """`newest`: the KEK's newest version in the catalog."""
+def _rolled_back(name: str, told: Row | None, newest: int) -> Row | None:
+    if told is None or told.get("version") is None or told["version"] >= newest:
+        return None
+    behind = errors.KekRolledBack()
+    detail = f"{told['provider']}: {behind.message} (version {told['version']} there, {newest} here)"
+    return _row(f"kek {name}", "failed", detail, behind.hint)
+
+
+def _kek(name: str, told: Row | None) -> Row:
     if told is None:
         hint = f"Declare [kek.{name}] in the broker's configuration."
         return _row(f"kek {name}", "failed", "used here, but unknown to the broker", hint)
     detail = f"{told['provider']}: {told['detail'] or told['state']}"
-    if told.get("version") is not None and told["version"] < newest:
-        behind = errors.KekRolledBack()
-        detail = f"{told['provider']}: {behind.message} (version {told['version']} there, {newest} here)"
-        return _row(f"kek {name}", "failed", detail, behind.hint)
     if told["state"] == "ok" and told.get("deletable") is True:
         return _row(f"kek {name}", "warning", f"{detail}; it may be deleted", "See docs/providers.md.")
     return _row(f"kek {name}", STATE_OF_KEK.get(told["state"], "failed"), detail, told["hint"])

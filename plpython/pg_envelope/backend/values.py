@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pg_envelope import envelope, errors
 from pg_envelope.backend.authority import Authority, Kind, Right
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
@@ -9,6 +11,9 @@ from pg_envelope.backend.scopes import Scopes
 from pg_envelope.envelope import HEADER_BYTES
 
 SEAL_BYTES = CAPABILITY_BYTES + HEADER_BYTES
+Passes = Callable[[errors.EnvelopeError, bytes], bool]
+# What is wrong with one value or its key. Everything else (no right, no broker, no KMS) says nothing of the value.
+FAULTS = (errors.InvalidEnvelope, errors.KeyDestroyed, errors.KeySuspended, errors.KeyNotFound, errors.UnwrapFailed)
 
 
 class Values:
@@ -21,14 +26,21 @@ class Values:
         self._get = keyring.get
         self._authority = authority
         self._scopes = scopes
+        # Whether a value that does not open may read as NULL in the statement under way: see writes.Unread.
+        self.passes: Passes | None = None
 
     def decrypt(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> bytes | None:
         """The plaintext bytes of an envelope in its place; None for an erased one, where the table says so."""
         if value is None:
             return None
         if capability is None or row_key is None or len(capability) != CAPABILITY_BYTES:
-            raise errors.NotPermitted
-        return self._get(capability + value[:HEADER_BYTES]).open(value, row_key.encode())
+            raise errors.NotPermitted(about={"key_id": int.from_bytes(value[2:HEADER_BYTES], "big")})
+        try:
+            return self._get(capability + value[:HEADER_BYTES]).open(value, row_key.encode())
+        except (errors.InvalidEnvelope, errors.KeyDestroyed) as error:
+            if self.passes is not None and self.passes(error, capability):
+                return None
+            raise
 
     def encrypt(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
@@ -45,24 +57,32 @@ class Values:
     def reseal(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
-        """The same value under the newest key. One that has it stays as it is; so does an erased one."""
+        """The same value under the newest key. One that has it stays as it is; so does one that does not open."""
         if value is None:
             return None
-        newest = seal if seal is not None and len(seal) == SEAL_BYTES else self._scopes.seal(seal, scope)
-        if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:]:
+        if seal is None:
+            raise errors.NotPermitted
+        if len(seal) == SEAL_BYTES and value[:HEADER_BYTES] == seal[CAPABILITY_BYTES:]:
             return value
-        content = self.decrypt(value, newest[:CAPABILITY_BYTES], row_key)
-        return value if content is None else self.encrypt(content, newest, row_key)
+        try:
+            content = self.decrypt(value, seal[:CAPABILITY_BYTES], row_key)
+        except FAULTS:
+            return value
+        if content is None:
+            return value
+        newest = seal if len(seal) == SEAL_BYTES else self._scopes.seal(seal, scope)
+        return value if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:] else self.encrypt(content, newest, row_key)
 
     def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
-        return self.decrypt(value, self._right("read", field_uuid).capability, row_key)
+        return self.decrypt(value, self.right("read", field_uuid).capability, row_key)
 
     def encrypt_as_role(
         self, value: bytes | None, field_uuid: str | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
-        return self.encrypt(value, self._right("write", field_uuid).seal, row_key, scope)
+        return self.encrypt(value, self.right("write", field_uuid).seal, row_key, scope)
 
-    def _right(self, kind: Kind, field_uuid: str | None) -> Right:
+    def right(self, kind: Kind, field_uuid: str | None) -> Right:
+        """The current role's right to a field. Raises NotPermitted."""
         if field_uuid is None:
             raise errors.NotPermitted
         return self._authority.right(kind, field_uuid)

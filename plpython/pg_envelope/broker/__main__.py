@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pg_envelope.broker import app
+from pg_envelope import errors
+from pg_envelope.broker import app, startup
 from pg_envelope.broker.check import check
 
 
@@ -19,6 +20,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report(config: Path) -> int:
+    try:
+        startup.become_owner(config)
+    except errors.EnvelopeError as error:
+        print(f"failed   user: {error.message}")
+        return 1
     findings = check(config)
     for found in findings:
         print(f"{found.state:8} {found.name}: {found.detail}" + (f"\n         {found.hint}" if found.hint else ""))

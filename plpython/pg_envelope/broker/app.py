@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from pg_envelope.broker.config import Config, load
 from pg_envelope.broker.deks import Deks, Limits
 from pg_envelope.broker.epoch import Epoch
 from pg_envelope.broker.erasures import Erasures
-from pg_envelope.broker.kms import Kms
+from pg_envelope.broker.kms import THREADS, Kms
 from pg_envelope.broker.kms_settings import KmsSettings
 from pg_envelope.broker.metrics import Labels, Metrics
 from pg_envelope.broker.providers.make import make_provider
@@ -29,6 +32,8 @@ from pg_envelope.broker.startup import check_secrets
 log = logging.getLogger(__name__)
 
 EXIT_REFUSED = 2
+# What requests to a KMS get to end, when the broker stops.
+STOP_SECONDS = 2.0
 
 
 def run(config: Path) -> int:
@@ -40,10 +45,22 @@ def run(config: Path) -> int:
         settings = load(config)
         check_secrets(settings)
         asyncio.run(_run(settings))
+        _leave_hanging_threads()
     except errors.EnvelopeError as error:
         log.error("%s", "; ".join(text for text in (error.message, error.detail, error.hint) if text))
         return EXIT_REFUSED
     return 0
+
+
+def _leave_hanging_threads() -> None:
+    """A thread that waits in a HSM's module, or for DNS, has no socket to close. It must not keep the process alive."""
+    end = time.monotonic() + STOP_SECONDS
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("stopped while a request to a KMS hangs")
+        os._exit(0)
 
 
 class Broker:
@@ -61,7 +78,7 @@ class Broker:
 
     def _kms(self, name: str, settings: KmsSettings) -> Kms:
         def report(error: errors.EnvelopeError) -> None:
-            log.error("kms %s: %s (%s)", name, error.message, error.detail)
+            log.error("kms %s: %s", name, "; ".join(filter(None, (error.message, error.detail, error.hint))))
             self.audit.write("login_failed", kms=name, error=error.code, detail=error.detail)
 
         provider = make_provider(settings, report)
@@ -71,6 +88,7 @@ class Broker:
         """Until cancelled."""
         web = await self._web()
         server = Server(self.config.broker, self.service, self.audit, self.metrics)
+        self._register_connections(server)
         self.audit.write("started", environment=self.config.broker.environment, epoch=self.epoch.value)
         if self.erasures.cut:
             self.audit.write("ledger_recovered", bytes=self.erasures.cut, **self.erasures.proof._asdict())
@@ -97,6 +115,7 @@ class Broker:
         for kms in self.kms.values():
             kms.close()
         self.epoch.close()
+        _logged(self.service.repeats.tell_all)
         self.audit.write("stopped")
 
     async def _probe(self, name: str) -> None:
@@ -115,7 +134,7 @@ class Broker:
         try:
             await kms.probe(key, clock.now() + self.config.broker.deadline_ms / 1000)
         except errors.EnvelopeError as error:
-            return error.message + (f": {error.detail}" if error.detail else "")
+            return error.said
         except Exception as error:
             return f"internal error ({type(error).__name__})"
         return None
@@ -123,11 +142,8 @@ class Broker:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self.config.broker.probe_seconds)
-            try:
-                self.deks.grace_expired()
-                self.cache.sweep()
-            except errors.EnvelopeError as error:
-                log.error("%s", error.message)
+            for work in (self.audit.recover, self.service.repeats.sweep, self.deks.grace_expired, self.cache.sweep):
+                _logged(work)
 
     def _health(self) -> str:
         """Always with status 200: to restart a broker because its KMS is down would throw its cache away."""
@@ -141,10 +157,21 @@ class Broker:
         gauge = self.metrics.gauge
         gauge("pg_envelope_cache_keys", "DEKs in the cache.", lambda: {(): len(self.cache)})
         gauge("pg_envelope_epoch", "Revocation epoch.", lambda: {(): self.epoch.value})
+        gauge("pg_envelope_audit_up", "1 when the audit log can be written.", self._audit_up)
+        gauge("pg_envelope_build_info", "1, with the broker's version.", lambda: {(status.version(),): 1.0}, "version")
         gauge("pg_envelope_requests_waiting", "Requests under way.", lambda: {(): self.service.waiting})
         gauge("pg_envelope_kms_up", "1 when the KMS answers and no KEK of it is refused.", self._up, "kms")
         gauge("pg_envelope_kms_token_ttl_seconds", "Life left of the login's token.", self._token_seconds, "kms")
         gauge("pg_envelope_grace_remaining_seconds", "Until a down KMS's last DEK is over.", self._grace, "kms")
+
+    def _register_connections(self, server: Server) -> None:
+        def read() -> dict[Labels, float]:
+            return {(str(uid),): float(count) for uid, count in server.peers.connections.items()}
+
+        self.metrics.gauge("pg_envelope_connections", "Connections that are open.", read, "uid")
+
+    def _audit_up(self) -> dict[Labels, float]:
+        return {(): float(self.audit.trouble is None)}
 
     def _up(self) -> dict[Labels, float]:
         return {(name,): float(_is_up(kms)) for name, kms in self.kms.items()}
@@ -159,6 +186,13 @@ class Broker:
             for name, kms in self.kms.items()
             if kms.down is not None
         }
+
+
+def _logged(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except errors.EnvelopeError as error:
+        log.error("%s", error.said)
 
 
 def _is_up(kms: Kms) -> bool:
@@ -190,10 +224,7 @@ async def _until_cancelled(serving: asyncio.Task[None]) -> None:
 
 
 def _reopen(audit: Audit) -> None:
-    try:
-        audit.reopen()
-    except errors.EnvelopeError as error:
-        log.error("%s", error.message)
+    _logged(audit.reopen)
 
 
 def _without_text(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from pg_envelope import errors
 
 STANDARD_OUTPUT = "-"
+LEAST_FREE_BYTES = 16 << 20
+HINT = "The broker gives out no key without a line in it. See audit_log in the broker's configuration, and its disk."
 
 
 class Audit:
@@ -20,14 +23,39 @@ class Audit:
         """Raises NotConfigured when the file cannot be written."""
         self._target = target
         self._file = self._open()
+        self._torn = False
+        self.trouble: str | None = None
 
     def write(self, event: str, **facts: Any) -> None:
         """Adds one line: `time`, `event` and the facts. Raises Internal when it cannot: no key leaves unrecorded."""
-        line = json.dumps({"time": now(), "event": event, **facts})
+        line = json.dumps({"time": now(), "event": event, **facts}).encode() + b"\n"
         try:
-            _write_all(self._file, line.encode() + b"\n")
-        except OSError:
-            raise errors.Internal("the broker cannot write its audit log") from None
+            # What a full disk cut off must not swallow the next line.
+            _write_all(self._file, b"\n" + line if self._torn else line)
+        except OSError as error:
+            self._torn, self.trouble = True, error.strerror or type(error).__name__
+            raise errors.Internal("the broker cannot write its audit log", self.trouble, HINT) from None
+        self._torn, self.trouble = False, None
+
+    def problem(self) -> tuple[str, str, str] | None:
+        """What an operator must know of it: (failed or degraded; detail; hint)."""
+        if self.trouble is not None:
+            return "failed", f"cannot be written: {self.trouble}", HINT
+        if (free := self._free_bytes()) is not None and free < LEAST_FREE_BYTES:
+            return "degraded", f"only {free >> 20} MB are free on its disk", HINT
+        return None
+
+    def recover(self) -> None:
+        """Writes of the gap, if there is one. Raises Internal as long as there is trouble."""
+        if self.trouble is not None:
+            self.write("audit_recovered", trouble=self.trouble)
+
+    def _free_bytes(self) -> int | None:
+        """None where it is no file on a disk."""
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            return None
+        found = os.fstatvfs(self._file)
+        return found.f_bavail * found.f_frsize
 
     def reopen(self) -> None:
         """Goes on in a new file after a rotation moved the old one away; keeps the old one when that fails."""

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from pg_envelope import errors
-from pg_envelope.broker import escrow, files, keys
-from pg_envelope.broker.audit import STANDARD_OUTPUT
-from pg_envelope.broker.config import Config, Kek, load
-from pg_envelope.broker.ledger import check_directory
-from pg_envelope.broker.providers import secrets
+from pg_envelope.broker import escrow, files, keys, startup
+from pg_envelope.broker.calls import within
+from pg_envelope.broker.config import Broker, Config, Kek, load
+from pg_envelope.broker.providers import local, secrets
 from pg_envelope.broker.providers.base import Item, Provider
 from pg_envelope.broker.providers.make import make_provider
 from pg_envelope.broker.server import uids
-from pg_envelope.broker.startup import secret_files, secret_keks
 
 NO_DATABASE = UUID(int=0)
+T = TypeVar("T")
 State = Literal["ok", "warning", "failed"]
 
 
@@ -45,20 +44,34 @@ def check(config: Path) -> list[Finding]:
 
 def _machine(config: Config) -> Iterator[Finding]:
     broker = config.broker
-    yield _tried(
-        "socket directory", str(broker.socket.parent), lambda: files.refuse_shared_directory(broker.socket.parent)
-    )
+    yield Finding("user", "ok", f"checked as uid {os.geteuid()}, which must be the broker's")
+    yield from _places(broker)
     yield _tried("allowed users", ", ".join(map(str, broker.allowed_users)), lambda: uids(broker.allowed_users))
-    yield _tried("ledger of erasures", str(broker.erasures), lambda: check_directory(broker.erasures))
-    yield _tried("audit log", broker.audit_log, lambda: _writable(broker.audit_log))
+    yield _tried("audit log", broker.audit_log, lambda: startup.rehearse_audit(broker))
     if broker.escrow_public_key_file:
         path = Path(broker.escrow_public_key_file)
         yield _tried("escrow public key", str(path), lambda: escrow.read_public_key(path))
-    for path in secret_files(config):
+    for path in startup.secret_files(config):
         yield _tried("secret file", str(path), lambda path=path: files.read_private(path))  # type: ignore[misc]
-    for held, key in secret_keks(config):
+    for path in startup.keyrings(config):
+        yield _hinted("keyring", str(path), lambda path=path: local.check_writable(path))  # type: ignore[misc]
+    for held, key in startup.secret_keks(config):
         names = ", ".join(secrets.names(held, key))
         yield _tried("secrets in the environment", names, lambda held=held, key=key: secrets.check(held, key))  # type: ignore[misc]
+
+
+def _places(broker: Broker) -> Iterator[Finding]:
+    """What only one broker can have. Beside one that runs it cannot be tried; that one has it all."""
+    directory = broker.socket.parent
+    yield _tried("socket directory", str(directory), lambda: files.refuse_shared_directory(directory))
+    if startup.running(broker):
+        yield Finding("broker", "ok", f"it runs, and listens on {broker.socket}; a second one would be refused")
+        return
+    yield _tried("epoch", str(broker.epoch), lambda: startup.rehearse_epoch(broker))
+    yield _tried("socket", str(broker.socket), lambda: startup.rehearse_socket(broker))
+    yield _tried("ledger of erasures", str(broker.erasures), lambda: startup.rehearse_ledger(broker))
+    if broker.metrics:
+        yield _tried("metrics", broker.metrics, lambda: startup.rehearse_metrics(broker))
 
 
 def _keks(config: Config) -> Iterator[Finding]:
@@ -74,36 +87,34 @@ def _keks(config: Config) -> Iterator[Finding]:
         provider.close()
 
 
-def _writable(audit_log: str) -> None:
-    """Without making the file: the one who checks may be another user than the broker's."""
-    path = Path(audit_log)
-    wanted = path if path.exists() else path.parent
-    if audit_log != STANDARD_OUTPUT and not os.access(wanted, os.W_OK):
-        raise errors.NotConfigured("the audit log cannot be written")
-
-
 def _say_nothing(_: errors.EnvelopeError) -> None:
     """A refused login is a finding already."""
 
 
 def _kek(config: Config, provider: Provider, name: str, kek: Kek) -> Iterator[Finding]:
     try:
-        found = provider.describe(kek.key)
+        found = _bounded(config, kek, lambda: provider.describe(kek.key))
     except errors.EnvelopeError as error:
         yield _failed(f"kek {name}", error)
         return
     yield Finding(f"kek {name}", "ok", f"key {kek.key} of kms {kek.kms}, version {found.version}")
     for warning in found.warnings:
         yield Finding(f"kek {name}", "warning", warning, "See docs/providers.md.")
-    yield _tried(f"kek {name} wraps and unwraps", "ok", lambda: _round_trip(config, provider, kek.key))
+    yield _tried(f"kek {name} wraps and unwraps", "ok", lambda: _round_trip(config, provider, kek))
     if provider.store is not None:
-        yield _tried(f"kek {name} key store", "readable", lambda: _store(provider))
+        yield _tried(f"kek {name} key store", "readable", lambda: _bounded(config, kek, lambda: _store(provider)))
 
 
-def _round_trip(config: Config, provider: Provider, key: str) -> None:
+def _bounded(config: Config, kek: Kek, ask: Callable[[], T]) -> T:
+    with within(config.kms[kek.kms].timeout_ms / 1000) as call:
+        return call.run(ask)
+
+
+def _round_trip(config: Config, provider: Provider, kek: Kek) -> None:
     # DEK id 0 is never given to a key: this wrap can be of no use to anybody.
     context = keys.context(config.broker.environment, NO_DATABASE, 0)
-    opened = provider.unwrap(key, [Item(context, provider.generate(key, context))])[0]
+    wrapped = _bounded(config, kek, lambda: provider.generate(kek.key, context))
+    opened = _bounded(config, kek, lambda: provider.unwrap(kek.key, [Item(context, wrapped)]))[0]
     if isinstance(opened, errors.EnvelopeError):
         raise opened
 
@@ -125,5 +136,10 @@ def _tried(name: str, detail: str, attempt: Callable[[], object]) -> Finding:
     return Finding(name, "ok", detail)
 
 
+def _hinted(name: str, detail: str, attempt: Callable[[], object]) -> Finding:
+    """As `_tried`, for what does not keep the broker from starting."""
+    return replace(found, state="warning") if (found := _tried(name, detail, attempt)).state == "failed" else found
+
+
 def _failed(name: str, error: errors.EnvelopeError) -> Finding:
-    return Finding(name, "failed", error.message + (f": {error.detail}" if error.detail else ""), error.hint)
+    return Finding(name, "failed", error.said, error.hint)

@@ -19,6 +19,8 @@ from pg_envelope.broker.kms_settings import TokenFile as TokenFile
 from pg_envelope.broker.kms_settings import Vault as Vault
 from pg_envelope.broker.wants import NAME, refuse, want
 
+DAY = 86_400
+
 Users = tuple[str | int, ...]
 Names = tuple[str, ...]
 T = TypeVar("T")
@@ -34,12 +36,14 @@ class Broker:
     allowed_users: Users = ("postgres",)
     environment: str = "default"
     audit_log: str = "-"
+    audit_repeats_seconds: float = 60.0
     erasures: Path = Path("/var/lib/pg_envelope/erasures.jsonl")
     metrics: str = "127.0.0.1:9464"
     escrow_public_key_file: str = ""
     allow_restore: bool = False
     rekey_from: Names = ()
     max_requests: int = 256
+    max_connections: int = 1000
     deadline_ms: int = 5000
     probe_seconds: float = 5.0
 
@@ -53,8 +57,10 @@ class Broker:
         want(not escrow or Path(escrow).is_absolute(), "broker.escrow_public_key_file must be an absolute path")
         want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
+        want(self.max_connections > 0, "broker.max_connections must be above 0")
         want(self.deadline_ms > 0, "broker.deadline_ms must be above 0")
         want(self.probe_seconds > 0, "broker.probe_seconds must be above 0")
+        want(self.audit_repeats_seconds >= 0, "broker.audit_repeats_seconds must not be negative")
         want(bool(self.allowed_users), "broker.allowed_users must name at least one user")
         if self.metrics:
             listen_address(self.metrics)
@@ -78,9 +84,10 @@ class Cache:
     max_keys: int = 10_000
 
     def __post_init__(self) -> None:
-        want(self.ttl_seconds > 0, "cache.ttl_seconds must be above 0")
-        want(self.grace_seconds >= 0, "cache.grace_seconds must not be negative")
-        want(self.session_ttl_seconds > 0, "cache.session_ttl_seconds must be above 0")
+        # Upper bounds: for so long a right that was taken away in the KMS can go unnoticed.
+        want(0 < self.ttl_seconds <= DAY, f"cache.ttl_seconds must be above 0 and at most {DAY}, a day")
+        want(0 <= self.grace_seconds <= 7 * DAY, f"cache.grace_seconds must be 0 to {7 * DAY}, seven days")
+        want(0 < self.session_ttl_seconds <= DAY, f"cache.session_ttl_seconds must be above 0 and at most {DAY}, a day")
         want(self.max_keys > 0, "cache.max_keys must be above 0")
 
 

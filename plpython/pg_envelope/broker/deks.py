@@ -174,7 +174,7 @@ class Deks:
         try:
             kms, name = self.kek(kek)
             await kms.ready(name, until)
-            sources = await asyncio.gather(*(self._source(kms, name, key, until) for key in group))
+            sources = await asyncio.gather(*(self.source(kms, name, key, until) for key in group))
             await self._unwrap(kms, dict(zip(group, sources, strict=True)), flights, until)
         except errors.EnvelopeError as error:
             self._land_all(group, error, flights)
@@ -182,7 +182,7 @@ class Deks:
             # Whatever went wrong, nobody is left waiting.
             self._land_all(group, errors.Internal(), flights)
 
-    async def _source(self, kms: Kms, name: str, key: CacheKey, until: float) -> Source | errors.EnvelopeError:
+    async def source(self, kms: Kms, name: str, key: CacheKey, until: float) -> Source | errors.EnvelopeError:
         """The wrapped DEK, from the request or from the KMS's store, with the KEK that opens it."""
         try:
             store = store_of(kms, key.store)

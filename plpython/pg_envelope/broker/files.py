@@ -10,6 +10,8 @@ from pg_envelope import errors
 
 PRIVATE = 0o600
 CONFIG = 0o640
+# As systemd shows its credentials: files of root, the access list for the service's user in the bits of the group.
+CREDENTIAL = 0o440
 MAX_SECRET = 1 << 20
 
 
@@ -17,10 +19,16 @@ def read_private(path: Path, most: int = PRIVATE) -> bytes:
     """The file's bytes. Raises NotConfigured when its mode goes beyond `most` or its owner is neither us nor root."""
     try:
         with open(path, "rb") as file:
-            refuse_shared(os.fstat(file.fileno()), path, most)
+            refuse_shared(os.fstat(file.fileno()), path, most | _credential(path))
             return file.read(MAX_SECRET)
     except OSError as error:
         raise errors.NotConfigured(f"cannot read {path}", detail=error.strerror) from None
+
+
+def _credential(path: Path) -> int:
+    """The mode that a file may have as one of systemd's credentials: their folder is for the service's user alone."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return CREDENTIAL if folder and path.parent == Path(folder) else 0
 
 
 def read_secret(path: Path) -> str:

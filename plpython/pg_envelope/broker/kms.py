@@ -11,10 +11,12 @@ from typing import ParamSpec, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.broker.breaker import Breaker
+from pg_envelope.broker.calls import Call, no_answer
 from pg_envelope.broker.metrics import Metrics
 from pg_envelope.broker.providers.base import Description, Provider, kek_version
 
 WORKERS = 16
+THREADS = "kms-"
 ATTEMPTS = 3
 FIRST_RETRY = 0.05
 LONGEST_RETRY = 0.8
@@ -33,7 +35,7 @@ class Kms:
         self.name, self.provider = name, provider
         self._timeout, self._metrics, self._clock = timeout, metrics, clock
         self._breaker = Breaker(clock)
-        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix=f"kms-{name}")
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix=THREADS + name)
         self._free = asyncio.Semaphore(WORKERS)
         self.keks: dict[str, Description | errors.EnvelopeError] = {}
         self.in_grace = False
@@ -133,16 +135,18 @@ class Kms:
             self._breaker.success()
 
     async def _in_thread(self, until: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        left = until - self._clock()
-        # requests counts its timeout per read, so a KMS that drips bytes needs a limit from outside, too.
-        work = asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
+        left, call = until - self._clock(), Call()
+        work = asyncio.wrap_future(self._threads.submit(lambda: call.run(function, *args, **kwargs)))
         try:
             async with asyncio.timeout(min(left, self._timeout)):
                 return await work
         except TimeoutError:
             if left < self._timeout:
                 raise errors.Deadline() from None
-            raise errors.KmsUnavailable(detail="no answer within timeout_ms") from None
+            raise no_answer() from None
+        finally:
+            # Also when who asked is gone: nothing waits for the answer any more.
+            call.end()
 
     async def ready(self, key: str, until: float) -> None:
         """Makes sure that the KEK is fit before it is used. Raises what `describe` raises."""

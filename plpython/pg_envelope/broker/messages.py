@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -26,6 +27,8 @@ OPERATIONS = (
     "erasures",
     "escrow",
     "adopt",
+    "refused",
+    "prove",
 )
 MAX_DEK_ID = (1 << 63) - 1
 MAX_GENERATED = 200
@@ -144,6 +147,14 @@ class Escrow:
 
 
 @dataclass(frozen=True)
+class Prove:
+    """DEKs that the KMS is to open."""
+
+    database: UUID
+    deks: tuple[DekRef, ...]
+
+
+@dataclass(frozen=True)
 class SealedDek:
     """A DEK out of a backup, sealed for the broker's one-time key; `fingerprint` is the catalog's."""
 
@@ -186,13 +197,22 @@ class Erase:
 
 
 @dataclass(frozen=True)
+class NamedDek:
+    """A DEK of which only is asked whether it was erased."""
+
+    dek_id: int
+    fingerprint: bytes
+
+
+@dataclass(frozen=True)
 class Erased:
-    """A page of the ledger: entries of one database after the first `after`, at most `most`."""
+    """A page of the ledger: entries of one database after the first `after`, at most `most`; `deks`: are they dead?"""
 
     database: UUID
     after: int
     most: int
     verify: bool
+    deks: tuple[NamedDek, ...] = ()
 
 
 def request(message: wire.Message) -> Request:
@@ -260,8 +280,32 @@ def record(body: wire.Message) -> Record:
     return Record(_uuid(body, "database_uuid"), action, label, reason, transitions)
 
 
+def refused(body: wire.Message) -> dict[str, str | int]:
+    """What a backend refused for want of a right, for the audit log."""
+    found: dict[str, str | int] = {"reason": _text(body, "reason")}
+    if body.get("label") is not None:
+        found["label"] = _text(body, "label")
+    for name in ("key_id", "skipped"):
+        if body.get(name) is not None:
+            found[name] = _integer(body, name, 0, MAX_KEY_ID)
+    return found
+
+
 def escrow(body: wire.Message) -> Escrow:
     return Escrow(_uuid(body, "database_uuid"), tuple(_plain_dek(one) for one in _objects(body, "deks")))
+
+
+def prove(body: wire.Message) -> Prove:
+    deks = tuple(_plain_dek(one) for one in _objects(body, "deks"))
+    if len(deks) > MAX_GENERATED or len({dek.dek_id for dek in deks}) < len(deks):
+        raise _bad("deks")
+    return Prove(_uuid(body, "database_uuid"), deks)
+
+
+def status(body: wire.Message, keks: Iterable[str]) -> list[str]:
+    """Those of the KEKs that are to be looked at first."""
+    look = body.get("look")
+    return [name for name in keks if look is True or look == name]
 
 
 def adopt(body: wire.Message) -> Adopt:
@@ -290,7 +334,12 @@ def erase(body: wire.Message) -> Erase:
 
 def erased(body: wire.Message) -> Erased:
     after, most = (_integer(body, name, 0, MAX_DEK_ID) for name in ("after", "most"))
-    return Erased(_uuid(body, "database_uuid"), after, most, body.get("verify") is True)
+    deks = tuple(_named_dek(one) for one in _objects(body, "deks")) if "deks" in body else ()
+    return Erased(_uuid(body, "database_uuid"), after, most, body.get("verify") is True, deks)
+
+
+def _named_dek(found: wire.Message) -> NamedDek:
+    return NamedDek(_dek_id(found), _bytes(found, "fingerprint", keys.FINGERPRINT_BYTES))
 
 
 def _dying(found: wire.Message) -> Dying:

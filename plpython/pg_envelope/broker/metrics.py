@@ -27,7 +27,7 @@ class Counter:
 
     def lines(self) -> Iterator[str]:
         for labels, value in sorted(self._values.items()):
-            yield f"{self.name}{_braces(self._labels, labels)} {value:g}"
+            yield f"{self.name}{_braces(self._labels, labels)} {_number(value)}"
 
 
 class Histogram:
@@ -51,7 +51,7 @@ class Histogram:
             for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
                 total += count
                 yield f"{self.name}_bucket{_braces((*self._labels, 'le'), (*labels, bound))} {total}"
-            yield f"{self.name}_sum{_braces(self._labels, labels)} {self._sums[labels]:.9g}"
+            yield f"{self.name}_sum{_braces(self._labels, labels)} {_number(self._sums[labels])}"
             yield f"{self.name}_count{_braces(self._labels, labels)} {total}"
 
 
@@ -70,7 +70,7 @@ class Told:
 
     def lines(self) -> Iterator[str]:
         for label, value in sorted(self._values.items()):
-            yield f"{self.name}{_braces((self._label,), (label,))} {value:.17g}"
+            yield f"{self.name}{_braces((self._label,), (label,))} {_number(value)}"
 
 
 class Gauge:
@@ -83,7 +83,7 @@ class Gauge:
 
     def lines(self) -> Iterator[str]:
         for labels, value in sorted(self._read().items()):
-            yield f"{self.name}{_braces(self._labels, labels)} {value:.17g}"
+            yield f"{self.name}{_braces(self._labels, labels)} {_number(value)}"
 
 
 class Metrics:
@@ -99,6 +99,7 @@ class Metrics:
         self.stale = Counter("pg_envelope_cache_stale_total", "DEKs used in their grace, while the KMS was down.")
         self.expired = Counter("pg_envelope_keys_expired_total", "DEKs dropped because their time was over.")
         self.refused = Counter("pg_envelope_peers_refused_total", "Connections of users that may not connect.")
+        self.repeats = Counter("pg_envelope_audit_repeats_total", "Requests that the audit log counts, not lists.")
         self.overdue = Told("pg_envelope_overdue_keys", "Keys later than policy allows, as last told.", "database")
         self._all: list[Counter | Histogram | Told | Gauge] = [
             found for found in vars(self).values() if isinstance(found, Counter | Histogram | Told)
@@ -121,6 +122,11 @@ def _block(metric: Counter | Histogram | Told | Gauge) -> Iterator[str]:
 def _braces(names: Labels, values: Labels) -> str:
     pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True))
     return f"{{{pairs}}}" if pairs else ""
+
+
+def _number(value: float) -> str:
+    """All of its digits: what counts up must never stand still."""
+    return f"{value:.0f}" if value == int(value) else repr(value)
 
 
 def _escaped(value: str) -> str:

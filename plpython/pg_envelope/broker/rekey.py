@@ -23,8 +23,8 @@ def check_environment(asked: str | None, settings: Broker) -> None:
 
 
 def check_origin(origin: tuple[str, UUID], settings: Broker) -> None:
-    """Raises NotPermitted."""
-    if origin[0] not in settings.rekey_from:
+    """A copy within this environment takes nothing from another one. Raises NotPermitted."""
+    if origin[0] not in (settings.environment, *settings.rekey_from):
         raise errors.NotPermitted(
             "this broker takes no keys over from that environment",
             detail=f"environment {origin[0]}",

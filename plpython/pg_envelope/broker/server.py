@@ -21,6 +21,7 @@ from pg_envelope.broker.audit import Audit
 from pg_envelope.broker.config import Broker as Settings
 from pg_envelope.broker.config import Users
 from pg_envelope.broker.metrics import Metrics
+from pg_envelope.broker.peers import Peers
 from pg_envelope.broker.service import Service
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Server:
         self._settings, self._service, self._audit, self._metrics = settings, service, audit, metrics
         self._allowed = uids(settings.allowed_users)
         self._connections: set[asyncio.Task[None]] = set()
+        self.peers = Peers(settings.max_connections)
         self._socket = listen(settings)
 
     async def serve(self) -> None:
@@ -68,7 +70,7 @@ class Server:
             with connection, contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self._admit(connection)
         except errors.EnvelopeError as error:
-            log.error("%s", error.message)
+            log.error("%s", error.said)
 
     async def _admit(self, connection: socket.socket) -> None:
         """Checks the peer before anything of it is read."""
@@ -80,11 +82,19 @@ class Server:
             refusal = errors.NotPermitted(
                 "this user may not ask the broker", hint="See allowed_users in its configuration."
             )
-            await asyncio.get_running_loop().sock_sendall(connection, wire.frame(wire.failure(refusal)))
+            await _refuse(connection, refusal)
             return
+        try:
+            with self.peers.connected(uid):
+                await self._welcome(connection, {"uid": uid, "pid": pid})
+        except errors.Overloaded as refusal:
+            self._metrics.requests.add("unknown", refusal.code)
+            await _refuse(connection, refusal)
+
+    async def _welcome(self, connection: socket.socket, peer: dict[str, Any]) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         try:
-            await self._converse(reader, writer, {"uid": uid, "pid": pid})
+            await self._converse(reader, writer, peer)
             writer.close()
             async with asyncio.timeout(BODY_SECONDS):
                 await writer.wait_closed()
@@ -92,9 +102,9 @@ class Server:
             writer.transport.abort()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: dict[str, Any]) -> None:
-        while (prefix := await _prefix(reader)) is not None:
+        while first := await reader.read(1):
             try:
-                message = wire.parse(await _body(reader, wire.body_length(prefix)))
+                message = await self._message(reader, first, peer["uid"])
             except errors.BadInput as error:
                 # What follows cannot be told from the rest of the bad frame: nothing more is read.
                 self._metrics.requests.add("unknown", error.code)
@@ -105,19 +115,15 @@ class Server:
             async with asyncio.timeout(BODY_SECONDS):
                 await writer.drain()
 
-
-async def _prefix(reader: asyncio.StreamReader) -> bytes | None:
-    """The next frame's length, or None at the end. A peer may be silent between requests for as long as it likes."""
-    first = await reader.read(1)
-    if not first:
-        return None
-    async with asyncio.timeout(BODY_SECONDS):
-        return first + await reader.readexactly(wire.LENGTH_BYTES - 1)
+    async def _message(self, reader: asyncio.StreamReader, first: bytes, uid: int) -> wire.Message:
+        """The rest of a frame that has begun. A peer may be silent between frames for as long as it likes."""
+        async with self.peers.frame(uid), asyncio.timeout(BODY_SECONDS):
+            prefix = first + await reader.readexactly(wire.LENGTH_BYTES - 1)
+            return wire.parse(await reader.readexactly(wire.body_length(prefix)))
 
 
-async def _body(reader: asyncio.StreamReader, length: int) -> bytes:
-    async with asyncio.timeout(BODY_SECONDS):
-        return await reader.readexactly(length)
+async def _refuse(connection: socket.socket, refusal: errors.EnvelopeError) -> None:
+    await asyncio.get_running_loop().sock_sendall(connection, wire.frame(wire.failure(refusal)))
 
 
 def _framed(response: wire.Message) -> bytes:
@@ -148,6 +154,9 @@ def listen(settings: Settings) -> socket.socket:
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         _bind(found, settings)
+    except errors.EnvelopeError:
+        found.close()
+        raise
     except OSError as error:
         found.close()
         raise errors.NotConfigured(f"cannot listen on {settings.socket}", detail=error.strerror or str(error)) from None
@@ -161,9 +170,21 @@ def _bind(found: socket.socket, settings: Settings) -> None:
     finally:
         os.umask(mask)
     if settings.socket_group:
-        os.chown(settings.socket, -1, _gid(settings.socket_group))
+        _give(settings.socket, settings.socket_group)
     os.chmod(settings.socket, settings.mode)
     found.listen(BACKLOG)
+
+
+def _give(path: Path, group: str) -> None:
+    if os.stat(path).st_gid == (gid := _gid(group)):
+        return
+    try:
+        os.chown(path, -1, gid)
+    except PermissionError:
+        raise errors.NotConfigured(
+            f"broker.socket_group: the broker may not give its socket to the group '{group}'",
+            hint="The broker's user must be a member of it. For the systemd unit: SupplementaryGroups= in a drop-in.",
+        ) from None
 
 
 def _gid(name: str) -> int:
@@ -175,10 +196,15 @@ def _gid(name: str) -> int:
 
 def _remove_stale(path: Path) -> None:
     """What a killed broker left behind; that none is running is known from the epoch file's lock."""
+    refuse_occupied(path)
+    path.unlink(missing_ok=True)
+
+
+def refuse_occupied(path: Path) -> None:
+    """Raises NotConfigured when something else than a socket is where the socket must be."""
     try:
         found = os.lstat(path)
-    except FileNotFoundError:
+    except OSError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise errors.NotConfigured(f"{path} exists and is not a socket")
-    path.unlink()
+        raise errors.NotConfigured(f"{path} exists and is not a socket", hint="Move it away.")

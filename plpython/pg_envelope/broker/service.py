@@ -30,7 +30,10 @@ from pg_envelope.broker.messages import DekRef, Generate, Request
 from pg_envelope.broker.metrics import Metrics
 from pg_envelope.broker.moving import Moving
 from pg_envelope.broker.providers.base import Item, kek_version
+from pg_envelope.broker.proving import Proving
+from pg_envelope.broker.repeats import Repeats
 from pg_envelope.broker.rewrap import Rewrapping
+from pg_envelope.broker.sightings import Sightings
 from pg_envelope.broker.users import KekUsers
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,11 @@ Facts = dict[str, Any]
 Response = wire.Message | errors.EnvelopeError
 DERIVED_BETWEEN_PAUSES = 200
 SHOWN = 10
+# A status for which somebody waits, also while a KMS is wedged.
+LOOK_SECONDS = 2.0
+UNRECORDED = {"status", "schedule", "erasures", "prove"}
+REPEATED = {"derive", "refused"}
+REVOKING = {"flush", "erase"}
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,10 @@ class Service:
         self._deposit = Deposit(config.broker, deks)
         self._return = Return(config.broker, deks, clock)
         self._users = KekUsers()
+        self._sightings = Sightings(clock)
         self._verifying: asyncio.Future[None] | None = None
         self.waiting = 0
+        self.repeats = Repeats(audit, config.broker.audit_repeats_seconds, clock, metrics.repeats)
         self._handlers: dict[str, Handler] = {
             "status": self._status,
             "generate": self._generate,
@@ -88,6 +98,8 @@ class Service:
             "erasures": self._erased,
             "escrow": self._escrow,
             "adopt": self._adopt,
+            "refused": self._refused,
+            "prove": self._prove,
         }
 
     async def answer(self, message: wire.Message, peer: Facts) -> wire.Message:
@@ -97,6 +109,7 @@ class Service:
         try:
             request = messages.request(message)
             op, facts["who"] = request.op, request.who
+            self._sightings.note(request.body, request.who)
             rekey.check_environment(request.environment, self._config.broker)
             response = await self._bounded(request, start, facts)
         except errors.EnvelopeError as error:
@@ -134,18 +147,38 @@ class Service:
     def _recorded(self, op: str, response: Response, facts: Facts) -> Response:
         """Writes the audit event. Gives back the response, or the error when it cannot: then nothing must leave."""
         error = response if isinstance(response, errors.EnvelopeError) else None
-        if op in ("status", "schedule", "erasures") and error is None:
+        if op in UNRECORDED and error is None:
             return response
         outcome = {"outcome": "failed", "error": error.code} if error else {"outcome": "ok"}
         try:
-            self._audit.write("request", op=op, **{**outcome, **facts})
+            self._record_facts(op, {"op": op, **outcome, **facts})
         except errors.EnvelopeError as failed:
-            log.error("%s", failed.message)
+            log.error("%s", failed.said)
             return failed
         return response
 
-    async def _status(self, _: Asked) -> wire.Message:
-        return status.report(self._config, self._deks, self._kms, self._epoch.value, self._users)
+    def _record_facts(self, op: str, facts: Facts) -> None:
+        if op in REPEATED:
+            self.repeats.write(facts)
+            return
+        if op in REVOKING:
+            self.repeats.tell_all()
+        self._audit.write("request", **facts)
+
+    async def _status(self, asked: Asked) -> wire.Message:
+        if looked := messages.status(asked.body, self._config.kek):
+            await self._look(looked, min(asked.until, self._clock() + LOOK_SECONDS))
+        told = status.report(self._config, self._deks, self._kms, self._epoch.value, self._users)
+        return {**told, "audit": self._audit_state()}
+
+    async def _look(self, keks: list[str], until: float) -> None:
+        """Asks for KEKs now, as the probe does at its times; what is found is remembered, a problem too."""
+        known = [self._deks.kek(name) for name in keks]
+        await asyncio.gather(*(kms.probe(key, until) for kms, key in known), return_exceptions=True)
+
+    def _audit_state(self) -> wire.Message | None:
+        found = self._audit.problem()
+        return None if found is None else dict(zip(("state", "detail", "hint"), found, strict=True))
 
     async def _generate(self, asked: Asked) -> wire.Message:
         wanted, epoch = messages.generate(asked.body), self._epoch.value
@@ -275,6 +308,16 @@ class Service:
         asked.facts["transitions"] = told.transitions
         return {}
 
+    async def _refused(self, asked: Asked) -> wire.Message:
+        asked.facts.update(messages.refused(asked.body), outcome="refused")
+        return {}
+
+    async def _prove(self, asked: Asked) -> wire.Message:
+        wanted = messages.prove(asked.body)
+        asked.facts.update(database=str(wanted.database), dek_ids=[dek.dek_id for dek in wanted.deks])
+        dead = {dek.dek_id for dek in wanted.deks if self._dead(wanted.database, dek)}
+        return {"deks": await Proving(self._deks, wanted, dead, asked.until).run()}
+
     async def _escrow(self, asked: Asked) -> wire.Message:
         wanted = messages.escrow(asked.body)
         asked.facts.update(database=str(wanted.database), dek_ids=[dek.dek_id for dek in wanted.deks])
@@ -338,6 +381,8 @@ class Service:
             "public_key": _base64(self._erasures.public_key),
             "count": self._erasures.count(wanted.database),
             "entries": self._erasures.page(wanted.database, wanted.after, wanted.most),
+            "dead": [dek.dek_id for dek in wanted.deks if self._dead(wanted.database, dek)],
+            "others": self._sightings.others(wanted.database, asked.facts["who"].get("instance")),
         }
 
     async def _verify_ledger(self) -> None:

@@ -1,13 +1,28 @@
-"""What must hold before the broker starts: secrets that are there, and that nobody else can read or replace."""
+"""What must hold before the broker starts: its secrets, and a rehearsal of each thing that it will open or occupy.
+
+A rehearsal runs the code of the start itself, so that it refuses what the start would refuse, and lets go again.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import pwd
+import secrets as random
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from pg_envelope.broker import files
-from pg_envelope.broker.config import Config
-from pg_envelope.broker.kms_settings import Secrets
+from pg_envelope import errors
+from pg_envelope.broker import files, http, ledger, server
+from pg_envelope.broker.audit import STANDARD_OUTPUT, Audit
+from pg_envelope.broker.config import Broker, Config
+from pg_envelope.broker.epoch import Epoch
+from pg_envelope.broker.kms_settings import Local, Secrets
 from pg_envelope.broker.providers import secrets
+
+# The flag __SO_ACCEPTCON, as /proc/net/unix prints it.
+LISTENING = "00010000"
 
 
 def check_secrets(config: Config) -> None:
@@ -26,3 +41,106 @@ def secret_keks(config: Config) -> list[tuple[Secrets, str]]:
     """The KEKs that are made from secrets in the environment: settings and key."""
     found = ((config.kms[kek.kms], kek.key) for kek in config.kek.values())
     return [(settings, key) for settings, key in found if isinstance(settings, Secrets)]
+
+
+def keyrings(config: Config) -> list[Path]:
+    return [settings.keyring_file for settings in config.kms.values() if isinstance(settings, Local)]
+
+
+def become_owner(config: Path) -> None:
+    """From root to the owner of the configuration, who is the broker's user: what root may do says nothing of him."""
+    if os.geteuid() != 0 or not config.exists() or (uid := config.stat().st_uid) == 0:
+        return
+    try:
+        owner = pwd.getpwuid(uid)
+    except KeyError:
+        raise errors.NotConfigured(f"{config} belongs to a user that this machine does not know (uid {uid})") from None
+    os.initgroups(owner.pw_name, owner.pw_gid)
+    os.setresgid(owner.pw_gid, owner.pw_gid, owner.pw_gid)
+    os.setresuid(uid, uid, uid)
+
+
+def running(broker: Broker) -> bool:
+    """Whether a broker with this socket runs already: its directory is locked, and somebody listens."""
+    try:
+        rehearse_epoch(broker)
+    except errors.NotConfigured:
+        rows = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+        return any(row[-1] == str(broker.socket) and row[3] == LISTENING for row in rows)
+    return False
+
+
+def rehearse_epoch(broker: Broker) -> None:
+    """Raises NotConfigured when another broker runs in the directory, or the epoch's file is not ours."""
+    if broker.epoch.exists():
+        Epoch(broker.epoch).close()
+    else:
+        _refuse_unwritable(broker.epoch.parent)
+
+
+def rehearse_socket(broker: Broker) -> None:
+    """Listens beside the socket's place, under a name of the same length. Raises NotConfigured."""
+    server.refuse_occupied(broker.socket)
+    length = len(broker.socket.name)
+    beside = replace(broker, socket=broker.socket.with_name(random.token_hex(length)[:length]))
+    try:
+        server.listen(beside).close()
+    except errors.NotConfigured as error:
+        error.message = error.message.replace(str(beside.socket), str(broker.socket))
+        raise
+    finally:
+        beside.socket.unlink(missing_ok=True)
+
+
+def rehearse_metrics(broker: Broker) -> None:
+    """Raises NotConfigured when somebody else has the port."""
+
+    async def attempt() -> None:
+        (await http.start(broker.metrics, {})).close()
+
+    asyncio.run(attempt())
+
+
+def rehearse_ledger(broker: Broker) -> None:
+    """Reads the ledger, if there is one. Raises NotConfigured when it is not whole, not ours, or in use."""
+    path = broker.erasures
+    ledger.check_directory(path)
+    if not path.exists() and not ledger.key_path(path).exists():
+        _refuse_unwritable(path.parent)
+        return
+    held = ledger.Ledger(path)
+    try:
+        for _ in ledger.verified(path, held.public_key):
+            pass
+    finally:
+        held.close()
+
+
+def rehearse_audit(broker: Broker) -> None:
+    """Writes a line: `checked` into a log that is there, else one into a file that goes again. Raises EnvelopeError.
+
+    The log itself is not made, since who checks may be another user than the broker's.
+    """
+    target = Path(broker.audit_log)
+    if broker.audit_log == STANDARD_OUTPUT:
+        return
+    if target.exists():
+        log = Audit(broker.audit_log)
+        try:
+            log.write("checked", uid=os.geteuid())
+        finally:
+            log.close()
+        return
+    try:
+        with tempfile.TemporaryFile(dir=target.parent) as draft:
+            draft.write(b"{}\n")
+    except OSError as error:
+        raise errors.NotConfigured("the audit log cannot be written", detail=error.strerror) from None
+
+
+def _refuse_unwritable(directory: Path) -> None:
+    if not os.access(directory, os.W_OK):
+        raise errors.NotConfigured(
+            f"the broker cannot write to {directory}",
+            hint="It must belong to the broker's user, with mode 0711 or less.",
+        )

@@ -62,7 +62,6 @@ def state_of(deks: Deks, kms: Kms, name: str, key: str) -> tuple[str, str | None
 
 
 def _problem(error: errors.EnvelopeError, grace: float) -> tuple[str, str, str | None]:
-    detail = error.message + (f": {error.detail}" if error.detail else "")
     if grace <= 0:
-        return "failed", detail, error.hint
-    return "degraded", f"{detail}; cached keys stay usable for up to {grace:.0f} s", error.hint
+        return "failed", error.said, error.hint
+    return "degraded", f"{error.said}; cached keys stay usable for up to {grace:.0f} s", error.hint

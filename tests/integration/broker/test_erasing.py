@@ -127,3 +127,11 @@ def test_bad_requests(broker, directory):
     unknown = erase(broker, str(uuid.uuid4()), {**dek, "store": "vault", "kek": "no such kek"})
     assert unknown["error"]["code"] == "kek_unknown"
     assert lines(directory) == []
+
+
+def test_prove_says_so_too(broker):
+    database, dek = broker.new_dek(1)
+    other = broker.new_dek(2, database=database)[1]
+    erase(broker, database, dek)
+    answer = broker.good("prove", database_uuid=database, deks=[dek, other])["deks"]
+    assert [one.get("error", {}).get("code") for one in answer] == ["key_destroyed", None]

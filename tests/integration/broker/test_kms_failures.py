@@ -134,7 +134,7 @@ def test_a_missing_kv_mount_is_not_a_missing_key(make_broker, own_bao):
     database, dek = broker.new_dek(1, "vault")
     broker.good("flush", reason="make it cold")
     own_bao.api("DELETE", "sys/mounts/kv")
-    assert broker.code(database, dek) == "kms_denied"
+    assert broker.code(database, dek) == "kms_invalid"
 
 
 def test_a_token_is_renewed_before_it_ends(make_broker, own_bao, directory):

@@ -22,7 +22,10 @@ def test_status_names_what_runs(broker):
         "hint": None,
         "store": "vault",
         "deletable": False,
+        "version": 1,
+        "oldest": 1,
     }
+    assert found["audit"] is None
 
 
 @pytest.mark.parametrize("store", ["catalog", "vault"])
@@ -250,3 +253,21 @@ def test_metrics_and_health(broker):
     assert 0 < broker.metric('pg_envelope_kms_token_ttl_seconds{kms="main"}') <= 3600
     assert broker.metric("pg_envelope_epoch") == broker.good("status")["epoch"]
     assert broker.page("/healthz") == "kek default ok\n"
+
+
+def test_prove_asks_the_kms_and_leaves_the_cache(broker, bao):
+    database, good = broker.new_dek(1)
+    _, gone = broker.new_dek(2, "vault", database=database)
+    bao.api("DELETE", f"kv/data/pg_envelope/{database}/2")
+    bad = {**good, "dek_id": 3}
+    before = len(bao.requests_to("transit/decrypt/pg-envelope-default"))
+    answer = broker.good("prove", database_uuid=database, deks=[gone, good, bad, {**good, "dek_id": 4, "kek": "no"}])
+    assert [one.get("error", {}).get("code") for one in answer["deks"]] == [
+        "key_not_found",
+        None,
+        "unwrap_failed",
+        "kek_unknown",
+    ]
+    assert "key" not in answer["deks"][1]
+    assert len(bao.requests_to("transit/decrypt/pg-envelope-default")) == before + 1
+    assert broker.code(database, gone) == "ok", "the cache still has it"

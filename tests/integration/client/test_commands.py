@@ -118,7 +118,7 @@ def test_status_says_what_failed_with_its_exit_code(command: Command, db: Databa
     assert "- capabilities: SELECT envelope.renew_capabilities()" in failed.out
     as_json = command.run("status", "--json")
     assert as_json.code == 1
-    assert [check["check_name"] for check in as_json.json if check["state"] == "failed"] == ["capabilities"]
+    assert [check["check_name"] for check in as_json.json if check["state"] == "failed"] == ["capabilities", "reads"]
 
 
 def broker_check(command: Command) -> list[str]:

@@ -244,6 +244,6 @@ def test_what_a_person_sees(site: Site) -> None:
     assert result.code == 0, result.err
     assert 'path "transit/datakey/wrapped/pg-envelope-default" { capabilities = ["update"] }' in result.out
     assert "What to do next:" in result.out
-    assert f"pg-envelope broker --config {site.out / 'broker.toml'} --check" in result.out
+    assert f"pg-envelope broker --check --config {site.out / 'broker.toml'}" in result.out
     secret = (site.out / "secret_id").read_text().strip()
     assert secret not in result.out + result.err

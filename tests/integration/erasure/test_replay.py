@@ -14,7 +14,7 @@ from tests.integration.operations.fix_kms_life import failure
 
 from .conftest import entries_of
 
-REPLAY = "SELECT erased, destroyed_again, told_broker FROM envelope.replay_erasures()"
+REPLAY = "SELECT erased, destroyed_again, told_broker FROM envelope.replay_erasures(destroy_active => true)"
 STATUS = "SELECT state, detail FROM envelope.status() WHERE check_name = 'erasures'"
 CATALOG = ("installation", "key", "dek", "field", "field_key", "tombstone")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import psycopg
 import pytest
 
 from tests.fix_stack import Database
@@ -103,3 +104,19 @@ def test_a_table_of_subjects_wants_to_know_which(visits: Database) -> None:
     state, message, hint = failure(visits.admin, "CALL envelope.shred('visit', 'nobody', 'test')")
     assert (state, "nobody" in message + hint) == ("42704", False)
     assert entries_of(visits) == []
+
+
+@pytest.mark.parametrize("way", ["error", "null"])
+def test_of_many_new_rows_the_error_says_whose_it_is(visits: Database, way: str) -> None:
+    """By a number, with which an administrator finds the person; the log learns no name."""
+    visits.sql(VISITS.format(way))
+    shred(visits)
+    before = len(visits.stack.cluster.log.read_text())
+    with visits.connect() as connection, pytest.raises(psycopg.Error) as caught:
+        connection.execute(
+            "INSERT INTO visit SELECT n, CASE n WHEN 50 THEN (SELECT person FROM visit WHERE id = 1)"
+            " ELSE 'p' || n END, 'x' FROM generate_series(10, 99) n"
+        )
+    detail = caught.value.diag.message_detail or ""
+    assert visits.one(detail.removeprefix("Whose it is: ")) == WHO
+    assert WHO not in visits.stack.cluster.log.read_text()[before:]

@@ -46,6 +46,7 @@ def test_drop_extension_is_refused_while_tables_need_it(people: Database) -> Non
 
 def test_the_extension_can_be_dropped_and_made_again_once_nothing_is_protected(people: Database) -> None:
     people.sql("CALL envelope.unprotect('person')")
+    people.sql(f"SELECT envelope.forget_all_keys('{people.name}')")
     people.sql("DROP EXTENSION pg_envelope")
     people.sql("CREATE EXTENSION pg_envelope")
     people.sql(PROTECT)

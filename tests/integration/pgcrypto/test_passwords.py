@@ -43,6 +43,7 @@ def test_bcrypt_is_the_default(both: Database) -> None:
 
 
 SALT = "DCq7YPn5Rq63x1Lad4cll."
+ARGON2 = "$argon2id$v=19${}$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
 
 
 @pytest.mark.parametrize("password", ["", "foox", "Zoë", "\u00ff\u00a3", "\u20ac" * 24, "x" * 72])
@@ -73,7 +74,44 @@ def test_sha_crypt(both: Database, setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "malformed", ["", "*", "!", "secret", "$2a$12$short", "$2a$99$" + "a" * 53, "$argon2id$v=19$m=1"]
+    "planted",
+    [
+        f"$2b$16${SALT}{'a' * 31}",
+        f"$2a$31${SALT}{'a' * 31}",
+        ARGON2.format("m=262145,t=1,p=1"),
+        ARGON2.format("m=4294967295,t=1,p=1"),
+        ARGON2.format("m=9999999999,t=9999999999,p=1"),
+        ARGON2.format("m=8,t=65,p=1"),
+        ARGON2.format("m=65536,t=17,p=4"),
+        ARGON2.format("m=65536,t=1,p=65"),
+        "$5$rounds=1000001$salt$" + "a" * 43,
+        "$6$rounds=999999999$salt$" + "a" * 86,
+        "_zzzz" + "a" * 15,
+        "_./.2" + "a" * 15,
+    ],
+)
+def test_a_planted_hash_cannot_stall_a_session(both: Database, planted: str) -> None:
+    both.sql("SET statement_timeout = '30s'")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="would cost too much") as refused:
+        both.sql(VERIFY, "secret", planted)
+    assert ": at most " in str(refused.value.diag.message_detail)
+    assert "password_limits()" in str(refused.value.diag.message_hint)
+
+
+@pytest.mark.parametrize("long", ["$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$" + "A" * 10**7, "$2b$" * 10**6])
+def test_a_text_longer_than_any_hash_is_none(both: Database, long: str) -> None:
+    assert both.one(VERIFY, "secret", long) is False
+
+
+def test_the_dearest_hashes_that_are_allowed_verify(both: Database) -> None:
+    made = both.one("SELECT envelope_pgcrypto.crypt('x', envelope_pgcrypto.gen_salt('xdes', 1048575))")
+    assert both.one(VERIFY, "x", made) is True
+    assert both.one("SELECT max(most) FROM envelope.password_limits() WHERE algorithm = 'bcrypt'", user="alice") == 15
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    ["", "*", "!", "secret", "$2a$12$short", "$2a$99$" + "a" * 53, "$argon2id$v=19$m=1", "_...." + "a" * 15],
 )
 def test_what_is_no_hash_verifies_nothing(both: Database, malformed: str) -> None:
     assert both.one(VERIFY, "secret", malformed) is False
@@ -138,9 +176,9 @@ def test_hash_passwords(db: Database, definition: str) -> None:
     bcrypt = db.one("SELECT envelope_pgcrypto.crypt('before', envelope_pgcrypto.gen_salt('bf', 4))")
     db.sql("INSERT INTO login VALUES (10, NULL), (11, repeat('x', 80)), (12, %s), (13, '')", bcrypt)
     notices = hash_all(db)
-    assert "5 passwords hashed" in notices[-1]
+    assert "4 passwords hashed" in notices[-1]
     assert "VACUUM" in notices[-1]
-    plain = {1: "secret1", 2: "secret2", 3: "secret3", 11: "x" * 80, 12: "before", 13: ""}
+    plain = {1: "secret1", 2: "secret2", 3: "secret3", 11: "x" * 80, 12: "before"}
     for number, password in plain.items():
         assert (
             db.one("SELECT envelope.verify_password(%s::text, pw) FROM login WHERE id = %s", password, number) is True

@@ -120,16 +120,16 @@ def test_the_command_with_two_jobs(command: Command, crowd: Database, tmp_path: 
     assert command.rows("receipts")[0]["rows"] == ROWS
     assert "done" in command.done("progress").out
     receipt = tmp_path / "receipt.json"
-    assert "pg-envelope verify" in command.done("receipts", "person", "--out", receipt).out
+    assert "pg-envelope verify-receipt" in command.done("receipts", "person", "--out", receipt).out
     assert set(json.loads(receipt.read_text())) == {"statement", "signature", "public_key"}
-    assert json.loads(command.done("verify", receipt).out)["statement"]["rows"] == ROWS
+    assert json.loads(command.done("verify-receipt", receipt).out)["statement"]["rows"] == ROWS
     receipt.write_text(receipt.read_text().replace(str(ROWS), "1"))
-    assert command.run("verify", receipt).code == 1
+    assert command.run("verify-receipt", receipt).code == 1
 
 
 def test_pause_resume_and_abort_commands(command: Command, crowd: Database) -> None:
-    assert "no job re-encrypts person now" in command.run("pause", "person").err
-    job = Beside(crowd, "CALL envelope.reencrypt('person', 50, pause_ms => 200)")
+    assert "no job works on person now" in command.run("pause", "person").err
+    job = Beside(crowd, "CALL envelope.reencrypt('person', 50, pause_ms => 2000)")
     until_state(crowd, "running")
     assert "1 job told to pause" in command.done("pause", "person").out
     until_state(crowd, "paused")

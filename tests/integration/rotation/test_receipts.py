@@ -41,6 +41,7 @@ def test_a_receipt_says_what_was_counted_and_its_signature_holds(crowd: Database
             "column": "email",
             "field": field,
             "zero_below": 2,
+            "left": {},
             "keys": [{"key_id": key_id, "version": 2, "state": "active", "values": ROWS}],
         }
     ]

@@ -50,7 +50,7 @@ RACES = {
     "protected column": ("UPDATE t SET secret = 'x' WHERE id = 1", "UPDATE t SET n = 7 WHERE id = 1", "40001"),
     "other row": ("UPDATE t SET n = 1 WHERE id = 2", "UPDATE t SET n = 7 WHERE id = 1", 1),
     "update of a deleted row": ("DELETE FROM t WHERE id = 1", "UPDATE t SET n = 7 WHERE id = 1", 0),
-    "delete of an updated row": ("UPDATE t SET n = 9 WHERE id = 1", "DELETE FROM t WHERE id = 1", "40001"),
+    "delete of an updated row": ("UPDATE t SET n = 9 WHERE id = 1", "DELETE FROM t WHERE id = 1", 1),
     "delete of a deleted row": ("DELETE FROM t WHERE id = 1", "DELETE FROM t WHERE id = 1", 0),
     "nothing changed": ("UPDATE t SET secret = secret WHERE id = 1", "UPDATE t SET n = n + 1 WHERE id = 1", 1),
 }

@@ -75,7 +75,7 @@ SUPERUSER_RUNS: dict[str, Callable[[Database], object]] = {
     "refresh": lambda db: db.sql("CALL envelope.refresh('t')"),
     "rotate": lambda db: db.sql("SELECT envelope.rotate('t')"),
     "reencrypt": lambda db: db.sql("CALL envelope.reencrypt('t', 1)"),
-    "unprotect": lambda db: db.sql("CALL envelope.unprotect('t')"),
+    "unprotect": lambda db: db.sql("CALL envelope.unprotect('public.t')"),
 }
 
 
@@ -102,3 +102,47 @@ def test_the_trap_would_catch_a_superuser(db: Database, owner: psycopg.Connectio
     db.sql("SELECT trap_later('x')")
     assert set(db.sql("SELECT who, tried FROM seen")) >= {("postgres", "code"), ("postgres", "deferred trigger")}
     db.sql("ALTER ROLE owner NOSUPERUSER")
+
+
+# The owner's own "=" makes whoever resolves it as a superuser give the owner more rights.
+EQUALS = """
+CREATE SCHEMA IF NOT EXISTS evil AUTHORIZATION owner;
+CREATE FUNCTION evil.same(uuid, uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user) THEN
+        EXECUTE 'ALTER ROLE owner CREATEROLE';
+    END IF;
+    RETURN $1 OPERATOR(pg_catalog.=) $2;
+END $$;
+ALTER FUNCTION evil.same OWNER TO owner;
+CREATE OPERATOR evil.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = evil.same)"""
+SETS = """
+CREATE FUNCTION sets(value text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'evil, pg_catalog, pg_temp', false);
+    PERFORM pg_catalog.set_config('statement_timeout', '77s', false);
+    PERFORM pg_catalog.set_config('work_mem', '77MB', true);
+    RETURN true;
+END $$"""
+
+
+@pytest.mark.parametrize("run", SUPERUSER_RUNS)
+def test_what_owner_code_sets_ends_with_it(db: Database, owner: psycopg.Connection, run: str) -> None:
+    owner.execute(SETS)
+    owner.execute("CREATE TABLE t (id int PRIMARY KEY, secret text CHECK (sets('x')), n int CHECK (sets('x')))")
+    owner.execute("INSERT INTO t (id, secret) VALUES (1, 'x')")
+    steps = list(SUPERUSER_RUNS)[: list(SUPERUSER_RUNS).index(run) + 1]
+    for step in steps[:-1]:
+        SUPERUSER_RUNS[step](db)
+    db.sql(EQUALS)
+    before = settings_of(db)
+    try:
+        SUPERUSER_RUNS[run](db)
+        assert settings_of(db) == before
+        assert db.one("SELECT rolcreaterole FROM pg_roles WHERE rolname = 'owner'") is False
+    finally:
+        db.sql("ALTER ROLE owner NOCREATEROLE")
+
+
+def settings_of(db: Database) -> list[tuple[str, str]]:
+    return db.sql("SELECT name, setting FROM pg_settings ORDER BY name")

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from pg_envelope.backend.sqltext import derived_name
 from tests.fix_stack import Database
 
 LONG = "ü" * 31 + "x"
@@ -115,7 +116,8 @@ def test_every_right_works_through_the_view_as_on_the_table(made: Database) -> N
     assert not may("alice", f"SELECT note FROM {NAME}")
     assert not may("alice", f"SELECT * FROM {NAME}")
     assert not may("writer", f"SELECT note FROM {NAME}")
-    assert not may("helper", f'SELECT * FROM "Ünd er"."{LONG[:26]}_encrypted"')
+    base = derived_name(LONG, "_encrypted")
+    assert not may("helper", f'SELECT * FROM "Ünd er"."{base}"')
     made.sql(f"REVOKE SELECT ON {NAME} FROM reader CASCADE")
     assert not may("helper", f"SELECT * FROM {NAME}")
 
@@ -230,10 +232,10 @@ def test_without_primary_key(db: Database) -> None:
     db.sql("""CALL envelope.protect('t', '{"secret": {"bind": "column"}}')""")
     db.sql("INSERT INTO t VALUES ('a', 1), ('a', 1), (NULL, NULL)")
     assert db.sql("SELECT * FROM t") == [("a", 1), ("a", 1), (None, None)]
-    for statement in ("UPDATE t SET n = 2", "DELETE FROM t"):
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
-            db.sql(statement)
-        assert "primary key" in str(refused.value.diag.message_hint)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
+        db.sql("UPDATE t SET n = 2")
+    assert "primary key" in str(refused.value.diag.message_hint)
+    assert db.sql("DELETE FROM t WHERE n IS NULL RETURNING secret, n") == [(None, None)]
     db.sql("ALTER TABLE t_encrypted ADD id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY; CALL envelope.refresh('t')")
 
 

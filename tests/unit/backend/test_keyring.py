@@ -8,6 +8,8 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pg_envelope import errors
 from pg_envelope.backend import keyring
@@ -168,10 +170,35 @@ def test_a_bump_while_keys_are_filled_in_makes_them_stale(ring: Keyring, loads: 
 
 def test_the_keyring_is_bounded(ring: Keyring, loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyring, "MAX_KEYS", 2)
-    slots = [bytes(16) + b"\xe1\x01" + number.to_bytes(4, "big") for number in range(1, 4)]
+    slots = [slot_of(number) for number in range(1, 4)]
     for slot in (*slots, slots[2], slots[1], slots[0]):
         ring.get(slot)
     assert loads.slots == [*slots, slots[0]]
+
+
+@given(
+    asked=st.lists(
+        st.tuples(st.integers(1, 9), st.lists(st.integers(1, 9), max_size=4), st.sampled_from([-1.0, 60.0])),
+        max_size=30,
+    )
+)
+def test_whatever_is_read_ahead_or_over_the_key_that_was_asked_for_is_given(
+    tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[int, list[int], float]]
+) -> None:
+    """`asked`: (key id, key ids that are loaded with it, seconds that these live), in a ring that is soon full."""
+    file, loads = EpochFile(tmp_path_factory.mktemp("ring") / "epoch"), Loads()
+    ring = Keyring(Epoch(str(file.path), frozenset({os.geteuid()})), loads)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keyring, "MAX_KEYS", 5)
+        for wanted, ahead, loads.ttl in asked:
+            loads.ahead = [slot_of(number) for number in ahead]
+            assert ring.get(slot_of(wanted)).head == slot_of(wanted)[16:]  # type: ignore[union-attr]
+            assert len(ring.keys) <= 5
+            assert ring.keys.keys() == ring._ends.keys()
+
+
+def slot_of(number: int) -> bytes:
+    return bytes(16) + b"\xe1\x01" + number.to_bytes(4, "big")
 
 
 class TestEpochFile:

@@ -149,3 +149,14 @@ def test_a_broker_that_accepts_no_more_is_waited_for(path: Path) -> None:
     finally:
         for opened in (listener, *waiting):
             opened.close()
+
+
+def test_a_broker_that_says_why_and_reads_nothing(path: Path) -> None:
+    """The refusal counts, also when there is no writing any more."""
+    refusal = wire.frame(wire.failure(errors.Overloaded()))
+
+    def refuse(connection: socket.socket) -> None:
+        connection.sendall(refusal)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    assert isinstance(told(path, refuse), errors.Overloaded)

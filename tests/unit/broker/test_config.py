@@ -77,6 +77,10 @@ def test_defaults():
         ("broker/deadline_ms", 1.5, "broker.deadline_ms must be a whole number"),
         ("cache/ttl_seconds", 0, "ttl_seconds"),
         ("cache/ttl_seconds", float("nan"), "cache.ttl_seconds must be a number"),
+        ("cache/ttl_seconds", 86_401, "cache.ttl_seconds must be above 0 and at most 86400"),
+        ("cache/session_ttl_seconds", 1e9, "cache.session_ttl_seconds"),
+        ("cache/grace_seconds", 604_801, "cache.grace_seconds must be 0 to 604800"),
+        ("cache/grace_seconds", -1, "cache.grace_seconds"),
         ("cache/ttl_seconds", "300", "cache.ttl_seconds must be a number"),
     ],
 )

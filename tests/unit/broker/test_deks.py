@@ -179,6 +179,8 @@ def test_an_unexpected_failure_leaves_nobody_waiting(tmp_path):
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         world.provider.gate.set()
         world.provider.error = ZeroDivisionError("secret")
-        assert isinstance((await world.ask())[0].dek, errors.Internal)
+        error = (await world.ask())[0].dek
+        assert isinstance(error, errors.KmsUnavailable)
+        assert error.detail == "its answer is not understood (ZeroDivisionError)"
 
     run(tmp_path, play)

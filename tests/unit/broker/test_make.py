@@ -29,7 +29,7 @@ def test_a_missing_package(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(errors.NotConfigured, match=f"'{settings.provider}' is not installed") as caught:
         make.make_provider(settings, lambda error: None)
-    assert f"pg-envelope[{settings.extra}]" in caught.value.hint
+    assert f'EXTRAS="{settings.extra}"' in caught.value.hint
 
 
 def test_every_kind_of_settings_has_its_place():

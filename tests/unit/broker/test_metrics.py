@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pg_envelope.broker.metrics import Counter, Histogram, Metrics
 
 
@@ -27,3 +30,18 @@ def test_all_have_help_and_type():
     text = metrics.render()
     assert '# HELP g a gauge\n# TYPE g gauge\ng{kms="a"} 1795312418000001\n' in text
     assert text.count("# HELP") == text.count("# TYPE")
+
+
+@given(st.integers(0, 2**53))
+def test_a_counter_loses_no_count(count):
+    counter = Counter("n", "text")
+    counter.add(by=count)
+    assert list(counter.lines()) == [f"n {count}"]
+
+
+@given(st.floats(0, 1e12))
+def test_a_sum_loses_no_digit(seconds):
+    histogram = Histogram("h", "text")
+    histogram.observe(seconds)
+    (line,) = [text for text in histogram.lines() if text.startswith("h_sum")]
+    assert float(line.split()[1]) == seconds

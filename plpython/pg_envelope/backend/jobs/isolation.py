@@ -29,5 +29,5 @@ def read_committed(host: Host) -> Iterator[None]:
 
 
 def _default(host: Host, level: str) -> None:
-    host.run(f"SET {NAME} = {literal(level)}")
+    host.setting(f"SET {NAME} = {literal(level)}")
     host.commit()

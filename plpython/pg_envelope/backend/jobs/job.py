@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host
 
 # How long a paused or throttled worker waits before it looks for a cancel and for orders.
@@ -17,36 +16,40 @@ SLICE_SECONDS = 0.1
 ONE_BY_ONE = "LOCK TABLE envelope_private.job IN SHARE ROW EXCLUSIVE MODE"
 LIVE = """
 SELECT job_id, pid FROM envelope_private.live_job
-WHERE key_uuid = $1 AND part = $2 AND parts = $3 AND pid <> pg_backend_pid()"""
+WHERE key_uuid = $1 AND what = $2 AND part = $3 AND parts = $4 AND pid <> pg_backend_pid()"""
 # Of other divisions and of runs that are over, only what still works; its own row in any case.
 CLEAR = """
 DELETE FROM envelope_private.job j
-WHERE key_uuid = $1 AND ((part = $2 AND parts = $3)
-    OR ((parts <> $3 OR complete) AND job_id NOT IN (SELECT job_id FROM envelope_private.live_job)))"""
+WHERE key_uuid = $1 AND what = $2 AND ((part = $3 AND parts = $4)
+    OR ((parts <> $4 OR complete) AND job_id NOT IN (SELECT job_id FROM envelope_private.live_job)))"""
 CLEAR_ORDERS = """
 DELETE FROM envelope_private.job_order o
 WHERE NOT EXISTS (SELECT FROM envelope_private.job j WHERE j.job_id = o.job_id)"""
 START = """
-INSERT INTO envelope_private.job (key_uuid, part, parts, pid, backend_start)
-VALUES ($1, $2, $3, pg_backend_pid(),
+INSERT INTO envelope_private.job (key_uuid, what, part, parts, pid, backend_start)
+VALUES ($1, $2, $3, $4, pg_backend_pid(),
     (SELECT backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid()))
 RETURNING job_id"""
 ABORT_OTHERS = """
 INSERT INTO envelope_private.job_order (job_id, wanted)
-SELECT job_id, 'abort' FROM envelope_private.live_job WHERE key_uuid = $1 AND pid <> pg_backend_pid()
+SELECT job_id, 'abort' FROM envelope_private.live_job WHERE key_uuid = $1 AND what = $2 AND pid <> pg_backend_pid()
 ON CONFLICT (job_id) DO UPDATE SET wanted = excluded.wanted"""
 WRITE = """
 UPDATE envelope_private.job SET state = $2, blocks_done = $3, blocks_total = $4, rows_done = $5, seconds = $6,
-    updated_at = clock_timestamp()
+    faults = $7, updated_at = clock_timestamp()
 WHERE job_id = $1 RETURNING job_id"""
 WANTED = "SELECT wanted FROM envelope_private.job_order WHERE job_id = $1"
 OTHERS_DONE = """
 SELECT count(*) AS found FROM envelope_private.job
-WHERE key_uuid = $1 AND parts = $3 AND part <> $2 AND state = 'done'"""
+WHERE key_uuid = $1 AND what = $2 AND parts = $4 AND part <> $3 AND state = 'done'"""
 COMPLETE = """
-UPDATE envelope_private.job SET complete = true WHERE key_uuid = $1 AND parts = $2 AND state = 'done'"""
+UPDATE envelope_private.job SET complete = true
+WHERE key_uuid = $1 AND what = $2 AND parts = $3 AND state = 'done'"""
 ROWS = """
-SELECT coalesce(sum(rows_done), 0)::bigint AS rows FROM envelope_private.job WHERE key_uuid = $1 AND parts = $2"""
+SELECT coalesce(sum(rows_done), 0)::bigint AS rows FROM envelope_private.job
+WHERE key_uuid = $1 AND what = $2 AND parts = $3"""
+VERBS = {"reencrypt": "re-encrypts", "verify": "verifies"}
+NOUNS = {"reencrypt": "re-encryption", "verify": "verification"}
 
 
 class Running(errors.NotConfigured):
@@ -58,25 +61,24 @@ class Aborted(errors.EnvelopeError):
 
 
 class Job:
-    """A share of a table, and how far it is. `rows`, `blocks` and `total` are what the next write tells."""
+    """A share of a table, and how far it is. `rows`, `faults`, `blocks`, `total` are what the next write tells."""
 
-    def __init__(self, host: Host, key_uuid: str, part: int, parts: int) -> None:
+    def __init__(self, host: Host, key_uuid: str, part: int = 1, parts: int = 1, what: str = "reencrypt") -> None:
         self._host, self._key_uuid = host, key_uuid
-        self.part, self.parts = part, parts
-        self.rows = self.blocks = self.total = 0
+        self.what, self.part, self.parts = what, part, parts
+        self.rows = self.faults = self.blocks = self.total = 0
         self._id = ""
         self._seconds = 0.0
         self._since: float | None = time.monotonic()
 
     def start(self, take_over: bool) -> None:
         """Commits its row. Raises Running where another session works on this part; `take_over` sends them all away."""
-        pin(self._host)
         self._host.run(ONE_BY_ONE)
         if take_over:
-            self._host.rows(ABORT_OTHERS, ["uuid"], [self._key_uuid])
+            self._host.rows(ABORT_OTHERS, ["uuid", "text"], [self._key_uuid, self.what])
         elif live := self._host.row(LIVE, *self._mine()):
             raise Running(
-                "another session re-encrypts this part of the table",
+                f"another session {VERBS[self.what]} this part of the table",
                 detail=f"pid {live['pid']}, part {self.part} of {self.parts}",
                 hint="envelope.progress shows it; SELECT envelope.abort(...) ends it.",
             )
@@ -94,7 +96,6 @@ class Job:
             yield
         except Exception as error:
             self._host.rollback()
-            pin(self._host)
             self._write("aborted" if isinstance(error, Aborted) else "failed")
             self._host.commit()
             raise
@@ -111,7 +112,8 @@ class Job:
         while True:
             wanted = self._wanted()
             if wanted == "abort":
-                raise Aborted("another session aborted this re-encryption", hint="Calling it again goes on from there.")
+                noun = NOUNS[self.what]
+                raise Aborted(f"another session aborted this {noun}", hint="Calling it again goes on from there.")
             if (wanted == "pause") != paused:
                 paused = not paused
                 self._pause(paused)
@@ -122,7 +124,6 @@ class Job:
 
     def done(self) -> bool:
         """The end of its share. True for the last of all parts: it goes on with the whole table, and stays running."""
-        pin(self._host)
         self._host.run(ONE_BY_ONE)
         row = self._host.row(OTHERS_DONE, *self._mine())
         last = row is not None and row["found"] == self.parts - 1
@@ -132,19 +133,18 @@ class Job:
 
     def complete(self) -> int:
         """The end of the whole table; how many rows all parts have re-encrypted."""
-        pin(self._host)
         self._keep("done")
-        self._host.rows(COMPLETE, ["uuid", "int4"], [self._key_uuid, self.parts])
-        row = self._host.row(ROWS, ["uuid", "int4"], [self._key_uuid, self.parts])
+        whole = ["uuid", "text", "int4"], [self._key_uuid, self.what, self.parts]
+        self._host.rows(COMPLETE, *whole)
+        row = self._host.row(ROWS, *whole)
         self._host.commit()
         return int(row["rows"]) if row else 0
 
     def _mine(self) -> tuple[list[str], list[object]]:
-        return ["uuid", "int4", "int4"], [self._key_uuid, self.part, self.parts]
+        return ["uuid", "text", "int4", "int4"], [self._key_uuid, self.what, self.part, self.parts]
 
     def _wanted(self) -> str:
         """Leaves a new transaction in which nothing has run yet: any statement would leave a snapshot there."""
-        pin(self._host)
         row = self._host.row(WANTED, ["uuid"], [self._id])
         self._host.commit()
         return str(row["wanted"]) if row else "run"
@@ -152,7 +152,6 @@ class Job:
     def _pause(self, paused: bool) -> None:
         """The clock of the rate stands meanwhile."""
         self._seconds, self._since = self._worked(), None if paused else time.monotonic()
-        pin(self._host)
         self._keep("paused" if paused else "running")
         self._host.commit()
 
@@ -161,9 +160,9 @@ class Job:
 
     def _keep(self, state: str) -> None:
         if not self._write(state):
-            raise Aborted("another session took this re-encryption over", hint="envelope.progress shows which.")
+            raise Aborted(f"another session took this {NOUNS[self.what]} over", hint="envelope.progress shows which.")
 
     def _write(self, state: str) -> bool:
-        types = ["uuid", "text", "bigint", "bigint", "bigint", "float8"]
-        told = [self._id, state, self.blocks, self.total, self.rows, self._worked()]
+        types = ["uuid", "text", "bigint", "bigint", "bigint", "float8", "bigint"]
+        told = [self._id, state, self.blocks, self.total, self.rows, self._worked(), self.faults]
         return bool(self._host.rows(WRITE, types, told))

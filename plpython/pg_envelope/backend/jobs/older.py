@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs.job import Job
 
@@ -44,7 +43,6 @@ def wait_for_older(host: Host, key_uuid: str, job: Job) -> bool:
 
     Raises OlderTransactions after lock_timeout, or 10 minutes where that is not set.
     """
-    pin(host)
     row = host.row(LIMIT)
     limit = row["seconds"] if row and row["seconds"] else LIMIT_SECONDS
     began, told = time.monotonic(), -NOTICE_SECONDS
@@ -68,7 +66,6 @@ def wait_for_older(host: Host, key_uuid: str, job: Job) -> bool:
 
 def _older(host: Host, key_uuid: str) -> dict[str, str]:
     """Which they are, with words for each. age() counts from one point in all of a transaction."""
-    pin(host)
     row = host.row(ROTATED, ["uuid"], [key_uuid])
     if row is None or row["age"] is None:
         return {}

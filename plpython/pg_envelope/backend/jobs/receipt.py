@@ -1,4 +1,7 @@
-"""The receipt of a re-encryption: a count of all headers that finds no old one, signed by the broker, kept here."""
+"""The receipt of a re-encryption: a count of all headers that finds no old one, signed by the broker, kept here.
+
+Where values are left that do not open, it says how many and why, and claims nothing for their column.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from collections import Counter
 from typing import Any
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.jobs.stale import stale
+from pg_envelope.backend.jobs import faulty
+from pg_envelope.backend.jobs.stale import Stale, stale
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.sqltext import commas, ident, literal
+from pg_envelope.backend.tables import whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -41,14 +45,21 @@ class Receipts:
         self._host, self._owner, self._layout, self._key = host, owner, layout, key
 
     def scan(self) -> dict[str, Any] | None:
-        """The statement; None when there are old envelopes. Within one transaction of its own."""
-        pin(self._host)
+        """The statement; None when there are old envelopes that open. Within one transaction of its own.
+
+        What is left is listed in the same transaction. Raises Incomplete, where a column is not found.
+        """
         self._same_table()
+        whole.refuse_missing(self._host, self._key, self._layout)
         newest = self._host.rows(NEWEST, ["uuid"], [self._key["key_uuid"]])
         versions = {row["field_uuid"]: row["version"] for row in newest}
-        groups = self._owner.rows(self._count())
+        old = stale(self._host, self._layout, self._key)
+        groups = self._owner.rows(self._count(old))
         if any(group["old"] for group in groups):
             return None
+        fields = [self._field(*field, groups, versions) for field in enumerate(self._layout.protected)]
+        left = sum(sum(field["left"].values()) for field in fields)
+        self._list(old, left)
         made = self._host.row(WHERE_AND_WHEN)
         assert made is not None
         return {
@@ -56,7 +67,8 @@ class Receipts:
             "relation": self._key["view_name"],
             "key": str(self._key["key_uuid"]),
             "rows": sum(group["rows"] for group in groups),
-            "fields": [self._field(*field, groups, versions) for field in enumerate(self._layout.protected)],
+            "left": left,
+            "fields": fields,
             "lsn": made["lsn"],
             "finished_at": made["finished_at"],
         }
@@ -68,7 +80,7 @@ class Receipts:
         except errors.EnvelopeError as error:
             hint = f"When that is mended: SELECT envelope.receipt({literal(self._layout.view)})"
             raise Missing(
-                f"no value of {self._layout.view} is under an old key, but the receipt could not be signed",
+                f"no value of {self._layout.view} that opens is under an old key, but the receipt could not be signed",
                 detail=error.message,
                 hint=hint,
             ) from None
@@ -76,13 +88,22 @@ class Receipts:
         self._host.rows(KEEP, ["uuid", "text", "text", "text"], kept)
         return signed.text
 
-    def _count(self) -> str:
+    def _list(self, old: Stale, left: int) -> None:
+        faulty.forget(self._host, self._key, "reencrypt")
+        if left:
+            reasons = {name: old.left(name) for name in self._layout.protected}
+            found = f"{faulty.listing(self._layout, reasons)} LIMIT {faulty.MOST_LISTED}"
+            faulty.keep(self._host, self._layout, "reencrypt", self._owner.rows(found))
+
+    def _count(self, old: Stale) -> str:
         """Rows by the key ids of their envelopes, in one scan: few groups, as a table has few versions at a time."""
-        keys = [f"{self._key_id(ident(name))} AS key_{number}" for number, name in enumerate(self._layout.protected)]
-        old = stale(self._host, self._layout, self._key)
+        names = list(enumerate(self._layout.protected))
+        keys = [f"{self._key_id(ident(name))} AS key_{number}" for number, name in names]
+        left = [f"{old.left(name)} AS left_{number}" for number, name in names]
         return (
-            f"SELECT {commas(keys)}, coalesce({old}, false) AS old, count(*) AS rows FROM {self._layout.base} t"
-            f" GROUP BY {commas(str(number) for number in range(1, len(keys) + 2))}"
+            f"SELECT {commas([*keys, *left])}, coalesce({old.movable}, false) AS old, count(*) AS rows"
+            f" FROM {self._layout.base} t"
+            f" GROUP BY {commas(str(number) for number in range(1, len(keys) + len(left) + 2))}"
         )
 
     def _key_id(self, column: str) -> str:
@@ -92,15 +113,22 @@ class Receipts:
         return f"CASE WHEN t.{column} IS DISTINCT FROM NULL THEN '0' END"
 
     def _field(self, number: int, name: str, groups: list[Row], newest: dict[str, int]) -> dict[str, Any]:
-        """How many values each key has; there is none under a version below `zero_below` that can still be read."""
+        """How many values each key has; there is none under a version below `zero_below` that can still be read.
+
+        `left` counts, by reason, those that do not open; with any of them nothing is claimed: `zero_below` is None.
+        """
         values: Counter[int] = Counter()
+        left: Counter[str] = Counter()
         for group in groups:
             if group[f"key_{number}"] is not None:
                 values[int(group[f"key_{number}"], 16)] += group["rows"]
+            if group[f"left_{number}"] is not None:
+                left[group[f"left_{number}"]] += group["rows"]
         known = {row["key_id"]: row for row in self._host.rows(VERSIONS, ["bigint[]"], [list(values)])}
         uuid = self._layout.protected[name].field_uuid
         keys = [{**known.get(key, {"key_id": key}), "values": values[key]} for key in sorted(values)]
-        return {"column": name, "field": uuid, "zero_below": newest.get(uuid), "keys": keys}
+        zero_below = None if left else newest.get(uuid)
+        return {"column": name, "field": uuid, "zero_below": zero_below, "left": dict(left), "keys": keys}
 
     def _same_table(self) -> None:
         """Its owner could have put another table or a view in its place; from here on, the lock keeps it there."""

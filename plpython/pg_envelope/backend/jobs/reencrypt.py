@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import begin, pin
+from pg_envelope.backend.commits import begin
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs import walker
 from pg_envelope.backend.jobs.isolation import read_committed
 from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.older import wait_for_older
 from pg_envelope.backend.jobs.receipt import Receipts
-from pg_envelope.backend.jobs.walker import Pace, Walker
+from pg_envelope.backend.jobs.resealing import Resealing
+from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.lifecycle.signing import Signing
-from pg_envelope.backend.tables import catalog, inspect
+from pg_envelope.backend.tables import catalog, inspect, whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
 
 MOST_PARTS = 1024
+MEND = "Write each value anew through the view, or delete the row; docs/runbooks/bad-values.md says how."
 
 
 class Reencryption:
@@ -30,51 +33,66 @@ class Reencryption:
 
     def run(self, pace: Pace, part: int = 1, parts: int = 1, take_over: bool = False) -> None:
         """Commits as it goes; what is committed stays done. `take_over` sends other sessions at this table away."""
-        check(pace, part, parts)
+        _check(pace, part, parts)
         begin(self._host, "reencrypt")
         with read_committed(self._host):
             statement = self._run(Job(self._host, str(self._key["key_uuid"]), part, parts), pace, take_over)
             if statement is not None:
-                pin(self._host)
                 self._receipts.keep(self._signing, statement)
                 self._host.commit()
 
     def _run(self, job: Job, pace: Pace, take_over: bool) -> dict[str, Any] | None:
         """What the receipt shall say; None when other parts are not done yet."""
-        walker = Walker(self._host, self._owner, self._layout, self._key, job, pace)
+        walks = walker.Walker(self._host, self._key, job, pace)
+        resealing = Resealing(self._host, self._owner, self._layout, self._key, job, walks)
         job.start(take_over)
         with job.running():
             if job.parts > 1:
-                walker.walk()
+                resealing.walk()
             if not job.done():
                 self._host.notice(
                     f"reencrypt: part {job.part} of {job.parts} is done; {job.rows} rows were re-encrypted"
                 )
                 return None
-            statement = self._finished(walker, job)
+            statement = self._finished(resealing, job)
+            job.faults = statement["left"]
             rows = job.complete()
-        self._host.notice(
-            f"reencrypt: all values of {self._layout.view} have the newest key version; {rows} rows were re-encrypted"
-        )
+        self._tell(rows, statement["left"])
         return statement
 
+    def _tell(self, rows: int, left: int) -> None:
+        """Without row keys: they are for who may read the table, and this goes to the server's log, too."""
+        done = f"{rows} rows were re-encrypted"
+        if left:
+            self._host.warning(
+                f"reencrypt: values of {self._layout.view} that do not open, and stay as they are: {left}; {done}",
+                hint=f"SELECT * FROM envelope.faults names the rows. {MEND}",
+            )
+        else:
+            self._host.notice(f"reencrypt: all values of {self._layout.view} have the newest key version; {done}")
+
     def receipt(self) -> str:
-        """A receipt of what is. Raises OldValues."""
+        """A receipt of what is, with a warning when values are left that do not open. Raises OldValues."""
         statement = self._receipts.scan()
         if statement is None:
             raise OldValues(
                 f"{self._layout.view} has values under an old key version", hint="CALL envelope.reencrypt(...) first."
             )
+        if statement["left"]:
+            self._host.warning(
+                f"receipt: it proves nothing for values of {self._layout.view} that do not open: {statement['left']}",
+                hint=f"SELECT * FROM envelope.faults names the rows. {MEND}",
+            )
         return self._receipts.keep(self._signing, statement)
 
-    def _finished(self, walker: Walker, job: Job) -> dict[str, Any]:
+    def _finished(self, resealing: Resealing, job: Job) -> dict[str, Any]:
         """Rows may have moved between parts, and a rotation may come at any time: until a scan finds nothing old."""
-        walker.clean()
+        resealing.clean()
         if wait_for_older(self._host, str(self._key["key_uuid"]), job):
-            walker.clean()
+            resealing.clean()
         while (statement := self._receipts.scan()) is None:
             self._host.commit()
-            walker.clean()
+            resealing.clean()
         return statement
 
 
@@ -82,12 +100,9 @@ class OldValues(errors.NotConfigured):
     """Some values are under an old key version."""
 
 
-def check(pace: Pace, part: int, parts: int) -> None:
+def _check(pace: Pace, part: int, parts: int) -> None:
     """Raises BadInput."""
-    if pace.batch_size < 1:
-        raise errors.BadInput("batch_size must be 1 or more")
-    if pace.pause_seconds < 0:
-        raise errors.BadInput("pause_ms must be 0 or more")
+    walker.check(pace)
     if not 1 <= part <= parts <= MOST_PARTS:
         raise errors.BadInput(f"part must be 1 or more and at most parts, parts at most {MOST_PARTS}")
 
@@ -95,4 +110,6 @@ def check(pace: Pace, part: int, parts: int) -> None:
 def _read(host: Host, oid: int) -> tuple[Row, Layout, AsOwner]:
     key = catalog.key_of(host, oid)
     table = inspect.inspect(host, key["base"])
-    return key, catalog.layout_of(host, key, table), AsOwner(host, table.owner_oid)
+    layout = catalog.layout_of(host, key, table)
+    whole.refuse_missing(host, key, layout)
+    return key, layout, AsOwner(host, table.owner_oid)

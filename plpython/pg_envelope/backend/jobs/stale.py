@@ -1,8 +1,11 @@
-"""Which rows have an envelope that is not under the newest key."""
+"""Which values are not under the newest key, which of them can be brought there, and which are left."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs.faulty import fault
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import Layout
 
@@ -15,15 +18,44 @@ FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
 WHERE fk.field_uuid = $1 AND 'destroyed' IN (fk.state, d.state)"""
 
 
-def stale(host: Host, layout: Layout, key: Row) -> str:
-    """True for a row of `t` with an envelope that is not under the newest key, as the catalog is now."""
+@dataclass(frozen=True)
+class Stale:
+    """Conditions on a row of `t`, by column: it has an envelope that is not under the newest key."""
+
+    layout: Layout
+    by_column: dict[str, str]
+
+    @property
+    def any(self) -> str:
+        """True for a row with such a value. Compares headers only."""
+        return f"({' OR '.join(self.by_column.values())})"
+
+    @property
+    def movable(self) -> str:
+        """True for a row with such a value that opens. Opens the old values, and no other ones."""
+        opens = (
+            f"CASE WHEN {old} THEN {fault(self.layout, name)} IS NULL ELSE false END"
+            for name, old in self.by_column.items()
+        )
+        return f"({' OR '.join(opens)})"
+
+    def left(self, name: str) -> str:
+        """Why the value of a column cannot be brought to the newest key; NULL for all that have it or can be."""
+        return f"CASE WHEN {self.by_column[name]} THEN {fault(self.layout, name)} END"
+
+
+def stale(host: Host, layout: Layout, key: Row) -> Stale:
+    """As the catalog is now."""
     if key["scope"] != "table":
         # Each tenant or subject has a newest key of its own; one that is destroyed or suspended cannot be left.
-        return " OR ".join(f"envelope.is_stale(t.{ident(name)})" for name in layout.protected)
+        return Stale(layout, {name: f"envelope.is_stale(t.{ident(name)})" for name in layout.protected})
     headers = {row["field_uuid"]: row["header"].hex() for row in host.rows(HEADERS, ["uuid"], [key["key_uuid"]])}
-    return " OR ".join(
-        _under_an_old_key(host, f"t.{ident(name)}", protected.field_uuid, headers[protected.field_uuid])
-        for name, protected in layout.protected.items()
+    return Stale(
+        layout,
+        {
+            name: _under_an_old_key(host, f"t.{ident(name)}", protected.field_uuid, headers[protected.field_uuid])
+            for name, protected in layout.protected.items()
+        },
     )
 
 

@@ -7,9 +7,9 @@ import time
 from abc import ABC, abstractmethod
 
 from pg_envelope import errors, wire
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES
+from pg_envelope.backend.lifecycle import makers
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.loader import Loader
 
@@ -77,7 +77,7 @@ class Batches(ABC):
     def run(self) -> None:
         """Raises what stopped it, or Incomplete; what is committed stays done, and calling again goes on from there."""
         self._total = self._behind()
-        self._commit()
+        self._host.commit()
         try:
             self._pass()
             self._wait_for_new_deks()
@@ -90,17 +90,19 @@ class Batches(ABC):
         self._finish()
 
     def _wait_for_new_deks(self) -> None:
-        """Who got a DEK from the broker before the KEK was changed holds this lock until the DEK can be seen here."""
-        self._host.run("LOCK TABLE envelope_private.dek IN SHARE MODE")
+        """Who got a DEK from the broker before the KEK was changed has the table locked until it can be seen here."""
         self._drop_spares()
-        self._commit()
-
-    def _drop_spares(self) -> None:  # noqa: B027 -- most leave nothing behind
-        """While nobody can make any: those that wait for a tenant or subject under what was left behind."""
-
-    def _commit(self) -> None:
         self._host.commit()
-        pin(self._host)
+        makers.wait(self._host, self._host.commit, self._what)
+        # A transaction that was rolled back meanwhile gave spares back; whoever takes one of these is waited for.
+        while self._drop_spares():
+            self._host.commit()
+            makers.wait(self._host, self._host.commit, self._what)
+        self._host.commit()
+
+    def _drop_spares(self) -> int:
+        """Those that wait for a tenant or subject under what was left behind; how many there were."""
+        return 0
 
     def _pass(self) -> None:
         for store in STORES:
@@ -118,7 +120,7 @@ class Batches(ABC):
         stopped: errors.EnvelopeError | None = None
         if installation and rows:
             stopped = self._ask_and_write(str(installation["uuid"]), store, rows)
-        self._commit()
+        self._host.commit()
         if isinstance(stopped, TOO_SLOW) and size > SMALLEST_BATCH:
             self._sizes[store] = max(SMALLEST_BATCH, size // 2)
             return last

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import begin, pin
+from pg_envelope.backend.commits import begin
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.receipt import Missing
 from pg_envelope.backend.jobs.reencrypt import Reencryption
@@ -17,6 +17,7 @@ from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.tables import catalog
+from pg_envelope.backend.tables.scope_values import ScopeColumn
 
 CHANNEL = "envelope"
 # With the table itself, those that share its tenants' or subjects' keys.
@@ -37,14 +38,14 @@ def rotate_emergency(
     host.run(ONE_BY_ONE)
     key = catalog.key_of(host, oid)
     if key["scope"] != "table":
-        ScopeEmergency(host, link, loader, key, reason).run(scope)
+        scopes = None if scope is None else ScopeColumn.of(host, oid).known(scope)
+        ScopeEmergency(host, link, loader, key, reason).run(scopes)
         _notify(host, key, {})
     elif scope is None:
         _of_table(host, keys, key, reason)
     else:
         raise errors.BadInput("the table has one key for all rows", hint="Leave the tenant or subject out.")
     host.commit()
-    pin(host)
     _forget(link, loader, reason)
     unsigned = [
         error

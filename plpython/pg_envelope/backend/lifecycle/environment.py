@@ -1,15 +1,16 @@
-"""Where the database's keys belong: recorded with the first key, and compared ever after."""
+"""Where the database's keys belong: recorded before the first key, and compared ever after."""
 
 from __future__ import annotations
 
 from pg_envelope import wire
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.instance import home
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.sqltext import literal
 
 INSTALLATION = "SELECT database_uuid::text AS uuid, environment FROM envelope_private.installation"
 RECORD = """
-INSERT INTO envelope_private.installation AS i (environment) VALUES ($1)
+INSERT INTO envelope_private.installation AS i (environment, home, home_name) VALUES ($1, $2, current_database())
 ON CONFLICT (only_row) DO UPDATE SET environment = excluded.environment WHERE i.environment IS NULL"""
 
 
@@ -17,7 +18,7 @@ def installed(host: Host, link: Link, who: wire.Who) -> Row:
     """`uuid` and `environment` of this database, drawn and recorded when there is no key yet."""
     row = host.row(INSTALLATION)
     if row is None or row["environment"] is None:
-        host.rows(RECORD, ["text"], [link.ask("status", who)["environment"]])
+        host.rows(RECORD, ["text", "text"], [link.ask("status", who)["environment"], home()])
         row = host.row(INSTALLATION)
         assert row is not None
     return row

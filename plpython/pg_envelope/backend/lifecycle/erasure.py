@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pg_envelope import errors, wire
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import Keys, Transition
-from pg_envelope.backend.lifecycle import revocation
+from pg_envelope.backend.lifecycle import identity, revocation
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.link import not_understood
 from pg_envelope.backend.scope_keys import LOCK as LOCK_SCOPE
@@ -93,10 +92,9 @@ class Erasure(Keys):
     def shred(self, what: str, key: Row, subject: str | None, reason: str) -> None:
         """Destroys every version that the subject, the table or the named key has; commits, and empties caches.
 
-        Raises BadInput without a reason, and where `subject` does not fit the key's scope.
+        Raises BadInput without a reason, and MaybeCopy.
         """
         _check_reason(what, reason)
-        _check_scope(key, subject)
         # Not at the same time as a batch of rewrap(), nor as a session that makes a key for this subject.
         self._host.run(ONE_BY_ONE)
         label = self._lock(key["owner"])
@@ -105,8 +103,7 @@ class Erasure(Keys):
         found = self._host.rows(DEKS, ["uuid", "text"], [key["owner"], subject])
         if not found:
             raise errors.KeyNotFound(
-                f"{label} has no key of this subject",
-                hint="The subject is the text of the scope column's value. If that is so: nothing was written for it.",
+                f"{label} has no key version to destroy", hint="envelope.keys lists the versions of each key."
             )
         alive = [row for row in found if row["state"] != "destroyed"]
         self.destroy(what, label, alive, subject, reason)
@@ -117,16 +114,19 @@ class Erasure(Keys):
         """Commits, and has all sessions forget what was taken away."""
         mark = revocation.mark(self._host)
         self._host.commit()
-        pin(self._host)
         revocation.tell(self._host, mark)
         self._link.ask("flush", self._loader.who(), reason=what)
 
     def destroy(self, what: str, label: str, deks: Sequence[Row], subject: str | None, reason: str) -> None:
-        """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction."""
+        """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction.
+
+        Raises MaybeCopy.
+        """
         salt = None if subject is None else os.urandom(SALT_BYTES)
         digest = None if subject is None or salt is None else hashlib.sha256(salt + subject.encode()).hexdigest()
         told = {"label": label, "reason": reason, "subject": digest, "salt": None if salt is None else salt.hex()}
         if deks:
+            self._refuse_copy()
             self.bury(deks, self.ask(deks, told))
             self._record(what, label, self.carry_out(deks), reason)
 
@@ -134,6 +134,12 @@ class Erasure(Keys):
         """The ledger's entry for each DEK, which is dead by then. Raises what a KMS's store would not do."""
         parts = (deks[start : start + BATCH] for start in range(0, len(deks), BATCH))
         return [entry for part in parts for entry in self._ask(part, told)]
+
+    def _refuse_copy(self) -> None:
+        """The ledger names DEKs by the database's uuid, which a copy has, too."""
+        identity.refuse_copy(self._host)
+        who = self._loader.who()
+        identity.refuse_twin(identity.others_of(self._link, who, self._database_uuid()), who)
 
     def _ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
         asked = [
@@ -221,7 +227,8 @@ def _check_reason(what: str, reason: str) -> None:
         )
 
 
-def _check_scope(key: Row, subject: str | None) -> None:
+def check_scope(key: Row, subject: str | None) -> None:
+    """Raises BadInput for a subject where there are none, and for none where they have keys of their own."""
     if key["scope"] == "table" and subject is not None:
         raise errors.BadInput(
             "this table has one key for all its rows, so nobody in it can be erased alone",

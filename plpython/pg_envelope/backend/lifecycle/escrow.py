@@ -34,8 +34,8 @@ FROM envelope_private.dek d WHERE d.dek_id = ANY ($3) AND d.key_uuid = t.key_uui
 }
 # Wrapped by the KEK that is lost, which may even have the name of the new one.
 DROP_SPARES = """
-DELETE FROM envelope_private.spare_dek s USING envelope_private.dek d
-WHERE d.dek_id = ANY ($1) AND s.key_uuid = d.key_uuid"""
+SELECT envelope_private.drop_spares(of_key => k.key_uuid)
+FROM (SELECT DISTINCT d.key_uuid FROM envelope_private.dek d WHERE d.dek_id = ANY ($1)) k"""
 KEEP = """
 UPDATE envelope_private.dek d SET kek = $1, store = 'catalog', wrapped = n.wrapped, kek_version = n.kek_version
 FROM unnest($2::bigint[], $3::text[], $4::int4[]) AS n (dek_id, wrapped, kek_version) WHERE d.dek_id = n.dek_id"""

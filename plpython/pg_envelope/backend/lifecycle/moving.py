@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
-from pg_envelope.backend.lifecycle import deletion
+from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
@@ -37,7 +37,7 @@ INSERT INTO envelope_private.tenant (key_uuid, scope, kek, store)
 SELECT key_uuid, $6, $2, CASE store WHEN 'vault' THEN $3 ELSE $4 END FROM envelope_private.key
 WHERE kek = $1 AND key_uuid = $5 ON CONFLICT DO NOTHING"""
 REDIRECT_TYPES = ["text", "text", "text", "text", "uuid", "text"]
-DROP_SPARES = "DELETE FROM envelope_private.spare_dek WHERE kek = $1 AND ($2 IS NULL OR key_uuid = $2)"
+DROP_SPARES = "SELECT envelope_private.drop_spares($1, of_key => $2) AS found"
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ class Move(Batches):
         keys.kek(wanted.from_kek)
         told = keys.kek(wanted.to_kek)
         deletion.check(host, told)
+        here = environment.installed(host, link, loader.who())
+        place = {"database_uuid": here["uuid"], "environment": here["environment"]}
+        same_kek.check(host, link, loader.who(), wanted.to_kek, place)
         held = STORES if told["store"] == "vault" else ("catalog",)
         if wanted.store is not None and wanted.store not in held:
             raise errors.StoreUnknown
@@ -74,7 +77,7 @@ class Move(Batches):
     def run(self) -> None:
         self._host.run(ONE_BY_ONE)
         self._redirect()
-        self._commit()
+        self._host.commit()
         super().run()
 
     @property
@@ -97,9 +100,12 @@ class Move(Batches):
             self._drop_spares()
         self._host.rows(REDIRECT.format(table="tenant", scope="scope"), REDIRECT_TYPES, [*values, wanted.scope])
 
-    def _drop_spares(self) -> None:
+    def _drop_spares(self) -> int:
         """DEKs that nobody has yet; each table makes others, in the new place."""
-        self._host.rows(DROP_SPARES, ["text", "uuid"], [self._wanted.from_kek, self._wanted.key_uuid])
+        if self._wanted.scope is not None:
+            return 0
+        row = self._host.row(DROP_SPARES, ["text", "uuid"], [self._wanted.from_kek, self._wanted.key_uuid])
+        return int(row["found"]) if row else 0
 
     def _behind(self) -> int:
         row = self._host.row(COUNT, BEHIND_TYPES, self._selection)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
+from pg_envelope.backend.commits import ENDS_ALL
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
@@ -29,8 +29,6 @@ HOLDER = """
 SELECT string_agg(pid::text, ', ') AS pids FROM pg_catalog.pg_locks
 WHERE locktype = 'advisory' AND granted AND objid = 'envelope_private.policy'::regclass
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"""
-# operator_intervention: a cancel, a timeout or a shutdown ends all, not one rotation.
-ENDS_ALL = "57"
 
 
 class Failed(errors.Unavailable):
@@ -84,16 +82,15 @@ class RotateDue:
             if not self._host.rows(DUE, TYPES, [item["level"], item["subject"], item["attname"]]):
                 return
             self._rotate(item)
-            self._commit()
+            self._host.commit()
             if item["reencrypt"] and item["base"] is not None:
                 self._reencrypt(int(item["base"]))
-                self._commit()
+                self._host.commit()
         except Exception as error:
             known = error if isinstance(error, errors.EnvelopeError) else self._host.passed_on(error)
             if known is None or str(known.sqlstate).startswith(ENDS_ALL):
                 raise
             self._host.rollback()
-            pin(self._host)
             self._failed.append(f"{_name(item)}: {known.message}")
             return
         self._done.append(_name(item))
@@ -106,10 +103,6 @@ class RotateDue:
             self._keys.rotate(str(item["key_uuid"]), "schedule")
         else:
             self._keys.rotate_field(str(item["key_uuid"]), item["attname"], "schedule")
-
-    def _commit(self) -> None:
-        self._host.commit()
-        pin(self._host)
 
 
 def _name(item: Row) -> str:

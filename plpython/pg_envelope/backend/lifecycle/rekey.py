@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.instance import home
 from pg_envelope.backend.keys import STORES, Keys
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
 from pg_envelope.backend.lifecycle.environment import INSTALLATION
@@ -39,10 +39,11 @@ SWITCH = (
     """
 UPDATE envelope_private.installation i SET database_uuid = r.database_uuid, environment = r.environment
 FROM envelope_private.rekey r""",
-    "DELETE FROM envelope_private.spare_dek",
+    "SELECT envelope_private.drop_spares()",
     "DELETE FROM envelope_private.rekey_dek",
     "DELETE FROM envelope_private.rekey",
 )
+SETTLE = "UPDATE envelope_private.installation SET home = $1, home_name = current_database()"
 REDIRECT = "UPDATE envelope_private.{table} SET kek = $1, store = CASE WHEN $2 THEN store ELSE 'catalog' END"
 
 
@@ -60,7 +61,7 @@ class Rekey:
         """Raises what stopped it; nothing is switched then."""
         origin = self._begin(from_environment)
         for row in self._host.rows(KEKS):
-            ends = row["kek"], from_kek or row["kek"], to_kek or row["kek"]
+            ends = row["kek"], *(row["kek"] if kek is None else kek for kek in (from_kek, to_kek))
             _Staging(self._host, self._link, self._loader, self._keys, origin, ends).run()
         count = self._switch(origin, to_kek)
         self._host.commit()
@@ -92,7 +93,6 @@ class Rekey:
                 " DELETE FROM envelope_private.rekey; DELETE FROM envelope_private.rekey_dek.",
             )
         self._host.commit()
-        pin(self._host)
         return {
             "from_environment": from_environment,
             "from_database": here["uuid"],
@@ -115,6 +115,7 @@ class Rekey:
         count = self._host.run(TAKE_OVER)
         for statement in SWITCH:
             self._host.run(statement)
+        self._host.rows(SETTLE, ["text"], [home()])
         return count
 
     def _record(self, origin: Row) -> None:

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.lifecycle import identity
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.link import Link
@@ -18,16 +19,19 @@ PATIENCE = 30
 ENTRIES = 500
 INSTALLATION = "SELECT database_uuid::text AS uuid FROM envelope_private.installation"
 STANDBY = "SELECT pg_is_in_recovery() AS standby"
-REPLAY = "SELECT envelope.replay_erasures(); see docs/runbooks/erase.md."
 LAGS = "This standby has not replayed them yet. If that lasts, see why it lags: pg_last_xact_replay_timestamp()."
 OTHER_LEDGER = (
     "This standby's broker has a ledger of its own, which lacks them: pg-envelope erasures export on the primary's"
     " broker, import on this one; see docs/runbooks/erase.md."
 )
 ALIVE = """
-SELECT d.dek_id, d.fingerprint, d.kek, d.store, d.kek_version FROM envelope_private.dek d
+SELECT d.dek_id, d.fingerprint, d.kek, d.store, d.kek_version, d.version,
+    'active' IN (d.state, d.suspended_from) AS is_active,
+    coalesce(k.name, t.oid::regclass::text, 'dropped') AS label
+FROM envelope_private.dek d
 JOIN unnest($1::bigint[], $2::bytea[]) AS n (dek_id, fingerprint) USING (dek_id, fingerprint)
-WHERE d.state <> 'destroyed'"""
+LEFT JOIN envelope_private.key k USING (key_uuid) LEFT JOIN pg_class t ON t.oid = coalesce(k.view, k.base)
+WHERE d.state <> 'destroyed' ORDER BY d.dek_id"""
 SKIP_IDS = """
 SELECT setval('envelope_private.dek_id_seq', $1) WHERE $1 > (SELECT last_value FROM envelope_private.dek_id_seq)"""
 # Tombstones whose DEK does not live in the catalog: what has been carried out.
@@ -39,6 +43,11 @@ TOMBSTONES = """
 SELECT dek_id, fingerprint, kek, store, kek_version, label, reason, encode(subject, 'hex') AS subject,
     encode(salt, 'hex') AS salt
 FROM envelope_private.tombstone ORDER BY label, reason, subject, salt, dek_id"""
+SHOWN = 10
+HINT = (
+    "Was this database restored, or did a copy erase keys? SELECT * FROM envelope.replay_erasures() destroys no key"
+    " that is in use without being told to; see docs/runbooks/erase.md and copies.md."
+)
 TOLD = ("label", "reason", "subject", "salt")
 
 
@@ -50,22 +59,25 @@ class OnStandby(errors.NotConfigured):
 class Replay(Erasure):
     """In the caller's transaction."""
 
-    def __init__(self, host: Host, link: Link, loader: Loader) -> None:
+    def __init__(self, host: Host, link: Link, loader: Loader, destroy_active: bool = False) -> None:
         super().__init__(host, link, loader)
+        self._destroy_active = destroy_active
         self._again, self._told = 0, 0
+        self._in_use: list[Row] = []
 
     def run(self) -> list[Row]:
-        """One row: lines of the whole ledger, DEKs of this database in it, those that lived, those it did not know.
-
-        Raises OnStandby.
+        """One row: lines of the whole ledger, DEKs of this database in it, those that lived, those it did not know,
+        and those that are in use here and were left alone. Raises OnStandby.
         """
-        row = self._host.row(STANDBY)
-        if row and row["standby"]:
+        if _on_standby(self._host):
             raise OnStandby(hint="Call it on the primary; what it does there is replayed here.")
         self._host.run(ONE_BY_ONE)
         installation = self._host.row(INSTALLATION)
         if installation is None:
             return []
+        self._refuse_copy()
+        # Spares of a backup: some were used since, and died with whoever had them.
+        self._host.rows("SELECT envelope_private.drop_spares()")
         lines = self._verified(installation["uuid"])
         known: list[tuple[int, bytes]] = []
         for entry in self._entries_of(installation["uuid"]):
@@ -73,12 +85,14 @@ class Replay(Erasure):
         if known:
             self._host.rows(SKIP_IDS, ["bigint"], [max(dek_id for dek_id, _ in known)])
         self._tell_broker(set(known))
+        self._name_in_use()
         return [
             {
                 "ledger_lines": lines,
                 "erased": len(known),
                 "destroyed_again": self._again,
                 "told_broker": self._told,
+                "in_use": len(self._in_use),
             }
         ]
 
@@ -107,16 +121,34 @@ class Replay(Erasure):
         deks = [dict(zip(names, dek, strict=True)) for dek in entry["deks"]]
         for dek in deks:
             dek["fingerprint"] = bytes.fromhex(dek["fingerprint"])
-        found = [(dek["dek_id"], dek["fingerprint"]) for dek in deks]
-        alive = self._host.rows(ALIVE, ["bigint[]", "bytea[]"], [[one[0] for one in found], [one[1] for one in found]])
-        if in_store := [dek for dek in deks if dek["store"] == "vault"]:
+        alive = self._alive(deks)
+        spared = set() if self._destroy_active else {row["dek_id"] for row in alive if row["is_active"]}
+        self._in_use += [row | {"entry": entry} for row in alive if row["dek_id"] in spared]
+        dead = [dek for dek in deks if dek["dek_id"] not in spared]
+        if in_store := [dek for dek in dead if dek["store"] == "vault"]:
             # Its store may have been restored as well.
             self.ask(in_store, {name: entry[name] for name in TOLD})
-        self.bury(deks, [entry] * len(deks))
-        if alive:
-            self._record(WHAT, entry["label"], self.carry_out(alive), entry["reason"])
-        self._again += len(alive)
-        return found
+        self.bury(dead, [entry] * len(dead))
+        if dying := [row for row in alive if row["dek_id"] not in spared]:
+            self._record(WHAT, entry["label"], self.carry_out(dying), entry["reason"])
+            self._again += len(dying)
+        return [(dek["dek_id"], dek["fingerprint"]) for dek in deks]
+
+    def _alive(self, deks: list[Row]) -> list[Row]:
+        values = [[dek["dek_id"] for dek in deks], [dek["fingerprint"] for dek in deks]]
+        return self._host.rows(ALIVE, ["bigint[]", "bytea[]"], values)
+
+    def _name_in_use(self) -> None:
+        """The ledger may hold what a copy of this database erased: who may know is asked."""
+        if self._in_use:
+            named = [_named(row) for row in self._in_use[:SHOWN]]
+            more = [f"and {len(self._in_use) - SHOWN} more"] if len(self._in_use) > SHOWN else []
+            self._host.warning(
+                f"{len(self._in_use)} erased keys are in use here, and were left as they are",
+                detail="; ".join([*named, *more]),
+                hint="Did this database erase them, and was it restored since? Then SELECT * FROM"
+                " envelope.replay_erasures(destroy_active => true). If a copy did it: docs/runbooks/copies.md.",
+            )
 
     def _tell_broker(self, known: set[tuple[int, bytes]]) -> None:
         """A broker whose ledger began later, or was lost, learns what this catalog knows."""
@@ -127,29 +159,49 @@ class Replay(Erasure):
             self._told += len(deks)
 
 
-def check(host: Host, link: Link, loader: Loader) -> Row:
-    """The row of status(): whether catalog and ledger agree on how many DEKs are dead."""
+def _named(row: Row) -> str:
+    entry = row["entry"]
+    by = entry["who"].get("role", "")
+    return f"{row['label']} version {row['version']} (DEK {row['dek_id']}), erased by {by} at {entry['time']}"
+
+
+def check(host: Host, link: Link, loader: Loader) -> Iterator[Row]:
+    """Two rows of status(): whether catalog and ledger agree on how many DEKs are dead, and whose keys these are."""
     installation, carried = host.row(INSTALLATION), host.row(CARRIED_OUT)
+    others: list[wire.Message] = []
     if installation is None or carried is None:
-        return {"check_name": "erasures", "state": "ok", "detail": "none", "hint": None}
-    who = loader.who()
-    try:
-        told = link.ask("erasures", who, database_uuid=installation["uuid"], after=0, most=0, verify=False)
-    except errors.EnvelopeError as error:
-        return {"check_name": "erasures", "state": "failed", "detail": error.message, "hint": error.hint}
-    ledger, here = int(told["count"]), int(carried["count"])
+        yield _row("ok", "none", None)
+    else:
+        who = loader.who()
+        try:
+            told = link.ask("erasures", who, database_uuid=installation["uuid"], after=0, most=0, verify=False)
+            others = told.get("others", [])
+            yield _agreement(host, int(told["count"]), int(carried["count"]))
+        except errors.EnvelopeError as error:
+            yield _row("failed", error.message, error.hint)
+    yield from identity.check(host, others)
+
+
+def _agreement(host: Host, ledger: int, here: int) -> Row:
     agree = ledger == here
-    return {
-        "check_name": "erasures",
-        "state": "ok" if agree else "warning",
-        "detail": f"{ledger} erased keys in the broker's ledger, {here} carried out in this catalog",
-        "hint": None if agree else _advice(host, ledger > here),
-    }
+    return _row(
+        "ok" if agree else "warning",
+        f"{ledger} erased keys in the broker's ledger, {here} carried out in this catalog",
+        None if agree else _advice(host, ledger > here),
+    )
 
 
 def _advice(host: Host, ahead: bool) -> str:
     """`ahead`: the ledger knows more. On a standby nothing can be replayed by hand."""
-    row = host.row(STANDBY)
-    if not (row and row["standby"]):
-        return REPLAY
+    if not _on_standby(host):
+        return HINT
     return LAGS if ahead else OTHER_LEDGER
+
+
+def _on_standby(host: Host) -> bool:
+    row = host.row(STANDBY)
+    return bool(row and row["standby"])
+
+
+def _row(state: str, detail: str, hint: str | None) -> Row:
+    return {"check_name": "erasures", "state": state, "detail": detail, "hint": hint}

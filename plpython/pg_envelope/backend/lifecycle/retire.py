@@ -10,7 +10,8 @@ from pg_envelope.backend.keys import StillActive
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.sqltext import commas, ident
-from pg_envelope.backend.tables import catalog, inspect
+from pg_envelope.backend.tables import catalog, inspect, whole
+from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
 
 STANDBY_SECONDS = 5.0
@@ -25,9 +26,9 @@ FROM envelope_private.dek d JOIN LATERAL (
     ORDER BY p.subject NULLS LAST LIMIT 1) p ON true
 WHERE d.key_uuid = $1 AND d.version = $2"""
 KEY_IDS = "SELECT encode(substr(int8send(key_id), 5), 'hex') AS id FROM envelope_private.field_key WHERE dek_id = $1"
-HIDDEN = """
-SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
-WHERE c.oid = $1 AND c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)"""
+KNOWN_IDS = """
+SELECT encode(substr(int8send(fk.key_id), 5), 'hex') AS id
+FROM envelope_private.field_key fk JOIN envelope_private.field f USING (field_uuid) WHERE f.key_uuid = $1"""
 # A backup from after its retirement holds no value under this version: the table was looked through before.
 BACKUPS = """
 SELECT string_agg(format('%s (expires: %s)', label, coalesce(expires_at::text, 'never')), ', ' ORDER BY taken_at)
@@ -92,27 +93,44 @@ class Retirement(Erasure):
         """As the owner, who could have put a view of that name in the table's place."""
         table = inspect.inspect(self._host, key["base"])
         layout = catalog.layout_of(self._host, key, table)
-        if self._host.row(HIDDEN, ["oid"], [key["base"]]):
-            raise errors.Unsupported(
-                f"row-level security with FORCE may hide rows of {layout.base} from retire()",
-                hint=f"ALTER TABLE {layout.base} NO FORCE ROW LEVEL SECURITY while it runs.",
-            )
+        whole.refuse_hidden(self._host, key, layout, "retire")
         # Whoever wrote under this version is waited for; from the suspension on nobody can.
         self._host.run(f"LOCK TABLE {layout.base} IN SHARE MODE")
-        ids = commas(f"'\\x{row['id']}'" for row in self._host.rows(KEY_IDS, ["bigint"], [dek["dek_id"]]))
-        names = list(layout.protected)
-        counts = commas(
-            f"count(*) FILTER (WHERE substr(t.{ident(name)}, 3, 4) IN ({ids})) AS found_{number}"
-            for number, name in enumerate(names)
-        )
-        (row,) = AsOwner(self._host, table.owner_oid).rows(f"SELECT {counts} FROM {layout.base} t")
-        used = [f"{name}: {row[f'found_{number}']}" for number, name in enumerate(names) if row[f"found_{number}"]]
+        # Below the lock: what is not found cannot be looked through, and may hold values under this version.
+        whole.refuse_missing(self._host, key, layout)
+        under_it = f"IN ({self._ids(KEY_IDS, 'bigint', dek['dek_id'])})"
+        unknown = f"NOT IN ({self._ids(KNOWN_IDS, 'uuid', str(key['key_uuid']))})"
+        used, odd = self._counts(AsOwner(self._host, table.owner_oid), layout, under_it, unknown)
         if used:
             raise StillNeeded(
                 detail=f"values in {layout.base} under it: {', '.join(used)}",
                 hint="CALL envelope.reencrypt(...) leaves none. If it is suspended, first:"
-                f" CALL envelope.restore(..., version => {dek['version']}).",
+                f" CALL envelope.restore(..., version => {dek['version']})."
+                " What reencrypt leaves does not open: see envelope.faults.",
             )
+        if odd:
+            raise StillNeeded(
+                detail=f"values in {layout.base} whose header names no key of their column: {', '.join(odd)}",
+                hint="A damaged header may hide that this version is needed. CALL envelope.verify(...) finds the rows.",
+            )
+
+    def _ids(self, query: str, kind: str, of: object) -> str:
+        return commas(f"'\\x{row['id']}'" for row in self._host.rows(query, [kind], [of]))
+
+    def _counts(self, owner: AsOwner, layout: Layout, *conditions: str) -> list[list[str]]:
+        """For each condition on a key id, the columns with such values and how many; in one scan."""
+        counts = {
+            (name, condition): f"count(*) FILTER (WHERE substr(t.{ident(name)}, 3, 4) {condition})"
+            for condition in conditions
+            for name in layout.protected
+        }
+        wanted = commas(f"{count} AS found_{number}" for number, count in enumerate(counts.values()))
+        (row,) = owner.rows(f"SELECT {wanted} FROM {layout.base} t")
+        found = {place: row[f"found_{number}"] for number, place in enumerate(counts)}
+        return [
+            [f"{name}: {found[name, condition]}" for name in layout.protected if found[name, condition]]
+            for condition in conditions
+        ]
 
     def _suspend(self, label: str, version: int | None, dek: Row) -> None:
         self._host.rows(SUSPEND, ["bigint"], [dek["dek_id"]])

@@ -6,7 +6,6 @@ commit, in the order of the WAL, and shows whatever the snapshot: where it is ah
 
 from __future__ import annotations
 
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host
 
 MARK = "UPDATE envelope_private.revocation SET xid = pg_current_xact_id()::text::bigint RETURNING xid"
@@ -24,4 +23,3 @@ def tell(host: Host, mark: int) -> None:
     """After that transaction's commit, in one of its own, which is committed."""
     host.rows(TELL, ["bigint"], [mark])
     host.commit()
-    pin(host)

@@ -25,6 +25,7 @@ SAMPLE = """
 SELECT dek_id, store, wrapped, fingerprint, kek_version FROM envelope_private.dek
 WHERE kek = $1 AND state <> 'destroyed' AND kek_version = $2 ORDER BY store = $3 DESC, dek_id DESC LIMIT $4"""
 SAMPLED = 5
+DROP_SPARES = "SELECT envelope_private.drop_spares($1, $2) AS found"
 DESTROYED = "SELECT count(*) AS found FROM envelope_private.dek WHERE kek = $1 AND state = 'destroyed'"
 # Only over what was read: a DEK that was moved to another KEK or destroyed meanwhile stays as that left it.
 KEEP = """
@@ -108,8 +109,9 @@ class Rewrap(Batches):
         self._newest = max([self._newest or 0, *(answer["kek_version"] for _, answer in good)]) or None
         return len(self._host.rows(KEEP, types, [self._kek, store, *columns]))
 
-    def _drop_spares(self) -> None:
-        self._host.rows("DELETE FROM envelope_private.spare_dek WHERE kek = $1", ["text"], [self._kek])
+    def _drop_spares(self) -> int:
+        row = self._host.row(DROP_SPARES, ["text", "int4"], [self._kek, self._newest])
+        return int(row["found"]) if row and self._newest else 0
 
     def _finish(self) -> None:
         behind = self._behind()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.lifecycle import makers
 from pg_envelope.backend.lifecycle.batches import NOTICE_SECONDS, ONE_BY_ONE
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
@@ -15,10 +15,14 @@ from pg_envelope.backend.scope_keys import ScopeKeys
 WHAT = "rotate_emergency"
 # What two requests to the KMS make, and what one lock table and one line of the audit log hold with ease.
 BATCH = 200
-# Whoever has made a DEK holds this lock until that can be seen here: every key from before is then known.
-WAIT = "LOCK TABLE envelope_private.dek IN SHARE MODE"
-DROP_SPARES = "DELETE FROM envelope_private.spare_dek WHERE key_uuid = $1"
-NEWEST_ID = "SELECT last_value AS id FROM envelope_private.dek_id_seq"
+# Sessions forget those that they keep, too.
+DROP_SPARES = "SELECT envelope_private.drop_spares(of_key => $1)"
+# Waits for whoever is taking one of them.
+DROP_TAKEN = "DELETE FROM envelope_private.spare_dek WHERE key_uuid = $1 AND dek_id <= $2"
+# The sequence may be behind its tables.
+NEWEST_ID = """
+SELECT greatest(last_value, (SELECT max(dek_id) FROM envelope_private.dek),
+    (SELECT max(dek_id) FROM envelope_private.spare_dek)) AS id FROM envelope_private.dek_id_seq"""
 # DEK ids only grow: one that is higher was made after the emergency began.
 PAGE = """
 SELECT DISTINCT scope FROM envelope_private.dek
@@ -42,39 +46,45 @@ class ScopeEmergency(ScopeKeys):
         self._renewed = self._suspended = 0
         self._told = time.monotonic()
 
-    def run(self, scope: str | None) -> None:
-        """Raises KeyNotFound, KeyDestroyed or KeySuspended for one; leaves the last batch to the caller's commit."""
-        if scope is None:
+    def run(self, scopes: list[str] | None) -> None:
+        """Of one tenant or subject, by its texts, or of all; leaves the last batch to the caller's commit.
+
+        Raises KeyNotFound, KeyDestroyed or KeySuspended for one, StillMaking for all.
+        """
+        if scopes is None:
             self._all()
         else:
-            self._one(scope)
+            self._one(scopes)
         held = f"; {self._suspended} are suspended, and come back compromised" if self._suspended else ""
         self._host.notice(
             f"{WHAT}: new writes of {self._renewed} {self._kind}s use new keys; their old ones are compromised{held}",
             hint="If this ends early: CALL envelope.reencrypt(...) goes on.",
         )
 
-    def _one(self, scope: str) -> None:
-        if self.active(self._owner, scope) is None:
+    def _one(self, scopes: list[str]) -> None:
+        if None in [self.active(self._owner, scope) for scope in scopes]:
             raise errors.KeyNotFound(
                 f"there is no such {self._kind} with an active key", hint="envelope.keys lists them, in column scope."
             )
-        self._host.rows(DROP_SPARES, ["uuid"], [self._owner])
-        self._batch_of([scope], self._newest_id())
+        newest = self._forget_spares()
+        self._host.rows(DROP_TAKEN, ["uuid", "bigint"], [self._owner, newest])
+        self._batch_of(scopes, newest)
 
     def _all(self) -> None:
-        """Spares that others may know are dropped first, once those in use can be seen."""
-        self._commit()
-        self._host.run(WAIT)
-        self._host.rows(DROP_SPARES, ["uuid"], [self._owner])
-        newest, last = self._newest_id(), None
-        self._commit()
+        """Whoever has made a DEK is waited for until that can be seen here: every key from before is then known."""
+        newest, last = self._forget_spares(), None
+        self._host.commit()
+        makers.wait(self._host, self._host.commit, WHAT)
+        self._host.rows(DROP_TAKEN, ["uuid", "bigint"], [self._owner, newest])
+        self._host.commit()
         self._host.run(ONE_BY_ONE)
         while page := self._page(last, newest):
             self._tried(page, newest)
             last = page[-1]
 
-    def _newest_id(self) -> int:
+    def _forget_spares(self) -> int:
+        """The id above which every DEK is from after that."""
+        self._host.rows(DROP_SPARES, ["uuid"], [self._owner])
         row = self._host.row(NEWEST_ID)
         return int(row["id"]) if row else 0
 
@@ -90,7 +100,7 @@ class ScopeEmergency(ScopeKeys):
             error.detail = f"{error.detail}; {done}" if error.detail else done
             error.hint = f"{error.hint or ''} Then call {WHAT}() again.".strip()
             raise
-        self._commit()
+        self._host.commit()
         # Before the transaction's first snapshot: a batch of rewrap() writes several DEKs, too, in another order.
         self._host.run(ONE_BY_ONE)
         if time.monotonic() - self._told > NOTICE_SECONDS:
@@ -106,7 +116,3 @@ class ScopeEmergency(ScopeKeys):
         self._record(WHAT, self._label, changes, self._reason)
         self._renewed += len(active)
         self._suspended += len({row["scope"] for row in old if row["state"] == "suspended"})
-
-    def _commit(self) -> None:
-        self._host.commit()
-        pin(self._host)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pg_envelope import errors
-from pg_envelope.backend.commits import pin
 from pg_envelope.backend.keys import Keys, Transition
 from pg_envelope.backend.lifecycle import revocation
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
@@ -73,10 +72,6 @@ class Suspension(Keys):
         if transitions:
             self._record(action, label, transitions, reason)
         xid = revocation.mark(self._host)
-        self._commit()
+        self._host.commit()
         self._host.notice(f"{action}: {len(changed)} of {left['count']} key versions of {label}")
         return xid
-
-    def _commit(self) -> None:
-        self._host.commit()
-        pin(self._host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pg_envelope import errors
+from pg_envelope.backend.caller import refuse_others
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
@@ -12,13 +13,9 @@ from pg_envelope.backend.lifecycle.suspension import Suspension
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.tables import catalog
+from pg_envelope.backend.tables.scope_values import ScopeColumn
 
-# Read with the caller's search_path, so every name is qualified, operators too.
-CALLER = """
-SELECT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) AS superuser,
-    $1::pg_catalog.regclass::pg_catalog.oid AS oid"""
 KEY = "SELECT coalesce(scope_of, key_uuid)::text AS owner, scope FROM envelope_private.key WHERE key_uuid = $1"
-KNOWN = "SELECT FROM envelope_private.dek WHERE key_uuid = $1 AND scope = $2 LIMIT 1"
 NAMED = "SELECT envelope_private.named_key($1)::text AS key_uuid"
 SET_PLACE = """
 INSERT INTO envelope_private.tenant (key_uuid, scope, kek, store) VALUES ($1, $2, $3, $4)
@@ -40,11 +37,15 @@ class Tenants:
 
     def _revoke(self, rel: str | None, tenant: str | None, reason: str | None) -> None:
         oid = self._begin("revoke", rel)
-        self._keys.suspend("revoke", self._key(oid, tenant)["owner"], tenant, reason or "")
+        owner = self._key(oid, tenant)["owner"]
+        for scope in self._scopes(oid, tenant):
+            self._keys.suspend("revoke", owner, scope, reason or "")
 
     def _restore(self, rel: str | None, tenant: str | None, version: int | None) -> None:
         oid = self._begin("restore", rel)
-        self._keys.restore("restore", self._key(oid, tenant)["owner"], tenant, version)
+        owner = self._key(oid, tenant)["owner"]
+        for scope in self._scopes(oid, tenant):
+            self._keys.restore("restore", owner, scope, version)
 
     def _suspend_key(self, name: str | None, reason: str | None) -> None:
         self._begin("suspend_key", None)
@@ -62,32 +63,43 @@ class Tenants:
             raise errors.BadInput("move_kek() needs the tenant's table")
         values = {"from_kek": from_kek, "to_kek": to_kek, "to_store": store, "rel": rel, "tenant": tenant}
         owner = None if rel is None else str(self._key(oid, tenant)["owner"])
-        wanted = Wanted(from_kek or "", to_kek or "", store, owner, tenant, moving.again(values))
-        Move(self._host, self._link, self._loader, self._keys, wanted).run()
+        scopes = [None] if tenant is None else ScopeColumn.of(self._host, oid).known_or_new(tenant)
+        for scope in scopes:
+            wanted = Wanted(from_kek or "", to_kek or "", store, owner, scope, moving.again(values))
+            Move(self._host, self._link, self._loader, self._keys, wanted).run()
 
     def _tenant_kek(
         self, oid: int, tenant: str | None, kek: str | None, store: str | None, new_tenant: bool | None
     ) -> None:
         if tenant is None:
             raise errors.BadInput("tenant_kek() needs a tenant")
-        owner = str(self._key(oid, tenant)["owner"])
-        if not (new_tenant or self._host.rows(KNOWN, ["uuid", "text"], [owner, tenant])):
+        owner, scopes = self._key(oid, tenant)["owner"], self._scopes_to_place(oid, tenant, bool(new_tenant))
+        place = kek or "", self._keys.store(kek or "", store)
+        self._keys.try_kek(*place)
+        for scope in scopes:
+            self._host.rows(SET_PLACE, ["uuid", "text", "text", "text"], [owner, scope, *place])
+
+    def _scopes_to_place(self, oid: int, tenant: str, is_new: bool) -> list[str]:
+        column = ScopeColumn.of(self._host, oid)
+        try:
+            return column.known_or_new(tenant) if is_new or column.known(tenant) else []
+        except errors.KeyNotFound:
             raise errors.KeyNotFound(
                 "the table has no key of such a tenant yet",
                 detail="Nothing was changed.",
                 hint="Is it written as in the table? For a tenant that has no row yet: new_tenant => true.",
-            )
-        place = kek or "", self._keys.store(kek or "", store)
-        self._keys.try_kek(*place)
-        self._host.rows(SET_PLACE, ["uuid", "text", "text", "text"], [owner, tenant, *place])
+            ) from None
+
+    def _scopes(self, oid: int, tenant: str | None) -> list[str] | list[None]:
+        """The texts under which a tenant's keys are; None for the one key of a table."""
+        return [None] if tenant is None else ScopeColumn.of(self._host, oid).known(tenant)
 
     def _begin(self, what: str, rel: str | None) -> int:
         """The relation's OID, in a transaction of this procedure's own. Raises NotPermitted."""
-        caller = self._host.row(CALLER, ["text"], [rel])
-        if not (caller and caller["superuser"]):
-            raise errors.NotPermitted(f"{what}() needs a superuser", hint="It writes the key catalog, and commits.")
+        refuse_others(self._host, what, "It writes the key catalog, and commits.")
+        oid = 0 if rel is None else self._host.relation(rel)
         begin(self._host, what)
-        return int(caller["oid"] or 0)
+        return oid
 
     def _key(self, oid: int, tenant: str | None) -> Row:
         """Whose DEKs a table's values are under. Raises BadInput for a tenant where there are none."""

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.sqltext import ident, literal
 from pg_envelope.backend.tables import catalog, generate, grants, inspect
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 
-FUNCTION_GRANTEES = """
+# All that a view and its base table call, whatever the view was called when it was made.
+FUNCTIONS = f"""
+SELECT p.oid::regprocedure::text AS signature, n.nspname || '.' || p.proname AS name
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE obj_description(p.oid, 'pg_proc') = {literal(generate.COMMENTED)} || $1"""
+MADE = """
+SELECT p.oid::regprocedure::text AS signature FROM pg_catalog.pg_proc p
+WHERE p.pronamespace = $1::regnamespace AND p.proname = ANY ($2::name[])"""
+GRANTEES = """
 SELECT DISTINCT pg_get_userbyid(a.grantee) AS name FROM pg_catalog.pg_proc p, aclexplode(p.proacl) a
 WHERE p.oid = to_regprocedure($1) AND a.grantee NOT IN (0, p.proowner)"""
-
-TRIGGER_FUNCTIONS = """
-SELECT t.tgfoid::regprocedure::text AS function FROM pg_catalog.pg_trigger t
-WHERE t.tgrelid = $1 AND t.tgname = ANY ('{envelope_insert,envelope_update,envelope_delete}')"""
+# By hand, because ALTER TABLE gives this state to no view's trigger; the second makes every session look again.
+FIRES_ALWAYS = f"""
+UPDATE pg_catalog.pg_trigger SET tgenabled = '{generate.ALWAYS}'
+WHERE tgrelid = $1 AND tgname = ANY ('{{envelope_insert,envelope_update}}')"""
+LOOK_AGAIN = "UPDATE pg_catalog.pg_class SET relhastriggers = relhastriggers WHERE oid = $1"
 
 
 def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str | None) -> None:
     """A new view and triggers over the renamed base; `acl` and `shape` are what the table had, if known."""
     catalog.allow_owner(host, table)
+    make_rights(host, table, layout)
     host.run(generate.view(layout))
     view_oid = inspect.relation_oid(host, layout.view)
     if shape not in (None, inspect.shape(host, view_oid)):
@@ -32,23 +42,73 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
         grants.comment(host, f"VIEW {layout.view}", table.comment)
     for column in table.columns:
         describe(host, table, layout, column)
-    make_triggers(host, layout, table.owner)
+    make_writes(host, table, layout, view_oid)
 
 
-def make_triggers(host: Host, layout: Layout, owner: str) -> None:
+def make_rights(host: Host, table: Table, layout: Layout) -> None:
+    """The relation that hands the capabilities to the view, with what they are now."""
+    if host.row("SELECT to_regclass($1) AS found", ["text"], [layout.rights])["found"] is None:  # type: ignore[index]
+        host.run(generate.rights(layout))
+        host.run(f"COMMENT ON MATERIALIZED VIEW {layout.rights} IS 'pg_envelope: capabilities, read by the view alone'")
+        host.run(f"ALTER MATERIALIZED VIEW {layout.rights} OWNER TO {ident(_extension_owner(host))}")
+    else:
+        host.run(f"REFRESH MATERIALIZED VIEW {layout.rights}")
+    host.run(f"GRANT SELECT ON {layout.rights} TO {ident(table.owner)}")
+
+
+def _extension_owner(host: Host) -> str:
+    row = host.row(EXTENSION_OWNER)
+    assert row is not None
+    return str(row["name"])
+
+
+EXTENSION_OWNER = """
+SELECT pg_get_userbyid(extowner) AS name FROM pg_catalog.pg_extension WHERE extname = 'pg_envelope'"""
+
+
+def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
+    """The functions and triggers behind the view, and the guard of the base table."""
+    before = functions(host, layout.key_uuid)
+    for statement in generate.functions(layout):
+        host.run(statement)
+    names = generate.function_names(layout.view_name, len(layout.checks))
+    made = {row["signature"] for row in host.rows(MADE, ["text", "text[]"], [ident(layout.schema), names])}
+    for signature in made:
+        _own(host, layout, signature, table.owner)
     for statement in generate.triggers(layout):
         host.run(statement)
-    for event in generate.EVENTS:
-        function = f"{layout.function(event)}()"
-        host.run(f"ALTER FUNCTION {function} OWNER TO {ident(owner)}")
-        # Default privileges may have let others in; who may EXECUTE it could hang it on a table of their own.
-        for grantee in host.rows(FUNCTION_GRANTEES, ["text"], [function]):
-            host.run(f"REVOKE ALL ON FUNCTION {function} FROM {ident(grantee['name'])}")
+    _drop_old_triggers(host, table, layout, view_oid)
+    for signature in before - made:
+        host.run(f"DROP FUNCTION {signature}")
+    host.rows(FIRES_ALWAYS, ["oid"], [view_oid])
+    host.rows(LOOK_AGAIN, ["oid"], [view_oid])
 
 
-def trigger_functions(host: Host, view: int) -> set[str]:
-    """The functions behind a view's triggers, whatever the view was called when they were made."""
-    return {row["function"] for row in host.rows(TRIGGER_FUNCTIONS, ["oid"], [view])}
+def _own(host: Host, layout: Layout, signature: str, owner: str) -> None:
+    host.run(f"ALTER FUNCTION {signature} OWNER TO {ident(owner)}")
+    # Default privileges may have let others in; who may EXECUTE it could hang it on a table of their own.
+    for grantee in host.rows(GRANTEES, ["text"], [signature]):
+        host.run(f"REVOKE ALL ON FUNCTION {signature} FROM {ident(grantee['name'])}")
+    grants.comment(host, f"FUNCTION {signature}", generate.COMMENTED + layout.key_uuid)
+
+
+def _drop_old_triggers(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
+    """Those that the layout has no more."""
+    wanted = generate.trigger_names(layout)
+    for relation, oid in ((layout.view, view_oid), (layout.base, table.oid)):
+        for row in host.rows(OUR_TRIGGERS, ["oid"], [oid]):
+            if row["name"] not in wanted:
+                host.run(f"DROP TRIGGER {ident(row['name'])} ON {relation}")
+
+
+OUR_TRIGGERS = """
+SELECT tgname AS name FROM pg_catalog.pg_trigger
+WHERE tgrelid = $1 AND NOT tgisinternal AND tgname ~ '^(envelope_|~envelope_guard_)'"""
+
+
+def functions(host: Host, key_uuid: str) -> set[str]:
+    """The generated functions of a protected table, by their signatures."""
+    return {row["signature"] for row in host.rows(FUNCTIONS, ["text"], [key_uuid])}
 
 
 def describe(host: Host, table: Table, layout: Layout, column: Column) -> None:
@@ -71,16 +131,27 @@ def _hand_over(host: Host, table: Table, layout: Layout, view_oid: int, acl: lis
 def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
     """View and triggers reach the base table with its owner's rights, which the owner may have revoked.
 
-    Under row-level security they reach it, and its identity sequences, with their caller's.
+    Where writes run code of the table, and under row-level security, they reach it, and its identity sequences, with
+    their caller's.
     """
-    if layout.by_role:
+    if layout.as_caller:
         acl = grants.read(host, view_oid)
+        host.rows(
+            "UPDATE envelope_private.key SET mirrored = $2 WHERE base = $1::oid",
+            ["oid", "text"],
+            [table.oid, mirror(acl)],
+        )
         grants.give(host, table.oid, layout.base, acl)
         for statement in sequence_grants(table, acl, "GRANT", "TO"):
             host.run(statement)
     else:
         grants.revoke_all(host, table.oid, layout.base, keep=table.owner)
         host.run(f"GRANT ALL ON {layout.base} TO {ident(table.owner)}")
+
+
+def mirror(acl: list[Row]) -> str:
+    """Privileges as one text, to see whether those of a view have changed since the base table got the same."""
+    return repr(acl)
 
 
 def sequence_grants(table: Table, acl: list[Row], verb: str, to: str) -> list[str]:

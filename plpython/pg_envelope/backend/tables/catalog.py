@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -13,7 +14,8 @@ from pg_envelope.backend.tables.inspect import Check, Table
 
 KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
-SELECT c.field_uuid, c.attnum, c.bind, c.suite, c.pad, c.type, c.is_enum, c.collation, c.storage,
+SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.type, c.collation, c.storage,
+    CASE t.typsubscript WHEN 'array_subscript_handler'::regproc THEN 'a' ELSE t.typtype END AS kind,
     CASE t.typnamespace WHEN 'pg_catalog'::regnamespace THEN t.typname ELSE '' END AS base_type,
     CASE e.typnamespace WHEN 'pg_catalog'::regnamespace THEN e.typname ELSE '' END AS element_type
 FROM envelope_private.protected_column c
@@ -26,7 +28,7 @@ FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON p.polroles = ARRAY[r.o
 WHERE p.polrelid = 'envelope_private.capability'::regclass AND NOT EXISTS (
     SELECT FROM envelope_private.key k JOIN pg_catalog.pg_class c ON c.oid = k.base WHERE c.relowner = r.oid)"""
 EQUALS = "OPERATOR(pg_catalog.=)"
-CHECK_FIELDS = ("name", "expression", "validated", "no_inherit", "comment")
+CHECK_FIELDS = ("name", "expression", "validated", "no_inherit", "comment", "runs_code")
 
 
 def key_of(host: Host, oid: int) -> Row:
@@ -63,9 +65,10 @@ def refuse_protected(host: Host, oid: int) -> None:
 def record(host: Host, table: Table, layout: Layout) -> None:
     """What later steps need and the server will not hold any more: row key, checks, plaintext types."""
     host.rows(
-        "UPDATE envelope_private.key SET row_key = $2::name[], by_role = $3, checks = $4::jsonb WHERE base = $1::oid",
-        ["oid", "text[]", "bool", "text"],
-        [table.oid, list(layout.row_key), layout.by_role, _checks_json(layout.checks)],
+        "UPDATE envelope_private.key SET row_key = $2::name[], by_role = $3, as_caller = $4, checks = $5::jsonb"
+        " WHERE base = $1::oid",
+        ["oid", "text[]", "bool", "bool", "text"],
+        [table.oid, list(layout.row_key), layout.by_role, layout.as_caller, _checks_json(layout.checks)],
     )
     for protected in layout.protected.values():
         column = protected.column
@@ -78,7 +81,21 @@ def record(host: Host, table: Table, layout: Layout) -> None:
 
 
 def _checks_json(checks: tuple[Check, ...]) -> str:
-    return json.dumps([{name: getattr(check, name) for name in CHECK_FIELDS} for check in checks])
+    return json.dumps(
+        [
+            {**{name: getattr(check, name) for name in CHECK_FIELDS}, "columns": sorted(check.columns)}
+            for check in checks
+        ]
+    )
+
+
+def record_modes(host: Host, layout: Layout) -> None:
+    """Whose role reads and writes, as the base table has it now."""
+    host.rows(
+        "UPDATE envelope_private.key SET by_role = $2, as_caller = $3 WHERE key_uuid = $1",
+        ["uuid", "bool", "bool"],
+        [layout.key_uuid, layout.by_role, layout.as_caller],
+    )
 
 
 def allow_owner(host: Host, table: Table) -> None:
@@ -106,10 +123,11 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         if column.attnum in fields
     }
     checks = tuple(
-        Check(**{name: found[name] for name in CHECK_FIELDS}, columns=frozenset())
+        Check(**{name: found[name] for name in CHECK_FIELDS}, columns=frozenset(found["columns"]))
         for found in json.loads(key["checks"])
     )
     return Layout(
+        key_uuid=str(key["key_uuid"]),
         schema=base.schema,
         view_name=key["view_relname"],
         base_name=base.name,
@@ -118,7 +136,10 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         row_key={name: base.primary_key.get(name, EQUALS) for name in key["row_key"]},
         checks=checks,
         by_role=base.row_security,
+        as_caller=base.writes_as_caller(checks),
         scope_column=key["scope_column"],
+        erased=key["erased"],
+        view_options=tuple(key["view_options"] or ()),
     )
 
 
@@ -126,13 +147,15 @@ def _options(field: Row) -> FieldOptions:
     return FieldOptions(field["bind"], field["suite"], field["pad"])
 
 
-def rename(host: Host, key_uuid: str, base: int, row_key: list[str], scope_column: str | None, checks: str) -> None:
+def rename(
+    host: Host, key_uuid: str, renamed: Mapping[str, str], row_key: list[str], scope_column: str | None, checks: str
+) -> None:
     """Takes over names that columns of the base table got since."""
     host.rows(
-        "UPDATE envelope_private.field f SET attname = a.attname FROM pg_catalog.pg_attribute a"
-        " WHERE f.key_uuid = $1 AND a.attrelid = $2 AND a.attnum = f.attnum",
-        ["uuid", "oid"],
-        [key_uuid, base],
+        "UPDATE envelope_private.field f SET attname = n.new"
+        " FROM unnest($2::name[], $3::name[]) n (old, new) WHERE f.key_uuid = $1 AND f.attname = n.old",
+        ["uuid", "text[]", "text[]"],
+        [key_uuid, list(renamed), list(renamed.values())],
     )
     host.rows(
         "UPDATE envelope_private.key SET row_key = $2::name[], checks = $3::jsonb, scope_column = $4"

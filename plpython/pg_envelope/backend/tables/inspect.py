@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import qualified
 
-# Their text never depends on a setting, so a plain cast gives the canonical text of FORMAT.md section 1.2.
-DIRECT_TYPES = frozenset(
-    "text varchar name int2 int4 int8 numeric uuid json jsonb oid".split()  # noqa: SIM905
-)
-# Their text is the output function's, which a cast to text is not: it trims bpchar, and writes true for t.
-OUTPUT_FUNCTIONS = {"bpchar": "bpcharout", "bool": "boolout"}
+# Code of users that a write of a row runs: triggers, and functions in constraints, generated columns and indexes.
+RUNS_CODE = """(EXISTS (
+        SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+            AND t.tgtype::int & 20 <> 0 AND t.tgname NOT LIKE '~envelope\\_guard\\_%')
+    OR EXISTS (
+        SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid >= 16384 AND (
+            d.classid = 'pg_constraint'::regclass
+                AND d.objid IN (SELECT k.oid FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid)
+            OR d.classid = 'pg_class'::regclass
+                AND d.objid IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid)
+            OR d.classid = 'pg_attrdef'::regclass AND d.objid IN (
+                SELECT f.oid FROM pg_catalog.pg_attrdef f JOIN pg_catalog.pg_attribute a
+                    ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+                WHERE f.adrelid = c.oid AND a.attgenerated <> ''))))"""
 
-RELATION = """
+RELATION = f"""
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpersistence AS persistence,
     c.relrowsecurity AS row_security, c.reltype AS row_type, r.rolname AS owner, r.oid AS owner_oid,
     r.rolsuper AS owner_is_superuser,
     has_schema_privilege(c.relowner, c.relnamespace, 'USAGE') AS owner_may_use_schema,
+    {RUNS_CODE} AS runs_code,
+    EXISTS (SELECT FROM pg_catalog.pg_attribute a, aclexplode(a.attacl) p WHERE a.attrelid = c.oid
+            AND p.privilege_type IN ('INSERT', 'UPDATE')) AS has_column_writers,
     c.relispartition AS is_partition, c.reloftype <> 0 AS is_typed,
     EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)) AS inherits,
     obj_description(c.oid, 'pg_class') AS comment,
@@ -32,7 +44,8 @@ COLUMNS = """
 SELECT a.attnum, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
     CASE t.typnamespace WHEN 'pg_catalog'::regnamespace THEN t.typname ELSE '' END AS base_type,
     CASE e.typnamespace WHEN 'pg_catalog'::regnamespace THEN e.typname ELSE '' END AS element_type,
-    t.typtype = 'e' AS is_enum, a.attnotnull AS not_null,
+    CASE t.typsubscript WHEN 'array_subscript_handler'::regproc THEN 'a' ELSE t.typtype END AS kind,
+    a.attnotnull AS not_null,
     a.attidentity AS identity, a.attgenerated AS generated, a.attstorage AS storage, a.attcompression AS compression,
     CASE WHEN a.attcollation <> 0 THEN a.attcollation::regcollation::text END AS collation,
     pg_get_expr(d.adbin, d.adrelid) AS default, col_description(a.attrelid, a.attnum) AS comment,
@@ -63,16 +76,21 @@ SELECT string_agg(format('%I %s %s', attname, format_type(atttypid, atttypmod), 
 FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped"""
 
 CHECKS = """
-SELECT conname AS name, pg_get_expr(conbin, conrelid) AS expression, convalidated AS validated,
-    connoinherit AS no_inherit, obj_description(oid, 'pg_constraint') AS comment, conkey AS columns
-FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'c' ORDER BY conname"""
+SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression, k.convalidated AS validated,
+    k.connoinherit AS no_inherit, obj_description(k.oid, 'pg_constraint') AS comment,
+    ARRAY(SELECT coalesce(a.attname, '') FROM unnest(k.conkey) n LEFT JOIN pg_catalog.pg_attribute a
+          ON a.attrelid = k.conrelid AND a.attnum = n AND n > 0) AS columns,
+    EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
+            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid >= 16384) AS runs_code
+FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'c' ORDER BY k.conname"""
 
 
 @dataclass(frozen=True)
 class Column:
     """One column as pg_attribute has it; `type` with its modifier.
 
-    `base_type` has domains resolved; it and `element_type` are names in pg_catalog, empty for types from elsewhere.
+    `base_type` has domains resolved, and so has `kind`, which is its typtype, or `a` for an array; it and
+    `element_type` are names in pg_catalog, empty for types from elsewhere.
     """
 
     attnum: int
@@ -80,7 +98,7 @@ class Column:
     type: str
     base_type: str
     element_type: str
-    is_enum: bool
+    kind: str
     not_null: bool
     identity: str
     generated: str
@@ -93,7 +111,7 @@ class Column:
 
     def holding(self, plain: Row) -> Column:
         """This column of a base table as its plaintext's: type and collation as the catalog keeps them."""
-        kept = ("type", "base_type", "element_type", "is_enum", "collation", "storage")
+        kept = ("type", "base_type", "element_type", "kind", "collation", "storage")
         return replace(self, **{name: plain[name] for name in kept})
 
     @property
@@ -101,20 +119,21 @@ class Column:
         return self.base_type == "bytea"
 
     @property
-    def has_direct_text(self) -> bool:
-        return self.is_enum or self.base_type in DIRECT_TYPES or self.element_type in DIRECT_TYPES
+    def is_array(self) -> bool:
+        return self.kind == "a"
 
 
 @dataclass(frozen=True)
 class Check:
-    """A CHECK constraint; `columns` are attnums."""
+    """A CHECK constraint; `columns` are names, '' for the whole row; `runs_code`: it calls functions of users."""
 
     name: str
     expression: str
     validated: bool
     no_inherit: bool
     comment: str | None
-    columns: frozenset[int]
+    columns: frozenset[str]
+    runs_code: bool
 
 
 @dataclass(frozen=True)
@@ -128,6 +147,8 @@ class Table:
     persistence: str
     row_security: bool
     row_type: int
+    runs_code: bool
+    has_column_writers: bool
     owner: str
     owner_oid: int
     owner_is_superuser: bool
@@ -144,6 +165,14 @@ class Table:
     @property
     def sql(self) -> str:
         return qualified(self.schema, self.name)
+
+    def writes_as_caller(self, checks: Iterable[Check]) -> bool:
+        """Whether a write runs code of users, which then needs its caller's role and settings.
+
+        Not with privileges on single columns: their holders could go past the view. The owner's role runs it then.
+        """
+        runs_code = self.runs_code or any(check.runs_code for check in checks)
+        return self.row_security or (runs_code and not self.has_column_writers)
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)

@@ -2,18 +2,20 @@
 
 The server's own construction, as VACUUM and REINDEX have it: the user changes, and the operation is restricted. In it
 no code can SET ROLE back, nor leave anything behind that would run later as the superuser: no deferred trigger, no
-cursor WITH HOLD, no prepared statement, no temporary table.
+cursor WITH HOLD, no prepared statement, no temporary table. What it SETs, search_path above all, ends with it; what
+else it could leave, `leftovers` takes away or refuses.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.server import server, settings_kept
+from pg_envelope.backend.tables.leftovers import nothing_left
 
 # miscadmin.h: SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION
 RESTRICTED = 1 | 2
@@ -28,33 +30,33 @@ class AsOwner:
 
     def run(self, statement: str) -> int:
         """The number of rows the statement touched."""
-        with _restricted(self._role):
+        with self._owner():
             return self._host.run(statement)
 
-    def rows(self, query: str) -> list[Row]:
+    def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         """What the owner sees: it may be made up by the owner, and no more than the owner's own."""
-        with _restricted(self._role):
-            return self._host.rows(query)
+        with self._owner():
+            return self._host.rows(query, types, values) if types else self._host.once(query)
 
     def count(self, query: str) -> int:
         """What `query` gives as `found`."""
-        with _restricted(self._role):
-            row = self._host.row(query)
-        return int(row["found"]) if row else 0
+        found = self.rows(query)
+        return int(found[0]["found"]) if found else 0
 
-
-@cache
-def _server() -> Any:
-    return ctypes.CDLL(None)
+    @contextmanager
+    def _owner(self) -> Iterator[None]:
+        with nothing_left(self._host), _restricted(self._role):
+            yield
 
 
 @contextmanager
 def _restricted(role: int) -> Iterator[None]:
     """Neither function can raise; an error of the statement comes as an exception, after its subtransaction's end."""
     user, context = ctypes.c_uint32(), ctypes.c_int()
-    _server().GetUserIdAndSecContext(ctypes.byref(user), ctypes.byref(context))
-    _server().SetUserIdAndSecContext(ctypes.c_uint32(role), context.value | RESTRICTED)
+    server().GetUserIdAndSecContext(ctypes.byref(user), ctypes.byref(context))
+    server().SetUserIdAndSecContext(ctypes.c_uint32(role), context.value | RESTRICTED)
     try:
-        yield
+        with settings_kept():
+            yield
     finally:
-        _server().SetUserIdAndSecContext(user, context)
+        server().SetUserIdAndSecContext(user, context)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.sqltext import commas, derived_name, ident
-from pg_envelope.backend.tables import catalog, generate, grants, inspect, options, refusals, scoped
+from pg_envelope.backend.tables import bodies, catalog, generate, grants, inspect, locks, options, refusals, scoped
 from pg_envelope.backend.tables.build import build
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -20,7 +19,6 @@ RESIDUE_HINT = (
     "get rid of it. New writes through {view} leave no plaintext."
 )
 COMPRESSION = {"p": "pglz", "l": "lz4"}
-TRIGGERS = """SELECT tgname AS name FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal ORDER BY 1"""
 
 
 def protect(
@@ -37,13 +35,14 @@ def protect(
     catalog.refuse_protected(host, oid)
     table = inspect.inspect(host, oid)
     refusals.check_kind(table)
-    host.run(f"LOCK TABLE {table.sql} IN ACCESS EXCLUSIVE MODE")
+    locks.exclusive(host, table.sql)
+    catalog.refuse_protected(host, oid)
     locked, table = table, inspect.inspect(host, oid)
     refusals.check_same(locked, table)
     refusals.check_kind(table)
     refusals.check_contents(host, table, wanted, scoping.column)
-    fields = _keys(host, keys, table, wanted, kek, store, scoping)
-    layout = _layout(table, wanted, fields, scoping)
+    key_uuid, fields = _keys(host, keys, table, wanted, kek, store, scoping)
+    layout = _layout(table, key_uuid, wanted, fields, scoping)
     catalog.record(host, table, layout)
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
     _seal(host, table, layout)
@@ -59,7 +58,7 @@ def _keys(
     kek: str,
     store: str | None,
     scoping: Scoping,
-) -> dict[str, str]:
+) -> tuple[str, dict[str, str]]:
     """Makes the table's key, its fields and what they begin with; the fields' uuids by column."""
     if scoping.of is not None:
         kek, store = scoped.shared(host, scoping, kek, store)
@@ -72,27 +71,31 @@ def _keys(
     elif scoping.of is None:
         keys.count(key_uuid)
     scoped.record(host, key_uuid, scoping)
-    return fields
+    return key_uuid, fields
 
 
-def _layout(table: Table, wanted: Mapping[str, FieldOptions], fields: Mapping[str, str], scoping: Scoping) -> Layout:
+def _layout(
+    table: Table, key_uuid: str, wanted: Mapping[str, FieldOptions], fields: Mapping[str, str], scoping: Scoping
+) -> Layout:
     """Decides what goes where."""
     protected = {
         column.name: Protected(column, fields[column.name], wanted[column.name])
         for column in table.columns
         if column.name in wanted
     }
-    numbers = {found.column.attnum for found in protected.values()}
     return Layout(
+        key_uuid=key_uuid,
         schema=table.schema,
         view_name=table.name,
         base_name=derived_name(table.name, "_encrypted"),
         columns=table.columns,
         protected=protected,
         row_key=table.primary_key,
-        checks=tuple(check for check in table.checks if check.columns & numbers),
+        checks=tuple(check for check in table.checks if check.columns & set(protected)),
         by_role=table.row_security,
+        as_caller=table.writes_as_caller(table.checks),
         scope_column=scoping.column,
+        erased=scoping.erased,
     )
 
 
@@ -106,7 +109,7 @@ def _seal(host: Host, table: Table, layout: Layout) -> None:
         f"ALTER {ident(name)} TYPE envelope.ciphertext USING {_first_envelope(layout, protected)}"
         for name, protected in layout.protected.items()
     )
-    AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
+    AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}, ADD {generate.no_drafts(layout)}")
     # Envelopes do not compress, and their headers are read without the rest.
     host.run(f"ALTER TABLE {table.sql} {commas(f'ALTER {name} SET STORAGE EXTERNAL' for name in names)}")
     for protected in layout.protected.values():
@@ -123,15 +126,21 @@ def set_compression(host: Host, table: str, column: Column) -> None:
 
 def _first_envelope(layout: Layout, protected: Protected) -> str:
     """By role, for USING takes no sub-select; the owner has the right to the table's fields."""
-    return generate.encrypted(replace(layout, by_role=True), protected, source=ident(layout.view_name))
+    return generate.encrypted_as_role(layout, protected, source=ident(layout.view_name))
 
 
 def _report(host: Host, table: Table, layout: Layout) -> None:
     hint = RESIDUE_HINT.format(view=layout.view)
     host.notice(f"{layout.view} is protected; its base table is {layout.base}", hint=hint)
-    triggers = [row["name"] for row in host.rows(TRIGGERS, ["oid"], [table.oid])]
-    if triggers:
+    noticed = list(bodies.differences(host, table.oid, layout))
+    if noticed:
         host.warning(
-            f"triggers of {layout.base} see envelopes in protected columns, and run as its owner",
-            detail=", ".join(triggers),
+            f"triggers of {layout.base} will notice that it is protected",
+            detail="\n".join(noticed),
+            hint=f"{layout.function('clear')}(NEW) gives a trigger the row in the clear: docs/protected-tables.md.",
+        )
+    if table.runs_code and not layout.as_caller:
+        host.warning(
+            f"code of {layout.base} runs as its owner, under search_path = pg_catalog",
+            hint="Without INSERT and UPDATE privileges on single columns it would run as on the plain table.",
         )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident, qualified
-from pg_envelope.backend.tables import build, catalog, generate, grants, inspect
+from pg_envelope.backend.tables import build, catalog, generate, grants, inspect, locks
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -21,7 +21,7 @@ WHERE conrelid = to_regclass($1) AND contype = 'c'"""
 def refresh(host: Host, oid: int) -> None:
     """Raises NotProtected; PostgreSQL's own error when the view cannot take the change in place."""
     key = catalog.key_of(host, oid)
-    host.run(f"LOCK TABLE {inspect.inspect(host, key['base']).sql} IN ACCESS EXCLUSIVE MODE")
+    _lock(host, key)
     table = inspect.inspect(host, key["base"])
     if key["view_relname"] is None:
         _make_again(host, key, table)
@@ -33,15 +33,14 @@ def refresh(host: Host, oid: int) -> None:
         )
     key = _take_over_names(host, key, table, before)
     layout = catalog.layout_of(host, key, table)
-    functions = build.trigger_functions(host, before.oid)
+    catalog.record_modes(host, layout)
     catalog.allow_owner(host, table)
+    build.make_rights(host, table, layout)
     host.run(generate.view(layout))
     host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
     for column in table.columns[len(before.columns) :]:
         build.describe(host, table, layout, column)
-    build.make_triggers(host, layout, table.owner)
-    for function in functions - build.trigger_functions(host, before.oid):
-        host.run(f"DROP FUNCTION {function}")
+    build.make_writes(host, table, layout, before.oid)
     build.grant_base(host, table, layout, before.oid)
     host.rows(
         "SELECT envelope_private.renew_seal(field_uuid) FROM envelope_private.field WHERE key_uuid = $1",
@@ -49,6 +48,18 @@ def refresh(host: Host, oid: int) -> None:
         [key["key_uuid"]],
     )
     catalog.release_owners(host)
+
+
+def _lock(host: Host, key: Row) -> None:
+    base = inspect.inspect(host, key["base"])
+    if key["view_relname"] is None:
+        locks.exclusive(host, base.sql)
+        return
+    view = inspect.inspect(host, key["view"])
+    if view.owner != base.owner:
+        # To lock a view is to lock its base table with the right of the view's owner.
+        host.run(f"ALTER VIEW {view.sql} OWNER TO {ident(base.owner)}")
+    locks.exclusive(host, view.sql, base.sql)
 
 
 def _make_again(host: Host, key: Row, table: Table) -> None:
@@ -77,11 +88,18 @@ def _take_over_names(host: Host, key: Row, table: Table, before: Table) -> Row:
     renamed = {old.name: new.name for old, new in pairs if old.name != new.name}
     if not renamed:
         return key
-    checks = [{**check, "expression": _renamed(host, before, renamed, check)} for check in json.loads(key["checks"])]
+    checks = [
+        {
+            **check,
+            "expression": _renamed(host, before, renamed, check),
+            "columns": [renamed.get(name, name) for name in check["columns"]],
+        }
+        for check in json.loads(key["checks"])
+    ]
     _rename_columns(host, "VIEW", before.sql, renamed)
     row_key = [renamed.get(name, name) for name in key["row_key"]]
     scope_column = key["scope_column"] and renamed.get(key["scope_column"], key["scope_column"])
-    catalog.rename(host, key["key_uuid"], table.oid, row_key, scope_column, json.dumps(checks))
+    catalog.rename(host, key["key_uuid"], renamed, row_key, scope_column, json.dumps(checks))
     return catalog.key_of(host, table.oid)
 
 

@@ -8,7 +8,8 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.sqltext import derived_name, ident, literal
-from pg_envelope.backend.tables.generate import BEGINNING, function_names
+from pg_envelope.backend.tables import unfit
+from pg_envelope.backend.tables.generate import COMMENTED, GUARDS, function_names
 from pg_envelope.backend.tables.inspect import Column, Table
 
 KINDS = {
@@ -58,25 +59,17 @@ WHERE n.nspname = $1 AND c.relname = $2"""
 BYPASSES = "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1 AND rolbypassrls AND NOT rolsuper"
 COLUMN_PRIVILEGES = "SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attacl <> '{}'"
 
-# Left over from a protected table that was dropped: ours by its first lines, and behind no trigger.
+# What is left over from a protected table that was dropped is ours by its comment, and behind no trigger.
 TAKEN_FUNCTIONS = f"""
 SELECT p.proname AS name FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = $1 AND p.proname = ANY ($2::name[]) AND p.pronargs = 0
+WHERE n.nspname = $1 AND p.proname = ANY ($2::name[])
     AND (EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgfoid = p.oid)
-        OR NOT starts_with(p.prosrc, {literal(BEGINNING)}))
+        OR NOT starts_with(coalesce(obj_description(p.oid, 'pg_proc'), ''), {literal(COMMENTED)}))
 ORDER BY 1"""
-
-# Every type that a column's type is made of.
-PARTS = """
-WITH RECURSIVE part (type) AS (
-    SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum = $2
-    UNION
-    SELECT inner_type FROM part JOIN pg_catalog.pg_type t ON t.oid = part.type
-    LEFT JOIN pg_catalog.pg_range r ON part.type IN (r.rngtypid, r.rngmultitypid)
-    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped,
-    LATERAL unnest(ARRAY[t.typbasetype, t.typelem, r.rngsubtype, a.atttypid]) inner_type
-    WHERE inner_type <> 0)
-SELECT type FROM part WHERE type = 'money'::regtype"""
+# A BEFORE trigger that comes after the guard could change the row key behind its back.
+LATE_TRIGGERS = f"""
+SELECT t.tgname AS name FROM pg_catalog.pg_trigger t WHERE t.tgrelid = $1 AND NOT t.tgisinternal
+    AND t.tgtype::int & 67 = 3 AND t.tgname::text COLLATE "C" > {literal(min(GUARDS.values()))} ORDER BY 1"""
 
 
 def check_kind(table: Table) -> None:
@@ -135,7 +128,9 @@ def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> 
     base = derived_name(table.name, "_encrypted")
     if host.row(TAKEN, ["name", "name"], [table.schema, base]):
         yield f"the base table's name is taken: {base}"
-    for row in host.rows(TAKEN_FUNCTIONS, ["name", "text[]"], [table.schema, function_names(table.name)]):
+    for row in host.rows(
+        TAKEN_FUNCTIONS, ["name", "text[]"], [table.schema, function_names(table.name, len(table.checks))]
+    ):
         yield f"a trigger function's name is taken: {row['name']}"
     if host.row(BYPASSES, ["name"], [table.owner]):
         yield f"its owner {table.owner} has BYPASSRLS, which would let it read other owners' capabilities"
@@ -143,8 +138,10 @@ def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> 
         yield "it has row-level security and privileges on single columns: a view cannot keep to both"
     if not table.owner_may_use_schema:
         yield f"its owner {table.owner} has no USAGE on schema {table.schema}"
+    for row in host.rows(LATE_TRIGGERS, ["oid"], [table.oid]):
+        yield f"trigger {row['name']} would run after the base table's guard: give it a name that sorts earlier"
     for check in table.checks:
-        if 0 in check.columns:
+        if "" in check.columns:
             yield f"constraint {check.name} uses the whole row"
     for row in host.rows(ROW_DEPENDENTS, ["oid", "oid"], [table.oid, table.row_type]):
         yield f"{row['what']} uses the whole row"
@@ -152,6 +149,8 @@ def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> 
         column = table.column(name)
         assert column is not None
         yield from _column_obstacles(host, table, column)
+    if any(options.bind == "row" for options in wanted.values()):
+        yield from _key_obstacles(host, table)
 
 
 def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]:
@@ -162,10 +161,16 @@ def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]
         yield f"{where} is an identity column"
     if column.name in table.primary_key:
         yield f"{where} is part of the primary key"
-    if host.row(PARTS, ["oid", "int4"], [table.oid, column.attnum]):
-        yield f"{where} holds money, whose text depends on lc_monetary: make it numeric"
+    yield from (f"{where} {reason}" for reason in unfit.reasons(host, table, column))
     for row in host.rows(DEPENDENTS, ["oid", "int4"], [table.oid, column.attnum]):
         yield f"{where} is used by {row['what']}"
+
+
+def _key_obstacles(host: Host, table: Table) -> Iterator[str]:
+    for column in table.columns:
+        if column.name in table.primary_key:
+            where = f"primary key column {column.name}"
+            yield from (f"{where} {reason}" for reason in unfit.reasons(host, table, column, unfit.NAMES))
 
 
 def _scope_obstacles(
@@ -181,5 +186,4 @@ def _scope_obstacles(
         yield f"{where} may be NULL: ALTER TABLE {table.sql} ALTER {ident(column.name)} SET NOT NULL"
     if column.generated:
         yield f"{where} is a generated column, whose value is not known when the row is encrypted"
-    if host.row(PARTS, ["oid", "int4"], [table.oid, column.attnum]):
-        yield f"{where} holds money, whose text depends on lc_monetary: make it numeric"
+    yield from (f"{where} {reason}" for reason in unfit.reasons(host, table, column))

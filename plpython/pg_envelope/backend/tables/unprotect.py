@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.sqltext import commas, ident, qualified
-from pg_envelope.backend.tables import catalog, generate, grants, inspect
-from pg_envelope.backend.tables.build import sequence_grants, trigger_functions
-from pg_envelope.backend.tables.generate import Layout, Protected
+from pg_envelope.backend.sqltext import ident, qualified
+from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks, opening
+from pg_envelope.backend.tables.build import functions, sequence_grants
+from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Check, Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.protect import set_compression
@@ -25,22 +23,33 @@ WHERE d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = 
 STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
 
 
-def unprotect(host: Host, oid: int) -> None:
-    """Raises NotProtected, or Unsupported with the list of what depends on the view."""
+def unprotect(host: Host, oid: int, damaged: str) -> None:
+    """Raises NotProtected, Unsupported with the list of what depends on the view, Damaged with that of bad values."""
+    opening.check(damaged)
     key = catalog.key_of(host, oid)
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
-    host.run(f"LOCK TABLE {base.sql} IN ACCESS EXCLUSIVE MODE")
+    locks.exclusive(host, view.sql, base.sql)
     _refuse_dependents(host, view)
     layout = catalog.layout_of(host, key, base)
-    acl, functions = grants.read(host, view.oid), trigger_functions(host, view.oid)
-    host.run(f"DROP VIEW {view.sql}")
-    for function in functions:
-        host.run(f"DROP FUNCTION {function}")
-    _open(host, base, layout)
+    acl = grants.read(host, view.oid)
+    _drop(host, base, view, layout)
+    opening.open_columns(host, key, base, layout, damaged)
+    host.run(f"DROP MATERIALIZED VIEW IF EXISTS {layout.rights}")
     host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
     _restore(host, base, view, layout, acl)
     catalog.forget(host, key["key_uuid"])
     host.notice(f"{view.sql} is a plain table again", hint="Its keys stay in envelope.keys: old backups need them.")
+
+
+def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
+    """The view, the guard, and all that they call but the rights: the values are read once more."""
+    for event in generate.EVENTS:
+        host.run(f"DROP TRIGGER IF EXISTS {ident(f'envelope_{event}')} ON {view.sql}")
+        host.run(f"DROP TRIGGER IF EXISTS {ident(generate.GUARDS[event])} ON {base.sql}")
+    for function in functions(host, layout.key_uuid):
+        host.run(f"DROP FUNCTION {function}")
+    host.run(f"DROP VIEW {view.sql}")
+    host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT IF EXISTS {ident(generate.NO_DRAFTS)}")
 
 
 def _refuse_dependents(host: Host, view: Table) -> None:
@@ -51,18 +60,6 @@ def _refuse_dependents(host: Host, view: Table) -> None:
             detail="\n".join(f"- {row['what']} depends on the view" for row in found),
             hint="Drop what is listed, then call unprotect() again.",
         )
-
-
-def _open(host: Host, base: Table, layout: Layout) -> None:
-    changes = commas(_opened(layout, base, protected) for protected in layout.protected.values())
-    AsOwner(host, base.owner_oid).run(f"ALTER TABLE {base.sql} {changes}")
-
-
-def _opened(layout: Layout, base: Table, protected: Protected) -> str:
-    column = protected.column
-    collation = f" COLLATE {column.collation}" if column.collation else ""
-    value = generate.decrypted(replace(layout, by_role=True), protected, source=ident(base.name))
-    return f"ALTER {ident(column.name)} TYPE {column.type}{collation} USING {value}"
 
 
 def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dict[str, object]]) -> None:
@@ -79,7 +76,7 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
         _restore_check(host, owner, table, check)
     _restore_comments(host, base, view, table)
     grants.give(host, base.oid, table, acl)
-    if layout.by_role:
+    if layout.as_caller:
         for statement in sequence_grants(base, acl, "REVOKE", "FROM"):
             host.run(statement)
 

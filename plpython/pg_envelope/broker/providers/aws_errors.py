@@ -40,7 +40,7 @@ DOWN = {
 }
 BAD_WRAP = {"IncorrectKeyException", "InvalidCiphertextException"}
 NO_CREDENTIALS = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound)
-SERVER_ERROR = 500
+FORBIDDEN, SERVER_ERROR = (401, 403), 500
 
 
 class WrongState(errors.KmsDenied):
@@ -76,7 +76,7 @@ def _from_answer(error: exceptions.ClientError) -> errors.EnvelopeError:
     found, status = code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if found in BAD_WRAP:
         return errors.UnwrapFailed()
-    if found in DENIED:
+    if found in DENIED or status in FORBIDDEN:
         return errors.KmsDenied()
     if found == "DisabledException":
         return errors.KmsDenied(detail="the KMS key is disabled")
@@ -90,4 +90,4 @@ def _from_answer(error: exceptions.ClientError) -> errors.EnvelopeError:
         return errors.KmsUnavailable(detail="a rotation of this key is under way")
     if found in DOWN or status >= SERVER_ERROR:
         return errors.KmsUnavailable(detail="it answered with an error of its own")
-    return errors.KmsDenied(detail="it refused the request as invalid")
+    return errors.KmsInvalid()

@@ -12,7 +12,7 @@ from pg_envelope import errors
 INVALID, UNAUTHORISED, FORBIDDEN, TOO_MANY, SERVER_ERROR = 400, 401, 403, 429, 500
 
 
-class BadRequest(errors.KmsDenied):
+class BadRequest(errors.KmsInvalid):
     """Refused with 400: for an unwrap, a wrap that does not open."""
 
 
@@ -39,11 +39,11 @@ def translated() -> Iterator[None]:
 
 def _from_answer(status: int) -> errors.EnvelopeError:
     if status == INVALID:
-        return BadRequest(detail="it refused the request as invalid")
+        return BadRequest()
     if status in (UNAUTHORISED, FORBIDDEN):
         return errors.KmsDenied()
     if status == TOO_MANY:
         return errors.KmsBusy()
     if status >= SERVER_ERROR:
         return errors.KmsUnavailable(detail=f"it answered with an error of its own ({status})")
-    return errors.KmsDenied(detail="it refused the request")
+    return errors.KmsInvalid()

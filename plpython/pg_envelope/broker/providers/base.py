@@ -74,7 +74,7 @@ class Store(Protocol):
 
 
 class Provider(Protocol):
-    """Errors of all methods: KmsUnavailable, KmsSealed, KmsDenied, KekUnknown."""
+    """Errors of all methods: KmsUnavailable, KmsSealed, KmsDenied, KmsInvalid, KekUnknown."""
 
     batch: int
     stores: frozenset[str]

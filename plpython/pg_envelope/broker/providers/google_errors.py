@@ -14,7 +14,7 @@ from pg_envelope import errors
 DOWN = (api.ServerError, api.RetryError)
 
 
-class WrongState(errors.KmsDenied):
+class WrongState(errors.KmsInvalid):
     """Refused with 400: a wrap that does not open, or a version that is not enabled."""
 
 
@@ -32,11 +32,11 @@ def translated() -> Iterator[None]:
     except api.TooManyRequests:
         raise errors.KmsBusy() from None
     except api.BadRequest:
-        raise WrongState(detail="it refused the request as invalid") from None
+        raise WrongState() from None
     except DOWN:
         raise errors.KmsUnavailable(detail="it answered with an error of its own") from None
     except api.GoogleAPIError:
-        raise errors.KmsDenied(detail="it refused the request") from None
+        raise errors.KmsInvalid() from None
     except auth.DefaultCredentialsError:
         raise errors.KmsDenied(
             "the broker cannot log in to the KMS", detail="there are no application default credentials"

@@ -113,7 +113,7 @@ def error_of(failed: Failed) -> errors.EnvelopeError:
         return errors.KmsUnavailable(detail=f"it answered with an error of its own ({failed.reason})")
     if failed.reason in DENIED:
         return errors.KmsDenied(detail=f"it refused the request ({failed.reason})")
-    return errors.KmsDenied(detail=f"it refused the request as invalid ({failed.reason})")
+    return errors.KmsInvalid(detail=f"its reason: {failed.reason}")
 
 
 def _context(settings: Settings) -> ssl.SSLContext:

@@ -34,6 +34,7 @@ COST = 1 << 17
 COSTS = range(1 << 14, (1 << 20) + 1)
 BLOCK_SIZE, PARALLEL = 8, 1
 NONCE_BYTES = 12
+PLACE = "A keyring needs a directory that the broker can write to. Under the systemd unit that is /var/lib/pg_envelope."
 SALT_BYTES = 32
 
 Keks = dict[str, dict[str, str]]
@@ -100,6 +101,12 @@ class Local:
             raise errors.KmsDenied(
                 "the local keyring cannot be opened", detail=error.message, hint=error.hint
             ) from None
+
+
+def check_writable(path: Path) -> None:
+    """Raises NotConfigured when a rotation could not write the keyring anew."""
+    if not os.access(path.parent, os.W_OK):
+        raise errors.NotConfigured(f"the keyring {path} cannot rotate: its directory is not writable", hint=PLACE)
 
 
 def create_keyring(path: Path, passphrase: str, cost: int = COST) -> None:
@@ -201,13 +208,19 @@ def _sync_directory(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time. Locks the directory: the file itself is replaced, and a lock would stay on the old one."""
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """One writer at a time. Locks the directory: the file itself is replaced, and a lock would stay on the old one.
+
+    Raises NotConfigured where the keyring cannot be written.
+    """
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(directory)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise errors.NotConfigured(f"the keyring {path} cannot be written", detail=error.strerror, hint=PLACE) from None
 
 
 def _kdf(cost: int) -> dict[str, Any]:

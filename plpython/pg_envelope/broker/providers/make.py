@@ -34,6 +34,6 @@ def make_provider(settings: KmsSettings, report: Report) -> Provider:
         raise errors.NotConfigured(
             f"the Python package of provider '{settings.provider}' is not installed",
             detail=f"There is no module {error.name}.",
-            hint=f"Install pg-envelope[{settings.extra}] where the broker runs: see docs/providers.md.",
+            hint=f'make install EXTRAS="{settings.extra}"; see docs/providers.md.',
         ) from None
     return kind(settings, report) if isinstance(settings, Vault) else kind(settings)

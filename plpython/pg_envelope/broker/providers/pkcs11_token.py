@@ -23,14 +23,14 @@ from pg_envelope.broker.kms_settings import Pkcs11 as Settings
 T = TypeVar("T")
 Stamp = tuple[int, int, int]
 
-BAD_PIN = (
-    exceptions.PinIncorrect,
-    exceptions.PinInvalid,
-    exceptions.PinLenRange,
-    exceptions.PinLocked,
-    exceptions.PinExpired,
-    exceptions.UserPinNotInitialized,
-)
+BAD_PIN: dict[type[exceptions.PKCS11Error], str] = {
+    exceptions.PinIncorrect: "the PIN in pin_file is wrong",
+    exceptions.PinInvalid: "the PIN in pin_file has characters that the token does not take",
+    exceptions.PinLenRange: "the PIN in pin_file is too short or too long for the token",
+    exceptions.PinLocked: "the PIN is locked, after too many wrong ones",
+    exceptions.PinExpired: "the PIN has expired",
+    exceptions.UserPinNotInitialized: "the token has no user PIN yet",
+}
 REFUSED = (
     exceptions.AttributeReadOnly,
     exceptions.FunctionRejected,
@@ -121,21 +121,30 @@ class Token:
         # A PIN is tried once: a few wrong ones lock the token.
         if self._refused == stamp:
             raise _denied("the PIN was refused; it is not tried again until pin_file changes")
+        _keep_last_try(token)
         try:
             return token.open(user_pin=files.read_secret(self._settings.pin_file))
         except exceptions.UserAlreadyLoggedIn:
             return token.open()
-        except BAD_PIN:
+        except tuple(BAD_PIN) as error:
             self._refused = stamp
-            raise _denied("the PIN was refused, or is locked") from None
+            raise _denied(BAD_PIN[type(error)]) from None
         except errors.NotConfigured as error:
-            raise _denied(error.message) from None
+            raise _denied(": ".join(filter(None, (error.message, error.detail)))) from None
 
     def _forget(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             with suppress(exceptions.PKCS11Error):
                 session.close()
+
+
+def _keep_last_try(token: Any) -> None:
+    """A wrong PIN in a file must not lock a token for good: the last try is a person's."""
+    if token.flags & pkcs11.TokenFlag.USER_PIN_LOCKED:
+        raise _denied(BAD_PIN[exceptions.PinLocked])
+    if token.flags & pkcs11.TokenFlag.USER_PIN_FINAL_TRY:
+        raise _denied("one try is left before the PIN is locked; log in once with the HSM's own tool, which resets it")
 
 
 def _denied(detail: str) -> errors.KmsDenied:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,9 +15,9 @@ from pg_envelope import errors
 from pg_envelope.broker import keys
 from pg_envelope.broker.kms_settings import Vault as Settings
 from pg_envelope.broker.providers import base
-from pg_envelope.broker.providers.vault_errors import Json, data, translated
+from pg_envelope.broker.providers.vault_errors import Json, data, foreign, number, text, translated
 from pg_envelope.broker.providers.vault_kv import KvStore
-from pg_envelope.broker.providers.vault_login import Login, Report
+from pg_envelope.broker.providers.vault_login import Login, Report, no_right
 
 BATCH = 200
 KEY_TYPE = "aes256-gcm96"
@@ -50,8 +49,8 @@ class Vault:
                 detail=f"It must be of type {KEY_TYPE} and derived, or a wrap would not be bound to its database.",
                 hint="Make another one: bao write transit/keys/NAME type=aes256-gcm96 derived=true",
             )
-        version, deletable = int(found.get("latest_version", 0)), found.get("deletion_allowed") is True
-        oldest = int(found.get("min_decryption_version", 1))
+        version, deletable = number(found, "latest_version"), found.get("deletion_allowed") is True
+        oldest = number(found, "min_decryption_version")
         return base.Description(version, tuple(_warnings(found)), deletable, oldest)
 
     def generate(self, key: str, context: str) -> str:
@@ -60,7 +59,7 @@ class Vault:
                 key, "wrapped", context=_base64(context), bits=8 * keys.DEK_BYTES, mount_point=self._mount
             )
         )
-        return str(data(answer).get("ciphertext"))
+        return text(data(answer), "ciphertext")
 
     def wrap(self, key: str, items: Sequence[base.Plain]) -> list[str | errors.EnvelopeError]:
         batch = [{"plaintext": _base64_bytes(item.dek), "context": _base64(item.context)} for item in items]
@@ -96,8 +95,8 @@ class Vault:
 
     def _results(self, ask: Callable[[hvac.Client], Any], count: int) -> list[Json]:
         results = data(self._call(lambda client: _with_item_errors(client, ask))).get("batch_results")
-        if not isinstance(results, list) or len(results) != count:
-            raise errors.KmsUnavailable(detail="the answer does not match the request")
+        if not isinstance(results, list) or len(results) != count or not all(isinstance(one, dict) for one in results):
+            raise foreign()
         return results
 
     def _call(self, function: Callable[[hvac.Client], Any]) -> Any:
@@ -108,8 +107,11 @@ class Vault:
                 return function(client)
         except errors.KmsDenied:
             client.token = self._login.replace(client, token)
-        with translated():
-            return function(client)
+        try:
+            with translated():
+                return function(client)
+        except errors.KmsDenied as error:
+            raise error if error.detail else no_right() from None
 
     def _client(self) -> hvac.Client:
         if not hasattr(self._threads, "client"):
@@ -162,7 +164,7 @@ def _batch(items: Sequence[base.Item]) -> list[dict[str, str]]:
 def _opened(result: Json) -> bytes | errors.EnvelopeError:
     try:
         dek = base64.b64decode(str(result.get("plaintext") or ""), validate=True)
-    except binascii.Error:
+    except ValueError:
         dek = b""
     return dek if len(dek) == keys.DEK_BYTES and not result.get("error") else errors.UnwrapFailed()
 

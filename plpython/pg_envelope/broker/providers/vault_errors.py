@@ -10,8 +10,11 @@ import requests
 from hvac import exceptions
 
 from pg_envelope import errors
+from pg_envelope.broker.providers import reach
 
 Json = dict[str, Any]
+# Versions and seconds; both fit into what they are stored in.
+MOST_NUMBER = 10**9
 
 
 @contextmanager
@@ -21,12 +24,10 @@ def translated() -> Iterator[None]:
         yield
     except exceptions.VaultError as error:
         raise _from_vault(error) from None
-    except requests.exceptions.SSLError:
-        raise errors.KmsUnavailable(detail="TLS failed: is ca_file the CA of the KMS, and the address right?") from None
     except requests.exceptions.Timeout:
         raise errors.KmsUnavailable(detail="no answer within timeout_ms") from None
-    except requests.exceptions.RequestException:
-        raise errors.KmsUnavailable(detail="the connection failed") from None
+    except requests.exceptions.RequestException as error:
+        raise errors.KmsUnavailable(detail=reach.why(error)) from None
 
 
 def texts(error: exceptions.VaultError) -> list[str]:
@@ -43,8 +44,28 @@ def data(answer: object) -> Json:
 def part(answer: object, name: str) -> Json:
     found = answer.get(name) if isinstance(answer, dict) else None
     if not isinstance(found, dict):
-        raise errors.KmsUnavailable(detail="the answer is not that of Vault or OpenBao")
+        raise foreign()
     return found
+
+
+def number(answer: Json, name: str) -> int:
+    """A member that counts something, or 0 when it is not there. Raises KmsUnavailable."""
+    found = answer.get(name) or 0
+    if type(found) is not int or not 0 <= found < MOST_NUMBER:
+        raise foreign()
+    return found
+
+
+def text(answer: Json, name: str) -> str:
+    """A member. Raises KmsUnavailable when it is not there, or empty."""
+    found = answer.get(name)
+    if not isinstance(found, str) or not found:
+        raise foreign()
+    return found
+
+
+def foreign() -> errors.KmsUnavailable:
+    return errors.KmsUnavailable(detail="the answer is not that of Vault or OpenBao")
 
 
 def _from_vault(error: exceptions.VaultError) -> errors.EnvelopeError:
@@ -58,7 +79,9 @@ def _from_vault(error: exceptions.VaultError) -> errors.EnvelopeError:
             "the KMS has no such key", hint="Compare the key of [kek.NAME] with the transit mount."
         )
     if isinstance(error, exceptions.InvalidPath) and "no handler for route" in said:
-        return errors.KmsDenied(detail="a mount is missing: see transit_mount, kv_mount, auth mount and namespace")
+        return errors.KmsInvalid(detail="a mount is missing: see transit_mount, kv_mount, auth mount and namespace")
+    if isinstance(error, exceptions.InvalidPath) and "namespace not found" in said:
+        return errors.KmsDenied(detail="there is no such namespace")
     return _not_usable(error)
 
 
@@ -68,7 +91,7 @@ def _not_usable(error: exceptions.VaultError) -> errors.EnvelopeError:
     if isinstance(error, exceptions.VaultNotInitialized):
         return errors.KmsUnavailable(detail="it is not initialised")
     if isinstance(error, exceptions.InvalidRequest | exceptions.InvalidPath) and _in_vault_form(error):
-        return errors.KmsDenied(detail="it refused the request as invalid")
+        return errors.KmsInvalid()
     return errors.KmsUnavailable(detail=f"it answered with an error ({type(error).__name__})")
 
 

@@ -10,7 +10,7 @@ from hvac import exceptions
 
 from pg_envelope import errors
 from pg_envelope.broker.providers import base
-from pg_envelope.broker.providers.vault_errors import data, texts
+from pg_envelope.broker.providers.vault_errors import data, number, part, texts
 
 Call = Callable[[Callable[[hvac.Client], Any]], Any]
 
@@ -23,11 +23,11 @@ class KvStore:
 
     def read(self, path: str) -> base.Entry:
         found = data(self._call(lambda client: _read(client, self._mount, f"{self._path}/{path}")))
-        held, version = found.get("data"), (found.get("metadata") or {}).get("version")
-        wrapped = held.get("wrapped") if isinstance(held, dict) else None
-        if not isinstance(wrapped, str) or not isinstance(version, int):
+        held, version = part(found, "data"), number(part(found, "metadata"), "version")
+        wrapped = held.get("wrapped")
+        if not isinstance(wrapped, str):
             raise errors.UnwrapFailed(detail="the store's entry holds no wrapped DEK")
-        return base.Entry(wrapped, version, str(held.get("kek", "")) if isinstance(held, dict) else "")
+        return base.Entry(wrapped, version, str(held.get("kek", "")))
 
     def create(self, path: str, wrapped: str, kek: str, fingerprint: bytes) -> None:
         self._write(path, wrapped, kek, fingerprint, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,15 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hvac
+from hvac import exceptions
 
 from pg_envelope import errors
 from pg_envelope.broker import clock, files
 from pg_envelope.broker.kms_settings import AppRole, TokenFile
-from pg_envelope.broker.providers.vault_errors import part, translated
+from pg_envelope.broker.providers.vault_errors import number, part, text, texts, translated
 
 RENEW_AT = 0.5
 LOGIN_PAUSE = 5.0
 LONGEST_LOGIN_PAUSE = 60.0
+# Tokens of Vault and OpenBao, service and batch. A secret_id is a UUID, or text that somebody chose.
+WRAPPING_TOKEN = re.compile(r"(hv)?[sb]\.[A-Za-z0-9_-]{20,}")
 
 Stamp = tuple[tuple[int, int, int], ...]
 Report = Callable[[errors.EnvelopeError], None]
@@ -74,7 +78,7 @@ class Login:
                 return self._token.text
             # Not at every refusal: a missing policy would cost a login, and a lease, per request.
             if clock.now() - self._last_login < LOGIN_PAUSE and self._is_good(client, refused):
-                raise errors.KmsDenied()
+                raise no_right()
             return self._log_in(client).text
 
     def seconds(self) -> float | None:
@@ -121,7 +125,7 @@ class Login:
         old = self._token
         try:
             self._token = self._ask(client)
-        except (errors.KmsDenied, errors.NotConfigured) as error:
+        except (errors.KmsDenied, errors.KmsInvalid, errors.NotConfigured) as error:
             refusal = _denied(error)
             self._refused = _Refusal.after(self._refused, stamp, refusal)
             self._report(refusal)
@@ -176,32 +180,90 @@ class _Refusal:
         return stamp == self.stamp and clock.now() < self.until
 
 
+def no_right() -> errors.KmsDenied:
+    """For a request that was refused although the login is good."""
+    return errors.KmsDenied(
+        detail="the login is good, but its policy does not allow this request",
+        hint="Are transit_mount and kv_mount right? Run pg-envelope init again: it writes the policy anew.",
+    )
+
+
 def _denied(error: errors.EnvelopeError) -> errors.KmsDenied:
-    detail = error.message if isinstance(error, errors.NotConfigured) else error.detail
-    return errors.KmsDenied("the broker cannot log in to the KMS", detail=detail)
+    """`error` as a refused login. A file that cannot be used (NotConfigured) is the cause itself."""
+    parts = (error.message, error.detail) if isinstance(error, errors.NotConfigured) else (error.detail,)
+    detail = ": ".join(part for part in parts if part) or "the KMS says no more than: permission denied"
+    hint = error.hint or "The broker's user must be able to read it."
+    return errors.KmsDenied("the broker cannot log in to the KMS", detail=detail, hint=hint)
 
 
 def _app_role(client: hvac.Client, method: AppRole) -> Token:
     role_id, secret_id = files.read_secret(method.role_id_file), files.read_secret(method.secret_id_file)
-    with translated():
+    with translated(), _explained(method, secret_id):
         client.token = ""
-        answer = client.auth.approle.login(role_id, secret_id, use_token=False, mount_point=method.mount)
+        answer = _approle(client, role_id, secret_id, method.mount)
         return _token_of(part(answer, "auth"))
+
+
+def _approle(client: hvac.Client, role_id: str, secret_id: str, mount: str) -> object:
+    return client.auth.approle.login(role_id, secret_id, use_token=False, mount_point=mount)
+
+
+@contextmanager
+def _explained(method: AppRole, secret_id: str) -> Iterator[None]:
+    """What the KMS says of a login, as a cause that a person can do something about."""
+    try:
+        yield
+    except exceptions.InvalidRequest as error:
+        raise _refusal(method, secret_id, " ".join(texts(error)).lower()) from None
+    except (exceptions.Forbidden, exceptions.InvalidPath) as error:
+        if "namespace" in " ".join(texts(error)):
+            raise
+        raise errors.KmsDenied(
+            detail=f"it takes no logins at auth/{method.mount}: there is no AppRole, or the role is locked for a while",
+            hint="See mount in auth = { ... }, and namespace. After too many wrong logins, wait some minutes.",
+        ) from None
+
+
+def _refusal(method: AppRole, secret_id: str, said: str) -> errors.KmsDenied:
+    if "cidr" in said:
+        return errors.KmsDenied(
+            detail="the role or the secret_id does not allow logins from this machine's address",
+            hint="See secret_id_bound_cidrs and token_bound_cidrs of the role.",
+        )
+    if WRAPPING_TOKEN.match(secret_id):
+        return errors.KmsDenied(
+            detail=f"{method.secret_id_file} holds a token, probably a wrapped secret_id",
+            hint="Unwrap it once, and put what comes out into the file: bao unwrap -field=secret_id TOKEN",
+        )
+    if "role" in said or "secret" in said:
+        return errors.KmsDenied(
+            detail="role_id or secret_id is wrong, or the secret_id is used up or expired",
+            hint="Are both files of one role? Run pg-envelope init again, or make a new secret_id: "
+            f"bao write -f auth/{method.mount}/role/ROLE/secret-id",
+        )
+    return errors.KmsDenied(detail="it refused the login as invalid")
 
 
 def _token_file(client: hvac.Client, method: TokenFile) -> Token:
     text = files.read_secret(method.token_file)
-    with translated():
-        client.token = text
-        found = part(client.auth.token.lookup_self(), "data")
-        life = None if found.get("expire_time") is None else float(found.get("ttl") or 0)
-        return Token(text, life, found.get("renewable") is True, clock.now())
+    client.token = text
+    try:
+        with translated():
+            found = part(client.auth.token.lookup_self(), "data")
+    except errors.KmsDenied as error:
+        if error.detail is not None:
+            raise
+        raise errors.KmsDenied(
+            detail=f"the token in {method.token_file} is expired, revoked or no token of this KMS",
+            hint="Put a new token into the file. The broker reads it again by itself.",
+        ) from None
+    life = None if found.get("expire_time") is None else float(number(found, "ttl"))
+    return Token(text, life, found.get("renewable") is True, clock.now())
 
 
 def _token_of(auth: dict[str, object]) -> Token:
-    seconds = auth.get("lease_duration")
-    life = float(seconds) if isinstance(seconds, int) and seconds > 0 else None
-    return Token(str(auth.get("client_token")), life, auth.get("renewable") is True, clock.now())
+    life = float(number(auth, "lease_duration")) or None
+    return Token(text(auth, "client_token"), life, auth.get("renewable") is True, clock.now())
 
 
 def _stamp(method: AppRole | TokenFile) -> Stamp:

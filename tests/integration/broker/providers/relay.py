@@ -1,10 +1,14 @@
-"""A TCP relay between a provider and its server, which can be cut and which can hang."""
+"""A TCP relay between a provider and its server, which can be cut, and can hang, trickle or flood."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
+
+# Well within any client's time for one read.
+PAUSE = 0.05
 
 
 class Relay:
@@ -16,6 +20,9 @@ class Relay:
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
         self._hanging = False
+        # Seconds before each byte of an answer; 0: as it comes.
+        self._pause = 0.0
+        self._flooding = False
 
     def cut(self) -> None:
         """Refuses connections, and ends those that are open."""
@@ -30,8 +37,19 @@ class Relay:
         self._hanging = True
         self._end_all()
 
+    def trickle(self) -> None:
+        """Passes answers on byte by byte."""
+        self._pause = PAUSE
+        self._end_all()
+
+    def flood(self) -> None:
+        """Answers every request in HTTP, without an end."""
+        self._flooding = True
+        self._end_all()
+
     def mend(self) -> None:
-        self._hanging = False
+        self._hanging = self._flooding = False
+        self._pause = 0.0
         self._end_all()
         if self._listener.fileno() < 0:
             self._listener = self._listen(self.port)
@@ -49,16 +67,27 @@ class Relay:
                 return
             self._open.add(near)
             near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if not self._hanging:
+            if self._flooding:
+                threading.Thread(target=self._answer, args=(near,), daemon=True).start()
+            elif not self._hanging:
                 far = socket.create_connection(("127.0.0.1", self._target))
                 self._open.add(far)
                 far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+                for one, other, pause in ((near, far, 0.0), (far, near, self._pause)):
+                    threading.Thread(target=self._pump, args=(one, other, pause), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _answer(self, near: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
+            near.recv(1 << 16)
+            near.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            while True:
+                near.sendall(bytes(1 << 16))
+        self._end(near)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, pause: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 if pause else 1 << 16):
+                time.sleep(pause)
                 sink.sendall(data)
         for one in (source, sink):
             self._end(one)

@@ -60,7 +60,7 @@ def refusal(provider):
         ("KMSInternalException", 500, errors.KmsUnavailable),
         ("KeyUnavailableException", 500, errors.KmsUnavailable),
         ("SomethingNew", 502, errors.KmsUnavailable),
-        ("SomethingNew", 400, errors.KmsDenied),
+        ("SomethingNew", 400, errors.KmsInvalid),
     ],
 )
 def test_answers(stub, code, status, expected):

@@ -25,7 +25,7 @@ def refused(provider, key, wrapped):
     [
         (401, errors.KmsDenied),
         (403, errors.KmsDenied),
-        (409, errors.KmsDenied),
+        (409, errors.KmsInvalid),
         (429, errors.KmsUnavailable),
         (500, errors.KmsUnavailable),
         (503, errors.KmsUnavailable),

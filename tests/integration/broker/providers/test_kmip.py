@@ -251,8 +251,8 @@ class Answering:
         ("PERMISSION_DENIED", errors.KmsDenied),
         ("WRONG_KEY_LIFECYCLE_STATE", errors.KmsDenied),
         ("ITEM_NOT_FOUND", errors.KekUnknown),
-        ("OPERATION_NOT_SUPPORTED", errors.KmsDenied),
-        ("CRYPTOGRAPHIC_FAILURE", errors.KmsDenied),
+        ("OPERATION_NOT_SUPPORTED", errors.KmsInvalid),
+        ("CRYPTOGRAPHIC_FAILURE", errors.KmsInvalid),
     ],
 )
 def test_a_server_that_fails_is_not_taken_for_a_bad_wrap(reason, expected):

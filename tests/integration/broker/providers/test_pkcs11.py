@@ -81,7 +81,7 @@ def test_a_wrong_pin_is_tried_once_until_its_file_changes(pkcs11_world, monkeypa
         """The token, with its logins counted."""
 
         def __init__(self, token):
-            self.token = token
+            self.token, self.flags = token, token.flags
 
         def open(self, **options):
             tried.append(1)
@@ -98,6 +98,27 @@ def test_a_wrong_pin_is_tried_once_until_its_file_changes(pkcs11_world, monkeypa
     pkcs11_world.allow()
     assert provider.describe(pkcs11_world.key).version >= 1
     assert len(tried) == 2
+
+
+@pytest.mark.parametrize(("flag", "said"), [("USER_PIN_FINAL_TRY", "one try is left"), ("USER_PIN_LOCKED", "locked")])
+def test_the_last_try_is_left_to_a_person(pkcs11_world, monkeypatch, flag, said):
+    """SoftHSM counts no tries: the flag is put on its token as an HSM would set it. No login must follow."""
+    tried = []
+
+    class Low:
+        def __init__(self, token):
+            self.flags = token.flags | worlds.pkcs11.TokenFlag[flag]
+
+        def open(self, **options):
+            tried.append(1)
+
+    provider = pkcs11_world.provider()
+    through = provider._token._log_in
+    monkeypatch.setattr(provider._token, "_log_in", lambda token: through(Low(token)))
+    with pytest.raises(errors.KmsDenied) as caught:
+        provider.describe(pkcs11_world.key)
+    assert said in caught.value.detail
+    assert not tried
 
 
 def test_a_token_that_is_not_there(pkcs11_world):

@@ -1,0 +1,102 @@
+"""DEKs that this session had made: kept until their transaction is known to be committed, and used again if not."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.server import Moment, moment
+
+MOST_DEKS, MOST_PLACES = 10_000, 100
+# The first call of nextval() does not change last_value.
+GENERATION = "SELECT last_value + is_called::int AS generation FROM envelope_private.spare_generation"
+XID = "SELECT pg_current_xact_id()::text AS xid"
+STATUS = "SELECT pg_xact_status($1::xid8) AS status"
+# Neither waiting for a tenant or subject, nor used: what put them there was rolled back.
+FREE = """
+SELECT n.dek_id FROM unnest($1::bigint[]) AS n (dek_id)
+WHERE NOT EXISTS (SELECT FROM envelope_private.spare_dek s WHERE s.dek_id = n.dek_id)
+    AND NOT EXISTS (SELECT FROM envelope_private.dek d WHERE d.dek_id = n.dek_id) ORDER BY n.dek_id"""
+
+Place = tuple[str, str, str]
+
+
+class Drawn(NamedTuple):
+    """A new DEK with the id and salt of its field key; `wrapped` is None in store vault."""
+
+    dek_id: int
+    key_id: int
+    salt: bytes
+    wrapped: str | None
+    fingerprint: bytes
+    kek_version: int
+
+
+class Batch:
+    """The DEKs of one place, by id, and where the transaction stood that wrote them last."""
+
+    def __init__(self) -> None:
+        self.deks: dict[int, Drawn] = {}
+        self.left: list[int] = []
+        self.moment: Moment | None = None
+        self.xid = ""
+
+
+class Kept:
+    """By place (key, KEK, store). Whoever asks holds the table of DEKs, so that no KEK rotates unseen meanwhile."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._batches: OrderedDict[Place, Batch] = OrderedDict()
+        self._generation = 0
+
+    def free(self, place: Place, most: int) -> list[Drawn]:
+        """Those that can be used again, the oldest first."""
+        self._forget_dropped()
+        batch = self._batches.get(place)
+        if batch is None:
+            return []
+        # While the moment is the same nothing was rolled back.
+        if batch.moment != moment():
+            self._look(batch)
+        found, batch.left = batch.left[:most], batch.left[most:]
+        return [batch.deks[dek_id] for dek_id in found]
+
+    def _look(self, batch: Batch) -> None:
+        if (xid := self._xid()) != batch.xid:
+            self._settle(batch)
+        batch.left = [row["dek_id"] for row in self._host.rows(FREE, ["bigint[]"], [list(batch.deks)])]
+        if xid != batch.xid:
+            # What an earlier transaction put there and left there is not in doubt any more.
+            batch.deks = {dek_id: batch.deks[dek_id] for dek_id in batch.left}
+        batch.moment, batch.xid = moment(), xid
+
+    def keep(self, place: Place, written: list[Drawn]) -> None:
+        """What this transaction has just written: it may be rolled back."""
+        batch = self._batches.setdefault(place, Batch())
+        batch.deks.update({one.dek_id: one for one in written})
+        batch.moment, batch.xid = moment(), self._xid()
+        self._batches.move_to_end(place)
+        while len(self._batches) > MOST_PLACES:
+            self._batches.popitem(last=False)
+        while len(batch.deks) > MOST_DEKS:
+            del batch.deks[next(iter(batch.deks))]
+
+    def _xid(self) -> str:
+        row = self._host.row(XID)
+        return str(row["xid"]) if row else ""
+
+    def _settle(self, batch: Batch) -> None:
+        """A prepared transaction has them still, unseen; who would write them again would wait for it."""
+        row = self._host.row(STATUS, ["text"], [batch.xid])
+        if row is None or row["status"] not in ("aborted", "committed"):
+            batch.deks.clear()
+
+    def _forget_dropped(self) -> None:
+        """Spares were dropped since: these may be under a KEK, or a version of it, that is to be used no more."""
+        row = self._host.row(GENERATION)
+        generation = int(row["generation"]) if row else 0
+        if generation != self._generation:
+            self._batches.clear()
+            self._generation = generation

@@ -1,0 +1,79 @@
+"""In the place of a destroyed key, where the table says that erased values read as NULL: `erased => 'null'`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.envelope import header
+
+ERASED = """
+SELECT d.scope, CASE f.bind WHEN 'row' THEN k.row_key ELSE '{}' END::text[] AS columns, k.scope_column, f.suite, f.pad
+FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid),
+    envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
+WHERE f.field_uuid = $1 AND fk.key_id = $2"""
+
+
+class Place(NamedTuple):
+    """Whose rows a destroyed key was for: FORMAT.md section 1.1.
+
+    `scope` is the tenant or subject, None for a table with one key; it is part `number` of the `parts` of a row key.
+    """
+
+    scope: str | None
+    parts: int = 1
+    number: int = 0
+
+    def has(self, row_key: str) -> bool:
+        """Whether a row key is of this tenant or subject."""
+        return self.scope is None or _part(row_key, self.parts, self.number) == self.scope
+
+
+class Erased:
+    """NULL for what the key can have encrypted; what only names it is as bad as any other bad envelope."""
+
+    __slots__ = ("_head", "_place", "_what", "epoch", "expires")
+
+    def __init__(self, head: bytes, place: Place, expires: float, what: str) -> None:
+        """`what` names the key, for the error of who wants to encrypt with it."""
+        self._head, self._place, self._what = head, place, what
+        self.epoch = b""
+        self.expires = expires
+
+    def open(self, envelope: bytes, row_key: bytes) -> None:
+        """NULL, in a row of the erased tenant or subject. Raises InvalidEnvelope in any other."""
+        if not (envelope.startswith(self._head) and self._place.has(row_key.decode())):
+            raise errors.InvalidEnvelope
+
+    def seal(self, content: bytes, row_key: bytes) -> bytes:  # noqa: ARG002
+        raise errors.KeyDestroyed(detail=self._what)
+
+
+def erased(host: Host, key: Row, expires: float) -> Erased:
+    """For a row of the key catalog that is destroyed."""
+    found = host.row(ERASED, ["uuid", "bigint"], [key["field_uuid"], key["key_id"]])
+    if found is None:
+        raise errors.Internal
+    what = f"key {key['key_id']} of {key['label']}"
+    return Erased(header(found["suite"], found["pad"], key["key_id"]), _place(found), expires, what)
+
+
+def _place(found: Row) -> Place:
+    columns, scope_column = found["columns"], found["scope_column"]
+    if scope_column is None:
+        return Place(None)
+    bound = columns if scope_column in columns else [scope_column, *columns]
+    return Place(found["scope"], len(bound), bound.index(scope_column))
+
+
+def _part(row_key: str, parts: int, number: int) -> str | None:
+    """The canonical text of one column of a row key; None when it has no such part."""
+    if parts == 1:
+        return row_key
+    for _ in range(number + 1):
+        length, _, rest = row_key.partition(":")
+        if not length.isdecimal():
+            return None
+        text, row_key = rest[: int(length)], rest[int(length) :]
+    return text

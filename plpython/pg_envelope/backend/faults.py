@@ -1,0 +1,64 @@
+"""Why a stored envelope does not open, in a fixed set of words.
+
+They tell what the key catalog knows of the key id in the header, which is no secret. Everything that the AEAD refuses
+has one word: whoever alters ciphertext learns no more from it than from a SELECT.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from pg_envelope import errors
+from pg_envelope.backend.keyring import CAPABILITY_BYTES
+from pg_envelope.backend.values import FAULTS, Values
+from pg_envelope.envelope import HEADER_BYTES
+
+REASONS: dict[type[errors.EnvelopeError], str] = {
+    errors.UnknownKey: "key unknown",
+    errors.InvalidEnvelope: "does not open",
+    errors.KeyDestroyed: "key destroyed",
+    errors.KeySuspended: "key suspended",
+    errors.KeyNotFound: "key lost",
+    errors.UnwrapFailed: "key lost",
+}
+DOES_NOT_OPEN = REASONS[errors.InvalidEnvelope]
+DESTROYED = REASONS[errors.KeyDestroyed]
+# Nothing that anybody could do makes such a value readable where it is.
+BEYOND_HELP = (DOES_NOT_OPEN, REASONS[errors.UnknownKey], DESTROYED)
+# Done on purpose, and told elsewhere: erasures by the ledger, suspensions by envelope.keys.
+ON_PURPOSE = (DESTROYED, REASONS[errors.KeySuspended])
+# A key that cannot be had is not asked for again with each value of a walk.
+KEPT_SECONDS = 2.0
+MOST_KEPT = 10_000
+
+
+class Faults:
+    """Opens values for nobody: the content goes nowhere."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+        self._kept: dict[bytes, tuple[str, float]] = {}
+
+    def as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> str | None:
+        """One of REASONS; None for an envelope that opens, and for NULL. Raises NotPermitted, and what stops all."""
+        if value is None:
+            return None
+        capability = self._values.right("read", field_uuid).capability
+        slot = capability[:CAPABILITY_BYTES] + value[:HEADER_BYTES]
+        reason, until = self._kept.get(slot, (None, 0.0))
+        return reason if until > monotonic() else self._try(value, capability, row_key, slot)
+
+    def _try(self, value: bytes, capability: bytes, row_key: str | None, slot: bytes) -> str | None:
+        try:
+            content = self._values.decrypt(value, capability, row_key)
+        except FAULTS as error:
+            reason = REASONS[type(error)]
+            if reason != DOES_NOT_OPEN:
+                self._keep(slot, reason)
+            return reason
+        return DESTROYED if content is None else None
+
+    def _keep(self, slot: bytes, reason: str) -> None:
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        self._kept[slot] = reason, monotonic() + KEPT_SECONDS

@@ -1,0 +1,72 @@
+"""Values that do not open: the SQL that finds them, and the list of them that people read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.sqltext import commas, ident, literal
+from pg_envelope.backend.tables import generate
+from pg_envelope.backend.tables.canonical import canonical
+from pg_envelope.backend.tables.generate import Layout
+
+# Which of a million bad values people see; all of them are counted.
+MOST_LISTED = 10_000
+FORGET = """
+DELETE FROM envelope_private.fault f USING envelope_private.field c
+WHERE c.field_uuid = f.field_uuid AND c.key_uuid = $1 AND f.found_by = $2"""
+KEEP = """
+INSERT INTO envelope_private.fault (field_uuid, row_key, key_id, reason, found_by)
+SELECT n.field_uuid, n.row_key, n.key_id, n.reason, $1
+FROM unnest($2::uuid[], $3::jsonb[], $4::bigint[], $5::text[]) AS n (field_uuid, row_key, key_id, reason)
+WHERE NOT EXISTS (
+    SELECT FROM envelope_private.fault f
+    WHERE f.field_uuid = n.field_uuid AND f.row_key = n.row_key AND f.found_by = $1)
+RETURNING reason"""
+KEEP_TYPES = ["text", "uuid[]", "text[]", "bigint[]", "text[]"]
+
+
+def fault(layout: Layout, name: str, source: str = "t") -> str:
+    """Why the envelope in a column of `source` does not open, or NULL; for the table's owner."""
+    protected = layout.protected[name]
+    bound = generate.row_key(layout, protected, source)
+    return f"envelope.fault_as_role({source}.{ident(name)}, {literal(protected.field_uuid)}::uuid, {bound})"
+
+
+def faults(layout: Layout) -> dict[str, str]:
+    return {name: fault(layout, name) for name in layout.protected}
+
+
+def listing(layout: Layout, reasons: Mapping[str, str], where: str = "true") -> str:
+    """A query for rows of name, reason, key_id, row_key; `reasons` are expressions by column, NULL for no fault."""
+    items = commas(f"({literal(name)}, t.{ident(name)}, {reason})" for name, reason in reasons.items())
+    return (
+        f"SELECT f.name, f.reason, encode(substr(f.value, 3, 4), 'hex') AS key_id, {_row_key(layout)} AS row_key"
+        f" FROM {layout.base} t CROSS JOIN LATERAL (VALUES {items}) AS f (name, value, reason)"
+        f" WHERE {where} AND f.reason IS NOT NULL"
+    )
+
+
+def _row_key(layout: Layout) -> str:
+    """How to find the row: its primary key's texts by column; without one where it lies now."""
+    columns = [(name, canonical(layout.column(name), "t")) for name in layout.row_key]
+    pairs = commas(f"{literal(name)}, {text}" for name, text in columns or [("ctid", "t.ctid::text")])
+    return f"jsonb_build_object({pairs})::text"
+
+
+def forget(host: Host, key: Row, found_by: str) -> None:
+    host.rows(FORGET, ["uuid", "text"], [key["key_uuid"], found_by])
+
+
+def keep(host: Host, layout: Layout, found_by: str, found: list[Row]) -> Counter[str]:
+    """Lists what `listing` found and this kind of job has not listed yet; how many those are, by reason."""
+    if not found:
+        return Counter()
+    columns = [
+        [layout.protected[row["name"]].field_uuid for row in found],
+        [row["row_key"] for row in found],
+        [int(row["key_id"], 16) for row in found],
+        [row["reason"] for row in found],
+    ]
+    return Counter(row["reason"] for row in host.rows(KEEP, KEEP_TYPES, [found_by, *columns]))

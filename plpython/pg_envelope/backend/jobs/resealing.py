@@ -1,0 +1,101 @@
+"""Old values to the newest key, until none is left that opens. What does not open is passed over and stays."""
+
+from __future__ import annotations
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs.job import Job
+from pg_envelope.backend.jobs.stale import Stale, stale
+from pg_envelope.backend.jobs.walker import Blocks, Walker, quiet
+from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.tables import generate, whole
+from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.owner import AsOwner
+
+# In a row, without any row less to do: a trigger keeps old values, or each row changes under each try.
+IDLE_PASSES = 20
+# While it waits for a row that another session has locked, it looks for orders this often.
+LOCK_SLICE = "SET LOCAL lock_timeout = '500ms'"
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+class Resealing:
+    """Of one table, for one job. Every statement that meets the owner's code runs as the owner."""
+
+    def __init__(self, host: Host, owner: AsOwner, layout: Layout, key: Row, job: Job, walker: Walker) -> None:
+        self._host, self._owner, self._layout, self._key = host, owner, layout, key
+        self._job, self._walker = job, walker
+
+    def walk(self) -> None:
+        """Once over this job's part."""
+        self._walker.walk(self._batch, self._job.part, self._job.parts)
+
+    def clean(self) -> None:
+        """Until no old envelope is left that opens. Rows that others have locked come when there are no more."""
+        if self._count(movable=False):
+            self._walker.walk(self._batch)
+        before, idle = None, 0
+        while old := self._count(movable=True):
+            if old != before:
+                idle = 0
+                self._walker.walk(self._batch)
+            else:
+                idle += 1
+                self._one()
+            before = old
+            if idle > IDLE_PASSES:
+                raise errors.EnvelopeError(
+                    f"{old} rows of {self._layout.base} with old values cannot be updated",
+                    hint="Does a trigger with ENABLE ALWAYS or ENABLE REPLICA keep them as they are?",
+                )
+
+    def _count(self, movable: bool) -> int:
+        """Rows with old values; `movable`: that open. As the owner, who could have put a view in the table's place."""
+        quiet(self._host)
+        whole.refuse_hidden(self._host, self._key, self._layout, "reencrypt")
+        old = self._stale()
+        condition = old.movable if movable else old.any
+        found = self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {condition}")
+        # Not over the next wait: a count of a large table takes a while, and its snapshot holds up VACUUM.
+        self._host.commit()
+        return found
+
+    def _batch(self, batch: Blocks) -> int:
+        """Without a wait for locks: who holds some and waits for others meets deadlocks."""
+        where = f"{batch.condition()} AND {self._stale().any}"
+        return self._owner.run(self._reseal(f"{where} FOR NO KEY UPDATE SKIP LOCKED"))
+
+    def _one(self) -> None:
+        """One old row, after a wait for whoever holds it; no other lock is held meanwhile."""
+        while not self._tried():
+            self._host.rollback()
+            self._job.rest(0)
+        self._job.commit()
+        self._walker.rest()
+
+    def _tried(self) -> bool:
+        """False when a slice of the wait is over."""
+        quiet(self._host)
+        self._host.setting(LOCK_SLICE)
+        try:
+            self._job.rows += self._owner.run(self._reseal(f"{self._stale().movable} LIMIT 1 FOR NO KEY UPDATE"))
+        except Exception as error:
+            if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+                return False
+            raise
+        return True
+
+    def _stale(self) -> Stale:
+        return stale(self._host, self._layout, self._key)
+
+    def _reseal(self, which: str) -> str:
+        """Of the rows that a condition finds; one with nothing but values that do not open is not written."""
+        columns = [(ident(name), f"old.value_{number}") for number, name in enumerate(self._layout.protected)]
+        resealed = (generate.resealed(self._layout, name) for name in self._layout.protected)
+        sealed = commas(f"{value} AS value_{number}" for number, value in enumerate(resealed))
+        values = commas(f"{name} = {value}" for name, value in columns)
+        changed = " OR ".join(f"t.{name} IS DISTINCT FROM {value}" for name, value in columns)
+        return (
+            f"WITH old AS MATERIALIZED (SELECT t.ctid AS place, {sealed} FROM {self._layout.base} t WHERE {which})"
+            f" UPDATE {self._layout.base} t SET {values} FROM old WHERE t.ctid = old.place AND ({changed})"
+        )

@@ -1,0 +1,58 @@
+"""forget_all_keys(): the one way to DROP EXTENSION while there are keys. It says what it destroys, and asks first."""
+
+from __future__ import annotations
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Row
+from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.sqltext import literal
+
+AT_STAKE = """
+SELECT envelope_private.keys_at_stake() AS keys, current_database()::text AS database,
+    (SELECT count(*) FROM envelope_private.dek WHERE state <> 'destroyed') AS deks,
+    (SELECT string_agg(coalesce(view_name, base_name), ', ' ORDER BY view_name) FROM envelope_private.protected_table)
+        AS tables"""
+FORGET = "SELECT envelope_private.forget_all_keys()"
+
+
+class StillProtected(errors.NotConfigured):
+    sqlstate = "2BP01"
+    text = "tables are still protected by these keys"
+
+
+class Forgetting(Keys):
+    """In the caller's transaction."""
+
+    def forget_all(self, database: str | None) -> int:
+        """How many DEKs are gone. Raises StillProtected, and BadInput unless the database is named."""
+        # Nobody makes a key meanwhile that is then forgotten unseen.
+        self._host.run("LOCK TABLE envelope_private.dek IN SHARE ROW EXCLUSIVE MODE")
+        row = self._host.row(AT_STAKE)
+        assert row is not None
+        if row["tables"]:
+            raise StillProtected(
+                detail=row["tables"], hint="CALL envelope.unprotect(...) makes each a plain table; or drop the table."
+            )
+        if database != row["database"]:
+            raise _unnamed(row)
+        if row["keys"]:
+            self._record_if_it_answers(row["keys"])
+            self._host.run(FORGET)
+            self._host.notice(f"forgotten: {row['keys']}", hint="Backups of this database still hold them.")
+        return int(row["deks"])
+
+    def _record_if_it_answers(self, what: str) -> None:
+        """A database whose broker is gone for good must be able to let go of its keys as well."""
+        try:
+            self._record("forget_all_keys", what, [])
+        except errors.Unavailable as error:
+            self._host.warning(f"the broker's audit log does not have this: {error.message}")
+
+
+def _unnamed(row: Row) -> errors.BadInput:
+    return errors.BadInput(
+        "forget_all_keys() needs the name of this database",
+        detail=f"It would destroy {row['keys'] or 'nothing'}.",
+        hint="What these keys encrypted cannot be read again. If that is meant: SELECT"
+        f" envelope.forget_all_keys({literal(row['database'])}).",
+    )

@@ -1,0 +1,59 @@
+"""Whether a KEK is still the one that it was: what it wrapped before must open.
+
+Under the same name there can be another: two secrets that were swapped, a keyring that was made anew, a transit key
+that was deleted and made again. A key made then would be lost as soon as the right one is back.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from uuid import UUID
+
+from pg_envelope import errors, wire
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.link import Link, not_understood
+
+# A few, the newest first: one alone may have been deleted in its store, or trimmed away in the KMS.
+SAMPLE = """
+SELECT dek_id, kek, store, wrapped, fingerprint FROM envelope_private.dek
+WHERE kek = $1 AND state NOT IN ('destroyed', 'suspended') ORDER BY dek_id DESC LIMIT 3"""
+# The broker opens a DEK only to derive a field key. This one belongs to no field, and is thrown away.
+FIELD = {"key_id": 1, "field_uuid": str(UUID(int=0)), "salt": base64.b64encode(bytes(32)).decode()}
+HINT = (
+    "Did somebody change the secrets, the keyring or the key in the KMS that [kek.{0}] names? Put the right ones back, "
+    "and restart the broker. Was min_decryption_version raised in the KMS? If the KEK is lost, use another one."
+)
+
+
+class AnotherKek(errors.NotConfigured):
+    text = "the KEK is not the one that wrapped this database's keys"
+
+
+def check(host: Host, link: Link, who: wire.Who, kek: str, place: dict[str, str]) -> None:
+    """Raises AnotherKek when none of the newest DEKs under the KEK opens; nothing to say when there is none.
+
+    `place` is `database_uuid` and, to be refused by a broker of another one, `environment`.
+    """
+    rows = host.rows(SAMPLE, ["text"], [kek])
+    if not rows:
+        return
+    found = list(_codes(link.ask("derive", who, **place, keys=[_request(row) for row in rows])))
+    if "ok" not in found and errors.UnwrapFailed.code in found:
+        tried = ", ".join(str(row["dek_id"]) for row in rows)
+        raise AnotherKek(detail=f"It opens none of the DEKs {tried}. No key was made.", hint=HINT.format(kek))
+
+
+def _request(row: Row) -> Row:
+    dek = {name: row[name] for name in ("dek_id", "kek", "store", "wrapped")}
+    fingerprint = base64.b64encode(row["fingerprint"]).decode()
+    return {**dek, "fingerprint": fingerprint, "fields": [{**FIELD, "label": f"check of KEK {row['kek']}"}]}
+
+
+def _codes(answer: wire.Message) -> Iterator[str]:
+    """The code of each DEK's answer, "ok" for one that opened."""
+    answers = answer.get("keys")
+    if not isinstance(answers, list):
+        raise not_understood()
+    for one in answers:
+        yield wire.error_from(one["error"]).code if "error" in one else "ok"

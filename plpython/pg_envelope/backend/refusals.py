@@ -1,0 +1,49 @@
+"""Refusals for want of a right, told to the broker for its audit log: one way, and at no cost of the refusal."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import monotonic
+from typing import cast
+
+from pg_envelope import errors, wire
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.loader import WHO
+
+# A session that is refused in a loop tells of the first ones, then of one a second and how many it left out.
+BURST = 10.0
+EACH_SECOND = 1.0
+
+
+class Refusals:
+    """One session's. What it says is the package's own text and the catalog's names, never an argument."""
+
+    def __init__(self, host: Host, link: Link) -> None:
+        self._host, self._link = host, link
+        self._left, self._since, self._skipped = BURST, monotonic(), 0
+
+    def tell(self, error: errors.NotPermitted) -> None:
+        """Never raises, never waits. A broker that is away hears nothing of it."""
+        if not self._may():
+            self._skipped += 1
+            return
+        with suppress(Exception):
+            about = {name: value for name, value in error.about.items() if value is not None}
+            skipped = {"skipped": self._skipped} if self._skipped else {}
+            self._link.tell("refused", self._who(about.pop("acting", None)), reason=error.message, **about, **skipped)
+            self._skipped = 0
+
+    def _who(self, acting: object) -> wire.Who:
+        """The session; `acting` is known where the refusal comes from a function that runs as another role."""
+        found = self._host.row(WHO) or {}
+        return cast(wire.Who, {**found, "acting": acting or found.get("acting")})
+
+    def _may(self) -> bool:
+        now = monotonic()
+        self._left = min(BURST, self._left + EACH_SECOND * (now - self._since))
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

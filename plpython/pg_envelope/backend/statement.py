@@ -1,0 +1,64 @@
+"""Which statement of PostgreSQL calls: the one whose snapshot is active, be it the client's or a function's."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any, NamedTuple
+
+from pg_envelope.backend.server import server
+
+
+class _Snapshot(ctypes.Structure):
+    """The beginning of SnapshotData (utils/snapshot.h), the same from PostgreSQL 15 to 18."""
+
+    _fields_ = (
+        ("snapshot_type", ctypes.c_int),
+        ("xmin", ctypes.c_uint32),
+        ("xmax", ctypes.c_uint32),
+        ("xip", ctypes.c_void_p),
+        ("xcnt", ctypes.c_uint32),
+        ("subxip", ctypes.c_void_p),
+        ("subxcnt", ctypes.c_int32),
+        ("suboverflowed", ctypes.c_bool),
+        ("takenDuringRecovery", ctypes.c_bool),
+        ("copied", ctypes.c_bool),
+        ("curcid", ctypes.c_uint32),
+    )
+
+
+class Statement(NamedTuple):
+    """Equal for all calls of one statement, and for no other one.
+
+    A statement that was rolled back and one that follows differ in the subtransaction; statements of one function in
+    the command counter.
+    """
+
+    transaction: int
+    started: int
+    subtransaction: int
+    command: int
+
+
+@cache
+def _functions() -> Any:
+    found = server()
+    found.GetActiveSnapshot.restype = ctypes.POINTER(_Snapshot)
+    found.GetCurrentTransactionStartTimestamp.restype = ctypes.c_int64
+    return found
+
+
+def calling() -> tuple[Statement, int]:
+    """The calling statement, and the oldest transaction that its snapshot takes for unfinished.
+
+    Only from SQL functions to which PostgreSQL gives no snapshot of their own: IMMUTABLE ones, and triggers.
+    """
+    found = _functions()
+    snapshot = found.GetActiveSnapshot().contents
+    statement = Statement(
+        found.GetCurrentTransactionStartTimestamp(),
+        found.GetCurrentStatementStartTimestamp(),
+        found.GetCurrentSubTransactionId(),
+        snapshot.curcid,
+    )
+    return statement, snapshot.xmin

@@ -1,0 +1,60 @@
+"""After DDL of a user's own: the base table follows its view, and the view follows its base table."""
+
+from __future__ import annotations
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.tables import build, catalog, grants, inspect
+from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.backend.tables.refresh import refresh
+
+
+def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
+    """For a protected table, by its view; `touched` is the relation that a command changed, `attnum` its column or 0.
+
+    Raises what refresh() does, and so refuses the command.
+    """
+    key = catalog.key_of(host, oid)
+    if key["view_relname"] is None:
+        return
+    base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
+    changed = _base_follows(host, base, view, attnum) if touched == view.oid else _view_lags(base, view, attnum)
+    base = inspect.inspect(host, key["base"])
+    layout = catalog.layout_of(host, key, base)
+    if changed or (layout.as_caller, layout.by_role) != (key["as_caller"], key["by_role"]):
+        refresh(host, oid)
+    elif layout.as_caller and key["mirrored"] != build.mirror(grants.read(host, view.oid)):
+        build.grant_base(host, base, layout, view.oid)
+
+
+def _view_lags(base: Table, view: Table, attnum: int) -> bool:
+    """Whether the base table got another owner, or one of its columns another name."""
+    return base.owner != view.owner or (attnum > 0 and _names(base)[: len(view.columns)] != _names(view))
+
+
+def _names(table: Table) -> list[str]:
+    return [column.name for column in table.columns]
+
+
+def _base_follows(host: Host, base: Table, view: Table, attnum: int) -> bool:
+    """What was done to the view is done to the base table; whether the view is to be made again from that."""
+    changed = base.owner != view.owner
+    for old, new in zip(base.columns, view.columns, strict=False):
+        if new.attnum == attnum and old.name != new.name:
+            host.run(f"ALTER VIEW {view.sql} RENAME COLUMN {ident(new.name)} TO {ident(old.name)}")
+            host.run(f"ALTER TABLE {base.sql} RENAME COLUMN {ident(old.name)} TO {ident(new.name)}")
+            changed = True
+        elif old.default != new.default:
+            _default(host, base, view, old, new)
+    if base.owner != view.owner:
+        host.run(f"ALTER TABLE {base.sql} OWNER TO {ident(view.owner)}")
+    return changed
+
+
+def _default(host: Host, base: Table, view: Table, old: Column, new: Column) -> None:
+    """An open column's default; those of protected, generated and identity columns are not the base table's."""
+    if old.generated or old.identity or old.type != new.type:
+        return
+    value = "DROP DEFAULT" if new.default is None else f"SET DEFAULT {new.default}"
+    AsOwner(host, view.owner_oid).run(f"ALTER TABLE {base.sql} ALTER {ident(old.name)} {value}")

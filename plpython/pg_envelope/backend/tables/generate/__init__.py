@@ -1,0 +1,41 @@
+"""The SQL that protect() writes: a decrypting view, what writes through it, and what guards the base table.
+
+Pure text from a Layout; nothing here talks to a server. Every name is quoted and every object qualified.
+"""
+
+from pg_envelope.backend.tables.generate.expressions import encrypted_as_role, opened_as_role, resealed, row_key
+from pg_envelope.backend.tables.generate.guard import NO_DRAFTS, no_drafts
+from pg_envelope.backend.tables.generate.layout import Layout, Protected, rights_name
+from pg_envelope.backend.tables.generate.view import rights, view
+from pg_envelope.backend.tables.generate.writes import (
+    ALWAYS,
+    COMMENTED,
+    EVENTS,
+    GUARDS,
+    function_names,
+    functions,
+    trigger_names,
+    triggers,
+)
+
+__all__ = [
+    "ALWAYS",
+    "COMMENTED",
+    "EVENTS",
+    "GUARDS",
+    "NO_DRAFTS",
+    "Layout",
+    "Protected",
+    "encrypted_as_role",
+    "function_names",
+    "functions",
+    "no_drafts",
+    "opened_as_role",
+    "resealed",
+    "rights",
+    "rights_name",
+    "row_key",
+    "trigger_names",
+    "triggers",
+    "view",
+]

@@ -1,0 +1,35 @@
+"""A row of the base table in the clear, for the table's own triggers: as far as their role may read it.
+
+What was just written is a draft, which its session may open. What is stored is read through the view.
+"""
+
+from __future__ import annotations
+
+from pg_envelope.backend.sqltext import commas, ident, literal
+from pg_envelope.backend.tables.canonical import restored
+from pg_envelope.backend.tables.generate.blocks import block
+from pg_envelope.backend.tables.generate.expressions import JOINED
+from pg_envelope.backend.tables.generate.guard import is_draft
+from pg_envelope.backend.tables.generate.layout import Layout, Protected
+
+
+def clear(layout: Layout) -> str:
+    """The body of a function from a row of the base table to jsonb."""
+    values = commas(f"{literal(name)}, {_value(layout, found)}" for name, found in layout.protected.items())
+    return block([f"RETURN pg_catalog.to_jsonb($1){JOINED}pg_catalog.jsonb_build_object({values});"])
+
+
+def _value(layout: Layout, protected: Protected) -> str:
+    name = protected.column.name
+    envelope = f"($1).{ident(name)}"
+    kind = "bytea" if protected.column.is_bytes else "text"
+    fresh = restored(protected.column, f"envelope.clear_{kind}({envelope})")
+    return f"CASE WHEN {envelope} IS NULL OR {is_draft(envelope)} THEN {fresh} ELSE {_stored(layout, name)} END"
+
+
+def _stored(layout: Layout, name: str) -> str:
+    """The value that is in the table already, if the role that asks may read it."""
+    if not layout.row_key:
+        return "NULL"
+    key = " AND ".join(f"v.{ident(column)} {equals} ($1).{ident(column)}" for column, equals in layout.row_key.items())
+    return f"(SELECT v.{ident(name)} FROM {layout.view} v WHERE {key})"

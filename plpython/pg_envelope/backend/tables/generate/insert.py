@@ -1,0 +1,96 @@
+"""INSERT through the view."""
+
+from __future__ import annotations
+
+from pg_envelope.backend.sqltext import commas, ident, literal
+from pg_envelope.backend.tables.generate import refused
+from pg_envelope.backend.tables.generate.blocks import NEXT, block, fail, when
+from pg_envelope.backend.tables.generate.expressions import drafted, encrypted, is_null
+from pg_envelope.backend.tables.generate.layout import Layout
+from pg_envelope.backend.tables.inspect import Column
+
+
+def insert(layout: Layout) -> str:
+    """The body of the trigger function."""
+    refusals = [*_identities(layout), *refused.generated(layout, "insert"), *refused.not_nulls(layout, "insert")]
+    checks = refused.checks(layout)
+    before, after = ([], checks) if layout.as_caller else (checks, [])
+    withheld = when("NOT FOUND", "RETURN NULL;")
+    stored = [_as_caller(layout) if layout.as_caller else _statement(layout, _into_new(layout)), withheld]
+    seen = [_seen(layout)] if layout.by_role and layout.plain_columns and layout.row_key else []
+    declare = ["stored pg_catalog.record;"] if seen else []
+    return block([*refusals, *before, *stored, *seen, *after, "RETURN NEW;"], declare)
+
+
+def _identities(layout: Layout) -> list[str]:
+    return [_identity(layout, column) for column in layout.columns if column.identity]
+
+
+def _identity(layout: Layout, column: Column) -> str:
+    name = f"NEW.{ident(column.name)}"
+    drawn = f"{name} := pg_catalog.nextval({literal(column.sequence or '')}::pg_catalog.regclass);"
+    if column.identity == "d":
+        return when(f"{name} IS NULL", drawn)
+    given = fail(
+        f'cannot insert a non-DEFAULT value into column "{column.name}"',
+        "428C9",
+        layout,
+        detail=f'Column "{column.name}" is an identity column defined as GENERATED ALWAYS.',
+    )
+    return f"{when(f'{name} IS NOT NULL', given)}{NEXT}{drawn}"
+
+
+def changed_below(layout: Layout) -> list[str]:
+    """Unprotected columns that the base table may give another value than NEW's: its triggers and expressions do."""
+    return [ident(column.name) for column in layout.plain_columns if layout.as_caller or column.generated]
+
+
+def returning(names: list[str], into: str) -> str:
+    if not names:
+        return ""
+    return f"{NEXT}RETURNING {commas(f't.{name}' for name in names)} INTO {into}"
+
+
+def _into_new(layout: Layout) -> str:
+    names = changed_below(layout)
+    return returning(names, commas(f"NEW.{name}" for name in names))
+
+
+def _statement(layout: Layout, returned: str) -> str:
+    written = layout.written_columns
+    names = commas(ident(column.name) for column in written)
+    values = f",{NEXT}    ".join(new_value(layout, column) for column in written)
+    return (
+        f"INSERT INTO {layout.base} AS t ({names}){NEXT}OVERRIDING SYSTEM VALUE VALUES ({NEXT}    {values}){returned};"
+    )
+
+
+def new_value(layout: Layout, column: Column) -> str:
+    protected = layout.protected.get(column.name)
+    if protected is None:
+        return f"NEW.{ident(column.name)}"
+    return drafted(protected) if layout.as_caller else encrypted(layout, protected)
+
+
+def may_read(layout: Layout) -> str:
+    return f"pg_catalog.has_table_privilege({literal(layout.base)}, 'SELECT')"
+
+
+def _as_caller(layout: Layout) -> str:
+    """RETURNING takes the right to read, and under row-level security a row that may be read: not for all who write."""
+    if not layout.plain_columns:
+        return _statement(layout, "")
+    drawn = [is_null(f"NEW.{ident(name)}") for name in layout.row_key]
+    readable = " OR ".join(drawn) if layout.by_role else may_read(layout)
+    if not readable:
+        return _statement(layout, "")
+    return when(readable, _statement(layout, _into_new(layout)), otherwise=[_statement(layout, "")])
+
+
+def _seen(layout: Layout) -> str:
+    """What the row became, for those who may see it."""
+    names = [ident(column.name) for column in layout.plain_columns]
+    key = " AND ".join(f"t.{ident(name)} {equals} NEW.{ident(name)}" for name, equals in layout.row_key.items())
+    read = f"SELECT {commas(f't.{name}' for name in names)} INTO stored FROM {layout.base} t WHERE {key};"
+    taken = [f"NEW.{name} := stored.{name};" for name in names]
+    return when(may_read(layout), read, when("FOUND", *taken))

@@ -1,0 +1,122 @@
+"""What a write refuses as the plain table would, under the table's name: NULLs, CHECKs, generated values."""
+
+from __future__ import annotations
+
+from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.tables.generate.blocks import fail, when
+from pg_envelope.backend.tables.generate.expressions import differ, is_null
+from pg_envelope.backend.tables.generate.layout import Layout
+from pg_envelope.backend.tables.inspect import Check, Column
+
+
+def checks(layout: Layout) -> list[str]:
+    """CHECK constraints on NEW.
+
+    A table whose writes run its own code is asked afterwards, when NEW is the row as stored; the others before, with
+    generated columns computed here.
+    """
+    return [
+        when(
+            _violated_as_caller(layout, number, check) if layout.as_caller else _violated(layout, check),
+            fail(_message(layout, check), "23514", layout, constraint=check.name),
+        )
+        for number, check in enumerate(layout.checks)
+    ]
+
+
+def _message(layout: Layout, check: Check) -> str:
+    return f'new row for relation "{layout.view_name}" violates check constraint "{check.name}"'
+
+
+def _violated(layout: Layout, check: Check) -> str:
+    given = commas(f"NEW.{ident(c.name)} AS {ident(c.name)}" for c in layout.columns if not c.generated)
+    row = f"(SELECT {given}) AS {ident(layout.view_name)}"
+    computed = [column for column in layout.columns if column.generated and column.name in check.columns]
+    if computed:
+        values = commas(f"({column.default})::{column.type} AS {ident(column.name)}" for column in computed)
+        row = f"(SELECT {ident(layout.view_name)}.*, {values} FROM {row}) AS {ident(layout.view_name)}"
+    return f"(SELECT ({check.expression}) IS FALSE FROM {row})"
+
+
+def check_functions(layout: Layout) -> list[str]:
+    """CHECK expressions with their names resolved once and for all, for code that runs under the caller's path."""
+    if not layout.as_caller:
+        return []
+    return [_check_function(layout, number, check) for number, check in enumerate(layout.checks)]
+
+
+def _check_function(layout: Layout, number: int, check: Check) -> str:
+    columns = _named(layout, check)
+    arguments = commas(f"{ident(column.name)} {column.type}" for column in columns)
+    row = commas(f"{_collated(column)} AS {ident(column.name)}" for column in columns)
+    return (
+        f"CREATE OR REPLACE FUNCTION {_check_name(layout, number)}({arguments}) RETURNS pg_catalog.bool LANGUAGE sql"
+        f" BEGIN ATOMIC SELECT ({check.expression}) IS FALSE FROM (SELECT {row}) AS {ident(layout.view_name)}; END"
+    )
+
+
+def _check_name(layout: Layout, number: int) -> str:
+    return layout.function(f"check{number}")
+
+
+def _collated(column: Column) -> str:
+    return ident(column.name) + (f" COLLATE {column.collation}" if column.collation else "")
+
+
+def _named(layout: Layout, check: Check) -> list[Column]:
+    return [column for column in layout.columns if column.name in check.columns]
+
+
+def _violated_as_caller(layout: Layout, number: int, check: Check) -> str:
+    arguments = commas(f"NEW.{ident(column.name)}" for column in _named(layout, check))
+    return f"{_check_name(layout, number)}({arguments})"
+
+
+def not_nulls(layout: Layout, event: str) -> list[str]:
+    """Named after the view's column, before the base table would show its failing row.
+
+    An UPDATE of a row that was NULL there, because its tenant or subject was erased, may leave it so.
+    """
+    return [_not_null(layout, column, event) for column in layout.columns if _needs_value(layout, column)]
+
+
+def _needs_value(layout: Layout, column: Column) -> bool:
+    """The table's own code may still give a value to an open column; then the base table asks."""
+    if column.name in layout.protected:
+        return column.not_null
+    return column.not_null and not column.identity and not column.generated and not layout.as_caller
+
+
+def _not_null(layout: Layout, column: Column, event: str) -> str:
+    condition = is_null(f"NEW.{ident(column.name)}")
+    if event == "update" and column.name in layout.protected:
+        condition += f" AND NOT ({is_null(f'OLD.{ident(column.name)}')})"
+    message = f'null value in column "{column.name}" of relation "{layout.view_name}" violates not-null constraint'
+    return when(condition, fail(message, "23502", layout, column=column.name))
+
+
+def generated(layout: Layout, event: str) -> list[str]:
+    """A generated column takes no value: refused as the table itself would."""
+    return [
+        when(
+            _given_value(column, event),
+            fail(
+                f'cannot insert a non-DEFAULT value into column "{column.name}"'
+                if event == "insert"
+                else f'column "{column.name}" can only be updated to DEFAULT',
+                "428C9",
+                layout,
+                detail=f'Column "{column.name}" is a generated column.',
+            ),
+        )
+        for column in layout.columns
+        if column.generated or (event == "update" and column.identity == "a")
+    ]
+
+
+def _given_value(column: Column, event: str) -> str:
+    """True for a value of one's own. The view gives NULL for the keyword DEFAULT, so NULL counts as DEFAULT."""
+    given = f"NOT ({is_null(f'NEW.{ident(column.name)}')})"
+    if event == "insert":
+        return given
+    return f"{given} AND {differ([column.name])}" if column.generated else differ([column.name])

@@ -1,0 +1,219 @@
+"""UPDATE through the view: it acts on the row that its statement read, and never on a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pg_envelope.backend.sqltext import commas, ident, literal
+from pg_envelope.backend.tables.generate import refused
+from pg_envelope.backend.tables.generate.blocks import NEXT, block, fail, loop, when
+from pg_envelope.backend.tables.generate.expressions import (
+    SAME,
+    TEXT,
+    differ,
+    is_null,
+    joined_texts,
+    record,
+    same,
+)
+from pg_envelope.backend.tables.generate.insert import changed_below, new_value, returning
+from pg_envelope.backend.tables.generate.layout import Layout, Protected
+from pg_envelope.backend.tables.generate.view import selected
+from pg_envelope.backend.tables.inspect import Column
+
+INT8 = "pg_catalog.int8"
+_OURS = f"pg_catalog.pg_current_xact_id()::{TEXT}::{INT8}"
+_AHEAD = f"((t.xmin::{TEXT}::{INT8} OPERATOR(pg_catalog.-) {_OURS}) OPERATOR(pg_catalog.&) 4294967295)"
+# True for a row version that another transaction wrote. Subtransactions have ids of their own, greater than the
+# transaction's, so a greater one may be this transaction's; the row is visible, so if that has not ended, it is.
+# Only for rows that changed since the statement began: an older id could be taken for one of the future.
+THEIRS = (
+    f"CASE WHEN {_AHEAD} OPERATOR(pg_catalog.>) 2147483647 THEN true"
+    f" ELSE pg_catalog.pg_xact_status(({_OURS} OPERATOR(pg_catalog.+) {_AHEAD})::{TEXT}::pg_catalog.xid8)"
+    " OPERATOR(pg_catalog.<>) 'in progress' END"
+)
+DECLARED = (
+    f"row_key {TEXT};",
+    "seen pg_catalog.xid;",
+    "version pg_catalog.tid;",
+    "current pg_catalog.record;",
+    "stored pg_catalog.record;",
+    "unreadable pg_catalog.uuid[];",
+)
+# Variables are named with their block's label: a column may have any name.
+V = "pg_envelope"
+
+Assign = Callable[[Column], str]
+
+
+def update(layout: Layout) -> str:
+    """The body of the trigger function."""
+    checks = refused.checks(layout)
+    before, after = ([], checks) if layout.as_caller else (checks, [])
+    refusals = [*refused.generated(layout, "update"), *refused.not_nulls(layout, "update")]
+    statements = [
+        # Apart from the next line: that one must run without a snapshot of its own, and a text can need one.
+        f"{V}.row_key := {joined_texts(layout, layout.row_key, 'OLD')};",
+        f"{V}.seen := envelope.reading(TG_RELID, {V}.row_key);",
+        when(f"{V}.seen IS NULL", "RETURN NULL;"),
+        _unreadable(layout),
+        *refusals,
+        *before,
+        loop(*_tries(layout)),
+        *(f"NEW.{name} := {V}.stored.{name};" for name in changed_below(layout)),
+        *after,
+        "RETURN NEW;",
+    ]
+    return block(statements, DECLARED, label=V)
+
+
+def _unreadable(layout: Layout) -> str:
+    """Values of OLD that are NULL because their envelopes do not open; to write NULL there is a change, too."""
+    missing = " OR ".join(is_null(f"OLD.{ident(name)}") for name in layout.protected)
+    return when(missing, f"{V}.unreadable := envelope.unreadable(TG_RELID);")
+
+
+def _tries(layout: Layout) -> list[str]:
+    """At most two, and the third is what a row needs that this transaction changed below the statement."""
+    fresh = (
+        f"(pg_catalog.age(t.xmin) OPERATOR(pg_catalog.>) pg_catalog.age({V}.seen)"
+        f" OR t.ctid OPERATOR(pg_catalog.=) {V}.version)"
+    )
+    return [
+        _split(layout, fresh),
+        "EXIT WHEN FOUND;",
+        when(f"{V}.version IS NOT NULL", *_missed(layout)),
+        f"{V}.version := {layout.function('version')}({commas(f'OLD.{ident(name)}' for name in layout.row_key)});",
+        when(f"{V}.version IS NULL", "RETURN NULL;"),
+    ]
+
+
+def _split(layout: Layout, fresh: str) -> str:
+    """Most updates change no protected column; their statement does without them."""
+    changed = " OR ".join(_changed(protected) for protected in layout.protected.values())
+    opened = [column for column in layout.plain_columns if _writable(column)]
+    if not opened:
+        return _statement(layout, fresh, layout.columns, _new_or_kept(layout))
+    whole = _statement(layout, fresh, layout.columns, _new_or_kept(layout))
+    return when(changed, whole, otherwise=[_statement(layout, fresh, opened, _new)])
+
+
+def _writable(column: Column) -> bool:
+    return not column.generated and column.identity != "a"
+
+
+def _changed(protected: Protected) -> str:
+    name = protected.column.name
+    bad = f"'{protected.field_uuid}'::pg_catalog.uuid OPERATOR(pg_catalog.=) ANY ({V}.unreadable)"
+    return f"{differ([name])} OR {bad}"
+
+
+def _statement(layout: Layout, which: str, columns: tuple[Column, ...] | list[Column], assign: Assign) -> str:
+    assigned = [f"{ident(column.name)} = {assign(column)}" for column in columns if _writable(column)]
+    values = f",{NEXT}    ".join(assigned)
+    where = f"WHERE {this_row(layout)} AND {which}"
+    # Not into NEW, which must stay as it is if no row is found.
+    returned = returning(changed_below(layout), f"{V}.stored")
+    return f"UPDATE {layout.base} AS t SET{NEXT}    {values}{NEXT}{where}{returned};"
+
+
+def this_row(layout: Layout) -> str:
+    return " AND ".join(f"t.{ident(name)} {equals} OLD.{ident(name)}" for name, equals in layout.row_key.items())
+
+
+def _new(column: Column) -> str:
+    return f"NEW.{ident(column.name)}"
+
+
+def _new_or_kept(layout: Layout) -> Assign:
+    def assign(column: Column) -> str:
+        protected = layout.protected.get(column.name)
+        if protected is None:
+            return _new(column)
+        # What stays as it is, is bound anew by the guard of the base table if the row key changes.
+        return f"CASE WHEN {_changed(protected)} THEN {new_value(layout, column)} ELSE t.{ident(column.name)} END"
+
+    return assign
+
+
+def _changed_only(layout: Layout) -> Assign:
+    kept = _new_or_kept(layout)
+
+    def assign(column: Column) -> str:
+        if column.name in layout.protected:
+            return kept(column)
+        name = ident(column.name)
+        return f"CASE WHEN {same([column.name])} THEN t.{name} ELSE NEW.{name} END"
+
+    return assign
+
+
+def _missed(layout: Layout) -> list[str]:
+    """Gone, or withheld by a trigger or row policy: skipped, as PostgreSQL does. Changed by another transaction: an
+    error, no lost update. Changed by this one, after the statement began: by what an earlier row set off."""
+    read = f"t.ctid, t.ctid OPERATOR(pg_catalog.=) {V}.version AS withheld, {THEIRS} AS theirs"
+    return [
+        f"SELECT {read} INTO {V}.current FROM {layout.base} t WHERE {this_row(layout)};",
+        when(f"NOT FOUND OR {V}.current.withheld", "RETURN NULL;"),
+        when(
+            f"{V}.current.theirs",
+            # Written, and no other than the statement read: reencrypt() does so, and an UPDATE that changes nothing.
+            *_still_the_same(layout),
+            fail(
+                "could not serialize access due to concurrent update",
+                "40001",
+                layout,
+                hint="Another transaction changed the row after this statement read it. Run the transaction again.",
+            ),
+        ),
+        when(
+            f"NOT envelope.acts_on_itself({literal(layout.base)}::pg_catalog.regclass)",
+            fail(
+                "tuple to be updated was already modified by an operation triggered by the current command",
+                "27000",
+                layout,
+                hint="A function that this statement calls changed the row, too.",
+            ),
+        ),
+        _statement(layout, "true", layout.columns, _changed_only(layout)),
+        when("NOT FOUND", "RETURN NULL;"),
+        "EXIT;",
+    ]
+
+
+def _still_the_same(layout: Layout) -> list[str]:
+    old = record(f"OLD.{ident(column.name)}" for column in layout.columns)
+    seen = record(f"v.{ident(column.name)}" for column in layout.columns)
+    # As the owner, from the base table; as the caller, from what the caller sees.
+    relation = layout.view if layout.as_caller else f"({selected(layout)})"
+    key = " AND ".join(f"v.{ident(name)} {equals} OLD.{ident(name)}" for name, equals in layout.row_key.items())
+    same_row = f"EXISTS (SELECT FROM {relation} v WHERE {key} AND {seen} {SAME} {old})"
+    again = when(same_row, f"{V}.version := {V}.current.ctid;", "CONTINUE;")
+    if layout.as_caller:
+        again = when(f"pg_catalog.has_table_privilege({literal(layout.view)}, 'SELECT')", again)
+    return [again]
+
+
+def version(layout: Layout) -> str:
+    """The body of a function that finds a row as the calling statement sees it: IMMUTABLE, so it has no snapshot of
+    its own."""
+    numbered = enumerate(layout.row_key.items(), 1)
+    key = " AND ".join(f"t.{ident(name)} {equals} ${number}" for number, (name, equals) in numbered)
+    return block([f"RETURN (SELECT t.ctid FROM {layout.base} t WHERE {key});"])
+
+
+def version_arguments(layout: Layout) -> str:
+    return commas(layout.column(name).type for name in layout.row_key)
+
+
+def without_key(layout: Layout) -> str:
+    return block(
+        [
+            fail(
+                f"cannot update {layout.view_name}: it has no primary key",
+                "55000",
+                layout,
+                hint=f"Add a primary key to {layout.base_name}, then CALL envelope.refresh({literal(layout.view)}).",
+            )
+        ]
+    )

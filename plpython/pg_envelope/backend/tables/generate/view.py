@@ -1,0 +1,41 @@
+"""The decrypting view, and the relation that hands it the table's capabilities."""
+
+from __future__ import annotations
+
+from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.tables.generate.expressions import decrypted
+from pg_envelope.backend.tables.generate.layout import Layout
+
+
+def selected(layout: Layout) -> str:
+    """The query of the view."""
+    values = [
+        decrypted(layout, layout.protected[column.name])
+        if column.name in layout.protected
+        else f"t.{ident(column.name)}"
+        for column in layout.columns
+    ]
+    items = zip(values, layout.columns, strict=True)
+    columns = ",\n    ".join(f"{value} AS {ident(column.name)}" for value, column in items)
+    return f"SELECT\n    {columns}\nFROM {layout.base} t"
+
+
+def view(layout: Layout) -> str:
+    # Given explicitly, because CREATE OR REPLACE VIEW would otherwise drop them without a word.
+    options = commas([f"security_invoker = {'true' if layout.by_role else 'false'}", *layout.view_options])
+    return f"CREATE OR REPLACE VIEW {layout.view} WITH ({options}) AS {selected(layout)}"
+
+
+def rights(layout: Layout) -> str:
+    """One row, a column for each field.
+
+    A materialized view, because LOCK TABLE on the decrypting view passes over it, and a dump does not hold its rows:
+    a restored database fills it with capabilities of its own.
+    """
+    columns = commas(
+        f"(SELECT c.capability FROM envelope_private.capability c"
+        f" WHERE c.field_uuid OPERATOR(pg_catalog.=) '{protected.field_uuid}'::pg_catalog.uuid)"
+        f" AS {ident(protected.field_uuid)}"
+        for protected in layout.protected.values()
+    )
+    return f"CREATE MATERIALIZED VIEW {layout.rights} AS SELECT {columns}"

@@ -1,0 +1,73 @@
+"""What code of a table's owner would leave in the session that called it: taken away again, or refused.
+
+A restricted operation forbids most of it. This is the rest: advisory locks of the session, open cursors, and objects
+in pg_temp, whose types and functions a later statement of the session could meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.sqltext import ident
+
+CURSORS = "SELECT name AS found FROM pg_catalog.pg_cursors"
+TEMPORARY = """
+SELECT format('%s %s', classid, objid) AS found FROM pg_catalog.pg_depend
+WHERE refclassid = 'pg_namespace'::regclass AND refobjid = pg_my_temp_schema()"""
+# The parts of a key: one of 64 bits has objsubid 1, one of two times 32 bits has 2.
+LOCKS = """
+SELECT format('%s %s %s %s', objsubid, mode, classid, objid) AS found FROM pg_catalog.pg_locks
+WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted"""
+# False for a lock that ends with the transaction; PostgreSQL warns of each, which nobody needs to read.
+UNLOCK = """
+WITH quiet AS MATERIALIZED (
+    SELECT set_config('client_min_messages', 'error', true),
+        CASE WHEN r.rolsuper THEN set_config('log_min_messages', 'fatal', true) END
+    FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+SELECT CASE
+    WHEN $1 = 1 AND $2 = 'ExclusiveLock' THEN pg_advisory_unlock(($3 << 32) | $4)
+    WHEN $1 = 1 THEN pg_advisory_unlock_shared(($3 << 32) | $4)
+    WHEN $2 = 'ExclusiveLock' THEN pg_advisory_unlock($3::bit(32)::integer, $4::bit(32)::integer)
+    ELSE pg_advisory_unlock_shared($3::bit(32)::integer, $4::bit(32)::integer) END AS released
+FROM quiet"""
+HINT = "Look at the functions of its CHECKs, casts, indexes and triggers. The statement that ran them was undone."
+
+
+class LeftBehind(errors.NotPermitted):
+    """Code of a table's owner did to the session what it must not do to its caller's."""
+
+    text = "the table's own code changed the session of its caller"
+    default_hint = HINT
+
+
+@contextmanager
+def nothing_left(host: Host) -> Iterator[None]:
+    """Raises LeftBehind when the code inside made objects in pg_temp, or released locks that the session had."""
+    cursors, temporary, locks = _found(host, CURSORS), _found(host, TEMPORARY), _found(host, LOCKS)
+    try:
+        with host.subtransaction():
+            yield
+            if _found(host, TEMPORARY) != temporary:
+                raise LeftBehind(detail="It made or dropped objects in pg_temp.")
+            if locks - _found(host, LOCKS):
+                raise LeftBehind(detail="It released advisory locks of the session.")
+            for name in _found(host, CURSORS) - cursors:
+                host.run(f"CLOSE {ident(name)}")
+    finally:
+        _release(host, _found(host, LOCKS) - locks)
+
+
+def _found(host: Host, query: str) -> set[str]:
+    return {row["found"] for row in host.rows(query)}
+
+
+def _release(host: Host, locks: set[str]) -> None:
+    """Those of the session, as often as they were taken."""
+    for lock in locks:
+        objsubid, mode, *key = lock.split()
+        values = [int(objsubid), mode, *map(int, key)]
+        while host.rows(UNLOCK, ["int4", "text", "bigint", "bigint"], values)[0]["released"]:
+            pass

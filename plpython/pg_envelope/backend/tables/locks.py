@@ -1,0 +1,59 @@
+"""Locks on a protected table in the order in which readers take them: first the view, then its base table.
+
+Each try waits for a second at most: behind a waiting ACCESS EXCLUSIVE lock every new reader queues up.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host
+
+TRIES = 30
+TRY_MS = 1000
+PAUSE_SECONDS = 0.2
+LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
+OWN_LIMIT = "SELECT setting::bigint AS ms FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'"
+LIMIT = "SET LOCAL lock_timeout = '{}ms'"
+
+
+class Locked(errors.EnvelopeError):
+    sqlstate = LOCK_NOT_AVAILABLE
+    text = "the table is in use"
+    default_hint = "pg_locks and pg_stat_activity show who holds it. Call again, or set lock_timeout to wait longer."
+
+
+def exclusive(host: Host, *relations: str) -> None:
+    """Waits for ACCESS EXCLUSIVE locks in this order, all or none at each try. Raises Locked.
+
+    A lock_timeout of the session's own is kept to: then there is one try, of that length.
+    """
+    row = host.row(OWN_LIMIT)
+    own = int(row["ms"]) if row else 0
+    for _ in range(1 if own else TRIES):
+        if _tried(host, relations, own or TRY_MS, own):
+            return
+        time.sleep(PAUSE_SECONDS)
+        host.interrupts()
+    raise Locked(detail=", ".join(relations))
+
+
+def _tried(host: Host, relations: tuple[str, ...], limit_ms: int, own_ms: int) -> bool:
+    try:
+        with host.subtransaction():
+            host.setting(LIMIT.format(limit_ms))
+            for relation in relations:
+                host.run(f"LOCK TABLE {relation} IN ACCESS EXCLUSIVE MODE")
+            host.setting(LIMIT.format(own_ms))
+    except Exception as error:
+        if _state(error) in (LOCK_NOT_AVAILABLE, DEADLOCK):
+            return False
+        raise
+    return True
+
+
+def _state(error: Any) -> str | None:
+    state: str | None = getattr(error, "sqlstate", None)
+    return state

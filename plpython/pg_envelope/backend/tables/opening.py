@@ -1,0 +1,112 @@
+"""The way back from envelopes to plain columns, in place; nothing is lost on it that could be read."""
+
+from __future__ import annotations
+
+import json
+
+from pg_envelope import errors
+from pg_envelope.backend.faults import BEYOND_HELP
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs import faulty
+from pg_envelope.backend.sqltext import commas, ident, literal
+from pg_envelope.backend.tables import generate, whole
+from pg_envelope.backend.tables.generate import Layout, Protected
+from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.backend.tables.owner import AsOwner
+
+DAMAGED = ("error", "null")
+# SQLSTATEs of a value that does not open, or of its key.
+OF_A_VALUE = ("XX001", "55000", "42704")
+# Of the values that stop it, so many rows are named in the error.
+SHOWN = 10
+
+
+class Damaged(errors.Unsupported):
+    """Values do not open: XX001, as for any reader of them."""
+
+    sqlstate = "XX001"
+
+
+def check(damaged: str) -> None:
+    """Raises BadInput."""
+    if damaged not in DAMAGED:
+        raise errors.BadInput("damaged must be 'error' or 'null'")
+
+
+def open_columns(host: Host, key: Row, base: Table, layout: Layout, damaged: str) -> None:
+    """All protected columns of the base table get their own types. Raises Damaged, where values do not open.
+
+    `damaged` is 'null' to write NULL for values that nobody can open any more.
+    """
+    whole.refuse_missing(host, key, layout)
+    owner = AsOwner(host, base.owner_oid)
+    lost = _lost(owner, layout) if damaged == "null" else 0
+    changes = commas(_opened(layout, base, protected, damaged) for protected in layout.protected.values())
+    try:
+        owner.run(f"ALTER TABLE {base.sql} {changes}")
+    except Exception as error:
+        # Looked for only now: to open every value once more would double the time of the usual case.
+        if getattr(error, "sqlstate", None) in OF_A_VALUE:
+            _refuse_damaged(owner, layout)
+        raise
+    if lost:
+        host.warning(f"unprotect: values of {layout.view} that nobody could open, and are NULL now: {lost}")
+
+
+def _lost(owner: AsOwner, layout: Layout) -> int:
+    nullable = {name: faulty.fault(layout, name) for name, p in layout.protected.items() if not p.column.not_null}
+    if not nullable:
+        return 0
+    gone = f"{faulty.listing(layout, nullable)} AND {_beyond_help('f.reason')}"
+    return owner.count(f"SELECT count(*) AS found FROM ({gone}) AS gone")
+
+
+def _beyond_help(reason: str) -> str:
+    return f"{reason} IN ({commas(map(literal, BEYOND_HELP))})"
+
+
+def _opened(layout: Layout, base: Table, protected: Protected, damaged: str) -> str:
+    column, source = protected.column, ident(base.name)
+    collation = f" COLLATE {column.collation}" if column.collation else ""
+    value = generate.opened_as_role(layout, protected, source)
+    if damaged == "null" and not column.not_null:
+        gone = _beyond_help(faulty.fault(layout, column.name, source))
+        value = f"CASE WHEN {gone} THEN NULL ELSE {value} END"
+    return f"ALTER {ident(column.name)} TYPE {column.type}{collation} USING {value}"
+
+
+def _refuse_damaged(owner: AsOwner, layout: Layout) -> None:
+    """Its DETAIL names primary keys, as PostgreSQL's own errors about them do, and nothing that was encrypted."""
+    found = faulty.listing(layout, faulty.faults(layout))
+    counts = owner.rows(f"SELECT name, reason, count(*) AS count FROM ({found}) AS f GROUP BY 1, 2 ORDER BY 1, 2")
+    if counts:
+        some = owner.rows(f"{found} LIMIT {SHOWN}")
+        raise Damaged(
+            f"{layout.view} cannot be unprotected: values do not open; nothing was changed",
+            detail="\n".join([*_counted(counts), *_named(some, sum(row["count"] for row in counts))]),
+            hint=_hint(layout, counts),
+        ) from None
+
+
+def _counted(counts: list[Row]) -> list[str]:
+    return [f"{row['name']}: {row['count']} {row['reason']}" for row in counts]
+
+
+def _named(some: list[Row], of: int) -> list[str]:
+    more = [f"- and {of - len(some)} more; CALL envelope.verify(...) lists them"] if of > len(some) else []
+    return [*(f"- {row['name']} of {_row(row)}: {row['reason']}" for row in some), *more]
+
+
+def _row(row: Row) -> str:
+    """As PostgreSQL writes a key in its errors."""
+    key = json.loads(row["row_key"])
+    return f"({commas(key)})=({commas(key.values())})"
+
+
+def _hint(layout: Layout, counts: list[Row]) -> str:
+    mend = "Write each value anew through the view, or delete the row."
+    if any(row["reason"] not in BEYOND_HELP for row in counts):
+        return f"{mend} What is under a suspended key opens again after CALL envelope.restore(...)."
+    if any(layout.protected[row["name"]].column.not_null for row in counts):
+        return f"{mend} A column that is NOT NULL cannot take NULL for them."
+    return f"{mend} Or CALL envelope.unprotect(..., damaged => 'null'): NULL is written for them, for good."

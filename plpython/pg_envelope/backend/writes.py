@@ -1,0 +1,168 @@
+"""What the triggers of protected tables ask: drafts for envelopes, rows met before, values that may stay unread."""
+
+from __future__ import annotations
+
+import os
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from pg_envelope import envelope, errors
+from pg_envelope.backend.guard import Guard
+from pg_envelope.backend.keyring import CAPABILITY_BYTES
+from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.statement import Statement, calling
+from pg_envelope.backend.values import Values
+from pg_envelope.suites import DEFAULT, KEY_BYTES, REFUSALS
+
+# Key id 0 names no key: FORMAT.md section 1.5.
+DRAFT = envelope.header(DEFAULT, padded=False, key_id=0)
+NONCE_BYTES = 12
+BODY_AT = len(DRAFT) + NONCE_BYTES
+# Statements under way at once in one session: one inside the other.
+MOST_STATEMENTS = 16
+MOST_ROWS = 1_000_000
+
+
+class Writes:
+    """One attribute per SQL function."""
+
+    def __init__(self, guard: Guard, values: Values, loader: Loader) -> None:
+        plain, drafts, rows, unread = guard.plain, Drafts(values), Rows(), Unread(loader)
+        values.passes = unread.passes
+        self.draft_text = guard.text_in(drafts.draft)
+        self.draft_bytea = plain(drafts.draft)
+        self.clear_text = guard.text_out(drafts.clear)
+        self.clear_bytea = plain(drafts.clear)
+        self.seal_draft = plain(drafts.seal)
+        self.rebind = plain(drafts.rebind)
+        self.reading = plain(rows.reading)
+        self.unreadable = plain(unread.unreadable)
+        self.mend_begins = plain(unread.mend_begins)
+        self.mend_ends = plain(unread.mend_ends)
+        self.erased_pass = plain(unread.erased_pass)
+
+
+class Drafts:
+    """Values on their way from the view's trigger to the base table's guard, which knows the row key.
+
+    Under a key of this session that nobody else has, so that triggers in between see what they see of any envelope.
+    """
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+        self._aead = AESGCM(os.urandom(KEY_BYTES))
+
+    def draft(self, content: bytes | None) -> bytes | None:
+        """What stands for an envelope until the guard has met it; no key of the catalog opens it."""
+        if content is None:
+            return None
+        nonce = os.urandom(NONCE_BYTES)
+        return DRAFT + nonce + self._aead.encrypt(nonce, content, DRAFT)
+
+    def seal(
+        self, draft: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
+    ) -> bytes | None:
+        """The envelope of a draft. Raises InvalidEnvelope for one of another session, and what Values.encrypt does."""
+        return self._values.encrypt(self.clear(draft), seal, row_key, scope)
+
+    def clear(self, draft: bytes | None) -> bytes | None:
+        """The content of a draft of this session. Raises InvalidEnvelope."""
+        if draft is None:
+            return None
+        try:
+            return self._aead.decrypt(draft[len(DRAFT) : BODY_AT], draft[BODY_AT:], DRAFT)
+        except REFUSALS:
+            raise errors.InvalidEnvelope from None
+
+    def rebind(
+        self,
+        value: bytes | None,
+        seal: bytes | None,
+        old_key: str | None,
+        new_key: str | None,
+        scope: str | None = None,
+    ) -> bytes | None:
+        """The same value for another row key. What did not open before stays as it is: it is not lost by that."""
+        if value is None or seal is None:
+            return value
+        try:
+            content = self._values.decrypt(value, seal[:CAPABILITY_BYTES], old_key)
+        except (errors.InvalidEnvelope, errors.KeyDestroyed):
+            return value
+        return value if content is None else self._values.encrypt(content, seal, new_key, scope)
+
+
+class Rows:
+    """The rows that statements under way have met, by their keys."""
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[int, Statement], set[str]] = {}
+
+    def reading(self, table: int, row_key: str) -> str | None:
+        """The oldest transaction unfinished for the calling statement; None when it has met the row before."""
+        statement, oldest = calling()
+        met = self._met.get((table, statement))
+        if met is None:
+            met = self._begin(table, statement)
+        if row_key in met:
+            return None
+        if len(met) < MOST_ROWS:
+            met.add(row_key)
+        return str(oldest)
+
+    def _begin(self, table: int, statement: Statement) -> set[str]:
+        if len(self._met) >= MOST_STATEMENTS:
+            del self._met[next(iter(self._met))]
+        met = self._met[table, statement] = set()
+        return met
+
+
+class Unread:
+    """Values that an UPDATE may pass over unread: those it replaces, and those of erased tenants and subjects.
+
+    What does not open reads as NULL in that statement, and is noted. The row trigger asks for what its row had; if at
+    the end more was noted, an expression of the user's has read such a value: then the statement fails.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._replaced_in: Statement | None = None
+        self._erased_in: Statement | None = None
+        self._noted: list[str] = []
+        self._count = 0
+
+    def mend_begins(self) -> None:
+        self._replaced_in, _ = calling()
+        self._noted, self._count = [], 0
+
+    def erased_pass(self) -> None:
+        self._erased_in, _ = calling()
+
+    def mend_ends(self) -> None:
+        """Raises InvalidEnvelope."""
+        statement, _ = calling()
+        if statement == self._replaced_in:
+            self._replaced_in = None
+            if self._count:
+                raise errors.InvalidEnvelope
+
+    def passes(self, error: errors.EnvelopeError, capability: bytes) -> bool:
+        """Whether the calling statement may go on with NULL."""
+        if self._replaced_in is None and self._erased_in is None:
+            return False
+        statement, _ = calling()
+        if statement == self._replaced_in:
+            self._noted.append(self._loader.field_of(capability))
+            self._count += 1
+            return True
+        return statement == self._erased_in and isinstance(error, errors.KeyDestroyed)
+
+    def unreadable(self, table: int) -> list[str]:  # noqa: ARG002 -- without an argument PostgreSQL would ask once
+        """The fields, by uuid, that did not open in the row at hand."""
+        statement, _ = calling()
+        if statement != self._replaced_in:
+            return []
+        noted = list(dict.fromkeys(self._noted))
+        self._count -= len(noted)
+        self._noted = []
+        return noted

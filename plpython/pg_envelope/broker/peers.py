@@ -1,0 +1,37 @@
+"""How much one user of the machine may hold of the broker: connections, and frames that are not whole yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pg_envelope import errors
+
+# Each may grow to a frame's most, 1 MB.
+HALF_SENT = 64
+
+
+class Peers:
+    """Counts by user id: what one user does takes nothing from another."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.connections: Counter[int] = Counter()
+        self._frames: defaultdict[int, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(HALF_SENT))
+
+    @contextmanager
+    def connected(self, uid: int) -> Iterator[None]:
+        """Raises Overloaded when the user has as many connections as it may."""
+        if self.connections[uid] >= self._most:
+            raise errors.Overloaded("the broker has too many connections of this user")
+        self.connections[uid] += 1
+        try:
+            yield
+        finally:
+            self.connections[uid] -= 1
+
+    def frame(self, uid: int) -> asyncio.Semaphore:
+        """To be held while a frame is read; who has too many that are not whole waits for them."""
+        return self._frames[uid]

@@ -1,0 +1,41 @@
+-- What people do to a protected table by plain DDL, taken over at once: columns renamed through the view, grants, another
+-- owner, defaults, triggers that a write has to run as its caller.
+
+CREATE FUNCTION envelope_private.follow(view oid, touched oid, attnum int) RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.follow(view, touched, attnum)
+$$;
+COMMENT ON FUNCTION envelope_private.follow IS
+    'brings base table, view and triggers in step after DDL. SECURITY DEFINER: it changes what belongs to the extension''s owner';
+
+CREATE FUNCTION envelope_private.ddl_followed() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found record;
+BEGIN
+    -- A dump says so; it brings everything in step by itself, and in an order of its own.
+    IF current_setting('check_function_bodies') = 'off' THEN
+        RETURN;
+    END IF;
+    FOR found IN
+        SELECT DISTINCT k.view::oid AS view, coalesce(c.relation, 0) AS relation, coalesce(c.attnum, 0) AS attnum
+        FROM envelope_private.key k JOIN pg_class b ON b.oid = k.base JOIN pg_class v ON v.oid = k.view
+        LEFT JOIN (
+            SELECT coalesce(t.tgrelid, i.indrelid, d.objid) AS relation, d.objsubid AS attnum
+            FROM pg_event_trigger_ddl_commands() d
+            LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+            LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
+            WHERE d.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass)) c ON c.relation IN (k.view, k.base)
+        WHERE c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND k.as_caller
+    LOOP
+        PERFORM envelope_private.follow(found.view, found.relation, found.attnum);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION envelope_private.ddl_followed IS
+    'event trigger: finds the protected tables that a command touched. SECURITY DEFINER: reads the key catalog';
+
+CREATE EVENT TRIGGER pg_envelope_follow ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'CREATE TRIGGER', 'CREATE INDEX', 'GRANT', 'REVOKE')
+    EXECUTE FUNCTION envelope_private.ddl_followed();
+COMMENT ON EVENT TRIGGER pg_envelope_follow IS 'pg_envelope: keeps protected tables in step with plain DDL';

@@ -1,0 +1,9 @@
+-- Whether what is wrapped still opens; envelope.status() tries a sample.
+
+CREATE FUNCTION envelope.verify_keys() RETURNS TABLE (dek_id bigint, label text, problem text, hint text)
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].admin.verify_keys()
+$$;
+COMMENT ON FUNCTION envelope.verify_keys IS
+    'has the KMS open every wrapped DEK of this database; one row for each that does not open. SECURITY DEFINER: reads the key catalog';

@@ -1,0 +1,53 @@
+"""Where a protected table may differ from its plain twin; docs/protected-tables.md tells of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.integration.sql.machine.tables import Shape
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a statement gave: rows, count, or SQLSTATE."""
+
+    rows: tuple[object, ...] = ()
+    count: int = 0
+    sqlstate: str = ""
+
+    @property
+    def violates(self) -> bool:
+        return self.sqlstate.startswith("23")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`docs` is a phrase that docs/protected-tables.md says of it."""
+
+    docs: str
+    applies: Callable[[Shape, str, Outcome, Outcome], bool]
+
+
+def _other_constraint(shape: Shape, statement: str, plain: Outcome, sealed: Outcome) -> bool:
+    return plain.violates and sealed.violates
+
+
+def _at_each_row(shape: Shape, statement: str, plain: Outcome, sealed: Outcome) -> bool:
+    several = statement.startswith(("INSERT", "UPDATE", "WITH"))
+    return several and sealed.sqlstate in ("23503", "23505") and not plain.sqlstate
+
+
+def _changed_by_its_trigger(shape: Shape, statement: str, plain: Outcome, sealed: Outcome) -> bool:
+    return "other" in shape.after and statement.startswith(("UPDATE", "INSERT", "WITH"))
+
+
+DIFFERENCES = (
+    Difference("the error may name another one of them", _other_constraint),
+    Difference("checked at each row", _at_each_row),
+    Difference("an AFTER trigger that changes other rows", _changed_by_its_trigger),
+)
+
+
+def allowed(shape: Shape, statement: str, plain: Outcome, sealed: Outcome) -> bool:
+    return any(difference.applies(shape, statement, plain, sealed) for difference in DIFFERENCES)
