@@ -35,7 +35,13 @@ def guard(layout: Layout) -> str:
     """The body of the trigger function; it runs as the table's owner."""
     admitted = [_admit(layout, protected) for protected in layout.protected.values()]
     moved = [_move(layout, protected) for protected in layout.protected.values() if _moves(layout, protected)]
-    return block([*map(partial(_needs, layout), all_bound(layout)), *moved, *admitted, "RETURN NEW;"])
+    needed = [*all_bound(layout), *_not_null(layout)]
+    return block([*map(partial(_needs, layout), needed), *moved, *admitted, "RETURN NEW;"])
+
+
+def _not_null(layout: Layout) -> list[str]:
+    """Asked here where the table's own triggers come before."""
+    return [name for name, protected in layout.protected.items() if protected.column.not_null and layout.as_caller]
 
 
 def _needs(layout: Layout, name: str) -> str:

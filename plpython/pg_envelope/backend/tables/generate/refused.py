@@ -82,9 +82,7 @@ def not_nulls(layout: Layout, event: str) -> list[str]:
 
 
 def _needs_value(layout: Layout, column: Column) -> bool:
-    """The table's own code may still give a value to an open column; then the base table asks."""
-    if column.name in layout.protected:
-        return column.not_null
+    """Where the table's own code comes first, the guard asks for protected columns, and the base table for the rest."""
     return column.not_null and not column.identity and not column.generated and not layout.as_caller
 
 
