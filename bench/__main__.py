@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import connections, inserts, kms, points, report, scans, tables, targets
+from bench import connections, inserts, kms, points, report, scans, sodium, tables, targets
 from bench.peers import ALL
 from bench.settings import Settings, parse
 from stack.processes import StackError
@@ -29,7 +29,7 @@ def main() -> None:
     settings = parse()
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="pg_envelope-bench-") as place:
-        stack = Stack(Path(place) / "stack", postgres_settings=SERVER)
+        stack = Stack(Path(place) / "stack", postgres_settings=SERVER | sodium.server_settings(Path(place)))
         try:
             with console.status("starting PostgreSQL, OpenBao and the broker ..."):
                 stack.up()
@@ -46,7 +46,7 @@ def _measured(stack: Stack, settings: Settings, console: Console) -> report.Run:
     load = os.getloadavg()[0]
     with stack.connect() as connection, console.status("loading ...") as status:
         peers, protect_seconds = tables.make(connection, settings)
-        tables.check(connection)
+        tables.check(connection, peers)
         before = kms.requests(stack)
         status.update("full scans ...")
         measures = scans.measure(connection, peers, settings)

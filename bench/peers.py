@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from bench import sodium
 
 PROTECTED = ("name", "email", "phone")
 OPEN = ("city", "joined")
@@ -18,6 +20,7 @@ class Peer:
     """`read` gives the expression for a column's text, `write` the expressions for a source row's column.
 
     `drawn` is what each protected column of a source row needs besides (a nonce); `slow` ones get a part of the rows.
+    `view` is what reads, if not the table; `prepare` is run once the table is there.
     """
 
     name: str
@@ -27,6 +30,8 @@ class Peer:
     write: Callable[[str], dict[str, str]]
     drawn: str | None = None
     slow: bool = False
+    view: str | None = None
+    prepare: Sequence[str] = ()
 
     def create(self) -> str:
         columns = [f"{name} {self.stored}" for column in PROTECTED for name in self.write(column)]
@@ -44,7 +49,7 @@ class Peer:
 
     def scan(self, columns: int) -> str:
         counts = ", ".join(f"count({self.read(column)})" for column in PROTECTED[-columns:])
-        return f"SELECT {counts} FROM {self.name}"
+        return f"SELECT {counts} FROM {self.view or self.name}"
 
 
 def _same(column: str) -> str:
@@ -78,14 +83,12 @@ PGP = Peer(
 )
 SODIUM = Peer(
     "pgsodium",
-    "pgsodium aead_ietf",
-    "bytea",
-    lambda column: f"convert_from(pgsodium.crypto_aead_ietf_decrypt({column}, '', {column}_nonce, {KEY}), 'UTF8')",
-    lambda column: {
-        column: f"pgsodium.crypto_aead_ietf_encrypt(convert_to({column}, 'UTF8'), '', {column}_drawn, {KEY})",
-        f"{column}_nonce": f"{column}_drawn",
-    },
-    drawn="pgsodium.crypto_aead_ietf_noncegen()",
+    "pgsodium by key uuid",
+    "text",
+    lambda column: f"decrypted_{column}",
+    _as_it_is,
+    view="decrypted_pgsodium",
+    prepare=sodium.labels("public.pgsodium", PROTECTED),
 )
 EXTENSIONS = {IV.name: "pgcrypto", PGP.name: "pgcrypto", SODIUM.name: "pgsodium"}
 ALL = (PLAIN, OURS, IV, PGP, SODIUM)

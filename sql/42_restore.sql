@@ -45,11 +45,15 @@ CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.fi
 CREATE FUNCTION envelope_private.refresh_rights(key uuid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    rights regclass := to_regclass('envelope_private.right_' || replace(key::text, '-', ''));
+    rights regclass;
 BEGIN
-    IF rights IS NOT NULL THEN
+    FOR rights IN
+        SELECT c.oid FROM pg_class c
+        WHERE c.relnamespace = 'envelope_private'::regnamespace AND c.relkind = 'm'
+            AND starts_with(c.relname, 'right_' || replace(key::text, '-', ''))
+    LOOP
         EXECUTE format('REFRESH MATERIALIZED VIEW %s', rights);
-    END IF;
+    END LOOP;
 END $$;
 COMMENT ON FUNCTION envelope_private.refresh_rights IS
     'gives a table''s view the capabilities that are valid now';
@@ -67,7 +71,9 @@ BEGIN
         SELECT f.field_uuid, f.key_uuid, b.relowner, c.field_uuid IS NULL AS lacks
         FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
         LEFT JOIN pg_class b ON b.oid = k.base LEFT JOIN envelope_private.capability c USING (field_uuid)
-        WHERE f.key_uuid = (loaded ->> 'key_uuid')::uuid OR f.field_uuid = (loaded ->> 'field_uuid')::uuid
+        -- A row of a field completes that field alone: all of them, for each of them, would be quadratic.
+        WHERE f.field_uuid = (loaded ->> 'field_uuid')::uuid
+            OR loaded ->> 'field_uuid' IS NULL AND f.key_uuid = (loaded ->> 'key_uuid')::uuid
     LOOP
         IF found.relowner IS NOT NULL THEN
             PERFORM envelope_private.allow_owner(found.relowner);

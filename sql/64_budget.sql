@@ -25,6 +25,7 @@ BEGIN
         LOOP
             EXECUTE format('REVOKE ALL ON SEQUENCE %s FROM %s', counter, grantee);
         END LOOP;
+        PERFORM envelope_private.allow_dump(counter);
     END IF;
     RETURN coalesce(pg_sequence_last_value(counter::regclass), 0);
 END $$;

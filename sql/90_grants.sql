@@ -72,3 +72,8 @@ GRANT EXECUTE ON FUNCTION
     TO PUBLIC;
 -- Called by whoever calls a guarded function, and reached by nobody else: the schema gives no USAGE.
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto_direct TO PUBLIC;
+
+-- For pg_dump by the database's owner. What a dump holds opens nothing by itself: wrapped DEKs, salts, names.
+GRANT USAGE ON SCHEMA envelope_private TO pg_database_owner;
+SELECT envelope_private.allow_dump(r.dumped)
+    FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) r (dumped) WHERE e.extname = 'pg_envelope';

@@ -10,12 +10,12 @@ import typer
 from pg_envelope_client import output
 from pg_envelope_client.commands import (
     backup,
+    database_backups,
     erasure,
     jobs,
     kek,
     keys,
     policy,
-    registry,
     rekey,
     report,
     setup,
@@ -23,13 +23,11 @@ from pg_envelope_client.commands import (
     tenant,
     verify,
 )
-from pg_envelope_client.problems import Problem
+from pg_envelope_client.problems import FAILED, USAGE, Problem
+from pg_envelope_client.registry import Registry
 
-commands = typer.Typer(
-    help="Column-level envelope encryption inside PostgreSQL, with keys in HashiCorp Vault or OpenBao.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+commands = Registry(
+    "Column-level envelope encryption inside PostgreSQL, with keys in HashiCorp Vault or OpenBao.", completion=True
 )
 commands.command(rich_help_panel="Set up")(setup.init)
 commands.command(rich_help_panel="Set up")(setup.broker)
@@ -49,7 +47,7 @@ commands.add_typer(backup.backups, name="keys", rich_help_panel="Keys")
 commands.command(rich_help_panel="Keys")(rekey.rekey)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
-commands.add_typer(registry.backups, name="backups", rich_help_panel="Erasure")
+commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Erasure")
 commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)
 commands.command(rich_help_panel="Schedules")(policy.due)
 commands.command(rich_help_panel="Schedules")(policy.rotate)
@@ -77,12 +75,29 @@ def _main(
 
 def app() -> None:
     """Run the command line; a Problem becomes lines on stderr and an exit code, never a traceback."""
+    # Before the words are understood: if they cannot be, the error is for a machine, too.
+    output.machine("--json" in sys.argv[1:])
     try:
-        commands()
+        code = commands(standalone_mode=False)
+    except typer.Abort:
+        _fail(Problem("aborted; nothing was done"))
     except Problem as problem:
         _fail(problem)
     except OSError as error:
         _fail(Problem(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+    except Exception as error:
+        _fail(_misused(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _misused(error: Exception) -> Problem:
+    """Words that make no command. Anything else that ends here is a fault of ours, and goes on as it is."""
+    said, code = getattr(error, "format_message", None), getattr(error, "exit_code", FAILED)
+    if said is None:
+        raise error
+    context = getattr(error, "ctx", None)
+    help_of = context.command_path if context is not None else "pg-envelope"
+    return Problem(str(said()).rstrip("."), hint=f"{help_of} --help", exit_code=USAGE if code == USAGE else FAILED)
 
 
 def _fail(problem: Problem) -> NoReturn:

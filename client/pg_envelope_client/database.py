@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import getpass
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 from psycopg.rows import DictRow, dict_row
 
@@ -48,6 +51,12 @@ class Session:
     def run(self, statement: Statement) -> None:
         self._connection.execute(statement.sql, statement.values)
 
+    @property
+    def place(self) -> str:
+        """Where it is connected, and as whom, for a person who is about to do something there."""
+        info = self._connection.info
+        return f"database {info.dbname} on {info.host} port {info.port}, as {info.user}"
+
     def cancel(self) -> None:
         """Ends the statement that another thread runs here."""
         self._connection.cancel_safe()
@@ -70,19 +79,51 @@ class Session:
 def _connect(dsn: str) -> psycopg.Connection[DictRow]:
     _check_dsn(dsn)
     try:
-        return psycopg.connect(dsn, autocommit=True, row_factory=dict_row, fallback_application_name="pg-envelope")
+        return _opened(dsn)
+    except psycopg.OperationalError as error:
+        if not _wants_password(error):
+            raise connection_problem(str(error)) from None
+    ask_password()
+    try:
+        return _opened(dsn)
     except psycopg.Error as error:
         raise connection_problem(str(error)) from None
+
+
+def _opened(dsn: str) -> psycopg.Connection[DictRow]:
+    return psycopg.connect(dsn, autocommit=True, row_factory=dict_row, fallback_application_name="pg-envelope")
+
+
+def _wants_password(error: psycopg.OperationalError) -> bool:
+    """The server asked for a password, nobody gave one, and there is somebody to ask."""
+    return bool(error.pgconn and error.pgconn.needs_password) and sys.stdin.isatty()
+
+
+def ask_password() -> None:
+    """Typed unseen, and kept where libpq looks, for all connections of this command. Raises Problem."""
+    if not sys.stdin.isatty():
+        raise usage("there is no terminal to ask for the password", hint=NO_PASSWORD_HINT)
+    os.environ["PGPASSWORD"] = getpass.getpass("Password: ")
+
+
+def conninfo(dsn: str, parts: Mapping[str, str]) -> str:
+    """The connection string `dsn` with these parts instead of its own. Raises Problem."""
+    try:
+        return make_conninfo(dsn, **parts)
+    except psycopg.Error:
+        raise _no_conninfo() from None
+
+
+def _no_conninfo() -> Problem:
+    # libpq's own message repeats parts of the string, which may hold a password.
+    return usage("--dsn is not a connection string", hint="For example: 'host=db.example dbname=shop user=dba'")
 
 
 def _check_dsn(dsn: str) -> None:
     try:
         settings = conninfo_to_dict(dsn)
     except psycopg.Error:
-        # libpq's own message repeats parts of the string, which may hold a password.
-        raise usage(
-            "--dsn is not a connection string", hint="For example: 'host=db.example dbname=shop user=dba'"
-        ) from None
+        raise _no_conninfo() from None
     if settings.get("password"):
         output.note(f"warning: a password in --dsn shows in the process list. {NO_PASSWORD_HINT}", style="yellow")
 
@@ -111,7 +152,7 @@ def server_problem(error: psycopg.Error) -> Problem:
     if report.message_primary is None:
         return Problem("the connection to PostgreSQL was lost", detail=str(error).strip() or None)
     message = f"{_stripped(report.message_primary)} (SQLSTATE {error.sqlstate})"
-    return Problem(message, detail=report.message_detail, hint=_hint(report))
+    return Problem(message, detail=report.message_detail, hint=_hint(report), sqlstate=error.sqlstate)
 
 
 def _hint(report: Diagnostic) -> str | None:

@@ -26,12 +26,33 @@ STYLES = {
 }
 
 
+_as_json = False
+# A pipe has no width: a table as wide as its content, so that no word is cut for grep.
+NO_LIMIT = 100_000
+
+
+def machine(wanted: bool) -> None:
+    """Whether a program reads what the command prints."""
+    global _as_json
+    _as_json = wanted
+
+
+def for_machine() -> bool:
+    return _as_json
+
+
 def stdout() -> Console:
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    width = None if sys.stdout.isatty() else NO_LIMIT
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width)
 
 
 def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def bars() -> Console:
+    """Where progress is drawn: nowhere when a program reads."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=_as_json)
 
 
 def plain(value: object) -> str:
@@ -41,25 +62,48 @@ def plain(value: object) -> str:
 
 
 def say(text: str, style: str = "") -> None:
-    stdout().print(Text(plain(text), style=style))
+    """A line for people."""
+    if not _as_json:
+        stdout().print(Text(plain(text), style=style))
+
+
+def done(sentence: str, **values: object) -> None:
+    """What a command has done: the sentence for people, the values for machines."""
+    if _as_json:
+        print_json(values or {"message": sentence})
+    else:
+        say(sentence)
 
 
 def note(text: str, style: str = "dim") -> None:
     """A line beside the result, on stderr."""
-    stderr().print(Text(plain(text), style=style))
+    if _as_json:
+        _print_line({"notice": text})
+    else:
+        stderr().print(Text(plain(text), style=style))
 
 
 def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
+def _print_line(value: object) -> None:
+    """One line of JSON on stderr, so that a program can tell notices and the error apart."""
+    print(json.dumps(value, ensure_ascii=False, default=str), file=sys.stderr)
+
+
 def print_rows(rows: Sequence[Row], names: Iterable[str], empty: str) -> None:
-    """Rows as a table with the columns `names`; `empty` is what to say when there are none."""
+    """Rows as a table with the columns `names`; `empty` is what to say when there are none. JSON has all columns."""
+    if _as_json:
+        print_json(rows)
+        return
     if not rows:
         say(empty)
         return
     names = list(names)
-    table = Table(*(name.replace("_", " ") for name in names), header_style="bold")
+    table = Table(header_style="bold")
+    for name in names:
+        table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(name, row[name]) for name in names))
     stdout().print(table)
@@ -77,6 +121,10 @@ def _readable(value: object) -> object:
 
 
 def print_problem(problem: Problem) -> None:
+    if _as_json:
+        names = ("message", "detail", "hint", "sqlstate", "exit_code")
+        _print_line({"error": {name: getattr(problem, name) for name in names}})
+        return
     console = stderr()
     console.print(Text(f"error: {plain(problem.message)}", style="bold red"))
     if problem.detail:

@@ -11,13 +11,19 @@ class Problem(Exception):
     """Ends the command: one message, with what the server or the KMS added. Never holds a secret."""
 
     def __init__(
-        self, message: str, detail: str | None = None, hint: str | None = None, exit_code: int = FAILED
+        self,
+        message: str,
+        detail: str | None = None,
+        hint: str | None = None,
+        exit_code: int = FAILED,
+        sqlstate: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail
         self.hint = hint
         self.exit_code = exit_code
+        self.sqlstate = sqlstate
 
 
 def usage(message: str, hint: str | None = None) -> Problem:

@@ -38,6 +38,14 @@ def parse(notice: str) -> Step | None:
     return Step(int(blocks or deks), int(all_blocks or all_deks), None if rows is None else int(rows))
 
 
+def _beside(bar: Progress, notice: str) -> None:
+    """A notice above the bar."""
+    if output.for_machine():
+        output.note(notice)
+    else:
+        bar.console.print(Text(output.plain(notice), style="dim"))
+
+
 @dataclass
 class Watcher:
     """Takes notices: progress moves the bar, anything else is printed above it."""
@@ -48,7 +56,7 @@ class Watcher:
     def __call__(self, notice: str) -> None:
         step = parse(notice)
         if step is None:
-            self.bar.console.print(Text(output.plain(notice), style="dim"))
+            _beside(self.bar, notice)
         else:
             self.last = step
             self._show(step)
@@ -68,7 +76,7 @@ def watching(table: str) -> Iterator[Watcher]:
     """A Watcher whose bar is on screen until the block ends."""
     name = TextColumn("{task.description}", markup=False)
     parts = (name, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]}"), TimeRemainingColumn())
-    with Progress(*parts, console=output.stderr()) as bar:
+    with Progress(*parts, console=output.bars()) as bar:
         bar.add_task(output.plain(table), total=None, rows="")
         watcher = Watcher(bar)
         # Left on screen only when it has come to its end: an error is the last thing to read.
@@ -86,7 +94,7 @@ class Board:
 
     def note(self, notice: str) -> None:
         if parse(notice) is None:
-            self.bar.console.print(Text(output.plain(notice), style="dim"))
+            _beside(self.bar, notice)
 
     def show(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         done, total = (sum(job[name] for job in jobs) for name in ("blocks_done", "blocks_total"))
@@ -109,6 +117,6 @@ def board(table: str) -> Iterator[Board]:
     """A Board that is on screen until the block ends."""
     name = TextColumn("{task.description}", markup=False)
     parts = (name, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}", markup=False))
-    with Progress(*parts, console=output.stderr(), transient=True) as bar:
+    with Progress(*parts, console=output.bars(), transient=True) as bar:
         bar.add_task(output.plain(table), total=None, told="")
         yield Board(bar)

@@ -105,6 +105,10 @@ def forget_backup(label: str) -> Statement:
     return Statement("SELECT envelope.forget_backup(%s::text) AS result", (label,))
 
 
+def affected(table: str, subject: str | None) -> Statement:
+    return Statement("SELECT * FROM envelope_private.affected(%s::regclass, %s::text)", (table, subject))
+
+
 def rotate_kek(kek: str) -> Statement:
     return Statement("CALL envelope.rotate_kek(%s::text)", (kek,))
 

@@ -42,8 +42,14 @@ TESTS = {
     "sequence": ("has_sequence_privilege", ("SELECT", "USAGE", "UPDATE")),
     "type": ("has_type_privilege", ("USAGE",)),
 }
-# The owner of a protected table, a role that may read it, one that may not, and PUBLIC.
-WHO = {"owner": "table owner", "alice": "granted", "bob": "ungranted", "public": "PUBLIC"}
+# The owner of a protected table, a role that may read it, one that may not, who owns the database, and PUBLIC.
+WHO = {
+    "owner": "table owner",
+    "alice": "granted",
+    "bob": "ungranted",
+    "pg_database_owner": "database owner",
+    "public": "PUBLIC",
+}
 
 FUNCTIONS = """
 SELECT p.oid::regprocedure::text AS name, p.prosecdef AS definer,

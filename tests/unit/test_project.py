@@ -127,10 +127,12 @@ def test_arguments_have_names(function: pg.CreateFunctionStmt) -> None:
     assert all(parameter.name for parameter in inputs)
 
 
-def test_the_extension_makes_no_roles_and_grants_nothing_to_others() -> None:
+def test_the_extension_makes_no_roles_and_grants_to_public_and_for_dumps_only() -> None:
+    """pg_database_owner is PostgreSQL's own: what it gets is in tests/integration/operations/test_dump_roles.py."""
     assert not [stmt for stmt in statements() if isinstance(stmt, pg.CreateRoleStmt | pg.AlterRoleStmt)]
     grants = [stmt for stmt in statements() if isinstance(stmt, pg.GrantStmt)]
-    assert {grantee.rolename for stmt in grants for grantee in stmt.grantees or ()} == {None}, "PUBLIC only"
+    grantees = {grantee.rolename for stmt in grants for grantee in stmt.grantees or ()}
+    assert grantees == {None, "pg_database_owner"}, "None is PUBLIC"
 
 
 @pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)

@@ -11,17 +11,16 @@ from uuid import UUID
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Json
+from pg_envelope_client.commands.options import Dsn
 from pg_envelope_client.problems import FAILED, Problem, usage
+from pg_envelope_client.registry import Registry
 
 if TYPE_CHECKING:
     from pg_envelope_client.database import Session
     from pg_envelope_client.escrow.backup_file import Head, Reader, SealedDek, Writer
     from pg_envelope_client.escrow.opening import Holder, Opened
 
-backups = typer.Typer(
-    help="Backup of all DEKs under a break-glass key: make, verify, restore under another KEK.", no_args_is_help=True
-)
+backups = Registry("Backup of all DEKs under a break-glass key: make, verify, restore under another KEK.")
 BATCH = 200
 SHOWN = 20
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
@@ -63,11 +62,15 @@ def backup_init(
         private_files.write(key_path, content, private_files.SECRET)
     out.mkdir(parents=True, exist_ok=True)
     private_files.write(public_file, escrow.public_text(private.public_key()).encode() + b"\n", private_files.PUBLIC)
-    for number, share in enumerate(words, 1):
-        print(f"Share {number} of {shares}, any {threshold} are needed:\n{share}\n")
-    output.note(
-        f"For the broker: escrow_public_key_file = {str(public_file.absolute())!r} under [broker]."
-        + (" Each holder writes a share down; they are shown only now." if words else f" Into a safe: {key_path}")
+    if not output.for_machine():
+        for number, share in enumerate(words, 1):
+            print(f"Share {number} of {shares}, any {threshold} are needed:\n{share}\n")
+    next_step = "Each holder writes a share down; they are shown only now." if words else f"Into a safe: {key_path}"
+    setting = f"escrow_public_key_file = {str(public_file.absolute())!r}"
+    output.done(
+        f"For the broker: {setting} under [broker]. {next_step}",
+        public_key_file=str(public_file.absolute()),
+        **({"shares": words} if words else {"key_file": str(key_path)}),
     )
 
 
@@ -88,7 +91,7 @@ def backup(out: Annotated[Path, typer.Option(metavar="FILE", help="A new file; m
             detail=shown + (f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""),
             hint="See envelope.status(); then make the backup again, under another name.",
         )
-    output.say(f"{count} DEKs are in {out}. Next: pg-envelope keys verify {out}")
+    output.done(f"{count} DEKs are in {out}. Next: pg-envelope keys verify {out}", deks=count, file=str(out))
 
 
 def _head(server: Session) -> Head:
@@ -127,7 +130,6 @@ def verify(
     passphrase_file: PassphraseFile = None,
     shares_file: SharesFile = None,
     ask_shares: AskShares = False,
-    as_json: Json = False,
 ) -> None:
     """Check a backup: whole, complete for the database, and, with the break-glass key, that each DEK opens."""
     from pg_envelope_client.escrow.backup_file import Reader
@@ -142,10 +144,7 @@ def verify(
     holder = Holder(key, passphrase_file, shares_file or [], ask_shares)
     if holder.given or passphrase_file:
         rows.append(_openness(found, holder))
-    if as_json:
-        output.print_json(rows)
-    else:
-        output.print_rows(rows, ("check_name", "state", "detail"), "")
+    output.print_rows(rows, ("check_name", "state", "detail"), "")
     if any(row["state"] == "failed" for row in rows):
         raise typer.Exit(FAILED)
 
@@ -223,7 +222,8 @@ def restore(
             detail="; ".join(failed[:SHOWN]) + (f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""),
             hint="Restore these from another backup; what is back stays.",
         )
-    output.say(f"{back} DEKs are back, under KEK {kek}. Next: take allow_restore out of the broker's configuration.")
+    next_step = "Next: take allow_restore out of the broker's configuration."
+    output.done(f"{back} DEKs are back, under KEK {kek}. {next_step}", deks=back, kek=kek)
 
 
 def _bring_back(server: Session, kek: str, deks: list[SealedDek], opened: Opened) -> tuple[int, list[str]]:

@@ -11,16 +11,16 @@ import typer
 
 from pg_envelope_client import output, statements
 from pg_envelope_client.commands.keys import Kind
-from pg_envelope_client.commands.options import Dsn, Json
+from pg_envelope_client.commands.options import Dsn
 from pg_envelope_client.problems import Problem, usage
+from pg_envelope_client.registry import Registry
 from pg_envelope_client.subject import read as read_subject
 
 if TYPE_CHECKING:
     from pg_envelope.broker.ledger import Entry
+    from pg_envelope_client.database import Session
 
-erasures = typer.Typer(
-    help="The broker's ledger of erasures: list, export, import. On its machine, as its user.", no_args_is_help=True
-)
+erasures = Registry("The broker's ledger of erasures: list, export, import. On its machine, as its user.")
 Config = Annotated[Path, typer.Option(metavar="FILE", help="broker.toml of the broker whose ledger it is.")]
 SHOWN = ("line", "time", "database", "label", "deks", "reason", "by")
 
@@ -44,16 +44,32 @@ def shred(
         raise usage("a named key has no subjects", hint="Leave --subject-file out.")
     subject = None if subject_file is None else read_subject(subject_file)
     what = f"one tenant or subject of {name}" if subject is not None else f"all of {name}"
-    if not yes:
-        typer.confirm(f"What is encrypted for {what} can never be read again. Go on?", abort=True)
     with session(dsn) as server:
         # The subject is a parameter, and must not reach the server's log as one.
         keep_unlogged(server)
+        if not yes:
+            _confirm(server, name, kind, subject)
         if kind is Kind.KEY:
             server.run(statements.shred_key(name, reason))
         else:
             server.run(statements.shred(name, subject, reason))
-    output.say(f"The keys of {what} are destroyed. Next: docs/runbooks/erase.md (backups, old rows).")
+    sentence = f"The keys of {what} are destroyed. Next: docs/runbooks/erase.md (backups, old rows)."
+    output.done(sentence, name=name, kind=kind.value)
+
+
+def _confirm(server: Session, name: str, kind: Kind, subject: str | None) -> None:
+    """Asks on stderr, with all that tells one server, table or person from another. Raises typer.Abort."""
+    whose = f"the named key {name}" if kind is Kind.KEY else f"all of {name}"
+    lines = [server.place, f"destroys the keys of {whose if subject is None else f'{subject!r} in {name}'}, for good"]
+    if kind is Kind.TABLE:
+        counted = server.rows(statements.affected(name, subject))
+        lines += [f"{row['relation']}: {row['row_count']:,} rows can never be read again" for row in counted]
+    else:
+        lines.append("what is encrypted under it can never be read again")
+    for line in lines:
+        output.note(line, style="bold")
+    # Answered by a line; where standard input is the subject's, there is none, and nothing is done.
+    typer.confirm("Go on?", abort=True, err=True)
 
 
 def verify_receipt(
@@ -81,13 +97,9 @@ def verify_receipt(
 
 
 @erasures.command("list")
-def list_erasures(config: Config, as_json: Json = False) -> None:
+def list_erasures(config: Config) -> None:
     """List what was erased, once chain and signature are verified."""
-    rows = [_row(entry) for entry in _entries(config)]
-    if as_json:
-        output.print_json(rows)
-    else:
-        output.print_rows(rows, SHOWN, "Nothing was erased.")
+    output.print_rows([_row(entry) for entry in _entries(config)], SHOWN, "Nothing was erased.")
 
 
 @erasures.command()
@@ -100,7 +112,8 @@ def export(
 
     count = len(_entries(config))
     shutil.copyfile(settings.load(config).broker.erasures, out)
-    output.say(f"{out} holds {count} entries. Import them with --public-key {public_key(config)}")
+    key = public_key(config)
+    output.done(f"{out} holds {count} entries. Import them with --public-key {key}", entries=count, public_key=key)
 
 
 @erasures.command("import")
@@ -117,7 +130,8 @@ def import_erasures(
         added, known = take_over(config, file, public_key)
     except EnvelopeError as error:
         raise Problem(error.message, error.detail, error.hint) from None
-    output.say(f"{added} entries taken over, {known} known before. Next: start the broker; replay_erasures().")
+    sentence = f"{added} entries taken over, {known} known before. Next: start the broker; replay_erasures()."
+    output.done(sentence, added=added, known=known)
 
 
 def _entries(config: Path) -> list[Entry]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Json, Table
+from pg_envelope_client.commands.options import Dsn, Table
 from pg_envelope_client.commands.tables import resumable
 
 if TYPE_CHECKING:
@@ -49,16 +49,16 @@ def reencrypt(
     made = [statements.reencrypt(table, batch_size, pause, part, jobs, newest_first) for part in range(1, jobs + 1)]
     with resumable(f"pg-envelope reencrypt {table}"), board(table) as shown, session(dsn) as watcher:
         run_all(dsn, made, shown.note, lambda: shown.show(_reencrypting(watcher.rows(statements.progress(table)))))
-    output.say(f"{table}: re-encryption finished. Its receipt: pg-envelope receipts {table}")
+    output.done(f"{table}: re-encryption finished. Its receipt: pg-envelope receipts {table}", table=table)
 
 
 def _reencrypting(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [job for job in jobs if job["what"] == "reencrypt"]
 
 
-def progress(table: MaybeTable = None, dsn: Dsn = None, as_json: Json = False) -> None:
+def progress(table: MaybeTable = None, dsn: Dsn = None) -> None:
     """Show the jobs of reencrypt and verify, running or last: how far, how fast, how long still."""
-    _show(statements.progress(table) if table else statements.PROGRESS, SHOWN, "No job yet.", dsn, as_json)
+    _show(statements.progress(table) if table else statements.PROGRESS, SHOWN, "No job yet.", dsn)
 
 
 def pause(table: Table, dsn: Dsn = None) -> None:
@@ -82,12 +82,11 @@ def receipts(
         Path | None, typer.Option(metavar="FILE", help="Write the newest one to FILE, for pg-envelope verify-receipt.")
     ] = None,
     dsn: Dsn = None,
-    as_json: Json = False,
 ) -> None:
     """List the signed receipts of re-encryptions, or export the newest."""
     found = statements.receipts(table) if table else statements.RECEIPTS
     if out is None:
-        _show(found, RECEIPT, "No receipts. CALL envelope.reencrypt(...) ends with one.", dsn, as_json)
+        _show(found, RECEIPT, "No receipts. CALL envelope.reencrypt(...) ends with one.", dsn)
     else:
         _export(found, out, dsn)
 
@@ -101,18 +100,17 @@ def _export(statement: Statement, out: Path, dsn: str | None) -> None:
     if not rows:
         raise Problem("there is no receipt to export", hint="SELECT envelope.receipt('table') makes one.")
     out.write_text(json.dumps({name: rows[-1][name] for name in SIGNED}, indent=2) + "\n")
-    output.say(f"{out} holds the receipt of {rows[-1]['relation']}. Next: pg-envelope verify-receipt {out}")
+    relation = rows[-1]["relation"]
+    output.done(
+        f"{out} holds the receipt of {relation}. Next: pg-envelope verify-receipt {out}", file=str(out), table=relation
+    )
 
 
-def _show(statement: Statement, names: tuple[str, ...], empty: str, dsn: str | None, as_json: bool) -> None:
+def _show(statement: Statement, names: tuple[str, ...], empty: str, dsn: str | None) -> None:
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
-        rows = server.rows(statement)
-    if as_json:
-        output.print_json(rows)
-    else:
-        output.print_rows(rows, names, empty)
+        output.print_rows(server.rows(statement), names, empty)
 
 
 def _order(table: str, statement: Statement, told: str, dsn: str | None) -> None:
@@ -123,4 +121,4 @@ def _order(table: str, statement: Statement, told: str, dsn: str | None) -> None
         count = server.value(statement)
     if not count:
         raise Problem(f"no job works on {table} now", hint="See: pg-envelope progress")
-    output.say(f"{table}: {count} {'job' if count == 1 else 'jobs'} {told} {table}")
+    output.done(f"{table}: {count} {'job' if count == 1 else 'jobs'} {told} {table}", table=table, jobs=count)

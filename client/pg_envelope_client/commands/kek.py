@@ -10,14 +10,12 @@ import typer
 from pg_envelope_client import output, progress, statements
 from pg_envelope_client.commands.options import Dsn, StoreName
 from pg_envelope_client.commands.tables import resumable
+from pg_envelope_client.registry import Registry
 
 if TYPE_CHECKING:
     from pg_envelope_client.statements import Statement
 
-keks = typer.Typer(
-    help="KEKs: rotate one, bring all DEKs to its newest version, or move them to another.",
-    no_args_is_help=True,
-)
+keks = Registry("KEKs: rotate one, bring all DEKs to its newest version, or move them to another.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The KEK, as named in the broker's configuration.")]
 
 
@@ -47,12 +45,13 @@ def move(
     given = [word for option, value in options.items() if value is not None for word in (option, value)]
     statement = statements.move_kek(name, to, store and store.value, table, tenant)
     _watched(name, statement, dsn, shlex.join(["pg-envelope", "kek", "move", name, to, *given]))
-    output.say(f"What was under KEK {name} is under KEK {to}. Keep {name} while a backup may need it.")
+    sentence = f"What was under KEK {name} is under KEK {to}. Keep {name} while a backup may need it."
+    output.done(sentence, kek=name, to=to)
 
 
 def _run(name: str, statement: Statement, dsn: str | None) -> None:
     _watched(name, statement, dsn, f"pg-envelope kek rewrap {name}")
-    output.say(f"All DEKs of this database under KEK {name} have its newest version.")
+    output.done(f"All DEKs of this database under KEK {name} have its newest version.", kek=name)
 
 
 def _watched(name: str, statement: Statement, dsn: str | None, again: str) -> None:

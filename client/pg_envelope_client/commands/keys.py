@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Json, Kek, StoreName, Table
+from pg_envelope_client.commands.options import Dsn, Kek, StoreName, Table
 from pg_envelope_client.problems import Problem, usage
+from pg_envelope_client.registry import Registry
 
 if TYPE_CHECKING:
     from pg_envelope_client.database import Session
     from pg_envelope_client.statements import Statement
 
-keys = typer.Typer(
-    help="Named keys: create, import, list, rotate, grant, revoke; columns and tables: rotate, emergency.",
-    no_args_is_help=True,
-)
+keys = Registry("Named keys: create, import, list, rotate, grant, revoke; columns and tables: rotate, emergency.")
 
-SHOWN = ("name", "relation", "version", "state", "kek", "kek_version", "store", "granted_to")
+SHOWN = ("name", "relation", "scope", "version", "state", "kek", "kek_version", "store", "granted_to")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="Name of the role, as in SQL.")]
 
@@ -39,11 +37,10 @@ def create(
     kek: Kek = "default",
     store: StoreName = None,
     dsn: Dsn = None,
-    as_json: Json = False,
 ) -> None:
     """Create a named key."""
     made = _run(dsn, statements.create_key(name, kek, store and store.value))
-    _report(as_json, {"key": name, "kek": kek, "result": made}, f"Key {name} created under KEK {kek}.")
+    output.done(f"Key {name} created under KEK {kek}.", key=name, kek=kek, result=made)
 
 
 @keys.command("import")
@@ -57,7 +54,6 @@ def import_secret(
     kek: Kek = "default",
     store: StoreName = None,
     dsn: Dsn = None,
-    as_json: Json = False,
 ) -> None:
     """Take over a passphrase or key that pgcrypto uses, for envelope.key('NAME')."""
     from pg_envelope_client import secret_file as files
@@ -70,26 +66,18 @@ def import_secret(
             version = files.replace_secret(server, name, secret)
         else:
             version = files.import_secret(server, name, secret, kek, store and store.value)
-    _report(
-        as_json,
-        {"key": name, "result": version},
-        f"Secret {name} stored, version {version}. SQL: envelope.key('{name}')",
-    )
+    sentence = f"Secret {name} stored, version {version}. SQL: envelope.key('{name}')"
+    output.done(sentence, key=name, result=version)
 
 
 @keys.command("list")
-def list_keys(dsn: Dsn = None, as_json: Json = False) -> None:
+def list_keys(dsn: Dsn = None) -> None:
     """List keys with their state."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
         rows = server.rows(statements.KEYS)
-    if as_json:
-        output.print_json(rows)
-    else:
-        output.print_rows(
-            rows, SHOWN, "No keys. Next: pg-envelope protect TABLE COLUMN, or pg-envelope key create NAME"
-        )
+    output.print_rows(rows, SHOWN, "No keys. Next: pg-envelope protect TABLE COLUMN, or pg-envelope key create NAME")
 
 
 @keys.command()
@@ -97,7 +85,6 @@ def rotate(
     name: Annotated[str, typer.Argument(metavar="NAME|TABLE", help="A named key, or a protected table.")],
     kind: Annotated[Kind | None, typer.Option("--as", help="For a name that is both.")] = None,
     dsn: Dsn = None,
-    as_json: Json = False,
 ) -> None:
     """Give a key, or all columns of a table, a new version; values already stored stay readable."""
     from pg_envelope_client.database import session
@@ -107,7 +94,7 @@ def rotate(
         rotation = statements.rotate_key(name) if found is Kind.KEY else statements.rotate_table(name)
         version = server.value(rotation)
     hint = f" Older values: pg-envelope reencrypt {name}" if found is Kind.TABLE else ""
-    _report(as_json, {found.value: name, "result": version}, f"New writes to {name} use the new key.{hint}")
+    output.done(f"New writes to {name} use the new key.{hint}", **{found.value: name, "result": version})
 
 
 @keys.command("rotate-field")
@@ -115,12 +102,11 @@ def rotate_field(
     table: Table,
     column: Annotated[str, typer.Argument(metavar="COLUMN", help="The column's name, as it is.")],
     dsn: Dsn = None,
-    as_json: Json = False,
 ) -> None:
     """Give one protected column a new field key, under the same DEK; values already stored stay readable."""
     version = _run(dsn, statements.rotate_field(table, column))
     sentence = f"New writes to {table}.{column} use the new field key. Older values: pg-envelope reencrypt {table}"
-    _report(as_json, {"table": table, "column": column, "result": version}, sentence)
+    output.done(sentence, table=table, column=column, result=version)
 
 
 @keys.command()
@@ -151,7 +137,7 @@ def emergency(
         if whose is not None:
             keep_unlogged(server)
         server.run(statements.rotate_emergency(table, reason, whose))
-    output.say(f"{table}: no value is under an old key any more. Next: docs/runbooks/emergency.md")
+    output.done(f"{table}: no value is under an old key any more. Next: docs/runbooks/emergency.md", table=table)
 
 
 def _kind(server: Session, name: str) -> Kind:
@@ -170,14 +156,14 @@ def _kind(server: Session, name: str) -> Kind:
 def grant(name: Name, role: Role, dsn: Dsn = None) -> None:
     """Let a role encrypt and decrypt with a named key."""
     _run(dsn, statements.grant_key(name, role))
-    output.say(f"{role} may use key {name}.")
+    output.done(f"{role} may use key {name}.", key=name, role=role)
 
 
 @keys.command()
 def revoke(name: Name, role: Role, dsn: Dsn = None) -> None:
     """Take a role's right to a named key away."""
     _run(dsn, statements.revoke_key(name, role))
-    output.say(f"{role} may no longer use key {name}.")
+    output.done(f"{role} may no longer use key {name}.", key=name, role=role)
 
 
 def _run(dsn: str | None, statement: Statement) -> object:
@@ -185,10 +171,3 @@ def _run(dsn: str | None, statement: Statement) -> object:
 
     with session(dsn) as server:
         return server.value(statement)
-
-
-def _report(as_json: bool, values: dict[str, object], sentence: str) -> None:
-    if as_json:
-        output.print_json(values)
-    else:
-        output.say(sentence)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pg_envelope_client.registry import SERVER
+
 
 class Store(StrEnum):
     """Where a wrapped DEK lives: FORMAT.md section 2.2."""
@@ -43,9 +45,9 @@ Dsn = Annotated[
         "--dsn",
         metavar="CONNINFO",
         help="libpq connection string without a password (use ~/.pgpass). Default: PGHOST, PGDATABASE and so on.",
+        rich_help_panel=SERVER,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Kek = Annotated[str, typer.Option(help="The KEK, as named in the broker's configuration.")]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="Name as in SQL: shop.customer, '\"Odd Name\"'.")]
 StoreName = Annotated[

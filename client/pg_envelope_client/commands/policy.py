@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Json
+from pg_envelope_client.commands.options import Dsn
 from pg_envelope_client.problems import usage
+from pg_envelope_client.registry import Registry
 
-policies = typer.Typer(help="How often keys are rotated: list, set.", no_args_is_help=True)
+policies = Registry("How often keys are rotated: list, set.")
 
 
 class Level(StrEnum):
@@ -29,19 +29,18 @@ POLICY = ("level", "subject", "every", "transition", "grace", "reencrypt")
 Interval = typer.Option(metavar="INTERVAL", help="As in SQL: '90 days'.")
 
 
-def due(dsn: Dsn = None, as_json: Json = False) -> None:
+def due(dsn: Dsn = None) -> None:
     """List when each key is due for rotation, and which are overdue."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
-        _show(server.rows(statements.DUE), as_json, SHOWN, "No keys have a schedule.")
+        output.print_rows(server.rows(statements.DUE), SHOWN, "No keys have a schedule.")
 
 
 def rotate(
     is_due: Annotated[bool, typer.Option("--due", help="What `pg-envelope due` shows as due.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     dsn: Dsn = None,
-    as_json: Json = False,
 ) -> None:
     """Rotate all keys that are due: for cron and systemd timers. One key or table: pg-envelope key rotate NAME."""
     from pg_envelope_client.database import session
@@ -53,17 +52,17 @@ def rotate(
     with session(dsn) as server:
         before = server.rows(statements.DUE_NOW)
         server.run(statements.rotate_due(dry_run))
-        if as_json:
+        if output.for_machine():
             output.print_json({"due": before, "still_due": server.rows(statements.DUE_NOW)})
 
 
 @policies.command("list")
-def list_policies(dsn: Dsn = None, as_json: Json = False) -> None:
+def list_policies(dsn: Dsn = None) -> None:
     """List how often keys are rotated."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
-        _show(server.rows(statements.POLICIES), as_json, POLICY, "No policies.")
+        output.print_rows(server.rows(statements.POLICIES), POLICY, "No policies.")
 
 
 @policies.command("set")
@@ -84,11 +83,5 @@ def set_policy(
     with session(dsn) as server:
         wanted = None if every == "never" else every
         server.run(statements.set_policy(level.value, wanted, subject, transition, grace, reencrypt))
-    output.say(f"{subject or 'All'}, level {level.value}: {every}. Next: pg-envelope due")
-
-
-def _show(rows: Sequence[output.Row], as_json: bool, shown: tuple[str, ...], empty: str) -> None:
-    if as_json:
-        output.print_json(rows)
-    else:
-        output.print_rows(rows, shown, empty)
+    sentence = f"{subject or 'All'}, level {level.value}: {every}. Next: pg-envelope due"
+    output.done(sentence, level=level.value, subject=subject, every=wanted)

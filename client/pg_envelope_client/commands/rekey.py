@@ -50,6 +50,9 @@ def rekey(
         session(dsn, on_notice=watcher) as server,
     ):
         server.run(statements.rekey(from_environment, from_kek, to_kek))
-    output.say("All keys of this database are of the broker's environment now, under a database uuid of their own.")
-    if backup is not None:
+    sentence = "All keys of this database are of the broker's environment now, under a database uuid of their own."
+    if backup is None:
+        output.done(sentence)
+    else:
+        output.say(sentence)
         make_backup(backup, dsn)

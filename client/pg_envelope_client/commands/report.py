@@ -8,35 +8,28 @@ from typing import Any
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Json
+from pg_envelope_client.commands.options import Dsn
 from pg_envelope_client.problems import FAILED
 
 SHOWN = ("relation", "column", "type", "bind", "suite", "pad", "kek", "key_version")
 Checks = Sequence[output.Row]
 
 
-def columns(dsn: Dsn = None, as_json: Json = False) -> None:
+def columns(dsn: Dsn = None) -> None:
     """List protected columns."""
     rows = _fetch(dsn, statements.COLUMNS)
-    if as_json:
-        output.print_json(rows)
-    else:
-        output.print_rows(rows, SHOWN, "No protected columns. Next: pg-envelope protect TABLE COLUMN")
+    output.print_rows(rows, SHOWN, "No protected columns. Next: pg-envelope protect TABLE COLUMN")
 
 
-def status(dsn: Dsn = None, as_json: Json = False) -> None:
+def status(dsn: Dsn = None) -> None:
     """Check extension, broker, KMS and tables; exit code 1 if a check failed."""
-    rows = _fetch(dsn, statements.STATUS)
-    show_checks(rows, as_json)
+    show_checks(_fetch(dsn, statements.STATUS))
 
 
-def show_checks(checks: Checks, as_json: bool) -> None:
+def show_checks(checks: Checks) -> None:
     """Print checks (check_name, state, detail, hint) and what to do next; exits with 1 if one failed."""
-    if as_json:
-        output.print_json(checks)
-    else:
-        output.print_rows(checks, ("check_name", "state", "detail"), "No checks.")
-        _print_next(checks)
+    output.print_rows(checks, ("check_name", "state", "detail"), "No checks.")
+    _print_next(checks)
     if any(check["state"] == "failed" for check in checks):
         raise typer.Exit(FAILED)
 

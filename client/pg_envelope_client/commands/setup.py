@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pg_envelope_client import output
-from pg_envelope_client.commands.options import Json
 from pg_envelope_client.commands.report import show_checks
 from pg_envelope_client.problems import Problem, usage
 
@@ -22,7 +23,6 @@ VAULT, BROKER, LOCAL = "Vault or OpenBao", "Broker", "Local keyring"
 def init(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where broker.toml and the broker's login go.")],
     kek: Annotated[str, typer.Option(help="The KEK to set up; run again with another name to add one.")] = "default",
-    as_json: Json = False,
     address: Annotated[str | None, typer.Option(metavar="URL", rich_help_panel=VAULT)] = None,
     ca_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="CA of the KMS, in PEM.", rich_help_panel=VAULT)
@@ -98,7 +98,7 @@ def init(
         outcome = setup.init_local(asked, local.resolve(), passphrase_file.resolve())
     else:
         outcome = setup.init_vault(asked, setup.admin_token(token_file))
-    _show(outcome, as_json, service)
+    _show(outcome, service)
 
 
 def _refuse_both(asked: Asked) -> None:
@@ -106,8 +106,8 @@ def _refuse_both(asked: Asked) -> None:
         raise usage("--local and --address are two ways: give one")
 
 
-def _show(outcome: Outcome, as_json: bool, service: bool) -> None:
-    if as_json:
+def _show(outcome: Outcome, service: bool) -> None:
+    if output.for_machine():
         steps = outcome.steps.rows()
         output.print_json({"config": str(outcome.config), "policy": outcome.policy or None, "steps": steps})
         return
@@ -143,14 +143,13 @@ def _next(config: Path) -> list[str]:
 def broker(
     config: Annotated[Path, typer.Option(metavar="FILE", help="broker.toml, as written by init.")],
     check: Annotated[bool, typer.Option("--check", help="Check configuration and KMS, then stop.")] = False,
-    as_json: Json = False,
 ) -> None:
     """Run the key broker, or check that it could run (exit code 1 if a check failed)."""
-    if as_json and not check:
-        raise usage("--json goes with --check")
+    if output.for_machine() and not check:
+        raise usage("--json goes with --check", hint="A running broker writes its events to its audit log, as JSON.")
     if not check:
         raise typer.Exit(_run(config))
-    show_checks(_checks(config), as_json)
+    show_checks(_checks(config))
 
 
 def _run(config: Path) -> int:
@@ -163,7 +162,18 @@ def _run(config: Path) -> int:
         raise Problem(error.message, error.detail, error.hint) from None
 
 
-def _checks(config: Path) -> list[output.Row]:
+def _checks(config: Path) -> Sequence[output.Row]:
+    """Root asks for somebody else: what counts is what the broker's own user may."""
+    from pg_envelope_client.setup.as_user import as_user, owner
+
+    user = owner(config) if os.geteuid() == 0 else None
+    if user is None:
+        return _own_checks(config)
+    output.note(f"checked as {user.pw_name}, to whom {config} or its secrets belong")
+    return as_user(user, ["broker", "--check", "--config", str(config)])
+
+
+def _own_checks(config: Path) -> Sequence[output.Row]:
     from pg_envelope.broker.check import check
     from pg_envelope.broker.startup import become_owner
     from pg_envelope.errors import EnvelopeError

@@ -41,7 +41,8 @@ def protect(
     with resumable(f"pg-envelope protect {table}"), session(dsn) as server:
         scoping = statements.Scoping(scope.value, scope_column, scope_of, erased.value)
         server.run(statements.protect(table, wanted, kek, store and store.value, scoping))
-    output.say(f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status")
+    sentence = f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status"
+    output.done(sentence, table=table, columns=list(wanted))
 
 
 def unprotect(
@@ -56,4 +57,4 @@ def unprotect(
 
     with resumable(f"pg-envelope unprotect {table}"), session(dsn) as server:
         server.run(statements.unprotect(table, damaged.value))
-    output.say(f"{table} is no longer protected; its columns are stored in the clear.")
+    output.done(f"{table} is no longer protected; its columns are stored in the clear.", table=table)

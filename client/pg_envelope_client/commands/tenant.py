@@ -8,14 +8,12 @@ import typer
 
 from pg_envelope_client import output, statements
 from pg_envelope_client.commands.options import Dsn, StoreName, Table
+from pg_envelope_client.registry import Registry
 
 if TYPE_CHECKING:
     from pg_envelope_client.statements import Statement
 
-tenants = typer.Typer(
-    help="Tenants: keys under a KEK of their own; revoke and restore the keys of a table or tenant.",
-    no_args_is_help=True,
-)
+tenants = Registry("Tenants: keys under a KEK of their own; revoke and restore the keys of a table or tenant.")
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="The value of the table's tenant column.")]
 AnyTenant = Annotated[
     str | None, typer.Argument(metavar="[TENANT]", help="Default: the one key of a table without tenants.")
@@ -33,7 +31,8 @@ def own_kek(
 ) -> None:
     """Make a tenant's next keys under a KEK of its own; those that exist follow with `pg-envelope kek move`."""
     _run(statements.tenant_kek(table, tenant, kek, store and store.value, new), dsn)
-    output.say(f"New keys of {tenant} are made under KEK {kek}. Older ones: pg-envelope kek move ... --tenant {tenant}")
+    older = f"Older ones: pg-envelope kek move ... --tenant {tenant}"
+    output.done(f"New keys of {tenant} are made under KEK {kek}. {older}", table=table, tenant=tenant, kek=kek)
 
 
 @tenants.command()
@@ -45,7 +44,7 @@ def revoke(
 ) -> None:
     """Suspend the keys: from now on nobody reads or writes their values, until `restore`."""
     _run(statements.revoke_table(table, tenant, reason), dsn)
-    output.say(f"The keys of {_of(table, tenant)} are suspended.")
+    output.done(f"The keys of {_of(table, tenant)} are suspended.", table=table, tenant=tenant)
 
 
 @tenants.command()
@@ -59,7 +58,7 @@ def restore(
 ) -> None:
     """Give suspended keys back; retired versions only by their number."""
     _run(statements.restore_table(table, tenant, version), dsn)
-    output.say(f"The keys of {_of(table, tenant)} are back.")
+    output.done(f"The keys of {_of(table, tenant)} are back.", table=table, tenant=tenant)
 
 
 def _of(table: str, tenant: str | None) -> str:

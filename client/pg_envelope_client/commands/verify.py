@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Json
+from pg_envelope_client.commands.options import Dsn
 from pg_envelope_client.commands.tables import resumable
 from pg_envelope_client.problems import FAILED
 
@@ -21,11 +21,10 @@ def verify(
     pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")] = 0,
     anew: Annotated[bool, typer.Option("--anew", help="Begin again, where an earlier call ended early.")] = False,
     dsn: Dsn = None,
-    as_json: Json = False,
 ) -> None:
     """Open every value, and list what does not open (exit code 1). A receipt is checked by verify-receipt."""
     _run(table, statements.verify(table, batch_size, pause, anew), dsn)
-    bad = _show(table, dsn, as_json)
+    bad = _show(table, dsn)
     if bad:
         raise typer.Exit(FAILED)
 
@@ -39,13 +38,13 @@ def _run(table: str | None, statement: statements.Statement, dsn: str | None) ->
         server.run(statement)
 
 
-def _show(table: str | None, dsn: str | None, as_json: bool) -> int:
+def _show(table: str | None, dsn: str | None) -> int:
     """How many values are listed as bad."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
         done, bad = server.rows(statements.verifications(table)), server.rows(statements.faults(table))
-    if as_json:
+    if output.for_machine():
         output.print_json({"verifications": done, "faults": bad})
     else:
         output.print_rows(done, TOLD, "No protected tables.")

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from pg_envelope import errors, escrow, escrow_key
 from pg_envelope.broker import keys
-from pg_envelope_client import secret_file
+from pg_envelope_client import output, secret_file
 from pg_envelope_client.escrow import shares
 from pg_envelope_client.escrow.backup_file import Reader, SealedDek
 from pg_envelope_client.problems import Problem, usage
@@ -37,9 +37,9 @@ class Holder:
             raise usage("say how the break-glass key comes: --key FILE, --shares-file FILE ... or --ask-shares")
         if self.key is not None:
             return _opened(secret_file.read(self.key), passphrase(self.passphrase_file))
-        words = [line for path in self.shares_files for line in _lines(path)] or _prompted()
+        pile = _from_files(self.shares_files) if self.shares_files else _prompted()
         try:
-            return X25519PrivateKey.from_private_bytes(shares.combine(words))
+            return X25519PrivateKey.from_private_bytes(pile.key())
         except ValueError:
             raise Problem("these shares make no break-glass key") from None
 
@@ -76,14 +76,27 @@ def _lines(path: Path) -> list[str]:
     return [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
 
 
-def _prompted() -> list[str]:
-    """One share after the other, unseen, until an empty line."""
+def _from_files(paths: Sequence[Path]) -> shares.Pile:
+    """Each share is named by its file and its place in it."""
+    pile = shares.Pile()
+    for path in paths:
+        for number, line in enumerate(_lines(path), 1):
+            pile.add(line, f"share {number} of {path}")
+    return pile
+
+
+def _prompted() -> shares.Pile:
+    """One share after the other, unseen, until there are enough or the line is empty; a slip is asked for again."""
     if not sys.stdin.isatty():
         raise usage("there is no terminal to ask for shares", hint="--shares-file FILE")
-    found: list[str] = []
-    while line := " ".join(getpass.getpass(f"Share {len(found) + 1} (empty: no more): ").split()):
-        found.append(line)
-    return found
+    pile, number = shares.Pile(), 1
+    while not pile.enough and (line := getpass.getpass(f"Share {number} (empty: no more): ").strip()):
+        try:
+            pile.add(line, f"share {number}")
+            number += 1
+        except Problem as problem:
+            output.print_problem(problem)
+    return pile
 
 
 class Opened:

@@ -15,6 +15,7 @@ from pg_envelope.backend.jobs.verify import Verification, verify_all
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys, chosen_kek
 from pg_envelope.backend.lifecycle import sequences
+from pg_envelope.backend.lifecycle.affected import affected
 from pg_envelope.backend.lifecycle.emergency import rotate_emergency
 from pg_envelope.backend.lifecycle.erasure import Erasure, check_scope
 from pg_envelope.backend.lifecycle.escrow import Escrow
@@ -72,6 +73,7 @@ class Admin:
         self.compromise_key = guard.plain(self._compromise_key)
         self.create_key = guard.plain(self._create_key)
         self.shred = guard.plain(self._shred)
+        self.affected = guard.plain(self._affected)
         self.shred_key = guard.plain(self._shred_key)
         self.shred_dropped = guard.plain(self._shred_dropped)
         self.replay_erasures = guard.plain(self._replay_erasures)
@@ -249,6 +251,9 @@ class Admin:
         check_scope(key, subject)
         for scope in [None] if subject is None else ScopeColumn.of(self._host, oid).known(subject):
             erasure.shred("shred", key, scope, reason or "")
+
+    def _affected(self, rel: str | None, subject: str | None) -> list[Row]:
+        return affected(self._host, self._table(rel, "affected"), subject)
 
     def _shred_key(self, name: str | None, reason: str | None) -> None:
         self._table("pg_catalog.pg_class", "shred_key")

@@ -81,6 +81,14 @@ SELECT string_agg(format('%s version %s', coalesce(k.name, k.view::text, k.base:
         ORDER BY k.created_at, d.version) AS found, count(*) AS count
 FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
 WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) IS NOT NULL"""
+# A retired version waits suspended, too, and no value needs it: that is no news.
+SUSPENDED = """
+SELECT string_agg(format('%s (%s)', label, scopes), ', ' ORDER BY label) AS found, count(*) AS count FROM (
+    SELECT coalesce(k.name, k.view::text, k.base::text, 'dropped') AS label,
+        CASE k.scope WHEN 'tenant' THEN string_agg(d.scope, ', ' ORDER BY d.scope)
+            ELSE 'DEKs: ' || count(*) END AS scopes
+    FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
+    WHERE d.state = 'suspended' AND d.suspended_from = 'active' GROUP BY k.key_uuid) AS suspended"""
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
 WHERE lost OR messages > {WARNED_MESSAGES}"""
@@ -97,6 +105,13 @@ FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewr
 JOIN pg_catalog.pg_class m ON m.oid = w.ev_class AND m.relkind = 'm'
 JOIN envelope_private.protected_column p ON p.view = d.refobjid
     AND d.refobjsubid = (SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = p.view AND attname = p.attname)"""
+
+PUBLICATIONS = """
+SELECT string_agg(found, '; ' ORDER BY found) AS found, count(*) AS count FROM (
+    SELECT format('%s publishes capabilities', publication) AS found FROM envelope_private.published WHERE is_capability
+    UNION ALL SELECT format('%s publishes %s without its keys', publication, relation)
+    FROM envelope_private.published WHERE is_protected AND NOT EXISTS (
+        SELECT FROM envelope_private.published WHERE relation = 'envelope_private.field_key'::regclass)) AS problem"""
 
 
 class Status:
@@ -198,6 +213,13 @@ class Status:
             "CALL envelope.reencrypt('<table>') leaves no value under them; see docs/runbooks/emergency.md.",
         )
         yield self._none(
+            "suspended",
+            SUSPENDED,
+            "warning",
+            "keys that are suspended, so that nobody reads or writes",
+            "To give them back: CALL envelope.restore('<table>', '<tenant>'), or CALL envelope.restore_key('<name>').",
+        )
+        yield self._none(
             "schedule", OVERDUE, "warning", "keys that are overdue", "CALL envelope.rotate_due(); see envelope.due."
         )
         yield self._none("budget", BUDGET, "warning", "keys that sealed too much or lost their count", ROTATE)
@@ -215,6 +237,14 @@ class Status:
             "warning",
             "materialized views that store decrypted columns",
             "Drop them, or protect what they hold.",
+        )
+
+        yield self._none(
+            "publications",
+            PUBLICATIONS,
+            "warning",
+            "publications whose subscribers get too much or too little",
+            "See docs/logical-replication.md; SELECT envelope.publish_keys('<publication>') adds the keys.",
         )
 
     def _verified(self) -> Iterator[Row]:

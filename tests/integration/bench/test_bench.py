@@ -65,4 +65,4 @@ def test_the_table_names_everything(ran: tuple[str, Path], written: dict[str, An
     for target in written["targets"]:
         assert target["text"] in ran[0]
     for name in written["missing"]:
-        assert f"{name} aead_ietf: not installed" in ran[0]
+        assert f"{name} by key uuid: not installed" in ran[0]

@@ -41,7 +41,7 @@ class Vault:
         private_file(self.passphrase, PASSPHRASE + "\n")
 
     def run(self, *words: object, database: Database | None = None) -> Result:
-        """The command as an administrator calls it; `shares` are an extra, which the server's venv does not have."""
+        """The command as an administrator calls it, from this checkout."""
         environment = self.stack.cluster.environ((database or self.db).name, "postgres")
         done = subprocess.run(
             [Path(sys.executable).with_name("pg-envelope"), *map(str, words)],

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pg_envelope import escrow_key
 from pg_envelope_client.escrow.backup_file import Reader
 from pg_envelope_client.escrow.opening import Opened
+from stack.broker import toml
 
 from .conftest import PASSPHRASE, Vault
 
@@ -54,6 +55,34 @@ def test_a_destroyed_kek_is_survived(vault: Vault, rows: Rows) -> None:
     assert vault.db.one("SELECT count(*) FROM envelope_private.dek WHERE kek = 'doomed'") == 0
     assert [line["outcome"] for line in audited(vault, "adopt")][-2:] == ["ok", "ok"]
     assert audited(vault, "escrow")[-1]["dek_ids"] == [1, 2, 3]
+
+
+def test_the_dead_kek_leaves_the_configuration(vault: Vault, rows: Rows) -> None:
+    """docs/runbooks/keys-backup.md, step 5: afterwards nothing asks for it."""
+    vault.init(restore=True)
+    file = vault.backup()
+    vault.destroy_kek("doomed")
+    vault.done("keys", "restore", file, "--kek", "rescue", *vault.unlock)
+    unused = "SELECT dek_id, state FROM envelope.keys WHERE kek = 'doomed' AND state <> 'destroyed'"
+    assert vault.db.sql(unused) == []
+    state = "SELECT state FROM envelope.status() WHERE check_name = 'kek doomed'"
+    assert vault.db.sql(state) == [("failed",)]
+    broker = vault.stack.broker
+    before = broker.config_file.read_text()
+    tables = broker.config()
+    del tables["kek"]["doomed"]
+    broker.config_file.write_text(toml(tables))
+    try:
+        broker.restart()
+        assert rows() == VALUES
+        assert vault.db.sql(state) == []
+        vault.db.sql("SELECT envelope.rotate('person')")
+        vault.db.sql("CALL envelope.rotate_due()")
+        vault.db.sql("CALL envelope.rotate_kek('rescue')")
+        assert vault.db.sql("SELECT check_name, detail FROM envelope.status() WHERE state = 'failed'") == []
+    finally:
+        broker.config_file.write_text(before)
+        broker.restart()
 
 
 def test_a_restore_can_be_repeated_and_no_dek_is_ever_seen(vault: Vault, rows: Rows) -> None:

@@ -100,6 +100,10 @@ def test_a_standby_reads_and_once_promoted_writes(stack: Stack, people: Database
         assert connection.execute("SELECT check_name FROM envelope.status() WHERE state <> 'ok'").fetchall() == []
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute("INSERT INTO person VALUES (4, 'newest')")
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute("SELECT envelope.rotate('person')")
+        assert connection.execute("SELECT envelope.flush('a revocation') > 0").fetchone() == (True,)
+        assert connection.execute("SELECT id, email FROM person ORDER BY id").fetchall() == rows
         connection.execute("SELECT pg_promote()")
         connection.execute("INSERT INTO person VALUES (4, 'newest')")
         connection.execute("SELECT envelope.rotate('person')")

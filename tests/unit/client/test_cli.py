@@ -81,7 +81,7 @@ def test_usage_errors(arguments: list[str], nowhere: dict[str, str], tmp_path: P
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["status", "--json"],
+        ["status"],
         ["columns"],
         ["key", "list"],
         ["key", "create", "k"],

@@ -46,6 +46,7 @@ MADE = {
     "register_backup": statements.register_backup(ODD, ODD, ODD),
     "keep_backup": statements.keep_backup(ODD, ODD),
     "forget_backup": statements.forget_backup(ODD),
+    "affected": statements.affected(ODD, ODD),
     "shred": statements.shred(ODD, ODD, ODD),
     "shred_key": statements.shred_key(ODD, ODD),
     "escrow": statements.escrow(0, 200),

@@ -85,7 +85,7 @@ def test_shares_that_are_enough(private: X25519PrivateKey) -> None:
     assert shares.combine(words[1:]) == secret
     others = shares.split(secret, 2, 3)
     for bad in ([], words[:1], [words[0], others[1]], [words[0], "word " * 33]):
-        with pytest.raises(Problem, match="do not make the key"):
+        with pytest.raises(Problem):
             shares.combine(bad)
     for threshold, count in ((1, 3), (4, 3), (2, 17)):
         with pytest.raises(Problem):

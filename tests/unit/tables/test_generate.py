@@ -135,7 +135,7 @@ MODES = st.sampled_from([(False, False), (False, True), (True, True)])
 
 
 def statements(made: Layout) -> list[str]:
-    return [generate.rights(made), generate.view(made), *generate.functions(made), *generate.triggers(made)]
+    return [*generate.rights(made).values(), generate.view(made), *generate.functions(made), *generate.triggers(made)]
 
 
 @given(names, names, names, names, MODES)

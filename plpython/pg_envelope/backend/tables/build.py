@@ -46,14 +46,16 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
 
 
 def make_rights(host: Host, table: Table, layout: Layout) -> None:
-    """The relation that hands the capabilities to the view, with what they are now."""
-    if host.row("SELECT to_regclass($1) AS found", ["text"], [layout.rights])["found"] is None:  # type: ignore[index]
-        host.run(generate.rights(layout))
-        host.run(f"COMMENT ON MATERIALIZED VIEW {layout.rights} IS 'pg_envelope: capabilities, read by the view alone'")
-        host.run(f"ALTER MATERIALIZED VIEW {layout.rights} OWNER TO {ident(_extension_owner(host))}")
-    else:
-        host.run(f"REFRESH MATERIALIZED VIEW {layout.rights}")
-    host.run(f"GRANT SELECT ON {layout.rights} TO {ident(table.owner)}")
+    """The relations that hand the capabilities to the view, with what they are now."""
+    for name, statement in generate.rights(layout).items():
+        found = host.row("SELECT to_regclass($1) AS found", ["text"], [name])
+        if found and found["found"]:
+            host.run(f"REFRESH MATERIALIZED VIEW {name}")
+        else:
+            host.run(statement)
+            host.run(f"COMMENT ON MATERIALIZED VIEW {name} IS 'pg_envelope: capabilities, read by the view alone'")
+            host.run(f"ALTER MATERIALIZED VIEW {name} OWNER TO {ident(_extension_owner(host))}")
+        host.run(f"GRANT SELECT ON {name} TO {ident(table.owner)}")
 
 
 def _extension_owner(host: Host) -> str:

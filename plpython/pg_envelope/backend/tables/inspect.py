@@ -48,7 +48,9 @@ SELECT a.attnum, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type
     a.attnotnull AS not_null,
     a.attidentity AS identity, a.attgenerated AS generated, a.attstorage AS storage, a.attcompression AS compression,
     CASE WHEN a.attcollation <> 0 THEN a.attcollation::regcollation::text END AS collation,
-    pg_get_expr(d.adbin, d.adrelid) AS default, col_description(a.attrelid, a.attnum) AS comment,
+    -- A default names no column. Told of the table, pg_get_expr would compare all its names, for each default.
+    pg_get_expr(d.adbin, CASE a.attgenerated WHEN '' THEN 0 ELSE d.adrelid END) AS default,
+    col_description(a.attrelid, a.attnum) AS comment,
     CASE WHEN a.attidentity <> '' THEN pg_get_serial_sequence($2, a.attname) END AS sequence
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_type t ON t.oid = envelope_private.base_type(a.atttypid)

@@ -13,13 +13,14 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import ident
 
-CURSORS = "SELECT name AS found FROM pg_catalog.pg_cursors"
-TEMPORARY = """
-SELECT format('%s %s', classid, objid) AS found FROM pg_catalog.pg_depend
-WHERE refclassid = 'pg_namespace'::regclass AND refobjid = pg_my_temp_schema()"""
-# The parts of a key: one of 64 bits has objsubid 1, one of two times 32 bits has 2.
-LOCKS = """
-SELECT format('%s %s %s %s', objsubid, mode, classid, objid) AS found FROM pg_catalog.pg_locks
+# The parts of a lock's key: one of 64 bits has objsubid 1, one of two times 32 bits has 2.
+HELD = """
+SELECT 'cursor' AS kind, name AS found FROM pg_catalog.pg_cursors
+UNION ALL
+SELECT 'temporary', format('%s %s', classid, objid) FROM pg_catalog.pg_depend
+WHERE refclassid = 'pg_namespace'::regclass AND refobjid = pg_my_temp_schema()
+UNION ALL
+SELECT 'lock', format('%s %s %s %s', objsubid, mode, classid, objid) FROM pg_catalog.pg_locks
 WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted"""
 # False for a lock that ends with the transaction; PostgreSQL warns of each, which nobody needs to read.
 UNLOCK = """
@@ -46,25 +47,30 @@ class LeftBehind(errors.NotPermitted):
 @contextmanager
 def nothing_left(host: Host) -> Iterator[None]:
     """Raises LeftBehind when the code inside made objects in pg_temp, or released locks that the session had."""
-    cursors, temporary, locks = _found(host, CURSORS), _found(host, TEMPORARY), _found(host, LOCKS)
+    before = _held(host)
     try:
         with host.subtransaction():
             yield
-            if _found(host, TEMPORARY) != temporary:
+            now = _held(host)
+            if _of("temporary", now ^ before):
                 raise LeftBehind(detail="It made or dropped objects in pg_temp.")
-            if locks - _found(host, LOCKS):
+            if _of("lock", before - now):
                 raise LeftBehind(detail="It released advisory locks of the session.")
-            for name in _found(host, CURSORS) - cursors:
+            for name in _of("cursor", now - before):
                 host.run(f"CLOSE {ident(name)}")
     finally:
-        _release(host, _found(host, LOCKS) - locks)
+        _release(host, _of("lock", _held(host) - before))
 
 
-def _found(host: Host, query: str) -> set[str]:
-    return {row["found"] for row in host.rows(query)}
+def _held(host: Host) -> set[tuple[str, str]]:
+    return {(row["kind"], row["found"]) for row in host.rows(HELD)}
 
 
-def _release(host: Host, locks: set[str]) -> None:
+def _of(kind: str, found: set[tuple[str, str]]) -> list[str]:
+    return [name for of, name in found if of == kind]
+
+
+def _release(host: Host, locks: list[str]) -> None:
     """Those of the session, as often as they were taken."""
     for lock in locks:
         objsubid, mode, *key = lock.split()

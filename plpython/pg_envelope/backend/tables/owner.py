@@ -38,9 +38,9 @@ class AsOwner:
         with self._owner():
             return self._host.rows(query, types, values) if types else self._host.once(query)
 
-    def count(self, query: str) -> int:
+    def count(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> int:
         """What `query` gives as `found`."""
-        found = self.rows(query)
+        found = self.rows(query, types, values)
         return int(found[0]["found"]) if found else 0
 
     @contextmanager

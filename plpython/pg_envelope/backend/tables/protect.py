@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.sqltext import commas, derived_name, ident
-from pg_envelope.backend.tables import bodies, catalog, generate, grants, inspect, locks, options, refusals, scoped
+from pg_envelope.backend.tables import (
+    bodies,
+    catalog,
+    generate,
+    grants,
+    inspect,
+    locks,
+    options,
+    publications,
+    refusals,
+    scoped,
+)
 from pg_envelope.backend.tables.build import build
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -132,6 +143,7 @@ def _first_envelope(layout: Layout, protected: Protected) -> str:
 def _report(host: Host, table: Table, layout: Layout) -> None:
     hint = RESIDUE_HINT.format(view=layout.view)
     host.notice(f"{layout.view} is protected; its base table is {layout.base}", hint=hint)
+    publications.warn(host, table.oid, layout.base)
     noticed = list(bodies.differences(host, table.oid, layout))
     if noticed:
         host.warning(

@@ -34,7 +34,8 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     acl = grants.read(host, view.oid)
     _drop(host, base, view, layout)
     opening.open_columns(host, key, base, layout, damaged)
-    host.run(f"DROP MATERIALIZED VIEW IF EXISTS {layout.rights}")
+    for rights in layout.rights:
+        host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
     host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
     _restore(host, base, view, layout, acl)
     catalog.forget(host, key["key_uuid"])

@@ -35,7 +35,7 @@ def _other_constraint(shape: Shape, statement: str, plain: Outcome, sealed: Outc
 
 def _at_each_row(shape: Shape, statement: str, plain: Outcome, sealed: Outcome) -> bool:
     several = statement.startswith(("INSERT", "UPDATE", "WITH"))
-    return several and sealed.sqlstate in ("23503", "23505") and not plain.sqlstate
+    return several and sealed.sqlstate in ("23503", "23505") and plain.sqlstate != sealed.sqlstate
 
 
 def _changed_by_its_trigger(shape: Shape, statement: str, plain: Outcome, sealed: Outcome) -> bool:

@@ -65,7 +65,7 @@ def capability(layout: Layout, protected: Protected) -> str:
     """The right to decrypt: as the path of the view hands it over, or under row-level security the column's name."""
     if layout.by_role:
         return _field(protected)
-    return f"(SELECT r.{ident(protected.field_uuid)} FROM {layout.rights} r)"
+    return f"(SELECT r.{ident(protected.field_uuid)} FROM {layout.right(protected)} r)"
 
 
 def _kind(protected: Protected) -> str:

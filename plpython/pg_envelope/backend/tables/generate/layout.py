@@ -9,6 +9,8 @@ from pg_envelope.backend.sqltext import derived_name, qualified
 from pg_envelope.backend.tables.inspect import Check, Column
 
 RIGHTS_SCHEMA = "envelope_private"
+# Capabilities in one row, which must fit into a page of 8 kB.
+MOST_RIGHTS = 400
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,17 @@ class Layout:
         return qualified(self.schema, self.base_name)
 
     @property
-    def rights(self) -> str:
-        """The relation that hands this table's capabilities to its view."""
-        return qualified(RIGHTS_SCHEMA, rights_name(self.key_uuid))
+    def rights(self) -> dict[str, list[Protected]]:
+        """The relations that hand this table's capabilities to its view, each with the columns that it is for."""
+        fields = list(self.protected.values())
+        pages = [fields[start : start + MOST_RIGHTS] for start in range(0, len(fields), MOST_RIGHTS)]
+        names = (rights_name(self.key_uuid, page) for page in range(len(pages)))
+        return {qualified(RIGHTS_SCHEMA, name): page for name, page in zip(names, pages, strict=True)}
+
+    def right(self, wanted: Protected) -> str:
+        """The relation that hands over a column's capability."""
+        page = [protected.field_uuid for protected in self.protected.values()].index(wanted.field_uuid) // MOST_RIGHTS
+        return qualified(RIGHTS_SCHEMA, rights_name(self.key_uuid, page))
 
     @property
     def plain_columns(self) -> list[Column]:
@@ -71,8 +81,8 @@ class Layout:
         return next(column for column in self.columns if column.name == name)
 
 
-def rights_name(key_uuid: str) -> str:
-    return f"right_{key_uuid.replace('-', '')}"
+def rights_name(key_uuid: str, page: int = 0) -> str:
+    return f"right_{key_uuid.replace('-', '')}" + (f"_{page}" if page else "")
 
 
 def function_name(view_name: str, what: str) -> str:

@@ -29,9 +29,10 @@ def _message(layout: Layout, check: Check) -> str:
 
 
 def _violated(layout: Layout, check: Check) -> str:
-    given = commas(f"NEW.{ident(c.name)} AS {ident(c.name)}" for c in layout.columns if not c.generated)
-    row = f"(SELECT {given}) AS {ident(layout.view_name)}"
     computed = [column for column in layout.columns if column.generated and column.name in check.columns]
+    # What a generated column is computed from is not known here.
+    needed = [c for c in layout.columns if not c.generated and (computed or c.name in check.columns)]
+    row = f"(SELECT {commas(f'NEW.{ident(c.name)} AS {ident(c.name)}' for c in needed)}) AS {ident(layout.view_name)}"
     if computed:
         values = commas(f"({column.default})::{column.type} AS {ident(column.name)}" for column in computed)
         row = f"(SELECT {ident(layout.view_name)}.*, {values} FROM {row}) AS {ident(layout.view_name)}"

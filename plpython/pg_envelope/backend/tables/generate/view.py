@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.generate.expressions import decrypted
-from pg_envelope.backend.tables.generate.layout import Layout
+from pg_envelope.backend.tables.generate.layout import Layout, Protected
 
 
 def selected(layout: Layout) -> str:
@@ -26,16 +26,20 @@ def view(layout: Layout) -> str:
     return f"CREATE OR REPLACE VIEW {layout.view} WITH ({options}) AS {selected(layout)}"
 
 
-def rights(layout: Layout) -> str:
-    """One row, a column for each field.
+def rights(layout: Layout) -> dict[str, str]:
+    """By the relation that it makes: one row, a column for each field.
 
-    A materialized view, because LOCK TABLE on the decrypting view passes over it, and a dump does not hold its rows:
-    a restored database fills it with capabilities of its own.
+    Materialized views, because LOCK TABLE on the decrypting view passes over them, and a dump does not hold their rows:
+    a restored database fills them with capabilities of its own.
     """
+    return {name: _rights(name, page) for name, page in layout.rights.items()}
+
+
+def _rights(name: str, page: list[Protected]) -> str:
     columns = commas(
         f"(SELECT c.capability FROM envelope_private.capability c"
         f" WHERE c.field_uuid OPERATOR(pg_catalog.=) '{protected.field_uuid}'::pg_catalog.uuid)"
         f" AS {ident(protected.field_uuid)}"
-        for protected in layout.protected.values()
+        for protected in page
     )
-    return f"CREATE MATERIALIZED VIEW {layout.rights} AS SELECT {columns}"
+    return f"CREATE MATERIALIZED VIEW {name} AS SELECT {columns}"

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Json
+from pg_envelope_client.commands.options import Dsn
 from pg_envelope_client.problems import Problem
+from pg_envelope_client.registry import Registry
 
 if TYPE_CHECKING:
     from pg_envelope_client.statements import Statement
 
-backups = typer.Typer(
-    help="Backups of the database that exist: list, register, keep, forget. Erasure and `retire` count with them.",
-    no_args_is_help=True,
+backups = Registry(
+    "Backups of the database that exist: list, register, keep, forget. Erasure and `retire` count with them."
 )
 SHOWN = ("label", "taken_at", "expires_at", "state")
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="The backup's own name, such as its date and kind.")]
@@ -23,16 +23,13 @@ UNKNOWN = "See: pg-envelope backups list"
 
 
 @backups.command("list")
-def list_backups(dsn: Dsn = None, as_json: Json = False) -> None:
+def list_backups(dsn: Dsn = None) -> None:
     """List all that were registered, also those that are destroyed."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
         rows = server.rows(statements.BACKUPS)
-    if as_json:
-        output.print_json(rows)
-    else:
-        output.print_rows(rows, SHOWN, "No backup is registered. Next: pg-envelope backups register LABEL")
+    output.print_rows(rows, SHOWN, "No backup is registered. Next: pg-envelope backups register LABEL")
 
 
 @backups.command()
@@ -44,7 +41,7 @@ def register(
 ) -> None:
     """Say that there is a backup. A label is not used twice."""
     _value(statements.register_backup(label, taken, expires), dsn)
-    output.say(f"{label} is registered.")
+    output.done(f"{label} is registered.", label=label, expires=expires)
 
 
 @backups.command()
@@ -55,14 +52,14 @@ def keep(
 ) -> None:
     """Change until when a backup is kept."""
     _known(_value(statements.keep_backup(label, until), dsn), label)
-    output.say(f"{label} is kept {f'until {until}' if until else 'for ever'}.")
+    output.done(f"{label} is kept {f'until {until}' if until else 'for ever'}.", label=label, expires=until)
 
 
 @backups.command()
 def forget(label: Label, dsn: Dsn = None) -> None:
     """Say that a backup was destroyed."""
     _known(_value(statements.forget_backup(label), dsn), label)
-    output.say(f"{label} counts as destroyed.")
+    output.done(f"{label} counts as destroyed.", label=label)
 
 
 def _known(found: object, label: str) -> None:

@@ -1,0 +1,104 @@
+"""The commands' registry: it gives each of them -h, --json and, where it connects to a server, libpq's options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from pg_envelope_client import output
+
+DSN = "dsn"
+JSON = "as_json"
+SERVER = "Connection"
+
+Function = Callable[..., None]
+
+
+def _server(name: str, short: str, metavar: str, text: str) -> Any:
+    declared = [name, *filter(None, [short])]
+    return Annotated[str | None, typer.Option(*declared, metavar=metavar, help=text, rich_help_panel=SERVER)]
+
+
+# As psql has them, but for -h, which is help: host and so on overrule --dsn.
+CONNECTION: dict[str, Any] = {
+    "host": _server("--host", "", "HOST", "Server or folder of its socket. Default: PGHOST."),
+    "port": _server("--port", "-p", "PORT", "Default: PGPORT."),
+    "user": _server("--username", "-U", "ROLE", "Default: PGUSER."),
+    "dbname": _server("--dbname", "-d", "NAME", "Default: PGDATABASE."),
+}
+PASSWORD = Annotated[bool, typer.Option("--password", "-W", help="Ask for the password first.", rich_help_panel=SERVER)]
+AS_JSON = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, errors on stderr.")]
+
+
+class Registry(typer.Typer):
+    """A group of commands, or the whole."""
+
+    def __init__(self, text: str, *, completion: bool = False) -> None:
+        super().__init__(
+            help=text,
+            no_args_is_help=True,
+            add_completion=completion,
+            pretty_exceptions_enable=False,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:  # type: ignore[override]
+        """Registers a function as typer does; what it has of `dsn` is filled from all of libpq's options."""
+        register = super().command(name, **settings)
+
+        def registered(function: Function) -> Function:
+            register(_completed(function))
+            return function
+
+        return registered
+
+
+def _completed(function: Function) -> Function:
+    """The function with the options of all commands; typer reads its signature."""
+    hints = get_type_hints(function, include_extras=True)
+    own = [each.replace(annotation=hints[each.name]) for each in inspect.signature(function).parameters.values()]
+    connects = any(each.name == DSN for each in own)
+    added = [*(_options(CONNECTION) if connects else []), _flag(JSON, AS_JSON)]
+    if connects:
+        added.append(_flag("password", PASSWORD))
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        output.machine(given.pop(JSON))
+        if connects:
+            given[DSN] = _conninfo(given)
+        function(**given)
+
+    signature = inspect.Signature([*own, *added])
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
+    return run
+
+
+def _options(found: dict[str, Any]) -> Iterable[inspect.Parameter]:
+    return [_parameter(name, annotation, None) for name, annotation in found.items()]
+
+
+def _flag(name: str, annotation: Any) -> inspect.Parameter:
+    return _parameter(name, annotation, False)
+
+
+def _parameter(name: str, annotation: Any, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _conninfo(given: dict[str, Any]) -> str | None:
+    """Takes libpq's options out of `given`; the connection string that they and --dsn make."""
+    asked, dsn = given.pop("password"), given[DSN]
+    parts = {name: value for name in CONNECTION if (value := given.pop(name)) is not None}
+    if not parts and not asked:
+        return None if dsn is None else str(dsn)
+    from pg_envelope_client import database
+
+    if asked:
+        database.ask_password()
+    return database.conninfo(dsn or "", parts)

@@ -1,0 +1,57 @@
+"""protect() on tables with very many columns: its work grows with their number, not with its square."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.fix_stack import Database
+
+CALLS = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE schemaname = 'envelope_private'"
+
+
+def make_wide(db: Database, name: str, count: int, definition: str = "text") -> str:
+    """A table with `count` columns to protect; the columns as protect() takes them."""
+    columns = ", ".join(f"c{i} {definition.replace('COLUMN', f'c{i}')}" for i in range(count))
+    db.sql(f"CREATE TABLE {name} (id int PRIMARY KEY, {columns}); ALTER TABLE {name} OWNER TO owner")
+    return json.dumps([f"c{i}" for i in range(count)])
+
+
+def calls_of_protect(db: Database, name: str, count: int) -> int:
+    """How many functions of the catalog one protect() runs, its commit included."""
+    wanted = make_wide(db, name, count)
+    with db.connect() as connection:
+        connection.execute("SET track_functions = 'all'")
+        connection.execute("CALL envelope.protect(%s::regclass, %s::jsonb)", [name, wanted])
+        connection.execute("SELECT pg_stat_force_next_flush()")
+    before = db.one(CALLS)
+    db.sql("SELECT pg_stat_reset()")
+    return int(before)
+
+
+def test_twice_as_many_columns_are_at_most_twice_the_work(db: Database) -> None:
+    few, many = calls_of_protect(db, "few", 30), calls_of_protect(db, "many", 60)
+    assert few > 30
+    assert many <= 2 * few + 10
+
+
+@pytest.mark.parametrize("definition", ["text", "int DEFAULT 7", "date CHECK (COLUMN > '1970-01-01')"])
+def test_a_wide_table_goes_there_and_back(db: Database, definition: str) -> None:
+    wanted = make_wide(db, "wide", 150, definition)
+    db.sql("CALL envelope.protect('wide', %s::jsonb)", wanted)
+    db.sql("INSERT INTO wide (id, c0, c149) VALUES (1, NULL, NULL)", user="owner")
+    db.sql("UPDATE wide SET id = 2", user="owner")
+    assert db.one("SELECT count(*) FROM wide WHERE c100 IS NOT NULL", user="owner") == ("DEFAULT" in definition)
+    db.sql("CALL envelope.refresh('wide')")
+    db.sql("CALL envelope.unprotect('wide')")
+    assert db.one("SELECT count(*) FROM wide WHERE c100 IS NOT NULL") == ("DEFAULT" in definition)
+
+
+def test_nearly_as_many_as_postgresql_knows(db: Database) -> None:
+    wanted = make_wide(db, "wide", 1500)
+    db.sql("CALL envelope.protect('wide', %s::jsonb)", wanted)
+    db.sql("INSERT INTO wide (id, c0, c1499) VALUES (1, 'first', 'last')", user="owner")
+    db.sql("UPDATE wide SET c700 = 'middle'", user="owner")
+    assert db.sql("SELECT c0, c700, c1499 FROM wide", user="owner") == [("first", "middle", "last")]
+    assert db.one("SELECT count(*) FROM envelope.columns") == 1500
