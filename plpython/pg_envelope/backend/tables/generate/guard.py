@@ -11,7 +11,6 @@ from functools import partial
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate.blocks import block, fail, when
 from pg_envelope.backend.tables.generate.expressions import (
-    DIFFERENT,
     all_bound,
     bound_columns,
     differ,
@@ -119,5 +118,6 @@ def update_condition(layout: Layout) -> str:
 
 
 def _differing(names: list[str]) -> str:
+    """By the operator's function: a dump writes ROW(...) without its cast, and would compare column by column."""
     left, right = (record(f"{source}.{ident(name)}" for name in names) for source in ("NEW", "OLD"))
-    return f"{left} {DIFFERENT} {right}"
+    return f"pg_catalog.record_image_ne({left}, {right})"
