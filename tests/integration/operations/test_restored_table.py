@@ -20,7 +20,7 @@ PROTECT = """CALL envelope.protect('customer', '["email", "note"]')"""
 ADOPT = "CALL envelope.adopt_restored('customer')"
 ROWS = [(1, "a@b.c", "one"), (2, "d@e.f", None)]
 READ = "SELECT id, email, note FROM customer ORDER BY id"
-DROP = "DROP VIEW customer; DROP TABLE customer_encrypted"
+DROP = "DROP VIEW customer; DROP TABLE customer_encrypted CASCADE"
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_name_as_long_as_postgresql_knows(stack: Stack, db: Database, tmp_path
     base = db.one("SELECT base::text FROM envelope_private.key WHERE base IS NOT NULL")
     file = tmp_path / "dump"
     run(stack.cluster, db.name, "pg_dump", "--format=custom", "--table", name, "--table", base, "--file", file)
-    db.sql(f"DROP VIEW {name}; DROP TABLE {base}")
+    db.sql(f"DROP VIEW {name}; DROP TABLE {base} CASCADE")
     restore(stack, db, file)
     assert check(db, "restored")[0] == "failed"
     db.sql(f"CALL envelope.adopt_restored('{name}')")
@@ -162,7 +162,7 @@ def test_another_table_of_the_same_columns_is_none_of_its(stack: Stack, shop: Da
     shop.sql(PROTECT.replace("customer", "twin"))
     file = dump(stack, shop, tmp_path / "dump")
     shop.sql(DROP)
-    shop.sql("DROP VIEW twin; DROP TABLE twin_encrypted")
+    shop.sql("DROP VIEW twin; DROP TABLE twin_encrypted CASCADE")
     restore(stack, shop, file)
     shop.sql(ADOPT)
     assert shop.sql(READ) == ROWS
@@ -176,7 +176,7 @@ def test_an_empty_table_that_two_keys_fit(shop: Database) -> None:
     shop.sql(PROTECT.replace("customer", "twin"))
     shop.sql("CREATE TABLE back_encrypted (LIKE customer_encrypted INCLUDING ALL)")
     shop.sql(DROP)
-    shop.sql("DROP VIEW twin; DROP TABLE twin_encrypted")
+    shop.sql("DROP VIEW twin; DROP TABLE twin_encrypted CASCADE")
     adopt = "CALL envelope.adopt_restored('back_encrypted'{})"
     sqlstate, _, hint = failure(shop.admin, adopt.format(""))
     assert (sqlstate, "key => " in hint) == ("22023", True)
@@ -239,10 +239,10 @@ class TestDroppedKeys:
         )
         db.sql("INSERT INTO visit VALUES (1, 'ann', 'one')")
         db.sql("INSERT INTO mail VALUES (1, 'ann', 'hello')")
-        db.sql("DROP VIEW visit; DROP TABLE visit_encrypted")
+        db.sql("DROP VIEW visit; DROP TABLE visit_encrypted CASCADE")
         key = db.one("SELECT key::text FROM envelope.dropped_keys")
         assert failure(db.admin, f"CALL envelope.shred_dropped('{key}', 'test', 'ann')")[0] == "22023"
         assert db.sql("SELECT body FROM mail") == [("hello",)]
-        db.sql("DROP VIEW mail; DROP TABLE mail_encrypted")
+        db.sql("DROP VIEW mail; DROP TABLE mail_encrypted CASCADE")
         db.sql(f"CALL envelope.shred_dropped('{key}', 'test', 'ann')")
         assert db.one("SELECT state FROM envelope_private.dek WHERE scope = 'ann'") == "destroyed"
