@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
-import pytest
 from hypothesis import settings
 
 from tests.fix_stack import alice, bob, db, make_db, owner, stack
@@ -21,13 +19,3 @@ if os.environ.get("CI"):
 # A shell starts background jobs with SIGINT ignored, and so would be every process that a test starts to interrupt it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# Tests whose expectation is older than the guard of the base table, native DELETE and DDL that is followed at once, or
-# that met a fault which is not mended yet. Each is to be looked at: the list must end empty.
-OUTDATED = frozenset((Path(__file__).parent / "outdated.txt").read_text().split())
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.nodeid.split("[")[0] in OUTDATED:
-            item.add_marker(pytest.mark.xfail(reason="listed in tests/outdated.txt", strict=False))

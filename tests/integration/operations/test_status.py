@@ -69,6 +69,7 @@ def test_a_kek_that_the_broker_does_not_know(people: Database) -> None:
 
 def test_plaintext_in_a_protected_column(people: Database) -> None:
     people.sql("DROP VIEW person")
+    people.sql('DROP TRIGGER "~envelope_guard_write" ON person_encrypted')
     people.sql("ALTER TABLE person_encrypted ALTER email TYPE bytea")
     state, detail, _ = check(people, "plaintext")
     assert state == "failed"
@@ -79,9 +80,11 @@ def test_plaintext_in_a_protected_column(people: Database) -> None:
     "damage",
     [
         "DROP TRIGGER envelope_update ON person",
+        'ALTER TABLE person_encrypted DISABLE TRIGGER "~envelope_guard_update"',
         "ALTER VIEW person SET (security_invoker = true)",
-        "ALTER VIEW person OWNER TO owner",
-        "ALTER TABLE person_encrypted OWNER TO owner",
+        # As in a restore: otherwise each follows the other.
+        "SET check_function_bodies = off; ALTER VIEW person OWNER TO owner; RESET check_function_bodies",
+        "SET check_function_bodies = off; ALTER TABLE person_encrypted OWNER TO owner; RESET check_function_bodies",
     ],
 )
 def test_a_view_that_is_not_as_it_was_made(people: Database, damage: str) -> None:
@@ -92,6 +95,15 @@ def test_a_view_that_is_not_as_it_was_made(people: Database, damage: str) -> Non
     people.sql("CALL envelope.refresh('person')")
     assert_all_ok(people)
     assert people.sql(READ) == [("a@b.c",)]
+
+
+def test_triggers_that_a_loader_disabled_fire_always_again(people: Database) -> None:
+    people.sql("ALTER TABLE person_encrypted DISABLE TRIGGER ALL")
+    people.sql("ALTER TABLE person_encrypted ENABLE TRIGGER ALL")
+    assert_all_ok(people)
+    people.sql("SET session_replication_role = replica")
+    people.sql("UPDATE person_encrypted SET id = id + 100")
+    assert people.sql("SELECT email FROM person WHERE id = 101") == [("a@b.c",)]
 
 
 def test_capabilities_missing(people: Database) -> None:

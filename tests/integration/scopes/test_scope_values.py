@@ -143,7 +143,10 @@ def test_a_key_from_before_the_column_changed_its_type_is_found_by_its_text(db: 
     db.sql("CREATE TABLE t (id int PRIMARY KEY, s text NOT NULL, c text)")
     db.sql("""CALL envelope.protect('t', '["c"]', scope => 'subject', scope_column => 's')""")
     db.sql("INSERT INTO t VALUES (1, 'ann', 'a'); DELETE FROM t")
-    db.sql("DROP VIEW t CASCADE; ALTER TABLE t_encrypted ALTER s TYPE int USING 0")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        db.sql("DROP VIEW t CASCADE; ALTER TABLE t_encrypted ALTER s TYPE int USING 0")
+    db.sql('DROP VIEW t CASCADE; DROP TRIGGER "~envelope_guard_update" ON t_encrypted')
+    db.sql("ALTER TABLE t_encrypted ALTER s TYPE int USING 0")
     db.sql("CALL envelope.shred('t_encrypted', 'ann', 'test')")
     assert db.sql("SELECT state FROM envelope.keys") == [("destroyed",)]
 
