@@ -43,8 +43,8 @@ make_base() {
     [ ! -s "$base" ] || return 0
     echo "Making a bare Debian $suite ..."
     # The steps of `sid` are those of every release, also of one that is younger than this machine's debootstrap.
-    debootstrap --variant=minbase --include=git,make "$suite" "$root" "$(mirror)" sid >"$place/debootstrap.log" 2>&1 ||
-        { tail -20 "$place/debootstrap.log" >&2; exit 1; }
+    debootstrap --variant=minbase --include=git,make "$suite" "$root" "$(mirror)" sid >"$place/$suite.log" 2>&1 ||
+        { tail -20 "$place/$suite.log" >&2; exit 1; }
     tar -C "$root" -cf "$base.new" . && mv "$base.new" "$base"
     rm -rf "$root"
 }

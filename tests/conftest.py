@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 
+import pytest
 from hypothesis import settings
 
+from stack.postgres import pg_config
 from tests.fix_stack import alice, bob, db, make_db, owner, stack
 
 __all__ = ["alice", "bob", "db", "make_db", "owner", "stack"]
@@ -19,3 +22,8 @@ if os.environ.get("CI"):
 # A shell starts background jobs with SIGINT ignored, and so would be every process that a test starts to interrupt it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    server = str(pg_config("--version"))
+    terminalreporter.write_line(f"These tests ran on {server}, with Python {platform.python_version()}.")

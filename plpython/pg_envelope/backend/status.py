@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from pg_envelope import errors, wire
-from pg_envelope.backend import unreadable
+from pg_envelope.backend import logged, unreadable
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
@@ -245,6 +245,9 @@ class Status:
             "warning",
             "publications whose subscribers get too much or too little",
             "See docs/logical-replication.md; SELECT envelope.publish_keys('<publication>') adds the keys.",
+        )
+        yield self._none(
+            "logging", logged.VALUES, "warning", "settings by which values reach the server's log", logged.HINT
         )
 
     def _verified(self) -> Iterator[Row]:

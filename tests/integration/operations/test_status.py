@@ -163,6 +163,41 @@ def test_a_materialized_view_that_stores_what_was_decrypted(people: Database) ->
     assert check(people, "copies")[0] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"log_statement": "none", "log_parameter_max_length": "-1"}, None),
+        ({"log_statement": "mod", "log_parameter_max_length": "-1"}, "log_parameter_max_length"),
+        ({"log_statement": "ddl", "log_parameter_max_length": "8"}, None),
+        ({"log_min_duration_statement": "1000", "log_parameter_max_length": "8"}, "log_parameter_max_length"),
+        ({"log_min_duration_sample": "1000", "log_parameter_max_length": "8"}, "log_parameter_max_length"),
+        ({"log_transaction_sample_rate": "0.1", "log_parameter_max_length": "8"}, "log_parameter_max_length"),
+        ({"log_parameter_max_length_on_error": "8"}, "log_parameter_max_length_on_error"),
+    ],
+)
+def test_values_in_the_server_s_log(people: Database, settings: dict[str, str], named: str | None) -> None:
+    people.sql("SET log_statement = none")
+    for name, value in settings.items():
+        people.sql("SELECT set_config(%s, %s, false)", name, value)
+    state, detail, _ = check(people, "logging")
+    assert (state, detail.partition(": ")[2]) == (("warning", named) if named else ("ok", "none"))
+
+
+def test_values_in_the_plans_of_auto_explain(people: Database) -> None:
+    """It writes parameters down since PostgreSQL 16, those of all plans that take long enough."""
+    people.sql("LOAD 'auto_explain'")
+    assert check(people, "logging")[0] == "ok", "loaded, and told to log nothing"
+    people.sql("SET auto_explain.log_min_duration = 1000")
+    since_16 = people.admin.info.server_version >= 160000
+    state, detail, hint = check(people, "logging")
+    assert state == ("warning" if since_16 else "ok")
+    if since_16:
+        assert "auto_explain.log_parameter_max_length" in detail
+        assert hint is not None
+        people.sql("SET auto_explain.log_parameter_max_length = 0")
+        assert_all_ok(people)
+
+
 def test_columns_and_keys_tell_what_is_there(people: Database) -> None:
     people.sql("SELECT envelope.create_key('k', store => 'catalog')")
     people.sql("SELECT envelope.grant_key('k', 'alice')")

@@ -56,7 +56,8 @@ def _check_function(layout: Layout, number: int, check: Check) -> str:
     row = commas(f"{_collated(column)} AS {ident(column.name)}" for column in columns)
     return (
         f"CREATE OR REPLACE FUNCTION {_check_name(layout, number)}({arguments}) RETURNS SETOF pg_catalog.bool"
-        f" LANGUAGE sql STABLE BEGIN ATOMIC SELECT ({check.expression}) IS FALSE FROM (SELECT {row}) AS {ident(layout.view_name)}; END"
+        " LANGUAGE sql STABLE BEGIN ATOMIC"
+        f" SELECT ({check.expression}) IS FALSE FROM (SELECT {row}) AS {ident(layout.view_name)}; END"
     )
 
 
