@@ -9,6 +9,8 @@ STACK ?= .stack
 ARGS ?=
 POINTS ?= 50
 SEED ?=
+# The folder of the chroots in which other releases of Debian are tried.
+FRESH ?= build/fresh
 export PYTHON
 export EXTRAS YES
 ifdef PG_CONFIG
@@ -21,11 +23,11 @@ SQL := $(sort $(wildcard sql/[0-9]*.sql))
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check
 ON := $(if $(DOCKER),docker,machine)
 
-.PHONY: help demo up down test proof fresh lint bench install uninstall build packages clean
+.PHONY: help demo up down test test-on proof fresh lint bench install uninstall build packages clean
 
 help: ## this list
 	@echo "pg_envelope $(VERSION)"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables: PG_CONFIG (server to use), PYTHON (the one PL/Python runs), STACK (folder of make up), ARGS, DOCKER=1"
 
 demo: ready-$(ON) ## show it at work on a private PostgreSQL and OpenBao, then remove both (DOCKER=1: in containers)
@@ -47,7 +49,11 @@ proof: export PROOF_SEED := $(SEED)
 proof: install .venv/.dev ## kill -9 at 50 points of each procedure, KMS troubles, clock steps (POINTS=, SEED=)
 	@.venv/bin/python -m pytest -s tests/proof $(ARGS)
 
-fresh: export FRESH ?= build/fresh
+test-on: ## make test on another release of Debian (as root; SUITE=trixie has PostgreSQL 17, SUITE=forky 18)
+	@$(if $(SUITE),,$(error SUITE=trixie (PostgreSQL 17) or SUITE=forky (PostgreSQL 18)))
+	@stack/try-fresh.sh --suite $(SUITE) --worktree $(FRESH) test ARGS='$(ARGS)'
+
+fresh: export FRESH := $(FRESH)
 fresh: .venv/.dev ## README's installation on a bare Debian 12, in a chroot (as root; FRESH=folder that keeps the base system)
 	@mkdir -p $(FRESH)
 	@.venv/bin/python -m pytest -s tests/fresh $(ARGS)

@@ -26,9 +26,13 @@ CREATE TABLE envelope_private.backup (
     taken_at timestamptz NOT NULL,
     expires_at timestamptz,
     registered_at timestamptz NOT NULL DEFAULT now(),
+    forgotten_at timestamptz,
     CHECK (expires_at > taken_at)
 );
-COMMENT ON TABLE envelope_private.backup IS 'backups of this database that exist; expires_at NULL: kept for ever';
+COMMENT ON TABLE envelope_private.backup IS
+    'backups of this database that exist or existed; expires_at NULL: kept for ever';
+COMMENT ON COLUMN envelope_private.backup.forgotten_at IS
+    'when it was said to be destroyed; the row stays, so that its label names no other backup later';
 
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.tombstone', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.backup', '');

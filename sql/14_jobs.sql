@@ -44,6 +44,8 @@ CREATE TABLE envelope_private.fault (
     found_by text NOT NULL CHECK (found_by IN ('reencrypt', 'verify')),
     found_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+-- It has no primary key, and a published table must be able to say which row changed.
+ALTER TABLE envelope_private.fault REPLICA IDENTITY FULL;
 CREATE INDEX fault_of_field ON envelope_private.fault (field_uuid);
 COMMENT ON TABLE envelope_private.fault IS 'values that the last reencrypt or verify of their table could not open';
 

@@ -17,3 +17,15 @@ SELECT pg_catalog.pg_extension_config_dump('envelope_private.tenant', '');
 CREATE SEQUENCE envelope_private.suspension_xid;
 COMMENT ON SEQUENCE envelope_private.suspension_xid IS
     'the last transaction that suspended a key; whose snapshot does not show it must not load keys';
+
+-- For standbys, which replay the row and the sequence in the order in which they were written. Not dumped, as above.
+CREATE TABLE envelope_private.revocation (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    xid bigint NOT NULL DEFAULT 1
+);
+COMMENT ON TABLE envelope_private.revocation IS
+    'the last transaction that suspended or destroyed a key, as a snapshot shows it; one row';
+INSERT INTO envelope_private.revocation DEFAULT VALUES;
+CREATE SEQUENCE envelope_private.revocation_xid;
+COMMENT ON SEQUENCE envelope_private.revocation_xid IS
+    'the same once it is committed, whatever the snapshot; a standby''s sessions drop their keys when it moves';

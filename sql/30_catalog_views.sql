@@ -20,8 +20,8 @@ CREATE VIEW envelope_private.protected_table AS
             AND coalesce(v.reloptions, '{}') @> ARRAY['security_invoker=' || k.by_role]
             AND 2 = (SELECT count(*) FROM pg_catalog.pg_trigger t WHERE t.tgrelid = v.oid
                 AND t.tgname IN ('envelope_insert', 'envelope_update') AND t.tgenabled = 't')
-            AND 2 <= (SELECT count(*) FROM pg_catalog.pg_trigger t WHERE t.tgrelid = b.oid
-                AND t.tgname LIKE '~envelope\_guard\_%' AND (t.tgenabled = 'A' OR NOT k.as_caller AND t.tgenabled = 'O'))
+            AND (SELECT count(*) >= 2 AND bool_and(t.tgenabled = CASE WHEN t.tgqual IS NULL THEN 'A' ELSE 'O' END)
+                FROM pg_catalog.pg_trigger t WHERE t.tgrelid = b.oid AND t.tgname LIKE '~envelope\_guard\_%')
             AS intact
     FROM envelope_private.key k
     JOIN pg_catalog.pg_class b ON b.oid = k.base

@@ -30,6 +30,12 @@ $$;
 COMMENT ON FUNCTION envelope.load_key IS
     'half of a key fetch that is under way in this session; by hand it does nothing. SECURITY DEFINER: reads the key catalog';
 
+CREATE FUNCTION envelope.revocation() RETURNS bigint
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC SELECT last_value FROM envelope_private.revocation_xid; END;
+COMMENT ON FUNCTION envelope.revocation IS
+    'the last transaction that took a key away, for sessions of a standby. SECURITY DEFINER: reads the key catalog';
+
 CREATE FUNCTION envelope.authorise() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')

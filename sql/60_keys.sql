@@ -41,16 +41,17 @@ return GD['pg_envelope'].admin.rotate_field(base, column)
 $$;
 COMMENT ON FUNCTION envelope_private.rotate_field IS 'rotate_field, by the OID of view or base table';
 
-CREATE FUNCTION envelope.compromise(rel regclass, version integer, reason text DEFAULT '') RETURNS void
+CREATE FUNCTION envelope.compromise(
+    rel regclass, version integer, reason text DEFAULT '', scope text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    AS $$ BEGIN PERFORM envelope_private.compromise(rel::oid, version, reason); END $$;
+    AS $$ BEGIN PERFORM envelope_private.compromise(rel::oid, version, reason, scope); END $$;
 COMMENT ON FUNCTION envelope.compromise IS
-    'marks an old key version of a protected table as compromised: it decrypts, and never encrypts again';
+    'marks an old key version of a protected table as compromised: it decrypts, and never encrypts again. scope: that of one tenant or subject, by default of all';
 
-CREATE FUNCTION envelope_private.compromise(base oid, version integer, reason text) RETURNS void
+CREATE FUNCTION envelope_private.compromise(base oid, version integer, reason text, scope text) RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].admin.compromise(base, version, reason)
+GD['pg_envelope'].admin.compromise(base, version, reason, scope)
 $$;
 COMMENT ON FUNCTION envelope_private.compromise IS 'compromise, by the OID of view or base table';
 
@@ -81,13 +82,13 @@ $$;
 COMMENT ON PROCEDURE envelope.rewrap IS
     'brings all DEKs of this database under a KEK to its newest version; goes on where rotate_kek ended early';
 
-CREATE PROCEDURE envelope.rotate_emergency(rel regclass, reason text)
+CREATE PROCEDURE envelope.rotate_emergency(rel regclass, reason text, scope text DEFAULT NULL)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].admin.rotate_emergency(rel, reason)
+GD['pg_envelope'].admin.rotate_emergency(rel, reason, scope)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_emergency IS
-    'when a table''s key may be known to others: new key, old versions compromised, keyrings emptied, all values re-encrypted';
+    'when keys of a table, or of one tenant or subject in it, may be known to others: new keys, old versions compromised, keyrings emptied, all values re-encrypted. Not inside a transaction';
 
 CREATE FUNCTION envelope_private.named_key(key_name text) RETURNS uuid
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -117,6 +118,17 @@ BEGIN ATOMIC
         WHERE g.key_uuid = envelope_private.named_key($1) AND g.role = $2;
 END;
 COMMENT ON FUNCTION envelope.revoke_key IS 'takes a named key from a role, from its next statement on';
+
+-- Rights are kept for a statement by its time, which all statements of one message share.
+CREATE FUNCTION envelope_private.forget_rights() RETURNS trigger
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' in GD: GD['pg_envelope'].forget_rights()
+$$;
+COMMENT ON FUNCTION envelope_private.forget_rights IS
+    'a right that this session took away counts at once, also for the next statement of the same message';
+
+CREATE TRIGGER forget_rights AFTER UPDATE OR DELETE OR TRUNCATE ON envelope_private.key_grant
+    FOR EACH STATEMENT EXECUTE FUNCTION envelope_private.forget_rights();
 
 CREATE FUNCTION envelope_private.idle_deks_of(retired uuid) RETURNS uuid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -9,12 +9,13 @@ $$;
 COMMENT ON PROCEDURE envelope.revoke IS
     'suspends the keys of a table, or of one tenant in it: its values can be neither read nor written, from now on, in any session';
 
-CREATE PROCEDURE envelope.restore(rel regclass, tenant text DEFAULT NULL)
+CREATE PROCEDURE envelope.restore(rel regclass, tenant text DEFAULT NULL, version integer DEFAULT NULL)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].tenants.restore(rel, tenant)
+GD['pg_envelope'].tenants.restore(rel, tenant, version)
 $$;
-COMMENT ON PROCEDURE envelope.restore IS 'gives back what revoke took: each key version returns to the state it had';
+COMMENT ON PROCEDURE envelope.restore IS
+    'gives back what revoke took: each key version returns to the state it had. With a version: that one, also if retire suspended it';
 
 CREATE PROCEDURE envelope.suspend_key(name text, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$
@@ -39,15 +40,17 @@ $$;
 COMMENT ON PROCEDURE envelope.move_kek IS
     'moves DEKs of all keys, a table or a tenant to another KEK or store, in any KMS; data is not touched. Not inside a transaction';
 
-CREATE FUNCTION envelope.tenant_kek(rel regclass, tenant text, kek text, store text DEFAULT NULL) RETURNS void
+CREATE FUNCTION envelope.tenant_kek(
+    rel regclass, tenant text, kek text, store text DEFAULT NULL, new_tenant boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    AS $$ BEGIN PERFORM envelope_private.tenant_kek(rel::oid, tenant, kek, store); END $$;
+    AS $$ BEGIN PERFORM envelope_private.tenant_kek(rel::oid, tenant, kek, store, new_tenant); END $$;
 COMMENT ON FUNCTION envelope.tenant_kek IS
-    'the KEK of a tenant''s next keys in a table; those that exist follow with move_kek(..., rel => ..., tenant => ...)';
+    'the KEK of a tenant''s next keys in a table, once it has wrapped and opened a key for trial; those that exist follow with move_kek(..., rel => ..., tenant => ...). new_tenant: it has no row yet';
 
-CREATE FUNCTION envelope_private.tenant_kek(base oid, tenant text, kek text, store text) RETURNS void
+CREATE FUNCTION envelope_private.tenant_kek(base oid, tenant text, kek text, store text, new_tenant boolean)
+    RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].tenants.tenant_kek(base, tenant, kek, store)
+GD['pg_envelope'].tenants.tenant_kek(base, tenant, kek, store, new_tenant)
 $$;
 COMMENT ON FUNCTION envelope_private.tenant_kek IS 'tenant_kek, by the OID of view or base table';

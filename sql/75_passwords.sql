@@ -1,9 +1,12 @@
 -- Passwords: hashed with bcrypt by pgcrypto, or with Argon2id by the package; never kept, never shown.
--- PL/pgSQL, whose plain expressions run no statement: a password is then nobody's parameter and in nobody's log.
+-- PL/pgSQL, whose plain expressions run no statement: a password is then nobody's parameter and in nobody's log. Nor are
+-- hashes: auto_explain prints the parameters of an SQL function's statements, not those of PL/pgSQL's. A plan made for one
+-- call would hold them, too.
 -- SECURITY DEFINER, because its halves are private; nothing here depends on who calls.
 
 CREATE FUNCTION envelope_private.password_kind(hash text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
     RETURN CASE
         -- Longer than any hash: reading it would take longer than verifying one.
         WHEN octet_length(hash) > 1000 THEN NULL
@@ -16,6 +19,7 @@ CREATE FUNCTION envelope_private.password_kind(hash text) RETURNS text
         WHEN hash ~ '^_(?![.]{4})[./A-Za-z0-9]{19}$' THEN 'xdes'
         WHEN hash ~ '^[./A-Za-z0-9]{13}$' THEN 'des'
     END;
+END $$;
 COMMENT ON FUNCTION envelope_private.password_kind IS 'the algorithm of a password hash; NULL for what is none';
 
 -- A hash says what it costs to verify. Whoever can write one must not be able to stall a session, or exhaust the server.
@@ -35,9 +39,11 @@ COMMENT ON FUNCTION envelope.password_limits IS
     'the most that verify_password() spends on a hash, by algorithm; what asks for more is an error';
 
 CREATE FUNCTION envelope_private.password_costs(kind text, hash text) RETURNS TABLE (cost text, asked numeric)
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT 'rounds, as a power of 2', substr(hash, 5, 2)::numeric WHERE kind = 'bcrypt'
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT 'rounds, as a power of 2', substr(hash, 5, 2)::numeric WHERE kind = 'bcrypt'
     UNION ALL
     SELECT c.cost, c.asked FROM regexp_match(hash, 'm=([0-9]+),t=([0-9]+),p=([0-9]+)') AS p,
         LATERAL (VALUES ('memory in KiB', p[1]::numeric), ('passes', p[2]::numeric), ('lanes', p[3]::numeric),
@@ -49,16 +55,17 @@ BEGIN ATOMIC
     SELECT 'rounds', sum((strpos('./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz',
             substr(hash, 2 + place, 1)) - 1) * 64 ^ place::numeric)
         FROM generate_series(0, 3) AS place WHERE kind = 'xdes' HAVING count(*) > 0;
-END;
+END $$;
 COMMENT ON FUNCTION envelope_private.password_costs IS 'what verifying a hash would take, in the words of password_limits()';
 
 CREATE FUNCTION envelope_private.password_excess(kind text, hash text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT format('%s: at most %s', l.cost, l.most)
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN (SELECT format('%s: at most %s', l.cost, l.most)
         FROM envelope.password_limits() AS l JOIN envelope_private.password_costs(kind, hash) AS c USING (cost)
-        WHERE l.algorithm = kind AND c.asked > l.most LIMIT 1;
-END;
+        WHERE l.algorithm = kind AND c.asked > l.most LIMIT 1);
+END $$;
 COMMENT ON FUNCTION envelope_private.password_excess IS 'the limit that a hash is above; NULL when verifying it is affordable';
 
 CREATE FUNCTION envelope_private.argon2id(password text) RETURNS text
@@ -131,7 +138,9 @@ COMMENT ON FUNCTION envelope.verify_password IS
     'SECURITY DEFINER: uses private halves';
 
 CREATE FUNCTION envelope.password_needs_rehash(hash text) RETURNS boolean
-    LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
     RETURN CASE envelope_private.password_kind(hash)
         WHEN 'bcrypt' THEN substr(hash, 3, 1) = 'x' OR substr(hash, 5, 2)::integer < 12
         WHEN 'argon2id' THEN EXISTS (
@@ -139,6 +148,7 @@ CREATE FUNCTION envelope.password_needs_rehash(hash text) RETURNS boolean
             WHERE p[1]::bigint < 65536 OR p[2]::bigint < 3)
         ELSE true
     END;
+END $$;
 COMMENT ON FUNCTION envelope.password_needs_rehash IS
     'whether a hash is weaker than what hash_password() makes: hash anew at the next login. '
     'SECURITY DEFINER: uses private halves';

@@ -38,7 +38,7 @@ GRANT USAGE ON SCHEMA envelope, envelope_pgcrypto TO PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
-    envelope.bootstrap(), envelope.load_key(), envelope.reserve_messages(), envelope.authorise(),
+    envelope.bootstrap(), envelope.load_key(), envelope.revocation(), envelope.reserve_messages(), envelope.authorise(),
     envelope.canonical(anyelement), envelope.array_of(envelope.plaintext, anyarray),
     envelope.value_of(envelope.plaintext, anyarray),
     envelope.decrypt_text(envelope.ciphertext, bytea, text), envelope.decrypt_bytea(envelope.ciphertext, bytea, text),

@@ -131,9 +131,9 @@ class OpenBao:
             with self._open(request) as response:
                 return dict(json.loads(response.read() or b"{}"))
         except urllib.error.HTTPError as error:
-            raise StackError(
-                f"OpenBao: {method} {path}: {error.code} {error.read().decode(errors='replace')}"
-            ) from None
+            with error:
+                answer = error.read().decode(errors="replace")
+            raise StackError(f"OpenBao: {method} {path}: {error.code} {answer}") from None
         except OSError as error:
             raise StackError(f"OpenBao: {method} {path}: {error}") from None
 

@@ -1,14 +1,16 @@
 #!/bin/bash
-# Runs a make target on a fresh Debian 12 with nothing but git and make, in a chroot that is removed afterwards:
-#     try-fresh.sh [--worktree] [--keep] [--as-user] DIR TARGET...
-#     try-fresh.sh [--worktree] [--keep] --script FILE DIR       a script of the sources instead of a make target
-# The chroot is made in DIR/root; DIR/base.tar keeps the bare system for the next time. HEAD is tried, or with --worktree
-# the files as they are now; with --as-user the last step runs as an unprivileged user, after root's `make install`.
+# Runs a make target on a fresh Debian with nothing but git and make, in a chroot that is removed afterwards:
+#     try-fresh.sh [--suite NAME] [--worktree] [--keep] [--as-user] DIR TARGET...
+#     try-fresh.sh [--suite NAME] [--worktree] [--keep] --script FILE DIR    a script of the sources instead of a target
+# NAME is a release of Debian: bookworm, unless another one is named. The chroot is made in DIR/root-NAME; DIR/NAME.tar
+# keeps the bare system for the next time. HEAD is tried, or with --worktree the files as they are now. With --as-user the
+# last step runs as an unprivileged user, after root's `make install`.
 set -euo pipefail
 
-source=head keep="" user="" script=""
+suite=bookworm source=head keep="" user="" script=""
 while [[ ${1:-} == --* ]]; do
     case $1 in
+    --suite) suite=$2; shift ;;
     --worktree) source=worktree ;;
     --keep) keep=1 ;;
     --as-user) user=1 ;;
@@ -19,7 +21,7 @@ while [[ ${1:-} == --* ]]; do
 done
 [ -z "$script" ] || set -- "$@" script
 if [ $# -lt 2 ] || [ "$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null; then
-    sed -n '2,6s/^# //p' "$0" >&2
+    sed -n '2,7s/^# //p' "$0" >&2
     echo "It needs root, and debootstrap (apt-get install debootstrap)." >&2
     exit 2
 fi
@@ -27,8 +29,8 @@ fi
 repository=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$1"
 place=$(cd "$1" && pwd)
-root=$place/root
-base=$place/base.tar
+root=$place/root-$suite
+base=$place/$suite.tar
 shift
 
 # The mirror of this machine's own sources, in the old or the new form.
@@ -39,9 +41,10 @@ mirror() {
 
 make_base() {
     [ ! -s "$base" ] || return 0
-    echo "Making a bare Debian 12 ..."
-    debootstrap --variant=minbase --include=git,make bookworm "$root" "$(mirror)" >"$place/debootstrap.log" 2>&1 ||
-        { tail -20 "$place/debootstrap.log" >&2; exit 1; }
+    echo "Making a bare Debian $suite ..."
+    # The steps of `sid` are those of every release, also of one that is younger than this machine's debootstrap.
+    debootstrap --variant=minbase --include=git,make "$suite" "$root" "$(mirror)" sid >"$place/$suite.log" 2>&1 ||
+        { tail -20 "$place/$suite.log" >&2; exit 1; }
     tar -C "$root" -cf "$base.new" . && mv "$base.new" "$base"
     rm -rf "$root"
 }

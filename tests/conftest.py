@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from stack.postgres import pg_config
 from tests.fix_stack import alice, bob, db, make_db, owner, stack
 
 __all__ = ["alice", "bob", "db", "make_db", "owner", "stack"]
@@ -22,12 +23,7 @@ if os.environ.get("CI"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests whose expectation is older than the guard of the base table, native DELETE and DDL that is followed at once, or
-# that met a fault which is not mended yet. Each is to be looked at: the list must end empty.
-OUTDATED = frozenset((Path(__file__).parent / "outdated.txt").read_text().split())
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.nodeid.split("[")[0] in OUTDATED:
-            item.add_marker(pytest.mark.xfail(reason="listed in tests/outdated.txt", strict=False))
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    server = str(pg_config("--version"))
+    terminalreporter.write_line(f"These tests ran on {server}, with Python {platform.python_version()}.")

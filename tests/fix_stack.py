@@ -15,7 +15,13 @@ import pytest
 from stack.stack import DATABASE, Stack
 
 NAMES = itertools.count(1)
-SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "log_statement": "all"}
+SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "log_statement": "all",
+    "log_parameter_max_length": "0",
+}
 ROLES = ("alice", "bob", "owner")
 
 

@@ -10,6 +10,7 @@ import typer
 from pg_envelope_client import output
 from pg_envelope_client.commands import (
     backup,
+    database_backups,
     erasure,
     jobs,
     kek,
@@ -46,6 +47,7 @@ commands.add_typer(backup.backups, name="keys", rich_help_panel="Keys")
 commands.command(rich_help_panel="Keys")(rekey.rekey)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
+commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Erasure")
 commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)
 commands.command(rich_help_panel="Schedules")(policy.due)
 commands.command(rich_help_panel="Schedules")(policy.rotate)

@@ -26,6 +26,11 @@ LIVE_DEKS = Statement("SELECT dek_id, kek, fingerprint FROM envelope_private.dek
 ESCROW_PLACE = Statement("SELECT * FROM envelope_private.escrow_place()")
 STATUS = Statement("SELECT check_name, state, detail, hint FROM envelope.status()")
 
+BACKUPS = Statement(
+    "SELECT label, taken_at::text, expires_at::text, state, registered_at::text, forgotten_at::text"
+    " FROM envelope.backups"
+)
+
 DUE = Statement("SELECT level, subject, last_rotated, due_at, overdue::text, command FROM envelope.due")
 DUE_NOW = Statement("SELECT level, subject, command FROM envelope.due WHERE due_at <= now()")
 POLICIES = Statement(
@@ -75,8 +80,8 @@ def rotate_field(table: str, column: str) -> Statement:
     return Statement("SELECT envelope.rotate_field(%s::regclass, %s::name) AS result", (table, column))
 
 
-def rotate_emergency(table: str, reason: str) -> Statement:
-    return Statement("CALL envelope.rotate_emergency(%s::regclass, %s::text)", (table, reason))
+def rotate_emergency(table: str, reason: str, subject: str | None = None) -> Statement:
+    return Statement("CALL envelope.rotate_emergency(%s::regclass, %s::text, %s::text)", (table, reason, subject))
 
 
 def shred(table: str, subject: str | None, reason: str) -> Statement:
@@ -85,6 +90,19 @@ def shred(table: str, subject: str | None, reason: str) -> Statement:
 
 def shred_key(name: str, reason: str) -> Statement:
     return Statement("CALL envelope.shred_key(%s::text, %s::text)", (name, reason))
+
+
+def register_backup(label: str, taken_at: str | None, expires_at: str | None) -> Statement:
+    sql = "SELECT envelope.register_backup(%s::text, coalesce(%s::timestamptz, now()), %s::timestamptz) AS result"
+    return Statement(sql, (label, taken_at, expires_at))
+
+
+def keep_backup(label: str, expires_at: str | None) -> Statement:
+    return Statement("SELECT envelope.keep_backup(%s::text, %s::timestamptz) AS result", (label, expires_at))
+
+
+def forget_backup(label: str) -> Statement:
+    return Statement("SELECT envelope.forget_backup(%s::text) AS result", (label,))
 
 
 def affected(table: str, subject: str | None) -> Statement:
@@ -104,17 +122,17 @@ def move_kek(from_kek: str, to_kek: str, store: str | None, table: str | None, t
     return Statement(sql, (from_kek, to_kek, store, table, tenant))
 
 
-def tenant_kek(table: str, tenant: str, kek: str, store: str | None) -> Statement:
-    sql = "SELECT envelope.tenant_kek(%s::regclass, %s::text, %s::text, %s::text) AS result"
-    return Statement(sql, (table, tenant, kek, store))
+def tenant_kek(table: str, tenant: str, kek: str, store: str | None, new: bool = False) -> Statement:
+    sql = "SELECT envelope.tenant_kek(%s::regclass, %s::text, %s::text, %s::text, %s::boolean) AS result"
+    return Statement(sql, (table, tenant, kek, store, new))
 
 
 def revoke_table(table: str, tenant: str | None, reason: str) -> Statement:
     return Statement("CALL envelope.revoke(%s::regclass, %s::text, %s::text)", (table, tenant, reason))
 
 
-def restore_table(table: str, tenant: str | None) -> Statement:
-    return Statement("CALL envelope.restore(%s::regclass, %s::text)", (table, tenant))
+def restore_table(table: str, tenant: str | None, version: int | None = None) -> Statement:
+    return Statement("CALL envelope.restore(%s::regclass, %s::text, %s::integer)", (table, tenant, version))
 
 
 def key_exists(name: str) -> Statement:

@@ -15,7 +15,7 @@ EnvelopeError
 ├── NotConfigured         55000
 ├── Conflict              40001  a row changed under the statement
 └── Unavailable           58000  the broker or the KMS did not do its part
-    ├── KmsUnavailable (and KmsBusy), KmsSealed, KmsDenied, KmsInvalid, KekUnknown, UnwrapFailed, Deadline, ...
+    ├── KmsUnavailable (and KmsBusy), KmsSealed, KmsDenied, KmsInvalid, KekUnknown, KekRolledBack, UnwrapFailed, ...
 
 No message, detail or hint ever holds a value, a key, a token or an argument that could be one.
 """
@@ -193,6 +193,18 @@ class KekUnknown(Unavailable):
     code = "kek_unknown"
     text = "the broker's configuration has no such KEK"
     default_hint = "KEKs are declared as [kek.NAME] in the broker's configuration; envelope.status() lists them."
+
+
+class KekRolledBack(Unavailable):
+    """The KMS forgot versions of a KEK: what they wrapped opens nowhere but in caches."""
+
+    sqlstate = "55000"
+    code = "kek_rolled_back"
+    text = "the KMS knows only older versions of the KEK than the key catalog: it was restored to an earlier state"
+    default_hint = (
+        "Do not flush, and do not restart the broker: its cache may hold the only keys. Run pg-envelope keys backup;"
+        " then see docs/runbooks/restore.md."
+    )
 
 
 class UnwrapFailed(Unavailable):

@@ -132,3 +132,24 @@ def test_bad_input_has_a_clear_error(keys: Database) -> None:
     found = {statement: failure(keys.admin, statement).sqlstate for statement in states}
     assert found == states
     assert keys.one("SELECT count(DISTINCT name) FROM envelope.keys") == 2
+
+
+def test_a_key_taken_away_within_one_message(db: Database) -> None:
+    """All statements of a message have one time; the right must not outlive the grant for it."""
+    db.sql("SELECT envelope.create_key('k')")
+    db.sql("SELECT envelope.grant_key('k', 'alice')")
+    db.sql("CREATE TABLE kept AS SELECT envelope.encrypt('secret'::text, 'k') AS value")
+    db.sql("GRANT SELECT ON kept TO alice")
+    reading = "SET ROLE alice; SELECT envelope.decrypt(value) FROM kept; RESET ROLE;"
+    with db.connect() as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute(f"{reading} SELECT envelope.revoke_key('k', 'alice'); {reading}")
+    with db.connect() as session:
+        session.execute(f"{reading} SELECT envelope.revoke_key('k', 'bob'); {reading}")
+
+
+def test_a_secret_taken_away_within_one_message(db: Database) -> None:
+    db.sql("SELECT envelope.import_secret('s', 'hunter2'::text)")
+    db.sql("SELECT envelope.grant_key('s', 'alice')")
+    reading = "SET ROLE alice; SELECT envelope.key('s')::text; RESET ROLE;"
+    with db.connect() as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute(f"{reading} DELETE FROM envelope_private.key_grant; {reading}")

@@ -13,6 +13,8 @@ from tests.fix_stack import Database
 from tests.security.fix_people import make_people
 
 GOLDEN = Path(__file__).with_name("privileges.txt")
+# Lines of the golden list that only a newer server has.
+SINCE = {"function envelope_pgcrypto.fips_mode(): everybody EXECUTE": 180000}
 
 OBJECTS = """
 WITH ours AS (
@@ -92,12 +94,21 @@ def _rights(db: Database, kind: str, handle: str) -> str:
     return ", ".join(f"{label} {rights}" for label, rights in found.items()) or "superuser only"
 
 
+def golden(db: Database) -> str:
+    """The golden list, as far as this version of PostgreSQL has it."""
+    version = db.admin.info.server_version
+    return "".join(line + "\n" for line in GOLDEN.read_text().splitlines() if SINCE.get(line, 0) <= version)
+
+
 def test_privileges_are_the_golden_list(granted: Database) -> None:
-    """After a change that was meant: PG_ENVELOPE_WRITE_GOLDEN=1 pytest this file, and read the difference."""
+    """After a change that was meant: PG_ENVELOPE_WRITE_GOLDEN=1 pytest this file, and read the difference.
+
+    An older server than the newest writes too little: what is in SINCE.
+    """
     found = listing(granted)
     if os.environ.get("PG_ENVELOPE_WRITE_GOLDEN"):
         GOLDEN.write_text(found)
-    assert found == GOLDEN.read_text()
+    assert found == golden(granted)
 
 
 def test_default_privileges_do_not_reach_the_extension(make_db: Callable[[], Database]) -> None:
@@ -111,7 +122,7 @@ def test_default_privileges_do_not_reach_the_extension(make_db: Callable[[], Dat
     db.sql("ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM bob, PUBLIC")
     make_people(db)
     db.sql("GRANT SELECT ON people TO alice")
-    assert listing(db) == GOLDEN.read_text()
+    assert listing(db) == golden(db)
 
 
 def test_default_privileges_do_not_reach_a_view(db: Database) -> None:

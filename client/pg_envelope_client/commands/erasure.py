@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from pg_envelope_client.commands.keys import Kind
 from pg_envelope_client.commands.options import Dsn
 from pg_envelope_client.problems import Problem, usage
 from pg_envelope_client.registry import Registry
+from pg_envelope_client.subject import read as read_subject
 
 if TYPE_CHECKING:
     from pg_envelope.broker.ledger import Entry
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 erasures = Registry("The broker's ledger of erasures: list, export, import. On its machine, as its user.")
 Config = Annotated[Path, typer.Option(metavar="FILE", help="broker.toml of the broker whose ledger it is.")]
 SHOWN = ("line", "time", "database", "label", "deks", "reason", "by")
-STANDARD_INPUT = "-"
 
 
 def shred(
@@ -43,7 +42,7 @@ def shred(
 
     if kind is Kind.KEY and subject_file is not None:
         raise usage("a named key has no subjects", hint="Leave --subject-file out.")
-    subject = None if subject_file is None else _subject(subject_file)
+    subject = None if subject_file is None else read_subject(subject_file)
     what = f"one tenant or subject of {name}" if subject is not None else f"all of {name}"
     with session(dsn) as server:
         # The subject is a parameter, and must not reach the server's log as one.
@@ -71,14 +70,6 @@ def _confirm(server: Session, name: str, kind: Kind, subject: str | None) -> Non
         output.note(line, style="bold")
     # Answered by a line; where standard input is the subject's, there is none, and nothing is done.
     typer.confirm("Go on?", abort=True, err=True)
-
-
-def _subject(file: str) -> str:
-    text = sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text()
-    subject = text.removesuffix("\n")
-    if not subject or "\n" in subject:
-        raise usage("a subject is one line of text")
-    return subject
 
 
 def verify_receipt(

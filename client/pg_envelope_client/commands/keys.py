@@ -113,19 +113,30 @@ def rotate_field(
 def emergency(
     table: Table,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="What happened; it goes to the audit log.")],
+    subject_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Holds one tenant or subject, one line; - reads standard input. Default: all of them."
+        ),
+    ] = None,
     dsn: Dsn = None,
 ) -> None:
-    """A table's key may be known to others: new key, old versions compromised, all values re-encrypted."""
-    from pg_envelope_client import progress
+    """Keys may be known to others: new keys, old versions compromised, all values re-encrypted."""
+    from pg_envelope_client import progress, subject
     from pg_envelope_client.commands.tables import resumable
     from pg_envelope_client.database import session
+    from pg_envelope_client.secret_file import keep_unlogged
+
+    whose = None if subject_file is None else subject.read(subject_file)
 
     with (
         resumable(f"pg-envelope reencrypt {table}"),
         progress.watching(table) as watcher,
         session(dsn, on_notice=watcher) as server,
     ):
-        server.run(statements.rotate_emergency(table, reason))
+        if whose is not None:
+            keep_unlogged(server)
+        server.run(statements.rotate_emergency(table, reason, whose))
     output.done(f"{table}: no value is under an old key any more. Next: docs/runbooks/emergency.md", table=table)
 
 

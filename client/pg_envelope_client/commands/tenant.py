@@ -26,10 +26,11 @@ def own_kek(
     tenant: Tenant,
     kek: Annotated[str, typer.Argument(metavar="KEK", help="As named in the broker's configuration.")],
     store: StoreName = None,
+    new: Annotated[bool, typer.Option("--new", help="The tenant has no row yet.")] = False,
     dsn: Dsn = None,
 ) -> None:
     """Make a tenant's next keys under a KEK of its own; those that exist follow with `pg-envelope kek move`."""
-    _run(statements.tenant_kek(table, tenant, kek, store and store.value), dsn)
+    _run(statements.tenant_kek(table, tenant, kek, store and store.value, new), dsn)
     older = f"Older ones: pg-envelope kek move ... --tenant {tenant}"
     output.done(f"New keys of {tenant} are made under KEK {kek}. {older}", table=table, tenant=tenant, kek=kek)
 
@@ -47,9 +48,16 @@ def revoke(
 
 
 @tenants.command()
-def restore(table: Table, tenant: AnyTenant = None, dsn: Dsn = None) -> None:
-    """Give suspended keys back."""
-    _run(statements.restore_table(table, tenant), dsn)
+def restore(
+    table: Table,
+    tenant: AnyTenant = None,
+    version: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Only this one, also if it was retired. Default: all others.")
+    ] = None,
+    dsn: Dsn = None,
+) -> None:
+    """Give suspended keys back; retired versions only by their number."""
+    _run(statements.restore_table(table, tenant, version), dsn)
     output.done(f"The keys of {_of(table, tenant)} are back.", table=table, tenant=tenant)
 
 

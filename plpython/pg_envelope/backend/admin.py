@@ -16,15 +16,18 @@ from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys, chosen_kek
 from pg_envelope.backend.lifecycle import sequences
 from pg_envelope.backend.lifecycle.affected import affected
+from pg_envelope.backend.lifecycle.emergency import rotate_emergency
 from pg_envelope.backend.lifecycle.erasure import Erasure, check_scope
 from pg_envelope.backend.lifecycle.escrow import Escrow
 from pg_envelope.backend.lifecycle.forgetting import Forgetting
 from pg_envelope.backend.lifecycle.identity import Claim
+from pg_envelope.backend.lifecycle.kek_versions import kms_versions
 from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.rekey import Rekey
 from pg_envelope.backend.lifecycle.replay import Replay
+from pg_envelope.backend.lifecycle.restored import adopt_restored
 from pg_envelope.backend.lifecycle.retire import Retirement
-from pg_envelope.backend.lifecycle.rotation import Rewrap, rotate_emergency
+from pg_envelope.backend.lifecycle.rotation import Rewrap
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
@@ -53,6 +56,7 @@ class Admin:
         self.protect = guard.plain(self._alone(self._protect))
         self.unprotect = guard.plain(self._alone(self._unprotect))
         self.refresh = guard.plain(self._alone(self._refresh))
+        self.adopt_restored = guard.plain(self._alone(self._adopt_restored))
         self.follow = guard.plain(self._alone(self._follow))
         self.reencrypt = guard.plain(self._reencrypt)
         self.receipt = guard.plain(self._receipt)
@@ -71,6 +75,7 @@ class Admin:
         self.shred = guard.plain(self._shred)
         self.affected = guard.plain(self._affected)
         self.shred_key = guard.plain(self._shred_key)
+        self.shred_dropped = guard.plain(self._shred_dropped)
         self.replay_erasures = guard.plain(self._replay_erasures)
         self.mend_sequences = guard.plain(self._mend_sequences)
         self.this_is_the_original = guard.plain(self._this_is_the_original)
@@ -78,6 +83,7 @@ class Admin:
         self.status = guard.plain(Status(host, link, loader).rows)
         self.verify_keys = guard.plain(lambda: list(verify(host, link, loader)))
         self.flush = guard.plain(self._flush)
+        self.kms_versions = guard.plain(lambda: kms_versions(host, link, loader))
         self.rekey = guard.plain(self._rekey)
         self.forget_all_keys = guard.plain(self._forget_all_keys)
         escrow = Escrow(host, link, loader, self._keys)
@@ -133,6 +139,9 @@ class Admin:
     def _refresh(self, rel: str | None) -> None:
         refresh(self._host, self._table(rel, "refresh"))
 
+    def _adopt_restored(self, rel: str | None, key: str | None) -> None:
+        adopt_restored(self._host, self._table(rel, "adopt_restored"), key)
+
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
         signing = Signing(self._host, self._link, self._loader, self._keys)
         return Reencryption(self._host, signing, self._table(rel, what))
@@ -183,10 +192,13 @@ class Admin:
         catalog.refuse_scoped(key, "rotate_field")
         return self._keys.rotate_field(str(key["key_uuid"]), column)
 
-    def _compromise(self, oid: int, version: int | None, reason: str | None) -> None:
+    def _compromise(self, oid: int, version: int | None, reason: str | None, scope: str | None) -> None:
         key = catalog.key_of(self._host, oid)
-        catalog.refuse_scoped(key, "compromise")
-        self._keys.compromise(str(key["key_uuid"]), version or 0, reason or "")
+        if scope is not None and key["scope"] == "table":
+            raise errors.BadInput("the table has one key for all rows", hint="Leave the tenant or subject out.")
+        of_all = key["scope"] != "table" and scope is None
+        scopes = None if scope is None else ScopeColumn.of(self._host, oid).known(scope)
+        self._keys.compromise(str(key["scope_key"]), version or 0, reason or "", scopes, of_all=of_all)
 
     def _compromise_key(self, name: str | None, version: int | None, reason: str | None) -> None:
         self._keys.compromise(self._named(name), version or 0, reason or "")
@@ -222,9 +234,9 @@ class Admin:
         self._keys.kek(kek or "")
         return Rewrap(self._host, self._link, self._loader, kek or "", what)
 
-    def _rotate_emergency(self, rel: str | None, reason: str | None) -> None:
+    def _rotate_emergency(self, rel: str | None, reason: str | None, scope: str | None) -> None:
         oid = self._table(rel, "rotate_emergency")
-        rotate_emergency(self._host, self._link, self._loader, self._keys, oid, reason or "")
+        rotate_emergency(self._host, self._link, self._loader, self._keys, oid, scope, reason or "")
 
     def _rekey(self, from_environment: str | None, from_kek: str | None, to_kek: str | None) -> None:
         refuse_others(self._host, "rekey", COMMITS)
@@ -248,6 +260,15 @@ class Admin:
         begin(self._host, "shred_key")
         erasure = Erasure(self._host, self._link, self._loader)
         erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
+
+    def _shred_dropped(self, key: str | None, reason: str | None, subject: str | None) -> None:
+        """The subject as envelope.keys has it: there is no column any more whose type could say more."""
+        self._table("pg_catalog.pg_class", "shred_dropped")
+        begin(self._host, "shred_dropped")
+        erasure = Erasure(self._host, self._link, self._loader)
+        found = erasure.of_dropped(key)
+        check_scope(found, subject)
+        erasure.shred("shred_dropped", found, subject, reason or "")
 
     def _forget_all_keys(self, database: str | None) -> int:
         self._table("pg_catalog.pg_class", "forget_all_keys")

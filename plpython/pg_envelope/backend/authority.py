@@ -1,7 +1,8 @@
 """The right of a role, where it cannot come from the path: named keys, and tables with row-level security.
 
 A right is asked of PostgreSQL once per statement, role and use; REVOKE and SET ROLE count from the next statement, and
-within a second in one that goes on: a DO block or a procedure is one statement, however long it loops.
+within a second in one that goes on: a DO block, a procedure, or a message of several statements is one, however long it
+takes. What this session itself takes from a named key counts at once.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ class Authority:
         ask = server().GetUserId(), kind, subject
         found = self._rights.get(ask)
         return found if found is not None else self._authorise(ask)
+
+    def forget(self) -> None:
+        """The next use asks again."""
+        self._rights.clear()
 
     def _authorise(self, ask: Ask) -> Right:
         self._pending = ask

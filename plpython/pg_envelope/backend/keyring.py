@@ -25,12 +25,16 @@ class Keyring:
     It needs no notion of roles: a slot begins with the capability, and only those who may read a column can name it.
     """
 
-    def __init__(self, epoch: Epoch, load: Callable[[bytes], dict[bytes, Key]]) -> None:
+    def __init__(
+        self, epoch: Epoch, load: Callable[[bytes], dict[bytes, Key]], replayed: Callable[[], int] = int
+    ) -> None:
+        """`replayed`: on a standby, a number that moves when a revocation was replayed; 0 elsewhere."""
         self.keys: dict[bytes, Key] = {}
         self._ends: dict[bytes, float] = {}
-        self._kept: bytes | None = None
+        self._kept: tuple[bytes, int] | None = None
         self._epoch = epoch
         self._load = load
+        self._replayed = replayed
 
     def get(self, slot: bytes) -> Key:
         """The key of a slot, fetched when it is not here or its time is over; raises what `load` raises."""
@@ -61,14 +65,14 @@ class Keyring:
     def _latest(self) -> bytes:
         """The epoch now; keys of another one are dropped first."""
         try:
-            epoch = self._epoch.latest()
+            now = self._epoch.latest(), self._replayed()
         except errors.EnvelopeError:
             self._clear()
             raise
-        if epoch != self._kept:
+        if now != self._kept:
             self._clear()
-            self._kept = epoch
-        return epoch
+            self._kept = now
+        return now[0]
 
     def _clear(self) -> None:
         self.keys.clear()

@@ -16,6 +16,7 @@ from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 
 CONFLICT_RETRIES = 100
+MOST_TRANSITIONS = 5000
 STORES = ("vault", "catalog")
 LOCK = """
 SELECT coalesce(name, view::text, base::text, 'dropped') AS label
@@ -32,25 +33,28 @@ SELECT FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state = 'suspended' AND suspended_from = 'active'"""
 VERSION = """
 SELECT dek_id, coalesce(suspended_from, state) AS state FROM envelope_private.dek
-WHERE key_uuid = $1 AND version = $2"""
+WHERE key_uuid = $1 AND version = $2
+    AND CASE WHEN $3 THEN true WHEN $4 IS NULL THEN scope IS NULL ELSE scope = ANY ($4) END ORDER BY dek_id"""
 RENEW_SCOPED = """
 WITH old AS (
     UPDATE envelope_private.field_key SET state = 'decrypt-only' WHERE key_id = $1 RETURNING dek_id, version)
 INSERT INTO envelope_private.field_key (dek_id, version, salt, state, counted_from)
 SELECT o.dek_id, o.version, $2, 'active', envelope_private.count_from(d.key_uuid)
 FROM old o JOIN envelope_private.dek d USING (dek_id) RETURNING key_id"""
-# A suspended version stays so, and is compromised once it is restored.
+# A suspended version stays so, and is compromised once it is restored; then a write makes a new one.
 COMPROMISE = {
     "dek_id": """
 UPDATE envelope_private.dek d SET state_since = now(),
     state = CASE o.state WHEN 'suspended' THEN o.state ELSE 'compromised' END,
     suspended_from = CASE o.state WHEN 'suspended' THEN 'compromised' END
 FROM envelope_private.dek o WHERE d.dek_id = ANY ($1) AND o.dek_id = d.dek_id
-    AND coalesce(o.suspended_from, o.state) NOT IN ('active', 'compromised', 'destroyed')
+    AND o.state <> 'active' AND coalesce(o.suspended_from, o.state) NOT IN ('compromised', 'destroyed')
 RETURNING d.dek_id, o.state AS before""",
     "key_id": """
-UPDATE envelope_private.field_key k SET state = 'compromised' FROM envelope_private.field_key o
-WHERE k.dek_id = ANY ($1) AND o.key_id = k.key_id AND o.state NOT IN ('active', 'compromised', 'destroyed')
+UPDATE envelope_private.field_key k SET state = 'compromised'
+FROM envelope_private.field_key o JOIN envelope_private.dek d USING (dek_id)
+WHERE k.dek_id = ANY ($1) AND o.key_id = k.key_id AND o.state NOT IN ('compromised', 'destroyed')
+    AND (o.state <> 'active' OR d.state = 'suspended')
 RETURNING k.key_id, o.state AS before""",
 }
 
@@ -154,47 +158,52 @@ class Keys:
         made = _transition("key_id", row["key_id"], None, "active")
         self._record("rotate_field", label, [_transition("key_id", key_id, "active", "decrypt-only"), made], reason)
 
-    def compromise(self, key_uuid: str, version: int, reason: str) -> None:
-        """A DEK version that others may know: it decrypts, and never encrypts again. Raises StillActive."""
+    def compromise(
+        self, key_uuid: str, version: int, reason: str, scopes: list[str] | None = None, *, of_all: bool = False
+    ) -> None:
+        """A DEK version that others may know decrypts, and never encrypts again; `of_all`: that of each scope.
+
+        Raises StillActive, KeyNotFound, KeyDestroyed.
+        """
         label = self._lock(key_uuid)
-        found = self._host.row(VERSION, ["uuid", "int4"], [key_uuid, version])
-        if found is None:
+        found = self._host.rows(VERSION, ["uuid", "int4", "bool", "text[]"], [key_uuid, version, of_all, scopes])
+        if not found:
             raise errors.KeyNotFound("this key has no such version", hint="envelope.keys lists the versions.")
-        if found["state"] == "active":
-            raise StillActive(hint="Rotate first, envelope.rotate(...) or rotate_key(...); or rotate_emergency(...).")
-        if found["state"] == "destroyed":
+        if active := sum(row["state"] == "active" for row in found):
+            raise StillActive(
+                detail=f"it is that of {active} of {len(found)} tenants or subjects" if of_all else None,
+                hint="Rotate first, envelope.rotate(...) or rotate_key(...); or rotate_emergency(...).",
+            )
+        alive = [row["dek_id"] for row in found if row["state"] != "destroyed"]
+        if not alive:
             raise errors.KeyDestroyed
-        self._compromise("compromise", label, [found["dek_id"]], reason)
+        self._record("compromise", label, self._marked(alive), reason)
 
     def compromise_old(self, key_uuid: str, reason: str) -> list[int]:
         """All versions but the active one; those that are marked now or were before."""
         label = self._lock(key_uuid)
         old = self._host.rows(OLD, ["uuid"], [key_uuid])
-        self._compromise("rotate_emergency", label, [row["dek_id"] for row in old], reason)
+        self._record("rotate_emergency", label, self._marked([row["dek_id"] for row in old]), reason)
         return [row["version"] for row in old]
 
-    def _compromise(self, action: str, label: str, dek_ids: list[int], reason: str) -> None:
-        marked = [
+    def _marked(self, dek_ids: list[int]) -> list[Transition]:
+        """DEKs that do not encrypt become compromised, with their field keys."""
+        return [
             _transition(kind, row[kind], row["before"], "compromised")
             for kind, update in COMPROMISE.items()
             for row in self._host.rows(update, ["bigint[]"], [dek_ids])
         ]
-        self._record(action, label, marked, reason)
 
     def _lock(self, key_uuid: str) -> str:
         """One after the other; the key's label, for the audit log."""
         return str(_present(self._host.row(LOCK, ["uuid"], [key_uuid]))["label"])
 
     def _record(self, action: str, label: str, transitions: list[Transition], reason: str = "") -> None:
-        self._link.ask(
-            "record",
-            self._loader.who(),
-            database_uuid=self._database_uuid(),
-            action=action,
-            label=label,
-            reason=reason,
-            transitions=transitions,
-        )
+        """One line of the audit log, or several: a request has an end."""
+        told = {"database_uuid": self._database_uuid(), "action": action, "label": label, "reason": reason}
+        for start in range(0, max(1, len(transitions)), MOST_TRANSITIONS):
+            part = transitions[start : start + MOST_TRANSITIONS]
+            self._link.ask("record", self._loader.who(), **told, transitions=part)
 
     def store(self, kek: str, store: str | None) -> str:
         """The store asked for, or the KEK's own default. Raises KekUnknown or DeletableKek before anything is made."""
@@ -210,6 +219,19 @@ class Keys:
         if name not in known:
             raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
         return known[name]
+
+    def try_kek(self, kek: str, store: str) -> None:
+        """Makes a DEK that nothing will use: a KEK that cannot be used is found here, not by the first write.
+
+        Raises what the broker says. In store vault an entry is left behind.
+        """
+        if store == "catalog":
+            self._refuse_another(kek, self._loader.who())
+            (row,) = self._host.rows("SELECT envelope_private.next_dek_id() AS id")
+            place = {**self._place(), "kek": kek, "store": store}
+            self._link.ask("generate", self._loader.who(), **place, dek_ids=[row["id"]], label=f"trial of KEK {kek}")
+        else:
+            self._generate({"kek": kek, "store": store})
 
     def add_first_version(self, key_uuid: str, fields: list[str]) -> None:
         """The first DEK of a key, and a field key for each of its fields."""

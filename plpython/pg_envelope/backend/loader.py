@@ -17,6 +17,7 @@ from pg_envelope.backend.erased import erased
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.backend.link import Link, not_understood
+from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
 from pg_envelope.envelope import FieldKey
 from pg_envelope.suites import KEY_BYTES
@@ -29,10 +30,12 @@ WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_cata
         FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
         EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) END AS instance"""
 LOAD = "SELECT envelope.load_key()"
-# At REPEATABLE READ the catalog may show a key as it was before it was suspended.
+# At REPEATABLE READ the catalog may show a key as it was before it was suspended; on a standby, also as it was before
+# it was destroyed, for its broker may not know that. There pg_current_snapshot() does not tell what was in progress.
 CURRENT = """
-SELECT pg_visible_in_snapshot(last_value::text::xid8, pg_current_snapshot()) AS current
-FROM envelope_private.suspension_xid"""
+SELECT pg_is_in_recovery() AS standby, CASE WHEN pg_is_in_recovery() THEN t.xid >= r.last_value
+    ELSE pg_visible_in_snapshot(s.last_value::text::xid8, pg_current_snapshot()) END AS current
+FROM envelope_private.suspension_xid s, envelope_private.revocation_xid r, envelope_private.revocation t"""
 # The capability is compared here, never sent as a parameter: parameters can reach logs.
 KEY = """SELECT u.*, c.capability FROM envelope_private.usable_key u
 LEFT JOIN envelope_private.capability c USING (field_uuid) WHERE u.key_id = $1"""
@@ -74,6 +77,7 @@ class Loader:
         self._loaded: dict[bytes, Key] | None = None
         self._failed: errors.EnvelopeError | None = None
         self.budget = Budget(host, self._renew)
+        self.replayed = Replayed(host)
 
     def load(self, slot: bytes) -> dict[bytes, Key]:
         """The key of a slot, as the calling role; with it those that are likely to be next, by their slots.
@@ -131,6 +135,7 @@ class Loader:
         pending, who = self._pending
         if not (found := self._host.row(CURRENT)) or not found["current"]:
             raise errors.Conflict(hint="A key was suspended since this transaction began: run it again.")
+        self.replayed.standby = found["standby"]
         try:
             self._loaded = pending(who)
         except errors.EnvelopeError as error:

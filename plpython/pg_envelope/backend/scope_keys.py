@@ -78,17 +78,17 @@ SELECT $11, dek_id, $4, $10, 'active', envelope_private.count_from($1) FROM made
 MOST_ROTATED = 10_000
 ALL = """
 SELECT DISTINCT scope FROM envelope_private.dek
-WHERE key_uuid = $1 AND scope IS NOT NULL AND state = 'active' LIMIT $2"""
+WHERE key_uuid = $1 AND scope IS NOT NULL AND state = 'active' ORDER BY scope LIMIT $2"""
 RETIRE = {
     "key_id": """
 UPDATE envelope_private.field_key k SET state = 'decrypt-only' FROM envelope_private.dek d
-WHERE d.key_uuid = $1 AND d.scope = $2 AND d.state = 'active' AND k.dek_id = d.dek_id AND k.state = 'active'
+WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND d.state = 'active' AND k.dek_id = d.dek_id AND k.state = 'active'
 RETURNING k.key_id""",
     "dek_id": """
 UPDATE envelope_private.dek SET state = 'decrypt-only', state_since = now()
-WHERE key_uuid = $1 AND scope = $2 AND state = 'active' RETURNING dek_id""",
+WHERE key_uuid = $1 AND scope = ANY ($2) AND state = 'active' RETURNING dek_id""",
 }
-MADE = "SELECT key_id, dek_id, version FROM envelope_private.field_key WHERE key_id = $1"
+MADE = "SELECT key_id, dek_id FROM envelope_private.field_key WHERE key_id = $1"
 ERASED_HINT = "This tenant or subject was erased: what is its cannot be encrypted again. envelope.keys shows its keys."
 
 
@@ -164,18 +164,22 @@ class ScopeKeys(Keys):
         self._host.rows(LOCK, ["uuid", "text"], [owner, scope])
         if self.active(owner, scope) is None:
             raise errors.KeyNotFound("there is no such tenant or subject with an active key")
-        retired: list[Transition] = [
+        self._record("rotate", label, self.renew(owner, [scope], label))
+        newest = self._host.row(NEWEST, ["uuid", "text"], [owner, scope])
+        return int(newest["version"]) if newest else 0
+
+    def renew(self, owner: str, scopes: list[str], label: str) -> list[Transition]:
+        """New active DEKs for tenants or subjects that the caller has locked; what was active decrypts only."""
+        changed: list[Transition] = [
             {kind: row[kind], "from": "active", "to": "decrypt-only"}
             for kind, retire in RETIRE.items()
-            for row in self._host.rows(retire, ["uuid", "text"], [owner, scope])
+            for row in self._host.rows(retire, ["uuid", "text[]"], [owner, scopes])
         ]
-        key_id = self.make(owner, scope, label, self._loader.who())
-        made = self._host.row(MADE, ["bigint"], [key_id])
-        if made is None:
-            raise errors.Internal
-        new: list[Transition] = [{kind: made[kind], "from": None, "to": "active"} for kind in RETIRE]
-        self._record("rotate", label, retired + new)
-        return int(made["version"])
+        for scope in scopes:
+            key_id = self.make(owner, scope, label, self._loader.who())
+            made = self._host.row(MADE, ["bigint"], [key_id]) or {}
+            changed += [{kind: made[kind], "from": None, "to": "active"} for kind in RETIRE]
+        return changed
 
     def _take(self, owner: str, scope: str, kek: str, version: int) -> Row | None:
         """A living spare of this database for a tenant or subject. None: there is none, or another was quicker."""

@@ -41,7 +41,7 @@ class Session:
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
-        keyring = Keyring(epoch, self.loader.load)
+        keyring = Keyring(epoch, self.loader.load, self.loader.replayed.last)
         self.scopes = Scopes(self.host, self.link, self.loader)
         self.values = Values(keyring, self.authority, self.scopes)
         self.faults = Faults(self.values)
@@ -78,6 +78,11 @@ class Session:
         self.load_secret = plain(secrets.load_pending)
         self.named_only_bytea = plain(secrets.named_only)
         self.named_only_text = plain(secrets.named_only_text)
+
+    def forget_rights(self) -> None:
+        """A grant of a named key was taken away in this session."""
+        self.authority.forget()
+        self.secrets.forget()
 
     @cached_property
     def admin(self) -> Admin:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from pg_envelope import errors, wire
-from pg_envelope.backend import unreadable
+from pg_envelope.backend import logged, unreadable
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
@@ -52,6 +52,9 @@ LEFT JOIN LATERAL (SELECT sum(n::bigint) AS bad FROM jsonb_each_text(v.faults) A
     WHERE e.reason <> ALL ($1)) b ON true"""
 VERIFY_HINT = "See envelope.faults and docs/runbooks/bad-values.md; afterwards CALL envelope.verify() again."
 # The right is asked as PostgreSQL does for the view: a policy that names the owner itself.
+RESTORED = """
+SELECT string_agg(DISTINCT restored::regclass::text, ', ') AS found, count(restored) AS count
+FROM envelope_private.lost_table JOIN pg_catalog.pg_class c ON c.oid = restored AND c.relname LIKE '%\\_encrypted'"""
 CAPABILITIES = """
 SELECT string_agg(p.label, ', ') AS found, count(*) AS count
 FROM envelope_private.protected_column p LEFT JOIN envelope_private.capability c USING (field_uuid)
@@ -89,6 +92,7 @@ SELECT string_agg(format('%s (%s)', label, scopes), ', ' ORDER BY label) AS foun
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
 WHERE lost OR messages > {WARNED_MESSAGES}"""
+NEWEST = "SELECT kek, max(kek_version) AS version FROM envelope_private.dek WHERE state <> 'destroyed' GROUP BY kek"
 KEY_IDS = """
 SELECT coalesce(pg_sequence_last_value(seqrelid), 0) AS used, seqmax AS ids
 FROM pg_catalog.pg_sequence WHERE seqrelid = 'envelope_private.key_id_seq'::regclass"""
@@ -152,10 +156,15 @@ class Status:
         yield environment.check(self._host, answer)
         tell_overdue(self._host, self._link, self._loader)
         used = {row["kek"] for row in self._host.rows("SELECT DISTINCT kek FROM envelope_private.key")}
-        for name in sorted(used | set(answer["keks"])):
-            yield self._another(name) or _kek(name, answer["keks"].get(name))
+        newest = {row["kek"]: row["version"] for row in self._host.rows(NEWEST)}
+        for name in sorted(used | set(newest) | set(answer["keks"])):
+            yield self._kek(name, answer["keks"].get(name), newest.get(name) or 0)
         yield from replay.check(self._host, self._link, self._loader)
         yield from unreadable.checks(self._host, self._link, self._loader, answer)
+
+    def _kek(self, name: str, told: Row | None, newest: int) -> Row:
+        """`newest`: the KEK's newest version in the catalog. A KMS that went back in time also opens nothing."""
+        return _rolled_back(name, told, newest) or self._another(name) or _kek(name, told)
 
     def _another(self, kek: str) -> Row | None:
         """A row when the KEK cannot open what it wrapped; whether it can be used at all is told by `_kek`."""
@@ -179,6 +188,13 @@ class Status:
         )
         yield self._none("columns", MISSING, "failed", "protected columns that are not found", REFRESH)
         yield self._none("views", VIEWS, "failed", "tables whose view, triggers or owner differ", REFRESH)
+        yield self._none(
+            "restored",
+            RESTORED,
+            "failed",
+            "tables that were dropped and restored, and that the catalog does not know",
+            "CALL envelope.adopt_restored('<table>'); see docs/runbooks/restore.md.",
+        )
         yield self._none(
             "capabilities", CAPABILITIES, "failed", "columns without capability", "SELECT envelope.renew_capabilities()"
         )
@@ -230,6 +246,9 @@ class Status:
             "publications whose subscribers get too much or too little",
             "See docs/logical-replication.md; SELECT envelope.publish_keys('<publication>') adds the keys.",
         )
+        yield self._none(
+            "logging", logged.VALUES, "warning", "settings by which values reach the server's log", logged.HINT
+        )
 
     def _verified(self) -> Iterator[Row]:
         """What the last verify of each table found; a table that nobody verified yet is no warning."""
@@ -264,6 +283,14 @@ class Status:
         row = self._host.row(query)
         found = row["found"] if row and row["count"] else None
         return _row(name, otherwise if found else "ok", f"{what}: {found or 'none'}", hint)
+
+
+def _rolled_back(name: str, told: Row | None, newest: int) -> Row | None:
+    if told is None or told.get("version") is None or told["version"] >= newest:
+        return None
+    behind = errors.KekRolledBack()
+    detail = f"{told['provider']}: {behind.message} (version {told['version']} there, {newest} here)"
+    return _row(f"kek {name}", "failed", detail, behind.hint)
 
 
 def _kek(name: str, told: Row | None) -> Row:

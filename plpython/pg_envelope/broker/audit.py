@@ -23,19 +23,11 @@ class Audit:
         """Raises NotConfigured when the file cannot be written."""
         self._target = target
         self._file = self._open()
-        self._torn = False
         self.trouble: str | None = None
 
     def write(self, event: str, **facts: Any) -> None:
         """Adds one line: `time`, `event` and the facts. Raises Internal when it cannot: no key leaves unrecorded."""
-        line = json.dumps({"time": now(), "event": event, **facts}).encode() + b"\n"
-        try:
-            # What a full disk cut off must not swallow the next line.
-            _write_all(self._file, b"\n" + line if self._torn else line)
-        except OSError as error:
-            self._torn, self.trouble = True, error.strerror or type(error).__name__
-            raise errors.Internal("the broker cannot write its audit log", self.trouble, HINT) from None
-        self._torn, self.trouble = False, None
+        self._append(_line(event, facts))
 
     def problem(self) -> tuple[str, str, str] | None:
         """What an operator must know of it: (failed or degraded; detail; hint)."""
@@ -48,7 +40,18 @@ class Audit:
     def recover(self) -> None:
         """Writes of the gap, if there is one. Raises Internal as long as there is trouble."""
         if self.trouble is not None:
-            self.write("audit_recovered", trouble=self.trouble)
+            self._append(b"")
+
+    def _append(self, lines: bytes) -> None:
+        if self.trouble is not None:
+            # The gap comes before what follows it; what a full disk cut off must not swallow the next line.
+            lines = b"\n" + _line("audit_recovered", {"trouble": self.trouble}) + lines
+        try:
+            _write_all(self._file, lines)
+        except OSError as error:
+            self.trouble = error.strerror or type(error).__name__
+            raise errors.Internal("the broker cannot write its audit log", self.trouble, HINT) from None
+        self.trouble = None
 
     def _free_bytes(self) -> int | None:
         """None where it is no file on a disk."""
@@ -80,6 +83,10 @@ class Audit:
 def now() -> str:
     """The time of an event, in UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _line(event: str, facts: dict[str, Any]) -> bytes:
+    return json.dumps({"time": now(), "event": event, **facts}).encode() + b"\n"
 
 
 def _write_all(file: int, data: bytes) -> None:

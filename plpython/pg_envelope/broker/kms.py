@@ -6,13 +6,14 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.broker.breaker import Breaker
 from pg_envelope.broker.calls import Call, no_answer
 from pg_envelope.broker.metrics import Metrics
-from pg_envelope.broker.providers.base import Description, Provider
+from pg_envelope.broker.providers.base import Description, Provider, kek_version
 
 WORKERS = 16
 THREADS = "kms-"
@@ -112,9 +113,19 @@ class Kms:
         chunk: Sequence[I],
     ) -> list[T | errors.EnvelopeError]:
         try:
-            return await self.call(op, until, function, key, chunk)
+            found = await self.call(op, until, function, key, chunk)
         except errors.EnvelopeError as error:
             return [error] * len(chunk)
+        for wrapped in found:
+            if isinstance(wrapped, str):
+                self.saw(key, kek_version(wrapped))
+        return found
+
+    def saw(self, key: str, version: int) -> None:
+        """A newer version of a KEK than the last look found: another broker has rotated it since."""
+        known = self.keks.get(key)
+        if isinstance(known, Description) and known.version < version:
+            self.keks[key] = replace(known, version=version)
 
     def _learn(self, error: errors.EnvelopeError, seconds: float) -> None:
         """What an error says about the KMS: a refusal shows that it is up; our own deadline shows nothing."""
@@ -151,6 +162,14 @@ class Kms:
             if not passing or not isinstance(self.keks.get(key), Description):
                 self.keks[key] = error.with_traceback(None)
             raise
+
+    def check_version(self, key: str, known: int) -> None:
+        """Raises KekRolledBack when a KEK's newest version, as the last look found it, is older than `known`."""
+        found = self.keks.get(key)
+        if isinstance(found, Description) and found.version < known:
+            raise errors.KekRolledBack(
+                detail=f"newest version in the KMS: {found.version}; in the key catalog: {known}"
+            )
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -258,9 +258,10 @@ def _origin(body: wire.Message) -> tuple[str, UUID]:
     return _text(body, "from_environment"), _uuid(body, "from_database")
 
 
-def rotate_kek(body: wire.Message) -> str:
-    """The KEK's name."""
-    return _text(body, "kek")
+def rotate_kek(body: wire.Message) -> tuple[str, int]:
+    """The KEK's name, and its newest version that the catalog knows: 0 for none."""
+    known = 0 if body.get("kek_version") is None else _integer(body, "kek_version", 0, MAX_DEK_ID)
+    return _text(body, "kek"), known
 
 
 def schedule(body: wire.Message) -> int:

@@ -34,6 +34,7 @@ from pg_envelope.broker.proving import Proving
 from pg_envelope.broker.repeats import Repeats
 from pg_envelope.broker.rewrap import Rewrapping
 from pg_envelope.broker.sightings import Sightings
+from pg_envelope.broker.users import KekUsers
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Service:
         self._audit, self._metrics, self._clock, self._erasures = audit, metrics, clock, erasures
         self._deposit = Deposit(config.broker, deks)
         self._return = Return(config.broker, deks, clock)
+        self._users = KekUsers()
         self._sightings = Sightings(clock)
         self._verifying: asyncio.Future[None] | None = None
         self.waiting = 0
@@ -166,7 +168,8 @@ class Service:
     async def _status(self, asked: Asked) -> wire.Message:
         if looked := messages.status(asked.body, self._config.kek):
             await self._look(looked, min(asked.until, self._clock() + LOOK_SECONDS))
-        return {**status.report(self._config, self._deks, self._kms, self._epoch.value), "audit": self._audit_state()}
+        told = status.report(self._config, self._deks, self._kms, self._epoch.value, self._users)
+        return {**told, "audit": self._audit_state()}
 
     async def _look(self, keks: list[str], until: float) -> None:
         """Asks for KEKs now, as the probe does at its times; what is found is remembered, a problem too."""
@@ -179,6 +182,7 @@ class Service:
 
     async def _generate(self, asked: Asked) -> wire.Message:
         wanted, epoch = messages.generate(asked.body), self._epoch.value
+        self._users.note([wanted.kek], wanted.database, asked.facts["who"])
         asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database), dek_ids=wanted.dek_ids)
         if wanted.label:
             asked.facts["label"] = wanted.label
@@ -199,6 +203,7 @@ class Service:
         await kms.ready(name, asked.until)
         key = self._deks.key(wanted.database, dek_id, wanted.kek, wanted.store, None)
         wrapped = await kms.call("generate", asked.until, kms.provider.generate, name, context_of(key))
+        kms.saw(name, kek_version(wrapped))
         opened = await self._open(kms, name, key, wrapped, asked.until)
         if store is not None:
             # Once only: after a lost answer a second try would meet its own entry.
@@ -223,6 +228,7 @@ class Service:
 
     async def _derive(self, asked: Asked) -> wire.Message:
         wanted, epoch = messages.derive(asked.body), self._epoch.value
+        self._users.note({dek.kek for dek in wanted.deks}, wanted.database, asked.facts["who"])
         asked.facts.update(_derive_facts(str(wanted.database), wanted.deks))
         if wanted.ahead:
             # The last ones of key_ids: what nobody has asked for yet, but can use now.
@@ -262,6 +268,7 @@ class Service:
 
     async def _rewrap(self, asked: Asked) -> wire.Message:
         wanted = messages.rewrap(asked.body)
+        self._users.note([wanted.kek], wanted.database, asked.facts["who"])
         asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database))
         asked.facts.update(dek_ids=[dek.dek_id for dek in wanted.deks])
         self._refuse_dead(wanted.database, wanted.deks)
@@ -278,10 +285,12 @@ class Service:
         return {"deks": found}
 
     async def _rotate_kek(self, asked: Asked) -> wire.Message:
-        asked.facts["kek"] = messages.rotate_kek(asked.body)
+        asked.facts["kek"], known = messages.rotate_kek(asked.body)
         kms, name = self._deks.kek(asked.facts["kek"])
-        await kms.ready(name, asked.until)
+        await kms.probe(name, asked.until)
+        kms.check_version(name, known)
         version = await kms.once("rotate", asked.until, kms.provider.rotate, name)
+        kms.saw(name, version)
         asked.facts["kek_version"] = version
         return {"kek_version": version}
 

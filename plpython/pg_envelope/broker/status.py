@@ -10,6 +10,7 @@ from pg_envelope.broker.config import Config
 from pg_envelope.broker.deks import Deks
 from pg_envelope.broker.kms import Kms
 from pg_envelope.broker.providers.base import Description
+from pg_envelope.broker.users import KekUsers
 
 
 def version() -> str:
@@ -20,14 +21,14 @@ def version() -> str:
         return "unknown"
 
 
-def report(config: Config, deks: Deks, kms: Mapping[str, Kms], epoch: int) -> wire.Message:
+def report(config: Config, deks: Deks, kms: Mapping[str, Kms], epoch: int, users: KekUsers) -> wire.Message:
     """The response to `status`."""
     return {
         "version": version(),
         "protocol": wire.PROTOCOL,
         "environment": config.broker.environment,
         "epoch": epoch,
-        "keks": {name: _kek(config, deks, kms, name) for name in config.kek},
+        "keks": {name: {**_kek(config, deks, kms, name), "databases": users.of(name)} for name in config.kek},
     }
 
 

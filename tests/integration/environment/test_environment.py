@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from pg_envelope import escrow
 from stack.processes import wait_until
 from tests.fix_stack import Database
 from tests.integration.operations.fix_kms_life import failure
@@ -144,9 +147,13 @@ def test_a_key_for_each_subject(sides: Sides) -> None:
     assert sides.copy.one("SELECT note FROM visit WHERE id = 1000") == "new"
 
 
-def test_under_a_kek_of_its_own(sides: Sides) -> None:
+def test_under_a_kek_of_its_own(sides: Sides, tmp_path: Path) -> None:
     """The original's KEK has another name in this broker, and is not needed afterwards."""
     bao, broker = sides.stack.openbao, sides.stack.broker
+    public = broker.config_file.with_name("escrow.pub")
+    public.write_text(escrow.public_text(X25519PrivateKey.generate().public_key()) + "\n")
+    public.chmod(0o644)
+    broker.configure({"broker": {"escrow_public_key_file": str(public)}})
     bao.request("POST", "transit/keys/pg-envelope-staging", {"type": "aes256-gcm96", "derived": True})
     original = {"prod": {"kms": "main", "key": "pg-envelope-default"}}
     broker.configure({"kek": {"staging": {"kms": "main", "key": "pg-envelope-staging"}, **original}})
@@ -154,8 +161,14 @@ def test_under_a_kek_of_its_own(sides: Sides) -> None:
     program = Path(sys.executable).with_name("pg-envelope")
     words = ("rekey", "--from", "default", "--from-kek", "prod", "--to-kek", "staging")
     environment = {"PATH": os.environ["PATH"], **sides.stack.cluster.environ(sides.copy.name, "postgres")}
+    undecided = subprocess.run([program, *words], env=environment, capture_output=True, text=True, check=False)
+    assert (undecided.returncode, "--no-backup" in undecided.stderr) == (2, True), undecided.stderr
+    words = (*words, "--backup", str(tmp_path / "keys.jsonl"))
     done = subprocess.run([program, *words], env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "All keys of this database" in done.stdout) == (0, True), done.stderr
+    assert "backups of the keys that were made before open nothing" in done.stderr
+    head = json.loads((tmp_path / "keys.jsonl").read_text().splitlines()[0])
+    assert (head["environment"], head["database_uuid"]) == ("staging", sides.uuid(sides.copy))
     for table in ("dek", "key"):
         assert sides.copy.sql(f"SELECT DISTINCT kek, store FROM envelope_private.{table} ORDER BY 2") == [
             ("staging", "catalog"),

@@ -1,4 +1,4 @@
-"""pg-envelope shred, erasures and verify, as people type them."""
+"""pg-envelope shred, erasures and verify-receipt, as people type them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_shred_of_a_named_key(shop: Database) -> None:
 def test_a_wrong_subject_is_not_in_the_servers_log(shop: Database) -> None:
     log = shop.stack.cluster.log
     done = run(shop, "shred", "person", "--subject-file", "-", "--reason", "r", "--yes", text="ada lovelace\n")
-    assert (done.returncode, "one key for all rows" in done.stderr) == (1, True), done
+    assert (done.returncode, "one key for all its rows" in done.stderr) == (1, True), done
     assert "CALL envelope.shred" in log.read_text()
     assert "ada lovelace" not in log.read_text() + shop.stack.broker.audit_log.read_text()
 
@@ -99,11 +99,11 @@ def test_verify_trusts_the_databases_keys_only(shop: Database, tmp_path: Path) -
     text, signature, public_key = signed(shop)
     file = tmp_path / "receipt.json"
     file.write_text(json.dumps({"statement": text, "signature": signature, "public_key": public_key}))
-    done = run(shop, "verify", file)
+    done = run(shop, "verify-receipt", file)
     assert (done.returncode, json.loads(done.stdout)["statement"]["what"]) == (0, "test")
-    assert run(shop, "verify", file, "--public-key", public_key).returncode == 0
-    assert run(shop, "verify", file, "--public-key", "A" * 43 + "=").returncode == 1
+    assert run(shop, "verify-receipt", file, "--public-key", public_key).returncode == 0
+    assert run(shop, "verify-receipt", file, "--public-key", "A" * 43 + "=").returncode == 1
     file.write_text(json.dumps({"statement": text + " ", "signature": signature, "public_key": public_key}))
-    assert run(shop, "verify", file).returncode == 1
+    assert run(shop, "verify-receipt", file).returncode == 1
     file.write_text("[]")
-    assert run(shop, "verify", file).returncode == 1
+    assert run(shop, "verify-receipt", file).returncode == 1

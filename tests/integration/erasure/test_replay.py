@@ -69,7 +69,7 @@ def test_new_keys_get_no_id_that_died(shop: Callable[[str], Database]) -> None:
     db = shop("catalog")
     dump = Dump(db)
     db.sql("SELECT envelope.rotate('person')")
-    db.sql("CALL envelope.shred('person')")
+    db.sql("CALL envelope.shred('person', reason => 'test')")
     dead = {dek[0] for entry in entries_of(db) for dek in entry["deks"]}
     dump.restore()
     db.sql("SELECT envelope.rotate('person')")
@@ -86,7 +86,7 @@ def test_a_key_store_that_was_restored_is_emptied_again(policy: Stack, shop: Cal
     uuid, dek_id = db.sql("SELECT database_uuid, dek_id FROM envelope_private.installation, envelope_private.dek")[0]
     entry = f"kv/data/pg_envelope/{uuid}/{dek_id}"
     held = policy.openbao.request("GET", entry)["data"]["data"]
-    db.sql("CALL envelope.shred('person')")
+    db.sql("CALL envelope.shred('person', reason => 'test')")
     policy.openbao.request("POST", entry, {"data": held, "options": {"cas": 0}})
     assert db.sql(REPLAY) == [(1, 0, 0)]
     with pytest.raises(Exception, match="404"):
@@ -130,13 +130,13 @@ def test_which_backups_could_revive_what(shop: Callable[[str], Database]) -> Non
     db.sql("SELECT envelope.register_backup('a week', now(), now() + interval '7 days')")
     db.sql("SELECT envelope.register_backup('over', now(), now() + interval '1 ms')")
     version = db.one("SELECT kek_version FROM envelope_private.dek")
-    db.sql("CALL envelope.shred('person')")
+    db.sql("CALL envelope.shred('person', reason => 'test')")
     db.sql("SELECT envelope.register_backup('after')")
     audit = "SELECT backup, erased, kek, kek_version, state FROM envelope.shred_audit()"
     told = ("public.person", "default", version, "can be revived")
     assert db.sql(audit) == [("kept", *told), ("a week", *told)]
     hints = [row[0] for row in db.sql("SELECT hint FROM envelope.shred_audit()")]
-    assert all(f"min_decryption_version of the KEK above {version}" in hint for hint in hints)
+    assert all(f"may be set above {version} in the KMS" in hint for hint in hints)
     assert ["or wait until" in hint for hint in hints] == [False, True]
     assert [db.one("SELECT envelope.forget_backup('kept')") for _ in range(2)] == [True, False]
     assert [row[0] for row in db.sql(audit)] == ["a week"]
@@ -145,5 +145,5 @@ def test_which_backups_could_revive_what(shop: Callable[[str], Database]) -> Non
 def test_of_store_vault_no_backup_of_the_database_holds_a_key(policy: Stack, shop: Callable[[str], Database]) -> None:
     db = shop("vault")
     db.sql("SELECT envelope.register_backup('kept')")
-    db.sql("CALL envelope.shred('person')")
+    db.sql("CALL envelope.shred('person', reason => 'test')")
     assert db.sql("SELECT backup, state FROM envelope.shred_audit()") == [("kept", "dead everywhere")]

@@ -59,13 +59,13 @@ def test_the_key_store_has_no_version_and_no_metadata_left(policy: Stack, db: Da
     ids = [row[0] for row in db.sql("SELECT dek_id FROM envelope_private.dek")]
     there = policy.openbao.request("LIST", f"kv/metadata/pg_envelope/{uuid}")
     assert sorted(there["data"]["keys"]) == sorted(map(str, ids))
-    db.sql("CALL envelope.shred('person')")
+    db.sql("CALL envelope.shred('person', reason => 'test')")
     with pytest.raises(Exception, match="404"):
         policy.openbao.request("LIST", f"kv/metadata/pg_envelope/{uuid}")
 
 
 def test_writes_say_so_until_there_is_a_new_key(shop: Database) -> None:
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     state, message, hint = failure(shop.admin, "INSERT INTO person VALUES (3, 'g@h.i')")
     assert (state, message) == ("55000", "pg_envelope: the key was destroyed")
     assert "envelope.rotate(" in hint
@@ -76,19 +76,19 @@ def test_writes_say_so_until_there_is_a_new_key(shop: Database) -> None:
 
 
 def test_rows_that_are_erased_can_be_deleted(shop: Database) -> None:
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     shop.sql("DELETE FROM person_encrypted WHERE id = 1")
     assert shop.one("SELECT count(*) FROM person_encrypted") == 1
 
 
 def test_the_table_goes_on_beside_its_erased_rows(shop: Database) -> None:
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     shop.sql("SELECT envelope.rotate('person')")
     shop.sql("INSERT INTO person VALUES (3, 'g@h.i')")
     shop.sql("SELECT envelope.rotate('person')")
     shop.sql("CALL envelope.refresh('person')")
     state, message, _ = failure(shop.admin, "CALL envelope.unprotect('person')")
-    assert (state, message) == ("55000", "pg_envelope: the key was destroyed")
+    assert (state, "values do not open; nothing was changed" in message) == ("XX001", True)
     assert shop.sql("SELECT email FROM person WHERE id = 3") == [("g@h.i",)]
     shop.sql("DELETE FROM person_encrypted WHERE id < 3")
     shop.sql("CALL envelope.unprotect('person')")
@@ -96,7 +96,7 @@ def test_the_table_goes_on_beside_its_erased_rows(shop: Database) -> None:
 
 
 def test_reencrypt_passes_over_what_was_erased(shop: Database) -> None:
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     shop.sql("SELECT envelope.rotate('person')")
     shop.sql("INSERT INTO person VALUES (3, 'g@h.i')")
     shop.sql("SELECT envelope.rotate('person')")
@@ -122,17 +122,17 @@ def test_a_named_key_dies_with_all_its_versions(db: Database) -> None:
 
 
 def test_again_it_finds_nothing_to_do(shop: Database) -> None:
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     tombstones = "SELECT dek_id, ledger_line FROM envelope_private.tombstone ORDER BY 1"
     before = shop.sql(tombstones), entries_of(shop)
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     assert (shop.sql(tombstones), entries_of(shop)) == before
 
 
 def test_it_says_what_it_did(shop: Database) -> None:
     told: list[tuple[str | None, str | None]] = []
     shop.admin.add_notice_handler(lambda report: told.append((report.message_primary, report.message_hint)))
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     (message, hint) = told[-1]
     assert message == "shred: 2 of 2 key versions of public.person destroyed; erased in: public.person"
     assert "envelope.rotate(" in str(hint)
@@ -169,10 +169,13 @@ def test_each_change_of_state_is_in_the_audit_log(shop: Database) -> None:
 @pytest.mark.parametrize(
     ("statement", "state"),
     [
-        ("CALL envelope.shred('person', 'somebody')", "22023"),
-        ("CALL envelope.shred('pg_class')", "42704"),
-        ("CALL envelope.shred_key('no such key')", "42704"),
-        ("BEGIN; CALL envelope.shred('person'); COMMIT", "25001"),
+        ("CALL envelope.shred('person', 'somebody', 'test')", "22023"),
+        ("CALL envelope.shred('pg_class', reason => 'test')", "42704"),
+        ("CALL envelope.shred_key('no such key', 'test')", "42704"),
+        ("BEGIN; CALL envelope.shred('person', reason => 'test'); COMMIT", "25001"),
+        ("CALL envelope.shred('person')", "22023"),
+        ("CALL envelope.shred('person', reason => NULL)", "22023"),
+        ("CALL envelope.shred('person', reason => E' \\t')", "22023"),
     ],
 )
 def test_refusals(shop: Database, statement: str, state: str) -> None:
@@ -183,9 +186,23 @@ def test_refusals(shop: Database, statement: str, state: str) -> None:
     assert entries_of(shop) == []
 
 
+def test_nobody_is_told_to_leave_the_subject_out(shop: Database) -> None:
+    """Who wanted to erase one person must not be led to erase all."""
+    with pytest.raises(psycopg.Error) as caught:
+        shop.sql("CALL envelope.shred('person', 'somebody', 'ticket 7')")
+    assert caught.value.diag.message_detail == "Nothing was destroyed."
+    assert "DELETE their rows" in str(caught.value.diag.message_hint)
+
+
+def test_a_named_key_needs_a_reason(shop: Database) -> None:
+    shop.sql("SELECT envelope.create_key('api')")
+    assert failure(shop.admin, "CALL envelope.shred_key('api', '  ')")[0] == "22023"
+    assert shop.one("SELECT state FROM envelope.keys WHERE name = 'api'") == "active"
+
+
 def test_a_policy_that_denies_leaves_all_as_it_was(db: Database) -> None:
     made(db, "vault")
-    state, _, hint = failure(db.admin, "CALL envelope.shred('person')")
+    state, _, hint = failure(db.admin, "CALL envelope.shred('person', reason => 'test')")
     assert state == "58000"
     assert hint.startswith("Nothing was erased.")
     assert "init --allow-shred" in hint

@@ -76,7 +76,7 @@ def test_all_tables_of_the_person(visits: Database) -> None:
     )
     told: list[str] = []
     visits.admin.add_notice_handler(lambda report: told.append(report.message_primary or ""))
-    visits.admin.execute("CALL envelope.shred('mail', %s::text)", [WHO])
+    visits.admin.execute("CALL envelope.shred('mail', %s::text, 'test')", [WHO])
     assert "erased in: public.mail, public.visit" in told[-1]
     assert visits.sql("SELECT id, body FROM mail ORDER BY id") == [(1, None), (2, "hi")]
     assert visits.sql(NOTES) == [(1, None), (2, "two")]
@@ -100,8 +100,8 @@ def test_nobody_remembers_who_it_was(visits: Database) -> None:
 
 def test_a_table_of_subjects_wants_to_know_which(visits: Database) -> None:
     visits.sql(VISITS.format("error"))
-    assert failure(visits.admin, "CALL envelope.shred('visit')")[0] == "22023"
-    state, message, hint = failure(visits.admin, "CALL envelope.shred('visit', 'nobody')")
+    assert failure(visits.admin, "CALL envelope.shred('visit', reason => 'test')")[0] == "22023"
+    state, message, hint = failure(visits.admin, "CALL envelope.shred('visit', 'nobody', 'test')")
     assert (state, "nobody" in message + hint) == ("42704", False)
     assert entries_of(visits) == []
 

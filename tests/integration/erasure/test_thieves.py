@@ -33,7 +33,7 @@ def revive(shop: Database, wrapped: str) -> None:
 
 def test_a_stolen_wrap_does_not_open_at_this_broker(shop: Database) -> None:
     stolen = shop.one("SELECT wrapped FROM envelope_private.dek")
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     revive(shop, stolen)
     state, message, _ = failure(shop.connect(), READ)
     assert (state, message) == ("55000", "pg_envelope: the key was destroyed")
@@ -44,7 +44,7 @@ def test_a_stolen_wrap_does_not_open_at_this_broker(shop: Database) -> None:
 
 def test_rewrap_brings_it_under_no_other_wrap(shop: Database) -> None:
     stolen = shop.one("SELECT wrapped FROM envelope_private.dek")
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     revive(shop, stolen)
     state, message, hint = failure(shop.connect(), "CALL envelope.rewrap('default')")
     assert (state, message) == ("55000", "pg_envelope: the key was destroyed")
@@ -54,7 +54,7 @@ def test_rewrap_brings_it_under_no_other_wrap(shop: Database) -> None:
 
 def test_a_broker_that_starts_anew_remembers(shop: Database) -> None:
     stolen = shop.one("SELECT wrapped FROM envelope_private.dek")
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     shop.stack.broker.restart()
     revive(shop, stolen)
     assert failure(shop.connect(), READ)[0] == "55000"
@@ -62,7 +62,7 @@ def test_a_broker_that_starts_anew_remembers(shop: Database) -> None:
 
 def test_a_broker_that_was_killed_remembers(shop: Database) -> None:
     stolen = shop.one("SELECT wrapped FROM envelope_private.dek")
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     shop.stack.broker.kill()
     shop.stack.broker.start()
     revive(shop, stolen)
@@ -72,8 +72,8 @@ def test_a_broker_that_was_killed_remembers(shop: Database) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "CALL envelope.shred('person')",
-        "CALL envelope.shred_key('k')",
+        "CALL envelope.shred('person', reason => 'test')",
+        "CALL envelope.shred_key('k', 'test')",
         "SELECT * FROM envelope.replay_erasures()",
         "SELECT * FROM envelope.shred_audit()",
         "SELECT envelope.register_backup('b')",
@@ -100,13 +100,13 @@ def test_who_may_execute_and_is_no_superuser_is_told_so(shop: Database, alice: p
     shop.sql("GRANT USAGE ON SCHEMA envelope TO alice")
     shop.sql("GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA envelope TO alice")
     shop.sql("GRANT SELECT ON person TO alice")
-    assert "needs a superuser" in failure(alice, "CALL envelope.shred('person')")[1]
-    assert "needs a superuser" in failure(alice, "CALL envelope.shred_key('k')")[1]
+    assert "needs a superuser" in failure(alice, "CALL envelope.shred('person', reason => 'test')")[1]
+    assert "needs a superuser" in failure(alice, "CALL envelope.shred_key('k', 'test')")[1]
     assert entries_of(shop) == []
 
 
 def test_the_ledger_is_private(shop: Database) -> None:
-    shop.sql("CALL envelope.shred('person')")
+    shop.sql("CALL envelope.shred('person', reason => 'test')")
     path = shop.stack.broker.erasures
     for file in (path, path.with_name(path.name + ".key")):
         assert file.stat().st_mode & 0o777 == 0o600

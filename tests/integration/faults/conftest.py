@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from tests.integration.client.test_commands import command
-from tests.integration.operations.fix_clusters import empty_database, other_cluster
 from tests.integration.operations.fix_kms_life import breakable
 
 from .fix_damage import letters
 
-__all__ = ["breakable", "command", "empty_database", "letters", "other_cluster"]
+__all__ = ["breakable", "command", "letters"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +13,12 @@ from stack.processes import folder, run_as
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(folder(Path(tmp_path_factory.mktemp("cluster")), 0o711))
-    # pytest's folders are for their owner alone, and the server's user must reach its own below them.
-    for parent in (made.directory, *made.directory.parents[:2]):
-        parent.chmod(0o711)
-    yield made
-    made.stop()
+def cluster() -> Iterator[Cluster]:
+    # Not pytest's folder, which is for its owner alone: the server's user must reach its own below it.
+    with tempfile.TemporaryDirectory(prefix="pgenv-cluster-") as place:
+        made = Cluster(folder(Path(place), 0o711))
+        yield made
+        made.stop()
 
 
 def restart(cluster: Cluster) -> None:

@@ -57,6 +57,8 @@ def dumped(stack: Stack, source: str, tmp_path: Path, role: str) -> Path:
 def assert_whole(cluster: Cluster, database: str) -> None:
     """All is readable and writable by who could before, and status() has nothing to say."""
     with cluster.connect(database) as superuser:
+        # Whether it takes the place of its original, only a person can say.
+        assert superuser.execute("SELECT envelope.this_is_the_original()").rowcount == 1
         assert superuser.execute("SELECT * FROM envelope.status() WHERE state <> 'ok'").fetchall() == []
     with cluster.connect(database, "alice") as alice:
         assert alice.execute("SELECT email FROM customer WHERE id = 7").fetchall() == [(f"{MARK}-7",)]

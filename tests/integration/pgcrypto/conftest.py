@@ -49,6 +49,12 @@ class Gpg:
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 
+    @property
+    def old_ciphers(self) -> list[str]:
+        """GnuPG 2.4 encrypts with 3DES only for those who insist; 2.2 does it, and has no such option."""
+        option = "--allow-old-cipher-algos"
+        return [option] if option in self.run("--dump-options").decode().split() else []
+
     def make(self, name: str, kind: str, passphrase: str = "") -> None:
         protection = f"Passphrase: {passphrase}" if passphrase else "%no-protection"
         self.run("--gen-key", feed=f"{kind}\nName-Real: {name}\n{protection}\n%commit\n".encode())

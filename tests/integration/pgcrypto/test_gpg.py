@@ -24,7 +24,7 @@ def test_gpg_opens_what_a_named_secret_sealed(both: Database, gpg: Gpg, options:
 
 @pytest.mark.parametrize("cipher", ["AES", "AES192", "AES256", "3DES"])
 def test_a_named_secret_opens_what_gpg_sealed(both: Database, gpg: Gpg, cipher: str) -> None:
-    words = ("--passphrase", PASS, "--cipher-algo", cipher, "--symmetric", "--output", "-")
+    words = ("--passphrase", PASS, *gpg.old_ciphers, "--cipher-algo", cipher, "--symmetric", "--output", "-")
     assert both.one(DECRYPT, gpg.run(*words, feed=TEXT.encode())).decode() == TEXT
 
 

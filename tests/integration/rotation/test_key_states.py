@@ -159,7 +159,7 @@ def test_an_emergency_is_not_for_transactions_nor_for_others(people: Database) -
     with people.connect(autocommit=False) as connection:
         connection.execute("SELECT 1")
         assert failure(connection, call)[0] == "25001"
-    people.sql("GRANT EXECUTE ON PROCEDURE envelope.rotate_emergency(regclass, text) TO alice")
+    people.sql("GRANT EXECUTE ON PROCEDURE envelope.rotate_emergency(regclass, text, text) TO alice")
     assert failure(people.connect("alice"), call)[0] == "42501"
     assert people.sql(STATES) == [(1, "active")]
 

@@ -24,8 +24,20 @@ def test_an_envelope_in_another_subjects_row_does_not_open(visits: Database) -> 
         visits.sql("SELECT note FROM visit WHERE id = 2")
 
 
-def test_a_row_given_to_another_subject_in_the_base_table_does_not_open(visits: Database) -> None:
+def test_a_row_given_to_another_subject_in_the_base_table_is_sealed_under_that_ones_key(visits: Database) -> None:
+    before = visits.one("SELECT note FROM visit_encrypted WHERE id = 1")
     visits.sql("UPDATE visit_encrypted SET person = 'ben' WHERE id = 1")
+    assert visits.sql("SELECT person, note FROM visit WHERE id = 1") == [("ben", "one")]
+    assert visits.one("SELECT note FROM visit_encrypted WHERE id = 1")[:6] != before[:6]
+    visits.sql("CALL envelope.shred('visit', 'ben', 'test')")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        visits.sql("SELECT note FROM visit WHERE id = 1")
+
+
+def test_a_row_given_to_another_subject_behind_the_guard_does_not_open(visits: Database) -> None:
+    visits.sql("ALTER TABLE visit_encrypted DISABLE TRIGGER USER")
+    visits.sql("UPDATE visit_encrypted SET person = 'ben' WHERE id = 1")
+    visits.sql("ALTER TABLE visit_encrypted ENABLE TRIGGER USER")
     with pytest.raises(psycopg.errors.DataCorrupted):
         visits.sql("SELECT note FROM visit WHERE id = 1")
     assert visits.one("SELECT note FROM visit WHERE id = 2") == "two"

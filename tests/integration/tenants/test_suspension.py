@@ -150,9 +150,10 @@ def test_no_new_version_undoes_it(people: Database) -> None:
         "SELECT envelope.rotate('person')",
         "SELECT envelope.rotate_field('person', 'email')",
         "CALL envelope.rotate_emergency('person', 'test')",
-        "CALL envelope.unprotect('person')",
     ):
         assert failure(people.admin, statement)[:2] == SUSPENDED
+    state, message, _ = failure(people.admin, "CALL envelope.unprotect('person')")
+    assert (state, "values do not open; nothing was changed" in message) == ("XX001", True)
     assert people.sql(STATES) == [(1, "suspended")]
 
 

@@ -48,7 +48,7 @@ def test_a_tenant_without_keys_is_an_error(docs: Database, call: str) -> None:
 
 
 def test_new_keys_of_a_tenant_are_made_where_it_wants(own: Tenant, docs: Database) -> None:
-    docs.sql("SELECT envelope.tenant_kek('doc', 'new', 'own', 'catalog')")
+    docs.sql("SELECT envelope.tenant_kek('doc', 'new', 'own', 'catalog', new_tenant => true)")
     docs.sql("INSERT INTO doc VALUES (3, 'new', 'n1'), (4, 'other', 'o1')")
     docs.sql("SELECT envelope.tenant_kek('doc', 'acme', 'own', 'catalog')")
     docs.sql("SELECT envelope.rotate('doc', 'acme')")
@@ -123,11 +123,22 @@ def test_what_tenant_kek_refuses(keks: Stack, docs: Database) -> None:
         ("SELECT envelope.tenant_kek('plain', 'acme', 'laptop')", "22023"),
         ("SELECT envelope.tenant_kek('doc', NULL, 'laptop')", "22023"),
         ("SELECT envelope.tenant_kek('doc', 'acme', 'none')", "42704"),
+        ("SELECT envelope.tenant_kek('doc', 'Acme', 'laptop')", "42704"),
         ("SELECT envelope.tenant_kek('doc', 'acme', 'laptop', 'elsewhere')", "22023"),
         ("SELECT envelope.tenant_kek('doc', 'acme', 'laptop', 'vault')", "22023"),
     ):
         assert failure(docs.admin, statement)[0] == sqlstate
     assert docs.sql("SELECT * FROM envelope_private.tenant") == []
+
+
+def test_a_kek_that_cannot_wrap_or_open_is_refused(own: Tenant, docs: Database) -> None:
+    """Not by the tenant's first write, which would then be lost."""
+    own.allow(decrypt=False)
+    for store in ("catalog", "vault"):
+        assert failure(docs.admin, f"SELECT envelope.tenant_kek('doc', 'acme', 'own', '{store}')")[0] == "58000"
+    assert docs.sql("SELECT * FROM envelope_private.tenant") == []
+    own.allow()
+    docs.sql("SELECT envelope.tenant_kek('doc', 'acme', 'own', 'catalog')")
 
 
 def test_a_kek_that_may_be_deleted_is_refused(keks: Stack, docs: Database) -> None:

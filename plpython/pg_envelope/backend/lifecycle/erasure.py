@@ -11,7 +11,7 @@ from typing import Any
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import Keys, Transition
-from pg_envelope.backend.lifecycle import identity
+from pg_envelope.backend.lifecycle import identity, revocation
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.link import not_understood
 from pg_envelope.backend.scope_keys import LOCK as LOCK_SCOPE
@@ -22,12 +22,18 @@ SALT_BYTES = 16
 KEY = """
 SELECT key_uuid, name, coalesce(scope_of, key_uuid) AS owner, scope, coalesce(name, view::text, base::text) AS label
 FROM envelope_private.key WHERE $1 IN (base, view) OR name = $2"""
+DROPPED = """
+SELECT k.key_uuid, NULL AS name, coalesce(k.scope_of, k.key_uuid) AS owner, k.scope, 'a dropped table' AS label,
+    (SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid::regclass::text)
+    FROM envelope_private.key o JOIN pg_catalog.pg_class c ON c.oid = o.base
+    WHERE coalesce(o.scope_of, o.key_uuid) = coalesce(k.scope_of, k.key_uuid)) AS used_by
+FROM envelope_private.key k WHERE k.key_uuid = $1 AND k.name IS NULL"""
 DEKS = """
 SELECT dek_id, fingerprint, kek, store, kek_version, state FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 ORDER BY version"""
 TABLES = """
 SELECT string_agg(coalesce(view::text, base::text), ', ' ORDER BY coalesce(view::text, base::text)) AS found
-FROM envelope_private.key WHERE $1 IN (key_uuid, scope_of)"""
+FROM envelope_private.key WHERE $1 IN (key_uuid, scope_of) AND base::oid IN (SELECT oid FROM pg_catalog.pg_class)"""
 DESTROY = {
     "dek_id": """
 UPDATE envelope_private.dek d SET state = 'destroyed', suspended_from = NULL, wrapped = NULL, state_since = now()
@@ -57,7 +63,10 @@ class Erasure(Keys):
         """The key of a protected table. Raises NotProtected."""
         row = self._host.row(KEY, ["oid", "text"], [oid, None])
         if row is None:
-            raise errors.NotProtected("the table is not protected", hint="envelope.columns lists what is.")
+            raise errors.NotProtected(
+                "the table is not protected",
+                hint="envelope.columns lists what is. Was it restored from a dump? CALL envelope.adopt_restored(...)",
+            )
         return row
 
     def of_name(self, name: str | None) -> Row:
@@ -67,8 +76,25 @@ class Erasure(Keys):
             raise errors.KeyNotFound("there is no key of this name", hint="envelope.keys lists the keys.")
         return row
 
+    def of_dropped(self, key_uuid: str | None) -> Row:
+        """The key of a table that is gone. Raises KeyNotFound, and BadInput while a table uses its DEKs."""
+        row = self._host.row(DROPPED, ["uuid"], [key_uuid])
+        if row is None:
+            raise errors.KeyNotFound(
+                "there is no such key of a dropped table", hint="envelope.dropped_keys lists them."
+            )
+        if row["used_by"]:
+            raise errors.BadInput(
+                "a table uses these keys", detail=row["used_by"], hint="CALL envelope.shred(...) erases what is there."
+            )
+        return row
+
     def shred(self, what: str, key: Row, subject: str | None, reason: str) -> None:
-        """Destroys every version that the subject, the table or the named key has; commits, and empties caches."""
+        """Destroys every version that the subject, the table or the named key has; commits, and empties caches.
+
+        Raises BadInput without a reason, and MaybeCopy.
+        """
+        _check_reason(what, reason)
         # Not at the same time as a batch of rewrap(), nor as a session that makes a key for this subject.
         self._host.run(ONE_BY_ONE)
         label = self._lock(key["owner"])
@@ -81,9 +107,15 @@ class Erasure(Keys):
             )
         alive = [row for row in found if row["state"] != "destroyed"]
         self.destroy(what, label, alive, subject, reason)
-        self._host.commit()
-        self._link.ask("flush", self._loader.who(), reason=what)
+        self._end(what)
         self._tell(what, key, len(alive), len(found))
+
+    def _end(self, what: str) -> None:
+        """Commits, and has all sessions forget what was taken away."""
+        mark = revocation.mark(self._host)
+        self._host.commit()
+        revocation.tell(self._host, mark)
+        self._link.ask("flush", self._loader.who(), reason=what)
 
     def destroy(self, what: str, label: str, deks: Sequence[Row], subject: str | None, reason: str) -> None:
         """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction.
@@ -179,7 +211,7 @@ class Erasure(Keys):
         row = self._host.row(TABLES, ["uuid"], [key["owner"]])
         tables = f"; erased in: {row['found']}" if row and row["found"] else ""
         hint = None
-        if key["scope"] == "table":
+        if key["scope"] == "table" and "used_by" not in key:
             rotate = "rotate_key(...)" if key["name"] else "rotate(...)"
             hint = f"New writes fail until SELECT envelope.{rotate} makes a new version."
         self._host.notice(
@@ -187,11 +219,21 @@ class Erasure(Keys):
         )
 
 
+def _check_reason(what: str, reason: str) -> None:
+    if not reason.strip():
+        raise errors.BadInput(
+            f"{what}() needs a reason",
+            hint="It goes to the ledger and the audit log, and stays there: a ticket's number, not a name.",
+        )
+
+
 def check_scope(key: Row, subject: str | None) -> None:
     """Raises BadInput for a subject where there are none, and for none where they have keys of their own."""
     if key["scope"] == "table" and subject is not None:
         raise errors.BadInput(
-            "this table has one key for all rows", hint="Without a subject, shred() erases all of it."
+            "this table has one key for all its rows, so nobody in it can be erased alone",
+            detail="Nothing was destroyed.",
+            hint="DELETE their rows. Tables that were protected with scope => 'subject' have a key for each person.",
         )
     if key["scope"] != "table" and subject is None:
         raise errors.BadInput(

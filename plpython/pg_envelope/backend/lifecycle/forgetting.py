@@ -13,6 +13,10 @@ SELECT envelope_private.keys_at_stake() AS keys, current_database()::text AS dat
     (SELECT string_agg(coalesce(view_name, base_name), ', ' ORDER BY view_name) FROM envelope_private.protected_table)
         AS tables"""
 FORGET = "SELECT envelope_private.forget_all_keys()"
+# Of tables that were dropped: no view reads them any more.
+RIGHTS = r"""
+SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class c
+WHERE c.relnamespace = 'envelope_private'::regnamespace AND c.relkind = 'm' AND c.relname LIKE 'right\_%'"""
 
 
 class StillProtected(errors.NotConfigured):
@@ -38,6 +42,8 @@ class Forgetting(Keys):
         if row["keys"]:
             self._record_if_it_answers(row["keys"])
             self._host.run(FORGET)
+            for rights in self._host.rows(RIGHTS):
+                self._host.run(f"DROP MATERIALIZED VIEW {rights['name']}")
             self._host.notice(f"forgotten: {row['keys']}", hint="Backups of this database still hold them.")
         return int(row["deks"])
 

@@ -67,6 +67,11 @@ class Rekey:
         self._host.commit()
         self._link.ask("flush", self._loader.who(), reason="rekey")
         self._host.notice(f"rekey: {count} DEKs are of environment {origin['to_environment']} now")
+        self._host.warning(
+            "backups of the keys that were made before open nothing in this database any more",
+            detail="They are sealed for the environment and database uuid that it had.",
+            hint="Make a new one: pg-envelope keys backup --out FILE. Keep the old ones for the original.",
+        )
 
     def _begin(self, from_environment: str) -> Row:
         """The old and the new place; the new database uuid is committed before anything is made under it."""

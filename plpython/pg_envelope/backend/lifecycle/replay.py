@@ -18,6 +18,12 @@ WHAT = "replay_erasures"
 PATIENCE = 30
 ENTRIES = 500
 INSTALLATION = "SELECT database_uuid::text AS uuid FROM envelope_private.installation"
+STANDBY = "SELECT pg_is_in_recovery() AS standby"
+LAGS = "This standby has not replayed them yet. If that lasts, see why it lags: pg_last_xact_replay_timestamp()."
+OTHER_LEDGER = (
+    "This standby's broker has a ledger of its own, which lacks them: pg-envelope erasures export on the primary's"
+    " broker, import on this one; see docs/runbooks/erase.md."
+)
 ALIVE = """
 SELECT d.dek_id, d.fingerprint, d.kek, d.store, d.kek_version, d.version,
     'active' IN (d.state, d.suspended_from) AS is_active,
@@ -45,6 +51,11 @@ HINT = (
 TOLD = ("label", "reason", "subject", "salt")
 
 
+class OnStandby(errors.NotConfigured):
+    sqlstate = "25006"
+    text = "replay_erasures() cannot run on a standby"
+
+
 class Replay(Erasure):
     """In the caller's transaction."""
 
@@ -56,8 +67,10 @@ class Replay(Erasure):
 
     def run(self) -> list[Row]:
         """One row: lines of the whole ledger, DEKs of this database in it, those that lived, those it did not know,
-        and those that are in use here and were left alone.
+        and those that are in use here and were left alone. Raises OnStandby.
         """
+        if _on_standby(self._host):
+            raise OnStandby(hint="Call it on the primary; what it does there is replayed here.")
         self._host.run(ONE_BY_ONE)
         installation = self._host.row(INSTALLATION)
         if installation is None:
@@ -163,19 +176,31 @@ def check(host: Host, link: Link, loader: Loader) -> Iterator[Row]:
         try:
             told = link.ask("erasures", who, database_uuid=installation["uuid"], after=0, most=0, verify=False)
             others = told.get("others", [])
-            yield _agreement(int(told["count"]), int(carried["count"]))
+            yield _agreement(host, int(told["count"]), int(carried["count"]))
         except errors.EnvelopeError as error:
             yield _row("failed", error.message, error.hint)
     yield from identity.check(host, others)
 
 
-def _agreement(ledger: int, here: int) -> Row:
+def _agreement(host: Host, ledger: int, here: int) -> Row:
     agree = ledger == here
     return _row(
         "ok" if agree else "warning",
         f"{ledger} erased keys in the broker's ledger, {here} carried out in this catalog",
-        None if agree else HINT,
+        None if agree else _advice(host, ledger > here),
     )
+
+
+def _advice(host: Host, ahead: bool) -> str:
+    """`ahead`: the ledger knows more. On a standby nothing can be replayed by hand."""
+    if not _on_standby(host):
+        return HINT
+    return LAGS if ahead else OTHER_LEDGER
+
+
+def _on_standby(host: Host) -> bool:
+    row = host.row(STANDBY)
+    return bool(row and row["standby"])
 
 
 def _row(state: str, detail: str, hint: str | None) -> Row:

@@ -17,8 +17,8 @@ from pg_envelope.backend.tables.owner import AsOwner
 STANDBY_SECONDS = 5.0
 SLICE_SECONDS = 0.1
 VERSION = """
-SELECT d.dek_id, d.fingerprint, d.kek, d.store, d.kek_version, d.state, d.suspended_from, d.created_at,
-    d.state_since + p.grace AS free_at, d.state_since + p.grace <= now() AS is_free,
+SELECT d.dek_id, d.version, d.fingerprint, d.kek, d.store, d.kek_version, d.state, d.suspended_from, d.created_at,
+    d.is_retired, d.state_since + p.grace AS free_at, d.state_since + p.grace <= now() AS is_free,
     p.grace::text AS grace
 FROM envelope_private.dek d JOIN LATERAL (
     SELECT grace FROM envelope_private.policy_in_force p
@@ -29,14 +29,14 @@ KEY_IDS = "SELECT encode(substr(int8send(key_id), 5), 'hex') AS id FROM envelope
 KNOWN_IDS = """
 SELECT encode(substr(int8send(fk.key_id), 5), 'hex') AS id
 FROM envelope_private.field_key fk JOIN envelope_private.field f USING (field_uuid) WHERE f.key_uuid = $1"""
-# A backup from after the suspension holds no value under this version: the table was looked through before.
+# A backup from after its retirement holds no value under this version: the table was looked through before.
 BACKUPS = """
 SELECT string_agg(format('%s (expires: %s)', label, coalesce(expires_at::text, 'never')), ', ' ORDER BY taken_at)
     AS found
 FROM envelope_private.backup b, envelope_private.dek d
 WHERE d.dek_id = $1 AND b.taken_at >= d.created_at
-    AND b.taken_at <= CASE d.state WHEN 'suspended' THEN d.state_since ELSE now() END
-    AND coalesce(b.expires_at, 'infinity') > now()"""
+    AND b.taken_at <= CASE WHEN d.is_retired THEN d.state_since ELSE now() END
+    AND coalesce(b.expires_at, 'infinity') > now() AND b.forgotten_at IS NULL"""
 LSN = "SELECT pg_current_wal_insert_lsn()::text AS lsn"
 # An idle slot keeps WAL for a standby that is away; a base backup under way has a sender that replays nothing.
 STANDBYS = """
@@ -47,8 +47,9 @@ SELECT string_agg(name, ', ' ORDER BY name) AS found FROM (
     SELECT format('slot %s', slot_name) FROM pg_catalog.pg_replication_slots
     WHERE slot_type = 'physical' AND NOT active AND coalesce(restart_lsn, '0/0') < $1::pg_lsn) s"""
 SUSPEND = """
-UPDATE envelope_private.dek SET state = 'suspended', suspended_from = state, state_since = now() WHERE dek_id = $1
-RETURNING suspended_from AS before"""
+UPDATE envelope_private.dek
+SET state = 'suspended', suspended_from = coalesce(suspended_from, state), is_retired = true, state_since = now()
+WHERE dek_id = $1"""
 
 
 class StillNeeded(errors.NotConfigured):
@@ -71,7 +72,7 @@ class Retirement(Erasure):
         label = self._lock(str(key["key_uuid"]))
         dek = self._version(str(key["key_uuid"]), version)
         self._refuse_used(key, dek)
-        if dek["state"] != "suspended":
+        if not dek["is_retired"]:
             self._suspend(label, version, dek)
         elif destroy:
             self._destroy(label, version, dek)
@@ -103,7 +104,8 @@ class Retirement(Erasure):
         if used:
             raise StillNeeded(
                 detail=f"values in {layout.base} under it: {', '.join(used)}",
-                hint="CALL envelope.reencrypt(...) leaves none. If it is suspended: CALL envelope.restore(...) first."
+                hint="CALL envelope.reencrypt(...) leaves none. If it is suspended, first:"
+                f" CALL envelope.restore(..., version => {dek['version']})."
                 " What reencrypt leaves does not open: see envelope.faults.",
             )
         if odd:
@@ -131,15 +133,16 @@ class Retirement(Erasure):
         ]
 
     def _suspend(self, label: str, version: int | None, dek: Row) -> None:
-        (row,) = self._host.rows(SUSPEND, ["bigint"], [dek["dek_id"]])
-        change = {"dek_id": dek["dek_id"], "from": row["before"], "to": "suspended"}
+        self._host.rows(SUSPEND, ["bigint"], [dek["dek_id"]])
+        change = {"dek_id": dek["dek_id"], "from": dek["state"], "to": "suspended"}
         self._record("retire", label, [change])
         backups = self._backups(dek)
-        self._end()
+        self._end("retire")
         self._host.notice(
             f"retire: version {version} of {label} is suspended; it can be destroyed after {dek['grace']}",
             detail=f"Backups that need it: {backups}" if backups else None,
-            hint="CALL envelope.retire(..., destroy => true) then; CALL envelope.restore(...) takes it back.",
+            hint="CALL envelope.retire(..., destroy => true) destroys it then;"
+            f" CALL envelope.restore(..., version => {version}) takes it back.",
         )
 
     def _destroy(self, label: str, version: int | None, dek: Row) -> None:
@@ -155,7 +158,7 @@ class Retirement(Erasure):
             )
         self._refuse_standbys()
         self.destroy("retire", label, [dek], None, "retired")
-        self._end()
+        self._end("retire")
         self._host.notice(f"retire: version {version} of {label} is destroyed")
 
     def _backups(self, dek: Row) -> str | None:
@@ -179,7 +182,3 @@ class Retirement(Erasure):
         self._host.rows("SELECT pg_stat_clear_snapshot()")
         row = self._host.row(STANDBYS, ["text"], [lsn])
         return row["found"] if row else None
-
-    def _end(self) -> None:
-        self._host.commit()
-        self._link.ask("flush", self._loader.who(), reason="retire")

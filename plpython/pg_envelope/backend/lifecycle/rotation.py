@@ -1,24 +1,13 @@
-"""rotate_kek(), rewrap() and rotate_emergency(): they commit as they go, so that a crash costs one batch at most."""
+"""rotate_kek() and rewrap(): they commit as they go, so that a crash costs one batch at most."""
 
 from __future__ import annotations
 
-import json
-
-from pg_envelope import errors
-from pg_envelope.backend.commits import begin
+from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.jobs.receipt import Missing
-from pg_envelope.backend.jobs.reencrypt import Reencryption
-from pg_envelope.backend.jobs.walker import Pace
-from pg_envelope.backend.keys import Keys
-from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
-from pg_envelope.backend.lifecycle.signing import Signing
+from pg_envelope.backend.lifecycle.batches import INSTALLATION, Answered, Batches, Incomplete
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.sqltext import literal
-from pg_envelope.backend.tables import catalog
-
-CHANNEL = "envelope"
 
 BEHIND = """
 envelope_private.dek
@@ -30,6 +19,12 @@ FROM {BEHIND} AND store = $3 AND dek_id > $4 ORDER BY dek_id LIMIT $5"""
 ROTATED = """
 INSERT INTO envelope_private.kek_rotation (kek, kek_version, rotated_at) VALUES ($1, $2, now())
 ON CONFLICT (kek) DO UPDATE SET kek_version = excluded.kek_version, rotated_at = excluded.rotated_at"""
+NEWEST = "SELECT max(kek_version) AS version FROM envelope_private.dek WHERE kek = $1 AND state <> 'destroyed'"
+# The ones that the KEK's newest version wrapped: they open, or that version is not the one that the KMS has now.
+SAMPLE = """
+SELECT dek_id, store, wrapped, fingerprint, kek_version FROM envelope_private.dek
+WHERE kek = $1 AND state <> 'destroyed' AND kek_version = $2 ORDER BY store = $3 DESC, dek_id DESC LIMIT $4"""
+SAMPLED = 5
 DROP_SPARES = "SELECT envelope_private.drop_spares($1, $2) AS found"
 DESTROYED = "SELECT count(*) AS found FROM envelope_private.dek WHERE kek = $1 AND state = 'destroyed'"
 # Only over what was read: a DEK that was moved to another KEK or destroyed meanwhile stays as that left it.
@@ -47,16 +42,44 @@ class Rewrap(Batches):
         super().__init__(host, link, loader, what)
         self._kek = kek
         self._newest: int | None = None
+        # A version's number does not say that its wraps open: a KMS that was restored gives the same number anew.
+        self._proving = True
 
     def rotate(self) -> None:
-        """A new version of the KEK; what is wrapped under older ones opens as before."""
+        """A new version of the KEK; what is wrapped under older ones opens as before. Raises KekRolledBack."""
+        known = self._known()
         try:
-            self._newest = int(self._link.ask("rotate_kek", self._who, kek=self._kek)["kek_version"])
+            self._prove_sample(known)
+            self._newest = int(self._link.ask("rotate_kek", self._who, kek=self._kek, kek_version=known)["kek_version"])
         except (errors.Deadline, errors.KmsUnavailable) as error:
             error.hint = f"{error.hint or ''} No DEK was changed. If the KEK was rotated: {self._again}.".strip()
             raise
+        # Whatever has this version from now on was wrapped and opened by the KMS as it is.
+        self._proving = False
         self._host.rows(ROTATED, ["text", "int4"], [self._kek, self._newest])
         self._host.notice(f"{self._what}: KEK {self._kek} has version {self._newest}")
+
+    def _known(self) -> int:
+        row = self._host.row(NEWEST, ["text"], [self._kek])
+        return int(row["version"] or 0) if row else 0
+
+    def _prove_sample(self, known: int) -> None:
+        """Raises KekRolledBack when nothing opens that the newest version known here has wrapped."""
+        rows = self._host.rows(SAMPLE, ["text", "int4", "text", "int4"], [self._kek, known, "catalog", SAMPLED])
+        installation = self._host.row(INSTALLATION)
+        if not rows or installation is None:
+            return
+        store = rows[0]["store"]
+        answers = self._asked(str(installation["uuid"]), store, [row for row in rows if row["store"] == store])
+        failed = [wire.error_from(answer["error"]) for _, answer in answers if "error" in answer]
+        if len(failed) == len(answers) and all(isinstance(error, errors.UnwrapFailed) for error in failed):
+            raise errors.KekRolledBack(
+                f"no DEK opens that version {known} of KEK {self._kek} has wrapped: the KMS has another of that number"
+            )
+
+    def _pass(self) -> None:
+        super()._pass()
+        self._proving = False
 
     @property
     def _again(self) -> str:
@@ -68,7 +91,8 @@ class Rewrap(Batches):
 
     def _next(self, store: str, last: int, size: int) -> list[Row]:
         types = ["text", "int4", "text", "bigint", "int4"]
-        return self._host.rows(NEXT, types, [self._kek, self._newest, store, last, size])
+        least = None if self._proving else self._newest
+        return self._host.rows(NEXT, types, [self._kek, least, store, last, size])
 
     def _places(self, store: str) -> dict[str, str]:
         return {"kek": self._kek, "store": store}
@@ -97,46 +121,14 @@ class Rewrap(Batches):
                 detail=self._causes(),
                 hint=f"Old KEK versions must stay until this ends well: {self._again}. envelope.keys shows dek_id.",
             )
+        if self._failed:
+            raise Incomplete(
+                f"{len(self._failed)} DEKs do not open under KEK {self._kek}",
+                detail=self._causes(),
+                hint="Was the KMS restored to an earlier state? Then do not flush, do not restart the broker, and run"
+                " pg-envelope keys backup now: docs/runbooks/restore.md. envelope.keys shows dek_id.",
+            )
         row = self._host.row(DESTROYED, ["text"], [self._kek])
         destroyed = f", {row['found']} destroyed ones passed over" if row and row["found"] else ""
         newest = f"all DEKs have version {self._newest}" if self._newest else "there are no DEKs"
         self._host.notice(f"{self._what}: KEK {self._kek}: {newest}; {self._done} were rewrapped{destroyed}")
-
-
-def rotate_emergency(host: Host, link: Link, loader: Loader, keys: Keys, oid: int, reason: str) -> None:
-    """A new key for a table whose old ones are known to others, at once; then every value under it."""
-    if not reason.strip():
-        raise errors.BadInput("rotate_emergency() needs a reason", hint="It goes to the audit log.")
-    begin(host, "rotate_emergency")
-    # It marks several DEKs, newest first, and a batch of rewrap() writes several, oldest first: not at the same time.
-    host.run(ONE_BY_ONE)
-    key = catalog.key_of(host, oid)
-    catalog.refuse_scoped(key, "rotate_emergency")
-    version = keys.rotate(str(key["key_uuid"]), reason)
-    compromised = keys.compromise_old(str(key["key_uuid"]), reason)
-    _notify(host, key, version)
-    host.commit()
-    link.ask("flush", loader.who(), reason=reason)
-    host.notice(
-        f"rotate_emergency: new writes use version {version}; compromised: {', '.join(map(str, compromised))}",
-        hint="If this ends early: CALL envelope.reencrypt(...) goes on.",
-    )
-    try:
-        Reencryption(host, Signing(host, link, loader, keys), oid).run(Pace(newest_first=True), take_over=True)
-    except Missing:
-        _forget_again(link, loader, reason)
-        raise
-    _forget_again(link, loader, reason)
-
-
-def _forget_again(link: Link, loader: Loader, reason: str) -> None:
-    """To read old values, sessions had to fetch the old keys once more."""
-    link.ask("flush", loader.who(), reason=reason)
-
-
-def _notify(host: Host, key: Row, version: int) -> None:
-    """Delivered at the commit. Every role can listen, so it says no more than which table."""
-    told = json.dumps(
-        {"event": "rotate_emergency", "relation": key["view_name"] or key["base_name"], "version": version}
-    )
-    host.rows("SELECT pg_notify($1, $2)", ["text", "text"], [CHANNEL, told])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.keys import Keys, Transition
+from pg_envelope.backend.lifecycle import revocation
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 
 # Older and newer versions alike: what a suspended tenant wrote long ago must not open, either.
@@ -11,14 +12,19 @@ SUSPEND = """
 UPDATE envelope_private.dek SET state = 'suspended', suspended_from = state, state_since = now()
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state NOT IN ('suspended', 'destroyed')
 RETURNING dek_id, suspended_from AS before, state AS after"""
+# What retire() took comes back by its number alone.
 RESTORE = """
-UPDATE envelope_private.dek d SET state = d.suspended_from, suspended_from = NULL, state_since = now()
+UPDATE envelope_private.dek d
+SET state = d.suspended_from, suspended_from = NULL, is_retired = false, state_since = now()
 WHERE d.key_uuid = $1 AND d.scope IS NOT DISTINCT FROM $2 AND d.state = 'suspended'
+    AND CASE WHEN $3 IS NULL THEN NOT d.is_retired ELSE d.version = $3 END
 RETURNING d.dek_id, 'suspended' AS before, d.state AS after"""
+RETIRED = """
+SELECT string_agg(version::text, ', ' ORDER BY version) AS versions FROM envelope_private.dek
+WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state = 'suspended' AND is_retired"""
 LEFT = """
 SELECT count(*) AS count FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state <> 'destroyed'"""
-XID = "SELECT pg_current_xact_id()::text::bigint AS xid"
 # After the commit: whose snapshot shows this transaction also shows those before it, since they come one by one.
 TELL = "SELECT setval('envelope_private.suspension_xid', greatest(last_value, $1)) FROM envelope_private.suspension_xid"
 
@@ -27,10 +33,10 @@ class Suspension(Keys):
     """Commits, and then empties all caches; called again after a crash in between, it does what was left."""
 
     def suspend(self, action: str, key_uuid: str, scope: str | None, reason: str) -> None:
-        xid = self._change(action, SUSPEND, key_uuid, scope, reason)
+        xid = self._change(action, key_uuid, scope, reason, SUSPEND)
         self._host.run(ONE_BY_ONE)
         self._host.rows(TELL, ["bigint"], [xid])
-        self._host.commit()
+        revocation.tell(self._host, xid)
         try:
             self._link.ask("flush", self._loader.who(), reason=reason)
         except errors.EnvelopeError as error:
@@ -38,24 +44,34 @@ class Suspension(Keys):
             error.hint = f"{error.hint or ''} Then call {action}() again.".strip()
             raise
 
-    def restore(self, action: str, key_uuid: str, scope: str | None) -> None:
-        self._change(action, RESTORE, key_uuid, scope, "")
+    def restore(self, action: str, key_uuid: str, scope: str | None, version: int | None = None) -> None:
+        """All versions that are suspended but for retired ones; or the one of this number, retired or not."""
+        self._change(action, key_uuid, scope, "", RESTORE, ("int4", version))
+        left = self._host.row(RETIRED, ["uuid", "text"], [key_uuid, scope])
+        if left and left["versions"]:
+            self._host.notice(
+                f"{action}: retired versions stay suspended: {left['versions']}",
+                hint="CALL envelope.restore(..., version => N) brings one back.",
+            )
 
-    def _change(self, action: str, update: str, key_uuid: str, scope: str | None, reason: str) -> int:
-        """The xid of the transaction that did it, and is committed."""
+    def _change(
+        self, action: str, key_uuid: str, scope: str | None, reason: str, update: str, *more: tuple[str, object]
+    ) -> int:
+        """The xid of the transaction that did it, and is committed. `more`: types and values of the update's own."""
         # Several DEKs are written: not at the same time as a batch of rewrap() or rotate_emergency().
         self._host.run(ONE_BY_ONE)
         label = self._lock(key_uuid)
         left = self._host.row(LEFT, ["uuid", "text"], [key_uuid, scope])
         if not (left and left["count"]):
             raise errors.KeyNotFound("there is no such key to suspend or restore", hint="envelope.keys lists the keys.")
-        changed = self._host.rows(update, ["uuid", "text"], [key_uuid, scope])
+        types, values = [kind for kind, _ in more], [value for _, value in more]
+        changed = self._host.rows(update, ["uuid", "text", *types], [key_uuid, scope, *values])
         transitions: list[Transition] = [
             {"dek_id": row["dek_id"], "from": row["before"], "to": row["after"]} for row in changed
         ]
         if transitions:
             self._record(action, label, transitions, reason)
-        xid = self._host.row(XID)
+        xid = revocation.mark(self._host)
         self._host.commit()
         self._host.notice(f"{action}: {len(changed)} of {left['count']} key versions of {label}")
-        return int(xid["xid"] if xid else 0)
+        return xid

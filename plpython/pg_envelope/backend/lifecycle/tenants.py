@@ -41,11 +41,11 @@ class Tenants:
         for scope in self._scopes(oid, tenant):
             self._keys.suspend("revoke", owner, scope, reason or "")
 
-    def _restore(self, rel: str | None, tenant: str | None) -> None:
+    def _restore(self, rel: str | None, tenant: str | None, version: int | None) -> None:
         oid = self._begin("restore", rel)
         owner = self._key(oid, tenant)["owner"]
         for scope in self._scopes(oid, tenant):
-            self._keys.restore("restore", owner, scope)
+            self._keys.restore("restore", owner, scope, version)
 
     def _suspend_key(self, name: str | None, reason: str | None) -> None:
         self._begin("suspend_key", None)
@@ -68,13 +68,27 @@ class Tenants:
             wanted = Wanted(from_kek or "", to_kek or "", store, owner, scope, moving.again(values))
             Move(self._host, self._link, self._loader, self._keys, wanted).run()
 
-    def _tenant_kek(self, oid: int, tenant: str | None, kek: str | None, store: str | None) -> None:
+    def _tenant_kek(
+        self, oid: int, tenant: str | None, kek: str | None, store: str | None, new_tenant: bool | None
+    ) -> None:
         if tenant is None:
             raise errors.BadInput("tenant_kek() needs a tenant")
-        found = self._key(oid, tenant)
-        place = self._keys.store(kek or "", store)
-        for scope in ScopeColumn.of(self._host, oid).known_or_new(tenant):
-            self._host.rows(SET_PLACE, ["uuid", "text", "text", "text"], [found["owner"], scope, kek or "", place])
+        owner, scopes = self._key(oid, tenant)["owner"], self._scopes_to_place(oid, tenant, bool(new_tenant))
+        place = kek or "", self._keys.store(kek or "", store)
+        self._keys.try_kek(*place)
+        for scope in scopes:
+            self._host.rows(SET_PLACE, ["uuid", "text", "text", "text"], [owner, scope, *place])
+
+    def _scopes_to_place(self, oid: int, tenant: str, is_new: bool) -> list[str]:
+        column = ScopeColumn.of(self._host, oid)
+        try:
+            return column.known_or_new(tenant) if is_new or column.known(tenant) else []
+        except errors.KeyNotFound:
+            raise errors.KeyNotFound(
+                "the table has no key of such a tenant yet",
+                detail="Nothing was changed.",
+                hint="Is it written as in the table? For a tenant that has no row yet: new_tenant => true.",
+            ) from None
 
     def _scopes(self, oid: int, tenant: str | None) -> list[str] | list[None]:
         """The texts under which a tenant's keys are; None for the one key of a table."""

@@ -35,7 +35,10 @@ def key_of(host: Host, oid: int) -> Row:
     """The key row of a protected table, by its view or base table. Raises NotProtected."""
     row = host.row(KEY, ["oid"], [oid])
     if row is None:
-        raise errors.NotProtected("the table is not protected", hint="envelope.columns lists what is.")
+        raise errors.NotProtected(
+            "the table is not protected",
+            hint="envelope.columns lists what is. Was it restored from a dump? CALL envelope.adopt_restored(...)",
+        )
     return row
 
 

@@ -14,7 +14,6 @@ from pg_envelope.backend.tables.generate.layout import Layout, Protected
 
 # Equality of bytes: it exists for every type, and tells 1.0 from 1.00.
 SAME = "OPERATOR(pg_catalog.*=)"
-DIFFERENT = "OPERATOR(pg_catalog.*<>)"
 JOINED = " OPERATOR(pg_catalog.||) "
 TEXT = "pg_catalog.text"
 

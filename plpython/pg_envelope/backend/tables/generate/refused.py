@@ -40,7 +40,11 @@ def _violated(layout: Layout, check: Check) -> str:
 
 
 def check_functions(layout: Layout) -> list[str]:
-    """CHECK expressions with their names resolved once and for all, for code that runs under the caller's path."""
+    """CHECK expressions with their names resolved once and for all, for code that runs under the caller's path.
+
+    They return a set, and are STABLE, so that PostgreSQL puts them into the query that calls them. A function that
+    runs by itself would have NEW's values as parameters, and auto_explain writes those into the log.
+    """
     if not layout.as_caller:
         return []
     return [_check_function(layout, number, check) for number, check in enumerate(layout.checks)]
@@ -51,8 +55,9 @@ def _check_function(layout: Layout, number: int, check: Check) -> str:
     arguments = commas(f"{ident(column.name)} {column.type}" for column in columns)
     row = commas(f"{_collated(column)} AS {ident(column.name)}" for column in columns)
     return (
-        f"CREATE OR REPLACE FUNCTION {_check_name(layout, number)}({arguments}) RETURNS pg_catalog.bool LANGUAGE sql"
-        f" BEGIN ATOMIC SELECT ({check.expression}) IS FALSE FROM (SELECT {row}) AS {ident(layout.view_name)}; END"
+        f"CREATE OR REPLACE FUNCTION {_check_name(layout, number)}({arguments}) RETURNS SETOF pg_catalog.bool"
+        " LANGUAGE sql STABLE BEGIN ATOMIC"
+        f" SELECT ({check.expression}) IS FALSE FROM (SELECT {row}) AS {ident(layout.view_name)}; END"
     )
 
 
@@ -70,7 +75,7 @@ def _named(layout: Layout, check: Check) -> list[Column]:
 
 def _violated_as_caller(layout: Layout, number: int, check: Check) -> str:
     arguments = commas(f"NEW.{ident(column.name)}" for column in _named(layout, check))
-    return f"{_check_name(layout, number)}({arguments})"
+    return f"(SELECT violated FROM {_check_name(layout, number)}({arguments}) AS violated)"
 
 
 def not_nulls(layout: Layout, event: str) -> list[str]:

@@ -1,0 +1,87 @@
+"""rotate_emergency(): keys that others may know are worth nothing from now on, for a table, a tenant or a subject."""
+
+from __future__ import annotations
+
+import json
+
+from pg_envelope import errors
+from pg_envelope.backend.commits import begin
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs.receipt import Missing
+from pg_envelope.backend.jobs.reencrypt import Reencryption
+from pg_envelope.backend.jobs.walker import Pace
+from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
+from pg_envelope.backend.lifecycle.scope_emergency import ScopeEmergency
+from pg_envelope.backend.lifecycle.signing import Signing
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.tables import catalog
+from pg_envelope.backend.tables.scope_values import ScopeColumn
+
+CHANNEL = "envelope"
+# With the table itself, those that share its tenants' or subjects' keys.
+TABLES = "SELECT base FROM envelope_private.protected_table WHERE scope_key = $1 ORDER BY base"
+
+
+def rotate_emergency(
+    host: Host, link: Link, loader: Loader, keys: Keys, oid: int, scope: str | None, reason: str
+) -> None:
+    """New keys at once, the old ones compromised; then every value under the new ones.
+
+    Raises BadInput, KeyNotFound, KeyDestroyed, KeySuspended, Unavailable, or what ends a re-encryption.
+    """
+    if not reason.strip():
+        raise errors.BadInput("rotate_emergency() needs a reason", hint="It goes to the audit log.")
+    begin(host, "rotate_emergency")
+    # It marks several DEKs, newest first, and a batch of rewrap() writes several, oldest first: not at the same time.
+    host.run(ONE_BY_ONE)
+    key = catalog.key_of(host, oid)
+    if key["scope"] != "table":
+        scopes = None if scope is None else ScopeColumn.of(host, oid).known(scope)
+        ScopeEmergency(host, link, loader, key, reason).run(scopes)
+        _notify(host, key, {})
+    elif scope is None:
+        _of_table(host, keys, key, reason)
+    else:
+        raise errors.BadInput("the table has one key for all rows", hint="Leave the tenant or subject out.")
+    host.commit()
+    _forget(link, loader, reason)
+    unsigned = [
+        error
+        for row in host.rows(TABLES, ["uuid"], [key["scope_key"]])
+        if (error := _reencrypted(host, Signing(host, link, loader, keys), row["base"]))
+    ]
+    # To read old values, sessions had to fetch the old keys once more.
+    _forget(link, loader, reason)
+    if unsigned:
+        raise unsigned[0]
+
+
+def _of_table(host: Host, keys: Keys, key: Row, reason: str) -> None:
+    version = keys.rotate(str(key["key_uuid"]), reason)
+    compromised = keys.compromise_old(str(key["key_uuid"]), reason)
+    _notify(host, key, {"version": version})
+    host.notice(
+        f"rotate_emergency: new writes use version {version}; compromised: {', '.join(map(str, compromised))}",
+        hint="If this ends early: CALL envelope.reencrypt(...) goes on.",
+    )
+
+
+def _reencrypted(host: Host, signing: Signing, base: int) -> Missing | None:
+    """All but the signature of its receipt is done, when it returns an error."""
+    try:
+        Reencryption(host, signing, base).run(Pace(newest_first=True), take_over=True)
+    except Missing as error:
+        return error
+    return None
+
+
+def _forget(link: Link, loader: Loader, reason: str) -> None:
+    link.ask("flush", loader.who(), reason=reason)
+
+
+def _notify(host: Host, key: Row, more: dict[str, object]) -> None:
+    """Delivered at the commit. Every role can listen, so it says no more than which table, and nobody's name."""
+    told = {"event": "rotate_emergency", "relation": key["view_name"] or key["base_name"], **more}
+    host.rows("SELECT pg_notify($1, $2)", ["text", "text"], [CHANNEL, json.dumps(told)])

@@ -1,0 +1,29 @@
+"""What the broker knows of KEKs' versions and users, as rows: before and after old versions are retired in the KMS."""
+
+from __future__ import annotations
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.lifecycle.environment import INSTALLATION
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.loader import Loader
+
+
+def kms_versions(host: Host, link: Link, loader: Loader) -> list[Row]:
+    """One row per KEK: oldest version that opens, newest, other databases under it. None when the broker is away."""
+    here = host.row(INSTALLATION) or {"uuid": None}
+    try:
+        known = link.ask("status", loader.who())["keks"]
+    except errors.EnvelopeError:
+        return []
+    return [
+        {
+            "kek": name,
+            "oldest": told.get("oldest"),
+            "newest": told.get("version"),
+            "databases": sorted(
+                f"{one['name']} ({one['uuid']})" for one in told["databases"] if one["uuid"] != here["uuid"]
+            ),
+        }
+        for name, told in known.items()
+    ]

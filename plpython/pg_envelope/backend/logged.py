@@ -1,0 +1,17 @@
+"""Settings of this session by which the values that clients send as parameters reach the server's log."""
+
+from __future__ import annotations
+
+# Each is told when it lets values through, and something writes the statements that have them. auto_explain writes the
+# parameters of every plan that it logs, from PostgreSQL 16 on; before, it has no such setting.
+VALUES = """
+WITH setting AS (SELECT name, setting AS value FROM pg_catalog.pg_settings)
+SELECT string_agg(s.name, ', ' ORDER BY s.name) AS found, count(*) AS count FROM setting s
+WHERE s.value <> '0' AND (s.name = 'log_parameter_max_length_on_error'
+    OR s.name = 'log_parameter_max_length' AND EXISTS (SELECT FROM setting o
+        WHERE o.name IN ('log_min_duration_statement', 'log_min_duration_sample') AND o.value <> '-1'
+            OR o.name = 'log_transaction_sample_rate' AND o.value <> '0'
+            OR o.name = 'log_statement' AND o.value IN ('mod', 'all'))
+    OR s.name = 'auto_explain.log_parameter_max_length' AND EXISTS (SELECT FROM setting o
+        WHERE o.name = 'auto_explain.log_min_duration' AND o.value <> '-1'))"""
+HINT = 'Set them to 0: see SECURITY.md, "What SQL text holds".'

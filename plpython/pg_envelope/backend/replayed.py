@@ -1,0 +1,31 @@
+"""What a session of a standby holds its keys against: the last revocation that was replayed there.
+
+The epoch moves when the primary commits; a standby's catalog still shows the old state then, for as long as it lags.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from pg_envelope.backend.host import Host
+
+# With the caller's search_path, so every name is qualified.
+LOOK = "SELECT pg_catalog.pg_is_in_recovery() AS standby, envelope.revocation() AS last"
+LOOK_SECONDS = 1.0
+
+
+class Replayed:
+    """`standby` is set by who reads the key catalog anyway: a primary's sessions never ask, and pay nothing."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._until, self._last = 0.0, 0
+        self.standby = False
+
+    def last(self) -> int:
+        """Moves when keys were taken away, at most a second after that was replayed; 0 on a primary."""
+        if self.standby and monotonic() >= self._until:
+            row = self._host.row(LOOK) or {"standby": False, "last": 0}
+            self.standby, self._last = row["standby"], row["last"]
+            self._until = monotonic() + LOOK_SECONDS
+        return self._last if self.standby else 0

@@ -1,0 +1,123 @@
+"""A KMS restored to before a rotation: nothing says ok, nothing makes it worse, and the broker's cache saves keys."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from stack.processes import wait_until
+from stack.stack import Stack
+
+from .conftest import KEY, Vault
+from .test_lost_kms import VALUES
+
+Rows = Callable[[], list[str]]
+STATUS = "SELECT state, detail, hint FROM envelope.status() WHERE check_name = 'kek doomed'"
+VERSIONS = "SELECT dek_id, kek_version FROM envelope_private.dek ORDER BY 1"
+# The key store went back together with the KMS: what is there opens.
+LOST = "SELECT dek_id, kek_version, wrapped FROM envelope_private.dek WHERE store = 'catalog' ORDER BY 1"
+
+
+@dataclass
+class Snapshot:
+    """The KMS's data as it was when this was made."""
+
+    stack: Stack
+    copy: Path
+
+    def take(self) -> None:
+        self.stack.openbao.stop()
+        shutil.copytree(self.stack.openbao.data, self.copy)
+        self.stack.openbao.start()
+
+    def restore(self) -> None:
+        """The broker runs on, and logs in anew."""
+        bao = self.stack.openbao
+        bao.stop()
+        shutil.rmtree(bao.data)
+        shutil.copytree(self.copy, bao.data)
+        bao.account.own(bao.data)
+        bao.account.own_tree(bao.data)
+        bao.start()
+
+
+@pytest.fixture
+def rolled_back(vault: Vault, tmp_path: Path) -> Vault:
+    """Rotated once since the snapshot; every DEK is cached, and wrapped by a version that is no more."""
+    vault.init(restore=True)
+    snapshot = Snapshot(vault.stack, tmp_path / "snapshot")
+    snapshot.take()
+    wait_until(lambda: refusal(vault, "SELECT secret FROM card") is None, 30, "the KMS")
+    vault.db.sql("CALL envelope.rotate_kek('doomed')")
+    assert {version for _, version in vault.db.sql(VERSIONS)} == {2}
+    vault.db.sql("SELECT envelope.flush('the broker has the wraps of now')")
+    vault.db.sql("SELECT secret FROM person UNION ALL SELECT secret FROM card")
+    snapshot.restore()
+    wait_until(lambda: vault.db.sql(STATUS)[0][0] == "failed", 60, "the broker's look at the KEK")
+    return vault
+
+
+def refusal(vault: Vault, statement: str) -> Any:
+    """The error's report; None when there is none."""
+    try:
+        vault.db.sql(statement)
+    except psycopg.Error as error:
+        return error.diag
+    return None
+
+
+def test_status_fails_and_says_what_not_to_do(rolled_back: Vault) -> None:
+    ((_, detail, hint),) = rolled_back.db.sql(STATUS)
+    assert "restored to an earlier state (version 1 there, 2 here)" in detail
+    assert hint.startswith("Do not flush, and do not restart the broker")
+    assert "keys backup" in hint
+
+
+@pytest.mark.parametrize("call", ["rotate_kek", "rewrap"])
+def test_nothing_says_all(rolled_back: Vault, call: str) -> None:
+    before = rolled_back.db.sql(LOST)
+    found = refusal(rolled_back, f"CALL envelope.{call}('doomed')")
+    assert found is not None
+    assert "do not flush" in found.message_hint.lower()
+    assert rolled_back.db.sql(LOST) == before
+    held = rolled_back.stack.openbao.request("GET", KEY.format("doomed"))["data"]
+    assert held["latest_version"] == 1, "another version 2 would hide it"
+
+
+def test_a_version_of_the_same_number_hides_nothing(rolled_back: Vault) -> None:
+    """Somebody has rotated the KEK in the KMS, as the last runbook but one says."""
+    rolled_back.stack.openbao.request("POST", KEY.format("doomed") + "/rotate", {})
+    wait_until(lambda: rolled_back.db.sql(STATUS)[0][0] == "ok", 60, "the broker's look at the KEK")
+    for call in ("rotate_kek", "rewrap"):
+        found = refusal(rolled_back, f"CALL envelope.{call}('doomed')")
+        assert found is not None
+        assert "do not flush" in found.message_hint.lower()
+    held = rolled_back.stack.openbao.request("GET", KEY.format("doomed"))["data"]
+    assert held["latest_version"] == 2
+
+
+def test_the_runbook_saves_all(rolled_back: Vault, rows: Rows) -> None:
+    """docs/runbooks/restore.md: a backup of the keys out of the broker's cache, then a restore under a new KEK."""
+    file = rolled_back.backup()
+    assert "3 DEKs are back" in rolled_back.done("keys", "restore", file, "--kek", "rescue", *rolled_back.unlock).out
+    assert rows() == VALUES
+    assert rolled_back.db.sql("SELECT state FROM envelope.status() WHERE check_name = 'kek rescue'") == [("ok",)]
+    rolled_back.db.sql("CALL envelope.rotate_kek('rescue')")
+    assert rows() == VALUES
+
+
+def test_a_newer_version_of_somebody_else_is_no_alarm(vault: Vault) -> None:
+    """The KEK was rotated in the KMS, or by another broker, since the broker looked."""
+    vault.stack.openbao.request("POST", KEY.format("doomed") + "/rotate", {})
+    vault.db.sql("SELECT envelope.rotate('card')")
+    assert vault.db.one("SELECT max(kek_version) FROM envelope_private.dek") == 2
+    assert vault.db.sql(STATUS)[0][0] == "ok"
+    vault.db.sql("CALL envelope.rewrap('doomed')")
+    vault.db.sql("CALL envelope.rotate_kek('doomed')")
+    assert {version for _, version in vault.db.sql(VERSIONS)} == {3}
