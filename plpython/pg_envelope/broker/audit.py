@@ -23,6 +23,7 @@ class Audit:
         """Raises NotConfigured when the file cannot be written."""
         self._target = target
         self._file = self._open()
+        self._cut = False
         self.trouble: str | None = None
 
     def write(self, event: str, **facts: Any) -> None:
@@ -45,13 +46,19 @@ class Audit:
     def _append(self, lines: bytes) -> None:
         if self.trouble is not None:
             # The gap comes before what follows it; what a full disk cut off must not swallow the next line.
-            lines = b"\n" + _line("audit_recovered", {"trouble": self.trouble}) + lines
+            lines = b"\n" * self._cut + _line("audit_recovered", {"trouble": self.trouble}) + lines
         try:
-            _write_all(self._file, lines)
+            self._write_all(lines)
         except OSError as error:
             self.trouble = error.strerror or type(error).__name__
             raise errors.Internal("the broker cannot write its audit log", self.trouble, HINT) from None
         self.trouble = None
+
+    def _write_all(self, lines: bytes) -> None:
+        while lines:
+            written = os.write(self._file, lines)
+            self._cut = not lines[:written].endswith(b"\n")
+            lines = lines[written:]
 
     def _free_bytes(self) -> int | None:
         """None where it is no file on a disk."""
@@ -87,8 +94,3 @@ def now() -> str:
 
 def _line(event: str, facts: dict[str, Any]) -> bytes:
     return json.dumps({"time": now(), "event": event, **facts}).encode() + b"\n"
-
-
-def _write_all(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
