@@ -14,9 +14,8 @@ from typing import Any
 from unittest import mock
 from uuid import UUID
 
-from pg_envelope import padding
-from pg_envelope.broker import keys
-from pg_envelope.broker.providers import base, seal
+from pg_envelope import derivation, padding
+from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.envelope import FieldKey, header
 from pg_envelope.suites import SUITES
 
@@ -64,7 +63,7 @@ def _row_key(columns: list[str]) -> str:
 
 
 def _vector(name: str, suite: int, padded: bool, columns: list[str], content: Vector, key_id: int = 7) -> Vector:
-    field_key = keys.field_key(DEK, SALT, FIELD, key_id)
+    field_key = derivation.field_key(DEK, SALT, FIELD, key_id)
     key = FieldKey(header(suite, padded, key_id), FIELD.bytes, field_key)
     row_key, nonce = _row_key(columns), _drawn(f"nonce of {name}", SUITES[suite].nonce_bytes)
     envelope = _seal(key, nonce, _bytes_of(content), row_key)
@@ -116,19 +115,19 @@ def _malformed() -> Iterator[Vector]:
     yield _refused("bound by column read as bound by row", "tag", _sealed(row_key=""))
     yield _refused("another column", "tag", envelope, field_uuid=str(OTHER_FIELD))
     yield _refused("another field key", "tag", envelope, field_key=_drawn("another key", 32).hex())
-    yield _refused("another salt", "tag", envelope, field_key=keys.field_key(DEK, bytes(32), FIELD, 7).hex())
+    yield _refused("another salt", "tag", envelope, field_key=derivation.field_key(DEK, bytes(32), FIELD, 7).hex())
     cut = _sealed(row_key=_row_key(["7", "12:34"]))
     yield _refused("a composite row key cut elsewhere", "tag", cut, row_key=_row_key(["71", "2:34"]))
 
 
 def _refused(name: str, breaks: str, envelope: bytes, **changed: str) -> Vector:
     """A vector that must fail: always with the one error; `breaks` is the first rule it breaks."""
-    place = {"field_key": keys.field_key(DEK, SALT, FIELD, 7).hex(), "field_uuid": str(FIELD), "row_key": "42"}
+    place = {"field_key": derivation.field_key(DEK, SALT, FIELD, 7).hex(), "field_uuid": str(FIELD), "row_key": "42"}
     return {"name": name, "fails": "invalid_envelope", "breaks": breaks, **place, **changed, "envelope": envelope.hex()}
 
 
 def _sealed(suite: int = 1, padded: bool = False, content: bytes = b"a@b.c", row_key: str = "42") -> bytes:
-    key = FieldKey(header(suite, padded, 7), FIELD.bytes, keys.field_key(DEK, SALT, FIELD, 7))
+    key = FieldKey(header(suite, padded, 7), FIELD.bytes, derivation.field_key(DEK, SALT, FIELD, 7))
     nonce = _drawn(f"nonce for {suite} {content!r}", SUITES[suite].nonce_bytes)
     return _seal(key, nonce, content, row_key)
 
@@ -184,7 +183,7 @@ def _badly_padded() -> dict[str, tuple[str, bytes]]:
     """Envelopes that authenticate and say "padded", but whose plaintext lacks the mark."""
     plaintexts = {"no byte": b"", "zeros only": bytes(8), "no mark": b"a@b.c", "another mark": b"a@b.c\x81\x00"}
     head, nonce = header(1, True, 7), _drawn("nonce for bad padding", 12)
-    aead = SUITES[1].aead(keys.field_key(DEK, SALT, FIELD, 7))
+    aead = SUITES[1].aead(derivation.field_key(DEK, SALT, FIELD, 7))
     aad = head + FIELD.bytes + b"42"
     return {
         f"padded, {name}": ("padding", head + nonce + aead.encrypt(nonce, plaintext, aad))
@@ -194,7 +193,7 @@ def _badly_padded() -> dict[str, tuple[str, bytes]]:
 
 def _fingerprints() -> Iterator[Vector]:
     for dek_id in (1, 7, (1 << 63) - 1):
-        yield {"dek": DEK.hex(), "dek_id": dek_id, "fingerprint": keys.fingerprint(DEK, dek_id).hex()}
+        yield {"dek": DEK.hex(), "dek_id": dek_id, "fingerprint": derivation.fingerprint(DEK, dek_id).hex()}
 
 
 def _local_wraps() -> Iterator[Vector]:
@@ -209,7 +208,7 @@ def _local_wraps() -> Iterator[Vector]:
 
 
 def _wrap(keks: dict[str, bytes], version: str, dek_id: int) -> str:
-    item = base.Plain(keys.context("default", DATABASE, dek_id), DEK)
+    item = base.Plain(derivation.context("default", DATABASE, dek_id), DEK)
     with mock.patch.object(os, "urandom", return_value=_drawn(f"wrap nonce {version}", seal.NONCE_BYTES)):
         return seal.wrap("local", int(version), keks[version], item)
 
@@ -224,7 +223,7 @@ def _wrapped(
         "environment": environment,
         "database_uuid": str(DATABASE),
         "dek_id": dek_id,
-        "context": keys.context(environment, DATABASE, dek_id),
+        "context": derivation.context(environment, DATABASE, dek_id),
         "wrapped": wrapped,
         "dek": dek,
         "fails": None if dek else "unwrap_failed",

@@ -14,12 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from pg_envelope import errors
-from pg_envelope.broker import files, http, ledger, server
-from pg_envelope.broker.audit import STANDARD_OUTPUT, Audit
-from pg_envelope.broker.config import Broker, Config
-from pg_envelope.broker.epoch import Epoch
-from pg_envelope.broker.kms_settings import Local, Secrets
-from pg_envelope.broker.providers import secrets
+from pg_envelope.broker import server
+from pg_envelope.broker.keys.epoch import Epoch
+from pg_envelope.broker.kms.providers import secrets
+from pg_envelope.broker.ledger import ledger
+from pg_envelope.broker.settings.config import Broker, Config
+from pg_envelope.broker.settings.kms import Local, Secrets
+from pg_envelope.broker.system import files
+from pg_envelope.broker.watch import http
+from pg_envelope.broker.watch.audit import STANDARD_OUTPUT, Audit
 
 # The flag __SO_ACCEPTCON, as /proc/net/unix prints it.
 LISTENING = "00010000"

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.broker.calls import Call
-from pg_envelope.broker.kms_settings import TokenFile, Vault
-from pg_envelope.broker.providers.base import Item, Plain
-from pg_envelope.broker.providers.make import make_provider
+from pg_envelope.broker.kms.calls import Call
+from pg_envelope.broker.kms.providers.base import Item, Plain
+from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.settings.kms import TokenFile, Vault
 from tests.integration.broker.conftest import private
 from tests.integration.broker.scripted import Scripted, says, says_text
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import breaker
 from pg_envelope.broker.check import check
-from pg_envelope.broker.kms import THREADS, WORKERS, Kms
-from pg_envelope.broker.kms_settings import TokenFile, Vault
-from pg_envelope.broker.metrics import Metrics
-from pg_envelope.broker.providers.make import make_provider
+from pg_envelope.broker.kms import breaker
+from pg_envelope.broker.kms.kms import THREADS, WORKERS, Kms
+from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.settings.kms import TokenFile, Vault
+from pg_envelope.broker.watch.metrics import Metrics
 from tests.integration.broker.conftest import private, wait_until
 from tests.integration.broker.scripted import Scripted, says_text
 

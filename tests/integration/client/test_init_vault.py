@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from pg_envelope.broker import config
+from pg_envelope.broker.settings import config
 
 from .fix_kms import Kms, Site, pg_envelope
 

@@ -6,9 +6,9 @@ import uuid
 
 import pytest
 
-from pg_envelope.broker.cache import Cache, CacheKey, Opened
-from pg_envelope.broker.config import Cache as Settings
-from pg_envelope.broker.metrics import Metrics
+from pg_envelope.broker.keys.cache import Cache, CacheKey, Opened
+from pg_envelope.broker.settings.config import Cache as Settings
+from pg_envelope.broker.watch.metrics import Metrics
 
 DATABASE = uuid.uuid4()
 

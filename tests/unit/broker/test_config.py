@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import config, kms_settings
+from pg_envelope.broker.settings import config
+from pg_envelope.broker.settings import kms as kms_settings
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "broker.example.toml"
 GOOD = {

@@ -9,15 +9,15 @@ import uuid
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.audit import Audit
-from pg_envelope.broker.cache import Cache, Opened
-from pg_envelope.broker.config import Cache as CacheSettings
-from pg_envelope.broker.config import Kek
-from pg_envelope.broker.config import Local as Settings
-from pg_envelope.broker.deks import Deks, Limits
-from pg_envelope.broker.kms import Kms
-from pg_envelope.broker.metrics import Metrics
-from pg_envelope.broker.providers import local
+from pg_envelope.broker.keys.cache import Cache, Opened
+from pg_envelope.broker.keys.deks import Deks, Limits
+from pg_envelope.broker.kms.kms import Kms
+from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.settings.config import Cache as CacheSettings
+from pg_envelope.broker.settings.config import Kek
+from pg_envelope.broker.settings.config import Local as Settings
+from pg_envelope.broker.watch.audit import Audit
+from pg_envelope.broker.watch.metrics import Metrics
 
 DATABASE = uuid.uuid4()
 

@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.epoch import Epoch
+from pg_envelope.broker.keys.epoch import Epoch
 
 
 def test_a_mapping_sees_each_bump_and_a_restart_goes_on(tmp_path):

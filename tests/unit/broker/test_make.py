@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import kms_settings
-from pg_envelope.broker.providers import make
+from pg_envelope.broker.kms.providers import make
+from pg_envelope.broker.settings import kms as kms_settings
 
 CASES = {
     "hvac": kms_settings.Vault("https://kms", kms_settings.TokenFile(Path("/t"))),
@@ -24,7 +24,9 @@ CASES = {
 @pytest.mark.parametrize("package", CASES)
 def test_a_missing_package(monkeypatch, package):
     settings = CASES[package]
-    for name in [name for name in sys.modules if name.startswith(f"pg_envelope.broker.providers.{settings.provider}")]:
+    for name in [
+        name for name in sys.modules if name.startswith(f"pg_envelope.broker.kms.providers.{settings.provider}")
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(errors.NotConfigured, match=f"'{settings.provider}' is not installed") as caught:

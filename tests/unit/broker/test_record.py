@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import messages
+from pg_envelope.broker.requests import messages
 
 GOOD: dict[str, Any] = {
     "database_uuid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8",

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pg_envelope import errors
-from pg_envelope.broker.kms_settings import Secrets as Settings
-from pg_envelope.broker.providers import secrets
-from pg_envelope.broker.providers.base import Item, Plain
+from pg_envelope.broker.kms.providers import secrets
+from pg_envelope.broker.kms.providers.base import Item, Plain
+from pg_envelope.broker.settings.kms import Secrets as Settings
 
 BASE, PURPOSE, NEXT, OTHER = (letter * 4 + "0123456789-0123456789-012345" for letter in "abcd")
 SETTINGS = Settings("BASE")

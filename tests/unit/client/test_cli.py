@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pg_envelope.broker import config
+from pg_envelope.broker.settings import config
 
 Done = subprocess.CompletedProcess[str]
 

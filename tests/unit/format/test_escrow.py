@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from pg_envelope import errors, escrow, escrow_key
-from pg_envelope.broker.escrow import read_public_key
+from pg_envelope.broker.requests.escrow import read_public_key
 from pg_envelope_client.escrow import shares
 from pg_envelope_client.escrow.backup_file import Head, Reader, writing
 from pg_envelope_client.problems import Problem

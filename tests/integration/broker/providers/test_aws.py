@@ -7,9 +7,9 @@ import pytest
 from botocore.stub import Stubber
 
 from pg_envelope import errors
-from pg_envelope.broker import kms_settings
-from pg_envelope.broker.providers import aws
-from pg_envelope.broker.providers.base import Item
+from pg_envelope.broker.kms.providers import aws
+from pg_envelope.broker.kms.providers.base import Item
+from pg_envelope.broker.settings import kms as kms_settings
 
 KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
 CONTEXT = "pg_envelope/1 prod 6ba7b810-9dad-11d1-80b4-00c04fd430c8 42"

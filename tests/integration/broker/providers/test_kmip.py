@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pg_envelope import errors
-from pg_envelope.broker.providers import kmip, kmip_wire
-from pg_envelope.broker.providers.base import Item, Plain, kek_version
-from pg_envelope.broker.providers.kmip import Kmip
-from pg_envelope.broker.providers.kmip_wire import Failed
+from pg_envelope.broker.kms.providers import kmip, kmip_wire
+from pg_envelope.broker.kms.providers.base import Item, Plain, kek_version
+from pg_envelope.broker.kms.providers.kmip import Kmip
+from pg_envelope.broker.kms.providers.kmip_wire import Failed
 from tests.integration.broker.providers import kmip_server
 
 CONTEXT = "pg_envelope/1 default 00000000-0000-0000-0000-000000000007 1"

@@ -8,10 +8,10 @@ import pkcs11
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import kms_settings
-from pg_envelope.broker.providers import base
-from pg_envelope.broker.providers import pkcs11 as provider_module
-from pg_envelope.broker.providers.base import Item
+from pg_envelope.broker.kms.providers import base
+from pg_envelope.broker.kms.providers import pkcs11 as provider_module
+from pg_envelope.broker.kms.providers.base import Item
+from pg_envelope.broker.settings import kms as kms_settings
 from tests.integration.broker.providers import worlds
 
 CONTEXT = "pg_envelope/1 default 00000000-0000-0000-0000-000000000007 1"

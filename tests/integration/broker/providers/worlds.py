@@ -24,12 +24,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.oauth2.service_account import Credentials as Account
 from pkcs11 import Attribute, KeyType, MechanismFlag
 
-from pg_envelope.broker import kms_settings
-from pg_envelope.broker.providers import local
-from pg_envelope.broker.providers.azure import Azure
-from pg_envelope.broker.providers.base import Provider
-from pg_envelope.broker.providers.kmip_wire import enums as kmip_enums
-from pg_envelope.broker.providers.make import make_provider
+from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers.azure import Azure
+from pg_envelope.broker.kms.providers.base import Provider
+from pg_envelope.broker.kms.providers.kmip_wire import enums as kmip_enums
+from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.settings import kms as kms_settings
 from tests.integration.broker.providers import fake_azure, fake_google
 from tests.integration.broker.providers.kmip_server import Authority, KmipServer, SymmetricKey, administrator
 from tests.integration.broker.providers.relay import Relay
