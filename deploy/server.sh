@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-/usr/bin/python3}
 command=${BINDIR:-/usr/local/bin}/pg-envelope
 units=${UNITDIR:-$(dirname "${command%/*}")/lib/systemd/system}
-pg_config=$(stack/pg-config.sh)
+pg_config=$(deploy/pg-config.sh)
 scripts=$("$pg_config" --sharedir)/extension
 venv=$("$pg_config" --pkglibdir)/pg_envelope
 builds=$venv.d
@@ -52,7 +52,7 @@ up_to_date() {
     for file in extension/pg_envelope.control extension/pg_envelope--*.sql; do
         cmp -s "$file" "$scripts/${file##*/}" || return 1
     done
-    for file in systemd/*; do
+    for file in deploy/systemd/*; do
         unit "$file" | cmp -s - "$units/${file##*/}" || return 1
     done
     [ "$(readlink "$command")" = "$venv/bin/pg-envelope" ]
@@ -76,7 +76,7 @@ install_scripts() {
 install_units() {
     local file
     mkdir -p "$units"
-    for file in systemd/*; do
+    for file in deploy/systemd/*; do
         unit "$file" | put "$units/${file##*/}"
     done
     [ ! -d /run/systemd/system ] || [ "$(id -u)" != 0 ] || systemctl daemon-reload
@@ -191,7 +191,7 @@ uninstall_all() {
     [ -n "${YES:-}" ] || { echo "To do it: make uninstall YES=1" >&2; exit 1; }
     rm -f "$scripts"/pg_envelope--*.sql "$scripts/pg_envelope.control" "${venv}.lock"
     [ "$(readlink "$command")" != "$venv/bin/pg-envelope" ] || rm -f "$command"
-    for file in systemd/*; do
+    for file in deploy/systemd/*; do
         rm -f "$units/${file##*/}"
     done
     rm -rf "$venv" "$builds"
