@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ class Proof(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Dying:
+class DyingDek:
     """A DEK to be erased: what the ledger keeps of it."""
 
     dek_id: int
@@ -79,7 +80,7 @@ class Erasures:
     def dead(self, database: UUID, dek_id: int, fingerprint: bytes) -> bool:
         return self.entry(database, dek_id, fingerprint) is not None
 
-    def add(self, database: UUID, deks: list[Dying], facts: Entry) -> Entry:
+    def add(self, database: UUID, deks: Sequence[DyingDek], facts: Entry) -> Entry:
         """The entry, once it is on the disk: from here on these DEKs are dead. Raises Internal when it cannot be."""
         listed = [[dek.dek_id, dek.fingerprint.hex(), dek.kek, dek.store, dek.kek_version] for dek in deks]
         offset, entry = self._ledger.add({"database": str(database), **facts, "deks": listed})

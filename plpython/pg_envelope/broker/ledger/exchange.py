@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from pg_envelope import errors
-from pg_envelope.broker.ledger.erasures import Dying, Erasures
+from pg_envelope.broker.ledger.erasures import DyingDek, Erasures
 from pg_envelope.broker.ledger.ledger import Entry, public_key_of, verified
 from pg_envelope.broker.settings.config import load
 
@@ -43,7 +43,7 @@ def take_over(config: Path, source: Path, key: str) -> tuple[int, int]:
 
 def _add(erasures: Erasures, entry: Entry, key: str) -> bool:
     database = UUID(entry["database"])
-    deks = [Dying(dek[0], bytes.fromhex(dek[1]), *dek[2:]) for dek in entry["deks"]]
+    deks = [DyingDek(dek[0], bytes.fromhex(dek[1]), *dek[2:]) for dek in entry["deks"]]
     alive = [dek for dek in deks if not erasures.dead(database, dek.dek_id, dek.fingerprint)]
     if alive:
         facts = {name: entry[name] for name in KEPT}

@@ -9,8 +9,8 @@ from pg_envelope import errors, wire
 from pg_envelope.broker.keys.deks import Deks, store_of
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Store
-from pg_envelope.broker.ledger.erasures import Dying, Erasures
-from pg_envelope.broker.requests.messages import Erase
+from pg_envelope.broker.ledger.erasures import DyingDek, Erasures
+from pg_envelope.broker.requests.messages import EraseRequest
 from pg_envelope.broker.watch import audit
 
 POLICY_HINT = (
@@ -25,7 +25,9 @@ TOLD = ("n", "time", "who", "label", "subject", "salt", "reason")
 class Erasing:
     """`prepare` changes nothing; after `record` the DEKs are dead; `destroy` removes what the stores hold."""
 
-    def __init__(self, deks: Deks, kms: Mapping[str, Kms], erasures: Erasures, wanted: Erase, until: float) -> None:
+    def __init__(
+        self, deks: Deks, kms: Mapping[str, Kms], erasures: Erasures, wanted: EraseRequest, until: float
+    ) -> None:
         self._deks, self._kms, self._erasures = deks, kms, erasures
         self._wanted, self._until = wanted, until
 
@@ -44,14 +46,14 @@ class Erasing:
         by = {name: who[name] for name in ("role", "acting") if name in who}
         if alive:
             facts = {"label": wanted.label, "subject": wanted.subject, "salt": wanted.salt, "reason": wanted.reason}
-            self._erasures.add(wanted.database, alive, {"time": audit.now(), "who": by, **facts})
+            self._erasures.add(wanted.database_uuid, alive, {"time": audit.now(), "who": by, **facts})
         return [dek.dek_id for dek in alive]
 
     async def destroy(self) -> list[wire.Message]:
         """The members of `deks` in the response: what the ledger says of each, and what a store would not do."""
         return list(await asyncio.gather(*map(self._destroyed, self._wanted.deks)))
 
-    async def _destroyed(self, dek: Dying) -> wire.Message:
+    async def _destroyed(self, dek: DyingDek) -> wire.Message:
         entry = self._entry(dek)
         if entry is None:
             raise errors.Internal
@@ -65,7 +67,7 @@ class Erasing:
         answer["unchecked"] = [name for name, kms in self._kms.items() if not await self._swept(kms, dek)]
         return answer
 
-    async def _swept(self, kms: Kms, dek: Dying) -> bool:
+    async def _swept(self, kms: Kms, dek: DyingDek) -> bool:
         """Removes what a move left in another KMS's store. False when that cannot be told."""
         store = kms.provider.store
         if store is None or self._own(dek) == (kms, store):
@@ -82,7 +84,7 @@ class Erasing:
     async def _destroy(self, kms: Kms, store: Store, dek_id: int) -> None:
         await kms.call("kv_destroy", self._until, store.destroy, self._path(dek_id))
 
-    def _own(self, dek: Dying) -> tuple[Kms, Store] | None:
+    def _own(self, dek: DyingDek) -> tuple[Kms, Store] | None:
         """Where the DEK is kept beside the catalog. A KEK that is gone is none of the catalog's business."""
         if dek.store == "catalog":
             return None
@@ -91,7 +93,7 @@ class Erasing:
         return None if store is None else (kms, store)
 
     def _path(self, dek_id: int) -> str:
-        return f"{self._wanted.database}/{dek_id}"
+        return f"{self._wanted.database_uuid}/{dek_id}"
 
-    def _entry(self, dek: Dying) -> wire.Message | None:
-        return self._erasures.entry(self._wanted.database, dek.dek_id, dek.fingerprint)
+    def _entry(self, dek: DyingDek) -> wire.Message | None:
+        return self._erasures.entry(self._wanted.database_uuid, dek.dek_id, dek.fingerprint)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from pg_envelope import derivation, errors, escrow, wire
 from pg_envelope.broker.keys.cache import CacheKey, Opened
 from pg_envelope.broker.keys.deks import Answer, Deks, check_wrapped
-from pg_envelope.broker.requests.messages import Adopt, DekRef, Escrow
+from pg_envelope.broker.requests.messages import AdoptRequest, DekRef, EscrowRequest
 from pg_envelope.broker.requests.moving import Place
 from pg_envelope.broker.requests.outcomes import Outcomes
 from pg_envelope.broker.settings.config import Broker
@@ -39,7 +39,7 @@ class Deposit:
         path = settings.escrow_public_key_file
         self._public = read_public_key(Path(path)) if path else None
 
-    async def run(self, wanted: Escrow, until: float) -> wire.Message:
+    async def run(self, wanted: EscrowRequest, until: float) -> wire.Message:
         """DEKs of the cache are as good: while the KMS is lost, it may be the last place that has them."""
         if self._public is None:
             raise errors.NotPermitted(
@@ -48,8 +48,10 @@ class Deposit:
             )
         for dek in wanted.deks:
             check_wrapped(dek.store, dek.wrapped)
-        wraps = [self._deks.key(wanted.database, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in wanted.deks]
-        place = escrow.Place(escrow.BACKUP, self._environment, wanted.database)
+        wraps = [
+            self._deks.key(wanted.database_uuid, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in wanted.deks
+        ]
+        place = escrow.Place(escrow.BACKUP, self._environment, wanted.database_uuid)
         found: list[wire.Message] = []
         for dek, answer in zip(wanted.deks, await self._deks.resolve(wraps, until), strict=True):
             found.append(_sealed(self._public, place, dek, answer))
@@ -73,7 +75,7 @@ class Return:
         self._settings, self._deks, self._clock = settings, deks, clock
         self._key: tuple[X25519PrivateKey, float] | None = None
 
-    async def run(self, wanted: Adopt, until: float) -> wire.Message:
+    async def run(self, wanted: AdoptRequest, until: float) -> wire.Message:
         if not self._settings.allow_restore:
             raise errors.NotPermitted(
                 "this broker takes no DEKs out of a backup",
@@ -101,11 +103,11 @@ class Return:
 class _Adopting(Outcomes):
     """One request; a DEK that fails takes no other with it."""
 
-    def __init__(self, deks: Deks, wanted: Adopt, key: X25519PrivateKey, environment: str, until: float) -> None:
+    def __init__(self, deks: Deks, wanted: AdoptRequest, key: X25519PrivateKey, environment: str, until: float) -> None:
         super().__init__()
         self._to, self._key = Place(deks, wanted.kek, STORE, until), key
-        self._place = escrow.Place(escrow.ADOPTION, environment, wanted.database)
-        self._wanted = {deks.key(wanted.database, dek.dek_id, wanted.kek, STORE, None): dek for dek in wanted.deks}
+        self._place = escrow.Place(escrow.ADOPTION, environment, wanted.database_uuid)
+        self._wanted = {deks.key(wanted.database_uuid, dek.dek_id, wanted.kek, STORE, None): dek for dek in wanted.deks}
 
     async def run(self) -> list[wire.Message]:
         await self._to.kms.ready(self._to.name, self._to.until)

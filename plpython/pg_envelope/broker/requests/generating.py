@@ -11,7 +11,7 @@ from pg_envelope import derivation, errors, wire
 from pg_envelope.broker.keys.cache import CacheKey, Opened
 from pg_envelope.broker.keys.deks import Deks, context_of
 from pg_envelope.broker.kms.providers.base import Item, Plain, kek_version
-from pg_envelope.broker.requests.messages import Generate
+from pg_envelope.broker.requests.messages import GenerateManyRequest
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Generating:
     """One `generate` request with `dek_ids`; all of it or nothing."""
 
-    def __init__(self, deks: Deks, wanted: Generate, until: float) -> None:
+    def __init__(self, deks: Deks, wanted: GenerateManyRequest, until: float) -> None:
         if wanted.store != "catalog":
             raise errors.BadInput("several DEKs at once are for the store 'catalog'")
         self._deks, self._wanted, self._until = deks, wanted, until
@@ -36,7 +36,7 @@ class Generating:
         return answers, {key._replace(wrapped=wraps[key]): held for key, held in opened.items()}
 
     def _key(self, dek_id: int) -> CacheKey:
-        database: UUID = self._wanted.database
+        database: UUID = self._wanted.database_uuid
         return self._deks.key(database, dek_id, self._wanted.kek, self._wanted.store, None)
 
     async def _wrapped(self, drawn: dict[CacheKey, bytes]) -> dict[CacheKey, str]:

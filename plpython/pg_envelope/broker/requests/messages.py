@@ -1,79 +1,50 @@
-"""The requests of backends, checked and typed: FORMAT.md section 4. Anything unexpected is a BadInput."""
+"""What a backend may ask for: FORMAT.md section 4, declared once. A test holds the page against these classes."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 from pg_envelope import derivation, errors, wire
-from pg_envelope.broker.ledger.erasures import Dying
+from pg_envelope.broker.ledger.erasures import DyingDek
+from pg_envelope.broker.requests.reading import Base64, Count, Flag, Integer, Object, Text, Uuid, bad, read
 
-OPERATIONS = (
-    "status",
-    "generate",
-    "derive",
-    "rewrap",
-    "rotate_kek",
-    "flush",
-    "schedule",
-    "record",
-    "sign",
-    "erase",
-    "erasures",
-    "escrow",
-    "adopt",
-    "refused",
-    "prove",
-)
-MAX_DEK_ID = (1 << 63) - 1
-MAX_GENERATED = 200
-MAX_KEY_ID = (1 << 32) - 1
-MAX_TEXT = 4096
+MAX_COUNT = (1 << 32) - 1
 MAX_WHO = 256
-MAX_ERASED = 1000
-MAX_DEADLINE_MS = (1 << 31) - 1
-HASH = re.compile("[0-9a-f]{64}")
-SALT = re.compile("[0-9a-f]{32}")
-STATES = ("pre-active", "active", "suspended", "decrypt-only", "compromised", "destroyed")
+STATE = "pre-active|active|suspended|decrypt-only|compromised|destroyed"
+
+DekId = Annotated[int, Integer(1, (1 << 63) - 1)]
+KeyId = Annotated[int, Integer(1, MAX_COUNT)]
+Number = Annotated[int, Integer(0, MAX_COUNT)]
+Version = Annotated[int, Integer(0, (1 << 63) - 1)]
+Name = Annotated[str, Text()]
+State = Annotated[str, Text(STATE)]
+Hash = Annotated[str, Text("[0-9a-f]{64}")]
+HashSalt = Annotated[str, Text("[0-9a-f]{32}")]
+Identity = Annotated[UUID, Uuid()]
+Fingerprint = Annotated[bytes, Base64(derivation.FINGERPRINT_BYTES)]
+Salt = Annotated[bytes, Base64(derivation.SALT_BYTES)]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What all requests have; `body` holds the rest."""
-
-    op: str
-    deadline_ms: int
-    who: dict[str, str | int]
-    body: wire.Message
-    environment: str | None = None
+def look(value: object) -> str | bool:
+    """The name of a KEK, or whether each is meant. Raises ValueError."""
+    return value if isinstance(value, bool) else Text()(value)
 
 
-@dataclass(frozen=True)
-class FieldRef:
-    key_id: int
-    field_uuid: UUID
-    salt: bytes
-    label: str
+def _who(value: object) -> dict[str, str | int]:
+    """Known members only, of bounded length; what is not there is left out."""
+    found = Object()(value)
+    known = {name: found.get(name) for name in wire.Who.__annotations__}
+    return {
+        name: value[:MAX_WHO] if isinstance(value, str) else value
+        for name, value in known.items()
+        if isinstance(value, str | int)
+    }
 
 
-@dataclass(frozen=True)
-class DekRef:
-    """A wrapped DEK as the catalog names it."""
-
-    dek_id: int
-    kek: str
-    store: str
-    wrapped: str | None
-    fingerprint: bytes
-    fields: tuple[FieldRef, ...] = ()
-
-
-class Erasable(Protocol):
+class DekIdentity(Protocol):
     """What it takes to know whether a DEK was erased."""
 
     @property
@@ -84,362 +55,299 @@ class Erasable(Protocol):
 
 
 @dataclass(frozen=True)
-class Generate:
-    """`many` is whether the request asked for several DEKs, and so for a list."""
+class FieldRef:
+    """A field key to derive."""
 
-    database: UUID
-    kek: str
-    store: str
-    dek_ids: tuple[int, ...]
-    many: bool
-    label: str
-
-
-@dataclass(frozen=True)
-class Derive:
-    """`ahead` is how many of the keys, the last ones, nobody has asked for yet."""
-
-    database: UUID
-    deks: tuple[DekRef, ...]
-    ahead: int = 0
-
-
-@dataclass(frozen=True)
-class Rewrap:
-    """`source` is the KEK and store that the DEKs come from, None when both stay; `origin` the environment and database
-    that they come from, None when those stay, too. With an origin there is always a source.
-    """
-
-    database: UUID
-    kek: str
-    store: str
-    source: tuple[str, str] | None
-    deks: tuple[DekRef, ...]
-    origin: tuple[str, UUID] | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """A change of keys' states, for the audit log; a transition is {`dek_id` or `key_id`, `from`, `to`}."""
-
-    database: UUID
-    action: str
-    label: str
-    reason: str
-    transitions: tuple[dict[str, int | str | None], ...]
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A statement for a DEK to sign."""
-
-    database: UUID
-    dek: DekRef
-    statement: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Escrow:
-    """DEKs for a backup."""
-
-    database: UUID
-    deks: tuple[DekRef, ...]
-
-
-@dataclass(frozen=True)
-class Prove:
-    """DEKs that the KMS is to open."""
-
-    database: UUID
-    deks: tuple[DekRef, ...]
-
-
-@dataclass(frozen=True)
-class SealedDek:
-    """A DEK out of a backup, sealed for the broker's one-time key; `fingerprint` is the catalog's."""
-
-    dek_id: int
-    fingerprint: bytes
-    sealed: str
-
-
-@dataclass(frozen=True)
-class Adopt:
-    """DEKs out of a backup for a KEK; without any, the broker's one-time key is asked for."""
-
-    database: UUID
-    kek: str
-    public_key: str
-    deks: tuple[SealedDek, ...]
-
-
-@dataclass(frozen=True)
-class Erase:
-    """`subject` is SHA-256(salt | subject) in hex; None, with `salt`, for a whole table or a named key."""
-
-    database: UUID
-    label: str
-    reason: str
-    subject: str | None
-    salt: str | None
-    deks: tuple[Dying, ...]
+    key_id: KeyId
+    field_uuid: Identity
+    salt: Salt
+    label: Name
 
 
 @dataclass(frozen=True)
 class NamedDek:
-    """A DEK of which only is asked whether it was erased."""
+    """A DEK about which the backend asks only whether it was erased."""
 
-    dek_id: int
-    fingerprint: bytes
+    dek_id: DekId
+    fingerprint: Fingerprint
 
 
 @dataclass(frozen=True)
-class Erased:
+class WrappedDek:
+    """A wrapped DEK whose KEK and store the request tells; `wrapped` is None in store `vault`."""
+
+    dek_id: DekId
+    wrapped: Name | None
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
+class DekRef:
+    """A wrapped DEK as the catalog names it."""
+
+    dek_id: DekId
+    kek: Name
+    store: Name
+    wrapped: Name | None
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
+class DekWithFields(DekRef):
+    fields: tuple[FieldRef, ...]
+
+
+@dataclass(frozen=True)
+class SealedRef:
+    """A DEK out of a backup, sealed for the broker's one-time key; `fingerprint` is the catalog's."""
+
+    dek_id: DekId
+    fingerprint: Fingerprint
+    sealed: Name
+
+
+@dataclass(frozen=True)
+class ErasedRef(DyingDek):
+    """A DEK to erase, as the ledger takes it."""
+
+    dek_id: DekId
+    fingerprint: Fingerprint
+    kek: Name
+    store: Name
+    kek_version: Version | None
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A key's change of state. It has one of the two ids; `from_` is None for a new key."""
+
+    dek_id: DekId | None
+    key_id: KeyId | None
+    from_: State | None
+    to: State
+
+    def __post_init__(self) -> None:
+        if (self.dek_id is None) == (self.key_id is None):
+            raise bad("key_id")
+
+    def told(self) -> dict[str, int | str | None]:
+        """As the audit log has it."""
+        one = {"key_id": self.key_id} if self.dek_id is None else {"dek_id": self.dek_id}
+        return {**one, "from": self.from_, "to": self.to}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What all requests have."""
+
+    op: Name
+    deadline_ms: Annotated[int, Integer(1, (1 << 31) - 1)]
+    who: Annotated[dict[str, str | int], _who]
+    environment: Name | None
+
+
+@dataclass(frozen=True)
+class StatusRequest:
+    """`look` is a KEK that the broker asks for first, or True for each."""
+
+    look: Annotated[str | bool, look] | None
+
+    def looked(self, keks: Iterable[str]) -> list[str]:
+        """Those of the KEKs that the broker asks for first."""
+        return [name for name in keks if self.look is True or self.look == name]
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """One new DEK from the KMS's generator."""
+
+    database_uuid: Identity
+    kek: Name
+    store: Name
+    dek_id: DekId
+
+
+@dataclass(frozen=True)
+class GenerateManyRequest:
+    """New DEKs from the broker's generator, for store `catalog`."""
+
+    database_uuid: Identity
+    kek: Name
+    store: Name
+    dek_ids: Annotated[tuple[DekId, ...], Count(1, 200, different=True)]
+    label: Name = ""
+
+
+@dataclass(frozen=True)
+class DeriveRequest:
+    """`ahead` is how many of the keys, the last ones, nobody has asked for yet."""
+
+    database_uuid: Identity
+    keys: tuple[DekWithFields, ...]
+    ahead: Number = 0
+
+
+@dataclass(frozen=True)
+class RewrapRequest:
+    """DEKs for the KEK's newest version, or for another KEK, store, environment or database than the old one."""
+
+    database_uuid: Identity
+    kek: Name
+    store: Name
+    deks: tuple[WrappedDek, ...]
+    from_kek: Name | None = None
+    from_store: Name | None = None
+    from_environment: Name | None = None
+    from_database: Identity | None = None
+
+    def __post_init__(self) -> None:
+        if self.from_environment is not None and self.from_database is None:
+            raise bad("from_database")
+
+    @property
+    def source(self) -> tuple[str, str] | None:
+        """The KEK and store that the DEKs come from. None when nothing changes but the KEK's version."""
+        old = (self.from_kek or self.kek, self.from_store or self.store)
+        return old if self.origin is not None or old != (self.kek, self.store) else None
+
+    @property
+    def origin(self) -> tuple[str, UUID] | None:
+        """The environment and database that the DEKs come from. None when both stay."""
+        if self.from_environment is None or self.from_database is None:
+            return None
+        return self.from_environment, self.from_database
+
+
+@dataclass(frozen=True)
+class RotateKekRequest:
+    """`kek_version` is the KEK's newest version that the catalog knows; 0 for none."""
+
+    kek: Name
+    kek_version: Version = 0
+
+
+@dataclass(frozen=True)
+class FlushRequest:
+    reason: Name
+
+
+@dataclass(frozen=True)
+class ScheduleRequest:
+    """`overdue` is how many keys of the database are."""
+
+    overdue: Number
+
+
+@dataclass(frozen=True)
+class RecordRequest:
+    """Changes of keys' states, for the audit log."""
+
+    database_uuid: Identity
+    action: Name
+    label: Name
+    reason: Name
+    transitions: tuple[Transition, ...]
+
+
+@dataclass(frozen=True)
+class EscrowRequest:
+    """DEKs for a backup."""
+
+    database_uuid: Identity
+    deks: tuple[DekRef, ...]
+
+
+@dataclass(frozen=True)
+class AdoptRequest:
+    """DEKs out of a backup for a KEK. Without DEKs it asks for the broker's one-time key."""
+
+    database_uuid: Identity
+    kek: Name
+    deks: tuple[SealedRef, ...]
+    public_key: Name = ""
+
+
+@dataclass(frozen=True)
+class ProveRequest:
+    """DEKs that the KMS is to open."""
+
+    database_uuid: Identity
+    deks: Annotated[tuple[DekRef, ...], Count(0, 200, different=True)]
+
+
+@dataclass(frozen=True)
+class RefusedRequest:
+    """What a backend refused for want of a right, for the audit log."""
+
+    reason: Name
+    label: Name | None
+    key_id: Number | None
+    skipped: Number | None
+
+    def told(self) -> dict[str, str | int]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class SignRequest:
+    """A statement for a DEK to sign."""
+
+    database_uuid: Identity
+    key: DekWithFields
+    statement: Annotated[dict[str, Any], Object()]
+
+
+@dataclass(frozen=True)
+class EraseRequest:
+    """`subject` is SHA-256(salt | subject) in hex; None, with `salt`, for a whole table or a named key."""
+
+    database_uuid: Identity
+    label: Name
+    reason: Name
+    subject: Hash | None
+    salt: HashSalt | None
+    deks: Annotated[tuple[ErasedRef, ...], Count(1, 1000)]
+
+    def __post_init__(self) -> None:
+        if (self.subject is None) != (self.salt is None):
+            raise bad("subject")
+
+
+@dataclass(frozen=True)
+class ErasuresRequest:
     """A page of the ledger: entries of one database after the first `after`, at most `most`; `deks`: are they dead?"""
 
-    database: UUID
-    after: int
-    most: int
-    verify: bool
+    database_uuid: Identity
+    after: Version
+    most: Version
+    verify: Annotated[bool, Flag()] = False
     deks: tuple[NamedDek, ...] = ()
 
 
+OPERATIONS: dict[str, tuple[type[Any], ...]] = {
+    "status": (StatusRequest,),
+    "generate": (GenerateRequest, GenerateManyRequest),
+    "derive": (DeriveRequest,),
+    "rewrap": (RewrapRequest,),
+    "rotate_kek": (RotateKekRequest,),
+    "flush": (FlushRequest,),
+    "schedule": (ScheduleRequest,),
+    "record": (RecordRequest,),
+    "escrow": (EscrowRequest,),
+    "adopt": (AdoptRequest,),
+    "prove": (ProveRequest,),
+    "refused": (RefusedRequest,),
+    "sign": (SignRequest,),
+    "erase": (EraseRequest,),
+    "erasures": (ErasuresRequest,),
+}
+
+
 def request(message: wire.Message) -> Request:
-    """The common part of a request. Raises BadInput."""
+    """The part that all requests have. Raises BadInput."""
     if message.get("v") != wire.PROTOCOL:
         raise errors.BadInput("the protocol version is not supported", detail=f"this broker speaks {wire.PROTOCOL}")
     op = message.get("op")
-    if op not in OPERATIONS:
+    if not isinstance(op, str) or op not in OPERATIONS:
         raise errors.BadInput("there is no such operation", hint=f"Operations: {', '.join(OPERATIONS)}")
-    environment = None if message.get("environment") is None else _text(message, "environment")
-    return Request(op, _integer(message, "deadline_ms", 1, MAX_DEADLINE_MS), _who(message), message, environment)
-
-
-def generate(body: wire.Message) -> Generate:
-    many = "dek_ids" in body
-    dek_ids = tuple(_dek_ids(body)) if many else (_dek_id(body),)
-    label = _optional(body, "label", "")
-    return Generate(_uuid(body, "database_uuid"), _text(body, "kek"), _text(body, "store"), dek_ids, many, label)
-
-
-def _dek_ids(body: wire.Message) -> list[int]:
-    found = body["dek_ids"]
-    if not isinstance(found, list) or not 0 < len(found) <= MAX_GENERATED or len(set(map(str, found))) < len(found):
-        raise _bad("dek_ids")
-    return [_dek_id({"dek_id": one}) for one in found]
-
-
-def derive(body: wire.Message) -> Derive:
-    ahead = _integer(body, "ahead", 0, MAX_KEY_ID) if "ahead" in body else 0
-    return Derive(_uuid(body, "database_uuid"), tuple(_dek(one) for one in _objects(body, "keys")), ahead)
-
-
-def rewrap(body: wire.Message) -> Rewrap:
-    kek, store = _text(body, "kek"), _text(body, "store")
-    source = (_optional(body, "from_kek", kek), _optional(body, "from_store", store))
-    deks = tuple(_plain_dek({**one, "kek": source[0], "store": source[1]}) for one in _objects(body, "deks"))
-    origin = None if body.get("from_environment") is None else _origin(body)
-    moved = origin is not None or source != (kek, store)
-    return Rewrap(_uuid(body, "database_uuid"), kek, store, source if moved else None, deks, origin)
-
-
-def _origin(body: wire.Message) -> tuple[str, UUID]:
-    return _text(body, "from_environment"), _uuid(body, "from_database")
-
-
-def rotate_kek(body: wire.Message) -> tuple[str, int]:
-    """The KEK's name, and its newest version that the catalog knows: 0 for none."""
-    known = 0 if body.get("kek_version") is None else _integer(body, "kek_version", 0, MAX_DEK_ID)
-    return _text(body, "kek"), known
-
-
-def schedule(body: wire.Message) -> int:
-    """How many keys of the database are overdue."""
-    return _integer(body, "overdue", 0, MAX_KEY_ID)
-
-
-def flush(body: wire.Message) -> str:
-    """The reason."""
-    return _text(body, "reason")
-
-
-def record(body: wire.Message) -> Record:
-    transitions = tuple(_transition(one) for one in _objects(body, "transitions"))
-    action, label, reason = (_text(body, name) for name in ("action", "label", "reason"))
-    return Record(_uuid(body, "database_uuid"), action, label, reason, transitions)
-
-
-def refused(body: wire.Message) -> dict[str, str | int]:
-    """What a backend refused for want of a right, for the audit log."""
-    found: dict[str, str | int] = {"reason": _text(body, "reason")}
-    if body.get("label") is not None:
-        found["label"] = _text(body, "label")
-    for name in ("key_id", "skipped"):
-        if body.get(name) is not None:
-            found[name] = _integer(body, name, 0, MAX_KEY_ID)
-    return found
-
-
-def escrow(body: wire.Message) -> Escrow:
-    return Escrow(_uuid(body, "database_uuid"), tuple(_plain_dek(one) for one in _objects(body, "deks")))
-
-
-def prove(body: wire.Message) -> Prove:
-    deks = tuple(_plain_dek(one) for one in _objects(body, "deks"))
-    if len(deks) > MAX_GENERATED or len({dek.dek_id for dek in deks}) < len(deks):
-        raise _bad("deks")
-    return Prove(_uuid(body, "database_uuid"), deks)
-
-
-def status(body: wire.Message, keks: Iterable[str]) -> list[str]:
-    """Those of the KEKs that are to be looked at first."""
-    look = body.get("look")
-    return [name for name in keks if look is True or look == name]
-
-
-def adopt(body: wire.Message) -> Adopt:
-    deks = tuple(_sealed_dek(one) for one in _objects(body, "deks"))
-    return Adopt(_uuid(body, "database_uuid"), _text(body, "kek"), _optional(body, "public_key", ""), deks)
-
-
-def _sealed_dek(found: wire.Message) -> SealedDek:
-    fingerprint = _bytes(found, "fingerprint", derivation.FINGERPRINT_BYTES)
-    return SealedDek(_dek_id(found), fingerprint, _text(found, "sealed"))
-
-
-def sign(body: wire.Message) -> Sign:
-    return Sign(_uuid(body, "database_uuid"), _dek(_object(body, "key")), _object(body, "statement"))
-
-
-def erase(body: wire.Message) -> Erase:
-    deks = tuple(_dying(one) for one in _objects(body, "deks"))
-    if not 0 < len(deks) <= MAX_ERASED:
-        raise _bad("deks")
-    subject, salt = (None if body.get(name) is None else _text(body, name) for name in ("subject", "salt"))
-    if not (subject is salt is None or (HASH.fullmatch(subject or "") and SALT.fullmatch(salt or ""))):
-        raise _bad("subject")
-    return Erase(_uuid(body, "database_uuid"), _text(body, "label"), _text(body, "reason"), subject, salt, deks)
-
-
-def erased(body: wire.Message) -> Erased:
-    after, most = (_integer(body, name, 0, MAX_DEK_ID) for name in ("after", "most"))
-    deks = tuple(_named_dek(one) for one in _objects(body, "deks")) if "deks" in body else ()
-    return Erased(_uuid(body, "database_uuid"), after, most, body.get("verify") is True, deks)
-
-
-def _named_dek(found: wire.Message) -> NamedDek:
-    return NamedDek(_dek_id(found), _bytes(found, "fingerprint", derivation.FINGERPRINT_BYTES))
-
-
-def _dying(found: wire.Message) -> Dying:
-    version = None if found.get("kek_version") is None else _integer(found, "kek_version", 0, MAX_DEK_ID)
-    fingerprint = _bytes(found, "fingerprint", derivation.FINGERPRINT_BYTES)
-    return Dying(_dek_id(found), fingerprint, _text(found, "kek"), _text(found, "store"), version)
-
-
-def _transition(found: wire.Message) -> dict[str, int | str | None]:
-    name = "dek_id" if "dek_id" in found else "key_id"
-    most = MAX_DEK_ID if name == "dek_id" else MAX_KEY_ID
-    before = None if found.get("from") is None else _state(found, "from")
-    return {name: _integer(found, name, 1, most), "from": before, "to": _state(found, "to")}
-
-
-def _state(found: wire.Message, name: str) -> str:
-    if (value := found.get(name)) not in STATES:
-        raise _bad(name)
-    return str(value)
-
-
-def _dek(found: wire.Message) -> DekRef:
-    plain = _plain_dek(found)
-    fields = tuple(_field(one) for one in _objects(found, "fields"))
-    return DekRef(plain.dek_id, plain.kek, plain.store, plain.wrapped, plain.fingerprint, fields)
-
-
-def _plain_dek(found: wire.Message) -> DekRef:
-    return DekRef(
-        _dek_id(found),
-        _text(found, "kek"),
-        _text(found, "store"),
-        None if found.get("wrapped") is None else _text(found, "wrapped"),
-        _bytes(found, "fingerprint", derivation.FINGERPRINT_BYTES),
-    )
-
-
-def _field(found: wire.Message) -> FieldRef:
-    return FieldRef(
-        _integer(found, "key_id", 1, MAX_KEY_ID),
-        _uuid(found, "field_uuid"),
-        _bytes(found, "salt", derivation.SALT_BYTES),
-        _text(found, "label"),
-    )
-
-
-def _who(message: wire.Message) -> dict[str, str | int]:
-    """Who asks, for the audit log: known members only, of bounded length; what is not there is left out."""
-    found = message.get("who")
-    if not isinstance(found, dict):
-        raise _bad("who")
-    known = {name: found.get(name) for name in wire.Who.__annotations__}
-    return {
-        name: value[:MAX_WHO] if isinstance(value, str) else value
-        for name, value in known.items()
-        if isinstance(value, str | int)
-    }
-
-
-def _bad(name: str) -> errors.BadInput:
-    return errors.BadInput(f"the request's member {name} is missing or not valid")
-
-
-def _dek_id(found: wire.Message) -> int:
-    return _integer(found, "dek_id", 1, MAX_DEK_ID)
-
-
-def _integer(found: wire.Message, name: str, least: int, most: int) -> int:
-    value = found.get(name)
-    if type(value) is not int or not least <= value <= most:
-        raise _bad(name)
-    return value
-
-
-def _text(found: wire.Message, name: str) -> str:
-    value = found.get(name)
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise _bad(name)
-    return value
-
-
-def _optional(found: wire.Message, name: str, default: str) -> str:
-    return default if found.get(name) is None else _text(found, name)
-
-
-def _uuid(found: wire.Message, name: str) -> UUID:
-    try:
-        return UUID(_text(found, name))
-    except ValueError:
-        raise _bad(name) from None
-
-
-def _bytes(found: wire.Message, name: str, length: int) -> bytes:
-    try:
-        value = base64.b64decode(_text(found, name), validate=True)
-    except (binascii.Error, ValueError):
-        raise _bad(name) from None
-    if len(value) != length:
-        raise _bad(name)
-    return value
-
-
-def _object(found: wire.Message, name: str) -> dict[str, Any]:
-    value = found.get(name)
-    if not isinstance(value, dict):
-        raise _bad(name)
-    return value
-
-
-def _objects(found: wire.Message, name: str) -> list[dict[str, Any]]:
-    value = found.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise _bad(name)
-    return value
+    return read(Request, message)

@@ -15,7 +15,7 @@ from pg_envelope import derivation, errors, wire
 from pg_envelope.broker.keys.cache import CacheKey
 from pg_envelope.broker.keys.deks import Deks, check_wrapped, context_of, store_of, store_path
 from pg_envelope.broker.kms.providers.base import Entry, Item, Plain, Store
-from pg_envelope.broker.requests.messages import DekRef, Rewrap
+from pg_envelope.broker.requests.messages import RewrapRequest, WrappedDek
 from pg_envelope.broker.requests.outcomes import Outcomes
 
 T = TypeVar("T")
@@ -64,14 +64,14 @@ class Place:
 class Moving(Outcomes):
     """One rewrap request with `from_kek` or `from_store`; a DEK that fails keeps its error, the others go on."""
 
-    def __init__(self, deks: Deks, wanted: Rewrap, source: tuple[str, str], until: float) -> None:
+    def __init__(self, deks: Deks, wanted: RewrapRequest, source: tuple[str, str], until: float) -> None:
         self._deks = deks
         self._from = Place(deks, *source, until, wanted.origin)
         self._to = Place(deks, wanted.kek, wanted.store, until)
-        self._refs: dict[CacheKey, DekRef] = {}
+        self._refs: dict[CacheKey, WrappedDek] = {}
         for dek in wanted.deks:
             check_wrapped(source[1], dek.wrapped)
-            self._refs[deks.key(wanted.database, dek.dek_id, *source, dek.wrapped)] = dek
+            self._refs[deks.key(wanted.database_uuid, dek.dek_id, *source, dek.wrapped)] = dek
         super().__init__()
 
     async def run(self) -> list[wire.Message]:

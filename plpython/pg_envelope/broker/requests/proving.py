@@ -14,7 +14,7 @@ from pg_envelope.broker.keys.cache import CacheKey
 from pg_envelope.broker.keys.deks import Deks, Source, context_of
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Item
-from pg_envelope.broker.requests.messages import Prove
+from pg_envelope.broker.requests.messages import ProveRequest
 
 Found = Source | errors.EnvelopeError
 Problem = errors.EnvelopeError | None
@@ -23,11 +23,11 @@ Problem = errors.EnvelopeError | None
 class Proving:
     """One request; a DEK that does not open takes no other with it."""
 
-    def __init__(self, deks: Deks, wanted: Prove, dead: Container[int], until: float) -> None:
+    def __init__(self, deks: Deks, wanted: ProveRequest, dead: Container[int], until: float) -> None:
         """`dead`: ids of those that the ledger knows as erased."""
         self._deks, self._dead, self._until = deks, dead, until
         self._refs = {
-            deks.key(wanted.database, dek.dek_id, dek.kek, dek.store, dek.wrapped): dek for dek in wanted.deks
+            deks.key(wanted.database_uuid, dek.dek_id, dek.kek, dek.store, dek.wrapped): dek for dek in wanted.deks
         }
 
     async def run(self) -> list[wire.Message]:

@@ -8,14 +8,14 @@ from pg_envelope import derivation, errors, wire
 from pg_envelope.broker.keys.cache import CacheKey
 from pg_envelope.broker.keys.deks import Deks, check_wrapped, context_of, store_of, store_path
 from pg_envelope.broker.kms.providers.base import Entry, Item, Store, kek_version
-from pg_envelope.broker.requests.messages import DekRef, Rewrap
+from pg_envelope.broker.requests.messages import RewrapRequest, WrappedDek
 from pg_envelope.broker.requests.outcomes import Outcomes
 
 
 class Rewrapping(Outcomes):
     """One rewrap request; a DEK that fails keeps its old wrap and its error, the others go on."""
 
-    def __init__(self, deks: Deks, wanted: Rewrap, until: float) -> None:
+    def __init__(self, deks: Deks, wanted: RewrapRequest, until: float) -> None:
         self._deks, self._wanted, self._until = deks, wanted, until
         self._kms, self._name = deks.kek(wanted.kek)
         self._store: Store | None = store_of(self._kms, wanted.store)
@@ -33,9 +33,9 @@ class Rewrapping(Outcomes):
         self._cached(new, opened)
         return [self._answer(key, new.get(key), to_catalog=self._store is None) for key in self._refs]
 
-    def _key(self, dek: DekRef) -> CacheKey:
+    def _key(self, dek: WrappedDek) -> CacheKey:
         check_wrapped(self._wanted.store, dek.wrapped)
-        return self._deks.key(self._wanted.database, dek.dek_id, self._wanted.kek, self._wanted.store, dek.wrapped)
+        return self._deks.key(self._wanted.database_uuid, dek.dek_id, self._wanted.kek, self._wanted.store, dek.wrapped)
 
     async def _entries(self) -> dict[CacheKey, Entry]:
         entries = await asyncio.gather(*(self._entry(key) for key in self._refs))

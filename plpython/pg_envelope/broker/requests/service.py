@@ -24,9 +24,10 @@ from pg_envelope.broker.requests import messages, rekey, signing, status
 from pg_envelope.broker.requests.erasing import Erasing
 from pg_envelope.broker.requests.escrow import Deposit, Return
 from pg_envelope.broker.requests.generating import Generating
-from pg_envelope.broker.requests.messages import DekRef, Generate, Request
+from pg_envelope.broker.requests.messages import DekWithFields, GenerateManyRequest, GenerateRequest, Request
 from pg_envelope.broker.requests.moving import Moving
 from pg_envelope.broker.requests.proving import Proving
+from pg_envelope.broker.requests.reading import read
 from pg_envelope.broker.requests.rewrap import Rewrapping
 from pg_envelope.broker.requests.sightings import Sightings
 from pg_envelope.broker.requests.users import KekUsers
@@ -109,9 +110,9 @@ class Service:
         try:
             request = messages.request(message)
             op, facts["who"] = request.op, request.who
-            self._sightings.note(request.body, request.who)
+            self._sightings.note(message, request.who)
             rekey.check_environment(request.environment, self._config.broker)
-            response = await self._bounded(request, start, facts)
+            response = await self._bounded(request, message, start, facts)
         except errors.EnvelopeError as error:
             response = error
         response = self._recorded(op, response, facts)
@@ -122,7 +123,7 @@ class Service:
         self._metrics.requests.add(op, "ok")
         return {"v": wire.PROTOCOL, "ok": True, **response}
 
-    async def _bounded(self, request: Request, start: float, facts: Facts) -> wire.Message:
+    async def _bounded(self, request: Request, message: wire.Message, start: float, facts: Facts) -> wire.Message:
         """Within the number of requests and the time that are allowed; nothing but EnvelopeErrors comes out."""
         if self.waiting >= self._config.broker.max_requests:
             raise errors.Overloaded()
@@ -130,7 +131,7 @@ class Service:
         self.waiting += 1
         try:
             async with asyncio.timeout(seconds):
-                return await self._handlers[request.op](Asked(request.body, start + seconds, facts))
+                return await self._handlers[request.op](Asked(message, start + seconds, facts))
         except TimeoutError:
             raise errors.Deadline() from None
         except errors.EnvelopeError:
@@ -166,7 +167,7 @@ class Service:
         self._audit.write("request", **facts)
 
     async def _status(self, asked: Asked) -> wire.Message:
-        if looked := messages.status(asked.body, self._config.kek):
+        if looked := read(messages.StatusRequest, asked.body).looked(self._config.kek):
             await self._look(looked, min(asked.until, self._clock() + LOOK_SECONDS))
         told = status.report(self._config, self._deks, self._kms, self._epoch.value, self._users)
         return {**told, "audit": self._audit_state()}
@@ -181,27 +182,35 @@ class Service:
         return None if found is None else dict(zip(("state", "detail", "hint"), found, strict=True))
 
     async def _generate(self, asked: Asked) -> wire.Message:
-        wanted, epoch = messages.generate(asked.body), self._epoch.value
-        self._users.note([wanted.kek], wanted.database, asked.facts["who"])
-        asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database), dek_ids=wanted.dek_ids)
+        if "dek_ids" in asked.body:
+            return await self._generate_many(asked, read(messages.GenerateManyRequest, asked.body))
+        return await self._generate_one(asked, read(messages.GenerateRequest, asked.body))
+
+    def _begin(self, asked: Asked, kek: str, store: str, database: UUID, dek_ids: tuple[int, ...]) -> int:
+        """The epoch before the DEKs exist. Raises StoreConflict for an id of an erased DEK."""
+        self._users.note([kek], database, asked.facts["who"])
+        asked.facts.update(kek=kek, store=store, database=str(database), dek_ids=dek_ids)
+        if any(self._erasures.knows(database, dek_id) for dek_id in dek_ids):
+            # A restored catalog counts from where it was. The id of an erased DEK is never given again.
+            raise errors.StoreConflict()
+        return self._epoch.value
+
+    async def _generate_many(self, asked: Asked, wanted: GenerateManyRequest) -> wire.Message:
         if wanted.label:
             asked.facts["label"] = wanted.label
-        if any(self._erasures.knows(wanted.database, dek_id) for dek_id in wanted.dek_ids):
-            # A catalog that was restored counts from where it was: an id that died is not given again.
-            raise errors.StoreConflict()
-        if wanted.many:
-            deks, made = await Generating(self._deks, wanted, asked.until).run(self._clock())
-            if self._epoch.value == epoch:
-                for key, opened in made.items():
-                    self._deks.keep(key, opened)
-            return {"deks": deks}
-        return await self._generate_one(asked, wanted, wanted.dek_ids[0], epoch)
+        epoch = self._begin(asked, wanted.kek, wanted.store, wanted.database_uuid, wanted.dek_ids)
+        deks, made = await Generating(self._deks, wanted, asked.until).run(self._clock())
+        if self._epoch.value == epoch:
+            for key, opened in made.items():
+                self._deks.keep(key, opened)
+        return {"deks": deks}
 
-    async def _generate_one(self, asked: Asked, wanted: Generate, dek_id: int, epoch: int) -> wire.Message:
+    async def _generate_one(self, asked: Asked, wanted: GenerateRequest) -> wire.Message:
+        epoch = self._begin(asked, wanted.kek, wanted.store, wanted.database_uuid, (wanted.dek_id,))
         kms, name = self._deks.kek(wanted.kek)
         store = store_of(kms, wanted.store)
         await kms.ready(name, asked.until)
-        key = self._deks.key(wanted.database, dek_id, wanted.kek, wanted.store, None)
+        key = self._deks.key(wanted.database_uuid, wanted.dek_id, wanted.kek, wanted.store, None)
         wrapped = await kms.call("generate", asked.until, kms.provider.generate, name, context_of(key))
         kms.saw(name, kek_version(wrapped))
         opened = await self._open(kms, name, key, wrapped, asked.until)
@@ -227,21 +236,21 @@ class Service:
         return Opened(dek, derivation.fingerprint(dek, key.dek_id), self._clock())
 
     async def _derive(self, asked: Asked) -> wire.Message:
-        wanted, epoch = messages.derive(asked.body), self._epoch.value
-        self._users.note({dek.kek for dek in wanted.deks}, wanted.database, asked.facts["who"])
-        asked.facts.update(_derive_facts(str(wanted.database), wanted.deks))
+        wanted, epoch = read(messages.DeriveRequest, asked.body), self._epoch.value
+        self._users.note({dek.kek for dek in wanted.keys}, wanted.database_uuid, asked.facts["who"])
+        asked.facts.update(_derive_facts(str(wanted.database_uuid), wanted.keys))
         if wanted.ahead:
             # The last ones of key_ids: what nobody has asked for yet, but can use now.
             asked.facts["read_ahead"] = wanted.ahead
-        answers = await self._resolved(wanted.database, wanted.deks, asked.until)
+        answers = await self._resolved(wanted.database_uuid, wanted.keys, asked.until)
         found: list[wire.Message] = []
-        for dek, answer in zip(wanted.deks, answers, strict=True):
+        for dek, answer in zip(wanted.keys, answers, strict=True):
             found += await _field_keys(dek, answer)
         asked.facts.update(_outcome(found), cached=all(answer.cached for answer in answers))
         # The epoch of before: whatever was flushed meanwhile is then seen by the backend as out of date.
         return {"ttl": self._ttl(answers), "epoch": epoch, "keys": found}
 
-    async def _resolved(self, database: UUID, deks: tuple[DekRef, ...], until: float) -> list[Answer]:
+    async def _resolved(self, database: UUID, deks: tuple[DekWithFields, ...], until: float) -> list[Answer]:
         """An answer for each DEK; one that was erased is not asked for, nor given when it is erased meanwhile."""
         wraps = [self._deks.key(database, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in deks]
         dead = {wrap for wrap, dek in zip(wraps, deks, strict=True) if self._dead(database, dek)}
@@ -252,10 +261,10 @@ class Service:
             for wrap, dek in zip(wraps, deks, strict=True)
         ]
 
-    def _dead(self, database: UUID, dek: messages.Erasable) -> bool:
+    def _dead(self, database: UUID, dek: messages.DekIdentity) -> bool:
         return self._erasures.dead(database, dek.dek_id, dek.fingerprint)
 
-    def _refuse_dead(self, database: UUID, deks: Sequence[messages.Erasable]) -> None:
+    def _refuse_dead(self, database: UUID, deks: Sequence[messages.DekIdentity]) -> None:
         """Raises KeyDestroyed when a DEK was erased that the catalog still has: it was restored."""
         dead = [str(dek.dek_id) for dek in deks if self._dead(database, dek)]
         if dead:
@@ -267,11 +276,11 @@ class Service:
         return math.floor(max(0.0, left) * 1000) / 1000
 
     async def _rewrap(self, asked: Asked) -> wire.Message:
-        wanted = messages.rewrap(asked.body)
-        self._users.note([wanted.kek], wanted.database, asked.facts["who"])
-        asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database))
+        wanted = read(messages.RewrapRequest, asked.body)
+        self._users.note([wanted.kek], wanted.database_uuid, asked.facts["who"])
+        asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database_uuid))
         asked.facts.update(dek_ids=[dek.dek_id for dek in wanted.deks])
-        self._refuse_dead(wanted.database, wanted.deks)
+        self._refuse_dead(wanted.database_uuid, wanted.deks)
         if wanted.source is None:
             found = await Rewrapping(self._deks, wanted, asked.until).run()
         else:
@@ -285,66 +294,70 @@ class Service:
         return {"deks": found}
 
     async def _rotate_kek(self, asked: Asked) -> wire.Message:
-        asked.facts["kek"], known = messages.rotate_kek(asked.body)
-        kms, name = self._deks.kek(asked.facts["kek"])
+        wanted = read(messages.RotateKekRequest, asked.body)
+        asked.facts["kek"] = wanted.kek
+        kms, name = self._deks.kek(wanted.kek)
         await kms.probe(name, asked.until)
-        kms.check_version(name, known)
+        kms.check_version(name, wanted.kek_version)
         version = await kms.once("rotate", asked.until, kms.provider.rotate, name)
         kms.saw(name, version)
         asked.facts["kek_version"] = version
         return {"kek_version": version}
 
     async def _schedule(self, asked: Asked) -> wire.Message:
-        self._metrics.overdue.set(str(asked.facts["who"].get("database", "")), to=messages.schedule(asked.body))
+        told = read(messages.ScheduleRequest, asked.body)
+        self._metrics.overdue.set(str(asked.facts["who"].get("database", "")), to=told.overdue)
         return {}
 
     async def _flush(self, asked: Asked) -> wire.Message:
-        asked.facts["reason"] = messages.flush(asked.body)
+        asked.facts["reason"] = read(messages.FlushRequest, asked.body).reason
         return {"epoch": self.flush(asked.facts)}
 
     async def _record(self, asked: Asked) -> wire.Message:
-        told = messages.record(asked.body)
-        asked.facts.update(database=str(told.database), action=told.action, label=told.label, reason=told.reason)
-        asked.facts["transitions"] = told.transitions
+        told = read(messages.RecordRequest, asked.body)
+        asked.facts.update(database=str(told.database_uuid), action=told.action, label=told.label, reason=told.reason)
+        asked.facts["transitions"] = [one.told() for one in told.transitions]
         return {}
 
     async def _refused(self, asked: Asked) -> wire.Message:
-        asked.facts.update(messages.refused(asked.body), outcome="refused")
+        asked.facts.update(read(messages.RefusedRequest, asked.body).told(), outcome="refused")
         return {}
 
     async def _prove(self, asked: Asked) -> wire.Message:
-        wanted = messages.prove(asked.body)
-        asked.facts.update(database=str(wanted.database), dek_ids=[dek.dek_id for dek in wanted.deks])
-        dead = {dek.dek_id for dek in wanted.deks if self._dead(wanted.database, dek)}
+        wanted = read(messages.ProveRequest, asked.body)
+        asked.facts.update(database=str(wanted.database_uuid), dek_ids=[dek.dek_id for dek in wanted.deks])
+        dead = {dek.dek_id for dek in wanted.deks if self._dead(wanted.database_uuid, dek)}
         return {"deks": await Proving(self._deks, wanted, dead, asked.until).run()}
 
     async def _escrow(self, asked: Asked) -> wire.Message:
-        wanted = messages.escrow(asked.body)
-        asked.facts.update(database=str(wanted.database), dek_ids=[dek.dek_id for dek in wanted.deks])
-        self._refuse_dead(wanted.database, wanted.deks)
+        wanted = read(messages.EscrowRequest, asked.body)
+        asked.facts.update(database=str(wanted.database_uuid), dek_ids=[dek.dek_id for dek in wanted.deks])
+        self._refuse_dead(wanted.database_uuid, wanted.deks)
         answer = await self._deposit.run(wanted, asked.until)
         asked.facts.update(_outcome(answer["deks"]), public_key=answer["public_key"])
         return answer
 
     async def _adopt(self, asked: Asked) -> wire.Message:
-        wanted = messages.adopt(asked.body)
-        asked.facts.update(database=str(wanted.database), kek=wanted.kek, dek_ids=[dek.dek_id for dek in wanted.deks])
-        self._refuse_dead(wanted.database, wanted.deks)
+        wanted = read(messages.AdoptRequest, asked.body)
+        asked.facts.update(
+            database=str(wanted.database_uuid), kek=wanted.kek, dek_ids=[dek.dek_id for dek in wanted.deks]
+        )
+        self._refuse_dead(wanted.database_uuid, wanted.deks)
         answer = await self._return.run(wanted, asked.until)
         asked.facts.update(_outcome(answer["deks"]))
         return answer
 
     async def _sign(self, asked: Asked) -> wire.Message:
-        wanted = messages.sign(asked.body)
-        asked.facts.update(_derive_facts(str(wanted.database), (wanted.dek,)))
-        dek = wanted.dek
-        (answer,) = await self._resolved(wanted.database, (dek,), asked.until)
+        wanted = read(messages.SignRequest, asked.body)
+        asked.facts.update(_derive_facts(str(wanted.database_uuid), (wanted.key,)))
+        dek = wanted.key
+        (answer,) = await self._resolved(wanted.database_uuid, (dek,), asked.until)
         error = _refusal(dek, answer.dek)
         if error is not None or not isinstance(answer.dek, Opened):
             raise error or errors.Internal()
         told = {
             "environment": self._config.broker.environment,
-            "database": str(wanted.database),
+            "database": str(wanted.database_uuid),
             "who": asked.facts["who"],
         }
         signed = signing.sign(answer.dek.dek, wanted.statement, {**told, "time": audit_log.now()})
@@ -356,22 +369,22 @@ class Service:
         }
 
     async def _erase(self, asked: Asked) -> wire.Message:
-        wanted = messages.erase(asked.body)
-        asked.facts.update(database=str(wanted.database), label=wanted.label, reason=wanted.reason)
+        wanted = read(messages.EraseRequest, asked.body)
+        asked.facts.update(database=str(wanted.database_uuid), label=wanted.label, reason=wanted.reason)
         asked.facts["dek_ids"] = [dek.dek_id for dek in wanted.deks]
         erasing = Erasing(self._deks, self._kms, self._erasures, wanted, asked.until)
         await erasing.prepare()
         asked.facts["erased"] = erasing.record(asked.facts["who"])
         # Also when it is asked again: the broker may have died before it came so far.
-        self._deks.forget(wanted.database, {dek.dek_id for dek in wanted.deks})
+        self._deks.forget(wanted.database_uuid, {dek.dek_id for dek in wanted.deks})
         asked.facts["epoch"] = self._epoch.bump()
         found = await erasing.destroy()
         asked.facts.update(_outcome(found))
         return {"epoch": asked.facts["epoch"], "deks": found}
 
     async def _erased(self, asked: Asked) -> wire.Message:
-        wanted = messages.erased(asked.body)
-        asked.facts["database"] = str(wanted.database)
+        wanted = read(messages.ErasuresRequest, asked.body)
+        asked.facts["database"] = str(wanted.database_uuid)
         if wanted.verify:
             await self._verify_ledger()
         proof = self._erasures.proof
@@ -379,10 +392,10 @@ class Service:
             "lines": proof.lines,
             "head": proof.head,
             "public_key": _base64(self._erasures.public_key),
-            "count": self._erasures.count(wanted.database),
-            "entries": self._erasures.page(wanted.database, wanted.after, wanted.most),
-            "dead": [dek.dek_id for dek in wanted.deks if self._dead(wanted.database, dek)],
-            "others": self._sightings.others(wanted.database, asked.facts["who"].get("instance")),
+            "count": self._erasures.count(wanted.database_uuid),
+            "entries": self._erasures.page(wanted.database_uuid, wanted.after, wanted.most),
+            "dead": [dek.dek_id for dek in wanted.deks if self._dead(wanted.database_uuid, dek)],
+            "others": self._sightings.others(wanted.database_uuid, asked.facts["who"].get("instance")),
         }
 
     async def _verify_ledger(self) -> None:
@@ -398,7 +411,7 @@ class Service:
         return value
 
 
-async def _field_keys(dek: DekRef, answer: Answer) -> list[wire.Message]:
+async def _field_keys(dek: DekWithFields, answer: Answer) -> list[wire.Message]:
     error = _refusal(dek, answer.dek)
     if error is not None or not isinstance(answer.dek, Opened):
         body = wire.error_body(error or errors.Internal())
@@ -412,14 +425,14 @@ async def _field_keys(dek: DekRef, answer: Answer) -> list[wire.Message]:
     return found
 
 
-def _refusal(dek: DekRef, found: Opened | errors.EnvelopeError) -> errors.EnvelopeError | None:
+def _refusal(dek: DekWithFields, found: Opened | errors.EnvelopeError) -> errors.EnvelopeError | None:
     if isinstance(found, errors.EnvelopeError):
         return found
     # Also for a cached DEK: it is the catalog's word of now that must fit.
     return None if derivation.same(found.fingerprint, dek.fingerprint) else errors.UnwrapFailed()
 
 
-def _derive_facts(database: str, deks: tuple[DekRef, ...]) -> Facts:
+def _derive_facts(database: str, deks: tuple[DekWithFields, ...]) -> Facts:
     fields = [field for dek in deks for field in dek.fields]
     return {
         "database": database,
