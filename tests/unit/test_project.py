@@ -227,6 +227,15 @@ def test_every_file_of_the_broker_has_a_room_or_is_its_process() -> None:
     assert found == {"__init__.py", "__main__.py", "app.py", "check.py", "server.py", "peers.py", "startup.py"}
 
 
+def classes(module: str) -> list[str]:
+    return [node.name for node in ast.walk(parsed(module)) if isinstance(node, ast.ClassDef)]
+
+
+def test_a_class_of_the_broker_has_its_name_alone() -> None:
+    counted = Counter(name for module in MODULES for name in classes(module))
+    assert not [name for module in MODULES if "/broker/" in module for name in classes(module) if counted[name] > 1]
+
+
 def python(code: str) -> str:
     """What a fresh interpreter prints; any warning is an error."""
     command = [sys.executable, "-I", "-W", "error", "-c", code]

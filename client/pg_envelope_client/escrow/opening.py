@@ -98,7 +98,7 @@ def _prompted() -> shares.Pile:
     return pile
 
 
-class Opened:
+class OpenedBackup:
     """The DEKs of a backup, one at a time."""
 
     def __init__(self, backup: Reader, private: X25519PrivateKey) -> None:

@@ -40,7 +40,7 @@ def _has_kek(plan: LocalPlan) -> bool:
     from pg_envelope.broker.kms.providers.local import Local
     from pg_envelope.broker.settings import config
 
-    settings = config.Local(Path(plan.keyring_file), Path(plan.passphrase_file))
+    settings = config.LocalSettings(Path(plan.keyring_file), Path(plan.passphrase_file))
     try:
         Local(settings).describe(plan.key)
     except errors.KekUnknown:

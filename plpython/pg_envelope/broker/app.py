@@ -15,8 +15,8 @@ from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.broker.keys.cache import Cache
-from pg_envelope.broker.keys.deks import Deks, Limits
-from pg_envelope.broker.keys.epoch import Epoch
+from pg_envelope.broker.keys.deks import Limits, OpenDeks
+from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.kms import THREADS, Kms
 from pg_envelope.broker.kms.providers.make import make_provider
 from pg_envelope.broker.ledger.erasures import Erasures
@@ -73,8 +73,8 @@ class Broker:
         self.kms = {name: self._kms(name, settings) for name, settings in config.kms.items()}
         self.cache = Cache(config.cache, clock.now, self.metrics)
         limits = Limits(config.broker.environment, config.broker.deadline_ms / 1000)
-        self.deks = Deks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
-        self.epoch = Epoch(config.broker.epoch)
+        self.deks = OpenDeks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
+        self.epoch = EpochFile(config.broker.epoch)
         self.service = Service(config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures)
         self._register_gauges()
 

@@ -17,7 +17,7 @@ from pg_envelope.broker.kms.providers.base import Item, Provider
 from pg_envelope.broker.kms.providers.make import make_provider
 from pg_envelope.broker.requests import escrow
 from pg_envelope.broker.server import uids
-from pg_envelope.broker.settings.config import Broker, Config, Kek, load
+from pg_envelope.broker.settings.config import BrokerSettings, Config, Kek, load
 from pg_envelope.broker.system import files
 
 NO_DATABASE = UUID(int=0)
@@ -62,7 +62,7 @@ def _machine(config: Config) -> Iterator[Finding]:
         yield _tried("secrets in the environment", names, lambda held=held, key=key: secrets.check(held, key))  # type: ignore[misc]
 
 
-def _places(broker: Broker) -> Iterator[Finding]:
+def _places(broker: BrokerSettings) -> Iterator[Finding]:
     """What only one broker can have. Beside one that runs it cannot be tried; that one has it all."""
     directory = broker.socket.parent
     yield _tried("socket directory", str(directory), lambda: files.refuse_shared_directory(directory))

@@ -18,7 +18,7 @@ from typing import Any
 from pg_envelope import errors, wire
 from pg_envelope.broker.peers import Peers
 from pg_envelope.broker.requests.service import Service
-from pg_envelope.broker.settings.config import Broker as Settings
+from pg_envelope.broker.settings.config import BrokerSettings as Settings
 from pg_envelope.broker.settings.config import Users
 from pg_envelope.broker.system import files
 from pg_envelope.broker.watch.audit import Audit

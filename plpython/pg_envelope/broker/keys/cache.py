@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-from pg_envelope.broker.settings.config import Cache as Settings
+from pg_envelope.broker.settings.config import CacheSettings as Settings
 from pg_envelope.broker.watch.metrics import Metrics
 
 
@@ -24,7 +24,7 @@ class CacheKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedDek:
     """A DEK as the KMS opened it; `verified` is when, in seconds of the cache's clock."""
 
     dek: bytes = field(repr=False)
@@ -37,12 +37,12 @@ class Cache:
 
     def __init__(self, settings: Settings, clock: Callable[[], float], metrics: Metrics) -> None:
         self._settings, self._clock, self._metrics = settings, clock, metrics
-        self._held: OrderedDict[CacheKey, Opened] = OrderedDict()
+        self._held: OrderedDict[CacheKey, OpenedDek] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def get(self, key: CacheKey) -> Opened | None:
+    def get(self, key: CacheKey) -> OpenedDek | None:
         """What is held and not over; it may be stale."""
         found = self._held.get(key)
         if found is None:
@@ -54,7 +54,7 @@ class Cache:
         self._held.move_to_end(key)
         return found
 
-    def put(self, key: CacheKey, opened: Opened) -> None:
+    def put(self, key: CacheKey, opened: OpenedDek) -> None:
         self._held[key] = opened
         self._held.move_to_end(key)
         while len(self._held) > self._settings.max_keys:
@@ -76,10 +76,10 @@ class Cache:
         self._held.clear()
         return count
 
-    def fresh(self, opened: Opened) -> bool:
+    def fresh(self, opened: OpenedDek) -> bool:
         return self.left(opened, down=False) > 0
 
-    def left(self, opened: Opened, down: bool) -> float:
+    def left(self, opened: OpenedDek, down: bool) -> float:
         """Seconds that the DEK may still be used without asking the KMS, or while it is down."""
         life = max(self._settings.ttl_seconds, self._settings.grace_seconds) if down else self._settings.ttl_seconds
         return opened.verified + life - self._clock()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from pg_envelope import derivation, errors
-from pg_envelope.broker.keys.cache import Cache, CacheKey, Opened
+from pg_envelope.broker.keys.cache import Cache, CacheKey, OpenedDek
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Entry, Item, Store
 from pg_envelope.broker.settings.config import Kek
@@ -19,13 +19,13 @@ from pg_envelope.broker.watch.metrics import Metrics
 SHARE_OF_DEADLINE = 0.8
 SOFT = (errors.KmsUnavailable, errors.KmsSealed, errors.Deadline)
 
-Flight = asyncio.Future[Opened | errors.EnvelopeError]
+Flight = asyncio.Future[OpenedDek | errors.EnvelopeError]
 
 
 class Answer(NamedTuple):
     """A DEK or why there is none; `left` seconds that it may be used, `cached` when the KMS was not asked."""
 
-    dek: Opened | errors.EnvelopeError
+    dek: OpenedDek | errors.EnvelopeError
     cached: bool
     left: float
 
@@ -43,7 +43,7 @@ class Limits:
     flight_seconds: float
 
 
-class Deks:
+class OpenDeks:
     """Shared by all requests; lives in the event loop, so what stands between two awaits is atomic."""
 
     def __init__(
@@ -75,14 +75,14 @@ class Deks:
         held = self._keks.get(entry.kek)
         return held.key if held is not None and held.kms == kms.name else otherwise
 
-    def keep(self, key: CacheKey, opened: Opened) -> None:
+    def keep(self, key: CacheKey, opened: OpenedDek) -> None:
         """Puts a DEK that the KMS has just opened into the cache."""
         self._cache.put(key, opened)
 
     def follow(self, old: CacheKey, new: CacheKey, dek: bytes) -> None:
         """Holds a DEK under its new wrap, too, when it is in use under the old one."""
         if self._cache.get(old) is not None:
-            self._cache.put(new, Opened(dek, derivation.fingerprint(dek, new.dek_id), self._clock()))
+            self._cache.put(new, OpenedDek(dek, derivation.fingerprint(dek, new.dek_id), self._clock()))
 
     def drop_all(self) -> int:
         """Empties the cache; flights under way still answer those who wait, but nobody new, and are not kept."""
@@ -106,17 +106,17 @@ class Deks:
             await asyncio.wait(flights.values(), timeout=SHARE_OF_DEADLINE * max(0.0, until - self._clock()))
         return [self._answer(key, held[key], flights.get(key)) for key in wanted]
 
-    def _answer(self, key: CacheKey, held: Opened | None, flight: Flight | None) -> Answer:
+    def _answer(self, key: CacheKey, held: OpenedDek | None, flight: Flight | None) -> Answer:
         if flight is None and held is not None:
             return Answer(held, True, self._left(key, held))
         found = flight.result() if flight is not None and flight.done() else errors.Deadline()
-        if isinstance(found, Opened):
+        if isinstance(found, OpenedDek):
             return Answer(found, False, self._left(key, found))
         if isinstance(found, SOFT) and held is not None:
             return self._in_grace(key, held, found)
         return Answer(found, False, 0.0)
 
-    def _in_grace(self, key: CacheKey, held: Opened, error: errors.EnvelopeError) -> Answer:
+    def _in_grace(self, key: CacheKey, held: OpenedDek, error: errors.EnvelopeError) -> Answer:
         kms, _ = self.kek(key.kek)
         left = self._cache.left(held, down=True)
         if left <= 0:
@@ -148,7 +148,7 @@ class Deks:
     def keks_of(self, kms: Kms) -> set[str]:
         return {name for name, kek in self._keks.items() if kek.kms == kms.name}
 
-    def _left(self, key: CacheKey, opened: Opened) -> float:
+    def _left(self, key: CacheKey, opened: OpenedDek) -> float:
         kms, _ = self.kek(key.kek)
         return self._cache.left(opened, down=kms.down is not None)
 
@@ -222,7 +222,7 @@ class Deks:
             return
         flushed = flights is not self._flights
         if isinstance(result, bytes):
-            opened = Opened(result, derivation.fingerprint(result, key.dek_id), self._clock())
+            opened = OpenedDek(result, derivation.fingerprint(result, key.dek_id), self._clock())
             if not flushed:
                 self._cache.put(key, opened)
             flight.set_result(opened)

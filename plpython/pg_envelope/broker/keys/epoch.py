@@ -14,7 +14,7 @@ COUNTER_BYTES = 8
 SIZE = len(MAGIC) + COUNTER_BYTES
 
 
-class Epoch:
+class EpochFile:
     """The counter, written in place. Its lock makes this broker the only one of its directory."""
 
     def __init__(self, path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from pg_envelope import errors, wire
-from pg_envelope.broker.keys.deks import Deks, store_of
+from pg_envelope.broker.keys.deks import OpenDeks, store_of
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Store
 from pg_envelope.broker.ledger.erasures import DyingDek, Erasures
@@ -26,7 +26,7 @@ class Erasing:
     """`prepare` changes nothing; after `record` the DEKs are dead; `destroy` removes what the stores hold."""
 
     def __init__(
-        self, deks: Deks, kms: Mapping[str, Kms], erasures: Erasures, wanted: EraseRequest, until: float
+        self, deks: OpenDeks, kms: Mapping[str, Kms], erasures: Erasures, wanted: EraseRequest, until: float
     ) -> None:
         self._deks, self._kms, self._erasures = deks, kms, erasures
         self._wanted, self._until = wanted, until

@@ -9,12 +9,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from pg_envelope import derivation, errors, escrow, wire
-from pg_envelope.broker.keys.cache import CacheKey, Opened
-from pg_envelope.broker.keys.deks import Answer, Deks, check_wrapped
+from pg_envelope.broker.keys.cache import CacheKey, OpenedDek
+from pg_envelope.broker.keys.deks import Answer, OpenDeks, check_wrapped
 from pg_envelope.broker.requests.messages import AdoptRequest, DekRef, EscrowRequest
-from pg_envelope.broker.requests.moving import Place
+from pg_envelope.broker.requests.moving import WrapPlace
 from pg_envelope.broker.requests.outcomes import Outcomes
-from pg_envelope.broker.settings.config import Broker
+from pg_envelope.broker.settings.config import BrokerSettings
 from pg_envelope.broker.system import files
 
 PUBLIC_FILE = 0o644
@@ -34,7 +34,7 @@ def read_public_key(path: Path) -> X25519PublicKey:
 class Deposit:
     """Answers `escrow`: nothing without a public key in the configuration."""
 
-    def __init__(self, settings: Broker, deks: Deks) -> None:
+    def __init__(self, settings: BrokerSettings, deks: OpenDeks) -> None:
         self._environment, self._deks = settings.environment, deks
         path = settings.escrow_public_key_file
         self._public = read_public_key(Path(path)) if path else None
@@ -62,16 +62,16 @@ class Deposit:
 
 def _sealed(public: X25519PublicKey, place: escrow.Place, dek: DekRef, answer: Answer) -> wire.Message:
     opened = answer.dek
-    if isinstance(opened, Opened) and derivation.same(opened.fingerprint, dek.fingerprint):
+    if isinstance(opened, OpenedDek) and derivation.same(opened.fingerprint, dek.fingerprint):
         return {"dek_id": dek.dek_id, "sealed": escrow.seal(public, place, dek.dek_id, opened.dek)}
-    error = errors.UnwrapFailed() if isinstance(opened, Opened) else opened
+    error = errors.UnwrapFailed() if isinstance(opened, OpenedDek) else opened
     return {"dek_id": dek.dek_id, "error": wire.error_body(error)}
 
 
 class Return:
     """Answers `adopt`: DEKs sealed for a key that only this process has, wrapped by a KEK of today."""
 
-    def __init__(self, settings: Broker, deks: Deks, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: BrokerSettings, deks: OpenDeks, clock: Callable[[], float]) -> None:
         self._settings, self._deks, self._clock = settings, deks, clock
         self._key: tuple[X25519PrivateKey, float] | None = None
 
@@ -103,9 +103,11 @@ class Return:
 class _Adopting(Outcomes):
     """One request; a DEK that fails takes no other with it."""
 
-    def __init__(self, deks: Deks, wanted: AdoptRequest, key: X25519PrivateKey, environment: str, until: float) -> None:
+    def __init__(
+        self, deks: OpenDeks, wanted: AdoptRequest, key: X25519PrivateKey, environment: str, until: float
+    ) -> None:
         super().__init__()
-        self._to, self._key = Place(deks, wanted.kek, STORE, until), key
+        self._to, self._key = WrapPlace(deks, wanted.kek, STORE, until), key
         self._place = escrow.Place(escrow.ADOPTION, environment, wanted.database_uuid)
         self._wanted = {deks.key(wanted.database_uuid, dek.dek_id, wanted.kek, STORE, None): dek for dek in wanted.deks}
 

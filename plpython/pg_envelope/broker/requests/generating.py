@@ -8,8 +8,8 @@ from typing import TypeVar
 from uuid import UUID
 
 from pg_envelope import derivation, errors, wire
-from pg_envelope.broker.keys.cache import CacheKey, Opened
-from pg_envelope.broker.keys.deks import Deks, context_of
+from pg_envelope.broker.keys.cache import CacheKey, OpenedDek
+from pg_envelope.broker.keys.deks import OpenDeks, context_of
 from pg_envelope.broker.kms.providers.base import Item, Plain, kek_version
 from pg_envelope.broker.requests.messages import GenerateManyRequest
 
@@ -19,19 +19,19 @@ T = TypeVar("T")
 class Generating:
     """One `generate` request with `dek_ids`; all of it or nothing."""
 
-    def __init__(self, deks: Deks, wanted: GenerateManyRequest, until: float) -> None:
+    def __init__(self, deks: OpenDeks, wanted: GenerateManyRequest, until: float) -> None:
         if wanted.store != "catalog":
             raise errors.BadInput("several DEKs at once are for the store 'catalog'")
         self._deks, self._wanted, self._until = deks, wanted, until
         self._kms, self._name = deks.kek(wanted.kek)
 
-    async def run(self, now: float) -> tuple[list[wire.Message], dict[CacheKey, Opened]]:
+    async def run(self, now: float) -> tuple[list[wire.Message], dict[CacheKey, OpenedDek]]:
         """The members of `deks` in the response, in the request's order; and the DEKs, for the cache."""
         await self._kms.ready(self._name, self._until)
         drawn = {self._key(dek_id): os.urandom(derivation.DEK_BYTES) for dek_id in self._wanted.dek_ids}
         wraps = await self._wrapped(drawn)
         await self._prove(drawn, wraps)
-        opened = {key: Opened(dek, derivation.fingerprint(dek, key.dek_id), now) for key, dek in drawn.items()}
+        opened = {key: OpenedDek(dek, derivation.fingerprint(dek, key.dek_id), now) for key, dek in drawn.items()}
         answers = [_answer(key, wraps[key], opened[key].fingerprint) for key in drawn]
         return answers, {key._replace(wrapped=wraps[key]): held for key, held in opened.items()}
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pg_envelope import derivation, errors, wire
 from pg_envelope.broker.keys.cache import CacheKey
-from pg_envelope.broker.keys.deks import Deks, check_wrapped, context_of, store_of, store_path
+from pg_envelope.broker.keys.deks import OpenDeks, check_wrapped, context_of, store_of, store_path
 from pg_envelope.broker.kms.providers.base import Entry, Item, Plain, Store
 from pg_envelope.broker.requests.messages import RewrapRequest, WrappedDek
 from pg_envelope.broker.requests.outcomes import Outcomes
@@ -21,10 +21,12 @@ from pg_envelope.broker.requests.outcomes import Outcomes
 T = TypeVar("T")
 
 
-class Place:
+class WrapPlace:
     """A KEK with a store: where wrapped DEKs come from, or go to."""
 
-    def __init__(self, deks: Deks, kek: str, store: str, until: float, bound: tuple[str, UUID] | None = None) -> None:
+    def __init__(
+        self, deks: OpenDeks, kek: str, store: str, until: float, bound: tuple[str, UUID] | None = None
+    ) -> None:
         self.kek, self.store_name, self.until, self._bound = kek, store, until, bound
         self.kms, self.name = deks.kek(kek)
         self.store: Store | None = store_of(self.kms, store)
@@ -33,7 +35,7 @@ class Place:
         """What a wrap is bound to in this place: another environment and database, when DEKs come from there."""
         return key if self._bound is None else key._replace(environment=self._bound[0], database=self._bound[1])
 
-    def same_entries(self, other: Place) -> bool:
+    def same_entries(self, other: WrapPlace) -> bool:
         """Whether both keep their wraps in one store, so that the one's entry is the other's."""
         same_paths = self._bound == other._bound
         return same_paths and self.store is not None and self.kms is other.kms and other.store is not None
@@ -64,10 +66,10 @@ class Place:
 class Moving(Outcomes):
     """One rewrap request with `from_kek` or `from_store`; a DEK that fails keeps its error, the others go on."""
 
-    def __init__(self, deks: Deks, wanted: RewrapRequest, source: tuple[str, str], until: float) -> None:
+    def __init__(self, deks: OpenDeks, wanted: RewrapRequest, source: tuple[str, str], until: float) -> None:
         self._deks = deks
-        self._from = Place(deks, *source, until, wanted.origin)
-        self._to = Place(deks, wanted.kek, wanted.store, until)
+        self._from = WrapPlace(deks, *source, until, wanted.origin)
+        self._to = WrapPlace(deks, wanted.kek, wanted.store, until)
         self._refs: dict[CacheKey, WrappedDek] = {}
         for dek in wanted.deks:
             check_wrapped(source[1], dek.wrapped)

@@ -11,7 +11,7 @@ from collections.abc import Container, Mapping
 
 from pg_envelope import derivation, errors, wire
 from pg_envelope.broker.keys.cache import CacheKey
-from pg_envelope.broker.keys.deks import Deks, Source, context_of
+from pg_envelope.broker.keys.deks import OpenDeks, Source, context_of
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Item
 from pg_envelope.broker.requests.messages import ProveRequest
@@ -23,7 +23,7 @@ Problem = errors.EnvelopeError | None
 class Proving:
     """One request; a DEK that does not open takes no other with it."""
 
-    def __init__(self, deks: Deks, wanted: ProveRequest, dead: Container[int], until: float) -> None:
+    def __init__(self, deks: OpenDeks, wanted: ProveRequest, dead: Container[int], until: float) -> None:
         """`dead`: ids of those that the ledger knows as erased."""
         self._deks, self._dead, self._until = deks, dead, until
         self._refs = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from pg_envelope import errors
-from pg_envelope.broker.settings.config import Broker
+from pg_envelope.broker.settings.config import BrokerSettings
 
 
-def check_environment(asked: str | None, settings: Broker) -> None:
+def check_environment(asked: str | None, settings: BrokerSettings) -> None:
     """`asked` is where the database's keys belong, as it remembers. Says what would be an UnwrapFailed without reason.
 
     What keeps environments apart is the context of each wrap: this here only explains, and keeps new keys from it.
@@ -22,7 +22,7 @@ def check_environment(asked: str | None, settings: Broker) -> None:
     )
 
 
-def check_origin(origin: tuple[str, UUID], settings: Broker) -> None:
+def check_origin(origin: tuple[str, UUID], settings: BrokerSettings) -> None:
     """A copy within this environment takes nothing from another one. Raises NotPermitted."""
     if origin[0] not in (settings.environment, *settings.rekey_from):
         raise errors.NotPermitted(

@@ -6,7 +6,7 @@ import asyncio
 
 from pg_envelope import derivation, errors, wire
 from pg_envelope.broker.keys.cache import CacheKey
-from pg_envelope.broker.keys.deks import Deks, check_wrapped, context_of, store_of, store_path
+from pg_envelope.broker.keys.deks import OpenDeks, check_wrapped, context_of, store_of, store_path
 from pg_envelope.broker.kms.providers.base import Entry, Item, Store, kek_version
 from pg_envelope.broker.requests.messages import RewrapRequest, WrappedDek
 from pg_envelope.broker.requests.outcomes import Outcomes
@@ -15,7 +15,7 @@ from pg_envelope.broker.requests.outcomes import Outcomes
 class Rewrapping(Outcomes):
     """One rewrap request; a DEK that fails keeps its old wrap and its error, the others go on."""
 
-    def __init__(self, deks: Deks, wanted: RewrapRequest, until: float) -> None:
+    def __init__(self, deks: OpenDeks, wanted: RewrapRequest, until: float) -> None:
         self._deks, self._wanted, self._until = deks, wanted, until
         self._kms, self._name = deks.kek(wanted.kek)
         self._store: Store | None = store_of(self._kms, wanted.store)

@@ -14,9 +14,9 @@ from typing import Any
 from uuid import UUID
 
 from pg_envelope import derivation, errors, wire
-from pg_envelope.broker.keys.cache import CacheKey, Opened
-from pg_envelope.broker.keys.deks import Answer, Deks, context_of, store_of, store_path
-from pg_envelope.broker.keys.epoch import Epoch
+from pg_envelope.broker.keys.cache import CacheKey, OpenedDek
+from pg_envelope.broker.keys.deks import Answer, OpenDeks, context_of, store_of, store_path
+from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Item, kek_version
 from pg_envelope.broker.ledger.erasures import Erasures
@@ -51,7 +51,7 @@ REVOKING = {"flush", "erase"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedRequest:
     """A request under way: its body, when its time is over, and what the audit log will tell about it."""
 
     body: wire.Message
@@ -59,7 +59,7 @@ class Asked:
     facts: Facts
 
 
-Handler = Callable[[Asked], Awaitable[wire.Message]]
+Handler = Callable[[AskedRequest], Awaitable[wire.Message]]
 
 
 class Service:
@@ -69,8 +69,8 @@ class Service:
         self,
         config: Config,
         kms: Mapping[str, Kms],
-        deks: Deks,
-        epoch: Epoch,
+        deks: OpenDeks,
+        epoch: EpochFile,
         audit: Audit,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -131,7 +131,7 @@ class Service:
         self.waiting += 1
         try:
             async with asyncio.timeout(seconds):
-                return await self._handlers[request.op](Asked(message, start + seconds, facts))
+                return await self._handlers[request.op](AskedRequest(message, start + seconds, facts))
         except TimeoutError:
             raise errors.Deadline() from None
         except errors.EnvelopeError:
@@ -166,7 +166,7 @@ class Service:
             self.repeats.tell_all()
         self._audit.write("request", **facts)
 
-    async def _status(self, asked: Asked) -> wire.Message:
+    async def _status(self, asked: AskedRequest) -> wire.Message:
         if looked := read(messages.StatusRequest, asked.body).looked(self._config.kek):
             await self._look(looked, min(asked.until, self._clock() + LOOK_SECONDS))
         told = status.report(self._config, self._deks, self._kms, self._epoch.value, self._users)
@@ -181,12 +181,12 @@ class Service:
         found = self._audit.problem()
         return None if found is None else dict(zip(("state", "detail", "hint"), found, strict=True))
 
-    async def _generate(self, asked: Asked) -> wire.Message:
+    async def _generate(self, asked: AskedRequest) -> wire.Message:
         if "dek_ids" in asked.body:
             return await self._generate_many(asked, read(messages.GenerateManyRequest, asked.body))
         return await self._generate_one(asked, read(messages.GenerateRequest, asked.body))
 
-    def _begin(self, asked: Asked, kek: str, store: str, database: UUID, dek_ids: tuple[int, ...]) -> int:
+    def _begin(self, asked: AskedRequest, kek: str, store: str, database: UUID, dek_ids: tuple[int, ...]) -> int:
         """The epoch before the DEKs exist. Raises StoreConflict for an id of an erased DEK."""
         self._users.note([kek], database, asked.facts["who"])
         asked.facts.update(kek=kek, store=store, database=str(database), dek_ids=dek_ids)
@@ -195,7 +195,7 @@ class Service:
             raise errors.StoreConflict()
         return self._epoch.value
 
-    async def _generate_many(self, asked: Asked, wanted: GenerateManyRequest) -> wire.Message:
+    async def _generate_many(self, asked: AskedRequest, wanted: GenerateManyRequest) -> wire.Message:
         if wanted.label:
             asked.facts["label"] = wanted.label
         epoch = self._begin(asked, wanted.kek, wanted.store, wanted.database_uuid, wanted.dek_ids)
@@ -205,7 +205,7 @@ class Service:
                 self._deks.keep(key, opened)
         return {"deks": deks}
 
-    async def _generate_one(self, asked: Asked, wanted: GenerateRequest) -> wire.Message:
+    async def _generate_one(self, asked: AskedRequest, wanted: GenerateRequest) -> wire.Message:
         epoch = self._begin(asked, wanted.kek, wanted.store, wanted.database_uuid, (wanted.dek_id,))
         kms, name = self._deks.kek(wanted.kek)
         store = store_of(kms, wanted.store)
@@ -227,15 +227,15 @@ class Service:
             "kek_version": kek_version(wrapped),
         }
 
-    async def _open(self, kms: Kms, name: str, key: CacheKey, wrapped: str, until: float) -> Opened:
+    async def _open(self, kms: Kms, name: str, key: CacheKey, wrapped: str, until: float) -> OpenedDek:
         """The new DEK, opened by the KMS: proof that it will open again."""
         items = [Item(context_of(key), wrapped)]
         dek = (await kms.batches("unwrap", until, kms.provider.unwrap, name, items))[0]
         if not isinstance(dek, bytes):
             raise dek
-        return Opened(dek, derivation.fingerprint(dek, key.dek_id), self._clock())
+        return OpenedDek(dek, derivation.fingerprint(dek, key.dek_id), self._clock())
 
-    async def _derive(self, asked: Asked) -> wire.Message:
+    async def _derive(self, asked: AskedRequest) -> wire.Message:
         wanted, epoch = read(messages.DeriveRequest, asked.body), self._epoch.value
         self._users.note({dek.kek for dek in wanted.keys}, wanted.database_uuid, asked.facts["who"])
         asked.facts.update(_derive_facts(str(wanted.database_uuid), wanted.keys))
@@ -271,11 +271,11 @@ class Service:
             raise errors.KeyDestroyed(detail=f"DEK {', '.join(dead[:SHOWN])}", hint="SELECT envelope.replay_erasures()")
 
     def _ttl(self, answers: list[Answer]) -> float:
-        lefts = [answer.left for answer in answers if isinstance(answer.dek, Opened)]
+        lefts = [answer.left for answer in answers if isinstance(answer.dek, OpenedDek)]
         left = min(self._config.cache.session_ttl_seconds, *lefts) if lefts else 0.0
         return math.floor(max(0.0, left) * 1000) / 1000
 
-    async def _rewrap(self, asked: Asked) -> wire.Message:
+    async def _rewrap(self, asked: AskedRequest) -> wire.Message:
         wanted = read(messages.RewrapRequest, asked.body)
         self._users.note([wanted.kek], wanted.database_uuid, asked.facts["who"])
         asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database_uuid))
@@ -293,7 +293,7 @@ class Service:
         asked.facts.update(_outcome(found))
         return {"deks": found}
 
-    async def _rotate_kek(self, asked: Asked) -> wire.Message:
+    async def _rotate_kek(self, asked: AskedRequest) -> wire.Message:
         wanted = read(messages.RotateKekRequest, asked.body)
         asked.facts["kek"] = wanted.kek
         kms, name = self._deks.kek(wanted.kek)
@@ -304,32 +304,32 @@ class Service:
         asked.facts["kek_version"] = version
         return {"kek_version": version}
 
-    async def _schedule(self, asked: Asked) -> wire.Message:
+    async def _schedule(self, asked: AskedRequest) -> wire.Message:
         told = read(messages.ScheduleRequest, asked.body)
         self._metrics.overdue.set(str(asked.facts["who"].get("database", "")), to=told.overdue)
         return {}
 
-    async def _flush(self, asked: Asked) -> wire.Message:
+    async def _flush(self, asked: AskedRequest) -> wire.Message:
         asked.facts["reason"] = read(messages.FlushRequest, asked.body).reason
         return {"epoch": self.flush(asked.facts)}
 
-    async def _record(self, asked: Asked) -> wire.Message:
+    async def _record(self, asked: AskedRequest) -> wire.Message:
         told = read(messages.RecordRequest, asked.body)
         asked.facts.update(database=str(told.database_uuid), action=told.action, label=told.label, reason=told.reason)
         asked.facts["transitions"] = [one.told() for one in told.transitions]
         return {}
 
-    async def _refused(self, asked: Asked) -> wire.Message:
+    async def _refused(self, asked: AskedRequest) -> wire.Message:
         asked.facts.update(read(messages.RefusedRequest, asked.body).told(), outcome="refused")
         return {}
 
-    async def _prove(self, asked: Asked) -> wire.Message:
+    async def _prove(self, asked: AskedRequest) -> wire.Message:
         wanted = read(messages.ProveRequest, asked.body)
         asked.facts.update(database=str(wanted.database_uuid), dek_ids=[dek.dek_id for dek in wanted.deks])
         dead = {dek.dek_id for dek in wanted.deks if self._dead(wanted.database_uuid, dek)}
         return {"deks": await Proving(self._deks, wanted, dead, asked.until).run()}
 
-    async def _escrow(self, asked: Asked) -> wire.Message:
+    async def _escrow(self, asked: AskedRequest) -> wire.Message:
         wanted = read(messages.EscrowRequest, asked.body)
         asked.facts.update(database=str(wanted.database_uuid), dek_ids=[dek.dek_id for dek in wanted.deks])
         self._refuse_dead(wanted.database_uuid, wanted.deks)
@@ -337,7 +337,7 @@ class Service:
         asked.facts.update(_outcome(answer["deks"]), public_key=answer["public_key"])
         return answer
 
-    async def _adopt(self, asked: Asked) -> wire.Message:
+    async def _adopt(self, asked: AskedRequest) -> wire.Message:
         wanted = read(messages.AdoptRequest, asked.body)
         asked.facts.update(
             database=str(wanted.database_uuid), kek=wanted.kek, dek_ids=[dek.dek_id for dek in wanted.deks]
@@ -347,13 +347,13 @@ class Service:
         asked.facts.update(_outcome(answer["deks"]))
         return answer
 
-    async def _sign(self, asked: Asked) -> wire.Message:
+    async def _sign(self, asked: AskedRequest) -> wire.Message:
         wanted = read(messages.SignRequest, asked.body)
         asked.facts.update(_derive_facts(str(wanted.database_uuid), (wanted.key,)))
         dek = wanted.key
         (answer,) = await self._resolved(wanted.database_uuid, (dek,), asked.until)
         error = _refusal(dek, answer.dek)
-        if error is not None or not isinstance(answer.dek, Opened):
+        if error is not None or not isinstance(answer.dek, OpenedDek):
             raise error or errors.Internal()
         told = {
             "environment": self._config.broker.environment,
@@ -368,7 +368,7 @@ class Service:
             "public_key": _base64(signed.public_key),
         }
 
-    async def _erase(self, asked: Asked) -> wire.Message:
+    async def _erase(self, asked: AskedRequest) -> wire.Message:
         wanted = read(messages.EraseRequest, asked.body)
         asked.facts.update(database=str(wanted.database_uuid), label=wanted.label, reason=wanted.reason)
         asked.facts["dek_ids"] = [dek.dek_id for dek in wanted.deks]
@@ -382,7 +382,7 @@ class Service:
         asked.facts.update(_outcome(found))
         return {"epoch": asked.facts["epoch"], "deks": found}
 
-    async def _erased(self, asked: Asked) -> wire.Message:
+    async def _erased(self, asked: AskedRequest) -> wire.Message:
         wanted = read(messages.ErasuresRequest, asked.body)
         asked.facts["database"] = str(wanted.database_uuid)
         if wanted.verify:
@@ -413,7 +413,7 @@ class Service:
 
 async def _field_keys(dek: DekWithFields, answer: Answer) -> list[wire.Message]:
     error = _refusal(dek, answer.dek)
-    if error is not None or not isinstance(answer.dek, Opened):
+    if error is not None or not isinstance(answer.dek, OpenedDek):
         body = wire.error_body(error or errors.Internal())
         return [{"key_id": field.key_id, "error": body} for field in dek.fields]
     found: list[wire.Message] = []
@@ -425,7 +425,7 @@ async def _field_keys(dek: DekWithFields, answer: Answer) -> list[wire.Message]:
     return found
 
 
-def _refusal(dek: DekWithFields, found: Opened | errors.EnvelopeError) -> errors.EnvelopeError | None:
+def _refusal(dek: DekWithFields, found: OpenedDek | errors.EnvelopeError) -> errors.EnvelopeError | None:
     if isinstance(found, errors.EnvelopeError):
         return found
     # Also for a cached DEK: it is the catalog's word of now that must fit.

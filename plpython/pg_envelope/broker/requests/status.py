@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import metadata
 
 from pg_envelope import errors, wire
-from pg_envelope.broker.keys.deks import Deks
+from pg_envelope.broker.keys.deks import OpenDeks
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Description
 from pg_envelope.broker.requests.users import KekUsers
@@ -21,7 +21,7 @@ def version() -> str:
         return "unknown"
 
 
-def report(config: Config, deks: Deks, kms: Mapping[str, Kms], epoch: int, users: KekUsers) -> wire.Message:
+def report(config: Config, deks: OpenDeks, kms: Mapping[str, Kms], epoch: int, users: KekUsers) -> wire.Message:
     """The response to `status`."""
     return {
         "version": version(),
@@ -32,7 +32,7 @@ def report(config: Config, deks: Deks, kms: Mapping[str, Kms], epoch: int, users
     }
 
 
-def _kek(config: Config, deks: Deks, kms: Mapping[str, Kms], name: str) -> wire.Message:
+def _kek(config: Config, deks: OpenDeks, kms: Mapping[str, Kms], name: str) -> wire.Message:
     held = kms[config.kek[name].kms]
     state, detail, hint = state_of(deks, held, name, config.kek[name].key)
     described = held.keks.get(config.kek[name].key)
@@ -48,7 +48,7 @@ def _kek(config: Config, deks: Deks, kms: Mapping[str, Kms], name: str) -> wire.
     }
 
 
-def state_of(deks: Deks, kms: Kms, name: str, key: str) -> tuple[str, str | None, str | None]:
+def state_of(deks: OpenDeks, kms: Kms, name: str, key: str) -> tuple[str, str | None, str | None]:
     """(ok, degraded or failed; detail; hint) of a KEK."""
     known = kms.keks.get(key)
     problem = kms.down or (known if isinstance(known, errors.EnvelopeError) else None)

@@ -12,10 +12,18 @@ from typing import Any, TypeVar, get_type_hints
 
 from pg_envelope import errors
 from pg_envelope.broker.settings.kms import AppRole as AppRole
-from pg_envelope.broker.settings.kms import Aws, Azure, Google, Kmip, KmsSettings, Pkcs11, Secrets
-from pg_envelope.broker.settings.kms import Local as Local
+from pg_envelope.broker.settings.kms import (
+    AwsSettings,
+    AzureSettings,
+    GoogleSettings,
+    KmipSettings,
+    KmsSettings,
+    Pkcs11Settings,
+    SecretsSettings,
+)
+from pg_envelope.broker.settings.kms import LocalSettings as LocalSettings
 from pg_envelope.broker.settings.kms import TokenFile as TokenFile
-from pg_envelope.broker.settings.kms import Vault as Vault
+from pg_envelope.broker.settings.kms import VaultSettings as VaultSettings
 from pg_envelope.broker.settings.wants import NAME, refuse, want
 from pg_envelope.broker.system import files
 
@@ -27,7 +35,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Broker:
+class BrokerSettings:
     """[broker]"""
 
     socket: Path = Path("/run/pg_envelope/broker.sock")
@@ -75,7 +83,7 @@ class Broker:
 
 
 @dataclass(frozen=True)
-class Cache:
+class CacheSettings:
     """[cache]; times in seconds."""
 
     ttl_seconds: float = 300.0
@@ -101,8 +109,8 @@ class Kek:
 
 @dataclass(frozen=True)
 class Config:
-    broker: Broker = field(default_factory=Broker)
-    cache: Cache = field(default_factory=Cache)
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     kms: Mapping[str, KmsSettings] = field(default_factory=dict)
     kek: Mapping[str, Kek] = field(default_factory=dict)
 
@@ -127,8 +135,8 @@ def parse(tables: dict[str, Any]) -> Config:
     """The checked configuration of TOML tables. Raises NotConfigured."""
     _refuse_unknown(tables, {"broker", "cache", "kms", "kek"}, "")
     return Config(
-        broker=_build(Broker, _table(tables.get("broker", {}), "broker"), "broker"),
-        cache=_build(Cache, _table(tables.get("cache", {}), "cache"), "cache"),
+        broker=_build(BrokerSettings, _table(tables.get("broker", {}), "broker"), "broker"),
+        cache=_build(CacheSettings, _table(tables.get("cache", {}), "cache"), "cache"),
         kms={name: _kms(table, f"kms.{name}") for name, table in _named(tables, "kms")},
         kek={name: _build(Kek, table, f"kek.{name}") for name, table in _named(tables, "kek")},
     )
@@ -155,11 +163,11 @@ def _named(tables: dict[str, Any], group: str) -> list[tuple[str, dict[str, Any]
 
 
 def _kms(table: dict[str, Any], where: str) -> KmsSettings:
-    known = (Vault, Local, Aws, Pkcs11, Azure, Google, Kmip)
+    known = (VaultSettings, LocalSettings, AwsSettings, Pkcs11Settings, AzureSettings, GoogleSettings, KmipSettings)
     kinds: dict[str, type[KmsSettings]] = {kind.provider: kind for kind in known}
     kind = kinds[_choice(table, where, "provider", kinds)]
-    if kind is Local and "base_secret" in table:
-        kind = Secrets
+    if kind is LocalSettings and "base_secret" in table:
+        kind = SecretsSettings
     return _build(kind, _without(table, "provider"), where)
 
 

@@ -42,7 +42,7 @@ class TokenFile:
 
 
 @dataclass(frozen=True)
-class Vault:
+class VaultSettings:
     """provider = "vault": HashiCorp Vault or OpenBao. An empty ca_file means the public CAs."""
 
     provider: ClassVar[str] = "vault"
@@ -72,7 +72,7 @@ class Vault:
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalSettings:
     """provider = "local": a keyring file of the broker's own."""
 
     provider: ClassVar[str] = "local"
@@ -93,7 +93,7 @@ class Local:
 
 
 @dataclass(frozen=True)
-class Secrets:
+class SecretsSettings:
     """provider = "local" with `base_secret`: KEKs made from two secrets in the broker's environment.
 
     `base_secret` is the name of a variable; `purpose_secret` begins the name of one for each KEK and version.
@@ -122,7 +122,7 @@ class Secrets:
 
 
 @dataclass(frozen=True)
-class Aws:
+class AwsSettings:
     """provider = "aws": AWS KMS, with the credentials that boto3 finds. An empty endpoint means the region's own."""
 
     provider: ClassVar[str] = "aws"
@@ -152,7 +152,7 @@ class Aws:
 
 
 @dataclass(frozen=True)
-class Pkcs11:
+class Pkcs11Settings:
     """provider = "pkcs11": a token of an HSM. `module` is the HSM's library, `token` the token's label."""
 
     provider: ClassVar[str] = "pkcs11"
@@ -175,7 +175,7 @@ class Pkcs11:
 
 
 @dataclass(frozen=True)
-class Azure:
+class AzureSettings:
     """provider = "azure": Azure Key Vault or Managed HSM, with the identity that azure-identity finds."""
 
     provider: ClassVar[str] = "azure"
@@ -199,7 +199,7 @@ class Azure:
 
 
 @dataclass(frozen=True)
-class Google:
+class GoogleSettings:
     """provider = "google": Google Cloud KMS, with the application default credentials."""
 
     provider: ClassVar[str] = "google"
@@ -223,7 +223,7 @@ class Google:
 
 
 @dataclass(frozen=True)
-class Kmip:
+class KmipSettings:
     """provider = "kmip": a KMIP server. An empty ca_file means the public CAs; the other two are the broker's own."""
 
     provider: ClassVar[str] = "kmip"
@@ -249,4 +249,13 @@ class Kmip:
         return (self.key_file,)
 
 
-KmsSettings = Vault | Local | Secrets | Aws | Pkcs11 | Azure | Google | Kmip
+KmsSettings = (
+    VaultSettings
+    | LocalSettings
+    | SecretsSettings
+    | AwsSettings
+    | Pkcs11Settings
+    | AzureSettings
+    | GoogleSettings
+    | KmipSettings
+)

@@ -23,7 +23,7 @@ Facts = dict[str, Any]
 
 
 @dataclass
-class Told:
+class ToldRepeat:
     """A line that was written, and how many said the same since then."""
 
     facts: Facts
@@ -37,7 +37,7 @@ class Repeats:
 
     def __init__(self, audit: Audit, seconds: float, clock: Callable[[], float], counter: Counter) -> None:
         self._audit, self._seconds, self._clock, self._counter = audit, seconds, clock, counter
-        self._told: dict[str, Told] = {}
+        self._told: dict[str, ToldRepeat] = {}
 
     def write(self, facts: Facts) -> None:
         """Raises Internal when the audit log cannot be written."""
@@ -52,7 +52,7 @@ class Repeats:
         self._audit.write("request", **facts)
         self._tell(name)
         if len(self._told) < MOST:
-            self._told[name] = Told(same, audit_log.now(), self._clock() + self._seconds)
+            self._told[name] = ToldRepeat(same, audit_log.now(), self._clock() + self._seconds)
 
     def sweep(self) -> None:
         """Tells what was counted, of all whose time is over. Raises Internal; what is not written stays counted."""

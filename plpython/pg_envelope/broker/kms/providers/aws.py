@@ -17,8 +17,8 @@ from botocore.exceptions import NoCredentialsError
 
 from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base
-from pg_envelope.broker.kms.providers.aws_errors import WrongState, translated
-from pg_envelope.broker.settings.kms import Aws as Settings
+from pg_envelope.broker.kms.providers.aws_errors import AwsWrongState, translated
+from pg_envelope.broker.settings.kms import AwsSettings as Settings
 
 PREFIX = "aws"
 CONNECTIONS = 16
@@ -147,7 +147,7 @@ class Aws:
             with translated():
                 answer: Json = getattr(self._kms(), operation)(**parameters)
                 return answer
-        except WrongState:
+        except AwsWrongState:
             self._metadata(key)
             raise
 

@@ -43,7 +43,7 @@ NO_CREDENTIALS = (exceptions.NoCredentialsError, exceptions.PartialCredentialsEr
 FORBIDDEN, SERVER_ERROR = (401, 403), 500
 
 
-class WrongState(errors.KmsDenied):
+class AwsWrongState(errors.KmsDenied):
     """The key's state does not allow the request; only `describe_key` tells which state it is."""
 
 
@@ -81,7 +81,7 @@ def _from_answer(error: exceptions.ClientError) -> errors.EnvelopeError:
     if found == "DisabledException":
         return errors.KmsDenied(detail="the KMS key is disabled")
     if found == "KMSInvalidStateException":
-        return WrongState(detail="the KMS key's state does not allow it")
+        return AwsWrongState(detail="the KMS key's state does not allow it")
     if found == "NotFoundException":
         return errors.KekUnknown("the KMS has no such key", hint="See the key of [kek.NAME], and the region.")
     if found in THROTTLED:

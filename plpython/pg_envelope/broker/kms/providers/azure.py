@@ -22,7 +22,7 @@ from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
 from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base
 from pg_envelope.broker.kms.providers.azure_errors import BadRequest, translated
-from pg_envelope.broker.settings.kms import Azure as Settings
+from pg_envelope.broker.settings.kms import AzureSettings as Settings
 
 PREFIX = "azure"
 VERSION_BYTES = 16

@@ -20,8 +20,8 @@ from google.cloud.kms_v1.services.key_management_service.transports.rest import 
 
 from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base
-from pg_envelope.broker.kms.providers.google_errors import WrongState, translated
-from pg_envelope.broker.settings.kms import Google as Settings
+from pg_envelope.broker.kms.providers.google_errors import GoogleWrongState, translated
+from pg_envelope.broker.settings.kms import GoogleSettings as Settings
 
 PREFIX = "google"
 SCOPE = "https://www.googleapis.com/auth/cloudkms"
@@ -111,7 +111,7 @@ class Google:
         }
         try:
             return base.a_dek(self._ask("decrypt", request).plaintext)
-        except WrongState:
+        except GoogleWrongState:
             raise self._reason(key, version) from None
 
     def _reason(self, key: str, version: int) -> errors.EnvelopeError:

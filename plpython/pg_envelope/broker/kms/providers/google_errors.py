@@ -14,7 +14,7 @@ from pg_envelope import errors
 DOWN = (api.ServerError, api.RetryError)
 
 
-class WrongState(errors.KmsInvalid):
+class GoogleWrongState(errors.KmsInvalid):
     """Refused with 400: a wrap that does not open, or a version that is not enabled."""
 
 
@@ -32,7 +32,7 @@ def translated() -> Iterator[None]:
     except api.TooManyRequests:
         raise errors.KmsBusy() from None
     except api.BadRequest:
-        raise WrongState() from None
+        raise GoogleWrongState() from None
     except DOWN:
         raise errors.KmsUnavailable(detail="it answered with an error of its own") from None
     except api.GoogleAPIError:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base
 from pg_envelope.broker.kms.providers import kmip_wire as wire
-from pg_envelope.broker.kms.providers.kmip_link import Link, connected, error_of
-from pg_envelope.broker.kms.providers.kmip_wire import Failed, Key
-from pg_envelope.broker.settings.kms import Kmip as Settings
+from pg_envelope.broker.kms.providers.kmip_link import KmipLink, connected, error_of
+from pg_envelope.broker.kms.providers.kmip_wire import Key, KmipFailed
+from pg_envelope.broker.settings.kms import KmipSettings as Settings
 
 PREFIX = "kmip"
 NONCE_BYTES = 12
@@ -97,14 +97,14 @@ def _name(key: str, version: int) -> str:
     return f"{key}-v{version}"
 
 
-def _located(link: Link, key: str, numbers: Iterable[int]) -> dict[int, list[str]]:
+def _located(link: KmipLink, key: str, numbers: Iterable[int]) -> dict[int, list[str]]:
     """The ids of the keys of these versions. A server that lets names repeat may have more than one of a version."""
     wanted = list(numbers)
     answers = link.must(*(wire.locate(_name(key, number)) for number in wanted))
     return {number: wire.uids(answer) for number, answer in zip(wanted, answers, strict=True) if wire.uids(answer)}
 
 
-def _versions(link: Link, key: str) -> Versions:
+def _versions(link: KmipLink, key: str) -> Versions:
     """All keys of a KEK, also those that are not in use yet or any more. Raises KekUnknown when there is none."""
     uids: dict[int, list[str]] = {}
     asked = 0
@@ -153,7 +153,7 @@ def _warnings(versions: Versions) -> list[str]:
     return [f"version {number} of the key is not active: what it wrapped may not open" for number in closed]
 
 
-def _wrapped(link: Link, key: str, items: Sequence[base.Plain]) -> list[str]:
+def _wrapped(link: KmipLink, key: str, items: Sequence[base.Plain]) -> list[str]:
     if not items:
         return []
     version, uid = _newest(_fit(_versions(link, key)))
@@ -172,7 +172,7 @@ def _parsed(item: base.Item) -> Sealed:
     return Sealed(version, content[:NONCE_BYTES], content[NONCE_BYTES:], item.context)
 
 
-def _opened(link: Link, key: str, items: Sequence[base.Item]) -> list[bytes | errors.EnvelopeError]:
+def _opened(link: KmipLink, key: str, items: Sequence[base.Item]) -> list[bytes | errors.EnvelopeError]:
     parsed = base.each(items, _parsed)
     wanted = {one.version for one in parsed if isinstance(one, Sealed)}
     uids = _located(link, key, wanted)
@@ -187,7 +187,7 @@ def _opened(link: Link, key: str, items: Sequence[base.Item]) -> list[bytes | er
     ]
     answers = link.ask([wire.decrypt(uid, one.nonce, one.content, one.context) for _, uid, one in tries])
     done = list(zip(tries, answers, strict=True))
-    deks = {place: base.a_dek(wire.opened(found)) for (place, _, _), found in done if not isinstance(found, Failed)}
+    deks = {place: base.a_dek(wire.opened(found)) for (place, _, _), found in done if not isinstance(found, KmipFailed)}
     _judge(link, [(uid, found) for (place, uid, _), found in done if place not in deks])
     return [_outcome(one, deks.get(place)) for place, one in enumerate(parsed)]
 
@@ -198,7 +198,7 @@ def _outcome(parsed: Sealed | errors.EnvelopeError, dek: bytes | None) -> bytes 
     return errors.UnwrapFailed() if dek is None else dek
 
 
-def _judge(link: Link, failures: Iterable[tuple[str, Failed]]) -> None:
+def _judge(link: KmipLink, failures: Iterable[tuple[str, KmipFailed]]) -> None:
     """Servers tell a bad tag and a failure of their own alike. Raises unless each of these was a bad wrap."""
     doubtful = set()
     for uid, failed in failures:
@@ -209,7 +209,7 @@ def _judge(link: Link, failures: Iterable[tuple[str, Failed]]) -> None:
         _prove(link, uid)
 
 
-def _prove(link: Link, uid: str) -> tuple[bytes, bytes]:
+def _prove(link: KmipLink, uid: str) -> tuple[bytes, bytes]:
     """Nonce and content of something that the key sealed and opened. Raises what is wrong when it does not work."""
     nonce = os.urandom(NONCE_BYTES)
     (answer,) = link.must(wire.encrypt(uid, nonce, PROBE, PROBE_CONTEXT))
@@ -218,11 +218,11 @@ def _prove(link: Link, uid: str) -> tuple[bytes, bytes]:
     return nonce, content
 
 
-def _prove_binding(link: Link, uid: str) -> None:
+def _prove_binding(link: KmipLink, uid: str) -> None:
     """Raises KekUnknown when the server opens a wrap under another context: it may pass over what it does not know."""
     nonce, content = _prove(link, uid)
     (answer,) = link.ask([wire.decrypt(uid, nonce, content, PROBE_CONTEXT + " elsewhere")])
-    if not isinstance(answer, Failed):
+    if not isinstance(answer, KmipFailed):
         raise errors.KekUnknown(
             "the KMS does not bind a wrap to its context",
             detail="It must know AES-GCM with associated data, which is in KMIP since 1.4.",

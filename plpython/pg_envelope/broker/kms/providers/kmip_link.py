@@ -11,8 +11,8 @@ from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.broker.kms.providers import kmip_wire as wire
-from pg_envelope.broker.kms.providers.kmip_wire import Ask, Failed
-from pg_envelope.broker.settings.kms import Kmip as Settings
+from pg_envelope.broker.kms.providers.kmip_wire import Ask, KmipFailed
+from pg_envelope.broker.settings.kms import KmipSettings as Settings
 from pg_envelope.broker.system import files
 
 HEADER_BYTES = 8
@@ -33,7 +33,7 @@ MISSING = {"ITEM_NOT_FOUND", "OBJECT_DESTROYED", "OBJECT_NOT_FOUND"}
 DOWN = {"GENERAL_FAILURE", "INTERNAL_SERVER_ERROR", "PROTECTION_STORAGE_UNAVAILABLE"}
 
 
-class Link:
+class KmipLink:
     """What is asked goes out in one message, within what is left of timeout_ms."""
 
     def __init__(self, connection: ssl.SSLSocket, end: float) -> None:
@@ -75,7 +75,7 @@ class Link:
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[Link]:
+def connected(settings: Settings) -> Iterator[KmipLink]:
     """A new connection for each call: a certificate that was replaced or revoked counts from the next one on."""
     end = time.monotonic() + settings.timeout_ms / 1000
     context = _context(settings)
@@ -84,7 +84,7 @@ def connected(settings: Settings) -> Iterator[Link]:
             socket.create_connection((settings.host, settings.port), left(end)) as plain,
             context.wrap_socket(plain, server_hostname=settings.host) as connection,
         ):
-            yield Link(connection, end)
+            yield KmipLink(connection, end)
     except TimeoutError:
         raise errors.KmsUnavailable(detail="no answer within timeout_ms") from None
     except ssl.SSLCertVerificationError:
@@ -103,7 +103,7 @@ def left(end: float) -> float:
     return seconds
 
 
-def error_of(failed: Failed) -> errors.EnvelopeError:
+def error_of(failed: KmipFailed) -> errors.EnvelopeError:
     """By KMIP's reason alone; the server's own text may hold what nobody may see."""
     if failed.reason in MISSING:
         return errors.KekUnknown("the KMS has no such key", detail="It was removed a moment ago.")

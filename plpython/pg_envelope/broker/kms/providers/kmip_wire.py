@@ -39,7 +39,7 @@ class Ask(NamedTuple):
     payload: Any
 
 
-class Failed(NamedTuple):
+class KmipFailed(NamedTuple):
     """An operation that did not succeed, with KMIP's name of the reason."""
 
     reason: str
@@ -79,15 +79,15 @@ def decoded(content: bytes, asks: Sequence[Ask]) -> list[Any]:
     message.read(BytearrayStream(content), VERSION)
     items = message.batch_items
     # A request that was refused as a whole has one answer, without an id.
-    if len(items) == 1 and items[0].unique_batch_item_id is None and isinstance(found := _result(items[0]), Failed):
+    if len(items) == 1 and items[0].unique_batch_item_id is None and isinstance(found := _result(items[0]), KmipFailed):
         return [found] * len(asks)
     if [_place(item) for item in items] != [_id(place) for place in range(len(asks))]:
         raise ValueError("other answers than were asked for")
     return [_result(item) for item in items]
 
 
-def failures(answers: Iterable[Any]) -> list[Failed]:
-    return [answer for answer in answers if isinstance(answer, Failed)]
+def failures(answers: Iterable[Any]) -> list[KmipFailed]:
+    return [answer for answer in answers if isinstance(answer, KmipFailed)]
 
 
 def locate(name: str) -> Ask:
@@ -193,4 +193,4 @@ def _result(item: Any) -> Any:
         if item.response_payload is None:
             raise ValueError("an answer without its content")
         return item.response_payload
-    return Failed(item.result_reason.value.name if item.result_reason else "no reason")
+    return KmipFailed(item.result_reason.value.name if item.result_reason else "no reason")

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base, seal
-from pg_envelope.broker.settings.kms import Local as Settings
+from pg_envelope.broker.settings.kms import LocalSettings as Settings
 from pg_envelope.broker.settings.wants import NAME
 from pg_envelope.broker.system import files
 

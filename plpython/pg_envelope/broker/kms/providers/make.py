@@ -8,20 +8,30 @@ from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.broker.kms.providers.base import Provider
-from pg_envelope.broker.settings.kms import Aws, Azure, Google, Kmip, KmsSettings, Local, Pkcs11, Secrets, Vault
+from pg_envelope.broker.settings.kms import (
+    AwsSettings,
+    AzureSettings,
+    GoogleSettings,
+    KmipSettings,
+    KmsSettings,
+    LocalSettings,
+    Pkcs11Settings,
+    SecretsSettings,
+    VaultSettings,
+)
 
 Report = Callable[[errors.EnvelopeError], None]
 
 # The module that holds a provider, beside this one, and the class in it.
 PLACES: dict[type[Any], tuple[str, str]] = {
-    Vault: ("vault", "Vault"),
-    Local: ("local", "Local"),
-    Secrets: ("secrets", "Secrets"),
-    Aws: ("aws", "Aws"),
-    Pkcs11: ("pkcs11", "Pkcs11"),
-    Azure: ("azure", "Azure"),
-    Google: ("google", "Google"),
-    Kmip: ("kmip", "Kmip"),
+    VaultSettings: ("vault", "Vault"),
+    LocalSettings: ("local", "Local"),
+    SecretsSettings: ("secrets", "LocalSecrets"),
+    AwsSettings: ("aws", "Aws"),
+    Pkcs11Settings: ("pkcs11", "Pkcs11"),
+    AzureSettings: ("azure", "Azure"),
+    GoogleSettings: ("google", "Google"),
+    KmipSettings: ("kmip", "Kmip"),
 }
 
 
@@ -36,4 +46,4 @@ def make_provider(settings: KmsSettings, report: Report) -> Provider:
             detail=f"There is no module {error.name}.",
             hint=f'make install EXTRAS="{settings.extra}"; see docs/providers.md.',
         ) from None
-    return kind(settings, report) if isinstance(settings, Vault) else kind(settings)
+    return kind(settings, report) if isinstance(settings, VaultSettings) else kind(settings)

@@ -13,8 +13,8 @@ from pkcs11 import Attribute, GCMParams, KeyType, Mechanism, MechanismFlag, Obje
 
 from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base
-from pg_envelope.broker.kms.providers.pkcs11_token import Token
-from pg_envelope.broker.settings.kms import Pkcs11 as Settings
+from pg_envelope.broker.kms.providers.pkcs11_token import Pkcs11Token
+from pg_envelope.broker.settings.kms import Pkcs11Settings as Settings
 
 PREFIX = "pkcs11"
 KEK_BYTES = 32
@@ -36,7 +36,7 @@ class Pkcs11:
     store = None
 
     def __init__(self, settings: Settings) -> None:
-        self._token = Token(settings)
+        self._token = Pkcs11Token(settings)
 
     def describe(self, key: str) -> base.Description:
         return self._token.run(lambda session: _description(_versions(session, key)))

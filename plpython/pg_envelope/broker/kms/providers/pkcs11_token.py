@@ -17,7 +17,7 @@ import pkcs11
 from pkcs11 import exceptions
 
 from pg_envelope import errors
-from pg_envelope.broker.settings.kms import Pkcs11 as Settings
+from pg_envelope.broker.settings.kms import Pkcs11Settings as Settings
 from pg_envelope.broker.system import files
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ REFUSED = (
 _locks: dict[str, threading.Lock] = {}
 
 
-class Token:
+class Pkcs11Token:
     """The token that the settings name."""
 
     def __init__(self, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base, seal
-from pg_envelope.broker.settings.kms import Secrets as Settings
+from pg_envelope.broker.settings.kms import SecretsSettings as Settings
 
 PREFIX = "secrets"
 LEAST, MOST = 32, 4096
@@ -24,7 +24,7 @@ FORM = re.compile(r"[!-~]+\Z")
 HINT = "Make one with: openssl rand -base64 48"
 
 
-class Secrets:
+class LocalSecrets:
     """Read once: the environment of a process does not change."""
 
     batch = 1000

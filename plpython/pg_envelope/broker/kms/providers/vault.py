@@ -15,8 +15,8 @@ from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base
 from pg_envelope.broker.kms.providers.vault_errors import Json, data, foreign, number, text, translated
 from pg_envelope.broker.kms.providers.vault_kv import KvStore
-from pg_envelope.broker.kms.providers.vault_login import Login, Report, no_right
-from pg_envelope.broker.settings.kms import Vault as Settings
+from pg_envelope.broker.kms.providers.vault_login import Report, VaultLogin, no_right
+from pg_envelope.broker.settings.kms import VaultSettings as Settings
 
 BATCH = 200
 KEY_TYPE = "aes256-gcm96"
@@ -31,7 +31,7 @@ class Vault:
     def __init__(self, settings: Settings, report: Report) -> None:
         self._settings = settings
         self._mount = settings.transit_mount
-        self._login = Login(settings.auth, settings.timeout_ms / 1000, report)
+        self._login = VaultLogin(settings.auth, settings.timeout_ms / 1000, report)
         self._threads = threading.local()
         self._clients: list[hvac.Client] = []
         self._kv = KvStore(self._call, settings.kv_mount, settings.kv_path)

@@ -48,7 +48,7 @@ class Token:
         return left is not None and left <= 0
 
 
-class Login:
+class VaultLogin:
     """Holds the one token that all worker threads use. `report` hears of every login that failed."""
 
     def __init__(self, method: AppRole | TokenFile, timeout: float, report: Report) -> None:
