@@ -230,5 +230,5 @@ def _reopen(audit: Audit) -> None:
 
 
 def _without_text(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
-    """asyncio would log the exception's text, which could hold what nobody may see."""
+    """asyncio would log the exception's text, which could hold a secret."""
     log.error("%s: %s", context.get("message"), type(context.get("exception")).__name__)

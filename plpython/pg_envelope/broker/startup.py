@@ -1,6 +1,6 @@
 """What must hold before the broker starts: its secrets, and a rehearsal of each thing that it will open or occupy.
 
-A rehearsal runs the code of the start itself, so that it refuses what the start would refuse, and lets go again.
+A rehearsal runs the code of the start itself. It refuses what the start would refuse, and releases all that it took.
 """
 
 from __future__ import annotations

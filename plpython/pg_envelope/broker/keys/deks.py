@@ -85,7 +85,7 @@ class OpenDeks:
             self._cache.put(new, OpenedDek(dek, derivation.fingerprint(dek, new.dek_id), self._clock()))
 
     def drop_all(self) -> int:
-        """Empties the cache; flights under way still answer those who wait, but nobody new, and are not kept."""
+        """Empties the cache. Flights under way answer those who wait already; their DEKs are not kept."""
         self._flights = {}
         return self._cache.clear()
 
@@ -134,7 +134,7 @@ class OpenDeks:
             self._audit.write("grace_over", kms=kms.name, reason=reason)
 
     def grace_expired(self) -> None:
-        """To be called now and then: the end of a grace is an event even when nobody asks for the keys any more."""
+        """The app calls it at intervals: a grace also ends when no request asks for the keys."""
         for kms in self._kms.values():
             if kms.in_grace and kms.down is None:
                 self._end_grace(kms, "kms_is_back")
@@ -178,7 +178,7 @@ class OpenDeks:
         except errors.EnvelopeError as error:
             self._land_all(group, error, flights)
         finally:
-            # Whatever went wrong, nobody is left waiting.
+            # Also after an error, each waiting request gets an answer.
             self._land_all(group, errors.Internal(), flights)
 
     async def source(self, kms: Kms, name: str, key: CacheKey, until: float) -> Source | errors.EnvelopeError:

@@ -38,7 +38,7 @@ class EpochFile:
         return self.value
 
     def close(self) -> None:
-        """Lets go of the file, and leaves it where it is: backends map it."""
+        """Closes the file, and does not remove it: backends map it."""
         os.close(self._file)
 
     def _lock(self) -> None:

@@ -1,4 +1,4 @@
-"""Which DEKs were erased: what the ledger says, at hand. From an entry on, the broker has no such DEK for anybody."""
+"""Which DEKs the ledger says were erased. The broker gives an erased DEK to nobody."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DyingDek:
 
 
 class Erasures:
-    """Looked into before a DEK is opened, and again before it is handed out; it keeps offsets, not entries."""
+    """The broker asks before it opens a DEK, and again before it hands the DEK out. Kept are offsets, not entries."""
 
     def __init__(self, path: Path) -> None:
         """Loads the whole ledger. Raises NotConfigured when it is not whole, or not ours."""

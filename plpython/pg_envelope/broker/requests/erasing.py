@@ -32,7 +32,7 @@ class Erasing:
         self._wanted, self._until = wanted, until
 
     async def prepare(self) -> None:
-        """Finds out whether the stores will do it, before there is a way back no more: DEK id 0 never has an entry."""
+        """Asks each store to delete DEK id 0, which has no entry. A store that may not delete refuses now, in time."""
         for kms, store in {place for dek in self._wanted.deks if (place := self._own(dek)) is not None}:
             try:
                 await self._destroy(kms, store, 0)
@@ -40,7 +40,7 @@ class Erasing:
                 raise errors.KmsDenied("the KMS does not let the broker delete keys", hint=POLICY_HINT) from None
 
     def record(self, who: dict[str, str | int]) -> list[int]:
-        """Writes those to the ledger that are not in it; their ids."""
+        """Writes to the ledger the DEKs that it does not have yet; returns their ids."""
         wanted = self._wanted
         alive = [dek for dek in wanted.deks if not self._entry(dek)]
         by = {name: who[name] for name in ("role", "acting") if name in who}
@@ -68,7 +68,7 @@ class Erasing:
         return answer
 
     async def _swept(self, kms: Kms, dek: DyingDek) -> bool:
-        """Removes what a move left in another KMS's store. False when that cannot be told."""
+        """Removes an entry that a move left in another KMS's store. False when the store cannot be searched."""
         store = kms.provider.store
         if store is None or self._own(dek) == (kms, store):
             return True
@@ -85,7 +85,7 @@ class Erasing:
         await kms.call("kv_destroy", self._until, store.destroy, self._path(dek_id))
 
     def _own(self, dek: DyingDek) -> tuple[Kms, Store] | None:
-        """Where the DEK is kept beside the catalog. A KEK that is gone is none of the catalog's business."""
+        """The store that keeps the DEK, if the catalog does not keep it."""
         if dek.store == "catalog":
             return None
         kms, _ = self._deks.kek(dek.kek)

@@ -101,7 +101,7 @@ class Return:
 
 
 class _Adopting(Outcomes):
-    """One request; a DEK that fails takes no other with it."""
+    """One request. A DEK that fails does not stop the others."""
 
     def __init__(
         self, deks: OpenDeks, wanted: AdoptRequest, key: X25519PrivateKey, environment: str, until: float

@@ -1,7 +1,7 @@
-"""Moves wrapped DEKs from a KEK or store to another, in any KMS, and proves that each opens there: FORMAT.md section 4.
+"""Moves wrapped DEKs to another KEK or store, in any KMS, and proves that each opens there: FORMAT.md section 4.
 
-The old wraps stay where they are, but for an entry of the same place in the same KV store, which is replaced. A request
-that was cut off is asked again: what it had moved already is found, and answered as moved.
+The old wraps stay where they are. Only an entry of the same place in the same KV store is replaced. The caller repeats
+a request that was cut off. The broker then finds the DEKs that it has moved already, and answers them as moved.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ class Moving(Outcomes):
         return [self._answer(key, {**done, **new}.get(key), to_catalog=self._to.store is None) for key in self._refs]
 
     async def _same(self, there: dict[CacheKey, Entry], name: str) -> dict[CacheKey, str]:
-        """The wraps in the new place that this KEK opens to the DEK that is meant. With the new KEK: moved already."""
+        """The wraps in the new place that this KEK opens to the right DEK. Under the new KEK: moved already."""
         wraps = {key: entry.wrapped for key, entry in there.items()}
         found = await self._to.opened(wraps, name)
         return {key: wraps[key] for key, dek in found.items() if isinstance(dek, bytes) and self._fits(key, dek)}
 
     async def _foreign(self, there: dict[CacheKey, Entry], done: dict[CacheKey, str]) -> set[CacheKey]:
-        """Those whose entry in the new place is none of ours. An older move's is, if the KEK that it names opens it."""
+        """Those whose entry in the new place is not ours. An entry is ours if the KEK that the entry names opens it."""
         if self._to.same_entries(self._from):
             return set()
         left = {key: entry for key, entry in there.items() if key not in done}
@@ -109,7 +109,7 @@ class Moving(Outcomes):
         return set(left).difference(*ours)
 
     async def _old(self, wanted: Iterable[CacheKey], foreign: set[CacheKey]) -> dict[CacheKey, str]:
-        """The wraps to move. An entry in the new place that is none of ours is not overwritten."""
+        """The wraps to move. A move never overwrites an entry that is not ours."""
         if self._from.store is None:
             found = {key: Entry(key.wrapped or "", 0) for key in wanted}
         else:

@@ -1,4 +1,4 @@
-"""What became of each DEK of a request: one that fails takes no other with it."""
+"""What became of each DEK of a request. A DEK that fails does not stop the others."""
 
 from __future__ import annotations
 

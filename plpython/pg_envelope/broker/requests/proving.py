@@ -21,7 +21,7 @@ Problem = errors.EnvelopeError | None
 
 
 class Proving:
-    """One request; a DEK that does not open takes no other with it."""
+    """One request. A DEK that does not open does not stop the others."""
 
     def __init__(self, deks: OpenDeks, wanted: ProveRequest, dead: Container[int], until: float) -> None:
         """`dead`: ids of those that the ledger knows as erased."""

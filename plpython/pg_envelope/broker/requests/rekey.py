@@ -9,9 +9,9 @@ from pg_envelope.broker.settings.config import BrokerSettings
 
 
 def check_environment(asked: str | None, settings: BrokerSettings) -> None:
-    """`asked` is where the database's keys belong, as it remembers. Says what would be an UnwrapFailed without reason.
+    """`asked` is the environment that the database remembers for its keys. Raises UnwrapFailed, with the reason.
 
-    What keeps environments apart is the context of each wrap: this here only explains, and keeps new keys from it.
+    The context of each wrap keeps environments apart. This check adds the reason, and prevents a new key.
     """
     if asked is None or asked == settings.environment:
         return

@@ -137,7 +137,7 @@ class Service:
         except errors.EnvelopeError:
             raise
         except Exception as error:
-            # The place, not the text: it could hold what nobody may see.
+            # Only the place of the error. Its text could hold a secret.
             log.error(
                 "%s in %s:\n%s", type(error).__name__, request.op, "".join(traceback.format_tb(error.__traceback__))
             )
@@ -240,18 +240,18 @@ class Service:
         self._users.note({dek.kek for dek in wanted.keys}, wanted.database_uuid, asked.facts["who"])
         asked.facts.update(_derive_facts(str(wanted.database_uuid), wanted.keys))
         if wanted.ahead:
-            # The last ones of key_ids: what nobody has asked for yet, but can use now.
+            # The last ones of key_ids. No statement has asked for them yet; the session may use them now.
             asked.facts["read_ahead"] = wanted.ahead
         answers = await self._resolved(wanted.database_uuid, wanted.keys, asked.until)
         found: list[wire.Message] = []
         for dek, answer in zip(wanted.keys, answers, strict=True):
             found += await _field_keys(dek, answer)
         asked.facts.update(_outcome(found), cached=all(answer.cached for answer in answers))
-        # The epoch of before: whatever was flushed meanwhile is then seen by the backend as out of date.
+        # The epoch from before. After a flush during this request, the backend sees these keys as out of date.
         return {"ttl": self._ttl(answers), "epoch": epoch, "keys": found}
 
     async def _resolved(self, database: UUID, deks: tuple[DekWithFields, ...], until: float) -> list[Answer]:
-        """An answer for each DEK; one that was erased is not asked for, nor given when it is erased meanwhile."""
+        """An answer for each DEK. An erased DEK is not unwrapped. One erased during the request is not given out."""
         wraps = [self._deks.key(database, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in deks]
         dead = {wrap for wrap, dek in zip(wraps, deks, strict=True) if self._dead(database, dek)}
         asked = [wrap for wrap in wraps if wrap not in dead]
@@ -375,7 +375,7 @@ class Service:
         erasing = Erasing(self._deks, self._kms, self._erasures, wanted, asked.until)
         await erasing.prepare()
         asked.facts["erased"] = erasing.record(asked.facts["who"])
-        # Also when it is asked again: the broker may have died before it came so far.
+        # Also when the request is repeated: the broker may have died before this line.
         self._deks.forget(wanted.database_uuid, {dek.dek_id for dek in wanted.deks})
         asked.facts["epoch"] = self._epoch.bump()
         found = await erasing.destroy()
@@ -399,7 +399,7 @@ class Service:
         }
 
     async def _verify_ledger(self) -> None:
-        """One thread at a time; it outlives the deadline of who asked, and whoever asks again then finds it ready."""
+        """One thread at a time. It goes on after the deadline of the request, and a later request finds its result."""
         if self._verifying is None or self._verifying.done():
             self._verifying = asyncio.ensure_future(asyncio.to_thread(self._erasures.verify))
         await asyncio.shield(self._verifying)
@@ -428,7 +428,7 @@ async def _field_keys(dek: DekWithFields, answer: Answer) -> list[wire.Message]:
 def _refusal(dek: DekWithFields, found: OpenedDek | errors.EnvelopeError) -> errors.EnvelopeError | None:
     if isinstance(found, errors.EnvelopeError):
         return found
-    # Also for a cached DEK: it is the catalog's word of now that must fit.
+    # Also for a cached DEK: the fingerprint that the catalog has now must fit.
     return None if derivation.same(found.fingerprint, dek.fingerprint) else errors.UnwrapFailed()
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pg_envelope import wire
 
-# So long a database that says nothing counts as alive.
+# A database that has said nothing for so long still counts as alive.
 RECENT_SECONDS = 3600.0
 Held = TypeVar("Held")
 
@@ -26,7 +26,7 @@ class Sighting:
 
 
 class Sightings:
-    """In memory only: what a broker did not see itself, the database's own record of its home must tell."""
+    """In memory only. A copy that this broker did not see is found by the database's own record of its home."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""Which databases use a KEK, as far as this broker has served them: all of them must rewrap before old versions go."""
+"""Which databases use a KEK, as far as this broker knows. All must rewrap before old KEK versions are removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST = 1000
 
 
 class KekUsers:
-    """In memory, since the broker's start; the one that asked longest ago makes room."""
+    """In memory, since the broker's start. When there are too many, the one that asked longest ago is forgotten."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, UUID], str] = OrderedDict()

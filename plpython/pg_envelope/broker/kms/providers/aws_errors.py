@@ -1,4 +1,4 @@
-"""Turns what botocore raises into the broker's errors; no raw text goes further, it may hold what nobody may see."""
+"""Turns what botocore raises into the broker's errors; the raw text goes no further, because it may hold a secret."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def left(end: float) -> float:
 
 
 def error_of(failed: KmipFailed) -> errors.EnvelopeError:
-    """By KMIP's reason alone; the server's own text may hold what nobody may see."""
+    """Looks at KMIP's reason only. The server's own text may hold a secret."""
     if failed.reason in MISSING:
         return errors.KekUnknown("the KMS has no such key", detail="It was removed a moment ago.")
     if failed.reason == "SERVER_LIMIT_EXCEEDED":

@@ -150,7 +150,7 @@ class VaultLogin:
         return True
 
     def _give_back(self, client: hvac.Client, old: Token | None) -> None:
-        """Revokes a token that nobody needs any more; one from a file is not ours to revoke."""
+        """Revokes a token that is needed no longer. A token from a file belongs to others, and stays."""
         if old is None or old.over() or not isinstance(self._method, AppRole):
             return
         try:
