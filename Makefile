@@ -69,10 +69,10 @@ bench: install .venv/.dev ## the benchmark, peers included
 	@.venv/bin/python -m bench $(ARGS)
 
 install: packages build .venv/.base ## build, check, and install into the server of PG_CONFIG (as root; EXTRAS="aws kmip")
-	@stack/server.sh install
+	@deploy/server.sh install
 
 uninstall: ## say what would end, and with YES=1 take it out of the server of PG_CONFIG (as root)
-	@stack/server.sh uninstall
+	@deploy/server.sh uninstall
 
 build: $(SCRIPT) ## the extension's script, from sql/
 
@@ -80,7 +80,7 @@ clean: down ## remove what was built here, and the stack
 	@rm -rf build .venv extension/pg_envelope--*.sql .mypy_cache .ruff_cache .pytest_cache
 
 packages: # what the machine lacks
-	@stack/install.sh
+	@deploy/packages.sh
 
 # Written anew each time, kept when the same: a removed file in sql/ has no time stamp to compare.
 $(SCRIPT): FORCE
@@ -92,7 +92,7 @@ $(SCRIPT): FORCE
 FORCE:
 ready-machine: install .venv/.stack
 ready-docker: packages .venv/.base .venv/.stack
-	@stack/docker.sh
+	@deploy/docker.sh
 
 # The project's own venv, in three steps: what builds the wheel, what the stack needs, what developers need.
 .venv/.base: pyproject.toml | packages

@@ -37,14 +37,14 @@ SETTINGS = {
 
 def pg_config(option: str) -> Path:
     """A path from the server's pg_config, such as `--bindir`; PG_CONFIG in the environment chooses the server."""
-    program = _output(ROOT / "stack/pg-config.sh")
+    program = _output(ROOT / "deploy/pg-config.sh")
     return Path(_output(program, option))
 
 
 def _output(*command: str | Path) -> str:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise StackError("no PostgreSQL server found; run stack/install.sh, or set PG_CONFIG")
+        raise StackError("no PostgreSQL server found; run deploy/packages.sh, or set PG_CONFIG")
     return done.stdout.strip()
 
 

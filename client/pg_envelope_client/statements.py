@@ -144,7 +144,7 @@ def table_exists(name: str) -> Statement:
 
 
 @dataclass(frozen=True)
-class Scoping:
+class ScopeArguments:
     """Whose values share a DEK, and how they read when it is destroyed."""
 
     kind: str = "table"
@@ -154,9 +154,13 @@ class Scoping:
 
 
 def protect(
-    table: str, columns: Mapping[str, Mapping[str, Any]], kek: str, store: str | None, scoping: Scoping | None = None
+    table: str,
+    columns: Mapping[str, Mapping[str, Any]],
+    kek: str,
+    store: str | None,
+    scoping: ScopeArguments | None = None,
 ) -> Statement:
-    wanted, chosen = json.dumps(columns, ensure_ascii=False), scoping or Scoping()
+    wanted, chosen = json.dumps(columns, ensure_ascii=False), scoping or ScopeArguments()
     return Statement(
         "CALL envelope.protect(%s::regclass, %s::jsonb, %s::text, %s::text,"
         " %s::text, %s::name, %s::regclass, %s::text)",

@@ -22,17 +22,20 @@ MOST_COST = {"n": 1 << 20, "r": 16, "p": 4}
 LEAST_LETTERS = 16
 
 
-def write(private: X25519PrivateKey, passphrase: str) -> bytes:
-    """The file's content. Raises BadInput when the passphrase is short: nothing else guards the file."""
+def write(private: X25519PrivateKey, passphrase: str, cost: dict[str, int] = COST) -> bytes:
+    """The file's content. Raises BadInput when the passphrase is short: nothing else guards the file.
+
+    `cost` is scrypt's; only tests choose a low one.
+    """
     if len(passphrase) < LEAST_LETTERS:
         raise errors.BadInput(
             f"the passphrase must have at least {LEAST_LETTERS} characters", hint="Six random words are good."
         )
     public, salt, nonce = private.public_key().public_bytes_raw(), os.urandom(16), os.urandom(12)
-    key = Scrypt(salt, 32, **COST).derive(passphrase.encode())
+    key = Scrypt(salt, 32, **cost).derive(passphrase.encode())
     sealed = AESGCM(key).encrypt(nonce, private.private_bytes_raw(), PURPOSE + public)
     parts = {"public_key": public, "salt": salt, "nonce": nonce, "sealed": sealed}
-    content = {"pg_envelope_escrow_key": VERSION, "scrypt": COST} | {
+    content = {"pg_envelope_escrow_key": VERSION, "scrypt": cost} | {
         name: _base64(part) for name, part in parts.items()
     }
     return json.dumps(content, indent=2).encode() + b"\n"

@@ -25,8 +25,8 @@ PACKAGE = Path(__file__).parents[2] / "plpython/pg_envelope"
 WALL_CLOCKS = {"time", "time_ns", "now", "utcnow", "today", "localtime", "gmtime"}
 # What may read the wall clock, and why a step does no harm there.
 JUDGED = {
-    "broker/audit.py": "the time of a line; their order is the file's",
-    "broker/epoch.py": "the first value of a new counter; it only has to differ from what backends hold",
+    "broker/watch/audit.py": "the time of a line; their order is the file's",
+    "broker/keys/epoch.py": "the first value of a new counter; it only has to differ from what backends hold",
 }
 
 

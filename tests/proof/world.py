@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 
-from pg_envelope.broker import keys
+from pg_envelope import derivation
 from stack.openbao import OpenBao
 from stack.stack import DATABASE, Stack
 
@@ -185,7 +185,7 @@ class World:
                 of_kek = [(dek, wrapped) for dek, wrapped in zip(deks, wraps, strict=True) if dek[1] == kek]
                 opened = kms.opened(kek, uuid, [(dek[0], wrapped) for dek, wrapped in of_kek])
                 for (dek, wrapped), plain in zip(of_kek, opened, strict=True):
-                    expect(f"DEK {dek[0]}", keys.fingerprint(plain, dek[0]), bytes(dek[4]))
+                    expect(f"DEK {dek[0]}", derivation.fingerprint(plain, dek[0]), bytes(dek[4]))
                     # In store vault the entry may be one rotation ahead of the catalog: rewrap() looks at it again.
                     if dek[5] is not None and int(wrapped.split(":")[1][1:]) < dek[5]:
                         raise Wrong(f"DEK {dek[0]}: the catalog names a newer KEK version than wraps it")
@@ -221,7 +221,7 @@ class Kms:
             items = [
                 {
                     "ciphertext": wrapped,
-                    "context": base64.b64encode(keys.context(ENVIRONMENT, uuid, dek_id).encode()).decode(),
+                    "context": base64.b64encode(derivation.context(ENVIRONMENT, uuid, dek_id).encode()).decode(),
                 }
                 for dek_id, wrapped in wraps[start : start + BATCH]
             ]

@@ -189,7 +189,7 @@ def test_one_module_knows_plpy() -> None:
 )
 def test_only_a_provider_s_own_modules_know_its_sdk(package: str, provider: str) -> None:
     allowed = re.compile(
-        rf"plpython/pg_envelope/broker/providers/{provider}\w*\.py|client/pg_envelope_client/setup/{provider}\w*\.py"
+        rf"plpython/pg_envelope/broker/kms/providers/{provider}\w*\.py|client/pg_envelope_client/setup/{provider}\w*\.py"
     )
     found = importers(package)
     assert found
@@ -203,6 +203,37 @@ def test_the_client_is_thin() -> None:
     assert not {
         name for name in names if name.startswith(("pg_envelope.backend", "cryptography.hazmat.primitives.ciph"))
     }
+
+
+# A room of the broker may use itself and those before it; the files of no room are the process, and may use all.
+ROOMS = ("system", "settings", "watch", "kms", "keys", "ledger", "requests")
+
+
+def room(name: str) -> str:
+    """The broker's room that a module or path is in; "" for none."""
+    found = re.match(r"(?:plpython/)?pg_envelope[./]broker[./](\w+)[./]", name + ".")
+    return found[1] if found and found[1] in ROOMS else ""
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module)])
+def test_the_broker_s_rooms_use_each_other_in_one_direction(module: str) -> None:
+    before = ROOMS[: ROOMS.index(room(module)) + 1]
+    used = [name for name in imports(module) if name.startswith("pg_envelope.broker")]
+    assert all(room(name) in before for name in used), used
+
+
+def test_every_file_of_the_broker_has_a_room_or_is_its_process() -> None:
+    found = {module.rpartition("/")[2] for module in MODULES if "/broker/" in module and not room(module)}
+    assert found == {"__init__.py", "__main__.py", "app.py", "check.py", "server.py", "peers.py", "startup.py"}
+
+
+def classes(module: str) -> list[str]:
+    return [node.name for node in ast.walk(parsed(module)) if isinstance(node, ast.ClassDef)]
+
+
+def test_a_class_of_the_broker_has_its_name_alone() -> None:
+    counted = Counter(name for module in MODULES for name in classes(module))
+    assert not [name for module in MODULES if "/broker/" in module for name in classes(module) if counted[name] > 1]
 
 
 def python(code: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import json
 import sys
 from collections.abc import Callable
@@ -17,7 +16,9 @@ from uuid import UUID
 
 from Crypto.Cipher import AES, ChaCha20_Poly1305
 
+from tests.vectors import check_records
 from tests.vectors.gcm_siv import GcmSiv
+from tests.vectors.kdf import hkdf
 
 HERE = Path(__file__).parent
 
@@ -27,16 +28,6 @@ Cipher = Callable[[bytes, bytes], Any]
 
 class Malformed(Exception):
     """Says which rule an envelope breaks: version, suite, length, tag or padding."""
-
-
-def hkdf(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
-    """HKDF-SHA256, RFC 5869."""
-    secret = hmac.digest(salt or bytes(32), key, "sha256")
-    block, output = b"", b""
-    for counter in range(1, -(-length // 32) + 1):
-        block = hmac.digest(secret, block + info + bytes([counter]), "sha256")
-        output += block
-    return output[:length]
 
 
 def gcm(key: bytes, nonce: bytes) -> Any:
@@ -186,6 +177,14 @@ def check_wrap(vector: Vector) -> None:
     assert dek == vector["dek"]
 
 
+def check_row_key(vector: Vector) -> None:
+    """Section 1.1: which canonical texts an envelope is bound to."""
+    key = vector["key"] if vector["bind"] == "row" else []
+    scope = [vector["scope"]] if vector["scope"] and vector["scope"] not in key else []
+    bound = row_key_of([text for _, text in [*scope, *key]])
+    assert (vector["context"] if vector["bind"] == "context" else bound) == vector["row_key"]
+
+
 def check_padme(vector: Vector) -> None:
     assert padme(vector["bytes"]) == vector["padded_bytes"]
 
@@ -196,6 +195,11 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "fingerprints": check_fingerprint,
     "local_wraps": check_wrap,
     "padme": check_padme,
+    "row_keys": check_row_key,
+    "signatures": check_records.check_signature,
+    "sealed_deks": check_records.check_sealed,
+    "backups": check_records.check_backup,
+    "ledgers": check_records.check_ledger,
 }
 
 

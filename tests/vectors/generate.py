@@ -14,16 +14,16 @@ from typing import Any
 from unittest import mock
 from uuid import UUID
 
-from pg_envelope import padding
-from pg_envelope.broker import keys
-from pg_envelope.broker.providers import base, seal
+from pg_envelope import derivation, padding
+from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.envelope import FieldKey, header
 from pg_envelope.suites import SUITES
+from tests.vectors import records
+from tests.vectors.records import DATABASE, drawn
 
 FILE = Path(__file__).with_name("format1.json")
 FIELD = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 OTHER_FIELD = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
-DATABASE = UUID("c2f8b3a1-5d3e-4c52-9f0b-7d1f3a2b4c5d")
 CONTENTS = {
     "empty": b"",
     "short": b"a@b.c",
@@ -39,18 +39,14 @@ ROW_KEYS = {
     "two columns, cut elsewhere": ["71", "2:34"],
     "three columns, one empty, one beyond the first plane": ["", "🦉🦉", "-1"],
 }
+BOUND = {"named key": ["invoice 7"], "secret": ["secret 1"], "tenant scope": ["ac:me", "42"]}
 KEY_IDS = {"lowest key id": 1, "highest key id": 0xFFFFFFFF}
 PADME = [0, 1, 2, 3, 7, 8, 9, 16, 17, 33, 100, 129, 255, 256, 257, 1000, 4097, 65537, 1 << 20, (1 << 20) + 1, 1 << 29]
 
 Vector = dict[str, Any]
 
 
-def _drawn(label: str, count: int) -> bytes:
-    """Fixed bytes that look random."""
-    return hashlib.shake_256(f"pg_envelope vectors, {label}".encode()).digest(count)
-
-
-DEK, SALT = _drawn("DEK", 32), _drawn("salt", 32)
+DEK, SALT = drawn("DEK", 32), drawn("salt", 32)
 
 
 def _seal(key: FieldKey, nonce: bytes, content: bytes, row_key: str) -> bytes:
@@ -64,9 +60,9 @@ def _row_key(columns: list[str]) -> str:
 
 
 def _vector(name: str, suite: int, padded: bool, columns: list[str], content: Vector, key_id: int = 7) -> Vector:
-    field_key = keys.field_key(DEK, SALT, FIELD, key_id)
+    field_key = derivation.field_key(DEK, SALT, FIELD, key_id)
     key = FieldKey(header(suite, padded, key_id), FIELD.bytes, field_key)
-    row_key, nonce = _row_key(columns), _drawn(f"nonce of {name}", SUITES[suite].nonce_bytes)
+    row_key, nonce = _row_key(columns), drawn(f"nonce of {name}", SUITES[suite].nonce_bytes)
     envelope = _seal(key, nonce, _bytes_of(content), row_key)
     stored = {} if "content_seed" in content else {"envelope": envelope.hex()}
     return {
@@ -104,6 +100,8 @@ def _envelopes() -> Iterator[Vector]:
     short = {"content": CONTENTS["short"].hex()}
     for name, columns in ROW_KEYS.items():
         yield _vector(name, 1, False, columns, short)
+    for name, columns in BOUND.items():
+        yield _vector(name, 1, False, columns, short)
     for name, key_id in KEY_IDS.items():
         yield _vector(name, 1, False, ["42"], short, key_id)
 
@@ -115,21 +113,21 @@ def _malformed() -> Iterator[Vector]:
     yield _refused("another row", "tag", envelope, row_key="43")
     yield _refused("bound by column read as bound by row", "tag", _sealed(row_key=""))
     yield _refused("another column", "tag", envelope, field_uuid=str(OTHER_FIELD))
-    yield _refused("another field key", "tag", envelope, field_key=_drawn("another key", 32).hex())
-    yield _refused("another salt", "tag", envelope, field_key=keys.field_key(DEK, bytes(32), FIELD, 7).hex())
+    yield _refused("another field key", "tag", envelope, field_key=drawn("another key", 32).hex())
+    yield _refused("another salt", "tag", envelope, field_key=derivation.field_key(DEK, bytes(32), FIELD, 7).hex())
     cut = _sealed(row_key=_row_key(["7", "12:34"]))
     yield _refused("a composite row key cut elsewhere", "tag", cut, row_key=_row_key(["71", "2:34"]))
 
 
 def _refused(name: str, breaks: str, envelope: bytes, **changed: str) -> Vector:
     """A vector that must fail: always with the one error; `breaks` is the first rule it breaks."""
-    place = {"field_key": keys.field_key(DEK, SALT, FIELD, 7).hex(), "field_uuid": str(FIELD), "row_key": "42"}
+    place = {"field_key": derivation.field_key(DEK, SALT, FIELD, 7).hex(), "field_uuid": str(FIELD), "row_key": "42"}
     return {"name": name, "fails": "invalid_envelope", "breaks": breaks, **place, **changed, "envelope": envelope.hex()}
 
 
 def _sealed(suite: int = 1, padded: bool = False, content: bytes = b"a@b.c", row_key: str = "42") -> bytes:
-    key = FieldKey(header(suite, padded, 7), FIELD.bytes, keys.field_key(DEK, SALT, FIELD, 7))
-    nonce = _drawn(f"nonce for {suite} {content!r}", SUITES[suite].nonce_bytes)
+    key = FieldKey(header(suite, padded, 7), FIELD.bytes, derivation.field_key(DEK, SALT, FIELD, 7))
+    nonce = drawn(f"nonce for {suite} {content!r}", SUITES[suite].nonce_bytes)
     return _seal(key, nonce, content, row_key)
 
 
@@ -183,8 +181,8 @@ def _flipped(envelope: bytes, place: int) -> bytes:
 def _badly_padded() -> dict[str, tuple[str, bytes]]:
     """Envelopes that authenticate and say "padded", but whose plaintext lacks the mark."""
     plaintexts = {"no byte": b"", "zeros only": bytes(8), "no mark": b"a@b.c", "another mark": b"a@b.c\x81\x00"}
-    head, nonce = header(1, True, 7), _drawn("nonce for bad padding", 12)
-    aead = SUITES[1].aead(keys.field_key(DEK, SALT, FIELD, 7))
+    head, nonce = header(1, True, 7), drawn("nonce for bad padding", 12)
+    aead = SUITES[1].aead(derivation.field_key(DEK, SALT, FIELD, 7))
     aad = head + FIELD.bytes + b"42"
     return {
         f"padded, {name}": ("padding", head + nonce + aead.encrypt(nonce, plaintext, aad))
@@ -194,11 +192,11 @@ def _badly_padded() -> dict[str, tuple[str, bytes]]:
 
 def _fingerprints() -> Iterator[Vector]:
     for dek_id in (1, 7, (1 << 63) - 1):
-        yield {"dek": DEK.hex(), "dek_id": dek_id, "fingerprint": keys.fingerprint(DEK, dek_id).hex()}
+        yield {"dek": DEK.hex(), "dek_id": dek_id, "fingerprint": derivation.fingerprint(DEK, dek_id).hex()}
 
 
 def _local_wraps() -> Iterator[Vector]:
-    keks = {str(version): _drawn(f"KEK {version}", 32) for version in (1, 2)}
+    keks = {str(version): drawn(f"KEK {version}", 32) for version in (1, 2)}
     wrapped = _wrap(keks, "2", 7)
     yield _wrapped("newest KEK version", keks, 7, wrapped, DEK.hex())
     yield _wrapped("older KEK version", keks, 7, _wrap(keks, "1", 7), DEK.hex())
@@ -209,8 +207,8 @@ def _local_wraps() -> Iterator[Vector]:
 
 
 def _wrap(keks: dict[str, bytes], version: str, dek_id: int) -> str:
-    item = base.Plain(keys.context("default", DATABASE, dek_id), DEK)
-    with mock.patch.object(os, "urandom", return_value=_drawn(f"wrap nonce {version}", seal.NONCE_BYTES)):
+    item = base.Plain(derivation.context("default", DATABASE, dek_id), DEK)
+    with mock.patch.object(os, "urandom", return_value=drawn(f"wrap nonce {version}", seal.NONCE_BYTES)):
         return seal.wrap("local", int(version), keks[version], item)
 
 
@@ -224,7 +222,7 @@ def _wrapped(
         "environment": environment,
         "database_uuid": str(DATABASE),
         "dek_id": dek_id,
-        "context": keys.context(environment, DATABASE, dek_id),
+        "context": derivation.context(environment, DATABASE, dek_id),
         "wrapped": wrapped,
         "dek": dek,
         "fails": None if dek else "unwrap_failed",
@@ -240,6 +238,11 @@ def generate() -> str:
         "fingerprints": list(_fingerprints()),
         "local_wraps": list(_local_wraps()),
         "padme": [{"bytes": count, "padded_bytes": padding.padme(count)} for count in PADME],
+        "row_keys": records.ROW_KEYS,
+        "signatures": list(records.signatures()),
+        "sealed_deks": list(records.sealed()),
+        "backups": list(records.backups()),
+        "ledgers": list(records.ledgers()),
     }
     return json.dumps(vectors, indent=1, ensure_ascii=False) + "\n"
 

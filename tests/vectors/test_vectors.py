@@ -14,12 +14,12 @@ from uuid import UUID
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from pg_envelope import envelope, errors, padding
-from pg_envelope.broker import keys
-from pg_envelope.broker.providers import base, local
+from pg_envelope import derivation, envelope, errors, escrow, padding
+from pg_envelope.broker.kms.providers import base, local
 from pg_envelope.envelope import FieldKey
 from pg_envelope.suites import SUITES
 from tests.vectors import check, generate
@@ -51,12 +51,12 @@ def test_generating_again_gives_identical_bytes() -> None:
     assert generate.generate() == generate.FILE.read_text()
 
 
-@pytest.mark.parametrize("name", ["check.py", "gcm_siv.py"])
+@pytest.mark.parametrize("name", ["check.py", "check_records.py", "gcm_siv.py", "kdf.py"])
 def test_the_second_implementation_shares_nothing_with_the_package(name: str) -> None:
     tree = ast.parse((HERE / name).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported -= {"tests.vectors.gcm_siv"}
+    imported -= {"tests.vectors", "tests.vectors.gcm_siv", "tests.vectors.kdf"}
     assert not {module for module in imported if module.split(".")[0] in ("pg_envelope", "cryptography", "tests")}
 
 
@@ -101,9 +101,39 @@ def test_the_second_implementation_notices_an_envelope_that_opens() -> None:
         check.check_malformed(vector | {"row_key": "42"})
 
 
+def altered(text: str, place: int) -> str:
+    return text[:place] + ("x" if text[place] != "x" else "y") + text[place + 1 :]
+
+
+@pytest.mark.parametrize("kind", ["backups", "ledgers", "signatures"])
+@pytest.mark.parametrize("part", range(0, 100, 7))
+def test_the_second_implementation_notices_a_changed_byte(kind: str, part: int) -> None:
+    for vector in VECTORS[kind]:
+        text = altered(vector["text"], len(vector["text"]) * part // 100)
+        with pytest.raises((AssertionError, ValueError, LookupError)):
+            check.CHECKS[kind](vector | {"text": text})
+
+
+def test_the_second_implementation_notices_a_sealed_dek_that_opens() -> None:
+    for vector in VECTORS["sealed_deks"]:
+        with pytest.raises(AssertionError):
+            check.CHECKS["sealed_deks"](vector | {"dek": None if vector["dek"] else generate.DEK.hex()})
+
+
+@pytest.mark.parametrize("vector", named(VECTORS["sealed_deks"]))
+def test_a_sealed_dek(vector: dict[str, Any]) -> None:
+    private = X25519PrivateKey.from_private_bytes(bytes.fromhex(vector["private_key"]))
+    place = escrow.Place(vector["purpose"], vector["environment"], UUID(vector["database_uuid"]))
+    if vector["dek"] is not None:
+        assert escrow.unseal(private, place, vector["dek_id"], vector["sealed"]).hex() == vector["dek"]
+        return
+    with pytest.raises(errors.UnwrapFailed):
+        escrow.unseal(private, place, vector["dek_id"], vector["sealed"])
+
+
 @pytest.mark.parametrize("vector", named(VECTORS["envelopes"]))
 def test_an_envelope_opens(vector: dict[str, Any]) -> None:
-    derived = keys.field_key(
+    derived = derivation.field_key(
         bytes.fromhex(vector["dek"]), bytes.fromhex(vector["salt"]), UUID(vector["field_uuid"]), vector["key_id"]
     )
     assert derived.hex() == vector["field_key"]
@@ -121,7 +151,7 @@ def test_a_malformed_envelope_fails_with_the_one_error(vector: dict[str, Any]) -
 
 @pytest.mark.parametrize("vector", VECTORS["fingerprints"], ids=lambda vector: str(vector["dek_id"]))
 def test_a_fingerprint(vector: dict[str, Any]) -> None:
-    assert keys.fingerprint(bytes.fromhex(vector["dek"]), vector["dek_id"]).hex() == vector["fingerprint"]
+    assert derivation.fingerprint(bytes.fromhex(vector["dek"]), vector["dek_id"]).hex() == vector["fingerprint"]
 
 
 @pytest.mark.parametrize("vector", named(VECTORS["local_wraps"]))

@@ -18,7 +18,7 @@ from pg_envelope_client.registry import Registry
 if TYPE_CHECKING:
     from pg_envelope_client.database import Session
     from pg_envelope_client.escrow.backup_file import Head, Reader, SealedDek, Writer
-    from pg_envelope_client.escrow.opening import Holder, Opened
+    from pg_envelope_client.escrow.opening import Holder, OpenedBackup
 
 backups = Registry("Backup of all DEKs under a break-glass key: make, verify, restore under another KEK.")
 BATCH = 200
@@ -166,9 +166,9 @@ def _completeness(found: Reader, dsn: str | None) -> dict[str, str | None]:
 
 
 def _openness(found: Reader, holder: Holder) -> dict[str, str | None]:
-    from pg_envelope_client.escrow.opening import Opened
+    from pg_envelope_client.escrow.opening import OpenedBackup
 
-    opened = Opened(found, holder.private_key())
+    opened = OpenedBackup(found, holder.private_key())
     bad = [dek.dek_id for dek in found.deks if opened.dek(dek) is None]
     if bad:
         return _row("opens", "failed", f"{len(bad)} DEKs do not open: {_some(bad)}", "Take another backup.")
@@ -205,10 +205,10 @@ def restore(
     """Break glass: bring all DEKs of a database back from a backup, under a new KEK. Can be repeated."""
     from pg_envelope_client.database import session
     from pg_envelope_client.escrow.backup_file import Reader
-    from pg_envelope_client.escrow.opening import Holder, Opened
+    from pg_envelope_client.escrow.opening import Holder, OpenedBackup
 
     found = Reader(file)
-    opened = Opened(found, Holder(key, passphrase_file, shares_file or [], ask_shares).private_key())
+    opened = OpenedBackup(found, Holder(key, passphrase_file, shares_file or [], ask_shares).private_key())
     with session(dsn) as server:
         _same_database(found, server)
         wanted = {row["dek_id"] for row in server.rows(statements.LIVE_DEKS) if from_kek in (None, row["kek"])}
@@ -226,7 +226,7 @@ def restore(
     output.done(f"{back} DEKs are back, under KEK {kek}. {next_step}", deks=back, kek=kek)
 
 
-def _bring_back(server: Session, kek: str, deks: list[SealedDek], opened: Opened) -> tuple[int, list[str]]:
+def _bring_back(server: Session, kek: str, deks: list[SealedDek], opened: OpenedBackup) -> tuple[int, list[str]]:
     """How many are back, and what went wrong. Each batch is committed."""
     from pg_envelope import escrow
 

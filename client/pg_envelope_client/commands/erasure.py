@@ -17,7 +17,7 @@ from pg_envelope_client.registry import Registry
 from pg_envelope_client.subject import read as read_subject
 
 if TYPE_CHECKING:
-    from pg_envelope.broker.ledger import Entry
+    from pg_envelope.broker.ledger.ledger import Entry
     from pg_envelope_client.database import Session
 
 erasures = Registry("The broker's ledger of erasures: list, export, import. On its machine, as its user.")
@@ -107,8 +107,8 @@ def export(
     config: Config, out: Annotated[Path, typer.Option(metavar="FILE", help="Where the verified copy goes.")]
 ) -> None:
     """Copy the ledger for another broker; prints the public key that `import` asks for."""
-    from pg_envelope.broker import config as settings
-    from pg_envelope.broker.exchange import public_key
+    from pg_envelope.broker.ledger.exchange import public_key
+    from pg_envelope.broker.settings import config as settings
 
     count = len(_entries(config))
     shutil.copyfile(settings.load(config).broker.erasures, out)
@@ -123,7 +123,7 @@ def import_erasures(
     public_key: Annotated[str, typer.Option(metavar="BASE64", help="The other ledger's, as export printed it.")],
 ) -> None:
     """Take over another broker's erasures; this broker must be stopped."""
-    from pg_envelope.broker.exchange import take_over
+    from pg_envelope.broker.ledger.exchange import take_over
     from pg_envelope.errors import EnvelopeError
 
     try:
@@ -135,7 +135,7 @@ def import_erasures(
 
 
 def _entries(config: Path) -> list[Entry]:
-    from pg_envelope.broker.exchange import entries
+    from pg_envelope.broker.ledger.exchange import entries
     from pg_envelope.errors import EnvelopeError
 
     try:

@@ -10,7 +10,7 @@ import typer
 from pg_envelope_client.registry import SERVER
 
 
-class Store(StrEnum):
+class StoreChoice(StrEnum):
     """Where a wrapped DEK lives: FORMAT.md section 2.2."""
 
     VAULT = "vault"
@@ -25,14 +25,14 @@ class ScopeKind(StrEnum):
     SUBJECT = "subject"
 
 
-class Erased(StrEnum):
+class ErasedChoice(StrEnum):
     """How a value reads whose DEK was destroyed."""
 
     ERROR = "error"
     NULL = "null"
 
 
-class Damaged(StrEnum):
+class DamagedChoice(StrEnum):
     """What becomes of values that nobody can open."""
 
     ERROR = "error"
@@ -51,5 +51,5 @@ Dsn = Annotated[
 Kek = Annotated[str, typer.Option(help="The KEK, as named in the broker's configuration.")]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="Name as in SQL: shop.customer, '\"Odd Name\"'.")]
 StoreName = Annotated[
-    Store | None, typer.Option("--store", help="Where the wrapped DEK lives. Default: the KEK's own store.")
+    StoreChoice | None, typer.Option("--store", help="Where the wrapped DEK lives. Default: the KEK's own store.")
 ]

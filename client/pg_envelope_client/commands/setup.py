@@ -14,7 +14,7 @@ from pg_envelope_client.commands.report import show_checks
 from pg_envelope_client.problems import Problem, usage
 
 if TYPE_CHECKING:
-    from pg_envelope_client.setup.init import Outcome
+    from pg_envelope_client.setup.init import InitOutcome
     from pg_envelope_client.setup.plan import Asked
 
 VAULT, BROKER, LOCAL = "Vault or OpenBao", "Broker", "Local keyring"
@@ -106,7 +106,7 @@ def _refuse_both(asked: Asked) -> None:
         raise usage("--local and --address are two ways: give one")
 
 
-def _show(outcome: Outcome, service: bool) -> None:
+def _show(outcome: InitOutcome, service: bool) -> None:
     if output.for_machine():
         steps = outcome.steps.rows()
         output.print_json({"config": str(outcome.config), "policy": outcome.policy or None, "steps": steps})

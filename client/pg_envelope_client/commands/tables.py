@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pg_envelope_client import columns, output, statements
-from pg_envelope_client.commands.options import Damaged, Dsn, Erased, Kek, ScopeKind, StoreName, Table
+from pg_envelope_client.commands.options import DamagedChoice, Dsn, ErasedChoice, Kek, ScopeKind, StoreName, Table
 from pg_envelope_client.problems import INTERRUPTED, Problem
 
 
@@ -31,7 +31,7 @@ def protect(
     scope: Annotated[ScopeKind, typer.Option(help="Whose values share a key.")] = ScopeKind.TABLE,
     scope_column: Annotated[str | None, typer.Option(help="The column that holds the tenant or subject.")] = None,
     scope_of: Annotated[str | None, typer.Option(help="A protected table whose keys to share.")] = None,
-    erased: Annotated[Erased, typer.Option(help="How a value reads whose key was destroyed.")] = Erased.ERROR,
+    erased: Annotated[ErasedChoice, typer.Option(help="How a value of a destroyed key reads.")] = ErasedChoice.ERROR,
     dsn: Dsn = None,
 ) -> None:
     """Encrypt columns of a table; afterwards its name is the decrypting view."""
@@ -39,7 +39,7 @@ def protect(
 
     wanted = columns.parse_columns(specs)
     with resumable(f"pg-envelope protect {table}"), session(dsn) as server:
-        scoping = statements.Scoping(scope.value, scope_column, scope_of, erased.value)
+        scoping = statements.ScopeArguments(scope.value, scope_column, scope_of, erased.value)
         server.run(statements.protect(table, wanted, kek, store and store.value, scoping))
     sentence = f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status"
     output.done(sentence, table=table, columns=list(wanted))
@@ -48,8 +48,9 @@ def protect(
 def unprotect(
     table: Table,
     damaged: Annotated[
-        Damaged, typer.Option(help="What to do when a value does not open: refuse, or write NULL for it, for good.")
-    ] = Damaged.ERROR,
+        DamagedChoice,
+        typer.Option(help="What to do when a value does not open: refuse, or write NULL for it, for good."),
+    ] = DamagedChoice.ERROR,
     dsn: Dsn = None,
 ) -> None:
     """Decrypt a table's columns and give it back its plain form."""

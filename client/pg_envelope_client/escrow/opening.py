@@ -10,8 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pg_envelope import errors, escrow, escrow_key
-from pg_envelope.broker import keys
+from pg_envelope import derivation, errors, escrow, escrow_key
 from pg_envelope_client import output, secret_file
 from pg_envelope_client.escrow import shares
 from pg_envelope_client.escrow.backup_file import Reader, SealedDek
@@ -99,7 +98,7 @@ def _prompted() -> shares.Pile:
     return pile
 
 
-class Opened:
+class OpenedBackup:
     """The DEKs of a backup, one at a time."""
 
     def __init__(self, backup: Reader, private: X25519PrivateKey) -> None:
@@ -115,4 +114,4 @@ class Opened:
             dek = escrow.unseal(self._private, self._place, line.dek_id, line.sealed)
         except errors.EnvelopeError:
             return None
-        return dek if keys.same(keys.fingerprint(dek, line.dek_id), line.fingerprint) else None
+        return dek if derivation.same(derivation.fingerprint(dek, line.dek_id), line.fingerprint) else None

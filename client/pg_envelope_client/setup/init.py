@@ -20,7 +20,7 @@ SECRET_ID = "secret_id"  # noqa: S105
 
 
 @dataclass
-class Outcome:
+class InitOutcome:
     """What was done, and the configuration it ended in; `policy` is empty for a local keyring."""
 
     config: Path
@@ -37,11 +37,11 @@ def admin_token(token_file: Path | None, environment: Mapping[str, str] = os.env
     raise usage("no admin token", hint="Give --token-file FILE, or set VAULT_TOKEN.")
 
 
-def init_vault(asked: Asked, token: str) -> Outcome:
+def init_vault(asked: Asked, token: str) -> InitOutcome:
     """Set up Vault or OpenBao, and write DIR/broker.toml, role_id, secret_id and ca.pem."""
     config = ConfigFile(asked.out / CONFIG)
     part, plan = plans.broker_part(asked, config), plans.vault_plan(asked, config)
-    outcome = Outcome(config.path)
+    outcome = InitOutcome(config.path)
     user = service.prepare(part.allowed_users, outcome.steps) if asked.service else None
     ca_pem = asked.ca_file.read_bytes() if asked.ca_file else None
     _make_directory(asked.out)
@@ -74,11 +74,11 @@ def _provision(asked: Asked, plan: VaultPlan, token: str, steps: Steps) -> str:
     return done.policy
 
 
-def init_local(asked: Asked, keyring: Path, passphrase_file: Path) -> Outcome:
+def init_local(asked: Asked, keyring: Path, passphrase_file: Path) -> InitOutcome:
     """Make a keyring with the KEK, or add the KEK to it, and write DIR/broker.toml."""
     config = ConfigFile(asked.out / CONFIG)
     part, plan = plans.broker_part(asked, config), plans.local_plan(asked, config, keyring, passphrase_file)
-    outcome = Outcome(config.path)
+    outcome = InitOutcome(config.path)
     user = service.prepare(part.allowed_users, outcome.steps) if asked.service else None
     _make_directory(asked.out)
     local.prepare(plan, outcome.steps)

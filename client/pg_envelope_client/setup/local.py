@@ -19,8 +19,8 @@ def prepare(plan: LocalPlan, steps: Steps) -> None:
 
 
 def _prepare(plan: LocalPlan, steps: Steps) -> None:
-    from pg_envelope.broker import files
-    from pg_envelope.broker.providers import local
+    from pg_envelope.broker.kms.providers import local
+    from pg_envelope.broker.system import files
 
     keyring = Path(plan.keyring_file)
     passphrase = files.read_secret(Path(plan.passphrase_file))
@@ -37,10 +37,10 @@ def _prepare(plan: LocalPlan, steps: Steps) -> None:
 
 
 def _has_kek(plan: LocalPlan) -> bool:
-    from pg_envelope.broker import config
-    from pg_envelope.broker.providers.local import Local
+    from pg_envelope.broker.kms.providers.local import Local
+    from pg_envelope.broker.settings import config
 
-    settings = config.Local(Path(plan.keyring_file), Path(plan.passphrase_file))
+    settings = config.LocalSettings(Path(plan.keyring_file), Path(plan.passphrase_file))
     try:
         Local(settings).describe(plan.key)
     except errors.KekUnknown:

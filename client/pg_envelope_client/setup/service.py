@@ -1,6 +1,6 @@
 """What `init --service` makes: the broker's user, its folders, and who owns what, as the systemd unit expects it.
 
-systemd/pg-envelope-broker.service holds the same names; a test compares them.
+deploy/systemd/pg-envelope-broker.service holds the same names; a test compares them.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ State = Literal["created", "already there", "updated", "kept", "not checked"]
 
 
 @dataclass(frozen=True)
-class Step:
+class SetupStep:
     what: str
     state: State
     detail: str
@@ -19,10 +19,10 @@ class Step:
 class Steps:
     """Collects steps in the order they were taken."""
 
-    taken: list[Step] = field(default_factory=list)
+    taken: list[SetupStep] = field(default_factory=list)
 
     def add(self, what: str, state: State, detail: str = "") -> None:
-        self.taken.append(Step(what, state, detail))
+        self.taken.append(SetupStep(what, state, detail))
 
     def rows(self) -> list[dict[str, str]]:
         return [asdict(step) for step in self.taken]

@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from pg_envelope import errors
-from pg_envelope.broker import clock, hardening, http, status
-from pg_envelope.broker.audit import Audit
-from pg_envelope.broker.cache import Cache
-from pg_envelope.broker.config import Config, load
-from pg_envelope.broker.deks import Deks, Limits
-from pg_envelope.broker.epoch import Epoch
-from pg_envelope.broker.erasures import Erasures
-from pg_envelope.broker.kms import THREADS, Kms
-from pg_envelope.broker.kms_settings import KmsSettings
-from pg_envelope.broker.metrics import Labels, Metrics
-from pg_envelope.broker.providers.make import make_provider
+from pg_envelope.broker.keys.cache import Cache
+from pg_envelope.broker.keys.deks import Limits, OpenDeks
+from pg_envelope.broker.keys.epoch import EpochFile
+from pg_envelope.broker.kms.kms import THREADS, Kms
+from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.ledger.erasures import Erasures
+from pg_envelope.broker.requests import status
+from pg_envelope.broker.requests.service import Service
 from pg_envelope.broker.server import Server
-from pg_envelope.broker.service import Service
+from pg_envelope.broker.settings.config import Config, load
+from pg_envelope.broker.settings.kms import KmsSettings
 from pg_envelope.broker.startup import check_secrets
+from pg_envelope.broker.system import clock, hardening
+from pg_envelope.broker.watch import http
+from pg_envelope.broker.watch.audit import Audit
+from pg_envelope.broker.watch.metrics import Labels, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +73,8 @@ class Broker:
         self.kms = {name: self._kms(name, settings) for name, settings in config.kms.items()}
         self.cache = Cache(config.cache, clock.now, self.metrics)
         limits = Limits(config.broker.environment, config.broker.deadline_ms / 1000)
-        self.deks = Deks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
-        self.epoch = Epoch(config.broker.epoch)
+        self.deks = OpenDeks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
+        self.epoch = EpochFile(config.broker.epoch)
         self.service = Service(config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures)
         self._register_gauges()
 
@@ -228,5 +230,5 @@ def _reopen(audit: Audit) -> None:
 
 
 def _without_text(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
-    """asyncio would log the exception's text, which could hold what nobody may see."""
+    """asyncio would log the exception's text, which could hold a secret."""
     log.error("%s: %s", context.get("message"), type(context.get("exception")).__name__)

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Literal, TypeVar
 from uuid import UUID
 
-from pg_envelope import errors
-from pg_envelope.broker import escrow, files, keys, startup
-from pg_envelope.broker.calls import within
-from pg_envelope.broker.config import Broker, Config, Kek, load
-from pg_envelope.broker.providers import local, secrets
-from pg_envelope.broker.providers.base import Item, Provider
-from pg_envelope.broker.providers.make import make_provider
+from pg_envelope import derivation, errors
+from pg_envelope.broker import startup
+from pg_envelope.broker.kms.calls import within
+from pg_envelope.broker.kms.providers import local, secrets
+from pg_envelope.broker.kms.providers.base import Item, Provider
+from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.requests import escrow
 from pg_envelope.broker.server import uids
+from pg_envelope.broker.settings.config import BrokerSettings, Config, Kek, load
+from pg_envelope.broker.system import files
 
 NO_DATABASE = UUID(int=0)
 T = TypeVar("T")
@@ -60,7 +62,7 @@ def _machine(config: Config) -> Iterator[Finding]:
         yield _tried("secrets in the environment", names, lambda held=held, key=key: secrets.check(held, key))  # type: ignore[misc]
 
 
-def _places(broker: Broker) -> Iterator[Finding]:
+def _places(broker: BrokerSettings) -> Iterator[Finding]:
     """What only one broker can have. Beside one that runs it cannot be tried; that one has it all."""
     directory = broker.socket.parent
     yield _tried("socket directory", str(directory), lambda: files.refuse_shared_directory(directory))
@@ -112,7 +114,7 @@ def _bounded(config: Config, kek: Kek, ask: Callable[[], T]) -> T:
 
 def _round_trip(config: Config, provider: Provider, kek: Kek) -> None:
     # DEK id 0 is never given to a key: this wrap can be of no use to anybody.
-    context = keys.context(config.broker.environment, NO_DATABASE, 0)
+    context = derivation.context(config.broker.environment, NO_DATABASE, 0)
     wrapped = _bounded(config, kek, lambda: provider.generate(kek.key, context))
     opened = _bounded(config, kek, lambda: provider.unwrap(kek.key, [Item(context, wrapped)]))[0]
     if isinstance(opened, errors.EnvelopeError):

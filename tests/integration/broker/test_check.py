@@ -13,7 +13,7 @@ import pytest
 
 from pg_envelope import errors
 from pg_envelope.broker.check import check
-from pg_envelope.broker.providers import local
+from pg_envelope.broker.kms.providers import local
 
 from .conftest import Broker, private
 

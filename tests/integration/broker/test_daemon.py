@@ -14,7 +14,7 @@ import pytest
 
 from pg_envelope import wire
 from pg_envelope.broker.check import check
-from pg_envelope.broker.providers import local
+from pg_envelope.broker.kms.providers import local
 
 NOBODY = 65534
 STRANGER = """

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.broker.calls import Call
-from pg_envelope.broker.kms_settings import TokenFile, Vault
-from pg_envelope.broker.providers.base import Item, Plain
-from pg_envelope.broker.providers.make import make_provider
+from pg_envelope.broker.kms.calls import Call
+from pg_envelope.broker.kms.providers.base import Item, Plain
+from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.settings.kms import TokenFile, VaultSettings
 from tests.integration.broker.conftest import private
 from tests.integration.broker.scripted import Scripted, says, says_text
 
@@ -74,7 +74,7 @@ def scripted(tmp_path_factory):
 def outcome(scripted, tmp_path_factory):
     """What one request of a broker that has just started gives, or raises."""
     token = TokenFile(private(tmp_path_factory.mktemp("login") / "token", "t"))
-    settings = Vault(scripted.settings()["address"], token, scripted.ca_file, timeout_ms=20_000)
+    settings = VaultSettings(scripted.settings()["address"], token, scripted.ca_file, timeout_ms=20_000)
 
     def ask(path):
         vault = make_provider(settings, lambda error: None)

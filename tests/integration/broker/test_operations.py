@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from pg_envelope.broker import keys
+from pg_envelope import derivation
 
 
 def test_status_names_what_runs(broker):
@@ -38,9 +38,11 @@ def test_a_field_key_is_what_the_format_says(broker, bao, store):
     opened = bao.api("POST", "transit/decrypt/pg-envelope-default", ciphertext=wrapped, context=context)
     plain = base64.b64decode(opened["plaintext"])
     field = dek["fields"][0]
-    expected = keys.field_key(plain, base64.b64decode(field["salt"]), uuid.UUID(field["field_uuid"]), field["key_id"])
+    expected = derivation.field_key(
+        plain, base64.b64decode(field["salt"]), uuid.UUID(field["field_uuid"]), field["key_id"]
+    )
     assert base64.b64decode(answer["keys"][0]["key"]) == expected
-    assert base64.b64decode(dek["fingerprint"]) == keys.fingerprint(plain, 7)
+    assert base64.b64decode(dek["fingerprint"]) == derivation.fingerprint(plain, 7)
 
 
 def test_a_kv_entry_holds_wrap_kek_and_fingerprint(broker, bao):
@@ -103,7 +105,7 @@ def test_450_cold_deks_cost_three_decrypts(broker, bao):
             **sample,
             "dek_id": i,
             "wrapped": wrapped,
-            "fingerprint": base64.b64encode(keys.fingerprint(bytes(32), i)).decode(),
+            "fingerprint": base64.b64encode(derivation.fingerprint(bytes(32), i)).decode(),
         }
         for i, wrapped in zip(contexts, wraps, strict=True)
     ]

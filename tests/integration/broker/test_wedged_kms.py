@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import breaker
 from pg_envelope.broker.check import check
-from pg_envelope.broker.kms import THREADS, WORKERS, Kms
-from pg_envelope.broker.kms_settings import TokenFile, Vault
-from pg_envelope.broker.metrics import Metrics
-from pg_envelope.broker.providers.make import make_provider
+from pg_envelope.broker.kms import breaker
+from pg_envelope.broker.kms.kms import THREADS, WORKERS, Kms
+from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.settings.kms import TokenFile, VaultSettings
+from pg_envelope.broker.watch.metrics import Metrics
 from tests.integration.broker.conftest import private, wait_until
 from tests.integration.broker.scripted import Scripted, says_text
 
@@ -65,7 +65,9 @@ def kms(scripted, directory, monkeypatch):
     monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr(breaker, "LONGEST_PAUSE", 0.0)
     auth = TokenFile(private(directory / "token", "t"))
-    settings = Vault(auth=auth, address=scripted.settings()["address"], ca_file=scripted.ca_file, timeout_ms=200)
+    settings = VaultSettings(
+        auth=auth, address=scripted.settings()["address"], ca_file=scripted.ca_file, timeout_ms=200
+    )
     return Kms("main", make_provider(settings, lambda error: None), 0.2, Metrics(), time.monotonic)
 
 

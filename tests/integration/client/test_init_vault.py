@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from pg_envelope.broker import config
+from pg_envelope.broker.settings import config
 
 from .fix_kms import Kms, Site, pg_envelope
 
@@ -92,7 +92,7 @@ def test_the_broker_reads_the_configuration(site: Site) -> None:
     assert loaded.broker.socket == Path("/run/x/b.sock")
     assert loaded.broker.allowed_users == ("postgres", "pg2")
     assert loaded.broker.environment == "prod"
-    assert loaded.kms["main"] == config.Vault(
+    assert loaded.kms["main"] == config.VaultSettings(
         address=site.kms.address,
         auth=config.AppRole(site.out / "role_id", site.out / "secret_id", "approle"),
         ca_file=str(site.out / "ca.pem"),

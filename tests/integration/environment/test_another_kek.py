@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pg_envelope.broker.providers import local
+from pg_envelope.broker.kms.providers import local
 from stack.processes import private_file, wait_until
 from stack.stack import Stack
 from tests.fix_stack import Database

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from pg_envelope import escrow_key
 from pg_envelope_client.escrow.backup_file import Reader
-from pg_envelope_client.escrow.opening import Opened
+from pg_envelope_client.escrow.opening import OpenedBackup
 from stack.broker import toml
 
 from .conftest import PASSPHRASE, Vault
@@ -29,7 +29,7 @@ def audited(vault: Vault, op: str) -> list[dict[str, object]]:
 def plain_deks(vault: Vault, file: str = "keys.jsonl") -> list[bytes]:
     private = escrow_key.read((vault.safe / "escrow.key").read_bytes(), PASSPHRASE)
     backup = Reader(vault.safe / file)
-    deks = [Opened(backup, private).dek(line) for line in backup.deks]
+    deks = [OpenedBackup(backup, private).dek(line) for line in backup.deks]
     assert all(deks)
     return [dek for dek in deks if dek is not None]
 

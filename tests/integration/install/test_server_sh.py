@@ -14,7 +14,7 @@ import pytest
 from stack.postgres import pg_config
 
 ROOT = Path(__file__).parents[3]
-SOURCES = ("plpython", "client", "extension", "stack", "systemd", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("plpython", "client", "extension", "deploy", "pyproject.toml", "README.md", "LICENSE")
 
 
 class Machine:
@@ -52,7 +52,7 @@ class Machine:
 
     def run(self, action: str, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {"PG_CONFIG": str(self.pg_config), "BINDIR": str(self.bin), "PIP_FIND_LINKS": str(self.home / "wheels")}
-        command = [self.checkout / "stack/server.sh", action]
+        command = [self.checkout / "deploy/server.sh", action]
         return subprocess.run(
             command, env=os.environ | own | environment, capture_output=True, text=True, check=False, timeout=300
         )

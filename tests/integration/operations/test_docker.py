@@ -29,7 +29,7 @@ def docker_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerSta
     """PostgreSQL, OpenBao and broker in containers, from images built of this tree."""
     if not engine_runs():
         pytest.skip("no Docker engine runs here that we may use")
-    built = subprocess.run([ROOT / "stack/docker.sh"], capture_output=True, text=True, check=False)
+    built = subprocess.run([ROOT / "deploy/docker.sh"], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     stack = DockerStack(tmp_path_factory.mktemp("docker") / "stack")
     stack.up()

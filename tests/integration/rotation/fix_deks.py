@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pg_envelope.broker import keys
+from pg_envelope import derivation
 from stack.processes import wait_until
 from stack.stack import Stack
 from tests.fix_stack import Database
@@ -32,7 +32,7 @@ class ManyDeks:
     def __init__(self, stack: Stack, name: str, store: str, count: int) -> None:
         self.stack, self.name, self.store = stack, name, store
         self.uuid = str(self.sql("SELECT database_uuid FROM envelope_private.installation")[0][0])
-        self.plain = {dek_id: os.urandom(keys.DEK_BYTES) for dek_id in range(1001, 1001 + count)}
+        self.plain = {dek_id: os.urandom(derivation.DEK_BYTES) for dek_id in range(1001, 1001 + count)}
         self._insert(self._wrapped())
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -64,7 +64,7 @@ class ManyDeks:
         return f"kv/data/pg_envelope/{self.uuid}/{dek_id}"
 
     def _context(self, dek_id: int) -> str:
-        return base64.b64encode(keys.context("default", self.uuid, dek_id).encode()).decode()
+        return base64.b64encode(derivation.context("default", self.uuid, dek_id).encode()).decode()
 
     def _transit(self, op: str, items: list[dict[str, str]]) -> list[dict[str, str]]:
         found: list[dict[str, str]] = []
@@ -85,7 +85,7 @@ class ManyDeks:
         rows = []
         ((key_uuid,),) = self.sql(ADD, self.store)
         for version, ((dek_id, dek), wrapped) in enumerate(zip(self.plain.items(), wraps, strict=True), 1):
-            fingerprint = keys.fingerprint(dek, dek_id)
+            fingerprint = derivation.fingerprint(dek, dek_id)
             kept = wrapped if self.store == "catalog" else None
             rows.append((dek_id, key_uuid, version, self.store, kept, fingerprint, int(wrapped.split(":")[1][1:])))
             if kept is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pg_envelope.broker.providers import local
+from pg_envelope.broker.kms.providers import local
 from stack.processes import private_file
 from stack.stack import Stack
 from tests.integration.operations.fix_kms_life import POLICY

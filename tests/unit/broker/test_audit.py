@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.audit import Audit
+from pg_envelope.broker.watch.audit import Audit
 
 
 def test_one_line_an_event_whatever_the_text(tmp_path):

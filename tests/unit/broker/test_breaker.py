@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.breaker import FIRST_PAUSE, THRESHOLD, Breaker
+from pg_envelope.broker.kms.breaker import FIRST_PAUSE, THRESHOLD, Breaker
 
 
 class Clock:

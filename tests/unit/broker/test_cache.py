@@ -6,9 +6,9 @@ import uuid
 
 import pytest
 
-from pg_envelope.broker.cache import Cache, CacheKey, Opened
-from pg_envelope.broker.config import Cache as Settings
-from pg_envelope.broker.metrics import Metrics
+from pg_envelope.broker.keys.cache import Cache, CacheKey, OpenedDek
+from pg_envelope.broker.settings.config import CacheSettings as Settings
+from pg_envelope.broker.watch.metrics import Metrics
 
 DATABASE = uuid.uuid4()
 
@@ -34,7 +34,7 @@ def key(number, **other):
 
 
 def opened(clock):
-    return Opened(b"k" * 32, b"f" * 16, clock())
+    return OpenedDek(b"k" * 32, b"f" * 16, clock())
 
 
 def test_fresh_then_stale_then_gone(clock):

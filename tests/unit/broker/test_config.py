@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import config, kms_settings
+from pg_envelope.broker.settings import config
+from pg_envelope.broker.settings import kms as kms_settings
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "broker.example.toml"
 GOOD = {
@@ -126,8 +127,8 @@ def test_the_example_shows_the_defaults_and_is_accepted():
     tables = tomllib.loads(EXAMPLE.read_text())
     tables["kms"]["main"]["ca_file"] = ""
     found = config.parse(tables)
-    assert found.broker == config.Broker()
-    assert found.cache == config.Cache()
+    assert found.broker == config.BrokerSettings()
+    assert found.cache == config.CacheSettings()
     assert set(found.kms) == {"main"}
 
 
@@ -147,16 +148,16 @@ def of_provider(kms, key):
 @pytest.mark.parametrize(
     ("kms", "key", "kind"),
     [
-        (AWS, AWS_KEY, kms_settings.Aws),
-        (AWS, f"arn:aws:kms:eu-central-1:123456789012:key/{AWS_KEY}", kms_settings.Aws),
-        (AWS, "mrk-1234abcd12ab34cd56ef1234567890ab", kms_settings.Aws),
-        (HSM, "kek.1", kms_settings.Pkcs11),
-        (AZURE, "kek-1", kms_settings.Azure),
-        (GOOGLE, "kek_1", kms_settings.Google),
-        (KMIP, "kek.1", kms_settings.Kmip),
-        ({**KMIP, "host": "::1", "port": 5697}, "kek.1", kms_settings.Kmip),
-        (SECRETS, "kek", kms_settings.Secrets),
-        ({"provider": "local", "keyring_file": "/k", "passphrase_file": "/p"}, "kek", kms_settings.Local),
+        (AWS, AWS_KEY, kms_settings.AwsSettings),
+        (AWS, f"arn:aws:kms:eu-central-1:123456789012:key/{AWS_KEY}", kms_settings.AwsSettings),
+        (AWS, "mrk-1234abcd12ab34cd56ef1234567890ab", kms_settings.AwsSettings),
+        (HSM, "kek.1", kms_settings.Pkcs11Settings),
+        (AZURE, "kek-1", kms_settings.AzureSettings),
+        (GOOGLE, "kek_1", kms_settings.GoogleSettings),
+        (KMIP, "kek.1", kms_settings.KmipSettings),
+        ({**KMIP, "host": "::1", "port": 5697}, "kek.1", kms_settings.KmipSettings),
+        (SECRETS, "kek", kms_settings.SecretsSettings),
+        ({"provider": "local", "keyring_file": "/k", "passphrase_file": "/p"}, "kek", kms_settings.LocalSettings),
     ],
 )
 def test_every_provider(kms, key, kind):

@@ -9,15 +9,15 @@ import uuid
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.audit import Audit
-from pg_envelope.broker.cache import Cache, Opened
-from pg_envelope.broker.config import Cache as CacheSettings
-from pg_envelope.broker.config import Kek
-from pg_envelope.broker.config import Local as Settings
-from pg_envelope.broker.deks import Deks, Limits
-from pg_envelope.broker.kms import Kms
-from pg_envelope.broker.metrics import Metrics
-from pg_envelope.broker.providers import local
+from pg_envelope.broker.keys.cache import Cache, OpenedDek
+from pg_envelope.broker.keys.deks import Limits, OpenDeks
+from pg_envelope.broker.kms.kms import Kms
+from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.settings.config import CacheSettings as CacheSettings
+from pg_envelope.broker.settings.config import Kek
+from pg_envelope.broker.settings.config import LocalSettings as Settings
+from pg_envelope.broker.watch.audit import Audit
+from pg_envelope.broker.watch.metrics import Metrics
 
 DATABASE = uuid.uuid4()
 
@@ -61,7 +61,7 @@ class World:
         self.kms = Kms("main", self.provider, 5, self.metrics, self.clock)
         keks = {"default": Kek("main", "k")}
         limits = Limits("default", 5)
-        self.deks = Deks(limits, keks, {"main": self.kms}, self.cache, self.audit, self.metrics, self.clock)
+        self.deks = OpenDeks(limits, keks, {"main": self.kms}, self.cache, self.audit, self.metrics, self.clock)
         wrapped = self.provider.generate("k", f"pg_envelope/1 default {DATABASE} 1")
         self.key = self.deks.key(DATABASE, 1, "default", "catalog", wrapped)
 
@@ -98,7 +98,7 @@ def test_what_was_asked_before_a_flush_does_not_fill_the_cache_after_it(tmp_path
         await entered(world)
         world.deks.drop_all()
         world.provider.gate.set()
-        assert isinstance((await asked)[0].dek, Opened)
+        assert isinstance((await asked)[0].dek, OpenedDek)
         assert len(world.cache) == 0
 
     run(tmp_path, play)
@@ -112,7 +112,7 @@ def test_who_asks_after_a_flush_does_not_join_a_flight_of_before(tmp_path):
         second = world.ask()
         world.provider.gate.set()
         answers = (await first) + (await second)
-        assert all(isinstance(answer.dek, Opened) for answer in answers)
+        assert all(isinstance(answer.dek, OpenedDek) for answer in answers)
         assert world.provider.count == 2
         assert world.cache.get(world.key) is answers[1].dek
 
@@ -125,7 +125,7 @@ def test_one_flight_for_all_and_an_impatient_one_does_not_end_it(tmp_path):
         await entered(world)
         assert isinstance((await impatient)[0].dek, errors.Deadline)
         world.provider.gate.set()
-        assert isinstance((await patient)[0].dek, Opened)
+        assert isinstance((await patient)[0].dek, OpenedDek)
         assert world.provider.count == 1
 
     run(tmp_path, play)
@@ -169,7 +169,7 @@ def test_a_hanging_kms_leaves_time_for_the_stale_key(tmp_path):
         await world.ask()
         world.clock.now += 11
         world.provider.gate.clear()
-        assert isinstance((await world.ask(0.1))[0].dek, Opened)
+        assert isinstance((await world.ask(0.1))[0].dek, OpenedDek)
 
     run(tmp_path, play)
 

@@ -8,17 +8,17 @@ import stat
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.epoch import Epoch
+from pg_envelope.broker.keys.epoch import EpochFile
 
 
 def test_a_mapping_sees_each_bump_and_a_restart_goes_on(tmp_path):
     path = tmp_path / "epoch"
-    first = Epoch(path)
+    first = EpochFile(path)
     start = first.value
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 16, prot=mmap.PROT_READ) as mapped:
         assert first.bump() == start + 1
         first.close()
-        second = Epoch(path)
+        second = EpochFile(path)
         assert second.value == start + 1
         second.bump()
         assert mapped[:] == b"pgenvep1" + (start + 2).to_bytes(8, "big")
@@ -28,11 +28,11 @@ def test_a_mapping_sees_each_bump_and_a_restart_goes_on(tmp_path):
 
 def test_a_file_made_again_does_not_repeat_a_value(tmp_path):
     path = tmp_path / "epoch"
-    first = Epoch(path)
+    first = EpochFile(path)
     old = first.bump()
     first.close()
     path.unlink()
-    second = Epoch(path)
+    second = EpochFile(path)
     assert second.value > old
     second.close()
 
@@ -42,20 +42,20 @@ def test_a_foreign_file_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "epoch"
     path.write_bytes(content)
     with pytest.raises(errors.NotConfigured, match="not an epoch file"):
-        Epoch(path)
+        EpochFile(path)
     assert path.read_bytes() == content
 
 
 def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "epoch").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(errors.NotConfigured):
-        Epoch(tmp_path / "epoch")
+        EpochFile(tmp_path / "epoch")
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_one_broker_at_a_time(tmp_path):
-    first = Epoch(tmp_path / "epoch")
+    first = EpochFile(tmp_path / "epoch")
     with pytest.raises(errors.NotConfigured, match="another broker"):
-        Epoch(tmp_path / "epoch")
+        EpochFile(tmp_path / "epoch")
     first.close()
-    Epoch(tmp_path / "epoch").close()
+    EpochFile(tmp_path / "epoch").close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import files
+from pg_envelope.broker.system import files
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 
 PROBE = """
 import ctypes, os, resource
-from pg_envelope.broker.hardening import harden
+from pg_envelope.broker.system.hardening import harden
 harden()
 dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
 locked = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmLck")][0]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import kms as module
-from pg_envelope.broker.kms import Kms
-from pg_envelope.broker.metrics import Metrics
+from pg_envelope.broker.kms import kms as module
+from pg_envelope.broker.kms.kms import Kms
+from pg_envelope.broker.watch.metrics import Metrics
 
 MANY = 10
 

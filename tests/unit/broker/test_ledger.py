@@ -11,16 +11,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pg_envelope import errors
-from pg_envelope.broker.erasures import Erasures
-from pg_envelope.broker.ledger import Ledger
-from pg_envelope.broker.messages import Dying
+from pg_envelope.broker.ledger.erasures import DyingDek, Erasures
+from pg_envelope.broker.ledger.ledger import Ledger
 
 DATABASE = uuid.UUID(int=7)
 FACTS = {"time": "2026-01-01T00:00:00+00:00", "who": {"role": "dpo"}, "label": "t", "subject": None, "salt": None}
 
 
-def dying(dek_id: int, mark: int = 1) -> Dying:
-    return Dying(dek_id, bytes([mark]) * 16, "default", "catalog", 3)
+def dying(dek_id: int, mark: int = 1) -> DyingDek:
+    return DyingDek(dek_id, bytes([mark]) * 16, "default", "catalog", 3)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.config import Local as Settings
-from pg_envelope.broker.providers import local
-from pg_envelope.broker.providers.base import Item, kek_version
+from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers.base import Item, kek_version
+from pg_envelope.broker.settings.config import LocalSettings as Settings
 
 COST = 1 << 14
 PASSPHRASE = "correct horse"

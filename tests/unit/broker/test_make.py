@@ -8,23 +8,25 @@ from pathlib import Path
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import kms_settings
-from pg_envelope.broker.providers import make
+from pg_envelope.broker.kms.providers import make
+from pg_envelope.broker.settings import kms as kms_settings
 
 CASES = {
-    "hvac": kms_settings.Vault("https://kms", kms_settings.TokenFile(Path("/t"))),
-    "boto3": kms_settings.Aws("eu-central-1"),
-    "pkcs11": kms_settings.Pkcs11(Path("/m.so"), "t", Path("/pin")),
-    "azure.identity": kms_settings.Azure("https://v.vault.azure.net"),
-    "google.cloud": kms_settings.Google("projects/p/locations/global/keyRings/r"),
-    "kmip.core": kms_settings.Kmip("kms", Path("/c.pem"), Path("/c.key")),
+    "hvac": kms_settings.VaultSettings("https://kms", kms_settings.TokenFile(Path("/t"))),
+    "boto3": kms_settings.AwsSettings("eu-central-1"),
+    "pkcs11": kms_settings.Pkcs11Settings(Path("/m.so"), "t", Path("/pin")),
+    "azure.identity": kms_settings.AzureSettings("https://v.vault.azure.net"),
+    "google.cloud": kms_settings.GoogleSettings("projects/p/locations/global/keyRings/r"),
+    "kmip.core": kms_settings.KmipSettings("kms", Path("/c.pem"), Path("/c.key")),
 }
 
 
 @pytest.mark.parametrize("package", CASES)
 def test_a_missing_package(monkeypatch, package):
     settings = CASES[package]
-    for name in [name for name in sys.modules if name.startswith(f"pg_envelope.broker.providers.{settings.provider}")]:
+    for name in [
+        name for name in sys.modules if name.startswith(f"pg_envelope.broker.kms.providers.{settings.provider}")
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(errors.NotConfigured, match=f"'{settings.provider}' is not installed") as caught:

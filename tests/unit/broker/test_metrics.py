@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_envelope.broker.metrics import Counter, Histogram, Metrics
+from pg_envelope.broker.watch.metrics import Counter, Histogram, Metrics
 
 
 def test_counter_escapes_its_labels():

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import messages
+from pg_envelope.broker.requests.messages import RecordRequest
+from pg_envelope.broker.requests.reading import read
 
 GOOD: dict[str, Any] = {
     "database_uuid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
@@ -22,14 +23,15 @@ GOOD: dict[str, Any] = {
 
 
 def test_a_good_one() -> None:
-    found = messages.record(GOOD)
+    found = read(RecordRequest, GOOD)
     assert (found.action, found.label, found.reason) == ("rotate", "public.customer", "")
-    assert list(found.transitions) == GOOD["transitions"]
+    assert [one.told() for one in found.transitions] == GOOD["transitions"]
 
 
 def test_what_is_not_known_is_not_logged() -> None:
     told = {**GOOD, "transitions": [{**GOOD["transitions"][0], "wrapped": "x"}]}
-    assert messages.record(told).transitions == ({"dek_id": 1, "from": None, "to": "active"},)
+    (transition,) = read(RecordRequest, told).transitions
+    assert transition.told() == {"dek_id": 1, "from": None, "to": "active"}
 
 
 @pytest.mark.parametrize(
@@ -52,4 +54,4 @@ def test_what_is_not_known_is_not_logged() -> None:
 )
 def test_bad_ones(change: dict[str, Any]) -> None:
     with pytest.raises(errors.BadInput):
-        messages.record({**GOOD, **change})
+        read(RecordRequest, {**GOOD, **change})

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.broker.audit import Audit
-from pg_envelope.broker.metrics import Metrics
-from pg_envelope.broker.repeats import Repeats
+from pg_envelope.broker.watch.audit import Audit
+from pg_envelope.broker.watch.metrics import Metrics
+from pg_envelope.broker.watch.repeats import Repeats
 
 
 class Clock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_envelope.broker.sightings import MOST_INSTANCES, RECENT_SECONDS, Sightings
+from pg_envelope.broker.requests.sightings import MOST_INSTANCES, RECENT_SECONDS, Sightings
 
 
 class Clock:

@@ -8,7 +8,7 @@ import sys
 HANGS = """
 import threading
 from pg_envelope.broker import app
-from pg_envelope.broker.kms import THREADS
+from pg_envelope.broker.kms.kms import THREADS
 threading.Thread(target=threading.Event().wait, name=THREADS + "main").start()
 app._leave_hanging_threads()
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pg_envelope.broker import config
+from pg_envelope.broker.settings import config
 
 Done = subprocess.CompletedProcess[str]
 
@@ -122,7 +122,7 @@ def test_local_keyring(tmp_path: Path, passphrase: Path) -> None:
     assert "correct horse" not in first.stdout + first.stderr
     assert stat.S_IMODE(keyring.stat().st_mode) == 0o600
     loaded = config.load(out / "broker.toml")
-    assert loaded.kms["local"] == config.Local(keyring, passphrase)
+    assert loaded.kms["local"] == config.LocalSettings(keyring, passphrase)
     assert loaded.kek["default"] == config.Kek("local", "default")
 
 

@@ -12,7 +12,7 @@ from pg_envelope.backend import location
 from pg_envelope_client.setup import service
 from pg_envelope_client.setup.steps import Steps
 
-UNIT = Path(__file__).parents[3] / "systemd/pg-envelope-broker.service"
+UNIT = Path(__file__).parents[3] / "deploy/systemd/pg-envelope-broker.service"
 
 
 def of_unit(name: str) -> str:

@@ -105,6 +105,6 @@ def test_protect_sends_columns_as_json() -> None:
 
 
 def test_protect_sends_the_scope() -> None:
-    scoping = statements.Scoping("subject", "person", "shop.customer", "null")
+    scoping = statements.ScopeArguments("subject", "person", "shop.customer", "null")
     made = statements.protect("shop.bill", {"note": {}}, "main", "catalog", scoping)
     assert made.values[3:] == ("catalog", "subject", "person", "shop.customer", "null")

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from pg_envelope import errors, escrow, escrow_key
-from pg_envelope.broker.escrow import read_public_key
+from pg_envelope.broker.requests.escrow import read_public_key
 from pg_envelope_client.escrow import shares
 from pg_envelope_client.escrow.backup_file import Head, Reader, writing
 from pg_envelope_client.problems import Problem
@@ -20,6 +20,7 @@ from pg_envelope_client.problems import Problem
 UUID_1, UUID_2 = UUID(int=1), UUID(int=2)
 PLACE = escrow.Place(escrow.BACKUP, "prod", UUID_1)
 PASSPHRASE = "correct horse battery staple"
+CHEAP = {"n": 16, "r": 8, "p": 1}
 DEK = {"key_uuid": "", "label": "", "version": 1, "state": "", "kek": "", "store": "", "kek_version": 1}
 
 
@@ -65,7 +66,7 @@ def test_a_public_key_is_one_line(private: X25519PrivateKey, tmp_path: Path) -> 
 
 
 def test_a_key_file_opens_with_its_passphrase_only(private: X25519PrivateKey) -> None:
-    content = escrow_key.write(private, PASSPHRASE)
+    content = escrow_key.write(private, PASSPHRASE, CHEAP)
     assert private.private_bytes_raw() not in content
     assert escrow_key.read(content, PASSPHRASE).private_bytes_raw() == private.private_bytes_raw()
     with pytest.raises(errors.BadInput, match="passphrase does not open"):
@@ -77,6 +78,11 @@ def test_a_key_file_opens_with_its_passphrase_only(private: X25519PrivateKey) ->
     for bad in (b"", b"[]", b"{}", json.dumps(swapped).encode(), json.dumps(dear).encode()):
         with pytest.raises(errors.BadInput):
             escrow_key.read(bad, PASSPHRASE)
+
+
+def test_a_key_file_is_dear_to_guess(private: X25519PrivateKey) -> None:
+    """What production writes: the one test that pays for it."""
+    assert json.loads(escrow_key.write(private, PASSPHRASE))["scrypt"] == {"n": 1 << 17, "r": 8, "p": 1}
 
 
 def test_shares_that_are_enough(private: X25519PrivateKey) -> None:

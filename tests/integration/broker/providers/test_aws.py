@@ -7,9 +7,9 @@ import pytest
 from botocore.stub import Stubber
 
 from pg_envelope import errors
-from pg_envelope.broker import kms_settings
-from pg_envelope.broker.providers import aws
-from pg_envelope.broker.providers.base import Item
+from pg_envelope.broker.kms.providers import aws
+from pg_envelope.broker.kms.providers.base import Item
+from pg_envelope.broker.settings import kms as kms_settings
 
 KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
 CONTEXT = "pg_envelope/1 prod 6ba7b810-9dad-11d1-80b4-00c04fd430c8 42"
@@ -29,7 +29,7 @@ def stub(monkeypatch):
     client = boto3.client("kms", region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="b")
     monkeypatch.setattr(aws, "_new_client", lambda settings: client)
     with Stubber(client) as stubber:
-        yield stubber, aws.Aws(kms_settings.Aws("eu-central-1"))
+        yield stubber, aws.Aws(kms_settings.AwsSettings("eu-central-1"))
         stubber.assert_no_pending_responses()
     client.close()
 
@@ -198,6 +198,6 @@ def test_a_key_that_was_switched_off_and_on_again(aws_world, change, back, said)
 
 
 def test_a_profile_that_is_not_there(aws_world, monkeypatch):
-    settings = kms_settings.Aws("eu-central-1", aws_world.settings.endpoint, profile="tenant-9")
+    settings = kms_settings.AwsSettings("eu-central-1", aws_world.settings.endpoint, profile="tenant-9")
     with pytest.raises(errors.KmsDenied):
         aws.Aws(settings).describe(aws_world.key)

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.providers.base import Item, Plain
+from pg_envelope.broker.kms.providers.base import Item, Plain
 from tests.integration.broker.providers import fake_azure
 
 CONTEXT = "pg_envelope/1 default 00000000-0000-0000-0000-000000000007 1"

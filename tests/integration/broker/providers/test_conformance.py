@@ -11,19 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pg_envelope import errors
-from pg_envelope.broker import clock, keys
-from pg_envelope.broker.kms import Kms
-from pg_envelope.broker.metrics import Metrics
-from pg_envelope.broker.providers.base import Description, Item, Plain, kek_version
+from pg_envelope import derivation, errors
+from pg_envelope.broker.kms.kms import Kms
+from pg_envelope.broker.kms.providers.base import Description, Item, Plain, kek_version
+from pg_envelope.broker.system import clock
+from pg_envelope.broker.watch.metrics import Metrics
 from tests.integration.broker.conftest import wait_until
 
 DATABASE = uuid.UUID(int=7)
-HERE = keys.context("default", DATABASE, 1)
+HERE = derivation.context("default", DATABASE, 1)
 ELSEWHERE = {
-    "other database": keys.context("default", uuid.UUID(int=8), 1),
-    "other DEK": keys.context("default", DATABASE, 2),
-    "other environment": keys.context("staging", DATABASE, 1),
+    "other database": derivation.context("default", uuid.UUID(int=8), 1),
+    "other DEK": derivation.context("default", DATABASE, 2),
+    "other environment": derivation.context("staging", DATABASE, 1),
 }
 
 
@@ -75,7 +75,7 @@ def cut(wrapped, left):
 def test_a_generated_dek_opens_again_to_the_same_bytes(world, provider):
     wrapped = provider.generate(world.key, HERE)
     dek = opened(provider, world.key, wrapped)
-    assert len(dek) == keys.DEK_BYTES
+    assert len(dek) == derivation.DEK_BYTES
     assert opened(provider, world.key, wrapped) == dek
     assert opened(world.provider(), world.key, wrapped) == dek
     assert opened(provider, world.key, provider.generate(world.key, HERE)) != dek
@@ -134,7 +134,7 @@ def test_rotation_keeps_old_wraps_and_rewrap_moves_them(world, provider):
     assert (kek_version(old), kek_version(new)) == (before, before + 1)
     assert kek_version(provider.generate(world.key, HERE)) == before + 1
     dek = opened(provider, world.key, old)
-    assert len(dek) == keys.DEK_BYTES
+    assert len(dek) == derivation.DEK_BYTES
     assert opened(world.provider(), world.key, new) == dek
 
 
@@ -196,7 +196,7 @@ def test_a_dead_provider_and_its_return(world, provider, way):
     finally:
         world.up()
     wait_until(lambda: code(asyncio.run(asked(provider, provider.describe, world.key))) == "ok")
-    assert len(opened(provider, world.key, item.wrapped)) == keys.DEK_BYTES
+    assert len(opened(provider, world.key, item.wrapped)) == derivation.DEK_BYTES
 
 
 def test_a_refusal_and_its_end(world):

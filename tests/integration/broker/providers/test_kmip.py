@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pg_envelope import errors
-from pg_envelope.broker.providers import kmip, kmip_wire
-from pg_envelope.broker.providers.base import Item, Plain, kek_version
-from pg_envelope.broker.providers.kmip import Kmip
-from pg_envelope.broker.providers.kmip_wire import Failed
+from pg_envelope.broker.kms.providers import kmip, kmip_wire
+from pg_envelope.broker.kms.providers.base import Item, Plain, kek_version
+from pg_envelope.broker.kms.providers.kmip import Kmip
+from pg_envelope.broker.kms.providers.kmip_wire import KmipFailed
 from tests.integration.broker.providers import kmip_server
 
 CONTEXT = "pg_envelope/1 default 00000000-0000-0000-0000-000000000007 1"
@@ -235,7 +235,7 @@ class Answering:
     """A link to a server that gives one answer to all."""
 
     def __init__(self, reason):
-        self.answer = Failed(reason)
+        self.answer = KmipFailed(reason)
 
     def ask(self, asks):
         return [self.answer for _ in asks]
@@ -257,7 +257,7 @@ class Answering:
 )
 def test_a_server_that_fails_is_not_taken_for_a_bad_wrap(reason, expected):
     with pytest.raises(errors.EnvelopeError) as caught:
-        kmip._judge(Answering(reason), [("1", Failed(reason))])
+        kmip._judge(Answering(reason), [("1", KmipFailed(reason))])
     assert type(caught.value) is expected
 
 

@@ -8,10 +8,10 @@ import pkcs11
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker import kms_settings
-from pg_envelope.broker.providers import base
-from pg_envelope.broker.providers import pkcs11 as provider_module
-from pg_envelope.broker.providers.base import Item
+from pg_envelope.broker.kms.providers import base
+from pg_envelope.broker.kms.providers import pkcs11 as provider_module
+from pg_envelope.broker.kms.providers.base import Item
+from pg_envelope.broker.settings import kms as kms_settings
 from tests.integration.broker.providers import worlds
 
 CONTEXT = "pg_envelope/1 default 00000000-0000-0000-0000-000000000007 1"
@@ -122,7 +122,7 @@ def test_the_last_try_is_left_to_a_person(pkcs11_world, monkeypatch, flag, said)
 
 
 def test_a_token_that_is_not_there(pkcs11_world):
-    settings = kms_settings.Pkcs11(worlds.SOFTHSM, "no such token", pkcs11_world.pin_file)
+    settings = kms_settings.Pkcs11Settings(worlds.SOFTHSM, "no such token", pkcs11_world.pin_file)
     with pytest.raises(errors.KmsUnavailable) as caught:
         worlds.make_provider(settings, lambda error: None).describe("k")
     assert "label" in caught.value.detail
@@ -133,7 +133,7 @@ def test_a_module_that_others_could_replace_is_not_loaded(pkcs11_world, tmp_path
     shutil.copy(worlds.SOFTHSM, module)
     module.chmod(0o666)
     with pytest.raises(errors.NotConfigured, match="could be replaced"):
-        worlds.make_provider(kms_settings.Pkcs11(module, "t", tmp_path / "pin"), lambda error: None)
+        worlds.make_provider(kms_settings.Pkcs11Settings(module, "t", tmp_path / "pin"), lambda error: None)
 
 
 def test_a_token_lost_between_two_deks_is_not_taken_for_a_bad_wrap():

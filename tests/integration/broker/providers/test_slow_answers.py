@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.calls import Call, within
+from pg_envelope.broker.kms.calls import Call, within
 from tests.integration.broker.conftest import wait_until
 from tests.integration.broker.providers.worlds import Remote
 

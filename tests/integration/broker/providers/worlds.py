@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import json
 import os
 import shutil
@@ -17,19 +16,18 @@ import boto3
 import pkcs11
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.oauth2.service_account import Credentials as Account
 from pkcs11 import Attribute, KeyType, MechanismFlag
 
-from pg_envelope.broker import kms_settings
-from pg_envelope.broker.providers import local
-from pg_envelope.broker.providers.azure import Azure
-from pg_envelope.broker.providers.base import Provider
-from pg_envelope.broker.providers.kmip_wire import enums as kmip_enums
-from pg_envelope.broker.providers.make import make_provider
+from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers.azure import Azure
+from pg_envelope.broker.kms.providers.base import Provider
+from pg_envelope.broker.kms.providers.kmip_wire import enums as kmip_enums
+from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.settings import kms as kms_settings
+from stack import processes, tls
 from tests.integration.broker.providers import fake_azure, fake_google
 from tests.integration.broker.providers.kmip_server import Authority, KmipServer, SymmetricKey, administrator
 from tests.integration.broker.providers.relay import Relay
@@ -102,7 +100,7 @@ class VaultWorld(Remote):
         auth = bao.role(directory, "conformance")
         files = {name: Path(auth[name]) for name in ("role_id_file", "secret_id_file")}
         address = f"http://127.0.0.1:{self.relay.port}"
-        self.settings = kms_settings.Vault(address, kms_settings.AppRole(**files), timeout_ms=TIMEOUT_MS)
+        self.settings = kms_settings.VaultSettings(address, kms_settings.AppRole(**files), timeout_ms=TIMEOUT_MS)
         self.secrets = tuple(path.read_text().strip() for path in files.values())
 
     def deny(self) -> None:
@@ -121,7 +119,7 @@ class LocalWorld(World):
         for name in (self.key, self.other):
             local.add_kek(self.keyring, "correct horse battery", name)
         self.allow()
-        self.settings = kms_settings.Local(self.keyring, self.passphrase)
+        self.settings = kms_settings.LocalSettings(self.keyring, self.passphrase)
         self.secrets = ("correct horse battery", "another passphrase")
 
     def down(self) -> None:
@@ -151,7 +149,7 @@ class SecretsWorld(World):
         self.secrets = tuple(base64.b64encode(os.urandom(30)).decode() for _ in names)
         for name, secret in zip(names, self.secrets, strict=True):
             patch.setenv(name, secret)
-        self.settings = kms_settings.Secrets("TEST_BASE", "TEST_PURPOSE")
+        self.settings = kms_settings.SecretsSettings("TEST_BASE", "TEST_PURPOSE")
 
 
 class AwsWorld(Remote):
@@ -171,7 +169,7 @@ class AwsWorld(Remote):
         self.kms = boto3.client("kms", region_name="eu-central-1", endpoint_url=self.direct)
         self.key, self.other = self.make(), self.make()
         endpoint = f"http://127.0.0.1:{self.relay.port}"
-        self.settings = kms_settings.Aws("eu-central-1", endpoint, timeout_ms=TIMEOUT_MS)
+        self.settings = kms_settings.AwsSettings("eu-central-1", endpoint, timeout_ms=TIMEOUT_MS)
 
     def deny(self) -> None:
         self._unsigned_requests(0)
@@ -211,7 +209,7 @@ class Pkcs11World(World):
         pkcs11.lib(str(SOFTHSM)).reinitialize()
         for name in (self.key, self.other):
             self.make(name)
-        self.settings = kms_settings.Pkcs11(SOFTHSM, self.label, self.pin_file, TIMEOUT_MS)
+        self.settings = kms_settings.Pkcs11Settings(SOFTHSM, self.label, self.pin_file, TIMEOUT_MS)
 
     def session(self) -> Any:
         token = pkcs11.lib(str(SOFTHSM)).get_token(token_label=self.label)
@@ -253,8 +251,8 @@ class AzureWorld(Remote):
     """Against our own fake of Key Vault's REST calls, through the real SDK."""
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
-        certificate = make_certificate(directory, f"*.{fake_azure.HOST.partition('.')[2]}")
-        self.fake = fake_azure.FakeAzure(certificate)
+        tls.make_certificates(directory, processes.Account.ours(), (f"*.{fake_azure.HOST.partition('.')[2]}",))
+        self.fake = fake_azure.FakeAzure((str(directory / "server.pem"), str(directory / "server-key.pem")))
         self.relay = Relay(self.fake.port)
         self.fake.public_port = self.relay.port
         for name in (self.key, self.other):
@@ -266,7 +264,7 @@ class AzureWorld(Remote):
 
         patch.setattr(socket, "getaddrinfo", to_loopback)
         url = f"https://{fake_azure.HOST}:{self.relay.port}"
-        self.settings = kms_settings.Azure(url, certificate[0], TIMEOUT_MS)
+        self.settings = kms_settings.AzureSettings(url, str(directory / "ca.pem"), TIMEOUT_MS)
         self.secrets = (fake_azure.TOKEN,)
 
     def provider(self) -> Provider:
@@ -302,7 +300,7 @@ class GoogleWorld(Remote):
         # A look-up at a fixed address of Google's, of what matters to Google only.
         patch.setattr(Account, "_is_regional_access_boundary_lookup_required", lambda self: False)
         patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(directory / "account.json"))
-        self.settings = kms_settings.Google(fake_google.RING, endpoint, TIMEOUT_MS)
+        self.settings = kms_settings.GoogleSettings(fake_google.RING, endpoint, TIMEOUT_MS)
         self.secrets = (fake_google.TOKEN, pem.splitlines()[1])
 
     def deny(self) -> None:
@@ -334,7 +332,9 @@ class KmipWorld(Remote):
         self.server = KmipServer(directory, port)
         self.relay = Relay(port)
         files = {"certificate_file": self.shown[0], "key_file": self.shown[1], "ca_file": str(directory / "ca.pem")}
-        self.settings = kms_settings.Kmip("127.0.0.1", port=self.relay.port, timeout_ms=self.timeout_ms, **files)
+        self.settings = kms_settings.KmipSettings(
+            "127.0.0.1", port=self.relay.port, timeout_ms=self.timeout_ms, **files
+        )
         self.secrets = tuple((directory / f"{name}.key").read_text().splitlines()[1] for name in ("broker", "server"))
 
     def admin(self) -> Any:
@@ -390,17 +390,3 @@ def start_moto(port: int, log: Path) -> subprocess.Popen[bytes]:
     with open(log, "wb") as out:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         return subprocess.Popen(command, stdout=out, stderr=out)
-
-
-def make_certificate(directory: Path, host: str) -> tuple[str, str]:
-    """Files of a certificate, its own CA, and of its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), False)
-    certificate = builder.add_extension(x509.BasicConstraints(True, None), True).sign(key, hashes.SHA256())
-    paths = directory / "tls.pem", directory / "tls.key"
-    paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return str(paths[0]), str(paths[1])

@@ -1,0 +1,1 @@
+"""The DEKs in memory, and the epoch that takes them back."""

@@ -1,0 +1,156 @@
+"""What the broker needs of a KMS; every method blocks and is called from worker threads."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
+
+from pg_envelope import derivation, errors
+
+_VERSION = re.compile(r"[a-z0-9]{1,16}:v([0-9]{1,9}):")
+
+I = TypeVar("I")  # noqa: E741
+T = TypeVar("T")
+
+
+class Item(NamedTuple):
+    """A wrapped DEK and the context it was wrapped with."""
+
+    context: str
+    wrapped: str
+
+
+class Plain(NamedTuple):
+    """A DEK in the clear, on its way from one KEK to another; never logged, never kept."""
+
+    context: str
+    dek: bytes
+
+
+class Entry(NamedTuple):
+    """A wrapped DEK in a key store; `version` is the store's, for replacing exactly what was read.
+
+    `kek` is the KEK that wrapped it, by its name in the configuration; empty when the entry does not tell.
+    """
+
+    wrapped: str
+    version: int
+    kek: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A KEK that is fit for use: its newest version, and what an operator should know about it.
+
+    `deletable`: whether somebody with the right can delete it as it stands, for good; None: the provider does not tell.
+    `oldest`: the oldest version that still opens wraps; None: the provider does not tell.
+    """
+
+    version: int
+    warnings: tuple[str, ...] = ()
+    deletable: bool | None = None
+    oldest: int | None = None
+
+
+class Store(Protocol):
+    """A place beside the KMS where wrapped DEKs live: FORMAT.md section 2.2."""
+
+    def read(self, path: str) -> Entry:
+        """Raises KeyNotFound when the store says that the entry is not there or was deleted."""
+
+    def create(self, path: str, wrapped: str, kek: str, fingerprint: bytes) -> None:
+        """Raises StoreConflict when there is an entry, also a deleted one."""
+
+    def replace(self, path: str, wrapped: str, kek: str, fingerprint: bytes, version: int) -> None:
+        """Raises StoreConflict when the entry is no longer at this version."""
+
+    def destroy(self, path: str) -> None:
+        """Removes the entry with all its versions, for good; nothing to do when there is none."""
+
+
+class Provider(Protocol):
+    """Errors of all methods: KmsUnavailable, KmsSealed, KmsDenied, KmsInvalid, KekUnknown."""
+
+    batch: int
+    stores: frozenset[str]
+
+    @property
+    def store(self) -> Store | None:
+        """The store 'vault', if this KMS has one."""
+
+    def describe(self, key: str) -> Description:
+        """Logs in if need be, reads the KEK, and raises KekUnknown unless it binds a wrap to its context."""
+
+    def generate(self, key: str, context: str) -> str:
+        """A new DEK, wrapped."""
+
+    def wrap(self, key: str, items: Sequence[Plain]) -> list[str | errors.EnvelopeError]:
+        """DEKs that another KEK held, wrapped; at most `batch`."""
+
+    def unwrap(self, key: str, items: Sequence[Item]) -> list[bytes | errors.EnvelopeError]:
+        """At most `batch` DEKs in one request; an item that does not open is an UnwrapFailed in its place."""
+
+    def rewrap(self, key: str, items: Sequence[Item]) -> list[str | errors.EnvelopeError]:
+        """The same DEKs under the KEK's newest version, as `unwrap`."""
+
+    def rotate(self, key: str) -> int:
+        """The KEK's new version."""
+
+    def token_seconds(self) -> float | None:
+        """How long the login is good for; None when it has no end, or there is none."""
+
+    def close(self) -> None:
+        """Frees connections and forgets the login."""
+
+
+def kek_version(wrapped: str) -> int:
+    """The KEK version that a wrapped DEK names. Raises UnwrapFailed when it names none."""
+    found = _VERSION.match(wrapped)
+    if found is None:
+        raise errors.UnwrapFailed()
+    return int(found.group(1))
+
+
+def compose(prefix: str, version: int, content: bytes) -> str:
+    """The text of a wrapped DEK: `<prefix>:v<KEK version>:<base64>`."""
+    return f"{prefix}:v{version}:{base64.b64encode(content).decode()}"
+
+
+def parse(prefix: str, wrapped: str) -> tuple[int, bytes]:
+    """(KEK version, content) of a wrapped DEK in that form. Raises UnwrapFailed."""
+    version = kek_version(wrapped)
+    head = f"{prefix}:v{version}:"
+    if not wrapped.startswith(head):
+        raise errors.UnwrapFailed()
+    return version, decoded(wrapped.removeprefix(head))
+
+
+def decoded(text: str) -> bytes:
+    """The bytes of strict base64. Raises UnwrapFailed."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise errors.UnwrapFailed() from None
+
+
+def a_dek(content: bytes) -> bytes:
+    """What was opened, if it can be a DEK. Raises UnwrapFailed."""
+    if len(content) != derivation.DEK_BYTES:
+        raise errors.UnwrapFailed()
+    return content
+
+
+def each(items: Sequence[I], function: Callable[[I], T]) -> list[T | errors.EnvelopeError]:
+    """A result or an UnwrapFailed for each item; any other error is the whole request's."""
+    return [_one(item, function) for item in items]
+
+
+def _one(item: I, function: Callable[[I], T]) -> T | errors.EnvelopeError:
+    try:
+        return function(item)
+    except errors.UnwrapFailed as error:
+        return error.with_traceback(None)

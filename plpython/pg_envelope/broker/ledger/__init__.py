@@ -1,0 +1,1 @@
+"""The ledger of erasures: which DEKs are dead for ever."""

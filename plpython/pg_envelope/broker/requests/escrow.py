@@ -1,0 +1,136 @@
+"""DEKs out, sealed for the break-glass key, and back in under another KEK: FORMAT.md sections 4 and 6."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from pg_envelope import derivation, errors, escrow, wire
+from pg_envelope.broker.keys.cache import CacheKey, OpenedDek
+from pg_envelope.broker.keys.deks import Answer, OpenDeks, check_wrapped
+from pg_envelope.broker.requests.messages import AdoptRequest, DekRef, EscrowRequest
+from pg_envelope.broker.requests.moving import WrapPlace
+from pg_envelope.broker.requests.outcomes import Outcomes
+from pg_envelope.broker.settings.config import BrokerSettings
+from pg_envelope.broker.system import files
+
+PUBLIC_FILE = 0o644
+BETWEEN_PAUSES = 50
+ONE_TIME_SECONDS = 900.0
+STORE = "catalog"
+
+
+def read_public_key(path: Path) -> X25519PublicKey:
+    """Raises NotConfigured. Nobody but root and the broker may write the file: whoever can, gets every DEK."""
+    try:
+        return escrow.public_key(files.read_private(path, PUBLIC_FILE).decode())
+    except (errors.BadInput, UnicodeDecodeError):
+        raise errors.NotConfigured(f"{path} holds no public escrow key", hint="pg-envelope keys backup-init") from None
+
+
+class Deposit:
+    """Answers `escrow`: nothing without a public key in the configuration."""
+
+    def __init__(self, settings: BrokerSettings, deks: OpenDeks) -> None:
+        self._environment, self._deks = settings.environment, deks
+        path = settings.escrow_public_key_file
+        self._public = read_public_key(Path(path)) if path else None
+
+    async def run(self, wanted: EscrowRequest, until: float) -> wire.Message:
+        """DEKs of the cache are as good: while the KMS is lost, it may be the last place that has them."""
+        if self._public is None:
+            raise errors.NotPermitted(
+                "this broker gives no DEKs into a backup",
+                hint="pg-envelope keys backup-init; then set escrow_public_key_file under [broker], and restart it.",
+            )
+        for dek in wanted.deks:
+            check_wrapped(dek.store, dek.wrapped)
+        wraps = [
+            self._deks.key(wanted.database_uuid, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in wanted.deks
+        ]
+        place = escrow.Place(escrow.BACKUP, self._environment, wanted.database_uuid)
+        found: list[wire.Message] = []
+        for dek, answer in zip(wanted.deks, await self._deks.resolve(wraps, until), strict=True):
+            found.append(_sealed(self._public, place, dek, answer))
+            if len(found) % BETWEEN_PAUSES == 0:
+                await asyncio.sleep(0)
+        return {"public_key": escrow.public_text(self._public), "environment": self._environment, "deks": found}
+
+
+def _sealed(public: X25519PublicKey, place: escrow.Place, dek: DekRef, answer: Answer) -> wire.Message:
+    opened = answer.dek
+    if isinstance(opened, OpenedDek) and derivation.same(opened.fingerprint, dek.fingerprint):
+        return {"dek_id": dek.dek_id, "sealed": escrow.seal(public, place, dek.dek_id, opened.dek)}
+    error = errors.UnwrapFailed() if isinstance(opened, OpenedDek) else opened
+    return {"dek_id": dek.dek_id, "error": wire.error_body(error)}
+
+
+class Return:
+    """Answers `adopt`: DEKs sealed for a key that only this process has, wrapped by a KEK of today."""
+
+    def __init__(self, settings: BrokerSettings, deks: OpenDeks, clock: Callable[[], float]) -> None:
+        self._settings, self._deks, self._clock = settings, deks, clock
+        self._key: tuple[X25519PrivateKey, float] | None = None
+
+    async def run(self, wanted: AdoptRequest, until: float) -> wire.Message:
+        if not self._settings.allow_restore:
+            raise errors.NotPermitted(
+                "this broker takes no DEKs out of a backup",
+                hint="Set allow_restore = true under [broker] for as long as the restore takes, and restart it.",
+            )
+        self._deks.kek(wanted.kek)
+        key = self._one_time_key(renew=not wanted.deks)
+        public = escrow.public_text(key.public_key())
+        if wanted.deks and wanted.public_key != public:
+            raise errors.BadInput("the broker's one-time key is another by now", hint="Begin the restore again.")
+        adopting = _Adopting(self._deks, wanted, key, self._settings.environment, until)
+        return {
+            "public_key": public,
+            "environment": self._settings.environment,
+            "deks": await adopting.run() if wanted.deks else [],
+        }
+
+    def _one_time_key(self, *, renew: bool) -> X25519PrivateKey:
+        now = self._clock()
+        if self._key is None or (renew and now - self._key[1] > ONE_TIME_SECONDS):
+            self._key = X25519PrivateKey.generate(), now
+        return self._key[0]
+
+
+class _Adopting(Outcomes):
+    """One request. A DEK that fails does not stop the others."""
+
+    def __init__(
+        self, deks: OpenDeks, wanted: AdoptRequest, key: X25519PrivateKey, environment: str, until: float
+    ) -> None:
+        super().__init__()
+        self._to, self._key = WrapPlace(deks, wanted.kek, STORE, until), key
+        self._place = escrow.Place(escrow.ADOPTION, environment, wanted.database_uuid)
+        self._wanted = {deks.key(wanted.database_uuid, dek.dek_id, wanted.kek, STORE, None): dek for dek in wanted.deks}
+
+    async def run(self) -> list[wire.Message]:
+        await self._to.kms.ready(self._to.name, self._to.until)
+        opened = self._checked({key: self._opened(key) for key in self._wanted})
+        new = self._sorted_out(await self._to.wrapped(opened))
+        self._checked(await self._to.opened(new))
+        return [self._answer(key, new.get(key), to_catalog=True) for key in self._wanted]
+
+    def _opened(self, key: CacheKey) -> bytes | errors.EnvelopeError:
+        try:
+            return escrow.unseal(self._key, self._place, key.dek_id, self._wanted[key].sealed)
+        except errors.UnwrapFailed as error:
+            return error.with_traceback(None)
+
+    def _checked(self, found: dict[CacheKey, bytes | errors.EnvelopeError]) -> dict[CacheKey, bytes]:
+        """Those that are the DEK which the catalog means."""
+        opened = self._sorted_out(found)
+        for key, dek in opened.items():
+            if len(dek) != derivation.DEK_BYTES or not self._fits(key, dek):
+                self._failed[key] = errors.UnwrapFailed()
+        return {key: dek for key, dek in opened.items() if key not in self._failed}
+
+    def _fits(self, key: CacheKey, dek: bytes) -> bool:
+        return derivation.same(derivation.fingerprint(dek, key.dek_id), self._wanted[key].fingerprint)

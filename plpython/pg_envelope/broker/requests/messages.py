@@ -1,0 +1,353 @@
+"""What a backend may ask for: FORMAT.md section 4, declared once. A test holds the page against these classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+
+from pg_envelope import derivation, errors, wire
+from pg_envelope.broker.ledger.erasures import DyingDek
+from pg_envelope.broker.requests.reading import Base64, Count, Flag, Integer, Object, Text, Uuid, bad, read
+
+MAX_COUNT = (1 << 32) - 1
+MAX_WHO = 256
+STATE = "pre-active|active|suspended|decrypt-only|compromised|destroyed"
+
+DekId = Annotated[int, Integer(1, (1 << 63) - 1)]
+KeyId = Annotated[int, Integer(1, MAX_COUNT)]
+Number = Annotated[int, Integer(0, MAX_COUNT)]
+Version = Annotated[int, Integer(0, (1 << 63) - 1)]
+Name = Annotated[str, Text()]
+State = Annotated[str, Text(STATE)]
+Hash = Annotated[str, Text("[0-9a-f]{64}")]
+HashSalt = Annotated[str, Text("[0-9a-f]{32}")]
+Identity = Annotated[UUID, Uuid()]
+Fingerprint = Annotated[bytes, Base64(derivation.FINGERPRINT_BYTES)]
+Salt = Annotated[bytes, Base64(derivation.SALT_BYTES)]
+
+
+def look(value: object) -> str | bool:
+    """The name of a KEK, or whether each is meant. Raises ValueError."""
+    return value if isinstance(value, bool) else Text()(value)
+
+
+def _who(value: object) -> dict[str, str | int]:
+    """Known members only, of bounded length; what is not there is left out."""
+    found = Object()(value)
+    known = {name: found.get(name) for name in wire.Who.__annotations__}
+    return {
+        name: value[:MAX_WHO] if isinstance(value, str) else value
+        for name, value in known.items()
+        if isinstance(value, str | int)
+    }
+
+
+class DekIdentity(Protocol):
+    """What it takes to know whether a DEK was erased."""
+
+    @property
+    def dek_id(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class FieldRef:
+    """A field key to derive."""
+
+    key_id: KeyId
+    field_uuid: Identity
+    salt: Salt
+    label: Name
+
+
+@dataclass(frozen=True)
+class NamedDek:
+    """A DEK about which the backend asks only whether it was erased."""
+
+    dek_id: DekId
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
+class WrappedDek:
+    """A wrapped DEK whose KEK and store the request tells; `wrapped` is None in store `vault`."""
+
+    dek_id: DekId
+    wrapped: Name | None
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
+class DekRef:
+    """A wrapped DEK as the catalog names it."""
+
+    dek_id: DekId
+    kek: Name
+    store: Name
+    wrapped: Name | None
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
+class DekWithFields(DekRef):
+    fields: tuple[FieldRef, ...]
+
+
+@dataclass(frozen=True)
+class SealedRef:
+    """A DEK out of a backup, sealed for the broker's one-time key; `fingerprint` is the catalog's."""
+
+    dek_id: DekId
+    fingerprint: Fingerprint
+    sealed: Name
+
+
+@dataclass(frozen=True)
+class ErasedRef(DyingDek):
+    """A DEK to erase, as the ledger takes it."""
+
+    dek_id: DekId
+    fingerprint: Fingerprint
+    kek: Name
+    store: Name
+    kek_version: Version | None
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A key's change of state. It has one of the two ids; `from_` is None for a new key."""
+
+    dek_id: DekId | None
+    key_id: KeyId | None
+    from_: State | None
+    to: State
+
+    def __post_init__(self) -> None:
+        if (self.dek_id is None) == (self.key_id is None):
+            raise bad("key_id")
+
+    def told(self) -> dict[str, int | str | None]:
+        """As the audit log has it."""
+        one = {"key_id": self.key_id} if self.dek_id is None else {"dek_id": self.dek_id}
+        return {**one, "from": self.from_, "to": self.to}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What all requests have."""
+
+    op: Name
+    deadline_ms: Annotated[int, Integer(1, (1 << 31) - 1)]
+    who: Annotated[dict[str, str | int], _who]
+    environment: Name | None
+
+
+@dataclass(frozen=True)
+class StatusRequest:
+    """`look` is a KEK that the broker asks for first, or True for each."""
+
+    look: Annotated[str | bool, look] | None
+
+    def looked(self, keks: Iterable[str]) -> list[str]:
+        """Those of the KEKs that the broker asks for first."""
+        return [name for name in keks if self.look is True or self.look == name]
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """One new DEK from the KMS's generator."""
+
+    database_uuid: Identity
+    kek: Name
+    store: Name
+    dek_id: DekId
+
+
+@dataclass(frozen=True)
+class GenerateManyRequest:
+    """New DEKs from the broker's generator, for store `catalog`."""
+
+    database_uuid: Identity
+    kek: Name
+    store: Name
+    dek_ids: Annotated[tuple[DekId, ...], Count(1, 200, different=True)]
+    label: Name = ""
+
+
+@dataclass(frozen=True)
+class DeriveRequest:
+    """`ahead` is how many of the keys, the last ones, nobody has asked for yet."""
+
+    database_uuid: Identity
+    keys: tuple[DekWithFields, ...]
+    ahead: Number = 0
+
+
+@dataclass(frozen=True)
+class RewrapRequest:
+    """DEKs for the KEK's newest version, or for another KEK, store, environment or database than the old one."""
+
+    database_uuid: Identity
+    kek: Name
+    store: Name
+    deks: tuple[WrappedDek, ...]
+    from_kek: Name | None = None
+    from_store: Name | None = None
+    from_environment: Name | None = None
+    from_database: Identity | None = None
+
+    def __post_init__(self) -> None:
+        if self.from_environment is not None and self.from_database is None:
+            raise bad("from_database")
+
+    @property
+    def source(self) -> tuple[str, str] | None:
+        """The KEK and store that the DEKs come from. None when nothing changes but the KEK's version."""
+        old = (self.from_kek or self.kek, self.from_store or self.store)
+        return old if self.origin is not None or old != (self.kek, self.store) else None
+
+    @property
+    def origin(self) -> tuple[str, UUID] | None:
+        """The environment and database that the DEKs come from. None when both stay."""
+        if self.from_environment is None or self.from_database is None:
+            return None
+        return self.from_environment, self.from_database
+
+
+@dataclass(frozen=True)
+class RotateKekRequest:
+    """`kek_version` is the KEK's newest version that the catalog knows; 0 for none."""
+
+    kek: Name
+    kek_version: Version = 0
+
+
+@dataclass(frozen=True)
+class FlushRequest:
+    reason: Name
+
+
+@dataclass(frozen=True)
+class ScheduleRequest:
+    """`overdue` is how many keys of the database are."""
+
+    overdue: Number
+
+
+@dataclass(frozen=True)
+class RecordRequest:
+    """Changes of keys' states, for the audit log."""
+
+    database_uuid: Identity
+    action: Name
+    label: Name
+    reason: Name
+    transitions: tuple[Transition, ...]
+
+
+@dataclass(frozen=True)
+class EscrowRequest:
+    """DEKs for a backup."""
+
+    database_uuid: Identity
+    deks: tuple[DekRef, ...]
+
+
+@dataclass(frozen=True)
+class AdoptRequest:
+    """DEKs out of a backup for a KEK. Without DEKs it asks for the broker's one-time key."""
+
+    database_uuid: Identity
+    kek: Name
+    deks: tuple[SealedRef, ...]
+    public_key: Name = ""
+
+
+@dataclass(frozen=True)
+class ProveRequest:
+    """DEKs that the KMS is to open."""
+
+    database_uuid: Identity
+    deks: Annotated[tuple[DekRef, ...], Count(0, 200, different=True)]
+
+
+@dataclass(frozen=True)
+class RefusedRequest:
+    """What a backend refused for want of a right, for the audit log."""
+
+    reason: Name
+    label: Name | None
+    key_id: Number | None
+    skipped: Number | None
+
+    def told(self) -> dict[str, str | int]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class SignRequest:
+    """A statement for a DEK to sign."""
+
+    database_uuid: Identity
+    key: DekWithFields
+    statement: Annotated[dict[str, Any], Object()]
+
+
+@dataclass(frozen=True)
+class EraseRequest:
+    """`subject` is SHA-256(salt | subject) in hex; None, with `salt`, for a whole table or a named key."""
+
+    database_uuid: Identity
+    label: Name
+    reason: Name
+    subject: Hash | None
+    salt: HashSalt | None
+    deks: Annotated[tuple[ErasedRef, ...], Count(1, 1000)]
+
+    def __post_init__(self) -> None:
+        if (self.subject is None) != (self.salt is None):
+            raise bad("subject")
+
+
+@dataclass(frozen=True)
+class ErasuresRequest:
+    """A page of the ledger: entries of one database after the first `after`, at most `most`; `deks`: are they dead?"""
+
+    database_uuid: Identity
+    after: Version
+    most: Version
+    verify: Annotated[bool, Flag()] = False
+    deks: tuple[NamedDek, ...] = ()
+
+
+OPERATIONS: dict[str, tuple[type[Any], ...]] = {
+    "status": (StatusRequest,),
+    "generate": (GenerateRequest, GenerateManyRequest),
+    "derive": (DeriveRequest,),
+    "rewrap": (RewrapRequest,),
+    "rotate_kek": (RotateKekRequest,),
+    "flush": (FlushRequest,),
+    "schedule": (ScheduleRequest,),
+    "record": (RecordRequest,),
+    "escrow": (EscrowRequest,),
+    "adopt": (AdoptRequest,),
+    "prove": (ProveRequest,),
+    "refused": (RefusedRequest,),
+    "sign": (SignRequest,),
+    "erase": (EraseRequest,),
+    "erasures": (ErasuresRequest,),
+}
+
+
+def request(message: wire.Message) -> Request:
+    """The part that all requests have. Raises BadInput."""
+    if message.get("v") != wire.PROTOCOL:
+        raise errors.BadInput("the protocol version is not supported", detail=f"this broker speaks {wire.PROTOCOL}")
+    op = message.get("op")
+    if not isinstance(op, str) or op not in OPERATIONS:
+        raise errors.BadInput("there is no such operation", hint=f"Operations: {', '.join(OPERATIONS)}")
+    return read(Request, message)

@@ -1,0 +1,1 @@
+"""The broker's configuration, checked and typed."""

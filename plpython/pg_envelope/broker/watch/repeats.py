@@ -1,0 +1,79 @@
+"""What is asked again and again: its first line goes to the audit log at once, what says the same is counted.
+
+A pool of sessions asks for the same keys many times a minute. Nobody gets a key that the log does not show him to have
+had in the last `audit_repeats_seconds`: only how often he got it is told later, in one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pg_envelope.broker.watch import audit as audit_log
+from pg_envelope.broker.watch.audit import Audit
+from pg_envelope.broker.watch.metrics import Counter
+
+MOST = 10_000
+# What differs between two sessions that do the same.
+PASSING = ("peer", "cached")
+
+Facts = dict[str, Any]
+
+
+@dataclass
+class ToldRepeat:
+    """A line that was written, and how many said the same since then."""
+
+    facts: Facts
+    since: str
+    until: float
+    count: int = 0
+
+
+class Repeats:
+    """Lives in the event loop; `clock` in seconds. Where 0 seconds are asked for, each request is a line."""
+
+    def __init__(self, audit: Audit, seconds: float, clock: Callable[[], float], counter: Counter) -> None:
+        self._audit, self._seconds, self._clock, self._counter = audit, seconds, clock, counter
+        self._told: dict[str, ToldRepeat] = {}
+
+    def write(self, facts: Facts) -> None:
+        """Raises Internal when the audit log cannot be written."""
+        same = _without_session(facts)
+        name = json.dumps(same, sort_keys=True)
+        held = self._told.get(name)
+        # While the log cannot be written nothing is counted either: no key leaves then.
+        if held is not None and self._clock() < held.until and self._audit.trouble is None:
+            held.count += 1
+            self._counter.add()
+            return
+        self._audit.write("request", **facts)
+        self._tell(name)
+        if len(self._told) < MOST:
+            self._told[name] = ToldRepeat(same, audit_log.now(), self._clock() + self._seconds)
+
+    def sweep(self) -> None:
+        """Tells what was counted, of all whose time is over. Raises Internal; what is not written stays counted."""
+        now = self._clock()
+        for name in [name for name, held in self._told.items() if held.until <= now]:
+            self._tell(name)
+
+    def tell_all(self) -> None:
+        """Before a revocation and at the end: no line counts what was before it and after it. Raises Internal."""
+        for name in list(self._told):
+            self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        held = self._told.get(name)
+        if held is not None and held.count:
+            self._audit.write("request", **held.facts, repeated=held.count, since=held.since)
+        self._told.pop(name, None)
+
+
+def _without_session(facts: Facts) -> Facts:
+    same = {name: value for name, value in facts.items() if name not in PASSING}
+    if isinstance(who := same.get("who"), dict):
+        same["who"] = {name: value for name, value in who.items() if name != "pid"}
+    return same
