@@ -129,16 +129,20 @@ COMMENT ON FUNCTION envelope.acts_on_itself IS
 
 -- Equality of key columns whose type has an implicit cast of a user's: for such a type PostgreSQL's own operators, which
 -- are for all enums, arrays and ranges, are not the only ones that could be meant.
-CREATE FUNCTION envelope.same_key(anyenum, anyenum) RETURNS boolean LANGUAGE internal IMMUTABLE STRICT AS 'enum_eq';
+CREATE FUNCTION envelope.same_key(anyenum, anyenum) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'enum_eq';
 COMMENT ON FUNCTION envelope.same_key(anyenum, anyenum) IS 'used by triggers: whether two keys are equal';
-CREATE FUNCTION envelope.same_key(anyarray, anyarray) RETURNS boolean LANGUAGE internal IMMUTABLE STRICT AS 'array_eq';
+CREATE FUNCTION envelope.same_key(anyarray, anyarray) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'array_eq';
 COMMENT ON FUNCTION envelope.same_key(anyarray, anyarray) IS 'used by triggers: whether two keys are equal';
-CREATE FUNCTION envelope.same_key(anyrange, anyrange) RETURNS boolean LANGUAGE internal IMMUTABLE STRICT AS 'range_eq';
+CREATE FUNCTION envelope.same_key(anyrange, anyrange) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'range_eq';
 COMMENT ON FUNCTION envelope.same_key(anyrange, anyrange) IS 'used by triggers: whether two keys are equal';
 CREATE FUNCTION envelope.same_key(anymultirange, anymultirange) RETURNS boolean
-    LANGUAGE internal IMMUTABLE STRICT AS 'multirange_eq';
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'multirange_eq';
 COMMENT ON FUNCTION envelope.same_key(anymultirange, anymultirange) IS 'used by triggers: whether two keys are equal';
-CREATE FUNCTION envelope.same_key(record, record) RETURNS boolean LANGUAGE internal IMMUTABLE STRICT AS 'record_eq';
+CREATE FUNCTION envelope.same_key(record, record) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'record_eq';
 COMMENT ON FUNCTION envelope.same_key(record, record) IS 'used by triggers: whether two keys are equal';
 CREATE OPERATOR envelope.=== (LEFTARG = anyenum, RIGHTARG = anyenum, FUNCTION = envelope.same_key);
 CREATE OPERATOR envelope.=== (LEFTARG = anyarray, RIGHTARG = anyarray, FUNCTION = envelope.same_key);
