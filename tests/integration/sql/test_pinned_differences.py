@@ -93,3 +93,17 @@ def test_rows_that_nothing_tells_apart_before_the_commit(db: Database) -> None:
         db.sql("SET CONSTRAINTS ALL DEFERRED; INSERT INTO t VALUES (1, 1, 'y')")
         with pytest.raises(psycopg.errors.CardinalityViolation):
             db.sql("UPDATE t SET s = 'z' WHERE s = 'y'")
+
+
+@pytest.mark.parametrize("granted", ["UPDATE", "UPDATE ON t TO alice; GRANT SELECT (id)"])
+def test_who_may_not_read_the_table_cannot_update_one_with_triggers(twins: Database, granted: str) -> None:
+    twins.sql("GRANT USAGE ON SCHEMA plain, sealed TO alice")
+    for schema in ("plain", "sealed"):
+        twins.sql(f"SET search_path = {schema}; GRANT INSERT ON log TO alice; GRANT {granted} ON t TO alice")
+    alice = twins.connect("alice")
+    alice.execute("SET search_path = plain; UPDATE t SET s = 'x'")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        alice.execute("SET search_path = sealed; UPDATE t SET s = 'x'")
+    twins.sql("GRANT SELECT ON sealed.t TO alice")
+    alice.execute("UPDATE t SET s = 'x'")
+    assert twins.sql("SELECT DISTINCT s FROM sealed.t") == twins.sql("SELECT DISTINCT s FROM plain.t") == [("x",)]
