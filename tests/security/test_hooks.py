@@ -74,7 +74,7 @@ TENANT_LIFE = (
     "CALL envelope.shred('t', 's1', 'drill')",
 )
 # The values are read again, by the event trigger of a command.
-TYPES = ("ALTER TYPE mood ADD VALUE 'middling'", "ALTER DOMAIN sly ADD CHECK (VALUE <> 'never')")
+TYPES = ("ALTER TYPE mood ADD VALUE 'middling'", "ALTER DOMAIN sly_int ADD CHECK (VALUE < 1000)")
 LIVES = {"one key": (*TABLE_LIFE[:-3], *TYPES, *TABLE_LIFE[-3:]), "a key for each tenant": TENANT_LIFE}
 OWNERS = {ADD, RENAME, BACK}
 ONE = ("CALL envelope.protect", "CALL envelope.unprotect", "CALL envelope.refresh", "SELECT")
