@@ -126,3 +126,26 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION envelope.acts_on_itself IS
     'used by triggers: whether a change of one row may set off changes of others, by AFTER triggers or foreign keys';
+
+-- Equality of key columns whose type has an implicit cast of a user's: for such a type PostgreSQL's own operators, which
+-- are for all enums, arrays and ranges, are not the only ones that could be meant.
+CREATE FUNCTION envelope.same_key(one anyenum, other anyenum) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'enum_eq';
+COMMENT ON FUNCTION envelope.same_key(anyenum, anyenum) IS 'used by triggers: whether two keys are equal';
+CREATE FUNCTION envelope.same_key(one anyarray, other anyarray) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'array_eq';
+COMMENT ON FUNCTION envelope.same_key(anyarray, anyarray) IS 'used by triggers: whether two keys are equal';
+CREATE FUNCTION envelope.same_key(one anyrange, other anyrange) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'range_eq';
+COMMENT ON FUNCTION envelope.same_key(anyrange, anyrange) IS 'used by triggers: whether two keys are equal';
+CREATE FUNCTION envelope.same_key(one anymultirange, other anymultirange) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'multirange_eq';
+COMMENT ON FUNCTION envelope.same_key(anymultirange, anymultirange) IS 'used by triggers: whether two keys are equal';
+CREATE FUNCTION envelope.same_key(one record, other record) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'record_eq';
+COMMENT ON FUNCTION envelope.same_key(record, record) IS 'used by triggers: whether two keys are equal';
+CREATE OPERATOR envelope.=== (LEFTARG = anyenum, RIGHTARG = anyenum, FUNCTION = envelope.same_key);
+CREATE OPERATOR envelope.=== (LEFTARG = anyarray, RIGHTARG = anyarray, FUNCTION = envelope.same_key);
+CREATE OPERATOR envelope.=== (LEFTARG = anyrange, RIGHTARG = anyrange, FUNCTION = envelope.same_key);
+CREATE OPERATOR envelope.=== (LEFTARG = anymultirange, RIGHTARG = anymultirange, FUNCTION = envelope.same_key);
+CREATE OPERATOR envelope.=== (LEFTARG = record, RIGHTARG = record, FUNCTION = envelope.same_key);

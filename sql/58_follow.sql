@@ -49,7 +49,10 @@ BEGIN
             FROM pg_event_trigger_ddl_commands() d
             LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
             LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
-            WHERE d.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass)) c ON c.relation IN (k.view, k.base)
+            WHERE d.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass)
+            UNION ALL
+            SELECT i.inhparent, 0 FROM pg_event_trigger_ddl_commands() d JOIN pg_inherits i ON i.inhrelid = d.objid
+            WHERE d.classid = 'pg_class'::regclass) c ON c.relation IN (k.view, k.base)
         WHERE c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND k.as_caller
     LOOP
         PERFORM envelope_private.follow(found.view, found.relation, found.attnum);
@@ -59,6 +62,43 @@ COMMENT ON FUNCTION envelope_private.ddl_followed IS
     'event trigger: finds the protected tables that a command touched. SECURITY DEFINER: reads the key catalog';
 
 CREATE EVENT TRIGGER pg_envelope_follow ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'CREATE TRIGGER', 'CREATE INDEX', 'GRANT', 'REVOKE')
+    WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'CREATE TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE INDEX', 'GRANT',
+        'REVOKE')
     EXECUTE FUNCTION envelope_private.ddl_followed();
 COMMENT ON EVENT TRIGGER pg_envelope_follow IS 'pg_envelope: keeps protected tables in step with plain DDL';
+
+CREATE FUNCTION envelope_private.types_begin() RETURNS void
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.types_begin()
+$$;
+COMMENT ON FUNCTION envelope_private.types_begin IS 'keeps in mind what the types of protected values are made of';
+
+CREATE FUNCTION envelope_private.types_end() RETURNS void
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.types_end()
+$$;
+COMMENT ON FUNCTION envelope_private.types_end IS 'refuses what the texts of protected values would not survive';
+
+CREATE FUNCTION envelope_private.types_kept() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- A dump says so: it makes types before it makes tables.
+    IF current_setting('check_function_bodies') = 'off' OR NOT EXISTS (SELECT FROM envelope_private.protected_table) THEN
+        RETURN;
+    ELSIF TG_EVENT = 'ddl_command_start' THEN
+        PERFORM envelope_private.types_begin();
+    ELSE
+        PERFORM envelope_private.types_end();
+    END IF;
+END $$;
+COMMENT ON FUNCTION envelope_private.types_kept IS
+    'event trigger: a type of protected values changes. SECURITY DEFINER: reads the key catalog';
+
+CREATE EVENT TRIGGER pg_envelope_types_begin ON ddl_command_start WHEN TAG IN ('ALTER TYPE', 'ALTER DOMAIN')
+    EXECUTE FUNCTION envelope_private.types_kept();
+COMMENT ON EVENT TRIGGER pg_envelope_types_begin IS 'pg_envelope: what the types of protected values are before a change';
+CREATE EVENT TRIGGER pg_envelope_types_end ON ddl_command_end WHEN TAG IN ('ALTER TYPE', 'ALTER DOMAIN')
+    EXECUTE FUNCTION envelope_private.types_kept();
+COMMENT ON EVENT TRIGGER pg_envelope_types_end IS 'pg_envelope: values stay readable after a change of their types';

@@ -49,6 +49,9 @@ TABLE_LIFE = (
     "CALL envelope.move_kek('default', 'default', 'catalog', 't')",
     "SELECT envelope.renew_capabilities()",
     "SELECT envelope.replay_erasures()",
+    "CALL envelope.verify('t')",
+    "SELECT * FROM envelope.verify_keys()",
+    "SELECT envelope.this_is_the_original()",
     "SELECT envelope.pause('t'), envelope.resume('t'), envelope.abort('t')",
     UNPROTECT,
     PROTECT,
@@ -70,7 +73,9 @@ TENANT_LIFE = (
     PROTECT_TENANTS,
     "CALL envelope.shred('t', 's1', 'drill')",
 )
-LIVES = {"one key": TABLE_LIFE, "a key for each tenant": TENANT_LIFE}
+# The values are read again, by the event trigger of a command.
+TYPES = ("ALTER TYPE mood ADD VALUE 'middling'", "ALTER DOMAIN sly_int ADD CHECK (VALUE < 1000)")
+LIVES = {"one key": (*TABLE_LIFE[:-3], *TYPES, *TABLE_LIFE[-3:]), "a key for each tenant": TENANT_LIFE}
 OWNERS = {ADD, RENAME, BACK}
 ONE = ("CALL envelope.protect", "CALL envelope.unprotect", "CALL envelope.refresh", "SELECT")
 

@@ -35,6 +35,7 @@ from pg_envelope.backend.scope_keys import rotate_scopes
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.follow import follow
+from pg_envelope.backend.tables.kept import Types
 from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.scope_values import ScopeColumn
@@ -58,6 +59,9 @@ class Admin:
         self.refresh = guard.plain(self._alone(self._refresh))
         self.adopt_restored = guard.plain(self._alone(self._adopt_restored))
         self.follow = guard.plain(self._alone(self._follow))
+        types = Types(host)
+        self.types_begin = guard.plain(types.begin)
+        self.types_end = guard.plain(types.end)
         self.reencrypt = guard.plain(self._reencrypt)
         self.receipt = guard.plain(self._receipt)
         self.verify = guard.plain(self._verify)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -90,11 +90,11 @@ def _checks_json(checks: tuple[Check, ...]) -> str:
 
 
 def record_modes(host: Host, layout: Layout) -> None:
-    """Whose role reads and writes, as the base table has it now."""
+    """Whose role reads and writes, and what finds a row, as the base table has it now."""
     host.rows(
-        "UPDATE envelope_private.key SET by_role = $2, as_caller = $3 WHERE key_uuid = $1",
-        ["uuid", "bool", "bool"],
-        [layout.key_uuid, layout.by_role, layout.as_caller],
+        "UPDATE envelope_private.key SET by_role = $2, as_caller = $3, row_key = $4::name[] WHERE key_uuid = $1",
+        ["uuid", "bool", "bool", "text[]"],
+        [layout.key_uuid, layout.by_role, layout.as_caller, list(layout.row_key)],
     )
 
 
@@ -133,14 +133,22 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         base_name=base.name,
         columns=columns,
         protected=protected,
-        row_key={name: base.primary_key.get(name, EQUALS) for name in key["row_key"]},
+        row_key=_row_key(key, base, protected.values()),
         checks=checks,
         by_role=base.row_security,
         as_caller=base.writes_as_caller(checks),
         scope_column=key["scope_column"],
         erased=key["erased"],
         view_options=tuple(key["view_options"] or ()),
+        key_is_deferrable=base.key_is_deferrable,
     )
+
+
+def _row_key(key: Row, base: Table, protected: Iterable[Protected]) -> dict[str, str]:
+    """As it was when values were bound to it; if none is, the base table's primary key of today finds a row."""
+    if any(field.options.bind == "row" for field in protected):
+        return {name: base.primary_key.get(name, EQUALS) for name in key["row_key"]}
+    return base.primary_key
 
 
 def _options(field: Row) -> FieldOptions:

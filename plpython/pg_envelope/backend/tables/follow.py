@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables import build, catalog, grants, inspect
+from pg_envelope.backend.tables import build, catalog, grants, inspect, kept
+from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.refresh import refresh
@@ -13,7 +14,7 @@ from pg_envelope.backend.tables.refresh import refresh
 def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
     """For a protected table, by its view; `touched` is the relation that a command changed, `attnum` its column or 0.
 
-    Raises what refresh() does, and so refuses the command.
+    Raises what refresh() and kept.check() do, and so refuses the command.
     """
     key = catalog.key_of(host, oid)
     if key["view_relname"] is None:
@@ -22,10 +23,16 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
     changed = _base_follows(host, base, view, attnum) if touched == view.oid else _view_lags(base, view, attnum)
     base = inspect.inspect(host, key["base"])
     layout = catalog.layout_of(host, key, base)
-    if changed or (layout.as_caller, layout.by_role) != (key["as_caller"], key["by_role"]):
+    if changed or _modes(layout) != (key["as_caller"], key["by_role"], set(key["row_key"])):
         refresh(host, oid)
     elif layout.as_caller and key["mirrored"] != build.mirror(grants.read(host, view.oid)):
         build.grant_base(host, base, layout, view.oid)
+    if touched == base.oid:
+        kept.check(host, catalog.layout_of(host, catalog.key_of(host, oid), base), base)
+
+
+def _modes(layout: Layout) -> tuple[bool, bool, set[str]]:
+    return layout.as_caller, layout.by_role, set(layout.row_key)
 
 
 def _view_lags(base: Table, view: Table, attnum: int) -> bool:

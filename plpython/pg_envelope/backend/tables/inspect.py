@@ -9,8 +9,18 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import qualified
 
-# Code of users that a write of a row runs: triggers, and functions in constraints, generated columns and indexes.
-RUNS_CODE = """(EXISTS (
+# Of a CHECK: whether what it says depends on who writes, and under which search_path. PostgreSQL's own functions are in
+# no pg_depend: they are found by their numbers in the expression's tree.
+ASKS_CALLER = r"""(k.conbin::text ~ 'SQLVALUEFUNCTION :op (9|10|11|14) ' OR EXISTS (
+        SELECT FROM regexp_matches(k.conbin::text, 'funcid ([0-9]+)', 'g') f
+        JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid AND p.provolatile <> 'i'
+        WHERE p.proname ~ '^(current_|session_user|getpgusername|has_|pg_has_role|row_security_active|to_reg|reg.*in$|'
+            '.*_is_visible$|pg_get_serial_sequence)'))"""
+# Code that a write of a row runs with its caller's role and settings: triggers, functions of users in constraints,
+# generated columns and indexes, and CHECKs that ask for the caller.
+RUNS_CODE = f"""(EXISTS (
+        SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND {ASKS_CALLER})
+    OR EXISTS (
         SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
             AND t.tgtype::int & 20 <> 0 AND t.tgname NOT LIKE '~envelope\\_guard\\_%')
     OR EXISTS (
@@ -30,6 +40,8 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpe
     r.rolsuper AS owner_is_superuser,
     has_schema_privilege(c.relowner, c.relnamespace, 'USAGE') AS owner_may_use_schema,
     {RUNS_CODE} AS runs_code,
+    EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p' AND k.condeferrable)
+        AS key_is_deferrable,
     EXISTS (SELECT FROM pg_catalog.pg_attribute a, aclexplode(a.attacl) p WHERE a.attrelid = c.oid
             AND p.privilege_type IN ('INSERT', 'UPDATE')) AS has_column_writers,
     c.relispartition AS is_partition, c.reloftype <> 0 AS is_typed,
@@ -58,9 +70,15 @@ LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
 
-# With the operator that the key's index serves: pg_catalog has none for some types of extensions.
+# With the operator that the key's index serves: pg_catalog has none for some types of extensions. The operators for all
+# enums, arrays or ranges are not the only candidates once a user has made an implicit cast from the column's type: then
+# it is the package's own, which no index serves.
 PRIMARY_KEY = """
-SELECT a.attname AS name, format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS equals
+SELECT a.attname AS name, CASE
+    WHEN p.opcintype::regtype::text ~ '^(any|record$)' AND EXISTS (
+        SELECT FROM pg_catalog.pg_cast u WHERE u.oid >= 16384 AND u.castcontext = 'i'
+            AND u.castsource = envelope_private.base_type(a.atttypid)) THEN 'OPERATOR(envelope.===)'
+    ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END AS equals
 FROM pg_catalog.pg_constraint c
 JOIN pg_catalog.pg_index i ON i.indexrelid = c.conindid
 CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY k (attnum, position)
@@ -77,13 +95,13 @@ SELECT string_agg(format('%I %s %s', attname, format_type(atttypid, atttypmod), 
     AS shape
 FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped"""
 
-CHECKS = """
+CHECKS = f"""
 SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression, k.convalidated AS validated,
     k.connoinherit AS no_inherit, obj_description(k.oid, 'pg_constraint') AS comment,
     ARRAY(SELECT coalesce(a.attname, '') FROM unnest(k.conkey) n LEFT JOIN pg_catalog.pg_attribute a
           ON a.attrelid = k.conrelid AND a.attnum = n AND n > 0) AS columns,
     EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
-            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid >= 16384) AS runs_code
+            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid >= 16384) OR {ASKS_CALLER} AS runs_code
 FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'c' ORDER BY k.conname"""
 
 
@@ -127,7 +145,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Check:
-    """A CHECK constraint; `columns` are names, '' for the whole row; `runs_code`: it calls functions of users."""
+    """A CHECK constraint; `columns` are names, '' for the whole row.
+
+    `runs_code`: it calls functions of users, or asks who writes.
+    """
 
     name: str
     expression: str
@@ -150,6 +171,7 @@ class Table:
     row_security: bool
     row_type: int
     runs_code: bool
+    key_is_deferrable: bool
     has_column_writers: bool
     owner: str
     owner_oid: int

@@ -107,6 +107,7 @@ def _layout(
         as_caller=table.writes_as_caller(table.checks),
         scope_column=scoping.column,
         erased=scoping.erased,
+        key_is_deferrable=table.key_is_deferrable,
     )
 
 

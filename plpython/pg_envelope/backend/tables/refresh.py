@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident, qualified
-from pg_envelope.backend.tables import build, catalog, generate, grants, inspect, locks
+from pg_envelope.backend.tables import build, catalog, generate, grants, inspect, kept, locks
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -48,6 +48,7 @@ def refresh(host: Host, oid: int) -> None:
         [key["key_uuid"]],
     )
     catalog.release_owners(host)
+    kept.opens(host, layout, table)
 
 
 def _lock(host: Host, key: Row) -> None:
@@ -75,6 +76,7 @@ def _make_again(host: Host, key: Row, table: Table) -> None:
         )
     layout = catalog.layout_of(host, {**key, "view_relname": name}, table)
     build.build(host, table, layout, grants.read(host, table.oid), None)
+    kept.opens(host, layout, table)
     host.warning(
         f"{layout.view} was dropped and is made again",
         hint="Grants, column defaults and comments of the old view are gone: only its owner has rights on it.",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.sqltext import derived_name, ident, literal
+from pg_envelope.backend.sqltext import commas, derived_name, ident, literal
 from pg_envelope.backend.tables import unfit
 from pg_envelope.backend.tables.generate import COMMENTED, GUARDS, function_names
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -69,7 +69,8 @@ ORDER BY 1"""
 # A BEFORE trigger that comes after the guard could change the row key behind its back.
 LATE_TRIGGERS = f"""
 SELECT t.tgname AS name FROM pg_catalog.pg_trigger t WHERE t.tgrelid = $1 AND NOT t.tgisinternal
-    AND t.tgtype::int & 67 = 3 AND t.tgname::text COLLATE "C" > {literal(min(GUARDS.values()))} ORDER BY 1"""
+    AND t.tgtype::int & 67 = 3 AND t.tgname::text COLLATE "C" > {literal(min(GUARDS.values()))}
+    AND t.tgname NOT IN ({commas(map(literal, GUARDS.values()))}) ORDER BY 1"""
 
 
 def check_kind(table: Table) -> None:

@@ -26,16 +26,18 @@ VALUES: Mapping[str, str] = {
         "which PostgreSQL writes as text and never reads from it: make it text",
     ),
 }
-# Every type that a column's type is made of. xml is well where it is the whole of a column.
-PARTS = """
-WITH RECURSIVE part (type) AS (
-    SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum = $2
-    UNION
-    SELECT inner_type FROM part JOIN pg_catalog.pg_type t ON t.oid = part.type
+# From the types of a recursive query `part` to those that they are made of.
+INNER_TYPES = """JOIN pg_catalog.pg_type t ON t.oid = part.type
     LEFT JOIN pg_catalog.pg_range r ON part.type IN (r.rngtypid, r.rngmultitypid)
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped,
     LATERAL unnest(ARRAY[t.typbasetype, t.typelem, r.rngsubtype, a.atttypid]) inner_type
-    WHERE inner_type <> 0)
+    WHERE inner_type <> 0"""
+# Every type that a column's type is made of. xml is well where it is the whole of a column.
+PARTS = f"""
+WITH RECURSIVE part (type) AS (
+    SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum = $2
+    UNION
+    SELECT inner_type FROM part {INNER_TYPES})
 SELECT t.typname AS name FROM part JOIN pg_catalog.pg_type t ON t.oid = part.type
 WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typname = ANY ($3::name[])
     AND NOT (t.typname = 'xml' AND $4 = 'xml')

@@ -29,6 +29,7 @@ class Layout:
     `row_key` maps columns to their equality operators; `scope_column` holds the tenant or subject, if they have keys.
     `as_caller`: a write runs code of the table (triggers, functions in constraints and indexes), which needs the
     caller's role and settings, as on a plain table. `by_role`: row-level security, so reads run as the caller, too.
+    `key_is_deferrable`: for a while two rows may have one key.
     """
 
     key_uuid: str
@@ -44,6 +45,7 @@ class Layout:
     scope_column: str | None = None
     erased: str = "error"
     view_options: tuple[str, ...] = ()
+    key_is_deferrable: bool = False
 
     @property
     def view(self) -> str:

@@ -54,7 +54,7 @@ def update(layout: Layout) -> str:
     refusals = [*refused.generated(layout, "update"), *refused.not_nulls(layout, "update")]
     statements = [
         # Apart from the next line: that one must run without a snapshot of its own, and a text can need one.
-        f"{V}.row_key := {joined_texts(layout, layout.row_key, 'OLD')};",
+        *_row_key(layout),
         f"{V}.seen := envelope.reading(TG_RELID, {V}.row_key);",
         when(f"{V}.seen IS NULL", "RETURN NULL;"),
         _unreadable(layout),
@@ -68,6 +68,14 @@ def update(layout: Layout) -> str:
     return block(statements, DECLARED, label=V)
 
 
+def _row_key(layout: Layout) -> list[str]:
+    """What tells the row from others: its key, or its place where another row may have that key, too."""
+    if layout.key_is_deferrable:
+        gone = when(f"{V}.version IS NULL", "RETURN NULL;")
+        return [_version_of(layout), gone, f"{V}.row_key := {V}.version::{TEXT};"]
+    return [f"{V}.row_key := {joined_texts(layout, layout.row_key, 'OLD')};"]
+
+
 def _unreadable(layout: Layout) -> str:
     """Values of OLD that are NULL because their envelopes do not open; to write NULL there is a change, too."""
     missing = " OR ".join(is_null(f"OLD.{ident(name)}") for name in layout.protected)
@@ -76,17 +84,31 @@ def _unreadable(layout: Layout) -> str:
 
 def _tries(layout: Layout) -> list[str]:
     """At most two, and the third is what a row needs that this transaction changed below the statement."""
-    fresh = (
-        f"(pg_catalog.age(t.xmin) OPERATOR(pg_catalog.>) pg_catalog.age({V}.seen)"
-        f" OR t.ctid OPERATOR(pg_catalog.=) {V}.version)"
-    )
     return [
-        _split(layout, fresh),
+        _split(layout, _fresh(layout)),
         "EXIT WHEN FOUND;",
         when(f"{V}.version IS NOT NULL", *_missed(layout)),
-        f"{V}.version := {layout.function('version')}({commas(f'OLD.{ident(name)}' for name in layout.row_key)});",
+        _version_of(layout),
         when(f"{V}.version IS NULL", "RETURN NULL;"),
     ]
+
+
+def _fresh(layout: Layout) -> str:
+    """Of the rows with this key, the one that the statement read."""
+    version = f"t.ctid OPERATOR(pg_catalog.=) {V}.version"
+    if layout.key_is_deferrable:
+        return version
+    return f"(pg_catalog.age(t.xmin) OPERATOR(pg_catalog.>) pg_catalog.age({V}.seen) OR {version})"
+
+
+def _version_of(layout: Layout) -> str:
+    return f"{V}.version := {layout.function('version')}({commas(f'OLD.{ident(name)}' for name in _found_by(layout))});"
+
+
+def _found_by(layout: Layout) -> list[str]:
+    """The key; where two rows may have it, the other columns in the clear tell them apart."""
+    others = [column.name for column in layout.plain_columns if column.name not in layout.row_key]
+    return [*layout.row_key, *(others if layout.key_is_deferrable else [])]
 
 
 def _split(layout: Layout, fresh: str) -> str:
@@ -204,13 +226,16 @@ def _still_the_same(layout: Layout) -> list[str]:
 def version(layout: Layout) -> str:
     """The body of a function that finds a row as the calling statement sees it: IMMUTABLE, so it has no snapshot of
     its own."""
-    numbered = enumerate(layout.row_key.items(), 1)
-    key = " AND ".join(f"t.{ident(name)} {equals} ${number}" for number, (name, equals) in numbered)
-    return block([f"RETURN (SELECT t.ctid FROM {layout.base} t WHERE {key});"])
+    numbered = dict(zip(_found_by(layout), range(1, 1 + len(layout.columns)), strict=False))
+    found = [f"t.{ident(name)} {equals} ${numbered.pop(name)}" for name, equals in layout.row_key.items()]
+    if numbered:
+        stored = record(f"t.{ident(name)}" for name in numbered)
+        found.append(f"{stored} {SAME} {record(f'${number}' for number in numbered.values())}")
+    return block([f"RETURN (SELECT t.ctid FROM {layout.base} t WHERE {' AND '.join(found)});"])
 
 
 def version_arguments(layout: Layout) -> str:
-    return commas(layout.column(name).type for name in layout.row_key)
+    return commas(layout.column(name).type for name in _found_by(layout))
 
 
 def without_key(layout: Layout) -> str:
