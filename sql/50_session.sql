@@ -20,29 +20,21 @@ COMMENT ON FUNCTION envelope.bootstrap IS
     'loads the package into this session. SECURITY DEFINER: pg_config is readable to its owner only';
 
 -- Plans are kept for the session, and the first ones are made while the catalog is small: they must fit a large one, too.
-CREATE FUNCTION envelope.load_key() RETURNS void
+CREATE FUNCTION envelope_internal.run_step(acting name) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
     SET enable_bitmapscan = off SET jit = off AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].load_key()
+GD['pg_envelope'].run_step(acting)
 $$;
-COMMENT ON FUNCTION envelope.load_key IS
-    'half of a key fetch that is under way in this session; by hand it does nothing. SECURITY DEFINER: reads the key catalog';
+COMMENT ON FUNCTION envelope_internal.run_step IS
+    'runs the step that the package began in this session as the extension''s owner; refuses by hand. acting: who began it. SECURITY DEFINER: a step uses the key catalog';
 
 CREATE FUNCTION envelope.revocation() RETURNS bigint
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC SELECT last_value FROM envelope_private.revocation_xid; END;
 COMMENT ON FUNCTION envelope.revocation IS
     'the last transaction that took a key away, for sessions of a standby. SECURITY DEFINER: reads the key catalog';
-
-CREATE FUNCTION envelope.authorise() RETURNS void
-    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].authorise()
-$$;
-COMMENT ON FUNCTION envelope.authorise IS
-    'half of a rights check that is under way in this session; by hand it does nothing. SECURITY DEFINER: reads rights';
 
 CREATE FUNCTION envelope.canonical(value anyelement) RETURNS text
     LANGUAGE plpgsql STABLE PARALLEL SAFE

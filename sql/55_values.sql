@@ -127,17 +127,6 @@ COMMENT ON FUNCTION envelope.decrypt_bytea(envelope.ciphertext, text) IS
 
 -- Tenant and subject scope.
 
--- Plans are kept for the session, and the first ones are made while the catalog is small: they must fit a large one, too.
-CREATE FUNCTION envelope.key_of_scope() RETURNS void
-    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-    SET enable_bitmapscan = off SET jit = off AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].key_of_scope()
-$$;
-COMMENT ON FUNCTION envelope.key_of_scope IS
-    'half of a search for a tenant''s or subject''s key; by hand it does nothing. SECURITY DEFINER: reads and writes the key catalog';
-
 CREATE FUNCTION envelope.is_stale(value envelope.ciphertext) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

@@ -96,14 +96,6 @@ COMMENT ON FUNCTION envelope.secret_text(envelope.key_ref) IS 'the cast of envel
 CREATE CAST (envelope.key_ref AS bytea) WITH FUNCTION envelope.secret_bytea(envelope.key_ref) AS IMPLICIT;
 CREATE CAST (envelope.key_ref AS text) WITH FUNCTION envelope.secret_text(envelope.key_ref) AS IMPLICIT;
 
-CREATE FUNCTION envelope.load_secret() RETURNS void
-    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].load_secret()
-$$;
-COMMENT ON FUNCTION envelope.load_secret IS
-    'half of a secret''s fetch under way in this session; by hand it does nothing. SECURITY DEFINER: reads secrets';
-
 -- Making secrets, for DBAs. SECURITY DEFINER, so that EXECUTE alone can be granted to a role that administers keys.
 
 CREATE FUNCTION envelope.create_secret(name text, kek text DEFAULT 'default', store text DEFAULT NULL) RETURNS integer

@@ -34,11 +34,11 @@ BEGIN
     END LOOP;
 END $$;
 
-GRANT USAGE ON SCHEMA envelope, envelope_pgcrypto TO PUBLIC;
+GRANT USAGE ON SCHEMA envelope, envelope_internal, envelope_pgcrypto TO PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
-    envelope.bootstrap(), envelope.load_key(), envelope.revocation(), envelope.reserve_messages(), envelope.authorise(),
+    envelope.bootstrap(), envelope_internal.run_step(name), envelope.revocation(),
     envelope.canonical(anyelement), envelope.array_of(envelope.plaintext, anyarray),
     envelope.value_of(envelope.plaintext, anyarray),
     envelope.decrypt_text(envelope.ciphertext, bytea, text), envelope.decrypt_bytea(envelope.ciphertext, bytea, text),
@@ -49,7 +49,7 @@ GRANT EXECUTE ON FUNCTION
     envelope.opens(envelope.ciphertext, bytea, text), envelope.rebind(envelope.ciphertext, bytea, text, text, text), envelope.reading(oid, text), envelope.unreadable(oid),
     envelope.note_update(oid, text), envelope.mend_begins(), envelope.mend_ends(), envelope.erased_pass(), envelope.is_retired(envelope.ciphertext),
     envelope.acts_on_itself(regclass),
-    envelope.key_of_scope(), envelope.prefetch(regclass, text[]),
+    envelope.prefetch(regclass, text[]),
     envelope.fault_as_role(envelope.ciphertext, uuid, text),
     envelope.decrypt_text_as_role(envelope.ciphertext, uuid, text),
     envelope.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),
@@ -63,7 +63,7 @@ GRANT SELECT ON envelope.faults, envelope.verifications TO PUBLIC;
 
 -- pgcrypto's names (sql/70_pgcrypto.sql) and passwords.
 GRANT EXECUTE ON FUNCTION
-    envelope.key(text, integer), envelope.load_secret(),
+    envelope.key(text, integer),
     envelope.secret_bytea(text, integer), envelope.secret_bytea(envelope.key_ref),
     envelope.secret_text(text, integer), envelope.secret_text(envelope.key_ref),
     envelope.named_only(text, boolean), envelope.named_only(bytea, boolean),

@@ -207,14 +207,13 @@ class TestByHand:
         ):
             assert failure(alice, statement, subject).sqlstate == DENIED
 
-    @pytest.mark.parametrize("half", ["load_key", "authorise"])
     @pytest.mark.parametrize("warm", [False, True])
-    def test_halves_of_a_fetch_do_nothing(self, people: Database, alice: Connection, half: str, warm: bool) -> None:
+    def test_a_step_cannot_be_run_by_hand(self, people: Database, alice: Connection, warm: bool) -> None:
         alice.execute("SELECT envelope.bootstrap()")
         if warm:
             people.sql("GRANT SELECT ON people TO alice")
             alice.execute(READ)
-        assert failure(alice, f"SELECT envelope.{half}()").sqlstate == DENIED
+        assert failure(alice, "SELECT envelope_internal.run_step('postgres')").sqlstate == DENIED
 
     def test_bootstrap_by_hand_does_no_harm(self, people: Database, alice: Connection) -> None:
         people.sql("GRANT SELECT ON people TO alice")
@@ -314,9 +313,7 @@ CREATE DOMAIN evil.text AS pg_catalog.text CHECK (true);
 CREATE FUNCTION evil.current_database() RETURNS name LANGUAGE sql AS $$ SELECT 'forged'::name $$;
 CREATE FUNCTION evil.pg_backend_pid() RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
-    BEGIN PERFORM envelope.load_key(); INSERT INTO evil.seen VALUES ('load_key');
-        EXCEPTION WHEN OTHERS THEN NULL; END;
-    BEGIN PERFORM envelope.authorise(); INSERT INTO evil.seen VALUES ('authorise');
+    BEGIN PERFORM envelope_internal.run_step('postgres'); INSERT INTO evil.seen VALUES ('run_step');
         EXCEPTION WHEN OTHERS THEN NULL; END;
     RETURN 4242;
 END $$;

@@ -17,7 +17,6 @@ from pg_envelope.backend.server import server
 Kind = Literal["read", "write", "name", "key"]
 Ask = tuple[int, Kind, str]
 
-AUTHORISE = "SELECT envelope.authorise()"
 QUERIES: dict[Kind, str] = {
     "read": "SELECT * FROM envelope_private.column_right($1, $2::uuid, 'SELECT')",
     "write": "SELECT * FROM envelope_private.column_right($1, $2::uuid, 'INSERT, UPDATE')",
@@ -25,15 +24,13 @@ QUERIES: dict[Kind, str] = {
     "key": "SELECT * FROM envelope_private.right_by_key_id($1, $2::bigint)",
 }
 # For the audit log. A name that is not the catalog's is not told: it could be anything.
-OF_FIELD = """SELECT pg_get_userbyid($1) AS acting,
-    (SELECT label FROM envelope_private.protected_column WHERE field_uuid = $2::uuid) AS label"""
+OF_FIELD = "SELECT label FROM envelope_private.protected_column WHERE field_uuid = $1::uuid"
 ABOUT: dict[Kind, str] = {
     "read": OF_FIELD,
     "write": OF_FIELD,
-    "name": """SELECT pg_get_userbyid($1) AS acting,
-        (SELECT name FROM envelope_private.key WHERE name = $2) AS label""",
-    "key": """SELECT pg_get_userbyid($1) AS acting, $2::bigint AS key_id,
-        (SELECT label FROM envelope_private.usable_key WHERE key_id = $2::bigint LIMIT 1) AS label""",
+    "name": "SELECT name AS label FROM envelope_private.key WHERE name = $1",
+    "key": """SELECT $1::bigint AS key_id,
+        (SELECT label FROM envelope_private.usable_key WHERE key_id = $1::bigint LIMIT 1) AS label""",
 }
 KEY_ID_EXISTS = "SELECT key_id FROM envelope_private.field_key WHERE key_id = $1::bigint"
 MAX_AGE_SECONDS = 1.0
@@ -51,14 +48,13 @@ class Right:
 
 
 class Authority:
-    """Asks in two steps, as Loader does: only the extension's owner may read capabilities."""
+    """Remembers what it was told, for as long as that holds."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._statement = 0
         self._until = 0.0
         self._rights: dict[Ask, Right] = {}
-        self._pending: Ask | None = None
 
     def right(self, kind: Kind, subject: str) -> Right:
         """The current role's right to a field (by uuid) or named key (by name or key id). Raises NotPermitted."""
@@ -76,26 +72,18 @@ class Authority:
         self._rights.clear()
 
     def _authorise(self, ask: Ask) -> Right:
-        self._pending = ask
-        try:
-            self._host.rows(AUTHORISE)
-        finally:
-            self._pending = None
-        return self._rights[ask]
+        found = self._rights[ask] = self._host.as_owner(lambda: self._look_up(*ask))
+        return found
 
-    def authorise_pending(self) -> None:
-        """The half of `right` that runs as the extension's owner; does nothing unless `right` is under way."""
-        if self._pending is None:
-            raise errors.NotPermitted
-        role, kind, subject = self._pending
+    def _look_up(self, role: int, kind: Kind, subject: str) -> Right:
         row = self._host.row(QUERIES[kind], ["oid", "text"], [role, subject])
         if row is None:
-            raise self._refusal(role, kind, subject)
-        self._rights[self._pending] = Right(row)
+            raise self._refusal(kind, subject)
+        return Right(row)
 
-    def _refusal(self, role: int, kind: Kind, subject: str) -> errors.EnvelopeError:
+    def _refusal(self, kind: Kind, subject: str) -> errors.EnvelopeError:
         """No right; but an envelope whose header names no key at all was altered, or comes from another database."""
         if kind == "key" and self._host.row(KEY_ID_EXISTS, ["text"], [subject]) is None:
             return errors.InvalidEnvelope()
-        about = self._host.row(ABOUT[kind], ["oid", "text"], [role, subject])
+        about = self._host.row(ABOUT[kind], ["text"], [subject])
         return errors.NotPermitted(hint=None if kind in ("read", "write") else NAMED_HINT, about=about)

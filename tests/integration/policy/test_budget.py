@@ -129,7 +129,7 @@ def test_an_ordinary_role_makes_it_rotate(people: Database) -> None:
     assert people.sql(KEYS) == [(1, "decrypt-only"), (2, "active")]
     for statement in (f"SELECT nextval('{counter(people)}')", f"SELECT setval('{counter(people)}', 1)"):
         assert failure(alice, statement)[0] == "42501"
-    assert failure(alice, "SELECT envelope.reserve_messages()")[0] == "42501"
+    assert failure(alice, "SELECT envelope_internal.run_step('alice')")[0] == "42501"
 
 
 def test_default_privileges_give_no_counter_away(db: Database) -> None:
