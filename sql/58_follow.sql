@@ -3,7 +3,7 @@
 
 CREATE FUNCTION envelope_private.follow(view oid, touched oid, attnum int) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.follow(view, touched, attnum)
 $$;
 COMMENT ON FUNCTION envelope_private.follow IS
