@@ -20,10 +20,11 @@ COMMENT ON FUNCTION envelope_internal.bootstrap IS
     'loads the package into this session. SECURITY DEFINER: pg_config is readable to its owner only';
 
 -- Plans are kept for the session, and the first ones are made while the catalog is small: they must fit a large one, too.
+-- Generic ones from the first time: to make a plan takes ten times as long as to run it.
 CREATE FUNCTION envelope_internal.run_step(acting name) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-    SET enable_bitmapscan = off SET jit = off AS $$
+    SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].run_step(acting)
 $$;
