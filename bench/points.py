@@ -65,14 +65,14 @@ def _cpu(stack: Stack, settings: Settings) -> Measure:
 
 
 def _take_cpu(connection: psycopg.Connection[Any], peer: Peer, reads: int) -> float:
-    before = _nanoseconds(connection.info.backend_pid)
+    before = nanoseconds(connection.info.backend_pid)
     with connection.cursor() as cursor:
         for _ in range(reads):
             cursor.execute(f"SELECT email FROM {peer.name} WHERE id = %s", [1], prepare=True)
-    return (_nanoseconds(connection.info.backend_pid) - before) / reads / 1e3
+    return (nanoseconds(connection.info.backend_pid) - before) / reads / 1e3
 
 
-def _nanoseconds(pid: int) -> int:
+def nanoseconds(pid: int) -> int:
     """On a processor so far."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
 

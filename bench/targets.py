@@ -37,4 +37,9 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         Target("point read / plain table, TCP", 0.85, ratio("point_tcp_column", "plain"), at_least=True),
         Target("first read / interpreter and import alone", 1.5, ratio("first_read", "bare")),
         Target("KMS requests for keys while warm", 0, float(kms_requests)),
+        Target("row-level security, one column / plain table", 3.4, ratio("rls_column", "plain")),
+        Target("row-level security, whole row / plain table", 4.8, ratio("rls_row", "plain")),
+        Target("row-level security, UPDATE / plain table", 8, ratio("rls_update", "plain")),
+        Target("named key, encrypt / point read of a plain table", 5, ratio("named_encrypt", "plain")),
+        Target("named key, decrypt / point read of a plain table", 4, ratio("named_decrypt", "plain")),
     ]

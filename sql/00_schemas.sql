@@ -20,9 +20,13 @@ END $$;
 CREATE SCHEMA envelope;
 COMMENT ON SCHEMA envelope IS 'pg_envelope: what users call and read';
 
+CREATE SCHEMA envelope_internal;
+COMMENT ON SCHEMA envelope_internal IS
+    'pg_envelope: what its generated views and triggers, and its own code, call as whoever uses them; nobody calls it by hand';
+
 CREATE SCHEMA envelope_private;
 COMMENT ON SCHEMA envelope_private IS 'pg_envelope: state and helpers; no role but the extension''s owner needs it';
 
 -- Generated views and triggers run as their caller when they meet a key they do not hold, and must then find
--- envelope.load_key() by name. What is in the schema is granted one by one (sql/90_grants.sql).
-GRANT USAGE ON SCHEMA envelope TO PUBLIC;
+-- envelope_internal.run_step() by name. What is in the schemas is granted one by one (sql/90_grants.sql).
+GRANT USAGE ON SCHEMA envelope, envelope_internal TO PUBLIC;

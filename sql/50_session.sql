@@ -1,6 +1,6 @@
 -- What connects a session to the Python package. Bodies are thin: they call one method of the object in GD.
 
-CREATE FUNCTION envelope.bootstrap() RETURNS void
+CREATE FUNCTION envelope_internal.bootstrap() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 import os, sys
 library = plpy.execute("SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'")[0]["setting"]
@@ -16,51 +16,44 @@ except ImportError:
                detail=f"looked in {packages}", hint="Run 'make install' on the server's machine.")
 GD["pg_envelope"] = Session(plpy)
 $$;
-COMMENT ON FUNCTION envelope.bootstrap IS
+COMMENT ON FUNCTION envelope_internal.bootstrap IS
     'loads the package into this session. SECURITY DEFINER: pg_config is readable to its owner only';
 
 -- Plans are kept for the session, and the first ones are made while the catalog is small: they must fit a large one, too.
-CREATE FUNCTION envelope.load_key() RETURNS void
+-- Generic ones from the first time: to make a plan takes ten times as long as to run it.
+CREATE FUNCTION envelope_internal.run_step(acting name) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-    SET enable_bitmapscan = off SET jit = off AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].load_key()
+    SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].run_step(acting)
 $$;
-COMMENT ON FUNCTION envelope.load_key IS
-    'half of a key fetch that is under way in this session; by hand it does nothing. SECURITY DEFINER: reads the key catalog';
+COMMENT ON FUNCTION envelope_internal.run_step IS
+    'runs the step that the package began in this session as the extension''s owner; refuses by hand. acting: who began it. SECURITY DEFINER: a step uses the key catalog';
 
-CREATE FUNCTION envelope.revocation() RETURNS bigint
+CREATE FUNCTION envelope_internal.revocation() RETURNS bigint
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC SELECT last_value FROM envelope_private.revocation_xid; END;
-COMMENT ON FUNCTION envelope.revocation IS
+COMMENT ON FUNCTION envelope_internal.revocation IS
     'the last transaction that took a key away, for sessions of a standby. SECURITY DEFINER: reads the key catalog';
 
-CREATE FUNCTION envelope.authorise() RETURNS void
-    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].authorise()
-$$;
-COMMENT ON FUNCTION envelope.authorise IS
-    'half of a rights check that is under way in this session; by hand it does nothing. SECURITY DEFINER: reads rights';
-
-CREATE FUNCTION envelope.canonical(value anyelement) RETURNS text
+CREATE FUNCTION envelope_internal.canonical(value anyelement) RETURNS text
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     SET "DateStyle" = 'ISO, YMD' SET "IntervalStyle" = 'iso_8601' SET "TimeZone" = 'UTC'
     SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C'
     AS $$ BEGIN RETURN CASE WHEN value IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', value) END; END $$;
-COMMENT ON FUNCTION envelope.canonical IS 'a value''s text, whatever the session''s settings: FORMAT.md section 1.2';
+COMMENT ON FUNCTION envelope_internal.canonical IS 'a value''s text, whatever the session''s settings: FORMAT.md section 1.2';
 
 -- array_nulls decides whether an array's input function takes NULL for the absence of a value or for a word of four letters.
-CREATE FUNCTION envelope.array_of(content envelope.plaintext, kind anyarray) RETURNS anyarray
+CREATE FUNCTION envelope_internal.array_of(content envelope.plaintext, kind anyarray) RETURNS anyarray
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp SET array_nulls = on
     AS $$ BEGIN RETURN content; END $$;
-COMMENT ON FUNCTION envelope.array_of IS 'the array that canonical text stands for, whatever the session''s settings; `kind` is a NULL of its type';
+COMMENT ON FUNCTION envelope_internal.array_of IS 'the array that canonical text stands for, whatever the session''s settings; `kind` is a NULL of its type';
 
 -- By way of an array of one element: PL/pgSQL turns no text into a composite value.
-CREATE FUNCTION envelope.value_of(content envelope.plaintext, kind anyarray) RETURNS anyelement
+CREATE FUNCTION envelope_internal.value_of(content envelope.plaintext, kind anyarray) RETURNS anyelement
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp SET array_nulls = on
     AS $$
@@ -69,4 +62,4 @@ DECLARE
 BEGIN
     RETURN one[1];
 END $$;
-COMMENT ON FUNCTION envelope.value_of IS 'the value that canonical text stands for, whatever the session''s settings; `kind` is a NULL of an array of its type';
+COMMENT ON FUNCTION envelope_internal.value_of IS 'the value that canonical text stands for, whatever the session''s settings; `kind` is a NULL of an array of its type';

@@ -1,109 +1,109 @@
 -- What the generated triggers call (plpython/pg_envelope/backend/tables/generate). None of it gives a right.
 
-CREATE FUNCTION envelope.draft_text(value text) RETURNS envelope.ciphertext
+CREATE FUNCTION envelope_internal.draft_text(value text) RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.draft_text(value)
 $$;
-COMMENT ON FUNCTION envelope.draft_text IS
+COMMENT ON FUNCTION envelope_internal.draft_text IS
     'used by triggers: stands for an envelope of a text until the base table''s guard knows the row key';
 
-CREATE FUNCTION envelope.draft_bytea(value bytea) RETURNS envelope.ciphertext
+CREATE FUNCTION envelope_internal.draft_bytea(value bytea) RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.draft_bytea(value)
 $$;
-COMMENT ON FUNCTION envelope.draft_bytea IS
+COMMENT ON FUNCTION envelope_internal.draft_bytea IS
     'used by triggers: stands for an envelope of a bytea until the base table''s guard knows the row key';
 
-CREATE FUNCTION envelope.clear_text(draft envelope.ciphertext) RETURNS text
+CREATE FUNCTION envelope_internal.clear_text(draft envelope.ciphertext) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.clear_text(draft)
 $$;
-COMMENT ON FUNCTION envelope.clear_text IS
+COMMENT ON FUNCTION envelope_internal.clear_text IS
     'for the table''s own triggers: the text that this session is about to write';
 
-CREATE FUNCTION envelope.clear_bytea(draft envelope.ciphertext) RETURNS bytea
+CREATE FUNCTION envelope_internal.clear_bytea(draft envelope.ciphertext) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.clear_bytea(draft)
 $$;
-COMMENT ON FUNCTION envelope.clear_bytea IS
+COMMENT ON FUNCTION envelope_internal.clear_bytea IS
     'for the table''s own triggers: the bytea that this session is about to write';
 
-CREATE FUNCTION envelope.seal_draft(draft envelope.ciphertext, seal bytea, row_key text, scope text DEFAULT NULL)
+CREATE FUNCTION envelope_internal.seal_draft(draft envelope.ciphertext, seal bytea, row_key text, scope text DEFAULT NULL)
     RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.seal_draft(draft, seal, row_key, scope)
 $$;
-COMMENT ON FUNCTION envelope.seal_draft IS 'used by the guard of a base table: the envelope of a draft';
+COMMENT ON FUNCTION envelope_internal.seal_draft IS 'used by the guard of a base table: the envelope of a draft';
 
-CREATE FUNCTION envelope.opens(value envelope.ciphertext, seal bytea, row_key text) RETURNS boolean
+CREATE FUNCTION envelope_internal.opens(value envelope.ciphertext, seal bytea, row_key text) RETURNS boolean
     LANGUAGE plpython3u STABLE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.opens(value, seal, row_key)
 $$;
-COMMENT ON FUNCTION envelope.opens IS
+COMMENT ON FUNCTION envelope_internal.opens IS
     'used by the guard of a base table: whether an envelope opens in its place';
 
-CREATE FUNCTION envelope.rebind(
+CREATE FUNCTION envelope_internal.rebind(
     value envelope.ciphertext, seal bytea, old_key text, new_key text, scope text DEFAULT NULL)
     RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.rebind(value, seal, old_key, new_key, scope)
 $$;
-COMMENT ON FUNCTION envelope.rebind IS
+COMMENT ON FUNCTION envelope_internal.rebind IS
     'used by the guard of a base table: the same value for another row key; what does not open stays as it is';
 
 -- IMMUTABLE, though it is not: so PL/pgSQL gives it no snapshot of its own, and it sees that of the statement whose
 -- trigger calls it. Its arguments are never constants.
-CREATE FUNCTION envelope.reading(base oid, row_key text) RETURNS xid
+CREATE FUNCTION envelope_internal.reading(base oid, row_key text) RETURNS xid
     LANGUAGE plpython3u IMMUTABLE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.reading(base, row_key)
 $$;
-COMMENT ON FUNCTION envelope.reading IS
+COMMENT ON FUNCTION envelope_internal.reading IS
     'used by triggers: the oldest transaction that the firing statement takes for unfinished; NULL if the statement has met the row before';
 
-CREATE FUNCTION envelope.unreadable(base oid) RETURNS uuid[]
+CREATE FUNCTION envelope_internal.unreadable(base oid) RETURNS uuid[]
     LANGUAGE plpython3u IMMUTABLE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.unreadable(base)
 $$;
-COMMENT ON FUNCTION envelope.unreadable IS
+COMMENT ON FUNCTION envelope_internal.unreadable IS
     'used by triggers: the fields of the row at hand whose envelopes do not open, while an UPDATE replaces them';
 
-CREATE FUNCTION envelope.note_update(base oid, what text) RETURNS boolean
+CREATE FUNCTION envelope_internal.note_update(base oid, what text) RETURNS boolean
     LANGUAGE plpython3u IMMUTABLE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.note_update(base, what)
 $$;
-COMMENT ON FUNCTION envelope.note_update IS
+COMMENT ON FUNCTION envelope_internal.note_update IS
     'used by triggers: an UPDATE begins or ends that may pass over values which do not open';
 
 -- PL/pgSQL, which is called sooner than a trigger in PL/Python; an assignment, which needs no snapshot.
-CREATE FUNCTION envelope.mend_begins() RETURNS trigger
+CREATE FUNCTION envelope_internal.mend_begins() RETURNS trigger
     LANGUAGE plpgsql
-    AS $$ DECLARE noted pg_catalog.bool := envelope.note_update(TG_RELID, 'mend'); BEGIN RETURN NULL; END $$;
-COMMENT ON FUNCTION envelope.mend_begins IS
+    AS $$ DECLARE noted pg_catalog.bool := envelope_internal.note_update(TG_RELID, 'mend'); BEGIN RETURN NULL; END $$;
+COMMENT ON FUNCTION envelope_internal.mend_begins IS
     'trigger: an UPDATE that replaces a protected value does not have to open the old one';
 
-CREATE FUNCTION envelope.mend_ends() RETURNS trigger
+CREATE FUNCTION envelope_internal.mend_ends() RETURNS trigger
     LANGUAGE plpgsql
-    AS $$ DECLARE noted pg_catalog.bool := envelope.note_update(TG_RELID, 'mended'); BEGIN RETURN NULL; END $$;
-COMMENT ON FUNCTION envelope.mend_ends IS
+    AS $$ DECLARE noted pg_catalog.bool := envelope_internal.note_update(TG_RELID, 'mended'); BEGIN RETURN NULL; END $$;
+COMMENT ON FUNCTION envelope_internal.mend_ends IS
     'trigger: fails if the UPDATE has read, not only replaced, a value that does not open';
 
-CREATE FUNCTION envelope.erased_pass() RETURNS trigger
+CREATE FUNCTION envelope_internal.erased_pass() RETURNS trigger
     LANGUAGE plpgsql
-    AS $$ DECLARE noted pg_catalog.bool := envelope.note_update(TG_RELID, 'erased'); BEGIN RETURN NULL; END $$;
-COMMENT ON FUNCTION envelope.erased_pass IS
+    AS $$ DECLARE noted pg_catalog.bool := envelope_internal.note_update(TG_RELID, 'erased'); BEGIN RETURN NULL; END $$;
+COMMENT ON FUNCTION envelope_internal.erased_pass IS
     'trigger: an UPDATE of a table with erased tenants or subjects passes over their values';
 
-CREATE FUNCTION envelope.is_retired(value envelope.ciphertext) RETURNS boolean
+CREATE FUNCTION envelope_internal.is_retired(value envelope.ciphertext) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT coalesce(CASE WHEN octet_length(value) > 5 THEN (
@@ -113,10 +113,10 @@ BEGIN ATOMIC
                 | get_byte(value, 5)
             AND 'destroyed' NOT IN (fk.state, d.state)) END, false);
 END;
-COMMENT ON FUNCTION envelope.is_retired IS
+COMMENT ON FUNCTION envelope_internal.is_retired IS
     'whether an envelope is under a key that was active once and is not now. False for a destroyed one: nothing can bring that back into use. SECURITY DEFINER: reads the key catalog';
 
-CREATE FUNCTION envelope.acts_on_itself(base regclass) RETURNS boolean
+CREATE FUNCTION envelope_internal.acts_on_itself(base regclass) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT EXISTS (
@@ -124,28 +124,28 @@ BEGIN ATOMIC
         WHERE t.tgrelid = base AND t.tgtype::int & 66 = 0
             AND (NOT t.tgisinternal OR p.proname ~ '^RI_FKey_(cascade|setnull|setdefault)_'));
 END;
-COMMENT ON FUNCTION envelope.acts_on_itself IS
+COMMENT ON FUNCTION envelope_internal.acts_on_itself IS
     'used by triggers: whether a change of one row may set off changes of others, by AFTER triggers or foreign keys';
 
 -- Equality of key columns whose type has an implicit cast of a user's: for such a type PostgreSQL's own operators, which
 -- are for all enums, arrays and ranges, are not the only ones that could be meant.
-CREATE FUNCTION envelope.same_key(one anyenum, other anyenum) RETURNS boolean
+CREATE FUNCTION envelope_internal.same_key(one anyenum, other anyenum) RETURNS boolean
     LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'enum_eq';
-COMMENT ON FUNCTION envelope.same_key(anyenum, anyenum) IS 'used by triggers: whether two keys are equal';
-CREATE FUNCTION envelope.same_key(one anyarray, other anyarray) RETURNS boolean
+COMMENT ON FUNCTION envelope_internal.same_key(anyenum, anyenum) IS 'used by triggers: whether two keys are equal';
+CREATE FUNCTION envelope_internal.same_key(one anyarray, other anyarray) RETURNS boolean
     LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'array_eq';
-COMMENT ON FUNCTION envelope.same_key(anyarray, anyarray) IS 'used by triggers: whether two keys are equal';
-CREATE FUNCTION envelope.same_key(one anyrange, other anyrange) RETURNS boolean
+COMMENT ON FUNCTION envelope_internal.same_key(anyarray, anyarray) IS 'used by triggers: whether two keys are equal';
+CREATE FUNCTION envelope_internal.same_key(one anyrange, other anyrange) RETURNS boolean
     LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'range_eq';
-COMMENT ON FUNCTION envelope.same_key(anyrange, anyrange) IS 'used by triggers: whether two keys are equal';
-CREATE FUNCTION envelope.same_key(one anymultirange, other anymultirange) RETURNS boolean
+COMMENT ON FUNCTION envelope_internal.same_key(anyrange, anyrange) IS 'used by triggers: whether two keys are equal';
+CREATE FUNCTION envelope_internal.same_key(one anymultirange, other anymultirange) RETURNS boolean
     LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'multirange_eq';
-COMMENT ON FUNCTION envelope.same_key(anymultirange, anymultirange) IS 'used by triggers: whether two keys are equal';
-CREATE FUNCTION envelope.same_key(one record, other record) RETURNS boolean
+COMMENT ON FUNCTION envelope_internal.same_key(anymultirange, anymultirange) IS 'used by triggers: whether two keys are equal';
+CREATE FUNCTION envelope_internal.same_key(one record, other record) RETURNS boolean
     LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'record_eq';
-COMMENT ON FUNCTION envelope.same_key(record, record) IS 'used by triggers: whether two keys are equal';
-CREATE OPERATOR envelope.=== (LEFTARG = anyenum, RIGHTARG = anyenum, FUNCTION = envelope.same_key);
-CREATE OPERATOR envelope.=== (LEFTARG = anyarray, RIGHTARG = anyarray, FUNCTION = envelope.same_key);
-CREATE OPERATOR envelope.=== (LEFTARG = anyrange, RIGHTARG = anyrange, FUNCTION = envelope.same_key);
-CREATE OPERATOR envelope.=== (LEFTARG = anymultirange, RIGHTARG = anymultirange, FUNCTION = envelope.same_key);
-CREATE OPERATOR envelope.=== (LEFTARG = record, RIGHTARG = record, FUNCTION = envelope.same_key);
+COMMENT ON FUNCTION envelope_internal.same_key(record, record) IS 'used by triggers: whether two keys are equal';
+CREATE OPERATOR envelope_internal.=== (LEFTARG = anyenum, RIGHTARG = anyenum, FUNCTION = envelope_internal.same_key);
+CREATE OPERATOR envelope_internal.=== (LEFTARG = anyarray, RIGHTARG = anyarray, FUNCTION = envelope_internal.same_key);
+CREATE OPERATOR envelope_internal.=== (LEFTARG = anyrange, RIGHTARG = anyrange, FUNCTION = envelope_internal.same_key);
+CREATE OPERATOR envelope_internal.=== (LEFTARG = anymultirange, RIGHTARG = anymultirange, FUNCTION = envelope_internal.same_key);
+CREATE OPERATOR envelope_internal.=== (LEFTARG = record, RIGHTARG = record, FUNCTION = envelope_internal.same_key);

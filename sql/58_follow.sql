@@ -3,7 +3,7 @@
 
 CREATE FUNCTION envelope_private.follow(view oid, touched oid, attnum int) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.follow(view, touched, attnum)
 $$;
 COMMENT ON FUNCTION envelope_private.follow IS
@@ -69,14 +69,14 @@ COMMENT ON EVENT TRIGGER pg_envelope_follow IS 'pg_envelope: keeps protected tab
 
 CREATE FUNCTION envelope_private.types_begin() RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.types_begin()
 $$;
 COMMENT ON FUNCTION envelope_private.types_begin IS 'keeps in mind what the types of protected values are made of';
 
 CREATE FUNCTION envelope_private.types_end() RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.types_end()
 $$;
 COMMENT ON FUNCTION envelope_private.types_end IS 'refuses what the texts of protected values would not survive';
@@ -84,8 +84,7 @@ COMMENT ON FUNCTION envelope_private.types_end IS 'refuses what the texts of pro
 CREATE FUNCTION envelope_private.types_kept() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- A dump says so: it makes types before it makes tables.
-    IF current_setting('check_function_bodies') = 'off' OR NOT EXISTS (SELECT FROM envelope_private.protected_table) THEN
+    IF NOT EXISTS (SELECT FROM envelope_private.protected_table) THEN
         RETURN;
     ELSIF TG_EVENT = 'ddl_command_start' THEN
         PERFORM envelope_private.types_begin();
@@ -102,3 +101,8 @@ COMMENT ON EVENT TRIGGER pg_envelope_types_begin IS 'pg_envelope: what the types
 CREATE EVENT TRIGGER pg_envelope_types_end ON ddl_command_end WHEN TAG IN ('ALTER TYPE', 'ALTER DOMAIN')
     EXECUTE FUNCTION envelope_private.types_kept();
 COMMENT ON EVENT TRIGGER pg_envelope_types_end IS 'pg_envelope: values stay readable after a change of their types';
+
+-- Loaders set session_replication_role, and what they change must not make values unreadable either.
+ALTER EVENT TRIGGER pg_envelope_follow ENABLE ALWAYS;
+ALTER EVENT TRIGGER pg_envelope_types_begin ENABLE ALWAYS;
+ALTER EVENT TRIGGER pg_envelope_types_end ENABLE ALWAYS;

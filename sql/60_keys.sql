@@ -2,7 +2,7 @@
 
 CREATE FUNCTION envelope.create_key(name text, kek text DEFAULT 'default', store text DEFAULT NULL) RETURNS uuid
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.create_key(name, kek, store)
 $$;
 COMMENT ON FUNCTION envelope.create_key IS
@@ -16,14 +16,14 @@ COMMENT ON FUNCTION envelope.rotate IS
 
 CREATE FUNCTION envelope_private.rotate(base oid, scope text) RETURNS integer
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.rotate(base, scope)
 $$;
 COMMENT ON FUNCTION envelope_private.rotate IS 'rotate, by the OID of view or base table';
 
 CREATE FUNCTION envelope.rotate_key(name text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.rotate_key(name)
 $$;
 COMMENT ON FUNCTION envelope.rotate_key IS 'a new version of a named key, used by the next encrypt(); returns it';
@@ -36,7 +36,7 @@ COMMENT ON FUNCTION envelope.rotate_field IS
 
 CREATE FUNCTION envelope_private.rotate_field(base oid, "column" name) RETURNS integer
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.rotate_field(base, column)
 $$;
 COMMENT ON FUNCTION envelope_private.rotate_field IS 'rotate_field, by the OID of view or base table';
@@ -50,14 +50,14 @@ COMMENT ON FUNCTION envelope.compromise IS
 
 CREATE FUNCTION envelope_private.compromise(base oid, version integer, reason text, scope text) RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.compromise(base, version, reason, scope)
 $$;
 COMMENT ON FUNCTION envelope_private.compromise IS 'compromise, by the OID of view or base table';
 
 CREATE FUNCTION envelope.compromise_key(name text, version integer, reason text DEFAULT '') RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.compromise_key(name, version, reason)
 $$;
 COMMENT ON FUNCTION envelope.compromise_key IS
@@ -68,7 +68,7 @@ COMMENT ON FUNCTION envelope.compromise_key IS
 
 CREATE PROCEDURE envelope.rotate_kek(kek text)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rotate_kek(kek)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_kek IS
@@ -76,7 +76,7 @@ COMMENT ON PROCEDURE envelope.rotate_kek IS
 
 CREATE PROCEDURE envelope.rewrap(kek text)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rewrap(kek)
 $$;
 COMMENT ON PROCEDURE envelope.rewrap IS
@@ -84,7 +84,7 @@ COMMENT ON PROCEDURE envelope.rewrap IS
 
 CREATE PROCEDURE envelope.rotate_emergency(rel regclass, reason text, scope text DEFAULT NULL)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rotate_emergency(rel, reason, scope)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_emergency IS
@@ -160,7 +160,7 @@ COMMENT ON FUNCTION envelope_private.retire_key IS 'a table''s key when the tabl
 
 CREATE FUNCTION envelope.flush(reason text DEFAULT '') RETURNS bigint
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.flush(reason)
 $$;
 COMMENT ON FUNCTION envelope.flush IS

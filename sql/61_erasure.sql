@@ -2,7 +2,7 @@
 
 CREATE FUNCTION envelope.signing_keys() RETURNS TABLE (version integer, state text, public_key text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.signing_keys()
 $$;
 COMMENT ON FUNCTION envelope.signing_keys IS
@@ -12,7 +12,7 @@ COMMENT ON FUNCTION envelope.signing_keys IS
 
 CREATE PROCEDURE envelope.shred(rel regclass, subject text DEFAULT NULL, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.shred(rel, subject, reason)
 $$;
 COMMENT ON PROCEDURE envelope.shred IS
@@ -20,7 +20,7 @@ COMMENT ON PROCEDURE envelope.shred IS
 
 CREATE PROCEDURE envelope.shred_key(name text, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.shred_key(name, reason)
 $$;
 COMMENT ON PROCEDURE envelope.shred_key IS
@@ -29,7 +29,7 @@ COMMENT ON PROCEDURE envelope.shred_key IS
 CREATE FUNCTION envelope.replay_erasures(destroy_active boolean DEFAULT false)
     RETURNS TABLE (ledger_lines bigint, erased bigint, destroyed_again bigint, told_broker bigint, in_use bigint)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.replay_erasures(destroy_active)
 $$;
 COMMENT ON FUNCTION envelope.replay_erasures IS
@@ -37,7 +37,7 @@ COMMENT ON FUNCTION envelope.replay_erasures IS
 
 CREATE FUNCTION envelope.this_is_the_original() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.this_is_the_original()
 $$;
 COMMENT ON FUNCTION envelope.this_is_the_original IS
@@ -98,7 +98,7 @@ COMMENT ON VIEW envelope.backups IS
 CREATE FUNCTION envelope_private.kms_versions()
     RETURNS TABLE (kek text, oldest integer, newest integer, databases text[])
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.kms_versions()
 $$;
 COMMENT ON FUNCTION envelope_private.kms_versions IS

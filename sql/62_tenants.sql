@@ -3,7 +3,7 @@
 
 CREATE PROCEDURE envelope.revoke(rel regclass, tenant text DEFAULT NULL, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].tenants.revoke(rel, tenant, reason)
 $$;
 COMMENT ON PROCEDURE envelope.revoke IS
@@ -11,7 +11,7 @@ COMMENT ON PROCEDURE envelope.revoke IS
 
 CREATE PROCEDURE envelope.restore(rel regclass, tenant text DEFAULT NULL, version integer DEFAULT NULL)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].tenants.restore(rel, tenant, version)
 $$;
 COMMENT ON PROCEDURE envelope.restore IS
@@ -19,14 +19,14 @@ COMMENT ON PROCEDURE envelope.restore IS
 
 CREATE PROCEDURE envelope.suspend_key(name text, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].tenants.suspend_key(name, reason)
 $$;
 COMMENT ON PROCEDURE envelope.suspend_key IS 'revoke, for a named key: nobody can encrypt or decrypt with it';
 
 CREATE PROCEDURE envelope.restore_key(name text)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].tenants.restore_key(name)
 $$;
 COMMENT ON PROCEDURE envelope.restore_key IS 'gives back what suspend_key took';
@@ -34,7 +34,7 @@ COMMENT ON PROCEDURE envelope.restore_key IS 'gives back what suspend_key took';
 CREATE PROCEDURE envelope.move_kek(
     from_kek text, to_kek text, to_store text DEFAULT NULL, rel regclass DEFAULT NULL, tenant text DEFAULT NULL)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].tenants.move_kek(from_kek, to_kek, to_store, rel, tenant)
 $$;
 COMMENT ON PROCEDURE envelope.move_kek IS
@@ -50,7 +50,7 @@ COMMENT ON FUNCTION envelope.tenant_kek IS
 CREATE FUNCTION envelope_private.tenant_kek(base oid, tenant text, kek text, store text, new_tenant boolean)
     RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].tenants.tenant_kek(base, tenant, kek, store, new_tenant)
 $$;
 COMMENT ON FUNCTION envelope_private.tenant_kek IS 'tenant_kek, by the OID of view or base table';

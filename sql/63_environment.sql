@@ -3,7 +3,7 @@
 -- A procedure that commits, as rotate_kek: neither SECURITY DEFINER nor SET.
 CREATE PROCEDURE envelope.rekey(from_environment text, from_kek text DEFAULT NULL, to_kek text DEFAULT NULL)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rekey(from_environment, from_kek, to_kek)
 $$;
 COMMENT ON PROCEDURE envelope.rekey IS
@@ -12,7 +12,7 @@ COMMENT ON PROCEDURE envelope.rekey IS
 CREATE FUNCTION envelope_private.escrow_place()
     RETURNS TABLE (public_key text, environment text, database_uuid uuid)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.escrow_place()
 $$;
 COMMENT ON FUNCTION envelope_private.escrow_place IS 'the break-glass key of the broker, and what sealed DEKs are bound to';
@@ -21,7 +21,7 @@ CREATE FUNCTION envelope_private.escrow(after bigint, how_many integer)
     RETURNS TABLE (dek_id bigint, key_uuid text, label text, version integer, state text, kek text, store text,
         kek_version integer, fingerprint text, sealed text, error text)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.escrow(after, how_many)
 $$;
 COMMENT ON FUNCTION envelope_private.escrow IS
@@ -30,7 +30,7 @@ COMMENT ON FUNCTION envelope_private.escrow IS
 CREATE FUNCTION envelope_private.adoption_key(kek text)
     RETURNS TABLE (public_key text, environment text, database_uuid uuid)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.adoption_key(kek)
 $$;
 COMMENT ON FUNCTION envelope_private.adoption_key IS 'the key for which the broker wants DEKs sealed that come back';
@@ -38,7 +38,7 @@ COMMENT ON FUNCTION envelope_private.adoption_key IS 'the key for which the brok
 CREATE FUNCTION envelope_private.adopt(kek text, public_key text, dek_ids bigint[], sealed text[])
     RETURNS TABLE (dek_id bigint, error text)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.adopt(kek, public_key, dek_ids, sealed)
 $$;
 COMMENT ON FUNCTION envelope_private.adopt IS

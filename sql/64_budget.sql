@@ -69,19 +69,11 @@ COMMENT ON FUNCTION envelope_private.mend_counter IS
 
 CREATE FUNCTION envelope.mend_sequences() RETURNS bigint
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.mend_sequences()
 $$;
 COMMENT ON FUNCTION envelope.mend_sequences IS
     'after logical replication, which copies no sequences: brings ids and message counters forward to what the key catalog has; returns how many were behind';
-
-CREATE FUNCTION envelope.reserve_messages() RETURNS void
-    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].reserve_messages()
-$$;
-COMMENT ON FUNCTION envelope.reserve_messages IS
-    'half of a reservation of messages that is under way in this session; by hand it does nothing. SECURITY DEFINER: counts';
 
 -- The keys of tenants and subjects share a count: that of the oldest shows for all.
 CREATE VIEW envelope_private.budget AS

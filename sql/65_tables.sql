@@ -5,7 +5,7 @@ CREATE PROCEDURE envelope.protect(
     rel regclass, columns jsonb, kek text DEFAULT 'default', store text DEFAULT NULL, scope text DEFAULT 'table',
     scope_column name DEFAULT NULL, scope_of regclass DEFAULT NULL, erased text DEFAULT 'error')
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased)
 $$;
 COMMENT ON PROCEDURE envelope.protect IS
@@ -13,7 +13,7 @@ COMMENT ON PROCEDURE envelope.protect IS
 
 CREATE PROCEDURE envelope.unprotect(rel regclass, damaged text DEFAULT 'error')
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.unprotect(rel, damaged)
 $$;
 COMMENT ON PROCEDURE envelope.unprotect IS
@@ -21,7 +21,7 @@ COMMENT ON PROCEDURE envelope.unprotect IS
 
 CREATE PROCEDURE envelope.refresh(rel regclass)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.refresh(rel)
 $$;
 COMMENT ON PROCEDURE envelope.refresh IS
@@ -31,7 +31,7 @@ CREATE PROCEDURE envelope.reencrypt(
     rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, part integer DEFAULT 1,
     parts integer DEFAULT 1, newest_first boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.reencrypt(rel, batch_size, pause_ms, part, parts, newest_first)
 $$;
 COMMENT ON PROCEDURE envelope.reencrypt IS
@@ -39,7 +39,7 @@ COMMENT ON PROCEDURE envelope.reencrypt IS
 
 CREATE FUNCTION envelope.status() RETURNS TABLE (check_name text, state text, detail text, hint text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.status()
 $$;
 COMMENT ON FUNCTION envelope.status IS 'one row per check: state ok, warning or failed, with detail and what to do';

@@ -63,7 +63,7 @@ COMMENT ON VIEW envelope.verifications IS
 CREATE PROCEDURE envelope.verify(
     rel regclass DEFAULT NULL, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, anew boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.verify(rel, batch_size, pause_ms, anew)
 $$;
 COMMENT ON PROCEDURE envelope.verify IS
@@ -102,7 +102,7 @@ COMMENT ON FUNCTION envelope.abort IS
 
 CREATE FUNCTION envelope.receipt(rel regclass) RETURNS text
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.receipt(rel)
 $$;
 COMMENT ON FUNCTION envelope.receipt IS

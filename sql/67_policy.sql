@@ -115,7 +115,7 @@ COMMENT ON FUNCTION envelope.drop_policy IS 'back to the level''s policy, or to 
 
 CREATE PROCEDURE envelope.rotate_due(dry_run boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rotate_due(dry_run)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_due IS

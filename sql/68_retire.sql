@@ -2,7 +2,7 @@
 
 CREATE PROCEDURE envelope.retire(rel regclass, version integer, destroy boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.retire(rel, version, destroy)
 $$;
 COMMENT ON PROCEDURE envelope.retire IS

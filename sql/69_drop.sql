@@ -74,7 +74,7 @@ ALTER EVENT TRIGGER pg_envelope_lower_guard ENABLE ALWAYS;
 
 CREATE FUNCTION envelope.forget_all_keys(database name DEFAULT NULL) RETURNS bigint
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.forget_all_keys(database)
 $$;
 COMMENT ON FUNCTION envelope.forget_all_keys IS

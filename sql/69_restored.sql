@@ -18,7 +18,7 @@ COMMENT ON VIEW envelope_private.lost_table IS
 
 CREATE PROCEDURE envelope.adopt_restored(rel regclass, key uuid DEFAULT NULL)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.adopt_restored(rel, key)
 $$;
 COMMENT ON PROCEDURE envelope.adopt_restored IS
@@ -38,7 +38,7 @@ COMMENT ON VIEW envelope.dropped_keys IS
 -- It commits, as shred: neither SECURITY DEFINER nor SET.
 CREATE PROCEDURE envelope.shred_dropped(key uuid, reason text, subject text DEFAULT NULL)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.shred_dropped(key, reason, subject)
 $$;
 COMMENT ON PROCEDURE envelope.shred_dropped IS

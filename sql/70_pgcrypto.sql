@@ -63,52 +63,44 @@ END;
 COMMENT ON FUNCTION envelope.key IS
     'names a secret where a function takes a key or password: pgp_sym_encrypt(v, envelope.key(''pii''))';
 
-CREATE FUNCTION envelope.secret_bytea(name text, version integer) RETURNS bytea
+CREATE FUNCTION envelope_internal.secret_bytea(name text, version integer) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_bytea(name, version)
 $$;
-COMMENT ON FUNCTION envelope.secret_bytea(text, integer) IS
+COMMENT ON FUNCTION envelope_internal.secret_bytea(text, integer) IS
     'used by the cast of envelope.key(): the secret''s bytes, if its key is granted to the current role';
 
-CREATE FUNCTION envelope.secret_text(name text, version integer) RETURNS text
+CREATE FUNCTION envelope_internal.secret_text(name text, version integer) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_text(name, version)
 $$;
-COMMENT ON FUNCTION envelope.secret_text(text, integer) IS
+COMMENT ON FUNCTION envelope_internal.secret_text(text, integer) IS
     'used by the cast of envelope.key(): the secret as text, if its key is granted to the current role';
 
-CREATE FUNCTION envelope.secret_bytea(key envelope.key_ref) RETURNS bytea
+CREATE FUNCTION envelope_internal.secret_bytea(key envelope.key_ref) RETURNS bytea
     LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT envelope.secret_bytea((key).name, (key).version);
+    SELECT envelope_internal.secret_bytea((key).name, (key).version);
 END;
-COMMENT ON FUNCTION envelope.secret_bytea(envelope.key_ref) IS 'the cast of envelope.key() to bytea';
+COMMENT ON FUNCTION envelope_internal.secret_bytea(envelope.key_ref) IS 'the cast of envelope.key() to bytea';
 
-CREATE FUNCTION envelope.secret_text(key envelope.key_ref) RETURNS text
+CREATE FUNCTION envelope_internal.secret_text(key envelope.key_ref) RETURNS text
     LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT envelope.secret_text((key).name, (key).version);
+    SELECT envelope_internal.secret_text((key).name, (key).version);
 END;
-COMMENT ON FUNCTION envelope.secret_text(envelope.key_ref) IS 'the cast of envelope.key() to text';
+COMMENT ON FUNCTION envelope_internal.secret_text(envelope.key_ref) IS 'the cast of envelope.key() to text';
 
-CREATE CAST (envelope.key_ref AS bytea) WITH FUNCTION envelope.secret_bytea(envelope.key_ref) AS IMPLICIT;
-CREATE CAST (envelope.key_ref AS text) WITH FUNCTION envelope.secret_text(envelope.key_ref) AS IMPLICIT;
-
-CREATE FUNCTION envelope.load_secret() RETURNS void
-    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
-GD['pg_envelope'].load_secret()
-$$;
-COMMENT ON FUNCTION envelope.load_secret IS
-    'half of a secret''s fetch under way in this session; by hand it does nothing. SECURITY DEFINER: reads secrets';
+CREATE CAST (envelope.key_ref AS bytea) WITH FUNCTION envelope_internal.secret_bytea(envelope.key_ref) AS IMPLICIT;
+CREATE CAST (envelope.key_ref AS text) WITH FUNCTION envelope_internal.secret_text(envelope.key_ref) AS IMPLICIT;
 
 -- Making secrets, for DBAs. SECURITY DEFINER, so that EXECUTE alone can be granted to a role that administers keys.
 
 CREATE FUNCTION envelope.create_secret(name text, kek text DEFAULT 'default', store text DEFAULT NULL) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.create(name, kek, store)
 $$;
 COMMENT ON FUNCTION envelope.create_secret IS
@@ -117,7 +109,7 @@ COMMENT ON FUNCTION envelope.create_secret IS
 CREATE FUNCTION envelope.import_secret(
     name text, secret text, kek text DEFAULT 'default', store text DEFAULT NULL) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.import_text(name, secret, kek, store)
 $$;
 COMMENT ON FUNCTION envelope.import_secret(text, text, text, text) IS
@@ -126,7 +118,7 @@ COMMENT ON FUNCTION envelope.import_secret(text, text, text, text) IS
 CREATE FUNCTION envelope.import_secret(
     name text, secret bytea, kek text DEFAULT 'default', store text DEFAULT NULL) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.import_bytes(name, secret, kek, store)
 $$;
 COMMENT ON FUNCTION envelope.import_secret(text, bytea, text, text) IS
@@ -134,7 +126,7 @@ COMMENT ON FUNCTION envelope.import_secret(text, bytea, text, text) IS
 
 CREATE FUNCTION envelope.replace_secret(name text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.replace(name)
 $$;
 COMMENT ON FUNCTION envelope.replace_secret(text) IS
@@ -142,21 +134,21 @@ COMMENT ON FUNCTION envelope.replace_secret(text) IS
 
 CREATE FUNCTION envelope.replace_secret(name text, secret text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.replace_text(name, secret)
 $$;
 COMMENT ON FUNCTION envelope.replace_secret(text, text) IS 'a given passphrase as a secret''s new version; returns it';
 
 CREATE FUNCTION envelope.replace_secret(name text, secret bytea) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.replace_bytes(name, secret)
 $$;
 COMMENT ON FUNCTION envelope.replace_secret(text, bytea) IS 'a given raw key as a secret''s new version; returns it';
 
 CREATE FUNCTION envelope.reseal_secret(name text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.reseal(name)
 $$;
 COMMENT ON FUNCTION envelope.reseal_secret IS
@@ -170,20 +162,20 @@ COMMENT ON VIEW envelope.secrets IS 'one row per version of a secret, without wh
 -- Literal keys, allowed or forbidden. The guarded form is one SQL expression as well, so that the planner puts it in
 -- place: pgcrypto's errors stay as they are. STABLE, for what this session got by name is not the query's to know.
 
-CREATE FUNCTION envelope.named_only(value text, may_be_empty boolean) RETURNS text
+CREATE FUNCTION envelope_internal.named_only(value text, may_be_empty boolean) RETURNS text
     LANGUAGE plpython3u STABLE STRICT AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].named_only_text(value, may_be_empty)
 $$;
-COMMENT ON FUNCTION envelope.named_only(text, boolean) IS
+COMMENT ON FUNCTION envelope_internal.named_only(text, boolean) IS
     'used where literal keys are forbidden: the value, if this transaction got it from envelope.key(); or an error';
 
-CREATE FUNCTION envelope.named_only(value bytea, may_be_empty boolean) RETURNS bytea
+CREATE FUNCTION envelope_internal.named_only(value bytea, may_be_empty boolean) RETURNS bytea
     LANGUAGE plpython3u STABLE STRICT AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].named_only_bytea(value, may_be_empty)
 $$;
-COMMENT ON FUNCTION envelope.named_only(bytea, boolean) IS
+COMMENT ON FUNCTION envelope_internal.named_only(bytea, boolean) IS
     'used where literal keys are forbidden: the value, if this transaction got it from envelope.key(); or an error';
 
 CREATE FUNCTION envelope_private.declare_direct(f envelope_private.pgcrypto_function, target text) RETURNS void
@@ -203,7 +195,7 @@ DECLARE
     arguments text;
 BEGIN
     SELECT string_agg(
-            CASE part WHEN '-' THEN format('$%s', i) ELSE format('envelope.named_only($%s, %L)', i, part = 'p') END,
+            CASE part WHEN '-' THEN format('$%s', i) ELSE format('envelope_internal.named_only($%s, %L)', i, part = 'p') END,
             ', ' ORDER BY i)
         INTO arguments FROM string_to_table(f.parts, NULL) WITH ORDINALITY AS t (part, i);
     EXECUTE format('CREATE OR REPLACE FUNCTION %s (%s) RETURNS %s LANGUAGE sql %s BEGIN ATOMIC SELECT %s(%s); END',

@@ -70,21 +70,21 @@ COMMENT ON FUNCTION envelope_private.password_excess IS 'the limit that a hash i
 
 CREATE FUNCTION envelope_private.argon2id(password text) RETURNS text
     LANGUAGE plpython3u STRICT SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].passwords.argon2id(password)
 $$;
 COMMENT ON FUNCTION envelope_private.argon2id IS 'a password''s Argon2id hash, in PHC format, with a new salt';
 
 CREATE FUNCTION envelope_private.is_argon2id(password text, hash text) RETURNS boolean
     LANGUAGE plpython3u STRICT SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].passwords.is_argon2id(password, hash)
 $$;
 COMMENT ON FUNCTION envelope_private.is_argon2id IS 'whether an Argon2id hash is that of a password';
 
 CREATE FUNCTION envelope_private.same(a text, b text) RETURNS boolean
     LANGUAGE plpython3u STRICT SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].passwords.same(a, b)
 $$;
 COMMENT ON FUNCTION envelope_private.same IS
@@ -155,7 +155,7 @@ COMMENT ON FUNCTION envelope.password_needs_rehash IS
 
 CREATE PROCEDURE envelope.hash_passwords(rel regclass, "column" name, batch_size integer DEFAULT 100)
     LANGUAGE plpython3u AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].passwords.hash_column(rel, column, batch_size)
 $$;
 COMMENT ON PROCEDURE envelope.hash_passwords IS

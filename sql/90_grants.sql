@@ -34,28 +34,28 @@ BEGIN
     END LOOP;
 END $$;
 
-GRANT USAGE ON SCHEMA envelope, envelope_pgcrypto TO PUBLIC;
+GRANT USAGE ON SCHEMA envelope, envelope_internal, envelope_pgcrypto TO PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
-    envelope.bootstrap(), envelope.load_key(), envelope.revocation(), envelope.reserve_messages(), envelope.authorise(),
-    envelope.canonical(anyelement), envelope.array_of(envelope.plaintext, anyarray),
-    envelope.value_of(envelope.plaintext, anyarray),
-    envelope.decrypt_text(envelope.ciphertext, bytea, text), envelope.decrypt_bytea(envelope.ciphertext, bytea, text),
-    envelope.encrypt_text(text, bytea, text, text), envelope.encrypt_bytea(bytea, bytea, text, text),
-    envelope.reseal(envelope.ciphertext, bytea, text, text), envelope.is_stale(envelope.ciphertext),
-    envelope.clear_text(envelope.ciphertext), envelope.clear_bytea(envelope.ciphertext),
-    envelope.draft_text(text), envelope.draft_bytea(bytea), envelope.seal_draft(envelope.ciphertext, bytea, text, text),
-    envelope.opens(envelope.ciphertext, bytea, text), envelope.rebind(envelope.ciphertext, bytea, text, text, text), envelope.reading(oid, text), envelope.unreadable(oid),
-    envelope.note_update(oid, text), envelope.mend_begins(), envelope.mend_ends(), envelope.erased_pass(), envelope.is_retired(envelope.ciphertext),
-    envelope.acts_on_itself(regclass), envelope.same_key(anyenum, anyenum), envelope.same_key(anyarray, anyarray),
-    envelope.same_key(anyrange, anyrange), envelope.same_key(anymultirange, anymultirange),
-    envelope.same_key(record, record),
-    envelope.key_of_scope(), envelope.prefetch(regclass, text[]),
-    envelope.fault_as_role(envelope.ciphertext, uuid, text),
-    envelope.decrypt_text_as_role(envelope.ciphertext, uuid, text),
-    envelope.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),
-    envelope.encrypt_text_as_role(text, uuid, text, text), envelope.encrypt_bytea_as_role(bytea, uuid, text, text),
+    envelope_internal.bootstrap(), envelope_internal.run_step(name), envelope_internal.revocation(),
+    envelope_internal.canonical(anyelement), envelope_internal.array_of(envelope.plaintext, anyarray),
+    envelope_internal.value_of(envelope.plaintext, anyarray),
+    envelope_internal.decrypt_text(envelope.ciphertext, bytea, text), envelope_internal.decrypt_bytea(envelope.ciphertext, bytea, text),
+    envelope_internal.encrypt_text(text, bytea, text, text), envelope_internal.encrypt_bytea(bytea, bytea, text, text),
+    envelope_internal.reseal(envelope.ciphertext, bytea, text, text), envelope_internal.is_stale(envelope.ciphertext),
+    envelope_internal.clear_text(envelope.ciphertext), envelope_internal.clear_bytea(envelope.ciphertext),
+    envelope_internal.draft_text(text), envelope_internal.draft_bytea(bytea), envelope_internal.seal_draft(envelope.ciphertext, bytea, text, text),
+    envelope_internal.opens(envelope.ciphertext, bytea, text), envelope_internal.rebind(envelope.ciphertext, bytea, text, text, text), envelope_internal.reading(oid, text), envelope_internal.unreadable(oid),
+    envelope_internal.note_update(oid, text), envelope_internal.mend_begins(), envelope_internal.mend_ends(), envelope_internal.erased_pass(), envelope_internal.is_retired(envelope.ciphertext),
+    envelope_internal.acts_on_itself(regclass), envelope_internal.same_key(anyenum, anyenum),
+    envelope_internal.same_key(anyarray, anyarray), envelope_internal.same_key(anyrange, anyrange),
+    envelope_internal.same_key(anymultirange, anymultirange), envelope_internal.same_key(record, record),
+    envelope.prefetch(regclass, text[]),
+    envelope_internal.fault_as_role(envelope.ciphertext, uuid, text),
+    envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text),
+    envelope_internal.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),
+    envelope_internal.encrypt_text_as_role(text, uuid, text, text), envelope_internal.encrypt_bytea_as_role(bytea, uuid, text, text),
     envelope.encrypt(text, text, text), envelope.encrypt(bytea, text, text),
     envelope.decrypt(envelope.ciphertext, text), envelope.decrypt_bytea(envelope.ciphertext, text)
     TO PUBLIC;
@@ -65,10 +65,10 @@ GRANT SELECT ON envelope.faults, envelope.verifications TO PUBLIC;
 
 -- pgcrypto's names (sql/70_pgcrypto.sql) and passwords.
 GRANT EXECUTE ON FUNCTION
-    envelope.key(text, integer), envelope.load_secret(),
-    envelope.secret_bytea(text, integer), envelope.secret_bytea(envelope.key_ref),
-    envelope.secret_text(text, integer), envelope.secret_text(envelope.key_ref),
-    envelope.named_only(text, boolean), envelope.named_only(bytea, boolean),
+    envelope.key(text, integer),
+    envelope_internal.secret_bytea(text, integer), envelope_internal.secret_bytea(envelope.key_ref),
+    envelope_internal.secret_text(text, integer), envelope_internal.secret_text(envelope.key_ref),
+    envelope_internal.named_only(text, boolean), envelope_internal.named_only(bytea, boolean),
     envelope.hash_password(text, text), envelope.verify_password(text, text), envelope.password_needs_rehash(text),
     envelope.password_limits()
     TO PUBLIC;

@@ -115,7 +115,7 @@ class Demo:
         self.show.say("Nor by calling the function by hand with ciphertext from a stolen backup:")
         row = self.admin.execute("SELECT encode(email, 'hex') FROM customer_encrypted WHERE id = 4711").fetchone()
         assert row is not None
-        stolen = f"SELECT envelope.decrypt_text('\\x{row[0]}', '\\x00112233445566778899aabbccddeeff', '4711')"
+        stolen = f"SELECT envelope_internal.decrypt_text('\\x{row[0]}', '\\x00112233445566778899aabbccddeeff', '4711')"
         self.show.statement(analyst, stolen)
 
     def at_rest(self) -> None:

@@ -62,7 +62,7 @@ class UnknownKey(InvalidEnvelope):
 
 
 class NotPermitted(EnvelopeError):
-    """`about` is for the audit log alone: `acting` (role), `label` and `key_id` of what was asked for, where known."""
+    """`about` is for the audit log alone: `label` and `key_id` of what was asked for, where known."""
 
     sqlstate = "42501"
     code = "not_permitted"

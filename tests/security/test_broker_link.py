@@ -169,5 +169,5 @@ def test_a_cancelled_fetch_leaves_a_session_that_works(alone: Database, session:
     session.execute("SET statement_timeout = '200ms'")
     with hanging(alone.stack.broker.socket):
         assert failure(session, READ).sqlstate == "57014"
-    assert failure(session, "SELECT envelope.load_key()").sqlstate == "42501"
+    assert failure(session, "SELECT envelope_internal.run_step('postgres')").sqlstate == "42501"
     assert told(alone, session, keys())[0] == "XX001"

@@ -12,8 +12,9 @@ import pytest
 from tests.fix_stack import Database
 from tests.security.fix_people import BAD_ENVELOPE, DENIED, Failure, failure, make_people, protect, stored, value
 
-DECRYPT = """SELECT envelope.decrypt_text(%s, (SELECT capability FROM envelope_private.capability WHERE field_uuid =
-    (SELECT field_uuid FROM envelope.columns WHERE relation = 'people'::regclass AND "column" = %s)), %s)"""
+DECRYPT = """SELECT envelope_internal.decrypt_text(%s, (
+    SELECT c.capability FROM envelope_private.capability c JOIN envelope.columns f USING (field_uuid)
+    WHERE f.relation = 'people'::regclass AND f."column" = %s), %s)"""
 BAD = (
     BAD_ENVELOPE,
     "pg_envelope: the envelope cannot be opened",

@@ -174,7 +174,7 @@ def write_everything(db: Database, marks: Markers) -> None:
     owner.execute("SELECT envelope.encrypt(%s::text, 'k', 'c')", (marks.text("encrypt"),))
     owner.execute("CREATE TEMP TABLE mine AS SELECT envelope.encrypt(%s::bytea, 'k') AS kept", (marks.photo("named"),))
     fail(owner, "SELECT envelope.encrypt(%s::text, 'none')", (marks.text("no-key"),))
-    fail(owner, "SELECT envelope.encrypt_text(%s, NULL, '1')", (marks.text("no-seal"),))
+    fail(owner, "SELECT envelope_internal.encrypt_text(%s, NULL, '1')", (marks.text("no-seal"),))
     with contextlib.suppress(psycopg.Error), owner.transaction():
         owner.execute(insert, marks.person(600, "rolled-back"))
         raise psycopg.Error

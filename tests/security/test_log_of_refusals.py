@@ -12,9 +12,9 @@ from tests.fix_stack import Database
 from .fix_people import failure, stored
 
 Connection = psycopg.Connection[Any]
-BY_HAND = "SELECT envelope.decrypt_text(%s, %s, '1')"
+BY_HAND = "SELECT envelope_internal.decrypt_text(%s, %s, '1')"
 COPY = """CREATE VIEW people_copy AS
-    SELECT envelope.decrypt_text(email, NULL, '1') AS email FROM people_encrypted"""
+    SELECT envelope_internal.decrypt_text(email, NULL, '1') AS email FROM people_encrypted"""
 DIVISION = """DO $$ BEGIN PERFORM envelope.encrypt('x', 'missing');
     EXCEPTION WHEN OTHERS THEN PERFORM 1/0; END $$"""
 LOOP = """DO $$ BEGIN FOR n IN 1..100 LOOP BEGIN PERFORM envelope.encrypt('x', 'missing');

@@ -15,7 +15,7 @@ from tests.fix_stack import Database
 from .fix_people import DENIED, failure, field_uuid, stored
 
 Connection = psycopg.Connection[Any]
-BY_HAND = "SELECT envelope.decrypt_text(%s, %s, '1')"
+BY_HAND = "SELECT envelope_internal.decrypt_text(%s, %s, '1')"
 MARKER = "a-secret-in-a-wrong-place"
 
 
@@ -63,7 +63,7 @@ def test_a_name_that_is_none_is_not_repeated(people: Database, alice: Connection
 
 
 def test_a_column_under_row_security(people: Database, alice: Connection) -> None:
-    failure(alice, "SELECT envelope.decrypt_text_as_role(%s, %s, '1')", stored(people), field_uuid(people))
+    failure(alice, "SELECT envelope_internal.decrypt_text_as_role(%s, %s, '1')", stored(people), field_uuid(people))
     assert one(people, alice)["label"] == "public.people.email"
 
 

@@ -75,13 +75,13 @@ def test_row_security_off_shows_no_more(notes: Database, alice: Connection) -> N
 
 def test_revoke_counts_from_the_next_statement(notes: Database, alice: Connection) -> None:
     envelope = bytes(notes.one("SELECT body FROM note_encrypted WHERE id = 1"))
-    by_hand = "SELECT envelope.decrypt_text_as_role(%s, %s, '1')"
+    by_hand = "SELECT envelope_internal.decrypt_text_as_role(%s, %s, '1')"
     uuid = field_uuid(notes, "body", "note")
     assert value(alice, by_hand, envelope, uuid) == "of alice"
     notes.sql("REVOKE ALL ON note, note_encrypted FROM alice")
     assert failure(alice, "SELECT body FROM note").sqlstate == DENIED
     assert failure(alice, by_hand, envelope, uuid).sqlstate == DENIED
-    write = "SELECT envelope.encrypt_text_as_role('x', %s, '1')"
+    write = "SELECT envelope_internal.encrypt_text_as_role('x', %s, '1')"
     assert failure(alice, write, uuid).sqlstate == DENIED
 
 
@@ -91,14 +91,35 @@ def test_columns_one_by_one(notes: Database, alice: Connection) -> None:
     assert bodies(alice) == ["of alice"]
     assert failure(alice, "SELECT code FROM note").sqlstate == DENIED
     stolen = bytes(notes.one("SELECT code FROM note_encrypted WHERE id = 1"))
-    statement = "SELECT envelope.decrypt_text_as_role(%s, %s, '1')"
+    statement = "SELECT envelope_internal.decrypt_text_as_role(%s, %s, '1')"
     assert failure(alice, statement, stolen, field_uuid(notes, "code", "note")).sqlstate == DENIED
+
+
+def test_a_column_less_takes_the_right_to_that_one_only(notes: Database, alice: Connection) -> None:
+    """A session asks for the columns of a table together, once it has read them."""
+    read = "SELECT body, code FROM note"
+    assert alice.execute(read).fetchall() == [("of alice", "a")]
+    notes.sql("REVOKE SELECT ON note FROM alice")
+    notes.sql("GRANT SELECT (id, author, code) ON note TO alice; GRANT SELECT ON note_encrypted TO alice")
+    assert value(alice, "SELECT code FROM note") == "a"
+    stolen = bytes(notes.one("SELECT body FROM note_encrypted WHERE id = 1"))
+    statement = "SELECT envelope_internal.decrypt_text_as_role(%s, %s, '1')"
+    assert failure(alice, statement, stolen, field_uuid(notes, "body", "note")).sqlstate == DENIED
+    notes.sql("GRANT SELECT ON note TO alice")
+    assert alice.execute(read).fetchall() == [("of alice", "a")]
+
+
+def test_a_column_that_is_dropped_takes_no_other_with_it(notes: Database, alice: Connection) -> None:
+    assert alice.execute("SELECT body, code FROM note").fetchall() == [("of alice", "a")]
+    notes.sql("DROP VIEW note CASCADE; ALTER TABLE note_encrypted DROP COLUMN code")
+    notes.sql("CALL envelope.refresh('note_encrypted'); GRANT SELECT ON note TO alice")
+    assert bodies(alice) == ["of alice"]
 
 
 def test_a_role_that_writes_only_reads_nothing(notes: Database) -> None:
     notes.sql("REVOKE ALL ON note, note_encrypted FROM alice; GRANT INSERT ON note, note_encrypted TO alice")
     stolen = bytes(notes.one("SELECT body FROM note_encrypted WHERE id = 1"))
-    statement = "SELECT envelope.decrypt_text_as_role(%s, %s, '1')"
+    statement = "SELECT envelope_internal.decrypt_text_as_role(%s, %s, '1')"
     assert failure(notes.connect("alice"), statement, stolen, field_uuid(notes, "body", "note")).sqlstate == DENIED
 
 

@@ -109,7 +109,7 @@ CALLS = (
     "CALL envelope.suspend_key('k')",
     "CALL envelope.restore_key('k')",
     "SELECT envelope.create_secret('s')",
-    "SELECT envelope.secret_text('s', 1), envelope.secret_bytea('s', 1), envelope.key('s')::text",
+    "SELECT envelope_internal.secret_text('s', 1), envelope_internal.secret_bytea('s', 1), envelope.key('s')::text",
     "SELECT envelope.replace_secret('s'), envelope.reseal_secret('s')",
     "SELECT envelope_pgcrypto.pgp_sym_decrypt(envelope_pgcrypto.pgp_sym_encrypt('x', envelope.key('s')::text),"
     " envelope.key('s')::text)",

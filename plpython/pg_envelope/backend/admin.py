@@ -30,7 +30,6 @@ from pg_envelope.backend.lifecycle.retire import Retirement
 from pg_envelope.backend.lifecycle.rotation import Rewrap
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.scope_keys import rotate_scopes
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
@@ -48,11 +47,10 @@ COMMITS = "It writes the key catalog, and commits."
 class Admin:
     """One method per SQL routine; relations come as text, as regclass writes them."""
 
-    def __init__(self, host: Host, guard: Guard, link: Link, loader: Loader) -> None:
+    def __init__(self, host: Host, guard: Guard, link: Link) -> None:
         self._host = host
         self._link = link
-        self._loader = loader
-        self._keys = Keys(host, link, loader)
+        self._keys = Keys(host, link)
         self._changing_tables = False
         self.protect = guard.plain(self._alone(self._protect))
         self.unprotect = guard.plain(self._alone(self._unprotect))
@@ -83,14 +81,14 @@ class Admin:
         self.replay_erasures = guard.plain(self._replay_erasures)
         self.mend_sequences = guard.plain(self._mend_sequences)
         self.this_is_the_original = guard.plain(self._this_is_the_original)
-        self.signing_keys = guard.plain(Signing(host, link, loader, self._keys).public_keys)
-        self.status = guard.plain(Status(host, link, loader).rows)
-        self.verify_keys = guard.plain(lambda: list(verify(host, link, loader)))
+        self.signing_keys = guard.plain(Signing(host, link, self._keys).public_keys)
+        self.status = guard.plain(Status(host, link).rows)
+        self.verify_keys = guard.plain(lambda: list(verify(host, link)))
         self.flush = guard.plain(self._flush)
-        self.kms_versions = guard.plain(lambda: kms_versions(host, link, loader))
+        self.kms_versions = guard.plain(lambda: kms_versions(host, link))
         self.rekey = guard.plain(self._rekey)
         self.forget_all_keys = guard.plain(self._forget_all_keys)
-        escrow = Escrow(host, link, loader, self._keys)
+        escrow = Escrow(host, link, self._keys)
         self.escrow_place = guard.plain(escrow.place)
         self.escrow = guard.plain(escrow.escrow)
         self.adoption_key = guard.plain(escrow.adoption_key)
@@ -147,7 +145,7 @@ class Admin:
         adopt_restored(self._host, self._table(rel, "adopt_restored"), key)
 
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
-        signing = Signing(self._host, self._link, self._loader, self._keys)
+        signing = Signing(self._host, self._link, self._keys)
         return Reencryption(self._host, signing, self._table(rel, what))
 
     def _reencrypt(
@@ -177,7 +175,7 @@ class Admin:
         key = catalog.key_of(self._host, oid)
         if key["scope"] != "table":
             scopes = None if scope is None else ScopeColumn.of(self._host, oid).known(scope)
-            return rotate_scopes(self._host, self._link, self._loader, key, scopes)
+            return rotate_scopes(self._host, self._link, key, scopes)
         if scope is not None:
             raise errors.BadInput("the table has one key for all rows", hint="SELECT envelope.rotate('<table>')")
         return self._keys.rotate(str(key["key_uuid"]))
@@ -218,7 +216,7 @@ class Admin:
     def _retire(self, rel: str | None, version: int | None, destroy: bool | None) -> None:
         oid = self._table(rel, "retire")
         begin(self._host, "retire")
-        Retirement(self._host, self._link, self._loader).retire(oid, version, bool(destroy))
+        Retirement(self._host, self._link).retire(oid, version, bool(destroy))
 
     def _rotate_due(self, dry_run: bool | None) -> None:
         refuse_others(self._host, "rotate_due", COMMITS)
@@ -226,31 +224,31 @@ class Admin:
         try:
             RotateDue(self._host, self._keys, self._rotate_kek, self._reencrypt_due).run(bool(dry_run))
         finally:
-            tell_overdue(self._host, self._link, self._loader)
+            tell_overdue(self._host, self._link)
 
     def _reencrypt_due(self, oid: int) -> None:
-        signing = Signing(self._host, self._link, self._loader, self._keys)
+        signing = Signing(self._host, self._link, self._keys)
         Reencryption(self._host, signing, oid).run(Pace())
 
     def _rewrapping(self, kek: str | None, what: str) -> Rewrap:
         refuse_others(self._host, what, COMMITS)
         begin(self._host, what)
         self._keys.kek(kek or "")
-        return Rewrap(self._host, self._link, self._loader, kek or "", what)
+        return Rewrap(self._host, self._link, kek or "", what)
 
     def _rotate_emergency(self, rel: str | None, reason: str | None, scope: str | None) -> None:
         oid = self._table(rel, "rotate_emergency")
-        rotate_emergency(self._host, self._link, self._loader, self._keys, oid, scope, reason or "")
+        rotate_emergency(self._host, self._link, self._keys, oid, scope, reason or "")
 
     def _rekey(self, from_environment: str | None, from_kek: str | None, to_kek: str | None) -> None:
         refuse_others(self._host, "rekey", COMMITS)
         begin(self._host, "rekey")
-        Rekey(self._host, self._link, self._loader, self._keys).run(from_environment or "", from_kek, to_kek)
+        Rekey(self._host, self._link, self._keys).run(from_environment or "", from_kek, to_kek)
 
     def _shred(self, rel: str | None, subject: str | None, reason: str | None) -> None:
         oid = self._table(rel, "shred")
         begin(self._host, "shred")
-        erasure = Erasure(self._host, self._link, self._loader)
+        erasure = Erasure(self._host, self._link)
         key = erasure.of_table(oid)
         check_scope(key, subject)
         for scope in [None] if subject is None else ScopeColumn.of(self._host, oid).known(subject):
@@ -262,33 +260,33 @@ class Admin:
     def _shred_key(self, name: str | None, reason: str | None) -> None:
         self._table("pg_catalog.pg_class", "shred_key")
         begin(self._host, "shred_key")
-        erasure = Erasure(self._host, self._link, self._loader)
+        erasure = Erasure(self._host, self._link)
         erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
 
     def _shred_dropped(self, key: str | None, reason: str | None, subject: str | None) -> None:
         """The subject as envelope.keys has it: there is no column any more whose type could say more."""
         self._table("pg_catalog.pg_class", "shred_dropped")
         begin(self._host, "shred_dropped")
-        erasure = Erasure(self._host, self._link, self._loader)
+        erasure = Erasure(self._host, self._link)
         found = erasure.of_dropped(key)
         check_scope(found, subject)
         erasure.shred("shred_dropped", found, subject, reason or "")
 
     def _forget_all_keys(self, database: str | None) -> int:
         self._table("pg_catalog.pg_class", "forget_all_keys")
-        return Forgetting(self._host, self._link, self._loader).forget_all(database)
+        return Forgetting(self._host, self._link).forget_all(database)
 
     def _replay_erasures(self, destroy_active: bool | None) -> list[Row]:
-        return Replay(self._host, self._link, self._loader, bool(destroy_active)).run()
+        return Replay(self._host, self._link, bool(destroy_active)).run()
 
     def _mend_sequences(self) -> int:
         return sequences.mend(self._host)
 
     def _this_is_the_original(self) -> None:
-        Claim(self._host, self._link, self._loader).run()
+        Claim(self._host, self._link).run()
 
     def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:
         return self._keys.create_named(name or "", chosen_kek(kek), store)
 
     def _flush(self, reason: str | None) -> int:
-        return int(self._link.ask("flush", self._loader.who(), reason=reason or "")["epoch"])
+        return int(self._link.ask("flush", reason=reason or "")["epoch"])

@@ -17,23 +17,41 @@ from pg_envelope.backend.server import server
 Kind = Literal["read", "write", "name", "key"]
 Ask = tuple[int, Kind, str]
 
-AUTHORISE = "SELECT envelope.authorise()"
+# $2 is what was asked for, then what else the answer may tell. By the column's number: one that is gone is then one
+# without right. What another view hands on costs a search, so it is looked for with the field that was asked for only.
+COLUMN_RIGHTS = """
+SELECT f.field_uuid::text AS subject, f.key_uuid::text AS key, c.capability, c.seal
+FROM envelope_private.field f
+JOIN envelope_private.key k USING (key_uuid)
+JOIN envelope_private.capability c USING (field_uuid)
+JOIN pg_class t ON t.oid = k.base
+LEFT JOIN pg_attribute a ON a.attrelid = k.view AND a.attname = f.attname
+WHERE f.field_uuid = ANY ($2::uuid[]) AND (pg_has_role($1, t.relowner, 'USAGE')
+    OR k.by_role AND (has_column_privilege($1, k.view, a.attnum, '{privilege}') {through_view}))"""
+THROUGH_VIEW = "OR f.field_uuid = $2[1]::uuid AND envelope_private.reads_through_view($1, k.view, f.attname)"
+NAMED_RIGHT = """
+SELECT $2[1] AS subject, NULL AS key, c.capability, c.seal
+FROM envelope_private.key k JOIN envelope_private.field f USING (key_uuid)
+JOIN envelope_private.capability c USING (field_uuid) {found}
+    AND ((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = $1) OR EXISTS (
+        SELECT FROM envelope_private.key_grant g WHERE g.key_uuid = k.key_uuid AND pg_has_role($1, g.role, 'USAGE')))"""
 QUERIES: dict[Kind, str] = {
-    "read": "SELECT * FROM envelope_private.column_right($1, $2::uuid, 'SELECT')",
-    "write": "SELECT * FROM envelope_private.column_right($1, $2::uuid, 'INSERT, UPDATE')",
-    "name": "SELECT * FROM envelope_private.right_by_name($1, $2)",
-    "key": "SELECT * FROM envelope_private.right_by_key_id($1, $2::bigint)",
+    "read": COLUMN_RIGHTS.format(privilege="SELECT", through_view=THROUGH_VIEW),
+    "write": COLUMN_RIGHTS.format(privilege="INSERT, UPDATE", through_view=""),
+    "name": NAMED_RIGHT.format(found="WHERE k.name = $2[1]"),
+    "key": NAMED_RIGHT.format(
+        found="""JOIN envelope_private.field_key fk USING (field_uuid)
+WHERE fk.key_id = $2[1]::bigint AND k.name IS NOT NULL"""
+    ),
 }
 # For the audit log. A name that is not the catalog's is not told: it could be anything.
-OF_FIELD = """SELECT pg_get_userbyid($1) AS acting,
-    (SELECT label FROM envelope_private.protected_column WHERE field_uuid = $2::uuid) AS label"""
+OF_FIELD = "SELECT label FROM envelope_private.protected_column WHERE field_uuid = $1::uuid"
 ABOUT: dict[Kind, str] = {
     "read": OF_FIELD,
     "write": OF_FIELD,
-    "name": """SELECT pg_get_userbyid($1) AS acting,
-        (SELECT name FROM envelope_private.key WHERE name = $2) AS label""",
-    "key": """SELECT pg_get_userbyid($1) AS acting, $2::bigint AS key_id,
-        (SELECT label FROM envelope_private.usable_key WHERE key_id = $2::bigint LIMIT 1) AS label""",
+    "name": "SELECT name AS label FROM envelope_private.key WHERE name = $1",
+    "key": """SELECT $1::bigint AS key_id,
+        (SELECT label FROM envelope_private.usable_key WHERE key_id = $1::bigint LIMIT 1) AS label""",
 }
 KEY_ID_EXISTS = "SELECT key_id FROM envelope_private.field_key WHERE key_id = $1::bigint"
 MAX_AGE_SECONDS = 1.0
@@ -51,14 +69,16 @@ class Right:
 
 
 class Authority:
-    """Asks in two steps, as Loader does: only the extension's owner may read capabilities."""
+    """Remembers what it was told, for as long as that holds."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._statement = 0
         self._until = 0.0
         self._rights: dict[Ask, Right] = {}
-        self._pending: Ask | None = None
+        # The columns that were asked for so far, by their table's key; and the same lists by each column.
+        self._columns: dict[str, list[str]] = {}
+        self._beside: dict[str, list[str]] = {}
 
     def right(self, kind: Kind, subject: str) -> Right:
         """The current role's right to a field (by uuid) or named key (by name or key id). Raises NotPermitted."""
@@ -76,26 +96,28 @@ class Authority:
         self._rights.clear()
 
     def _authorise(self, ask: Ask) -> Right:
-        self._pending = ask
-        try:
-            self._host.rows(AUTHORISE)
-        finally:
-            self._pending = None
+        role, kind, _ = ask
+        for row in self._host.as_owner(lambda: self._look_up(*ask)):
+            self._rights[role, kind, row["subject"]] = Right(row)
+            self._note(row["subject"], row["key"])
         return self._rights[ask]
 
-    def authorise_pending(self) -> None:
-        """The half of `right` that runs as the extension's owner; does nothing unless `right` is under way."""
-        if self._pending is None:
-            raise errors.NotPermitted
-        role, kind, subject = self._pending
-        row = self._host.row(QUERIES[kind], ["oid", "text"], [role, subject])
-        if row is None:
-            raise self._refusal(role, kind, subject)
-        self._rights[self._pending] = Right(row)
+    def _look_up(self, role: int, kind: Kind, subject: str) -> list[Row]:
+        """A row for `subject`, and one for each other column of its table that this session has asked for before."""
+        rows = self._host.rows(QUERIES[kind], ["oid", "text[]"], [role, [subject, *self._beside.get(subject, ())]])
+        if not any(row["subject"] == subject for row in rows):
+            raise self._refusal(kind, subject)
+        return rows
 
-    def _refusal(self, role: int, kind: Kind, subject: str) -> errors.EnvelopeError:
+    def _note(self, field_uuid: str, key: str | None) -> None:
+        if key is not None and field_uuid not in self._beside:
+            columns = self._columns.setdefault(key, [])
+            columns.append(field_uuid)
+            self._beside[field_uuid] = columns
+
+    def _refusal(self, kind: Kind, subject: str) -> errors.EnvelopeError:
         """No right; but an envelope whose header names no key at all was altered, or comes from another database."""
         if kind == "key" and self._host.row(KEY_ID_EXISTS, ["text"], [subject]) is None:
             return errors.InvalidEnvelope()
-        about = self._host.row(ABOUT[kind], ["oid", "text"], [role, subject])
+        about = self._host.row(ABOUT[kind], ["text"], [subject])
         return errors.NotPermitted(hint=None if kind in ("read", "write") else NAMED_HINT, about=about)

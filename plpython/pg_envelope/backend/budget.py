@@ -20,7 +20,6 @@ HARD_LIMIT = (2**32 - 2**28) // BLOCK
 MOST_BLOCKS = 64
 RETRY_SECONDS = 60.0
 
-RESERVE = "SELECT envelope.reserve_messages()"
 COUNTED = """
 SELECT fk.counted_from, c.uuid AS counted, to_regclass(envelope_private.counter_name(c.uuid))::oid AS counter
 FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id),
@@ -73,29 +72,20 @@ class Reservation:
 
 
 class Budget:
-    """Reserves in two steps, as Loader loads: nobody but the extension's owner has a right to the counters."""
+    """Reserves as the extension's owner: nobody else has a right to the counters."""
 
     def __init__(self, host: Host, renew: Renew) -> None:
         self._host = host
         self._renew = renew
-        self._pending: Reservation | None = None
 
     def of(self, key_id: int) -> Reservation:
         return Reservation(self, key_id)
 
     def reserve(self, wanted: Reservation) -> None:
-        """As the calling role. Raises BudgetSpent, CounterLost, ReadOnly."""
-        self._pending = wanted
-        try:
-            self._host.rows(RESERVE)
-        finally:
-            self._pending = None
+        """Raises BudgetSpent, CounterLost, ReadOnly."""
+        self._host.as_owner(lambda: self._reserve(wanted))
 
-    def reserve_pending(self) -> None:
-        """The half of `reserve` that runs as the extension's owner; does nothing unless `reserve` is under way."""
-        if self._pending is None:
-            raise errors.NotPermitted
-        wanted, self._pending = self._pending, None
+    def _reserve(self, wanted: Reservation) -> None:
         used = self._used(wanted)
         if used > HARD_LIMIT:
             raise BudgetSpent(detail=f"key id {wanted.key_id}: about {used * BLOCK} messages, at most 2^32 - 2^28")

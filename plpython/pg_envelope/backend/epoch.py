@@ -12,7 +12,7 @@ FILE_BYTES = 16
 
 
 class Epoch:
-    """Maps the file when first asked; `current()` then costs one slice of 8 bytes.
+    """Maps the file when first asked; `current()` then costs one slice of 8 bytes, `mapped` not even that.
 
     A file of a user not among `owners` is refused: who can cut a mapped file short can crash the server.
     """
@@ -21,6 +21,8 @@ class Epoch:
         self._path = path
         self._owners = owners
         self._map: mmap.mmap | None = None
+        # The counter's bytes as they are at any moment; empty until the file is mapped. For backend/hot.py.
+        self.mapped = memoryview(b"")
         self._file: tuple[int, int] | None = None
 
     def current(self) -> bytes:
@@ -35,8 +37,9 @@ class Epoch:
             file = _identity(os.stat(self._path))
             if self._map is None or self._file != file:
                 self._map = self._open()
+                self.mapped = memoryview(self._map)[8:16]
         except (OSError, ValueError):
-            self._map = None
+            self._map, self.mapped = None, memoryview(b"")
             raise errors.Unavailable(
                 "the key broker is not running", detail="its epoch file cannot be read", hint=START_HINT
             ) from None

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend.quiet import hide_context
 from pg_envelope.backend.server import settings_kept
 
 Row = dict[str, Any]
+Result = TypeVar("Result")
 NAME = "pg_envelope"
 PIN = "SET LOCAL search_path = pg_catalog, pg_temp"
+# CURRENT_USER is evaluated here: inside, it is the extension's owner.
+RUN_STEP = "SELECT envelope_internal.run_step(CURRENT_USER)"
 RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
+
+
+class Undone(errors.EnvelopeError):
+    """Makes PostgreSQL undo what a step did. Nobody sees it: as_owner() raises what the step raised."""
 
 
 class Host:
@@ -27,6 +34,45 @@ class Host:
         self._plans: dict[str, Any] = {}
         # PL/Python puts "<module>.<class>: " before an error's text. This name makes it "pg_envelope: ".
         self._error = type(NAME, (plpy.Error,), {"__module__": "builtins"})
+        self._step: Callable[[], None] | None = None
+        # The role that began the step under way.
+        self.acting: str | None = None
+
+    def as_owner(self, step: Callable[[], Result]) -> Result:
+        """What `step` gives, or raises, run as the extension's owner, who alone may use the key catalog.
+
+        The way there is a SECURITY DEFINER function of SQL, which calls `run_step`. The step, its result and its error
+        stay in Python: no argument and no result of SQL ever holds them.
+        """
+        results: list[Result] = []
+        failures: list[Exception] = []
+
+        def kept() -> None:
+            try:
+                results.append(step())
+            except Exception as error:
+                failures.append(error)
+                raise Undone from None
+
+        self._step = kept
+        try:
+            self._rows(RUN_STEP, (), ())
+        except Exception as error:
+            raise (failures[0] if failures else error) from None
+        finally:
+            self._step = None
+        return results[0]
+
+    def run_step(self, acting: str) -> None:
+        """The half of `as_owner` that has the owner's rights. Raises NotPermitted when it is called by hand."""
+        step, self._step = self._step, None
+        if step is None:
+            raise errors.NotPermitted
+        before, self.acting = self.acting, acting
+        try:
+            step()
+        finally:
+            self.acting = before
 
     def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         """The rows of a query whose values are parameters; its plan is kept for the session."""

@@ -20,12 +20,12 @@ Decrypt = Callable[..., str | None]
 def decrypt_text(keyring: Keyring, epoch: Epoch, careful: Decrypt) -> Decrypt:
     """Values.decrypt for text, for what the keyring holds; `careful` for everything else. Saves 0.4 µs of 2.4."""
     # An Erased has none of what is used here: the careful path answers for it.
-    keys, current = cast(dict[bytes, FieldKey], keyring.keys), epoch.current
+    keys = cast(dict[bytes, FieldKey], keyring.keys)
 
     def decrypt(value: bytes, capability: bytes, row_key: str) -> str | None:
         try:
             key = keys[capability + value[:6]]
-            if monotonic() < key.expires and key.epoch == current() and len(capability) == CAPABILITY_BYTES:
+            if monotonic() < key.expires and key.epoch == epoch.mapped and len(capability) == CAPABILITY_BYTES:
                 end = key.nonce_end
                 content = key.decrypt(value[6:end], value[end:], key.aad + row_key.encode())
                 if not key.padded and 0 not in content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from time import monotonic
 
@@ -11,7 +12,10 @@ from pg_envelope.backend.erased import Erased
 from pg_envelope.envelope import FieldKey
 
 CAPABILITY_BYTES = 16
+# 3.3 KB each, so 66 MB.
 MAX_KEYS = 20_000
+# When it is full, an eighth of the keys makes room.
+PARTS_DROPPED = 8
 # So often a key that is in use is held against the epoch file at its path; a broker that lost its file makes a new one.
 LOOK_SECONDS = 1.0
 
@@ -79,15 +83,27 @@ class Keyring:
         self._ends.clear()
 
     def _add(self, loaded: dict[bytes, Key], epoch: bytes) -> None:
-        """As the youngest, so that none of them makes room for another."""
-        for slot, key in loaded.items():
+        for slot in loaded:
             self._drop(slot)
-            while len(self.keys) >= MAX_KEYS:
-                self._drop(next(iter(self.keys)))
+        self._make_room(len(loaded))
+        for slot, key in loaded.items():
             self.keys[slot] = key
             self._ends[slot] = key.expires
             key.epoch = epoch
             key.expires = min(key.expires, monotonic() + LOOK_SECONDS)
+
+    def _make_room(self, count: int) -> None:
+        """Keys of all ages go, some at a time.
+
+        If the oldest went first, a statement over a few keys more than there is room for would find none, every time.
+        """
+        excess = len(self.keys) + count - MAX_KEYS
+        if excess <= 0:
+            return
+        slots = list(self.keys)
+        step = max(1, len(slots) // max(excess, len(slots) // PARTS_DROPPED))
+        for slot in slots[os.urandom(1)[0] % step :: step]:
+            self._drop(slot)
 
     def _drop(self, slot: bytes) -> None:
         self.keys.pop(slot, None)

@@ -9,11 +9,10 @@ import base64
 import os
 from dataclasses import dataclass
 
-from pg_envelope import errors, suites, wire
+from pg_envelope import errors, suites
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 
 CONFLICT_RETRIES = 100
 MOST_TRANSITIONS = 5000
@@ -77,10 +76,9 @@ class FieldOptions:
 class Keys:
     """Makes and rotates keys. Every method runs as the extension's owner, within the caller's transaction."""
 
-    def __init__(self, host: Host, link: Link, loader: Loader) -> None:
+    def __init__(self, host: Host, link: Link) -> None:
         self._host = host
         self._link = link
-        self._loader = loader
 
     def create_named(self, name: str, kek: str, store: str | None) -> str:
         """A named key with its first version; its uuid. Raises BadInput when the name is taken or empty."""
@@ -203,7 +201,7 @@ class Keys:
         told = {"database_uuid": self._database_uuid(), "action": action, "label": label, "reason": reason}
         for start in range(0, max(1, len(transitions)), MOST_TRANSITIONS):
             part = transitions[start : start + MOST_TRANSITIONS]
-            self._link.ask("record", self._loader.who(), **told, transitions=part)
+            self._link.ask("record", **told, transitions=part)
 
     def store(self, kek: str, store: str | None) -> str:
         """The store asked for, or the KEK's own default. Raises KekUnknown or DeletableKek before anything is made."""
@@ -215,7 +213,7 @@ class Keys:
 
     def kek(self, name: str) -> Row:
         """What the broker tells of a KEK. Raises KekUnknown."""
-        known: dict[str, Row] = self._link.ask("status", self._loader.who(), look=name)["keks"]
+        known: dict[str, Row] = self._link.ask("status", look=name)["keks"]
         if name not in known:
             raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
         return known[name]
@@ -226,10 +224,10 @@ class Keys:
         Raises what the broker says. In store vault an entry is left behind.
         """
         if store == "catalog":
-            self._refuse_another(kek, self._loader.who())
+            self._refuse_another(kek)
             (row,) = self._host.rows("SELECT envelope_private.next_dek_id() AS id")
             place = {**self._place(), "kek": kek, "store": store}
-            self._link.ask("generate", self._loader.who(), **place, dek_ids=[row["id"]], label=f"trial of KEK {kek}")
+            self._link.ask("generate", **place, dek_ids=[row["id"]], label=f"trial of KEK {kek}")
         else:
             self._generate({"kek": kek, "store": store})
 
@@ -272,13 +270,12 @@ class Keys:
 
         Raises AnotherKek before anything is made.
         """
-        self._refuse_another(key["kek"], self._loader.who())
+        self._refuse_another(key["kek"])
         for _ in range(CONFLICT_RETRIES):
             dek_id = int(_present(self._host.row("SELECT envelope_private.next_dek_id() AS id"))["id"])
             try:
                 made = self._link.ask(
                     "generate",
-                    self._loader.who(),
                     **self._place(),
                     kek=key["kek"],
                     store=key["store"],
@@ -292,16 +289,16 @@ class Keys:
             hint="Was this database restored from a very old backup? Try again.",
         )
 
-    def _refuse_another(self, kek: str, who: wire.Who) -> None:
-        same_kek.check(self._host, self._link, who, kek, self._place())
+    def _refuse_another(self, kek: str) -> None:
+        same_kek.check(self._host, self._link, kek, self._place())
 
     def _place(self) -> dict[str, str]:
         """Where new keys belong; a broker of another environment refuses to make them."""
-        here = environment.installed(self._host, self._link, self._loader.who())
+        here = environment.installed(self._host, self._link)
         return {"database_uuid": here["uuid"], "environment": here["environment"]}
 
     def _database_uuid(self) -> str:
-        return str(environment.installed(self._host, self._link, self._loader.who())["uuid"])
+        return str(environment.installed(self._host, self._link)["uuid"])
 
     def _add_field_key(self, field_uuid: str, dek_id: int) -> list[Transition]:
         retired = self._retire("field_key", "key_id", "field_uuid", field_uuid)

@@ -56,16 +56,26 @@ class Patience:
 
 
 class Link:
-    """Asks the broker. `interrupts` is called between slices of waiting and may raise to end the statement."""
+    """Asks the broker. `interrupts` is called between slices of waiting and may raise to end the statement.
 
-    def __init__(self, location: Location, interrupts: Callable[[], None], deadline: float = DEADLINE_SECONDS) -> None:
+    `who` tells whose question that is, for the broker's audit log.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        interrupts: Callable[[], None],
+        who: Callable[[], wire.Who],
+        deadline: float = DEADLINE_SECONDS,
+    ) -> None:
+        self.who = who
         self._location = location
         self._interrupts = interrupts
         self._deadline = deadline
 
-    def ask(self, op: str, who: wire.Who, **arguments: object) -> wire.Message:
+    def ask(self, op: str, **arguments: object) -> wire.Message:
         """The response of an operation that went well; raises what the broker answered, or Unavailable."""
-        frame = wire.frame(self._request(op, who, arguments))
+        frame = wire.frame(self._request(op, arguments))
         patience = Patience(self._interrupts, self._deadline)
         with socket.socket(socket.AF_UNIX, STREAM) as connection:
             connection.settimeout(SLICE_SECONDS)
@@ -76,16 +86,17 @@ class Link:
                 raise errors.Unavailable("the connection to the key broker broke") from None
         return _response(body)
 
-    def tell(self, op: str, who: wire.Who, **arguments: object) -> None:
+    def tell(self, op: str, **arguments: object) -> None:
         """Says something to which no answer is wanted. Raises rather than wait."""
-        frame = wire.frame(self._request(op, who, arguments))
+        frame = wire.frame(self._request(op, arguments))
         with socket.socket(socket.AF_UNIX, STREAM | socket.SOCK_NONBLOCK) as connection:
             connection.connect(self._location.socket)
             self._check(connection)
             connection.send(frame)
 
-    def _request(self, op: str, who: wire.Who, arguments: dict[str, object]) -> wire.Message:
-        return {"v": wire.PROTOCOL, "op": op, "deadline_ms": int(self._deadline * 1000), "who": who, **arguments}
+    def _request(self, op: str, arguments: dict[str, object]) -> wire.Message:
+        deadline_ms = int(self._deadline * 1000)
+        return {"v": wire.PROTOCOL, "op": op, "deadline_ms": deadline_ms, "who": self.who(), **arguments}
 
     def _connect(self, connection: socket.socket, patience: Patience) -> None:
         try:

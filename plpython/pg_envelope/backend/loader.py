@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from math import inf
 from time import monotonic
-from typing import cast
+from typing import TypeVar
 
 from pg_envelope import envelope, errors, wire
 from pg_envelope.backend.ahead import Ahead
@@ -22,14 +21,6 @@ from pg_envelope.backend.server import server
 from pg_envelope.envelope import FieldKey
 from pg_envelope.suites import KEY_BYTES
 
-# Every name is qualified: it runs with the caller's search_path, and a caller must not choose what the audit log says.
-WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_catalog.text AS role,
-    current_user::pg_catalog.text AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
-    pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid,
-    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.format('%s/{}/%s', (SELECT d.oid
-        FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
-        EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) END AS instance"""
-LOAD = "SELECT envelope.load_key()"
 # At REPEATABLE READ the catalog may show a key as it was before it was suspended; on a standby, also as it was before
 # it was destroyed, for its broker may not know that. There pg_current_snapshot() does not tell what was in progress.
 CURRENT = """
@@ -59,23 +50,16 @@ MOST_FIELD_KEYS = 1000
 ERASED_SECONDS = 300.0
 STALE_HINT = "If this role should read it: CALL envelope.refresh(...) after a change of owner or a partial restore."
 
-Pending = Callable[[wire.Who], dict[bytes, Key]]
+Result = TypeVar("Result")
 
 
 class Loader:
-    """Loads in two steps, because the catalog is readable only to the extension's owner:
-
-    `load` runs as the caller and calls SQL's envelope.load_key(), which is SECURITY DEFINER and comes back to
-    `load_pending`. Slot and key pass through this object: no argument and no result of SQL ever holds them.
-    """
+    """Reads the key catalog as the extension's owner, for a role whose right it has checked."""
 
     def __init__(self, host: Host, link: Link) -> None:
         self._host = host
         self._link = link
         self._ahead = Ahead(host)
-        self._pending: tuple[Pending, wire.Who] | None = None
-        self._loaded: dict[bytes, Key] | None = None
-        self._failed: errors.EnvelopeError | None = None
         self.budget = Budget(host, self._renew)
         self.replayed = Replayed(host)
 
@@ -84,65 +68,37 @@ class Loader:
 
         Raises NotPermitted, InvalidEnvelope or what the broker says.
         """
-        return self._hop(lambda who: self._load(slot, who))
+        return self._as_owner(lambda: self._load(slot))
 
     def prefetch(self, view: int, scopes: list[str]) -> dict[bytes, Key]:
         """The keys of tenants or subjects of a protected table, for the columns that the calling role may read."""
         role = server().GetUserId()
-        return self._hop(lambda who: self._prefetch(view, role, scopes, who))
+        return self._as_owner(lambda: self._prefetch(view, role, scopes))
 
     def field_of(self, capability: bytes) -> str:
         """The uuid of the field that a capability opens. Raises NotPermitted."""
-        found: list[str] = []
+        rows = self._as_owner(lambda: self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability"))
+        for row in rows:
+            if same(row["capability"], capability):
+                return str(row["field_uuid"])
+        raise errors.NotPermitted
 
-        def look(_: wire.Who) -> dict[bytes, Key]:
-            rows = self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability")
-            found.extend(row["field_uuid"] for row in rows if same(row["capability"], capability))
-            return {}
+    def _as_owner(self, step: Callable[[], Result]) -> Result:
+        """As Host.as_owner, where the catalog shows what is suspended now. Raises Conflict."""
 
-        self._hop(look)
-        if not found:
-            raise errors.NotPermitted
-        return found[0]
+        def current() -> Result:
+            self._refuse_outdated()
+            return step()
 
-    def _hop(self, pending: Pending) -> dict[bytes, Key]:
-        self._pending = pending, self.who()
-        try:
-            self._host.rows(LOAD)
-            if self._loaded is None:
-                raise errors.Internal
-            return self._loaded
-        except Exception as error:
-            # Through SQL it comes back as PostgreSQL's error, whose SQLSTATE several causes share.
-            raise self._failed or error from None
-        finally:
-            self._pending = self._loaded = self._failed = None
+        return self._host.as_owner(current)
 
-    def who(self) -> wire.Who:
-        """The session and role that ask, for the audit log."""
-        found = self._host.row(WHO)
-        if found is None:
-            raise errors.Internal
-        if found["instance"] is not None:
-            # The working directory of a backend is the data directory.
-            found["instance"] = found["instance"].format(os.stat(".").st_ino)
-        return cast(wire.Who, found)
-
-    def load_pending(self) -> None:
-        """The half of `load` that runs as the extension's owner; does nothing unless `load` is under way."""
-        if self._pending is None:
-            raise errors.NotPermitted
-        pending, who = self._pending
-        if not (found := self._host.row(CURRENT)) or not found["current"]:
+    def _refuse_outdated(self) -> None:
+        found = self._host.row(CURRENT)
+        if not found or not found["current"]:
             raise errors.Conflict(hint="A key was suspended since this transaction began: run it again.")
         self.replayed.standby = found["standby"]
-        try:
-            self._loaded = pending(who)
-        except errors.EnvelopeError as error:
-            self._failed = error
-            raise
 
-    def _load(self, slot: bytes, who: wire.Who) -> dict[bytes, Key]:
+    def _load(self, slot: bytes) -> dict[bytes, Key]:
         row = self._catalog_row(slot)
         what = f"key {row['key_id']} of {row['label']}"
         if row["state"] == "suspended":
@@ -155,7 +111,7 @@ class Loader:
         wanted = {slot: row}
         for other in self._ahead.after(capability, row):
             wanted[capability + head[:2] + other["key_id"].to_bytes(4, "big")] = other
-        loaded = self._ask(wanted, who, asked=1)
+        loaded = self._ask(wanted, asked=1)
         if isinstance(failed := loaded[slot], errors.EnvelopeError):
             raise failed
         return _keys(loaded)
@@ -169,12 +125,11 @@ class Loader:
                 return row
         raise self._refusal(capability, {name: rows[0][name] for name in ("label", "key_id")} if rows else {})
 
-    def _prefetch(self, view: int, role: int, scopes: list[str], who: wire.Who) -> dict[bytes, Key]:
+    def _prefetch(self, view: int, role: int, scopes: list[str]) -> dict[bytes, Key]:
         fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
         if not fields:
             raise errors.NotPermitted(
-                hint="It takes SELECT on a protected column of a table in tenant or subject scope.",
-                about={"acting": who["acting"]},
+                hint="It takes SELECT on a protected column of a table in tenant or subject scope."
             )
         scopes = _scope_texts(self._host, view, scopes)
         self._refuse_too_many(fields, scopes)
@@ -189,7 +144,7 @@ class Loader:
                     for key in keys[first : first + size]
                     for field in fields
                 }
-                found |= _keys(self._ask(wanted, who, asked=len(wanted)))
+                found |= _keys(self._ask(wanted, asked=len(wanted)))
         return found
 
     def _refuse_too_many(self, fields: list[Row], scopes: list[str]) -> None:
@@ -208,14 +163,13 @@ class Loader:
         known = self._host.rows("SELECT capability FROM envelope_private.capability")
         if any(same(row["capability"], capability) for row in known):
             return errors.UnknownKey()
-        acting = self._pending[1]["acting"] if self._pending else None
-        return errors.NotPermitted(hint=STALE_HINT, about={**about, "acting": acting})
+        return errors.NotPermitted(hint=STALE_HINT, about=about)
 
-    def _ask(self, wanted: dict[bytes, Row], who: wire.Who, asked: int) -> dict[bytes, Key | errors.EnvelopeError]:
+    def _ask(self, wanted: dict[bytes, Row], asked: int) -> dict[bytes, Key | errors.EnvelopeError]:
         """The keys of slots; all but the first `asked` of them are read ahead."""
         rows = list(wanted.values())
         more = {"ahead": len(rows) - asked} if len(rows) > asked else {}
-        response = self._link.ask("derive", who, database_uuid=rows[0]["database_uuid"], keys=_requests(rows), **more)
+        response = self._link.ask("derive", database_uuid=rows[0]["database_uuid"], keys=_requests(rows), **more)
         try:
             ttl = float(response["ttl"])
             answers = response["keys"]
@@ -238,10 +192,9 @@ class Loader:
 
     def _renew(self, key_id: int) -> None:
         """For a key that has sealed many values; imported then, to keep a new connection's first write quick."""
-        from pg_envelope.backend.keys import Keys
         from pg_envelope.backend.lifecycle.renewal import renew
 
-        renew(self._host, Keys(self._host, self._link, self), key_id)
+        renew(self._host, self._link, key_id)
 
 
 def _scope_texts(host: Host, view: int, scopes: list[str]) -> list[str]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from time import monotonic
-from typing import cast
 
-from pg_envelope import errors, wire
-from pg_envelope.backend.host import Host
+from pg_envelope import errors
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import WHO
 
 # A session that is refused in a loop tells of the first ones, then of one a second and how many it left out.
 BURST = 10.0
@@ -19,8 +16,8 @@ EACH_SECOND = 1.0
 class Refusals:
     """One session's. What it says is the package's own text and the catalog's names, never an argument."""
 
-    def __init__(self, host: Host, link: Link) -> None:
-        self._host, self._link = host, link
+    def __init__(self, link: Link) -> None:
+        self._link = link
         self._left, self._since, self._skipped = BURST, monotonic(), 0
 
     def tell(self, error: errors.NotPermitted) -> None:
@@ -31,13 +28,8 @@ class Refusals:
         with suppress(Exception):
             about = {name: value for name, value in error.about.items() if value is not None}
             skipped = {"skipped": self._skipped} if self._skipped else {}
-            self._link.tell("refused", self._who(about.pop("acting", None)), reason=error.message, **about, **skipped)
+            self._link.tell("refused", reason=error.message, **about, **skipped)
             self._skipped = 0
-
-    def _who(self, acting: object) -> wire.Who:
-        """The session; `acting` is known where the refusal comes from a function that runs as another role."""
-        found = self._host.row(WHO) or {}
-        return cast(wire.Who, {**found, "acting": acting or found.get("acting")})
 
     def _may(self) -> bool:
         now = monotonic()

@@ -12,7 +12,6 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.instance import home
 from pg_envelope.backend.keys import Keys, Transition
 from pg_envelope.backend.link import Link, not_understood
-from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.server import Moment, moment
 
 FIRST_BATCH, MOST = 4, 200
@@ -95,8 +94,8 @@ ERASED_HINT = "This tenant or subject was erased: what is its cannot be encrypte
 class ScopeKeys(Keys):
     """Every method runs as the extension's owner, in the caller's transaction; `owner` is the key that has the DEKs."""
 
-    def __init__(self, host: Host, link: Link, loader: Loader) -> None:
-        super().__init__(host, link, loader)
+    def __init__(self, host: Host, link: Link) -> None:
+        super().__init__(host, link)
         self._batch, self._last_batch = FIRST_BATCH, 0.0
         self._subtransaction = 0
         # When, and up to which key id. While neither transaction nor subtransaction changes, nothing was rolled back.
@@ -119,20 +118,20 @@ class ScopeKeys(Keys):
             raise errors.KeyDestroyed(detail=_whose(rows), hint=ERASED_HINT)
         return None
 
-    def make(self, owner: str, scope: str, label: str, who: wire.Who, subtransaction: int | None = None) -> int:
+    def make(self, owner: str, scope: str, label: str, subtransaction: int | None = None) -> int:
         """The id of a new key, or of one that another session has made meanwhile. Raises Conflict.
 
         `subtransaction` is the caller's: PL/Python runs each query that calls back in one of its own.
         """
         self._subtransaction = moment()[2] if subtransaction is None else subtransaction
-        made = self._new_version(owner, scope, label, who) or self.active(owner, scope)
+        made = self._new_version(owner, scope, label) or self.active(owner, scope)
         if made is None:
             raise errors.Conflict(
                 hint="Another transaction gave this tenant or subject a key. Run the transaction again."
             )
         return made
 
-    def _new_version(self, owner: str, scope: str, label: str, who: wire.Who) -> int | None:
+    def _new_version(self, owner: str, scope: str, label: str) -> int | None:
         """The id of a new active key, with a DEK of its own. None when another session was quicker, and has committed.
 
         The unique index on dek lets one session in, and the others wait; a lock for each subject would outgrow the
@@ -147,7 +146,7 @@ class ScopeKeys(Keys):
             return _key_id(self._single(owner, scope, kek, store, version))
         found = self._take(owner, scope, kek, version)
         if found is None and self.active(owner, scope) is None:
-            self._refill(owner, kek, label, who)
+            self._refill(owner, kek, label)
             found = self._take(owner, scope, kek, version)
         return _key_id(found)
 
@@ -176,7 +175,7 @@ class ScopeKeys(Keys):
             for row in self._host.rows(retire, ["uuid", "text[]"], [owner, scopes])
         ]
         for scope in scopes:
-            key_id = self.make(owner, scope, label, self._loader.who())
+            key_id = self.make(owner, scope, label)
             made = self._host.row(MADE, ["bigint"], [key_id]) or {}
             changed += [{kind: made[kind], "from": None, "to": "active"} for kind in RETIRE]
         return changed
@@ -207,7 +206,7 @@ class ScopeKeys(Keys):
             return False
         deks = [{"dek_id": row["dek_id"], "fingerprint": _base64(row["fingerprint"])} for row in found]
         page = {"after": 0, "most": 0, "verify": False}
-        answer = self._link.ask("erasures", self._loader.who(), database_uuid=self._database_uuid(), deks=deks, **page)
+        answer = self._link.ask("erasures", database_uuid=self._database_uuid(), deks=deks, **page)
         if dead := answer["dead"]:
             # Remembered, too: a rollback brings them back.
             self._dead += dead
@@ -215,7 +214,7 @@ class ScopeKeys(Keys):
         self._checked[owner, kek] = found[-1]["key_id"]
         return True
 
-    def _refill(self, owner: str, kek: str, label: str, who: wire.Who) -> None:
+    def _refill(self, owner: str, kek: str, label: str) -> None:
         """More spares: a few at first, and twice as many each time that none of the last ones is left."""
         place = owner, kek, "catalog"
         self._taken = NEVER, 0
@@ -225,7 +224,7 @@ class ScopeKeys(Keys):
             now = monotonic()
             self._batch = min(MOST, 2 * self._batch) if now - self._last_batch < IDLE_SECONDS else FIRST_BATCH
             self._last_batch = now
-            spares = self._generated(kek, label, who)
+            spares = self._generated(kek, label)
         columns = [
             [one.dek_id for one in spares],
             [one.wrapped for one in spares],
@@ -239,15 +238,14 @@ class ScopeKeys(Keys):
         self._kept.keep(place, spares, self._now())
         self._checked[owner, kek] = max(self._checked.get((owner, kek), 0), *(one.key_id for one in spares))
 
-    def _generated(self, kek: str, label: str, who: wire.Who) -> list[Drawn]:
+    def _generated(self, kek: str, label: str) -> list[Drawn]:
         """New ids, and their DEKs. Ids that the broker knows as erased (in a restored database) are passed over."""
-        self._refuse_another(kek, who)
+        self._refuse_another(kek)
         for _ in range(TRIES):
             drawn = self._host.rows(DRAW, ["int4"], [self._batch])
             try:
                 answer = self._link.ask(
                     "generate",
-                    who,
                     **self._place(),
                     kek=kek,
                     store="catalog",
@@ -298,9 +296,9 @@ def _key_id(row: Row | None) -> int | None:
     return None if row is None else int(row["key_id"])
 
 
-def rotate_scopes(host: Host, link: Link, loader: Loader, key: Row, scopes: list[str] | None) -> int:
+def rotate_scopes(host: Host, link: Link, key: Row, scopes: list[str] | None) -> int:
     """A new DEK for these scopes of a protected table, or for all of them; the newest version."""
-    keys = ScopeKeys(host, link, loader)
+    keys = ScopeKeys(host, link)
     owner, label = str(key["scope_key"]), str(key["view_name"])
     if scopes is not None:
         return max(keys.rotate_scope(owner, scope, label) for scope in scopes)

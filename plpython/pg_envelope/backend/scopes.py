@@ -6,12 +6,12 @@ from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from pg_envelope import errors, wire
+from pg_envelope import errors
 from pg_envelope.backend.authority import MAX_AGE_SECONDS
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keyring import CAPABILITY_BYTES
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import STALE_HINT, Loader, same
+from pg_envelope.backend.loader import STALE_HINT, same
 from pg_envelope.backend.server import Moment, moment
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ KEY_ID_AT = 18
 UUID_AT = 22
 TEMPLATE_BYTES = 38
 MOST_SEALS = 10_000
-FIND = "SELECT envelope.key_of_scope()"
 FIELD = """
 SELECT c.capability, coalesce(k.scope_of, k.key_uuid) AS owner,
     coalesce(k.view::text, k.base::text) || '.' || f.attname AS label
@@ -39,19 +38,16 @@ class Deks(NamedTuple):
 
 
 class Scopes:
-    """Looks in two steps, as Loader does: the catalog is readable only to the extension's owner.
-
-    What was found serves the same statement, at most for a second; and no longer than the subtransaction: with it a key
-    that was made there would be gone.
+    """What was found serves the same statement, at most for a second; and no longer than the subtransaction: with it a
+    key that was made there would be gone.
     """
 
-    def __init__(self, host: Host, link: Link, loader: Loader) -> None:
-        self._host, self._link, self._loader = host, link, loader
+    def __init__(self, host: Host, link: Link) -> None:
+        self._host, self._link = host, link
         self._moment: Moment | None = None
         self._until = 0.0
         self._seals: dict[tuple[bytes, str], bytes] = {}
         self._deks: dict[bytes, Deks] = {}
-        self._pending: tuple[bytes, str, wire.Who, int] | None = None
 
     def seal(self, template: bytes | None, scope: str | None) -> bytes:
         """The seal (capability | header) of a tenant's or subject's active key, which is made if there is none yet.
@@ -71,30 +67,25 @@ class Scopes:
         return found if found is not None else self._find(template, scope)
 
     def _find(self, template: bytes, scope: str) -> bytes:
-        self._pending = template, scope, self._loader.who(), moment()[2]
-        try:
-            self._host.rows(FIND)
-        finally:
-            self._pending = None
+        subtransaction = moment()[2]
+        found = self._host.as_owner(lambda: self._look_up(template, scope, subtransaction))
         # The search may have begun the transaction's writing: what it made is gone when that is rolled back.
         self._moment = moment()
-        return self._seals[template, scope]
+        self._seals[template, scope] = found
+        return found
 
-    def find_pending(self) -> None:
-        """The half of `seal` that runs as the extension's owner; does nothing unless `seal` is under way."""
-        if self._pending is None:
-            raise errors.NotPermitted
-        template, scope, who, subtransaction = self._pending
-        deks = self._deks.get(template) or self._deks_of(template, who)
+    def _look_up(self, template: bytes, scope: str, subtransaction: int) -> bytes:
+        """As the extension's owner; `subtransaction` is the caller's."""
+        deks = self._deks.get(template) or self._deks_of(template)
         key_id = self._keys.active(deks.owner, scope)
         if key_id is None:
-            key_id = self._keys.make(deks.owner, scope, deks.label, who, subtransaction)
-        self._seals[template, scope] = template[:KEY_ID_AT] + key_id.to_bytes(4, "big")
+            key_id = self._keys.make(deks.owner, scope, deks.label, subtransaction)
+        return template[:KEY_ID_AT] + key_id.to_bytes(4, "big")
 
-    def _deks_of(self, template: bytes, who: wire.Who) -> Deks:
+    def _deks_of(self, template: bytes) -> Deks:
         row = self._host.row(FIELD, ["uuid"], [template[UUID_AT:].hex()])
         if row is None or not same(row["capability"], template[:CAPABILITY_BYTES]):
-            raise errors.NotPermitted(hint=STALE_HINT, about={"acting": who["acting"]})
+            raise errors.NotPermitted(hint=STALE_HINT)
         found = self._deks[template] = Deks(row["owner"], row["label"])
         return found
 
@@ -102,4 +93,4 @@ class Scopes:
     def _keys(self) -> ScopeKeys:
         from pg_envelope.backend.scope_keys import ScopeKeys
 
-        return ScopeKeys(self._host, self._link, self._loader)
+        return ScopeKeys(self._host, self._link)

@@ -15,7 +15,6 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keyring import Keyring
 from pg_envelope.envelope import HEADER_BYTES
 
-LOAD = "SELECT envelope.load_secret()"
 FIND = """
 SELECT s.version, s.sealed FROM envelope_private.key k JOIN envelope_private.secret s USING (key_uuid)
 WHERE k.name = $1 AND s.version = coalesce($2, s.version) ORDER BY s.version DESC LIMIT 1"""
@@ -54,8 +53,6 @@ class Secrets:
         self._key = keyring.get
         self._epoch = epoch.current
         self._opened: dict[Wanted, Opened] = {}
-        self._pending: Wanted | None = None
-        self._found: tuple[int, bytes] | None = None
         self._given: Given = {}
 
     def get(self, name: str | None, version: int | None) -> bytes | None:
@@ -101,23 +98,12 @@ class Secrets:
         return opened
 
     def _load(self, wanted: Wanted) -> tuple[int, bytes]:
-        self._pending, self._found = wanted, None
-        try:
-            self._host.rows(LOAD)
-            if self._found is None:
-                raise errors.KeyNotFound(
-                    "there is no secret of this name and version", hint="envelope.secrets lists the secrets."
-                )
-            return self._found
-        finally:
-            self._pending = self._found = None
-
-    def load_pending(self) -> None:
-        """The half of `get` that runs as the extension's owner; does nothing unless `get` is under way."""
-        if self._pending is None:
-            raise errors.NotPermitted
-        row = self._host.row(FIND, ["text", "int4"], list(self._pending))
-        self._found = None if row is None else (row["version"], row["sealed"])
+        row = self._host.as_owner(lambda: self._host.row(FIND, ["text", "int4"], wanted))
+        if row is None:
+            raise errors.KeyNotFound(
+                "there is no secret of this name and version", hint="envelope.secrets lists the secrets."
+            )
+        return row["version"], row["sealed"]
 
     @cached_property
     def _statement(self) -> Callable[[], int]:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pg_envelope.backend import hot, location
+from pg_envelope.backend.asker import Asker
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.faults import Faults
@@ -36,13 +37,13 @@ class Session:
         self.pinned = PinnedHost(plpy)
         self.guard = Guard(self.host)
         place = self.guard.plain(location.locate)()
-        self.link = Link(place, self.host.interrupts)
-        self.guard.tell_refusals(Refusals(self.host, self.link).tell)
+        self.link = Link(place, self.host.interrupts, Asker(self.host).who)
+        self.guard.tell_refusals(Refusals(self.link).tell)
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
         keyring = Keyring(epoch, self.loader.load, self.loader.replayed.last)
-        self.scopes = Scopes(self.host, self.link, self.loader)
+        self.scopes = Scopes(self.host, self.link)
         self.values = Values(keyring, self.authority, self.scopes)
         self.faults = Faults(self.values)
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, keyring).keys)
@@ -66,16 +67,12 @@ class Session:
         self.decrypt_named_bytea = plain(values.decrypt_named)
         self.encrypt_named_text = text_in(values.encrypt_named)
         self.encrypt_named_bytea = plain(values.encrypt_named)
-        self.load_key = plain(self.loader.load_pending)
-        self.reserve_messages = plain(self.loader.budget.reserve_pending)
-        self.authorise = plain(self.authority.authorise_pending)
-        self.key_of_scope = plain(self.scopes.find_pending)
+        self.run_step = plain(self.host.run_step)
 
     def _offer_secrets(self, secrets: Secrets) -> None:
         plain = self.guard.plain
         self.secret_bytea = plain(secrets.get)
         self.secret_text = plain(secrets.text)
-        self.load_secret = plain(secrets.load_pending)
         self.named_only_bytea = plain(secrets.named_only)
         self.named_only_text = plain(secrets.named_only_text)
 
@@ -92,7 +89,7 @@ class Session:
     def _import_admin(self) -> Admin:
         from pg_envelope.backend.admin import Admin
 
-        return Admin(self.pinned, self.guard, self.link, self.loader)
+        return Admin(self.pinned, self.guard, self.link)
 
     @cached_property
     def writes(self) -> Writes:
@@ -106,14 +103,14 @@ class Session:
         from pg_envelope.backend.keys import Keys
         from pg_envelope.backend.secret_admin import SecretAdmin
 
-        keys = Keys(self.pinned, self.link, self.loader)
+        keys = Keys(self.pinned, self.link)
         return SecretAdmin(self.pinned, self.guard, keys, self.values, self.secrets)
 
     @cached_property
     def tenants(self) -> Tenants:
         from pg_envelope.backend.lifecycle.tenants import Tenants
 
-        return Tenants(self.pinned, self.guard, self.link, self.loader)
+        return Tenants(self.pinned, self.guard, self.link)
 
     @cached_property
     def passwords(self) -> Passwords:

@@ -13,7 +13,6 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import environment, replay, same_kek, sequences
 from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.tables.trial import Trials
 from pg_envelope.backend.tables.whole import IS_FOUND
 
@@ -117,10 +116,9 @@ SELECT string_agg(found, '; ' ORDER BY found) AS found, count(*) AS count FROM (
 class Status:
     """The checks, in the order in which a person would make them."""
 
-    def __init__(self, host: Host, link: Link, loader: Loader) -> None:
+    def __init__(self, host: Host, link: Link) -> None:
         self._host = host
         self._link = link
-        self._loader = loader
 
     def rows(self) -> list[Row]:
         """check_name, state (ok, warning, failed), detail, hint."""
@@ -139,7 +137,7 @@ class Status:
 
     def _broker(self) -> Iterator[Row]:
         try:
-            answer = self._link.ask("status", self._loader.who(), look=True)
+            answer = self._link.ask("status", look=True)
         except errors.EnvelopeError as error:
             yield _row("broker", "failed", error.message, error.hint)
             return
@@ -154,13 +152,13 @@ class Status:
             "Broker and server have different versions: restart the broker after an update.",
         )
         yield environment.check(self._host, answer)
-        tell_overdue(self._host, self._link, self._loader)
+        tell_overdue(self._host, self._link)
         used = {row["kek"] for row in self._host.rows("SELECT DISTINCT kek FROM envelope_private.key")}
         newest = {row["kek"]: row["version"] for row in self._host.rows(NEWEST)}
         for name in sorted(used | set(newest) | set(answer["keks"])):
             yield self._kek(name, answer["keks"].get(name), newest.get(name) or 0)
-        yield from replay.check(self._host, self._link, self._loader)
-        yield from unreadable.checks(self._host, self._link, self._loader, answer)
+        yield from replay.check(self._host, self._link)
+        yield from unreadable.checks(self._host, self._link, answer)
 
     def _kek(self, name: str, told: Row | None, newest: int) -> Row:
         """`newest`: the KEK's newest version in the catalog. A KMS that went back in time also opens nothing."""
@@ -172,7 +170,7 @@ class Status:
         if here is None:
             return None
         try:
-            same_kek.check(self._host, self._link, self._loader.who(), kek, {"database_uuid": here["uuid"]})
+            same_kek.check(self._host, self._link, kek, {"database_uuid": here["uuid"]})
         except same_kek.AnotherKek as error:
             return _row(f"kek {kek}", "failed", f"{error.message}. {error.detail}", error.hint)
         except errors.EnvelopeError:

@@ -9,7 +9,6 @@ from typing import Any
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.link import Link, not_understood
-from pg_envelope.backend.loader import Loader
 
 # What one request to the broker tries.
 AT_ONCE = 100
@@ -45,18 +44,18 @@ LOST = (
 Problems = dict[int, errors.EnvelopeError]
 
 
-def checks(host: Host, link: Link, loader: Loader, told: wire.Message) -> Iterator[Row]:
+def checks(host: Host, link: Link, told: wire.Message) -> Iterator[Row]:
     """Rows of status(); `told` is the broker's answer."""
     yield _audit(told.get("audit"))
     yield _versions(host, told["keks"])
-    yield _sample(host, link, loader)
+    yield _sample(host, link)
 
 
-def verify(host: Host, link: Link, loader: Loader) -> Iterator[Row]:
+def verify(host: Host, link: Link) -> Iterator[Row]:
     """Tries all DEKs; a row for each that does not open: dek_id, label, problem, hint."""
     after = 0
     while rows := host.rows(NEXT, ["bigint"], [after]):
-        problems = _tried(host, link, loader, rows)
+        problems = _tried(host, link, rows)
         for row in rows:
             if (problem := problems.get(row["dek_id"])) is not None:
                 yield {"dek_id": row["dek_id"], "label": row["label"], "problem": problem.said, "hint": problem.hint}
@@ -81,10 +80,10 @@ def _versions(host: Host, keks: Mapping[str, Any]) -> Row:
     return _row("kek versions", "failed" if found else "ok", detail, TOO_OLD if found else None)
 
 
-def _sample(host: Host, link: Link, loader: Loader) -> Row:
+def _sample(host: Host, link: Link) -> Row:
     rows = host.rows(SAMPLE)
     try:
-        problems = _tried(host, link, loader, rows)
+        problems = _tried(host, link, rows)
     except errors.EnvelopeError as error:
         return _row("keys", "warning", f"not tried: {error.said}", error.hint)
     labels = {row["dek_id"]: row["label"] for row in rows}
@@ -101,12 +100,12 @@ def _sample(host: Host, link: Link, loader: Loader) -> Row:
     return _row("keys", "ok", f"{len(rows)} tried, all open in the KMS", None)
 
 
-def _tried(host: Host, link: Link, loader: Loader, rows: list[Row]) -> Problems:
+def _tried(host: Host, link: Link, rows: list[Row]) -> Problems:
     """What the broker says of DEKs that do not open."""
     installed = host.row(DATABASE)
     if installed is None or not rows:
         return {}
-    answer = link.ask("prove", loader.who(), database_uuid=installed["uuid"], deks=[_request(row) for row in rows])
+    answer = link.ask("prove", database_uuid=installed["uuid"], deks=[_request(row) for row in rows])
     deks = answer.get("deks")
     if not isinstance(deks, list) or [dek.get("dek_id") for dek in deks] != [row["dek_id"] for row in rows]:
         raise not_understood()

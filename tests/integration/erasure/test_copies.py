@@ -237,10 +237,11 @@ def test_a_database_without_keys_is_nobodys_copy(db: Database) -> None:
 SPEAK_AS_A_TWIN = """
 DO LANGUAGE plpython3u $$
 session = GD['pg_envelope']
-who = session.loader.who()
-who['instance'] = who['instance'].rpartition('/')[0] + '/1700000000.000000'
+here = session.link.who
+session.link.who = lambda: {**here(), 'instance': here()['instance'].rpartition('/')[0] + '/1700000000.000000'}
 uuid = plpy.execute('SELECT database_uuid::text AS uuid FROM envelope_private.installation')[0]['uuid']
-session.link.ask('erasures', who, database_uuid=uuid, after=0, most=0, verify=False)
+session.link.ask('erasures', database_uuid=uuid, after=0, most=0, verify=False)
+session.link.who = here
 $$"""
 
 

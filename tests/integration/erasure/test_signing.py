@@ -15,7 +15,7 @@ from tests.fix_stack import Database
 
 SIGN = """
 DO LANGUAGE plpython3u $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 import json
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.lifecycle.signing import Signing

@@ -72,7 +72,7 @@ def test_only_who_was_granted_the_key_may_use_it(db: Database, alice: Any, bob: 
     db.sql("SELECT envelope.grant_key('pepper', 'alice')")
     alice.execute(READ)
     refused(bob, READ, "42501")
-    refused(bob, "SELECT envelope.load_secret()", "42501")
+    refused(bob, "SELECT envelope_internal.run_step('bob')", "42501")
     refused(bob, "TABLE envelope_private.secret", "42501")
     db.sql("SELECT envelope.revoke_key('pepper', 'alice')")
     refused(alice, READ, "42501")

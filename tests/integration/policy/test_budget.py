@@ -129,7 +129,7 @@ def test_an_ordinary_role_makes_it_rotate(people: Database) -> None:
     assert people.sql(KEYS) == [(1, "decrypt-only"), (2, "active")]
     for statement in (f"SELECT nextval('{counter(people)}')", f"SELECT setval('{counter(people)}', 1)"):
         assert failure(alice, statement)[0] == "42501"
-    assert failure(alice, "SELECT envelope.reserve_messages()")[0] == "42501"
+    assert failure(alice, "SELECT envelope_internal.run_step('alice')")[0] == "42501"
 
 
 def test_default_privileges_give_no_counter_away(db: Database) -> None:
@@ -172,7 +172,7 @@ def test_where_triggers_are_off_the_old_key_goes_on(people: Database) -> None:
     set_to(people, SOFT)
     writer = people.connect()
     writer.execute("SET session_replication_role = replica")
-    writer.execute("SELECT envelope.encrypt_text('x', seal, '1') FROM envelope_private.capability")
+    writer.execute("SELECT envelope_internal.encrypt_text('x', seal, '1') FROM envelope_private.capability")
     assert people.sql(KEYS) == [(1, "active")]
 
 
@@ -203,7 +203,7 @@ def test_a_rolled_back_rotation_is_made_again(people: Database) -> None:
 
 def test_at_the_hard_limit_nothing_is_sealed(people: Database) -> None:
     set_to(people, HARD - 1)
-    seal = "SELECT envelope.encrypt_text('x', seal, '1') FROM envelope_private.capability"
+    seal = "SELECT envelope_internal.encrypt_text('x', seal, '1') FROM envelope_private.capability"
     other = people.connect()
     other.execute("SET session_replication_role = replica")  # no rotation by itself
     for _ in range(64):

@@ -53,7 +53,7 @@ def test_a_column_of_text_never_reads_part_of_what_its_owner_sealed(
     keyed: Database, column: str, content: bytes
 ) -> None:
     keyed.sql(
-        f"UPDATE t_encrypted t SET {column} = envelope.encrypt_bytea_as_role(%s, c.field_uuid, t.id::text)"
+        f"UPDATE t_encrypted t SET {column} = envelope_internal.encrypt_bytea_as_role(%s, c.field_uuid, t.id::text)"
         " FROM envelope.columns c WHERE c.relation = 't'::regclass AND c.column = %s",
         content,
         column,
@@ -63,7 +63,7 @@ def test_a_column_of_text_never_reads_part_of_what_its_owner_sealed(
             keyed.sql(f"SELECT {column} FROM t")
     with pytest.raises(psycopg.errors.DataCorrupted, match="the envelope cannot be opened"):
         keyed.sql(
-            f"SELECT envelope.decrypt_text_as_role(t.{column}, c.field_uuid, t.id::text)"
+            f"SELECT envelope_internal.decrypt_text_as_role(t.{column}, c.field_uuid, t.id::text)"
             " FROM t_encrypted t, envelope.columns c WHERE c.relation = 't'::regclass AND c.column = %s",
             column,
         )

@@ -33,7 +33,7 @@ def test_it_finds_its_own_rows_and_no_other(texts: list[str], data: st.DataObjec
 
 @given(st.text(max_size=12), st.integers(2, 4), st.data())
 def test_a_row_key_of_another_shape_is_nobodys(key: str, parts: int, data: st.DataObject) -> None:
-    """The caller of envelope.decrypt_text chooses it."""
+    """The caller of envelope_internal.decrypt_text chooses it."""
     assert not Place("\0", parts, data.draw(st.integers(0, parts - 1))).has(key.replace("\0", ""))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
-from tests.unit.backend.fake_plpy import FakePlpy, PlpyError
+from tests.unit.backend.fake_plpy import FakePlpy, PlpyError, Result, SPIError
 
 
 def test_a_plan_is_prepared_once_and_values_are_parameters() -> None:
@@ -46,3 +48,51 @@ def test_only_errors_of_statements_are_passed_on() -> None:
     host = Host(FakePlpy())
     assert host.passed_on(PlpyError("no")) is None
     assert host.passed_on(ValueError("no")) is None
+
+
+class Stepping(FakePlpy):
+    """Runs a step as the SQL function does: what fails inside arrives as PostgreSQL's error."""
+
+    host: Host
+
+    def execute(self, *call: Any) -> Result:
+        try:
+            self.host.run_step("caller")
+        except Exception as error:
+            raise SPIError(str(error), "58000") from None
+        return Result()
+
+
+@pytest.fixture
+def stepping() -> Host:
+    plpy = Stepping()
+    plpy.host = Host(plpy)
+    return plpy.host
+
+
+def test_a_step_as_the_owner_knows_who_began_it(stepping: Host) -> None:
+    assert stepping.as_owner(lambda: stepping.acting) == "caller"
+    assert stepping.acting is None
+
+
+def test_a_step_that_fails_raises_its_own_error(stepping: Host) -> None:
+    def step() -> None:
+        raise errors.KeyDestroyed
+
+    with pytest.raises(errors.KeyDestroyed):
+        stepping.as_owner(step)
+    assert stepping.acting is None
+
+
+def test_a_step_runs_once(stepping: Host) -> None:
+    def again() -> None:
+        stepping.run_step("intruder")
+
+    with pytest.raises(errors.NotPermitted):
+        stepping.as_owner(again)
+    with pytest.raises(errors.NotPermitted):
+        stepping.run_step("intruder")
+
+
+def test_a_step_within_a_step(stepping: Host) -> None:
+    assert stepping.as_owner(lambda: [stepping.as_owner(lambda: "inner"), stepping.acting]) == ["inner", "caller"]

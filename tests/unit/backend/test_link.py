@@ -18,6 +18,10 @@ from tests.fix_fake_broker import Behaviour, FakeBroker, answering, hanging, req
 WHO: wire.Who = {"database": "d", "role": "r", "acting": "r", "client": None, "application": "", "pid": 1}
 
 
+def who() -> wire.Who:
+    return WHO
+
+
 class Cancelled(Exception):
     """What PostgreSQL raises in the middle of a statement."""
 
@@ -31,7 +35,7 @@ def cancel() -> None:
 
 
 def ask(path: Path, interrupts: Callable[[], None] = never, deadline: float = 5.0) -> wire.Message:
-    return Link(Location(str(path), frozenset({os.geteuid()})), interrupts, deadline).ask("status", WHO)
+    return Link(Location(str(path), frozenset({os.geteuid()})), interrupts, who, deadline).ask("status")
 
 
 def told(path: Path, behaviour: Behaviour) -> errors.EnvelopeError:
@@ -76,7 +80,7 @@ def test_a_broker_of_another_user_is_refused_before_anything_is_sent(path: Path)
         FakeBroker(path, lambda connection: received.append(connection.recv(1))),
         pytest.raises(errors.NotConfigured, match="user that may not be the broker"),
     ):
-        Link(Location(str(path), frozenset({os.geteuid() + 1})), never).ask("status", WHO)
+        Link(Location(str(path), frozenset({os.geteuid() + 1})), never, who).ask("status")
     assert received == [b""]
 
 

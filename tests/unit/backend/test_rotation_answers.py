@@ -47,20 +47,15 @@ class Broker:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
 
-    def ask(self, op: str, who: object, **arguments: Any) -> Any:
+    def ask(self, op: str, **arguments: Any) -> Any:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-class Nobody:
-    def who(self) -> dict[str, str]:
-        return {}
-
-
 def rewrap(catalog: Catalog, broker: Broker) -> Rewrap:
-    return Rewrap(Host(catalog), broker, Nobody(), "it's", "rewrap")  # type: ignore[arg-type]
+    return Rewrap(Host(catalog), broker, "it's", "rewrap")  # type: ignore[arg-type]
 
 
 def test_a_good_answer_is_written() -> None:

@@ -37,21 +37,28 @@ def measured(name: str, **medians: float) -> Measure:
     return Measure(name, name, "", {peer: Samples([median]) for peer, median in medians.items()})
 
 
-def judged(scan: float = 2.0, point: float = 90.0, first: float = 1.2, requests: int = 0) -> list[bool | None]:
+RIGHTS = ("rls_column", "rls_row", "rls_update", "named_encrypt", "named_decrypt")
+
+
+def judged(
+    scan: float = 2.0, point: float = 90.0, first: float = 1.2, requests: int = 0, right: float = 3.0
+) -> list[bool | None]:
     measures = [
         measured("scan_1", ours=scan, pgcrypto_iv=1.0, pgcrypto_pgp=100.0),
         measured("point_unix_column", ours=point, plain=100.0),
         measured("point_tcp_column", ours=point, plain=100.0),
         measured("first_read", ours=first, bare=1.0),
+        *(measured(name, ours=right, plain=1.0) for name in RIGHTS),
     ]
     return [target.met for target in targets.evaluate(measures, requests)]
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 6
-    assert judged(scan=3.1) == [False, False, True, True, True, True]
-    assert judged(point=84.0) == [True, True, False, False, True, True]
-    assert judged(first=1.6, requests=1) == [True, True, True, True, False, False]
+    assert judged() == [True] * 11
+    assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
+    assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
+    assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]
+    assert judged(right=8.5)[6:] == [False] * 5
 
 
 def test_a_peer_that_is_not_there_is_not_judged() -> None:

@@ -17,9 +17,9 @@ from tests.unit.tables.test_generate import column
         ("bool", {}, 't."c"::envelope.plaintext::pg_catalog.text'),
         ("s.mood", {"base_type": "", "kind": "e"}, 't."c"::envelope.plaintext::pg_catalog.text'),
         ("text[]", {"base_type": "_text", "element_type": "text"}, 't."c"::envelope.plaintext::pg_catalog.text'),
-        ("xml[]", {"base_type": "_xml", "element_type": "xml"}, 'envelope.canonical(t."c")'),
-        ("timestamptz", {}, 'envelope.canonical(t."c")'),
-        ("s.pair", {"base_type": "", "kind": "c"}, 'envelope.canonical(t."c")'),
+        ("xml[]", {"base_type": "_xml", "element_type": "xml"}, 'envelope_internal.canonical(t."c")'),
+        ("timestamptz", {}, 'envelope_internal.canonical(t."c")'),
+        ("s.pair", {"base_type": "", "kind": "c"}, 'envelope_internal.canonical(t."c")'),
     ],
 )
 def test_canonical_text_by_type(type_name: str, given: dict[str, object], expected: str) -> None:
@@ -39,11 +39,15 @@ def test_canonical_text_by_type(type_name: str, given: dict[str, object], expect
         ("time(3) without time zone", {"base_type": "time"}, "X::envelope.plaintext::time(3) without time zone"),
         ("s.mood", {"base_type": "", "kind": "e"}, "X::envelope.plaintext::s.mood"),
         ("s.hstore", {"base_type": ""}, "X::envelope.plaintext::s.hstore"),
-        ("s.pair", {"base_type": "", "kind": "c"}, "envelope.value_of(X::envelope.plaintext, NULL::s.pair[])::s.pair"),
+        (
+            "s.pair",
+            {"base_type": "", "kind": "c"},
+            "envelope_internal.value_of(X::envelope.plaintext, NULL::s.pair[])::s.pair",
+        ),
         (
             "integer[]",
             {"base_type": "_int4", "kind": "a"},
-            "envelope.array_of(X::envelope.plaintext, NULL::integer[])::integer[]",
+            "envelope_internal.array_of(X::envelope.plaintext, NULL::integer[])::integer[]",
         ),
     ],
 )

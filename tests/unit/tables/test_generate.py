@@ -179,7 +179,7 @@ def test_the_right_to_read_comes_from_the_path_or_from_the_role(mode: tuple[bool
     made = layout("s", "t", "k", "v", *mode)
     view = found_in(generate.view(made))
     assert (("envelope_private", generate.rights_name(KEY)) in view.relations) is not by_role
-    assert f"envelope.decrypt_text{'_as_role' if by_role else ''}" in view.functions
+    assert f"envelope_internal.decrypt_text{'_as_role' if by_role else ''}" in view.functions
     assert f"security_invoker = {str(by_role).lower()}" in generate.view(made)
 
 
@@ -190,8 +190,8 @@ def test_code_of_the_table_runs_as_its_caller_and_the_rest_pinned(as_caller: boo
     for event in ("insert", "update"):
         assert ("SECURITY INVOKER" in functions[event]) is as_caller
         assert ("SET search_path = pg_catalog, pg_temp" in functions[event]) is not as_caller
-        assert ("envelope.draft_text(" in functions[event]) is as_caller
-        assert ("envelope.encrypt_text(" in functions[event]) is not as_caller
+        assert ("envelope_internal.draft_text(" in functions[event]) is as_caller
+        assert ("envelope_internal.encrypt_text(" in functions[event]) is not as_caller
     assert "SECURITY DEFINER SET search_path = pg_catalog, pg_temp" in functions["guard"]
 
 
@@ -251,7 +251,7 @@ def test_a_composite_row_key_has_the_length_of_each_part() -> None:
     assert row_key(two, two.protected["v"], "t") == with_lengths(KEY_TEXT, 't."v"::pg_catalog.text')
 
 
-KEY_TEXT = 'envelope.canonical(t."k")'
+KEY_TEXT = 'envelope_internal.canonical(t."k")'
 
 
 def with_lengths(*texts: str) -> str:

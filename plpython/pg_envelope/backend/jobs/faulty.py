@@ -31,7 +31,7 @@ def fault(layout: Layout, name: str, source: str = "t") -> str:
     """Why the envelope in a column of `source` does not open, or NULL; for the table's owner."""
     protected = layout.protected[name]
     bound = generate.row_key(layout, protected, source)
-    return f"envelope.fault_as_role({source}.{ident(name)}, {literal(protected.field_uuid)}::uuid, {bound})"
+    return f"envelope_internal.fault_as_role({source}.{ident(name)}, {literal(protected.field_uuid)}::uuid, {bound})"
 
 
 def faults(layout: Layout) -> dict[str, str]:

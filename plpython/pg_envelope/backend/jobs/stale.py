@@ -48,7 +48,7 @@ def stale(host: Host, layout: Layout, key: Row) -> Stale:
     """As the catalog is now."""
     if key["scope"] != "table":
         # Each tenant or subject has a newest key of its own; one that is destroyed or suspended cannot be left.
-        return Stale(layout, {name: f"envelope.is_stale(t.{ident(name)})" for name in layout.protected})
+        return Stale(layout, {name: f"envelope_internal.is_stale(t.{ident(name)})" for name in layout.protected})
     headers = {row["field_uuid"]: row["header"].hex() for row in host.rows(HEADERS, ["uuid"], [key["key_uuid"]])}
     return Stale(
         layout,

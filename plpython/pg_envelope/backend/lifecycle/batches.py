@@ -11,7 +11,6 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES
 from pg_envelope.backend.lifecycle import makers
 from pg_envelope.backend.link import Link, not_understood
-from pg_envelope.backend.loader import Loader
 
 # What one request to the broker carries. A DEK in store vault costs a read and a write of its own there.
 BATCH = {"catalog": 200, "vault": 50}
@@ -42,9 +41,8 @@ class Batches(ABC):
 
     done_word = "rewrapped"
 
-    def __init__(self, host: Host, link: Link, loader: Loader, what: str) -> None:
+    def __init__(self, host: Host, link: Link, what: str) -> None:
         self._host, self._link, self._what = host, link, what
-        self._who = loader.who()
         self._sizes = dict(BATCH)
         self._failed: dict[int, errors.EnvelopeError] = {}
         self._total, self._done, self._told = 0, 0, time.monotonic()
@@ -153,7 +151,7 @@ class Batches(ABC):
             for row in rows
         ]
         places = self._places(store)
-        answer = self._link.ask("rewrap", self._who, database_uuid=database, deks=deks, **places).get("deks")
+        answer = self._link.ask("rewrap", database_uuid=database, deks=deks, **places).get("deks")
         if not isinstance(answer, list) or len(answer) != len(rows):
             raise not_understood()
         if not all(_fits(row, found, places["store"]) for row, found in zip(rows, answer, strict=True)):

@@ -15,7 +15,6 @@ from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.lifecycle.scope_emergency import ScopeEmergency
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.tables import catalog
 from pg_envelope.backend.tables.scope_values import ScopeColumn
 
@@ -24,9 +23,7 @@ CHANNEL = "envelope"
 TABLES = "SELECT base FROM envelope_private.protected_table WHERE scope_key = $1 ORDER BY base"
 
 
-def rotate_emergency(
-    host: Host, link: Link, loader: Loader, keys: Keys, oid: int, scope: str | None, reason: str
-) -> None:
+def rotate_emergency(host: Host, link: Link, keys: Keys, oid: int, scope: str | None, reason: str) -> None:
     """New keys at once, the old ones compromised; then every value under the new ones.
 
     Raises BadInput, KeyNotFound, KeyDestroyed, KeySuspended, Unavailable, or what ends a re-encryption.
@@ -39,21 +36,21 @@ def rotate_emergency(
     key = catalog.key_of(host, oid)
     if key["scope"] != "table":
         scopes = None if scope is None else ScopeColumn.of(host, oid).known(scope)
-        ScopeEmergency(host, link, loader, key, reason).run(scopes)
+        ScopeEmergency(host, link, key, reason).run(scopes)
         _notify(host, key, {})
     elif scope is None:
         _of_table(host, keys, key, reason)
     else:
         raise errors.BadInput("the table has one key for all rows", hint="Leave the tenant or subject out.")
     host.commit()
-    _forget(link, loader, reason)
+    _forget(link, reason)
     unsigned = [
         error
         for row in host.rows(TABLES, ["uuid"], [key["scope_key"]])
-        if (error := _reencrypted(host, Signing(host, link, loader, keys), row["base"]))
+        if (error := _reencrypted(host, Signing(host, link, keys), row["base"]))
     ]
     # To read old values, sessions had to fetch the old keys once more.
-    _forget(link, loader, reason)
+    _forget(link, reason)
     if unsigned:
         raise unsigned[0]
 
@@ -77,8 +74,8 @@ def _reencrypted(host: Host, signing: Signing, base: int) -> Missing | None:
     return None
 
 
-def _forget(link: Link, loader: Loader, reason: str) -> None:
-    link.ask("flush", loader.who(), reason=reason)
+def _forget(link: Link, reason: str) -> None:
+    link.ask("flush", reason=reason)
 
 
 def _notify(host: Host, key: Row, more: dict[str, object]) -> None:

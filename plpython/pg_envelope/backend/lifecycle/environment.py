@@ -14,11 +14,11 @@ INSERT INTO envelope_private.installation AS i (environment, home, home_name) VA
 ON CONFLICT (only_row) DO UPDATE SET environment = excluded.environment WHERE i.environment IS NULL"""
 
 
-def installed(host: Host, link: Link, who: wire.Who) -> Row:
+def installed(host: Host, link: Link) -> Row:
     """`uuid` and `environment` of this database, drawn and recorded when there is no key yet."""
     row = host.row(INSTALLATION)
     if row is None or row["environment"] is None:
-        host.rows(RECORD, ["text", "text"], [link.ask("status", who)["environment"], home()])
+        host.rows(RECORD, ["text", "text"], [link.ask("status")["environment"], home()])
         row = host.row(INSTALLATION)
         assert row is not None
     return row

@@ -115,7 +115,7 @@ class Erasure(Keys):
         mark = revocation.mark(self._host)
         self._host.commit()
         revocation.tell(self._host, mark)
-        self._link.ask("flush", self._loader.who(), reason=what)
+        self._link.ask("flush", reason=what)
 
     def destroy(self, what: str, label: str, deks: Sequence[Row], subject: str | None, reason: str) -> None:
         """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction.
@@ -138,8 +138,8 @@ class Erasure(Keys):
     def _refuse_copy(self) -> None:
         """The ledger names DEKs by the database's uuid, which a copy has, too."""
         identity.refuse_copy(self._host)
-        who = self._loader.who()
-        identity.refuse_twin(identity.others_of(self._link, who, self._database_uuid()), who)
+        others = identity.others_of(self._link, self._database_uuid())
+        identity.refuse_twin(others, self._link.who().get("instance"))
 
     def _ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
         asked = [
@@ -153,7 +153,7 @@ class Erasure(Keys):
             for row in deks
         ]
         try:
-            answer = self._link.ask("erase", self._loader.who(), **self._place(), deks=asked, **told)["deks"]
+            answer = self._link.ask("erase", **self._place(), deks=asked, **told)["deks"]
         except errors.Unavailable as error:
             if type(error) in (errors.Unavailable, errors.Deadline, errors.Internal):
                 # Whether it came so far is not known here.

@@ -9,7 +9,6 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.lifecycle.environment import INSTALLATION
 from pg_envelope.backend.link import Link, not_understood
-from pg_envelope.backend.loader import Loader
 
 MOST = 200
 NEXT = """
@@ -44,8 +43,8 @@ FROM unnest($2::bigint[], $3::text[], $4::int4[]) AS n (dek_id, wrapped, kek_ver
 class Escrow:
     """One batch a call, in the caller's transaction."""
 
-    def __init__(self, host: Host, link: Link, loader: Loader, keys: Keys) -> None:
-        self._host, self._link, self._loader, self._keys = host, link, loader, keys
+    def __init__(self, host: Host, link: Link, keys: Keys) -> None:
+        self._host, self._link, self._keys = host, link, keys
 
     def escrow(self, after: int | None, how_many: int | None) -> list[Row]:
         """The next DEKs, sealed; `error` says why one is not."""
@@ -108,7 +107,7 @@ class Escrow:
     def _ask(self, op: str, deks: list[Row], **more: str) -> wire.Message:
         here = self._installation()
         place = {"database_uuid": here["uuid"], "environment": here["environment"]}
-        return self._link.ask(op, self._loader.who(), deks=deks, **place, **more)
+        return self._link.ask(op, deks=deks, **place, **more)
 
     def _installation(self) -> Row:
         row = self._host.row(INSTALLATION)

@@ -32,9 +32,9 @@ def refuse_copy(host: Host) -> None:
         raise MaybeCopy(detail=_difference(here), hint=_hint(here))
 
 
-def refuse_twin(others: list[wire.Message], who: wire.Who) -> None:
+def refuse_twin(others: list[wire.Message], instance: str | None) -> None:
     """A copy of the whole machine has the same home: only the broker can tell, while both ask it. Raises MaybeCopy."""
-    found = [other for other in others if _place_of(other["instance"]) == _place_of(who.get("instance"))]
+    found = [other for other in others if _place_of(other["instance"]) == _place_of(instance)]
     if found:
         raise MaybeCopy(
             "two servers with this database, and with the same data directory, are alive",
@@ -64,7 +64,7 @@ class Claim(Keys):
         if row is None:
             raise errors.KeyNotFound("this database has no keys", hint="There is nothing to claim.")
         self._record("this_is_the_original", str(row["home_name"] or ""), [], f"home {home()}, before {row['home']}")
-        others = others_of(self._link, self._loader.who(), self._database_uuid())
+        others = others_of(self._link, self._database_uuid())
         if others:
             self._host.warning(
                 f"another database with these keys is alive: {_told(others)}",
@@ -73,9 +73,9 @@ class Claim(Keys):
             )
 
 
-def others_of(link: Link, who: wire.Who, database: str) -> list[wire.Message]:
+def others_of(link: Link, database: str) -> list[wire.Message]:
     """Databases with the same uuid that the broker has seen alive beside this one."""
-    told = link.ask("erasures", who, database_uuid=database, after=0, most=0, verify=False)
+    told = link.ask("erasures", database_uuid=database, after=0, most=0, verify=False)
     found: list[wire.Message] = told.get("others", [])
     return found
 

@@ -6,14 +6,13 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle.environment import INSTALLATION
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 
 
-def kms_versions(host: Host, link: Link, loader: Loader) -> list[Row]:
+def kms_versions(host: Host, link: Link) -> list[Row]:
     """One row per KEK: oldest version that opens, newest, other databases under it. None when the broker is away."""
     here = host.row(INSTALLATION) or {"uuid": None}
     try:
-        known = link.ask("status", loader.who())["keks"]
+        known = link.ask("status")["keks"]
     except errors.EnvelopeError:
         return []
     return [

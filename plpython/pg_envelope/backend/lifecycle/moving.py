@@ -10,7 +10,6 @@ from pg_envelope.backend.keys import STORES, Keys
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.sqltext import literal
 
 BEHIND = """
@@ -57,16 +56,16 @@ class Move(Batches):
 
     done_word = "moved"
 
-    def __init__(self, host: Host, link: Link, loader: Loader, keys: Keys, wanted: Wanted) -> None:
+    def __init__(self, host: Host, link: Link, keys: Keys, wanted: Wanted) -> None:
         """Raises KekUnknown, StoreUnknown or BadInput before anything is changed."""
-        super().__init__(host, link, loader, "move_kek")
+        super().__init__(host, link, "move_kek")
         self._wanted = wanted
         keys.kek(wanted.from_kek)
         told = keys.kek(wanted.to_kek)
         deletion.check(host, told)
-        here = environment.installed(host, link, loader.who())
+        here = environment.installed(host, link)
         place = {"database_uuid": here["uuid"], "environment": here["environment"]}
-        same_kek.check(host, link, loader.who(), wanted.to_kek, place)
+        same_kek.check(host, link, wanted.to_kek, place)
         held = STORES if told["store"] == "vault" else ("catalog",)
         if wanted.store is not None and wanted.store not in held:
             raise errors.StoreUnknown

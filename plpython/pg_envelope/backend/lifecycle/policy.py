@@ -10,7 +10,6 @@ from pg_envelope.backend.commits import ENDS_ALL
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 
 DUE = """
 SELECT level, subject, key_uuid, attname, label, command, reencrypt,
@@ -109,8 +108,8 @@ def _name(item: Row) -> str:
     return f"{item['level']} {item['label']}"
 
 
-def tell_overdue(host: Host, link: Link, loader: Loader) -> None:
+def tell_overdue(host: Host, link: Link) -> None:
     """How many keys are later than policy allows, for the broker's metrics; without a broker nobody asks."""
     row = host.row(OVERDUE)
     with suppress(errors.EnvelopeError):
-        link.ask("schedule", loader.who(), overdue=int(row["count"]) if row else 0)
+        link.ask("schedule", overdue=int(row["count"]) if row else 0)

@@ -9,7 +9,6 @@ from pg_envelope.backend.keys import STORES, Keys
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
 from pg_envelope.backend.lifecycle.environment import INSTALLATION
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.sqltext import literal
 
 START = """
@@ -54,18 +53,18 @@ class Rekey:
     again goes on. The original's wraps are read, never written: KV entries are made below the new database uuid.
     """
 
-    def __init__(self, host: Host, link: Link, loader: Loader, keys: Keys) -> None:
-        self._host, self._link, self._loader, self._keys = host, link, loader, keys
+    def __init__(self, host: Host, link: Link, keys: Keys) -> None:
+        self._host, self._link, self._keys = host, link, keys
 
     def run(self, from_environment: str, from_kek: str | None, to_kek: str | None) -> None:
         """Raises what stopped it; nothing is switched then."""
         origin = self._begin(from_environment)
         for row in self._host.rows(KEKS):
             ends = row["kek"], *(row["kek"] if kek is None else kek for kek in (from_kek, to_kek))
-            _Staging(self._host, self._link, self._loader, self._keys, origin, ends).run()
+            _Staging(self._host, self._link, self._keys, origin, ends).run()
         count = self._switch(origin, to_kek)
         self._host.commit()
-        self._link.ask("flush", self._loader.who(), reason="rekey")
+        self._link.ask("flush", reason="rekey")
         self._host.notice(f"rekey: {count} DEKs are of environment {origin['to_environment']} now")
         self._host.warning(
             "backups of the keys that were made before open nothing in this database any more",
@@ -76,7 +75,7 @@ class Rekey:
     def _begin(self, from_environment: str) -> Row:
         """The old and the new place; the new database uuid is committed before anything is made under it."""
         self._host.run(ONE_BY_ONE)
-        environment = str(self._link.ask("status", self._loader.who())["environment"])
+        environment = str(self._link.ask("status")["environment"])
         here = self._host.row(INSTALLATION)
         if here is None:
             raise errors.KeyNotFound("this database has no keys", hint="There is nothing to move.")
@@ -121,7 +120,6 @@ class Rekey:
     def _record(self, origin: Row) -> None:
         self._link.ask(
             "record",
-            self._loader.who(),
             database_uuid=origin["from_database"],
             action="rekey",
             label=f"{origin['from_environment']} to {origin['to_environment']}",
@@ -135,11 +133,9 @@ class _Staging(Batches):
 
     done_word = "wrapped anew"
 
-    def __init__(
-        self, host: Host, link: Link, loader: Loader, keys: Keys, origin: Row, ends: tuple[str, str, str]
-    ) -> None:
+    def __init__(self, host: Host, link: Link, keys: Keys, origin: Row, ends: tuple[str, str, str]) -> None:
         """`ends` are the KEK's name in the catalog, the one to open with, the one to wrap with. Raises KekUnknown."""
-        super().__init__(host, link, loader, "rekey")
+        super().__init__(host, link, "rekey")
         self._origin, (self._kek, self._from_kek, self._to_kek) = origin, ends
         keys.kek(self._from_kek)
         vault = keys.kek(self._to_kek)["store"] == "vault"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pg_envelope.backend.host import Host
-
-if TYPE_CHECKING:
-    from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.link import Link
 
 REASON = "message budget"
 # Rows that another session has locked: it rotates, too, or will be seen to have done so. Where triggers are off
@@ -36,8 +33,9 @@ FOR UPDATE OF fk SKIP LOCKED"""
 ENDS_THE_STATEMENT = "57"
 
 
-def renew(host: Host, keys: Keys, key_id: int) -> None:
+def renew(host: Host, link: Link, key_id: int) -> None:
     """Replaces an active field key by a new one. Whatever stands in the way, the old key goes on as it is."""
+    keys = Keys(host, link)
     try:
         with host.subtransaction():
             if row := host.row(LOCKED, ["bigint"], [key_id]):

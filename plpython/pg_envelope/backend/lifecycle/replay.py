@@ -11,7 +11,6 @@ from pg_envelope.backend.lifecycle import identity
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 
 WHAT = "replay_erasures"
 # A long ledger takes the broker longer to verify than one request may last.
@@ -59,8 +58,8 @@ class OnStandby(errors.NotConfigured):
 class Replay(Erasure):
     """In the caller's transaction."""
 
-    def __init__(self, host: Host, link: Link, loader: Loader, destroy_active: bool = False) -> None:
-        super().__init__(host, link, loader)
+    def __init__(self, host: Host, link: Link, destroy_active: bool = False) -> None:
+        super().__init__(host, link)
         self._destroy_active = destroy_active
         self._again, self._told = 0, 0
         self._in_use: list[Row] = []
@@ -106,8 +105,7 @@ class Replay(Erasure):
         raise errors.Deadline("the broker did not verify its ledger in time", hint="Try again: it goes on with it.")
 
     def _page(self, database: str, after: int, most: int, *, verify: bool = False) -> wire.Message:
-        who = self._loader.who()
-        return self._link.ask("erasures", who, database_uuid=database, after=after, most=most, verify=verify)
+        return self._link.ask("erasures", database_uuid=database, after=after, most=most, verify=verify)
 
     def _entries_of(self, database: str) -> Iterator[wire.Message]:
         after = 0
@@ -165,16 +163,15 @@ def _named(row: Row) -> str:
     return f"{row['label']} version {row['version']} (DEK {row['dek_id']}), erased by {by} at {entry['time']}"
 
 
-def check(host: Host, link: Link, loader: Loader) -> Iterator[Row]:
+def check(host: Host, link: Link) -> Iterator[Row]:
     """Two rows of status(): whether catalog and ledger agree on how many DEKs are dead, and whose keys these are."""
     installation, carried = host.row(INSTALLATION), host.row(CARRIED_OUT)
     others: list[wire.Message] = []
     if installation is None or carried is None:
         yield _row("ok", "none", None)
     else:
-        who = loader.who()
         try:
-            told = link.ask("erasures", who, database_uuid=installation["uuid"], after=0, most=0, verify=False)
+            told = link.ask("erasures", database_uuid=installation["uuid"], after=0, most=0, verify=False)
             others = told.get("others", [])
             yield _agreement(host, int(told["count"]), int(carried["count"]))
         except errors.EnvelopeError as error:

@@ -6,7 +6,6 @@ from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle.batches import INSTALLATION, Answered, Batches, Incomplete
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.sqltext import literal
 
 BEHIND = """
@@ -38,8 +37,8 @@ WHERE d.dek_id = n.dek_id AND d.kek = $1 AND d.store = $2 AND d.state <> 'destro
 class Rewrap(Batches):
     """Brings the DEKs of one KEK to its newest version; which one that is, the first answer tells if need be."""
 
-    def __init__(self, host: Host, link: Link, loader: Loader, kek: str, what: str) -> None:
-        super().__init__(host, link, loader, what)
+    def __init__(self, host: Host, link: Link, kek: str, what: str) -> None:
+        super().__init__(host, link, what)
         self._kek = kek
         self._newest: int | None = None
         # A version's number does not say that its wraps open: a KMS that was restored gives the same number anew.
@@ -50,7 +49,7 @@ class Rewrap(Batches):
         known = self._known()
         try:
             self._prove_sample(known)
-            self._newest = int(self._link.ask("rotate_kek", self._who, kek=self._kek, kek_version=known)["kek_version"])
+            self._newest = int(self._link.ask("rotate_kek", kek=self._kek, kek_version=known)["kek_version"])
         except (errors.Deadline, errors.KmsUnavailable) as error:
             error.hint = f"{error.hint or ''} No DEK was changed. If the KEK was rotated: {self._again}.".strip()
             raise

@@ -30,7 +30,7 @@ class AnotherKek(errors.NotConfigured):
     text = "the KEK is not the one that wrapped this database's keys"
 
 
-def check(host: Host, link: Link, who: wire.Who, kek: str, place: dict[str, str]) -> None:
+def check(host: Host, link: Link, kek: str, place: dict[str, str]) -> None:
     """Raises AnotherKek when none of the newest DEKs under the KEK opens; nothing to say when there is none.
 
     `place` is `database_uuid` and, to be refused by a broker of another one, `environment`.
@@ -38,7 +38,7 @@ def check(host: Host, link: Link, who: wire.Who, kek: str, place: dict[str, str]
     rows = host.rows(SAMPLE, ["text"], [kek])
     if not rows:
         return
-    found = list(_codes(link.ask("derive", who, **place, keys=[_request(row) for row in rows])))
+    found = list(_codes(link.ask("derive", **place, keys=[_request(row) for row in rows])))
     if "ok" not in found and errors.UnwrapFailed.code in found:
         tried = ", ".join(str(row["dek_id"]) for row in rows)
         raise AnotherKek(detail=f"It opens none of the DEKs {tried}. No key was made.", hint=HINT.format(kek))

@@ -9,7 +9,6 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import makers
 from pg_envelope.backend.lifecycle.batches import NOTICE_SECONDS, ONE_BY_ONE
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.scope_keys import ScopeKeys
 
 WHAT = "rotate_emergency"
@@ -39,8 +38,8 @@ WHERE key_uuid = $1 AND scope = ANY ($2) AND dek_id <= $3 AND state <> 'destroye
 class ScopeEmergency(ScopeKeys):
     """Of one table's key; every batch is committed. What is suspended stays so, and comes back compromised."""
 
-    def __init__(self, host: Host, link: Link, loader: Loader, key: Row, reason: str) -> None:
-        super().__init__(host, link, loader)
+    def __init__(self, host: Host, link: Link, key: Row, reason: str) -> None:
+        super().__init__(host, link)
         self._owner, self._kind, self._reason = str(key["scope_key"]), key["scope"], reason
         self._label = str(key["view_name"] or key["base_name"])
         self._renewed = self._suspended = 0

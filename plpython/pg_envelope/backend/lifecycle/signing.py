@@ -10,7 +10,6 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 
 NAME = "pg_envelope receipts"
 # The KEK of the database's first key: one of this name need not exist.
@@ -32,8 +31,8 @@ class Signed(NamedTuple):
 class Signing:
     """Signs as the extension's owner, within the caller's transaction."""
 
-    def __init__(self, host: Host, link: Link, loader: Loader, keys: Keys) -> None:
-        self._host, self._link, self._loader, self._keys = host, link, loader, keys
+    def __init__(self, host: Host, link: Link, keys: Keys) -> None:
+        self._host, self._link, self._keys = host, link, keys
 
     def sign(self, statement: dict[str, Any]) -> Signed:
         """The statement with environment, database, who and time added by the broker, signed by the active version."""
@@ -71,6 +70,5 @@ class Signing:
             "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
             "fields": [],
         }
-        who = self._loader.who()
-        answer = self._link.ask("sign", who, database_uuid=row["database_uuid"], key=dek, statement=statement)
+        answer = self._link.ask("sign", database_uuid=row["database_uuid"], key=dek, statement=statement)
         return Signed(*(str(answer[name]) for name in ("statement_signed", "signature", "public_key")))

@@ -38,7 +38,7 @@ class Suspension(Keys):
         self._host.rows(TELL, ["bigint"], [xid])
         revocation.tell(self._host, xid)
         try:
-            self._link.ask("flush", self._loader.who(), reason=reason)
+            self._link.ask("flush", reason=reason)
         except errors.EnvelopeError as error:
             error.detail = "The key is suspended; sessions that hold it use it until their time is over."
             error.hint = f"{error.hint or ''} Then call {action}() again.".strip()

@@ -11,7 +11,6 @@ from pg_envelope.backend.lifecycle import moving
 from pg_envelope.backend.lifecycle.moving import Move, Wanted
 from pg_envelope.backend.lifecycle.suspension import Suspension
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.tables import catalog
 from pg_envelope.backend.tables.scope_values import ScopeColumn
 
@@ -25,9 +24,9 @@ ON CONFLICT (key_uuid, scope) DO UPDATE SET kek = excluded.kek, store = excluded
 class Tenants:
     """One method per SQL routine."""
 
-    def __init__(self, host: Host, guard: Guard, link: Link, loader: Loader) -> None:
-        self._host, self._link, self._loader = host, link, loader
-        self._keys = Suspension(host, link, loader)
+    def __init__(self, host: Host, guard: Guard, link: Link) -> None:
+        self._host, self._link = host, link
+        self._keys = Suspension(host, link)
         self.revoke = guard.plain(self._revoke)
         self.restore = guard.plain(self._restore)
         self.suspend_key = guard.plain(self._suspend_key)
@@ -66,7 +65,7 @@ class Tenants:
         scopes = [None] if tenant is None else ScopeColumn.of(self._host, oid).known_or_new(tenant)
         for scope in scopes:
             wanted = Wanted(from_kek or "", to_kek or "", store, owner, scope, moving.again(values))
-            Move(self._host, self._link, self._loader, self._keys, wanted).run()
+            Move(self._host, self._link, self._keys, wanted).run()
 
     def _tenant_kek(
         self, oid: int, tenant: str | None, kek: str | None, store: str | None, new_tenant: bool | None

@@ -37,7 +37,7 @@ def canonical(column: Column, source: str) -> str:
     value = f"{source}.{ident(column.name)}"
     if column.base_type in RELABELLED:
         return f"{value}::{TEXT}"
-    return f"{value}::{PLAINTEXT}::{TEXT}" if _is_steady(column) else f"envelope.canonical({value})"
+    return f"{value}::{PLAINTEXT}::{TEXT}" if _is_steady(column) else f"envelope_internal.canonical({value})"
 
 
 def restored(column: Column, content: str) -> str:
@@ -88,10 +88,10 @@ def _read(column: Column, content: str, type_name: str) -> str:
     if column.base_type in STEADY:
         return content
     if column.is_array:
-        return f"envelope.array_of({content}, NULL::{type_name})"
+        return f"envelope_internal.array_of({content}, NULL::{type_name})"
     if column.base_type or column.kind in (ENUM, BASE):
         return content
-    return f"envelope.value_of({content}, NULL::{type_name}[])"
+    return f"envelope_internal.value_of({content}, NULL::{type_name}[])"
 
 
 def _is_steady(column: Column) -> bool:

@@ -77,7 +77,7 @@ PRIMARY_KEY = """
 SELECT a.attname AS name, CASE
     WHEN p.opcintype::regtype::text ~ '^(any|record$)' AND EXISTS (
         SELECT FROM pg_catalog.pg_cast u WHERE u.oid >= 16384 AND u.castcontext = 'i'
-            AND u.castsource = envelope_private.base_type(a.atttypid)) THEN 'OPERATOR(envelope.===)'
+            AND u.castsource = envelope_private.base_type(a.atttypid)) THEN 'OPERATOR(envelope_internal.===)'
     ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END AS equals
 FROM pg_catalog.pg_constraint c
 JOIN pg_catalog.pg_index i ON i.indexrelid = c.conindid

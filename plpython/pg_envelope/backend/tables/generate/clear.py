@@ -23,7 +23,7 @@ def _value(layout: Layout, protected: Protected) -> str:
     name = protected.column.name
     envelope = f"($1).{ident(name)}"
     kind = "bytea" if protected.column.is_bytes else "text"
-    fresh = restored(protected.column, f"envelope.clear_{kind}({envelope})")
+    fresh = restored(protected.column, f"envelope_internal.clear_{kind}({envelope})")
     return f"CASE WHEN {envelope} IS NULL OR {is_draft(envelope)} THEN {fresh} ELSE {_stored(layout, name)} END"
 
 

@@ -74,7 +74,7 @@ def _kind(protected: Protected) -> str:
 def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
     """The expression that reads a protected column of `source` with the column's own type and collation."""
     column = protected.column
-    function = f"envelope.decrypt_{_kind(protected)}{'_as_role' if layout.by_role else ''}"
+    function = f"envelope_internal.decrypt_{_kind(protected)}{'_as_role' if layout.by_role else ''}"
     right = capability(layout, protected)
     call = f"{function}({source}.{ident(column.name)}, {right}, {row_key(layout, protected, source)})"
     return restored(column, call)
@@ -89,25 +89,26 @@ def content(protected: Protected, source: str) -> str:
 def encrypted(layout: Layout, protected: Protected, source: str = "NEW") -> str:
     """The expression that makes the envelope for a protected column of `source`, for code that runs as the owner."""
     bound = f"{row_key(layout, protected, source)}{scope(layout, source)}"
-    return f"envelope.encrypt_{_kind(protected)}({content(protected, source)}, {seal(protected)}, {bound})"
+    return f"envelope_internal.encrypt_{_kind(protected)}({content(protected, source)}, {seal(protected)}, {bound})"
 
 
 def encrypted_as_role(layout: Layout, protected: Protected, source: str) -> str:
     """The same by the current role's right, where no sub-select is allowed."""
     bound = f"{row_key(layout, protected, source)}{scope(layout, source)}"
-    return f"envelope.encrypt_{_kind(protected)}_as_role({content(protected, source)}, {_field(protected)}, {bound})"
+    function = f"envelope_internal.encrypt_{_kind(protected)}_as_role"
+    return f"{function}({content(protected, source)}, {_field(protected)}, {bound})"
 
 
 def drafted(protected: Protected) -> str:
     """What stands for an envelope of NEW until the base table's guard knows the row key."""
-    return f"envelope.draft_{_kind(protected)}({content(protected, 'NEW')})"
+    return f"envelope_internal.draft_{_kind(protected)}({content(protected, 'NEW')})"
 
 
 def resealed(layout: Layout, name: str) -> str:
     """The expression that brings a protected column of `t` to the newest key; for the table's owner."""
     protected = layout.protected[name]
     bound = f"{row_key(layout, protected, 't')}{scope(layout, 't')}"
-    return f"envelope.reseal(t.{ident(name)}, {seal(protected)}, {bound})"
+    return f"envelope_internal.reseal(t.{ident(name)}, {seal(protected)}, {bound})"
 
 
 def opened_as_role(layout: Layout, protected: Protected, source: str) -> str:

@@ -62,7 +62,7 @@ def _move(layout: Layout, protected: Protected) -> str:
     """An envelope that stays while the row's key changes is sealed anew for the new one."""
     name = ident(protected.column.name)
     moved = (
-        f"envelope.rebind(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'OLD')},"
+        f"envelope_internal.rebind(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'OLD')},"
         f" {row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')})"
     )
     kept = f"{same([protected.column.name])} AND {differ(_names(layout, protected))}"
@@ -72,12 +72,11 @@ def _move(layout: Layout, protected: Protected) -> str:
 def _admit(layout: Layout, protected: Protected) -> str:
     """A draft becomes an envelope. An envelope that was written directly must be under a key that is in use."""
     name = ident(protected.column.name)
-    sealed = (
-        f"envelope.seal_draft(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')})"
-    )
+    bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
+    sealed = f"envelope_internal.seal_draft(NEW.{name}, {seal(protected)}, {bound})"
     # What does not open is as bad under any key; reencrypt() and verify() name it.
-    opens = f"envelope.opens(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
-    retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope.is_retired(NEW.{name}) AND {opens}"
+    opens = f"envelope_internal.opens(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
+    retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {opens}"
     written = f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {differ([protected.column.name])}"
     return when(
         f"{written}",

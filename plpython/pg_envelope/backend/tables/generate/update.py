@@ -55,7 +55,7 @@ def update(layout: Layout) -> str:
     statements = [
         # Apart from the next line: that one must run without a snapshot of its own, and a text can need one.
         *_row_key(layout),
-        f"{V}.seen := envelope.reading(TG_RELID, {V}.row_key);",
+        f"{V}.seen := envelope_internal.reading(TG_RELID, {V}.row_key);",
         when(f"{V}.seen IS NULL", "RETURN NULL;"),
         _unreadable(layout),
         *refusals,
@@ -79,7 +79,7 @@ def _row_key(layout: Layout) -> list[str]:
 def _unreadable(layout: Layout) -> str:
     """Values of OLD that are NULL because their envelopes do not open; to write NULL there is a change, too."""
     missing = " OR ".join(is_null(f"OLD.{ident(name)}") for name in layout.protected)
-    return when(missing, f"{V}.unreadable := envelope.unreadable(TG_RELID);")
+    return when(missing, f"{V}.unreadable := envelope_internal.unreadable(TG_RELID);")
 
 
 def _tries(layout: Layout) -> list[str]:
@@ -196,7 +196,7 @@ def _missed(layout: Layout) -> list[str]:
             ),
         ),
         when(
-            f"NOT envelope.acts_on_itself({literal(layout.base)}::pg_catalog.regclass)",
+            f"NOT envelope_internal.acts_on_itself({literal(layout.base)}::pg_catalog.regclass)",
             fail(
                 "tuple to be updated was already modified by an operation triggered by the current command",
                 "27000",

@@ -12,6 +12,9 @@ from pg_envelope.backend.tables.generate.expressions import all_bound
 from pg_envelope.backend.tables.generate.insert import insert
 from pg_envelope.backend.tables.generate.layout import Layout, function_name
 
+MEND_BEGINS = "envelope_internal.mend_begins"
+MEND_ENDS = "envelope_internal.mend_ends"
+PASS_ERASED = "envelope_internal.erased_pass"  # noqa: S105
 EVENTS = ("insert", "update")
 FUNCTIONS = (*EVENTS, "version", "guard", "clear")
 GUARDS = {what: f"{guard.NAME}_{what}" for what in ("insert", "update", "write")}
@@ -91,11 +94,11 @@ def _statement_triggers(layout: Layout) -> list[str]:
         return []
     names = ", ".join(ident(name) for name in layout.protected)
     made = [
-        trigger("envelope_mend", f"BEFORE UPDATE OF {names}", layout.view, "STATEMENT", "envelope.mend_begins"),
-        trigger("envelope_mended", f"AFTER UPDATE OF {names}", layout.view, "STATEMENT", "envelope.mend_ends"),
+        trigger("envelope_mend", f"BEFORE UPDATE OF {names}", layout.view, "STATEMENT", MEND_BEGINS),
+        trigger("envelope_mended", f"AFTER UPDATE OF {names}", layout.view, "STATEMENT", MEND_ENDS),
     ]
     if _passes_erased(layout):
-        made.append(trigger("envelope_erased", "BEFORE UPDATE", layout.view, "STATEMENT", "envelope.erased_pass"))
+        made.append(trigger("envelope_erased", "BEFORE UPDATE", layout.view, "STATEMENT", PASS_ERASED))
     return made
 
 

@@ -1,0 +1,34 @@
+"""Who asks the broker, for its audit log: the session, and the role whose right counts."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+from pg_envelope import errors, wire
+from pg_envelope.backend.host import Host
+
+# Every name is qualified: it runs with the caller's search_path, and a caller must not choose what the audit log says.
+WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_catalog.text AS role,
+    COALESCE($1, current_user::pg_catalog.text) AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
+    pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid,
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.format('%s/{}/%s', (SELECT d.oid
+        FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
+        EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) END AS instance"""
+
+
+class Asker:
+    """This session. In a step that runs as the extension's owner, the asking role is the one that began the step."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def who(self) -> wire.Who:
+        """The session and role that ask now."""
+        found = self._host.row(WHO, ["text"], [self._host.acting])
+        if found is None:
+            raise errors.Internal
+        if found["instance"] is not None:
+            # The working directory of a backend is the data directory.
+            found["instance"] = found["instance"].format(os.stat(".").st_ino)
+        return cast(wire.Who, found)
