@@ -62,3 +62,55 @@ CREATE EVENT TRIGGER pg_envelope_follow ON ddl_command_end
     WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'CREATE TRIGGER', 'CREATE INDEX', 'GRANT', 'REVOKE')
     EXECUTE FUNCTION envelope_private.ddl_followed();
 COMMENT ON EVENT TRIGGER pg_envelope_follow IS 'pg_envelope: keeps protected tables in step with plain DDL';
+
+-- Types of protected tables: a change after which a value could not be read is refused.
+
+CREATE FUNCTION envelope_private.type_changing() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.type_changing()
+$$;
+COMMENT ON FUNCTION envelope_private.type_changing IS
+    'keeps the labels of enums before a command. SECURITY DEFINER: what it calls belongs to the extension''s owner';
+
+CREATE FUNCTION envelope_private.type_changed(view oid, type oid) RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.type_changed(view, type)
+$$;
+COMMENT ON FUNCTION envelope_private.type_changed IS
+    'refuses a change of a type after which values of a protected table could not be read. SECURITY DEFINER: reads the table as its owner';
+
+CREATE FUNCTION envelope_private.ddl_of_types() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found record;
+BEGIN
+    IF TG_EVENT = 'ddl_command_start' THEN
+        PERFORM envelope_private.type_changing();
+        RETURN;
+    END IF;
+    FOR found IN
+        SELECT DISTINCT k.view, d.type
+        FROM (
+            -- A composite type is told of as a relation.
+            SELECT coalesce(c.reltype, t.oid) AS type FROM pg_event_trigger_ddl_commands() e
+            LEFT JOIN pg_class c ON e.classid = 'pg_class'::regclass AND c.oid = e.objid
+            LEFT JOIN pg_type t ON e.classid = 'pg_type'::regclass AND t.oid = e.objid) d, envelope_private.protected_table k
+        JOIN pg_attribute a ON a.attrelid = k.view AND a.attnum > 0
+        LEFT JOIN envelope_private.protected_column p ON p.key_uuid = k.key_uuid AND p.attname = a.attname
+        WHERE (p.attname IS NOT NULL OR a.attname = ANY (k.row_key) OR a.attname = k.scope_column)
+            AND d.type IN (SELECT envelope_private.type_parts(a.atttypid))
+    LOOP
+        PERFORM envelope_private.type_changed(found.view, found.type);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION envelope_private.ddl_of_types IS
+    'event trigger: finds the protected tables whose values have a type that was changed. SECURITY DEFINER: reads the key catalog';
+
+CREATE EVENT TRIGGER pg_envelope_type_changing ON ddl_command_start
+    WHEN TAG IN ('ALTER TYPE') EXECUTE FUNCTION envelope_private.ddl_of_types();
+COMMENT ON EVENT TRIGGER pg_envelope_type_changing IS 'pg_envelope: remembers what a type was';
+CREATE EVENT TRIGGER pg_envelope_type_changed ON ddl_command_end
+    WHEN TAG IN ('ALTER TYPE', 'ALTER DOMAIN') EXECUTE FUNCTION envelope_private.ddl_of_types();
+COMMENT ON EVENT TRIGGER pg_envelope_type_changed IS 'pg_envelope: refuses what would make values unreadable';

@@ -38,6 +38,7 @@ from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.scope_values import ScopeColumn
+from pg_envelope.backend.tables.types import Types
 from pg_envelope.backend.tables.unprotect import unprotect
 from pg_envelope.backend.unreadable import verify
 
@@ -58,6 +59,9 @@ class Admin:
         self.refresh = guard.plain(self._alone(self._refresh))
         self.adopt_restored = guard.plain(self._alone(self._adopt_restored))
         self.follow = guard.plain(self._alone(self._follow))
+        types = Types(self._host)
+        self.type_changing = guard.plain(types.changing)
+        self.type_changed = guard.plain(types.changed)
         self.reencrypt = guard.plain(self._reencrypt)
         self.receipt = guard.plain(self._receipt)
         self.verify = guard.plain(self._verify)
