@@ -11,6 +11,22 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION envelope_private.base_type IS 'the type under a domain, however deep; any other type itself';
 
+CREATE FUNCTION envelope_private.type_parts(type oid) RETURNS SETOF oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE part (type) AS (
+        SELECT $1
+        UNION
+        SELECT inner_type FROM part JOIN pg_type t ON t.oid = part.type
+        LEFT JOIN pg_range r ON part.type IN (r.rngtypid, r.rngmultitypid)
+        LEFT JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped,
+        LATERAL unnest(ARRAY[t.typbasetype, t.typelem, r.rngsubtype, a.atttypid]) inner_type
+        WHERE inner_type <> 0)
+    SELECT part.type FROM part;
+END;
+COMMENT ON FUNCTION envelope_private.type_parts IS
+    'a type and all that it is made of: under domains, in arrays, composite types, ranges and multiranges';
+
 CREATE VIEW envelope_private.protected_table AS
     SELECT k.key_uuid, k.base::oid, k.view::oid, n.nspname AS schema, b.relname AS base_name, v.relname AS view_relname,
         quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.as_caller, k.checks::text, k.scope, k.scope_column, k.erased, k.mirrored,

@@ -67,42 +67,61 @@ CREATE EVENT TRIGGER pg_envelope_follow ON ddl_command_end
     EXECUTE FUNCTION envelope_private.ddl_followed();
 COMMENT ON EVENT TRIGGER pg_envelope_follow IS 'pg_envelope: keeps protected tables in step with plain DDL';
 
-CREATE FUNCTION envelope_private.types_begin() RETURNS void
-    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.types_begin()
-$$;
-COMMENT ON FUNCTION envelope_private.types_begin IS 'keeps in mind what the types of protected values are made of';
+-- Types of protected tables: a change after which a value could not be read is refused.
 
-CREATE FUNCTION envelope_private.types_end() RETURNS void
-    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION envelope_private.type_changing() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.types_end()
+GD['pg_envelope'].admin.type_changing()
 $$;
-COMMENT ON FUNCTION envelope_private.types_end IS 'refuses what the texts of protected values would not survive';
+COMMENT ON FUNCTION envelope_private.type_changing IS
+    'keeps the labels of enums before a command. SECURITY DEFINER: what it calls belongs to the extension''s owner';
 
-CREATE FUNCTION envelope_private.types_kept() RETURNS event_trigger
+CREATE FUNCTION envelope_private.type_changed(view oid, type oid) RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.type_changed(view, type)
+$$;
+COMMENT ON FUNCTION envelope_private.type_changed IS
+    'refuses a change of a type after which values of a protected table could not be read. SECURITY DEFINER: reads the table as its owner';
+
+CREATE FUNCTION envelope_private.ddl_of_types() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found record;
 BEGIN
-    IF NOT EXISTS (SELECT FROM envelope_private.protected_table) THEN
+    IF NOT EXISTS (SELECT FROM envelope_private.key) THEN
         RETURN;
     ELSIF TG_EVENT = 'ddl_command_start' THEN
-        PERFORM envelope_private.types_begin();
-    ELSE
-        PERFORM envelope_private.types_end();
+        PERFORM envelope_private.type_changing();
+        RETURN;
     END IF;
+    FOR found IN
+        SELECT DISTINCT k.view, d.type
+        FROM (
+            -- A composite type is told of as a relation.
+            SELECT coalesce(c.reltype, t.oid) AS type FROM pg_event_trigger_ddl_commands() e
+            LEFT JOIN pg_class c ON e.classid = 'pg_class'::regclass AND c.oid = e.objid
+            LEFT JOIN pg_type t ON e.classid = 'pg_type'::regclass AND t.oid = e.objid) d, envelope_private.protected_table k
+        JOIN pg_attribute a ON a.attrelid = k.view AND a.attnum > 0
+        LEFT JOIN envelope_private.protected_column p ON p.key_uuid = k.key_uuid AND p.attname = a.attname
+        WHERE (p.attname IS NOT NULL OR a.attname = ANY (k.row_key) OR a.attname = k.scope_column)
+            AND d.type IN (SELECT envelope_private.type_parts(a.atttypid))
+    LOOP
+        PERFORM envelope_private.type_changed(found.view, found.type);
+    END LOOP;
 END $$;
-COMMENT ON FUNCTION envelope_private.types_kept IS
-    'event trigger: a type of protected values changes. SECURITY DEFINER: reads the key catalog';
+COMMENT ON FUNCTION envelope_private.ddl_of_types IS
+    'event trigger: finds the protected tables whose values have a type that was changed. SECURITY DEFINER: reads the key catalog';
 
-CREATE EVENT TRIGGER pg_envelope_types_begin ON ddl_command_start WHEN TAG IN ('ALTER TYPE', 'ALTER DOMAIN')
-    EXECUTE FUNCTION envelope_private.types_kept();
-COMMENT ON EVENT TRIGGER pg_envelope_types_begin IS 'pg_envelope: what the types of protected values are before a change';
-CREATE EVENT TRIGGER pg_envelope_types_end ON ddl_command_end WHEN TAG IN ('ALTER TYPE', 'ALTER DOMAIN')
-    EXECUTE FUNCTION envelope_private.types_kept();
-COMMENT ON EVENT TRIGGER pg_envelope_types_end IS 'pg_envelope: values stay readable after a change of their types';
+CREATE EVENT TRIGGER pg_envelope_type_changing ON ddl_command_start
+    WHEN TAG IN ('ALTER TYPE') EXECUTE FUNCTION envelope_private.ddl_of_types();
+COMMENT ON EVENT TRIGGER pg_envelope_type_changing IS 'pg_envelope: remembers what a type was';
+CREATE EVENT TRIGGER pg_envelope_type_changed ON ddl_command_end
+    WHEN TAG IN ('ALTER TYPE', 'ALTER DOMAIN') EXECUTE FUNCTION envelope_private.ddl_of_types();
+COMMENT ON EVENT TRIGGER pg_envelope_type_changed IS 'pg_envelope: refuses what would make values unreadable';
 
 -- Loaders set session_replication_role, and what they change must not make values unreadable either.
 ALTER EVENT TRIGGER pg_envelope_follow ENABLE ALWAYS;
-ALTER EVENT TRIGGER pg_envelope_types_begin ENABLE ALWAYS;
-ALTER EVENT TRIGGER pg_envelope_types_end ENABLE ALWAYS;
+ALTER EVENT TRIGGER pg_envelope_type_changing ENABLE ALWAYS;
+ALTER EVENT TRIGGER pg_envelope_type_changed ENABLE ALWAYS;

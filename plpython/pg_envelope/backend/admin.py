@@ -34,10 +34,10 @@ from pg_envelope.backend.scope_keys import rotate_scopes
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.follow import follow
-from pg_envelope.backend.tables.kept import Types
 from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.scope_values import ScopeColumn
+from pg_envelope.backend.tables.types import Types
 from pg_envelope.backend.tables.unprotect import unprotect
 from pg_envelope.backend.unreadable import verify
 
@@ -58,8 +58,8 @@ class Admin:
         self.adopt_restored = guard.plain(self._alone(self._adopt_restored))
         self.follow = guard.plain(self._alone(self._follow))
         types = Types(host)
-        self.types_begin = guard.plain(types.begin)
-        self.types_end = guard.plain(types.end)
+        self.type_changing = guard.plain(types.changing)
+        self.type_changed = guard.plain(types.changed)
         self.reencrypt = guard.plain(self._reencrypt)
         self.receipt = guard.plain(self._receipt)
         self.verify = guard.plain(self._verify)

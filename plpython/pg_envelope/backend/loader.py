@@ -18,7 +18,7 @@ from pg_envelope.backend.keyring import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
-from pg_envelope.envelope import FieldKey
+from pg_envelope.envelope import HEADER_BYTES, FieldKey
 from pg_envelope.suites import KEY_BYTES
 
 # At REPEATABLE READ the catalog may show a key as it was before it was suspended; on a standby, also as it was before
@@ -119,7 +119,7 @@ class Loader:
     def _catalog_row(self, slot: bytes) -> Row:
         """The key catalog's row for a slot, once its capability is found to be the column's."""
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
-        rows = self._host.rows(KEY, ["bigint"], [envelope.key_id(head)]) if head[0] == envelope.VERSION else []
+        rows = self._host.rows(KEY, ["bigint"], [envelope.key_id(head)]) if _is_header(head) else []
         for row in rows:
             if row["capability"] is not None and same(row["capability"], capability):
                 return row
@@ -207,6 +207,10 @@ def _scope_texts(host: Host, view: int, scopes: list[str]) -> list[str]:
 def same(left: bytes, right: bytes) -> bool:
     """Whether two secrets are equal, in a time that does not tell where they differ. hmac's takes 4 ms to import."""
     return len(left) == len(right) and int.from_bytes(left, "big") ^ int.from_bytes(right, "big") == 0
+
+
+def _is_header(head: bytes) -> bool:
+    return len(head) == HEADER_BYTES and head[0] == envelope.VERSION
 
 
 def _keys(loaded: Mapping[bytes, Key | errors.EnvelopeError]) -> dict[bytes, Key]:

@@ -84,10 +84,10 @@ WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) I
 SUSPENDED = """
 SELECT string_agg(format('%s (%s)', label, scopes), ', ' ORDER BY label) AS found, count(*) AS count FROM (
     SELECT coalesce(k.name, k.view::text, k.base::text, 'dropped') AS label,
-        CASE k.scope WHEN 'tenant' THEN string_agg(d.scope, ', ' ORDER BY d.scope)
+        CASE k.scope WHEN 'tenant' THEN string_agg(DISTINCT d.scope, ', ' ORDER BY d.scope)
             ELSE 'DEKs: ' || count(*) END AS scopes
     FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
-    WHERE d.state = 'suspended' AND d.suspended_from = 'active' GROUP BY k.key_uuid) AS suspended"""
+    WHERE d.state = 'suspended' AND NOT d.is_retired GROUP BY k.key_uuid) AS suspended"""
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
 WHERE lost OR messages > {WARNED_MESSAGES}"""

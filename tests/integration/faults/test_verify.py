@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import psycopg
 import pytest
 
 from stack.stack import Stack
@@ -53,6 +54,22 @@ def test_it_finds_each_kind_under_each_version(letters: Database) -> None:
     assert len(letters.sql(FAULTS)) == len(bad), "under the newest key: reencrypt does not look at it"
     letters.sql(VERIFY)
     assert len(letters.sql(FAULTS)) == len(bad) + 1
+
+
+@pytest.mark.parametrize("stored", [r"\x", r"\xe1", r"\xe101000000", r"\x00", r"\xe10100000001", "plaintext"])
+def test_less_than_an_envelope_is_one_bad_value(letters: Database, stored: str) -> None:
+    """As it can be in a table whose domain was tampered with, or by a fault of the disk."""
+    letters.sql("ALTER DOMAIN envelope.ciphertext DROP CONSTRAINT ciphertext_is_an_envelope")
+    letters.sql("SET session_replication_role = replica")
+    letters.sql("UPDATE letter_encrypted SET body = %s::bytea WHERE id = 7", stored)
+    letters.sql("RESET session_replication_role")
+    with pytest.raises(psycopg.errors.DataCorrupted):
+        letters.sql("SELECT body FROM letter WHERE id = 7")
+    letters.sql("CALL envelope.reencrypt('letter')")
+    letters.sql("CALL envelope.verify('letter')")
+    assert letters.sql(FAULTS) in ([("7", "key unknown")], [("7", "does not open")])
+    letters.sql("UPDATE letter SET body = 'mended' WHERE id = 7")
+    assert letters.one("SELECT body FROM letter WHERE id = 7") == "mended"
 
 
 def test_all_is_well(letters: Database) -> None:

@@ -58,6 +58,13 @@ OBSTACLES = {
     "ALTER TABLE t ALTER a TYPE xml[] USING NULL": "column a holds xml, which loses its declaration",
     "CREATE TYPE page AS (n int, body xml); ALTER TABLE t ALTER a TYPE page USING NULL": "column a holds xml",
     "ALTER TABLE t ALTER a TYPE pg_node_tree USING NULL": "column a holds pg_node_tree, which PostgreSQL writes",
+    "CREATE EXTENSION seg SCHEMA pg_catalog; ALTER TABLE t ALTER a TYPE seg[] USING NULL": "column a holds seg",
+    "CREATE TYPE c; CREATE FUNCTION c_in(cstring) RETURNS c LANGUAGE internal IMMUTABLE STRICT AS 'regclassin';"
+    "CREATE FUNCTION c_out(c) RETURNS cstring LANGUAGE internal STABLE STRICT AS 'regclassout';"
+    "CREATE TYPE c (INPUT = c_in, OUTPUT = c_out, LIKE = regclass); CREATE DOMAIN d AS c;"
+    "ALTER TABLE t ALTER a TYPE d[] USING NULL": "column a holds regclass",
+    "INSERT INTO t VALUES (1); ALTER TABLE t ALTER a TYPE timestamp(0)"
+    " USING '294276-12-31 23:59:59.9'::timestamp": "column a has values that are more than the text",
     "ALTER TABLE t DROP a, ADD a int GENERATED ALWAYS AS IDENTITY": "identity column",
     "ALTER TABLE t DROP a, ADD a text GENERATED ALWAYS AS ('x') STORED": "generated column",
     "ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER a SET NOT NULL, ADD PRIMARY KEY (id, a)": "part of the primary key",

@@ -53,3 +53,28 @@ def test_unprotect_leaves_no_rights_behind(table: Database) -> None:
     table.sql("CALL envelope.unprotect('t')")
     assert table.one("SELECT has_sequence_privilege('alice', 't_id_seq', 'USAGE')") is False
     assert table.sql("SELECT secret FROM t", user="alice") == [("shared",)]
+
+
+def test_a_view_over_it_asks_for_the_readers_own_right(table: Database) -> None:
+    """A difference that docs/protected-tables.md tells: PostgreSQL looks through a view that runs as its caller."""
+    table.sql("CREATE VIEW above AS SELECT who, secret FROM t; ALTER VIEW above OWNER TO owner")
+    table.sql("GRANT SELECT ON above TO alice, bob; REVOKE ALL ON t FROM bob")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        table.sql("SELECT secret FROM above", user="bob")
+    table.sql("GRANT SELECT ON t TO bob")
+    assert table.sql("SELECT secret FROM above ORDER BY 1", user="bob") == [("his",), ("shared",)]
+
+
+def test_a_view_over_a_table_without_it_needs_no_right_on_the_table(table: Database) -> None:
+    table.sql("ALTER TABLE t_encrypted DISABLE ROW LEVEL SECURITY; CALL envelope.refresh('t')")
+    table.sql(
+        "CREATE VIEW above AS SELECT secret FROM t; ALTER VIEW above OWNER TO owner; GRANT SELECT ON above TO bob"
+    )
+    assert table.sql("SELECT secret FROM above ORDER BY 1", user="bob") == [("his",), ("shared",)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        table.sql("SELECT secret FROM t", user="bob")
+
+
+def test_errors_of_policies_name_the_base_table(table: Database) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="t_encrypted"):
+        table.sql("INSERT INTO t (who, secret) VALUES ('bob', 'x')", user="alice")

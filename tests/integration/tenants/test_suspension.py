@@ -60,6 +60,22 @@ def test_each_version_returns_to_its_own_state(stack: Stack, people: Database) -
     assert len(taken["transitions"]) == len(given["transitions"]) == 3
 
 
+def test_status_counts_versions_that_are_still_suspended_and_no_retired_ones(people: Database) -> None:
+    shown = "SELECT state, detail FROM envelope.status() WHERE check_name = 'suspended'"
+    people.sql("SELECT envelope.rotate('person')")
+    people.sql(REVOKE)
+    people.sql("CALL envelope.restore('person', version => 2)")
+    assert people.sql(STATES) == [(1, "suspended"), (2, "active")]
+    (found,) = people.sql(shown)
+    assert found[0] == "warning"
+    assert "person (DEKs: 1)" in found[1]
+    people.sql(RESTORE)
+    people.sql("CALL envelope.reencrypt('person')")
+    people.sql("CALL envelope.retire('person', 1)")
+    assert (1, "suspended") in people.sql(STATES)
+    assert people.sql(shown)[0][0] == "ok"
+
+
 def test_a_call_after_a_crash_between_commit_and_flush_flushes(people: Database) -> None:
     warm = people.connect()
     warm.execute(READ)

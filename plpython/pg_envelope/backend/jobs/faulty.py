@@ -42,10 +42,15 @@ def listing(layout: Layout, reasons: Mapping[str, str], where: str = "true") -> 
     """A query for rows of name, reason, key_id, row_key; `reasons` are expressions by column, NULL for no fault."""
     items = commas(f"({literal(name)}, t.{ident(name)}, {reason})" for name, reason in reasons.items())
     return (
-        f"SELECT f.name, f.reason, encode(substr(f.value, 3, 4), 'hex') AS key_id, {_row_key(layout)} AS row_key"
+        f"SELECT f.name, f.reason, {key_id('f.value')} AS key_id, {_row_key(layout)} AS row_key"
         f" FROM {layout.base} t CROSS JOIN LATERAL (VALUES {items}) AS f (name, value, reason)"
         f" WHERE {where} AND f.reason IS NOT NULL"
     )
+
+
+def key_id(value: str) -> str:
+    """A header's key id in hexadecimal; 0 for what is too short to have one."""
+    return f"'0' || encode(substr({value}, 3, 4), 'hex')"
 
 
 def _row_key(layout: Layout) -> str:

@@ -109,7 +109,7 @@ class Receipts:
     def _key_id(self, column: str) -> str:
         """In hexadecimal; in tenant and subject scope there are too many, and 0 stands for all."""
         if self._key["scope"] == "table":
-            return f"encode(substr(t.{column}, 3, 4), 'hex')"
+            return faulty.key_id(f"t.{column}")
         return f"CASE WHEN t.{column} IS DISTINCT FROM NULL THEN '0' END"
 
     def _field(self, number: int, name: str, groups: list[Row], newest: dict[str, int]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.faulty import fault
 from pg_envelope.backend.sqltext import ident
@@ -50,6 +51,9 @@ def stale(host: Host, layout: Layout, key: Row) -> Stale:
         # Each tenant or subject has a newest key of its own; one that is destroyed or suspended cannot be left.
         return Stale(layout, {name: f"envelope_internal.is_stale(t.{ident(name)})" for name in layout.protected})
     headers = {row["field_uuid"]: row["header"].hex() for row in host.rows(HEADERS, ["uuid"], [key["key_uuid"]])}
+    if not headers:
+        # By an unprotect() that has just ended.
+        raise errors.NotProtected
     return Stale(
         layout,
         {

@@ -67,6 +67,15 @@ def has_one_text(column: Column) -> bool:
     return column.kind == ENUM or column.base_type in ONE_TEXT
 
 
+def may_lose(column: Column) -> bool:
+    """Whether the type's own text may be less than the value: nobody knows it of a base type that is not PostgreSQL's.
+
+    A timestamp with a precision is rounded after its range was checked, and may then be no timestamp any more.
+    """
+    foreign = not column.base_type and column.kind == BASE
+    return foreign or (column.base_type in ("timestamp", "timestamptz") and "(" in column.type)
+
+
 def _collated(column: Column, typed: str) -> str:
     return f"({typed}) COLLATE {column.collation}" if column.collation else typed
 

@@ -8,9 +8,11 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.sqltext import commas, derived_name, ident, literal
-from pg_envelope.backend.tables import unfit
+from pg_envelope.backend.tables import generate, unfit
+from pg_envelope.backend.tables.canonical import may_lose
 from pg_envelope.backend.tables.generate import COMMENTED, GUARDS, function_names
 from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.owner import AsOwner
 
 KINDS = {
     "p": "a partitioned table",
@@ -163,8 +165,23 @@ def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]
     if column.name in table.primary_key:
         yield f"{where} is part of the primary key"
     yield from (f"{where} {reason}" for reason in unfit.reasons(host, table, column))
+    if may_lose(column) and (lost := _lost(host, table, column)):
+        yield f"{where} has values that are more than the text that their type writes: {lost}"
     for row in host.rows(DEPENDENTS, ["oid", "int4"], [table.oid, column.attnum]):
         yield f"{where} is used by {row['what']}"
+
+
+def _lost(host: Host, table: Table, column: Column) -> str:
+    """How many values do not come back from their canonical text."""
+    query = f"SELECT count(*) AS found FROM {table.sql} t WHERE {generate.loses(column, 't')}"
+    try:
+        found = AsOwner(host, table.owner_oid).count(query)
+    except Exception as error:
+        # Of a text that is no value of the type at all.
+        if not str(getattr(error, "sqlstate", "")).startswith("22"):
+            raise
+        return "some"
+    return str(found) if found else ""
 
 
 def _key_obstacles(host: Host, table: Table) -> Iterator[str]:

@@ -16,8 +16,11 @@ NAMES = {
         "which names an object that can be renamed: make it text, or oid if the number is what counts",
     ),
 }
+# Of extensions, whose types have no fixed schema.
+EXTENSIONS = {"seg": "whose text shows six digits of its bounds: make it numrange, or two columns of type float4"}
 VALUES: Mapping[str, str] = {
     **NAMES,
+    **EXTENSIONS,
     "money": "whose text depends on lc_monetary: make it numeric",
     "xml": "which loses its declaration inside another type: give it a column of its own, or make it text",
     **dict.fromkeys(
@@ -26,26 +29,24 @@ VALUES: Mapping[str, str] = {
         "which PostgreSQL writes as text and never reads from it: make it text",
     ),
 }
-# From the types of a recursive query `part` to those that they are made of.
-INNER_TYPES = """JOIN pg_catalog.pg_type t ON t.oid = part.type
-    LEFT JOIN pg_catalog.pg_range r ON part.type IN (r.rngtypid, r.rngmultitypid)
-    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped,
-    LATERAL unnest(ARRAY[t.typbasetype, t.typelem, r.rngsubtype, a.atttypid]) inner_type
-    WHERE inner_type <> 0"""
-# Every type that a column's type is made of. xml is well where it is the whole of a column.
-PARTS = f"""
-WITH RECURSIVE part (type) AS (
-    SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum = $2
-    UNION
-    SELECT inner_type FROM part {INNER_TYPES})
-SELECT t.typname AS name FROM part JOIN pg_catalog.pg_type t ON t.oid = part.type
-WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typname = ANY ($3::name[])
-    AND NOT (t.typname = 'xml' AND $4 = 'xml')
+# Every type that a column's type is made of, known by its output function: a user's type may have the same one.
+# xml is well where it is the whole of a column.
+PARTS = """
+WITH known AS (
+    SELECT t.typname AS name, f.prosrc AS writes
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_proc f ON f.oid = t.typoutput
+    WHERE t.typnamespace = 'pg_catalog'::regnamespace
+    UNION ALL SELECT name, name || '_out' FROM unnest($5::name[]) AS name)
+SELECT DISTINCT k.name FROM envelope_private.type_parts((
+    SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum = $2)) AS part (type)
+JOIN pg_catalog.pg_type t ON t.oid = part.type JOIN pg_catalog.pg_proc f ON f.oid = t.typoutput
+JOIN known k ON k.writes = f.prosrc
+WHERE k.name = ANY ($3::name[]) AND NOT (k.name = 'xml' AND $4 = 'xml')
 ORDER BY 1"""
 
 
 def reasons(host: Host, table: Table, column: Column, types: Mapping[str, str] = VALUES) -> Iterator[str]:
     """Which of `types` a column is made of, however deep, and what to do about it."""
-    values = [table.oid, column.attnum, list(types), column.base_type]
-    for row in host.rows(PARTS, ["oid", "int4", "text[]", "text"], values):
+    values = [table.oid, column.attnum, list(types), column.base_type, list(EXTENSIONS)]
+    for row in host.rows(PARTS, ["oid", "int4", "text[]", "text", "text[]"], values):
         yield f"holds {row['name']}, {types[row['name']]}"

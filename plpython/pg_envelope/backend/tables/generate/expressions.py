@@ -11,6 +11,7 @@ from dataclasses import replace
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.canonical import canonical, restored
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
+from pg_envelope.backend.tables.inspect import Column
 
 # Equality of bytes: it exists for every type, and tells 1.0 from 1.00.
 SAME = "OPERATOR(pg_catalog.*=)"
@@ -131,6 +132,12 @@ def same(names: Iterable[str], left: str = "NEW", right: str = "OLD") -> str:
 def differ(names: Iterable[str], left: str = "NEW", right: str = "OLD") -> str:
     """Whether some column of two rows holds other bytes."""
     return f"NOT ({same(names, left, right)})"
+
+
+def loses(column: Column, source: str) -> str:
+    """Whether a column of `source` would be another value after its way through the canonical text."""
+    value = f"{source}.{ident(column.name)}"
+    return f"NOT ({record([restored(column, canonical(column, source))])} {SAME} {record([value])})"
 
 
 def is_null(value: str) -> str:

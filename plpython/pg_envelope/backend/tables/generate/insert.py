@@ -13,6 +13,7 @@ from pg_envelope.backend.tables.inspect import Column
 def insert(layout: Layout) -> str:
     """The body of the trigger function."""
     refusals = [*_identities(layout), *refused.generated(layout, "insert"), *refused.not_nulls(layout, "insert")]
+    refusals += refused.losses(layout, "insert")
     checks = refused.checks(layout)
     before, after = ([], checks) if layout.as_caller else (checks, [])
     withheld = when("NOT FOUND", "RETURN NULL;")

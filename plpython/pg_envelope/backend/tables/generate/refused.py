@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.tables.canonical import may_lose
 from pg_envelope.backend.tables.generate.blocks import fail, when
-from pg_envelope.backend.tables.generate.expressions import differ, is_null
-from pg_envelope.backend.tables.generate.layout import Layout
+from pg_envelope.backend.tables.generate.expressions import differ, is_null, loses
+from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.inspect import Check, Column
 
 
@@ -97,6 +98,21 @@ def _not_null(layout: Layout, column: Column, event: str) -> str:
         condition += f" AND NOT ({is_null(f'OLD.{ident(column.name)}')})"
     message = f'null value in column "{column.name}" of relation "{layout.view_name}" violates not-null constraint'
     return when(condition, fail(message, "23502", layout, column=column.name))
+
+
+def losses(layout: Layout, event: str) -> list[str]:
+    """A value that its type's own text does not give back is refused here, or nobody could read it later."""
+    return [_loss(layout, found, event) for found in layout.protected.values() if may_lose(found.column)]
+
+
+def _loss(layout: Layout, found: Protected, event: str) -> str:
+    name = found.column.name
+    condition = loses(found.column, "NEW")
+    if event == "update":
+        condition = f"{differ([name])} AND {condition}"
+    message = f'a value of column "{name}" is more than the text that its type writes'
+    hint = f"The type is {found.column.type}. CALL envelope.unprotect(...) if the column must hold such values."
+    return when(condition, fail(message, "0A000", layout, column=name, hint=hint))
 
 
 def generated(layout: Layout, event: str) -> list[str]:

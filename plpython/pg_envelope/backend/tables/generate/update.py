@@ -52,6 +52,7 @@ def update(layout: Layout) -> str:
     checks = refused.checks(layout)
     before, after = ([], checks) if layout.as_caller else (checks, [])
     refusals = [*refused.generated(layout, "update"), *refused.not_nulls(layout, "update")]
+    refusals += refused.losses(layout, "update")
     statements = [
         # Apart from the next line: that one must run without a snapshot of its own, and a text can need one.
         *_row_key(layout),
