@@ -19,3 +19,17 @@ def test_by_hand_they_are_refused_and_say_no_more(db: Database, role: str) -> No
     assert len(halves) == 5
     for half in halves:
         assert failure(db.connect(role), f"SELECT {half}")[:2] == ("42501", "pg_envelope: permission denied"), half
+
+
+# What only triggers and the command call, with arguments that these never give.
+INNER = [
+    "envelope.note_update(NULL, NULL)",
+    "envelope.note_update(0, 'other')",
+    "envelope_private.adopt(NULL, NULL, NULL, NULL)",
+    "envelope_private.adopt('default', 'x', '{}', '{a}')",
+]
+
+
+@pytest.mark.parametrize("call", INNER)
+def test_by_hand_with_odd_arguments_they_say_that_these_are_not_theirs(db: Database, call: str) -> None:
+    assert failure(db.connect(), f"SELECT {call}")[0] == "22023"

@@ -33,5 +33,5 @@ class Peers:
             self.connections[uid] -= 1
 
     def frame(self, uid: int) -> asyncio.Semaphore:
-        """To be held while a frame is read; who has too many that are not whole waits for them."""
+        """To be held while a large frame is read; who has too many that are not whole waits for them."""
         return self._frames[uid]
