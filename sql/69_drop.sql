@@ -31,6 +31,11 @@ CREATE FUNCTION envelope_private.raise_guard() RETURNS event_trigger
 DECLARE
     lost text := envelope_private.keys_at_stake();
 BEGIN
+    IF lost IS NULL THEN
+        -- Whoever is making the first key is waited for: the command would wait, too, and then drop it.
+        LOCK TABLE envelope_private.dek IN SHARE MODE;
+        lost := envelope_private.keys_at_stake();
+    END IF;
     IF lost IS NULL OR EXISTS (SELECT FROM pg_event_trigger WHERE evtname = envelope_private.guard()) THEN
         RETURN;
     END IF;
@@ -83,7 +88,7 @@ COMMENT ON FUNCTION envelope.forget_all_keys IS
 CREATE FUNCTION envelope_private.forget_all_keys() RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    DELETE FROM envelope_private.key;
+    UPDATE envelope_private.key SET name = NULL, base = NULL, view = NULL;
     DELETE FROM envelope_private.secret;
     DELETE FROM envelope_private.key_grant;
     DELETE FROM envelope_private.tenant;
@@ -91,5 +96,6 @@ BEGIN ATOMIC
     DELETE FROM envelope_private.field_key;
     DELETE FROM envelope_private.dek;
     DELETE FROM envelope_private.field;
+    DELETE FROM envelope_private.key;
 END;
 COMMENT ON FUNCTION envelope_private.forget_all_keys IS 'empties the key catalog';

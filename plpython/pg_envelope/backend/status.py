@@ -67,7 +67,9 @@ SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) AS found, count(*) AS coun
 WHERE r.rolbypassrls AND NOT r.rolsuper AND has_table_privilege(r.oid, 'envelope_private.capability', 'SELECT')"""
 PARENTS = """
 SELECT string_agg(what, ', ' ORDER BY what) AS found, count(*) AS count FROM (
-    SELECT 'dek ' || dek_id AS what FROM envelope_private.dek c
+    SELECT 'all: the row of envelope_private.installation is gone' AS what
+        WHERE EXISTS (SELECT FROM envelope_private.dek) AND NOT EXISTS (SELECT FROM envelope_private.installation)
+    UNION ALL SELECT 'dek ' || dek_id FROM envelope_private.dek c
         WHERE NOT EXISTS (SELECT FROM envelope_private.key p WHERE p.key_uuid = c.key_uuid)
     UNION ALL SELECT 'field ' || field_uuid FROM envelope_private.field c
         WHERE NOT EXISTS (SELECT FROM envelope_private.key p WHERE p.key_uuid = c.key_uuid)

@@ -142,7 +142,10 @@ class Unread:
 
     def note(self, table: int, what: str) -> None:  # noqa: ARG002 -- without an argument PostgreSQL would ask once
         """Of an UPDATE: `mend` before one that replaces values, `mended` after it; `erased` before any."""
-        {"mend": self.mend_begins, "mended": self.mend_ends, "erased": self.erased_pass}[what]()
+        known = {"mend": self.mend_begins, "mended": self.mend_ends, "erased": self.erased_pass}
+        if what not in known:
+            raise errors.BadInput("only the triggers of a protected table call this function")
+        known[what]()
 
     def mend_begins(self) -> None:
         self._replaced_in, _ = calling()

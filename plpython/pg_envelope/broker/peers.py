@@ -33,5 +33,5 @@ class Peers:
             self.connections[uid] -= 1
 
     def frame(self, uid: int) -> asyncio.Semaphore:
-        """The server holds it while it reads a frame. A user with too many unfinished frames waits for them."""
+        """The server holds it while it reads a large frame. A user with too many unfinished ones waits for them."""
         return self._frames[uid]

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 512
 BODY_SECONDS = 10.0
+# What asyncio holds of a connection anyway. Such a frame waits for no other that is not whole.
+SMALL = 1 << 16
 CREDENTIALS = struct.Struct("3i")
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -117,9 +119,12 @@ class Server:
 
     async def _message(self, reader: asyncio.StreamReader, first: bytes, uid: int) -> wire.Message:
         """The rest of a frame that has begun. A peer may be silent between frames for as long as it likes."""
+        async with asyncio.timeout(BODY_SECONDS):
+            length = wire.body_length(first + await reader.readexactly(wire.LENGTH_BYTES - 1))
+            if length <= SMALL:
+                return wire.parse(await reader.readexactly(length))
         async with self.peers.frame(uid), asyncio.timeout(BODY_SECONDS):
-            prefix = first + await reader.readexactly(wire.LENGTH_BYTES - 1)
-            return wire.parse(await reader.readexactly(wire.body_length(prefix)))
+            return wire.parse(await reader.readexactly(length))
 
 
 async def _refuse(connection: socket.socket, refusal: errors.EnvelopeError) -> None:

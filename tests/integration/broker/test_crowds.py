@@ -7,6 +7,7 @@ import subprocess
 
 from pg_envelope import wire
 from pg_envelope.broker.peers import HALF_SENT
+from pg_envelope.broker.server import BODY_SECONDS
 from tests.integration.broker.conftest import wait_until
 
 NOBODY = 65534
@@ -50,6 +51,16 @@ def test_no_more_half_sent_frames_of_a_user_are_read_at_once(broker):
     for client in clients:
         client.close()
     wait_until(lambda: broker.good("status")["protocol"] == 1)
+
+
+def test_half_of_a_small_frame_holds_up_no_other(broker):
+    clients = [broker.client() for _ in range(HALF_SENT + BEYOND)]
+    for client in clients:
+        client.socket.sendall(wire.frame(STATUS)[:-1])
+    # Its own timeout is shorter than that of a frame which is not whole.
+    asking = broker.client()
+    asking.socket.settimeout(BODY_SECONDS / 2)
+    assert asking.ask("status")["ok"]
 
 
 def stuck(client):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
+from stack.processes import wait_until
 from tests.fix_stack import Database
 from tests.integration.operations.fix_kms_life import failure
 
@@ -104,6 +106,26 @@ def test_two_sessions_drop_at_once(kept: Database) -> None:
 
 def test_without_keys_nothing_is_in_the_way(make_db: Callable[[], Database]) -> None:
     make_db().sql("DROP EXTENSION pg_envelope")
+
+
+def test_a_first_key_that_is_being_made_is_waited_for(db: Database) -> None:
+    maker, dropper = db.connect(autocommit=False), db.connect()
+    maker.execute("SELECT envelope.create_key('api')")
+    with ThreadPoolExecutor(1) as threads:
+        dropped = threads.submit(failure, dropper, "DROP EXTENSION pg_envelope CASCADE")
+        waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = %s AND NOT granted)"
+        wait_until(lambda: db.one(waiting, dropper.info.backend_pid), 30, "the lock")
+        maker.commit()
+        assert dropped.result()[:2] == REFUSED
+    assert db.one("SELECT count(*) FROM envelope.keys") == 1
+
+
+@pytest.mark.parametrize("table", ["dek", "field_key", "field", "key", "installation"])
+@pytest.mark.parametrize("statement", ["DELETE FROM", "TRUNCATE"])
+def test_what_keys_need_is_not_tidied_up(people: Database, table: str, statement: str) -> None:
+    cascade = " CASCADE" if statement == "TRUNCATE" else ""
+    assert failure(people.connect(), f"{statement} envelope_private.{table}{cascade}")[0] == "55006"
+    assert people.connect().execute("SELECT count(email) FROM person").fetchone() == (2,)
 
 
 class TestForgetAllKeys:

@@ -7,6 +7,7 @@ import pytest
 from stack.processes import wait_until
 from stack.stack import Stack
 from tests.fix_stack import Database
+from tests.integration.operations.fix_kms_life import failure
 
 from .fix_kms_life import READ
 
@@ -147,10 +148,23 @@ def test_an_owner_that_bypasses_row_policies(people: Database) -> None:
 
 
 def test_rows_of_the_catalog_without_parent(people: Database) -> None:
-    people.sql("DELETE FROM envelope_private.key")
+    people.sql("SET session_replication_role = replica; DELETE FROM envelope_private.key")
     state, detail, _ = check(people, "catalog")
     assert state == "failed"
     assert "dek 1" in detail
+
+
+def test_a_catalog_that_lost_its_name_says_so_and_makes_no_keys_under_another(people: Database) -> None:
+    people.sql("SET session_replication_role = replica; DELETE FROM envelope_private.installation")
+    session = people.connect()
+    state, detail, _ = check(people, "catalog")
+    assert state == "failed"
+    assert "envelope_private.installation" in detail
+    for statement in ("SELECT envelope.rotate('person')", "SELECT envelope.create_key('api')"):
+        sqlstate, text, _ = failure(session, statement)
+        assert sqlstate == "55000"
+        assert text.endswith("does not say any more which database its keys belong to")
+    assert people.one("SELECT count(*) FROM envelope_private.installation") == 0
 
 
 def test_a_materialized_view_that_stores_what_was_decrypted(people: Database) -> None:

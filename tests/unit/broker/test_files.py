@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from pg_envelope import errors
@@ -47,3 +49,9 @@ def test_only_the_credentials_own_folder_is_theirs(secret, monkeypatch, tmp_path
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
     with pytest.raises(errors.NotConfigured):
         files.read_secret(secret)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(errors.NotConfigured, match="not a regular file"):
+        files.read_secret(tmp_path / "pipe")

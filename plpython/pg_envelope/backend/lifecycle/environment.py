@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pg_envelope import wire
+from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.instance import home
 from pg_envelope.backend.link import Link
@@ -10,17 +10,29 @@ from pg_envelope.backend.sqltext import literal
 
 INSTALLATION = "SELECT database_uuid::text AS uuid, environment FROM envelope_private.installation"
 RECORD = """
-INSERT INTO envelope_private.installation AS i (environment, home, home_name) VALUES ($1, $2, current_database())
+INSERT INTO envelope_private.installation AS i (environment, home, home_name) SELECT $1, $2, current_database()
+WHERE EXISTS (SELECT FROM envelope_private.installation) OR NOT EXISTS (SELECT FROM envelope_private.dek)
 ON CONFLICT (only_row) DO UPDATE SET environment = excluded.environment WHERE i.environment IS NULL"""
 
 
+class Nameless(errors.NotConfigured):
+    """Another uuid would be drawn under the keys of the one that is lost."""
+
+    text = "the key catalog does not say any more which database its keys belong to"
+    default_hint = (
+        "Restore the row of envelope_private.installation from a dump. Without its database_uuid no key opens:"
+        " see docs/runbooks/restore.md."
+    )
+
+
 def installed(host: Host, link: Link) -> Row:
-    """`uuid` and `environment` of this database, drawn and recorded when there is no key yet."""
+    """`uuid` and `environment` of this database, drawn and recorded when there is no key yet. Raises Nameless."""
     row = host.row(INSTALLATION)
     if row is None or row["environment"] is None:
         host.rows(RECORD, ["text", "text"], [link.ask("status")["environment"], home()])
         row = host.row(INSTALLATION)
-        assert row is not None
+    if row is None:
+        raise Nameless
     return row
 
 

@@ -76,6 +76,8 @@ class Escrow:
 
     def adopt(self, kek: str, public_key: str, dek_ids: list[int], sealed: list[str]) -> list[Row]:
         """Destroyed DEKs, and those that the catalog does not have, are passed over: no row tells of them."""
+        if None in (kek, public_key, dek_ids, sealed) or len(dek_ids) != len(sealed):
+            raise errors.BadInput("adopt() needs a KEK, a public key, and a sealed key for each DEK")
         known = {row["dek_id"]: row for row in self._host.rows(ADOPTED, ["bigint[]"], [dek_ids])}
         wanted = [
             {"dek_id": dek_id, "fingerprint": _base64(known[dek_id]["fingerprint"]), "sealed": text}

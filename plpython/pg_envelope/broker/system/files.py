@@ -18,11 +18,16 @@ MAX_SECRET = 1 << 20
 def read_private(path: Path, most: int = PRIVATE) -> bytes:
     """The file's bytes. Raises NotConfigured when its mode goes beyond `most` or its owner is neither us nor root."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             refuse_shared(os.fstat(file.fileno()), path, most | _credential(path))
             return file.read(MAX_SECRET)
     except OSError as error:
         raise errors.NotConfigured(f"cannot read {path}", detail=error.strerror) from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe has no writer perhaps, and is refused for what it is."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _credential(path: Path) -> int:

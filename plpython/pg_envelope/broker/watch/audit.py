@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import select
 import stat
 import sys
 from datetime import UTC, datetime
@@ -13,6 +15,9 @@ from pg_envelope import errors
 
 STANDARD_OUTPUT = "-"
 LEAST_FREE_BYTES = 16 << 20
+# How long a full pipe, or the journal, may hold up the broker; not at all once it is known to be full.
+WAIT_MS = 1000
+REMOVED = "its file was removed"
 HINT = "The broker gives out no key without a line in it. See audit_log in the broker's configuration, and its disk."
 
 
@@ -44,21 +49,35 @@ class Audit:
             self._append(b"")
 
     def _append(self, lines: bytes) -> None:
-        if self.trouble is not None:
-            # The gap comes before what follows it; what a full disk cut off must not swallow the next line.
-            lines = b"\n" * self._cut + _line("audit_recovered", {"trouble": self.trouble}) + lines
+        wait = WAIT_MS if self.trouble is None else 0
         try:
-            self._write_all(lines)
+            self._leave_removed()
+            if self.trouble is not None:
+                # The gap comes before what follows it; what a full disk cut off must not swallow the next line.
+                lines = b"\n" * self._cut + _line("audit_recovered", {"trouble": self.trouble}) + lines
+            self._write_all(lines, wait)
         except OSError as error:
             self.trouble = error.strerror or type(error).__name__
             raise errors.Internal("the broker cannot write its audit log", self.trouble, HINT) from None
         self.trouble = None
 
-    def _write_all(self, lines: bytes) -> None:
+    def _write_all(self, lines: bytes, wait_ms: int) -> None:
+        """A pipe that nobody empties must not hold up the broker. Raises OSError."""
+        room = select.poll()
+        room.register(self._file, select.POLLOUT)
         while lines:
-            written = os.write(self._file, lines)
+            if not room.poll(wait_ms):
+                raise OSError(errno.EAGAIN, "nobody reads what it writes")
+            written = os.write(self._file, lines[: select.PIPE_BUF])
             self._cut = not lines[:written].endswith(b"\n")
             lines = lines[written:]
+
+    def _leave_removed(self) -> None:
+        """Goes on in a new file: what is written to one that was removed, nobody can read. Raises OSError."""
+        found = os.fstat(self._file)
+        if self._target != STANDARD_OUTPUT and stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
+            self.trouble, self._cut = REMOVED, False
+            self._replace(_opened(self._target))
 
     def _free_bytes(self) -> int | None:
         """None where it is no file on a disk."""
@@ -71,7 +90,10 @@ class Audit:
         """Goes on in a new file after a rotation moved the old one away; keeps the old one when that fails."""
         if self._target == STANDARD_OUTPUT:
             return
-        old, self._file = self._file, self._open()
+        self._replace(self._open())
+
+    def _replace(self, file: int) -> None:
+        old, self._file = self._file, file
         os.close(old)
 
     def close(self) -> None:
@@ -82,7 +104,7 @@ class Audit:
         if self._target == STANDARD_OUTPUT:
             return sys.stdout.fileno()
         try:
-            return os.open(self._target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            return _opened(self._target)
         except OSError as error:
             raise errors.NotConfigured("the audit log cannot be written", detail=error.strerror) from None
 
@@ -94,3 +116,9 @@ def now() -> str:
 
 def _line(event: str, facts: dict[str, Any]) -> bytes:
     return json.dumps({"time": now(), "event": event, **facts}).encode() + b"\n"
+
+
+def _opened(path: str) -> int:
+    """Also a pipe: one without a reader is an error, where it would otherwise be waited for."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.open(path, flags, 0o600)
