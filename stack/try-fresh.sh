@@ -63,6 +63,10 @@ mount_all() {
     mkdir "$root/dev/shm"
     mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
     ln -s /proc/self/fd "$root/dev/fd"
+    # A terminal that asks for a password.
+    mkdir "$root/dev/pts"
+    mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+    ln -s pts/ptmx "$root/dev/ptmx"
 }
 
 # Ends what the trial left running, by its root folder, and then unmounts: never the other way round.

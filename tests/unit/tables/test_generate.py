@@ -69,6 +69,7 @@ def layout(schema: str, table: str, key: str, secret: str, by_role: bool = False
         name=table,
         expression=f"{ident(secret)} > ''",
         validated=True,
+        enforced=True,
         no_inherit=False,
         comment=None,
         columns=frozenset({secret}),

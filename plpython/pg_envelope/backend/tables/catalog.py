@@ -28,7 +28,7 @@ FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON p.polroles = ARRAY[r.o
 WHERE p.polrelid = 'envelope_private.capability'::regclass AND NOT EXISTS (
     SELECT FROM envelope_private.key k JOIN pg_catalog.pg_class c ON c.oid = k.base WHERE c.relowner = r.oid)"""
 EQUALS = "OPERATOR(pg_catalog.=)"
-CHECK_FIELDS = ("name", "expression", "validated", "no_inherit", "comment", "runs_code")
+CHECK_FIELDS = ("name", "expression", "validated", "enforced", "no_inherit", "comment", "runs_code")
 
 
 def key_of(host: Host, oid: int) -> Row:

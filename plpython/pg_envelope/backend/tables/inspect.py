@@ -72,7 +72,8 @@ WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
 
 # With the operator that the key's index serves: pg_catalog has none for some types of extensions. The operators for all
 # enums, arrays or ranges are not the only candidates once a user has made an implicit cast from the column's type: then
-# it is the package's own, which no index serves.
+# it is the package's own, which no index serves. The index of a key WITHOUT OVERLAPS is GiST, in which 3 can be the
+# strategy number of &&.
 PRIMARY_KEY = """
 SELECT a.attname AS name, CASE
     WHEN p.opcintype::regtype::text ~ '^(any|record$)' AND EXISTS (
@@ -84,9 +85,11 @@ JOIN pg_catalog.pg_index i ON i.indexrelid = c.conindid
 CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY k (attnum, position)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum
 JOIN pg_catalog.pg_opclass p ON p.oid = i.indclass[k.position - 1]
-JOIN pg_catalog.pg_amop m ON m.amopfamily = p.opcfamily AND m.amopstrategy = 3
+JOIN pg_catalog.pg_am h ON h.oid = p.opcmethod
+JOIN pg_catalog.pg_amop m ON m.amopfamily = p.opcfamily
     AND m.amoplefttype = p.opcintype AND m.amoprighttype = p.opcintype
 JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
+    AND CASE h.amname WHEN 'btree' THEN m.amopstrategy = 3 ELSE o.oprname = '=' END
 JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 WHERE c.conrelid = $1 AND c.contype = 'p' ORDER BY k.position"""
 
@@ -95,9 +98,11 @@ SELECT string_agg(format('%I %s %s', attname, format_type(atttypid, atttypmod), 
     AS shape
 FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped"""
 
+# Before PostgreSQL 18 no constraint says whether it is enforced: all are.
 CHECKS = f"""
 SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression, k.convalidated AS validated,
-    k.connoinherit AS no_inherit, obj_description(k.oid, 'pg_constraint') AS comment,
+    coalesce((to_jsonb(k) ->> 'conenforced')::bool, true) AS enforced, k.connoinherit AS no_inherit,
+    obj_description(k.oid, 'pg_constraint') AS comment,
     ARRAY(SELECT coalesce(a.attname, '') FROM unnest(k.conkey) n LEFT JOIN pg_catalog.pg_attribute a
           ON a.attrelid = k.conrelid AND a.attnum = n AND n > 0) AS columns,
     EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
@@ -147,12 +152,13 @@ class Column:
 class Check:
     """A CHECK constraint; `columns` are names, '' for the whole row.
 
-    `runs_code`: it calls functions of users, or asks who writes.
+    `runs_code`: it calls functions of users, or asks who writes. One that is not `enforced` only says what should be.
     """
 
     name: str
     expression: str
     validated: bool
+    enforced: bool
     no_inherit: bool
     comment: str | None
     columns: frozenset[str]

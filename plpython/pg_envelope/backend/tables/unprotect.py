@@ -84,7 +84,8 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
 
 
 def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None:
-    options = f"{' NO INHERIT' if check.no_inherit else ''}{'' if check.validated else ' NOT VALID'}"
+    state = "" if check.validated else " NOT VALID" if check.enforced else " NOT ENFORCED"
+    options = f"{' NO INHERIT' if check.no_inherit else ''}{state}"
     owner.run(f"ALTER TABLE {table} ADD CONSTRAINT {ident(check.name)} CHECK ({check.expression}){options}")
     if check.comment is not None:
         grants.comment(host, f"CONSTRAINT {ident(check.name)} ON {table}", check.comment)

@@ -27,8 +27,10 @@ with warnings.catch_warnings():
     from kmip.pie.objects import SymmetricKey as SymmetricKey
 
 # It lets 5 connections wait and drops others, which come back a second later: too long where tests share a machine.
+# Its parts know each other by fork only, which is no longer how Python 3.14 starts processes.
 SERVER = """
-import socket, sys, warnings
+import multiprocessing, socket, sys, warnings
+multiprocessing.set_start_method("fork")
 warnings.simplefilter("ignore")
 listen = socket.socket.listen
 socket.socket.listen = lambda self, _: listen(self, 128)

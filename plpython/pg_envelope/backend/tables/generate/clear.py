@@ -15,7 +15,10 @@ from pg_envelope.backend.tables.generate.layout import Layout, Protected
 
 def clear(layout: Layout) -> str:
     """The body of a function from a row of the base table to jsonb."""
-    values = commas(f"{literal(name)}, {_value(layout, found)}" for name, found in layout.protected.items())
+    # Each as jsonb: values with collations of their own cannot be arguments of one function.
+    values = commas(
+        f"{literal(name)}, pg_catalog.to_jsonb({_value(layout, found)})" for name, found in layout.protected.items()
+    )
     return block([f"RETURN pg_catalog.to_jsonb($1){JOINED}pg_catalog.jsonb_build_object({values});"])
 
 

@@ -21,8 +21,12 @@ def checks(layout: Layout) -> list[str]:
             _violated_as_caller(layout, number, check) if layout.as_caller else _violated(layout, check),
             fail(_message(layout, check), "23514", layout, constraint=check.name),
         )
-        for number, check in enumerate(layout.checks)
+        for number, check in _enforced(layout)
     ]
+
+
+def _enforced(layout: Layout) -> list[tuple[int, Check]]:
+    return [(number, check) for number, check in enumerate(layout.checks) if check.enforced]
 
 
 def _message(layout: Layout, check: Check) -> str:
@@ -48,7 +52,7 @@ def check_functions(layout: Layout) -> list[str]:
     """
     if not layout.as_caller:
         return []
-    return [_check_function(layout, number, check) for number, check in enumerate(layout.checks)]
+    return [_check_function(layout, number, check) for number, check in _enforced(layout)]
 
 
 def _check_function(layout: Layout, number: int, check: Check) -> str:

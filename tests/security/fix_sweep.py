@@ -1,0 +1,230 @@
+"""Every entry of the extension, in statements that hold no value: neither as text nor as a parameter.
+
+The values come by binary COPY, into a temporary table `given`. So whatever the server's log shows of them, the package
+or its generated code has put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+SINCE_17, SINCE_18 = 170000, 180000
+# A superuser's settings, in the session of the sweep: all that PostgreSQL can write about a statement. An older server
+# does not have each of them.
+SETTINGS = {
+    "log_statement": "all",
+    "log_min_messages": "debug1",
+    "log_parameter_max_length": "-1",
+    "log_parameter_max_length_on_error": "-1",
+    "auto_explain.log_parameter_max_length": "-1",
+    "auto_explain.log_verbose": "on",
+    # Without times, equal plans are equal lines.
+    "auto_explain.log_timing": "off",
+    "track_functions": "all",
+}
+GIVEN = "id int4, tenant text, email text, note text, secret text"
+TABLES = """
+CREATE SCHEMA swept;
+SET search_path = swept, public;
+CREATE FUNCTION fits(text) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN length($1) > 3; END';
+CREATE FUNCTION count_row() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN NEW.seen := coalesce(NEW.seen, 0) + 1; RETURN NEW; END';
+CREATE TYPE pair AS (first text, second text);
+CREATE DOMAIN words AS text[] CHECK (array_length(VALUE, 1) < 9);
+CREATE TABLE bare (id int PRIMARY KEY, tenant text NOT NULL, email text NOT NULL CHECK (email LIKE '%@%'),
+    note text COLLATE "C" CHECK (note IS DISTINCT FROM 'none'), seen int UNIQUE,
+    raw bytea);
+CREATE TABLE coded (LIKE bare INCLUDING ALL, CHECK (fits(note)));
+CREATE TRIGGER counted BEFORE INSERT OR UPDATE ON coded FOR EACH ROW EXECUTE FUNCTION count_row();
+ALTER TABLE coded DROP CONSTRAINT coded_seen_key;
+CREATE TABLE own (LIKE bare INCLUDING ALL);
+ALTER TABLE own ENABLE ROW LEVEL SECURITY;
+CREATE POLICY all_of_it ON own USING (true);
+CREATE TABLE by_tenant (LIKE bare INCLUDING ALL);
+CREATE TABLE by_subject (LIKE bare INCLUDING ALL);
+CREATE TABLE kinds (id int PRIMARY KEY, list text[], both_of pair, few words, doc xml, raw bytea, bin jsonb);
+CREATE TABLE filled (id int PRIMARY KEY, note text, raw bytea);
+CREATE TABLE login (id int PRIMARY KEY, secret text);
+CREATE TEMP TABLE kept (id int, what text, value bytea);
+"""
+PROTECT = (
+    "INSERT INTO filled SELECT id, secret, secret::bytea FROM given",
+    """CALL envelope.protect('filled', '["note", "raw"]')""",
+    *(f"""CALL envelope.protect('{table}', '["email", "note", "raw"]')""" for table in ("bare", "coded", "own")),
+    """CALL envelope.protect('by_tenant', '["email", "note", "raw"]', scope => 'tenant', scope_column => 'tenant')""",
+    """CALL envelope.protect('by_subject', '["email", "note", "raw"]', scope => 'subject', scope_column => 'id')""",
+    """CALL envelope.protect('kinds', '["list", "both_of", "few", "doc", "raw", "bin"]')""",
+)
+# A trigger that asks for the row in the clear, as the docs advise.
+READS_ITSELF = """
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN NEW.seen := length(concat(swept.coded_envelope_clear(NEW))); RETURN NEW; END $$;
+CREATE TRIGGER looks BEFORE INSERT OR UPDATE ON coded_encrypted FOR EACH ROW EXECUTE FUNCTION look();
+"""
+WRITTEN = ("bare", "coded", "own", "by_tenant", "by_subject")
+
+
+def table_statements(table: str, version: int) -> Iterator[str]:
+    """Reads and writes of a protected table; what fails is meant to fail with the values at hand."""
+    insert = f"INSERT INTO {table} (id, tenant, email, note)"
+    yield f"{insert} SELECT id, tenant, email, note FROM given WHERE id < 6"
+    yield f"UPDATE {table} t SET note = g.note || '+' FROM given g WHERE g.id = t.id RETURNING t.seen"
+    yield f"UPDATE {table} t SET raw = g.note::bytea FROM given g WHERE g.id = t.id RETURNING length(raw)"
+    yield f"UPDATE {table} t SET id = 100 + t.id WHERE id = 2"
+    yield (
+        f"WITH updated AS (UPDATE {table} t SET note = g.secret FROM given g WHERE t.id = g.id RETURNING t.id)"
+        f" {insert} SELECT id, tenant, email, secret FROM given g"
+        " WHERE NOT EXISTS (SELECT FROM updated u WHERE u.id = g.id)"
+    )
+    yield f"{insert} SELECT id, tenant, email, note FROM given ON CONFLICT DO NOTHING"
+    yield f"{insert} SELECT 70 + id, tenant, replace(email, '@', ''), note FROM given"
+    yield f"{insert} SELECT 70 + id, tenant, NULL, note FROM given"
+    yield f"{insert} SELECT 70, tenant, email, secret FROM given"
+    yield f"UPDATE {table} SET note = 'none'"
+    yield f"UPDATE {table} t SET email = g.note FROM given g WHERE g.id = t.id"
+    yield f"UPDATE {table} t SET note = g.note, seen = 1 / (t.id - t.id) FROM given g WHERE g.id = t.id"
+    yield f"UPDATE {table} t SET email = upper(email) WHERE note IN (SELECT secret FROM given) RETURNING id"
+    yield f"CREATE TEMP TABLE read_{table} AS SELECT * FROM {table}"
+    yield f"SELECT count(*) FROM {table} t JOIN given g ON g.email = t.email AND t.note > g.secret"
+    yield f"EXPLAIN (ANALYZE, VERBOSE) SELECT * FROM {table} WHERE note = (SELECT min(note) FROM given)"
+    yield f"SELECT id FROM {table} FOR UPDATE NOWAIT"
+    yield f"DO 'BEGIN PERFORM count(note) FROM {table}; UPDATE {table} SET note = note || ''!''; END'"
+    yield f"DECLARE reader CURSOR WITH HOLD FOR SELECT email FROM {table}; MOVE ALL FROM reader; CLOSE reader"
+    if version >= SINCE_17:
+        merge = f"MERGE INTO {table} t USING given g ON t.id = g.id"
+        yield (
+            f"{merge} WHEN MATCHED THEN UPDATE SET note = g.note WHEN NOT MATCHED THEN"
+            " INSERT (id, tenant, email, note) VALUES (g.id, g.tenant, g.email, g.secret) RETURNING t.id"
+        )
+        yield f"{merge} AND g.id = 3 WHEN MATCHED THEN DELETE RETURNING merge_action()"
+    if version >= SINCE_18:
+        yield f"UPDATE {table} SET note = note || '-' RETURNING length(old.note), length(new.note)"
+    yield f"DELETE FROM {table} t USING given g WHERE t.id = g.id AND t.note = g.secret AND g.id = 4 RETURNING t.id"
+    yield f"UPDATE {table}_encrypted SET id = id + 1000 WHERE id = 5"
+    yield f"INSERT INTO {table}_encrypted (id, tenant, email, note) SELECT id, tenant, email, note FROM given"
+
+
+KINDS = (
+    "INSERT INTO kinds SELECT id, ARRAY[note, email], ROW(note, secret)::pair, ARRAY[email]::words,"
+    " xmlelement(name a, note), note::bytea, to_jsonb(given) FROM given",
+    "UPDATE kinds k SET list = list || g.secret, few = few || g.secret FROM given g WHERE g.id = k.id",
+    "CREATE TEMP TABLE read_kinds AS SELECT * FROM kinds",
+    "UPDATE kinds SET list = array_fill(list[1], ARRAY[1]), few = array_fill(list[1], ARRAY[9])",
+)
+NAMED = (
+    "SELECT envelope.create_key('swept'), envelope.create_secret('phrase')",
+    "SELECT envelope.import_secret('given', secret) FROM given WHERE id = 1",
+    "SELECT envelope.import_secret('raw', secret::bytea) FROM given WHERE id = 1",
+    "SELECT envelope.replace_secret('given', secret) FROM given WHERE id = 2",
+    "SELECT envelope.replace_secret('raw', secret::bytea) FROM given WHERE id = 2",
+    "SELECT envelope.replace_secret('phrase')",
+    "INSERT INTO kept SELECT id, 'text', envelope.encrypt(note, 'swept', email) FROM given",
+    "INSERT INTO kept SELECT id, 'bytes', envelope.encrypt(note::bytea, 'swept', email) FROM given",
+    "CREATE TEMP TABLE named AS SELECT envelope.decrypt(k.value, g.email) AS a FROM kept k JOIN given g USING (id)"
+    " WHERE what = 'text'",
+    "CREATE TEMP TABLE named_bytes AS SELECT envelope.decrypt_bytea(k.value, g.email) AS a FROM kept k"
+    " JOIN given g USING (id) WHERE what = 'bytes'",
+    "SELECT envelope.decrypt(k.value, g.note) FROM kept k JOIN given g USING (id)",
+    "SELECT envelope.decrypt(g.note::bytea::envelope.ciphertext) FROM given g",
+    "SELECT envelope.encrypt(note, 'no such key') FROM given",
+    "SELECT envelope.rotate_key('swept'), envelope.rotate_key('phrase'), envelope.reseal_secret('phrase')",
+    "SELECT envelope_internal.decrypt_text(value, secret::bytea, note) FROM kept JOIN given USING (id)",
+    "SELECT envelope_internal.encrypt_text(note, secret::bytea, email) FROM given",
+)
+PGCRYPTO = (
+    "INSERT INTO kept SELECT id, 'pgp', pgp_sym_encrypt(note, {key}) FROM given",
+    "INSERT INTO kept SELECT id, 'pgp bytes', pgp_sym_encrypt_bytea(note::bytea, {key}, 's2k-mode=1') FROM given",
+    "CREATE TEMP TABLE pgp AS SELECT pgp_sym_decrypt(value, {key}) AS a FROM kept JOIN given USING (id)"
+    " WHERE what = 'pgp'",
+    "SELECT count(pgp_sym_decrypt_bytea(value, {key})) FROM kept JOIN given USING (id) WHERE what LIKE 'pgp%'",
+    "SELECT pgp_sym_decrypt(note::bytea, {key}) FROM given",
+    "SELECT count(hmac(note, {key}, 'sha256')), count(hmac(note::bytea, {key}::bytea, 'md5')) FROM given",
+    "INSERT INTO kept SELECT id, 'raw', encrypt(note::bytea, {key}::bytea, 'aes') FROM given",
+    "SELECT count(decrypt(value, {key}::bytea, 'aes')) FROM kept JOIN given USING (id) WHERE what = 'raw'",
+    "SELECT encrypt_iv(note::bytea, {key}::bytea, email::bytea, 'no such') FROM given",
+    "SELECT decrypt_iv(note::bytea, {key}::bytea, email::bytea, 'aes') FROM given",
+    "SELECT pgp_pub_encrypt(note, secret::bytea) FROM given",
+    "SELECT pgp_pub_encrypt_bytea(note::bytea, secret::bytea) FROM given",
+    "SELECT pgp_pub_decrypt(note::bytea, {key}::bytea, {key}) FROM given",
+    "SELECT pgp_pub_decrypt_bytea(note::bytea, {key}::bytea, {key}) FROM given",
+    "SELECT count(digest(note, 'sha256')), count(armor(note::bytea)), count(dearmor(armor(note::bytea))) FROM given",
+    # Constants for the planner, which asks for them while it estimates how many rows there are.
+    "SELECT count(*) FROM given WHERE secret = hmac('x', envelope.key('phrase'), 'md5')::text",
+    "SELECT count(*) FROM given WHERE secret = envelope.key('phrase')::text",
+)
+# Literal keys, keys by name, and keys by name where others are forbidden.
+KEYS = (("secret", False), ("envelope.key('phrase')", False), ("envelope.key('phrase')", True))
+PASSWORDS = (
+    "INSERT INTO login SELECT id, secret FROM given WHERE id < 3",
+    "CALL envelope.hash_passwords('login', 'secret')",
+    "CREATE TEMP TABLE hashes AS SELECT id, secret AS hash FROM login",
+    "INSERT INTO hashes SELECT id, envelope.hash_password(secret, 'argon2id') FROM given WHERE id < 3",
+    "INSERT INTO hashes SELECT id, crypt(secret, gen_salt('md5')) FROM given WHERE id < 3",
+    "SELECT envelope.verify_password(g.secret, h.hash), envelope.password_needs_rehash(h.hash)"
+    " FROM given g JOIN hashes h USING (id)",
+    "SELECT envelope.verify_password(secret, secret), envelope.hash_password(secret, secret) FROM given",
+    "SELECT envelope.verify_password(secret, '$2a$31$' || repeat('x', 53)) FROM given",
+)
+PROCEDURES = (
+    *(f"SELECT envelope.rotate('{table}')" for table in ("bare", "coded", "own", "kinds")),
+    "SELECT envelope.rotate_field('bare', 'note')",
+    *(f"CALL envelope.reencrypt('{table}', 3)" for table in (*WRITTEN, "kinds")),
+    *(f"CALL envelope.verify('{table}')" for table in (*WRITTEN, "kinds")),
+    *(f"CALL envelope.refresh('{table}')" for table in (*WRITTEN, "kinds")),
+    "CALL envelope.rotate_emergency('bare', 'a reason')",
+    "SELECT envelope.prefetch('by_tenant', ARRAY['acme'])",
+    "CALL envelope.revoke('by_tenant', 'acme', 'a reason')",
+    "SELECT count(note) FROM by_tenant",
+    "CALL envelope.restore('by_tenant', 'acme')",
+    "CALL envelope.shred('by_subject', '1', 'a reason')",
+    "SELECT count(note) FROM by_subject",
+    "CALL envelope.suspend_key('swept', 'a reason')",
+    "CALL envelope.restore_key('swept')",
+    "CALL envelope.retire('bare', 1)",
+    "CALL envelope.rotate_kek('default')",
+    "CALL envelope.rewrap('default')",
+    "CALL envelope.rotate_due(true)",
+    "SELECT envelope.renew_capabilities()",
+    "SELECT envelope.flush('a reason')",
+    "SELECT count(*) FROM envelope.status()",
+    # Values that do not open: one row's envelope in another's place.
+    "UPDATE filled_encrypted SET note = (SELECT max(note) FROM filled_encrypted)",
+    "SELECT count(note) FROM filled",
+    "CALL envelope.verify('filled')",
+    "CALL envelope.unprotect('filled')",
+    "UPDATE filled f SET note = g.secret FROM given g WHERE g.id = f.id",
+    # Of this table alone: afterwards, files and WAL hold its values.
+    "CALL envelope.unprotect('filled')",
+)
+# Capabilities, seals and secrets: none of them is in a log either.
+UNLOGGED = """
+SELECT encode(capability, 'hex') FROM envelope_private.capability
+UNION ALL SELECT encode(seal, 'hex') FROM envelope_private.capability
+UNION ALL SELECT envelope.key(name, version)::text FROM envelope.secrets WHERE name <> 'raw'
+UNION ALL SELECT hash FROM hashes"""
+# Functions that take neither a value of a table in the clear nor a secret, and that nothing above calls.
+WITHOUT_VALUES = frozenset(
+    "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_policy forget_all_keys "  # noqa: SIM905
+    "forget_backup grant_key keep_backup kek_versions mend_sequences move_kek pause publish_keys receipt "
+    "register_backup rekey replay_erasures resume revocation revoke_key set_policy shred_audit "
+    "shred_dropped shred_key signing_keys tenant_kek this_is_the_original verify_keys fips_mode "
+    "gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id".split()
+)
+DROPPED = "DROP SCHEMA swept CASCADE"
+
+
+def statements(version: int) -> Iterator[str]:
+    yield from PROTECT
+    yield READS_ITSELF
+    for table in WRITTEN:
+        yield from table_statements(table, version)
+    yield from KINDS
+    yield from NAMED
+    yield "SET search_path = swept, public, envelope_pgcrypto"
+    for key, forbidden in KEYS:
+        yield f"SELECT envelope.forbid_literal_keys({forbidden})"
+        yield from (statement.format(key=key) for statement in PGCRYPTO)
+        yield "DELETE FROM kept WHERE what IN ('pgp', 'pgp bytes', 'raw'); DROP TABLE IF EXISTS pgp"
+    yield "SELECT envelope.forbid_literal_keys(false)"
+    yield from PASSWORDS
+    yield from PROCEDURES
