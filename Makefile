@@ -9,6 +9,7 @@ STACK ?= .stack
 ARGS ?=
 POINTS ?= 50
 SEED ?=
+MINUTES ?= 10
 # The folder of the chroots in which other releases of Debian are tried.
 FRESH ?= build/fresh
 export PYTHON
@@ -23,7 +24,7 @@ SQL := $(sort $(wildcard sql/[0-9]*.sql))
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check
 ON := $(if $(DOCKER),docker,machine)
 
-.PHONY: help demo up down test test-on proof fresh lint bench install uninstall build packages clean
+.PHONY: help demo up down test test-on proof soak fresh lint bench install uninstall build packages clean
 
 help: ## this list
 	@echo "pg_envelope $(VERSION)"
@@ -48,6 +49,12 @@ proof: export PROOF_POINTS := $(POINTS)
 proof: export PROOF_SEED := $(SEED)
 proof: install .venv/.dev ## kill -9 at 50 points of each procedure, KMS troubles, clock steps (POINTS=, SEED=)
 	@.venv/bin/python -m pytest -s tests/proof $(ARGS)
+
+soak: export FOR_TESTS := 1
+soak: export SOAK_MINUTES := $(MINUTES)
+soak: export PROOF_SEED := $(SEED)
+soak: install .venv/.dev ## a mixed load with restarts, seals, rotations, revocations; flat memory (MINUTES=10, SEED=)
+	@.venv/bin/python -m pytest -s tests/proof/test_soak.py $(ARGS)
 
 test-on: ## make test on another release of Debian (as root; SUITE=trixie has PostgreSQL 17, SUITE=forky 18)
 	@$(if $(SUITE),,$(error SUITE=trixie (PostgreSQL 17) or SUITE=forky (PostgreSQL 18)))

@@ -146,7 +146,7 @@ class Unavailable(EnvelopeError):
 
     code = "unavailable"
     text = "the key broker is not available"
-    default_hint: str | None = "Run: pg-envelope broker --check --config FILE"
+    default_hint: str | None = "Run: pg-envelope broker --check --config FILE."
 
 
 class KmsUnavailable(Unavailable):
@@ -174,7 +174,7 @@ class KmsSealed(Unavailable):
 class KmsDenied(Unavailable):
     code = "kms_denied"
     text = "the KMS refused the broker's login or request"
-    default_hint = "Token expired or revoked, or a policy is missing. Run: pg-envelope broker --check --config FILE"
+    default_hint = "Token expired or revoked, or a policy is missing. Run: pg-envelope broker --check --config FILE."
 
 
 class KmsInvalid(Unavailable):
@@ -184,7 +184,7 @@ class KmsInvalid(Unavailable):
     text = "the KMS refused the request as invalid"
     default_hint = (
         "Do mounts, namespace and keys in [kms.NAME] and [kek.NAME] name what the KMS has?"
-        " Run: pg-envelope broker --check --config FILE"
+        " Run: pg-envelope broker --check --config FILE."
     )
 
 

@@ -15,7 +15,8 @@ from stack.processes import Daemon, folder, free_port, private_file
 from tests.fix_stack import Database
 
 PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-CLIENTS, ROUNDS = 20, 10
+CLIENTS, ROUNDS, ROWS = 200, 3, 50
+PATIENCE_SECONDS = 60
 CONFIG = """\
 [databases]
 {name} = host={host} port={server_port} dbname={name} user=owner
@@ -27,7 +28,7 @@ unix_socket_mode = 0777
 auth_type = any
 pool_mode = transaction
 default_pool_size = {pool}
-max_client_conn = 200
+max_client_conn = 250
 logfile =
 """
 
@@ -62,7 +63,7 @@ class Pooler:
 @pytest.fixture
 def pooler(db: Database) -> Iterator[Pooler]:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, email text)")
-    db.sql("INSERT INTO t SELECT i, i || '@example.org' FROM generate_series(1, 50) i")
+    db.sql("INSERT INTO t SELECT i, i || '@example.org' FROM generate_series(1, %s) i", ROWS)
     db.sql("""CALL envelope.protect('t', '["email"]')""")
     db.sql("GRANT SELECT, UPDATE ON t TO alice; GRANT alice, bob TO owner")
     made = Pooler(db, db.stack.home / f"pool-{db.name}", pool=1)
@@ -98,12 +99,18 @@ def test_a_warm_connection_gives_no_right(pooler: Pooler) -> None:
 
 
 def test_many_clients_each_get_their_own(pooler: Pooler) -> None:
+    """All are connected before the first one asks."""
     wrong: list[str] = []
+    together = threading.Barrier(CLIENTS)
 
     def client(number: int) -> None:
-        role, expected = ("alice", f"{number + 1}@example.org") if number % 2 else ("bob", "42501")
+        row = number % ROWS + 1
+        role, expected = ("alice", f"{row}@example.org") if number % 2 else ("bob", "42501")
         with pooler.connect() as connection:
-            wrong.extend(found for _ in range(ROUNDS) if (found := read(connection, role, number + 1)) != expected)
+            connection.execute("SELECT 1")
+            connection.commit()
+            together.wait(PATIENCE_SECONDS)
+            wrong.extend(found for _ in range(ROUNDS) if (found := read(connection, role, row)) != expected)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
     for thread in threads:

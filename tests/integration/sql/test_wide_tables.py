@@ -30,6 +30,33 @@ def calls_of_protect(db: Database, name: str, count: int) -> int:
     return int(before)
 
 
+FOLLOWED = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'follow'"
+THERE_AND_BACK = (
+    "CALL envelope.protect('{0}', '{1}')",
+    "ALTER VIEW {0} ALTER c0 SET DEFAULT NULL, ALTER c1 SET DEFAULT NULL",
+    "CALL envelope.refresh('{0}')",
+    "CALL envelope.unprotect('{0}')",
+)
+
+
+def follows(db: Database, name: str, wanted: str) -> int:
+    """How often both relations are read from end to end because a command was sent about them."""
+    db.sql("SELECT pg_stat_reset()")
+    with db.connect() as connection:
+        connection.execute("SET track_functions = 'all'")
+        for statement in THERE_AND_BACK:
+            connection.execute(statement.format(name, wanted))
+        connection.execute("SELECT pg_stat_force_next_flush()")
+    return int(db.one(FOLLOWED))
+
+
+@pytest.mark.parametrize("definition", ["text", "text DEFAULT 'x'", "text COMPRESSION pglz", "int CHECK (COLUMN > 0)"])
+def test_no_column_is_altered_by_itself(db: Database, definition: str) -> None:
+    few = follows(db, "few", make_wide(db, "few", 5, definition))
+    many = follows(db, "many", make_wide(db, "many", 40, definition))
+    assert many == few > 0
+
+
 def test_twice_as_many_columns_are_at_most_twice_the_work(db: Database) -> None:
     few, many = calls_of_protect(db, "few", 30), calls_of_protect(db, "many", 60)
     assert few > 30

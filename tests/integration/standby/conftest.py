@@ -12,9 +12,9 @@ import pytest
 
 from stack.broker import Broker
 from stack.postgres import Cluster
-from stack.processes import folder
 from stack.stack import Stack
 from tests.fix_stack import SETTINGS, Database
+from tests.fix_standby import standby_of
 from tests.integration.erasure.conftest import policy
 from tests.integration.operations.fix_kms_life import people
 
@@ -32,16 +32,9 @@ def make_standby(stack: Stack) -> Iterator[MakeStandby]:
     made: list[Cluster] = []
 
     def make(broker: Broker, lag: str = LAG) -> Cluster:
-        home = folder(stack.home / f"standby-{len(made)}", 0o711)
         environment = {**stack.cluster.environment, "PG_ENVELOPE_SOCKET": str(broker.socket)}
-        settings = {**SETTINGS, "hot_standby": "on", "recovery_min_apply_delay": lag}
-        cluster = Cluster(home, environment=environment, settings=settings)
-        folder(cluster.socket_directory, 0o700, cluster.account)
-        folder(cluster.data, 0o700, cluster.account)
-        cluster._hba_file.write_text(stack.cluster._hba_file.read_text())
-        copy = ("--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--no-sync")
-        stack.cluster.program("pg_basebackup", "--pgdata", cluster.data, *copy)
-        cluster.start()
+        settings = {**SETTINGS, "recovery_min_apply_delay": lag}
+        cluster = standby_of(stack.cluster, stack.home / f"standby-{len(made)}", environment, settings)
         made.append(cluster)
         return cluster
 

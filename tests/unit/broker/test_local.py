@@ -43,6 +43,14 @@ def test_round_trip_and_rewrap(provider):
     assert provider.unwrap("k", [Item("here", wrapped), Item("here", moved)]) == [dek, dek]
 
 
+def test_a_rotation_derives_the_sealing_key_once(keyring, monkeypatch):
+    """It takes most of a second of the time that a session waits."""
+    derive, derived = local._sealing_key, []
+    monkeypatch.setattr(local, "_sealing_key", lambda *given: derived.append(given) or derive(*given))
+    assert local.rotate(keyring, PASSPHRASE, "k") == 2
+    assert len(derived) == 1
+
+
 @pytest.mark.parametrize("broken", ["local:v1:AAAA", "local:v9:", "local:v1:!", "vault:v1:AAAA", "", "local:v1:é"])
 def test_what_does_not_unwrap(provider, broken):
     good = provider.generate("k", "here")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import catalog, generate, grants, inspect
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -32,6 +34,9 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
     """A new view and triggers over the renamed base; `acl` and `shape` are what the table had, if known."""
     catalog.allow_owner(host, table)
     make_rights(host, table, layout)
+    host.run(generate.stub(layout.view, table.columns))
+    host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
+    set_defaults(host, table, layout, table.columns)
     host.run(generate.view(layout))
     view_oid = inspect.relation_oid(host, layout.view)
     if shape not in (None, inspect.shape(host, view_oid)):
@@ -40,8 +45,7 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
     _hand_over(host, table, layout, view_oid, acl)
     if table.comment is not None:
         grants.comment(host, f"VIEW {layout.view}", table.comment)
-    for column in table.columns:
-        describe(host, table, layout, column)
+    describe(host, layout, table.columns)
     make_writes(host, table, layout, view_oid)
 
 
@@ -142,19 +146,28 @@ def functions(host: Host, key_uuid: str) -> set[str]:
     return {row["signature"] for row in host.rows(FUNCTIONS, ["text"], [key_uuid])}
 
 
-def describe(host: Host, table: Table, layout: Layout, column: Column) -> None:
-    """The view's column gets the table column's comment and default."""
-    if column.comment is not None:
-        grants.comment(host, f"COLUMN {layout.view}.{ident(column.name)}", column.comment)
-    if column.default is not None and not column.generated:
+def describe(host: Host, layout: Layout, columns: Sequence[Column]) -> None:
+    """The view's columns get the table's comments."""
+    for column in columns:
+        if column.comment is not None:
+            grants.comment(host, f"COLUMN {layout.view}.{ident(column.name)}", column.comment)
+
+
+def set_defaults(host: Host, table: Table, layout: Layout, columns: Sequence[Column]) -> None:
+    """The view's columns get the table's defaults, at once: each ALTER is followed by a look at both relations."""
+    parts = [set_default(column.name, column.default) for column in columns if column.default and not column.generated]
+    if parts:
         # As the owner: reading a literal can run a domain's CHECK.
-        default = f"ALTER VIEW {layout.view} ALTER {ident(column.name)} SET DEFAULT {column.default}"
-        AsOwner(host, table.owner_oid).run(default)
+        AsOwner(host, table.owner_oid).run(f"ALTER VIEW {layout.view} {commas(parts)}")
+
+
+def set_default(column: str, default: str | None) -> str:
+    """The part of an ALTER TABLE or ALTER VIEW for one column."""
+    return f"ALTER {ident(column)} {'DROP DEFAULT' if default is None else f'SET DEFAULT {default}'}"
 
 
 def _hand_over(host: Host, table: Table, layout: Layout, view_oid: int, acl: list[Row]) -> None:
-    """The view gets the table's owner and privileges; the base table only its owner's, or all under row security."""
-    host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
+    """The view gets the table's privileges; the base table only its owner's, or all under row security."""
     grants.give(host, view_oid, layout.view, acl)
     grant_base(host, table, layout, view_oid)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import build, catalog, grants, inspect, kept
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -47,21 +47,21 @@ def _names(table: Table) -> list[str]:
 def _base_follows(host: Host, base: Table, view: Table, attnum: int) -> bool:
     """What was done to the view is done to the base table; whether the view is to be made again from that."""
     changed = base.owner != view.owner
+    defaults = []
     for old, new in zip(base.columns, view.columns, strict=False):
         if new.attnum == attnum and old.name != new.name:
             host.run(f"ALTER VIEW {view.sql} RENAME COLUMN {ident(new.name)} TO {ident(old.name)}")
             host.run(f"ALTER TABLE {base.sql} RENAME COLUMN {ident(old.name)} TO {ident(new.name)}")
             changed = True
-        elif old.default != new.default:
-            _default(host, base, view, old, new)
+        elif old.default != new.default and _is_base_s(old, new):
+            defaults.append(build.set_default(old.name, new.default))
+    if defaults:
+        AsOwner(host, view.owner_oid).run(f"ALTER TABLE {base.sql} {commas(defaults)}")
     if base.owner != view.owner:
         host.run(f"ALTER TABLE {base.sql} OWNER TO {ident(view.owner)}")
     return changed
 
 
-def _default(host: Host, base: Table, view: Table, old: Column, new: Column) -> None:
-    """An open column's default; those of protected, generated and identity columns are not the base table's."""
-    if old.generated or old.identity or old.type != new.type:
-        return
-    value = "DROP DEFAULT" if new.default is None else f"SET DEFAULT {new.default}"
-    AsOwner(host, view.owner_oid).run(f"ALTER TABLE {base.sql} ALTER {ident(old.name)} {value}")
+def _is_base_s(old: Column, new: Column) -> bool:
+    """Whether the column is open; the defaults of protected, generated and identity columns are the view's alone."""
+    return not old.generated and not old.identity and old.type == new.type

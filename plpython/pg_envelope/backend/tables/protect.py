@@ -123,17 +123,17 @@ def _seal(host: Host, table: Table, layout: Layout) -> None:
     )
     AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
     # Envelopes do not compress, and their headers are read without the rest.
-    host.run(f"ALTER TABLE {table.sql} {commas(f'ALTER {name} SET STORAGE EXTERNAL' for name in names)}")
-    for protected in layout.protected.values():
-        # Kept here for unprotect(); without effect on a column that is stored EXTERNAL.
-        set_compression(host, table.sql, protected.column)
+    stored = [f"ALTER {name} SET STORAGE EXTERNAL" for name in names]
+    # Kept here for unprotect(); without effect on a column that is stored EXTERNAL.
+    stored += [part for protected in layout.protected.values() for part in set_compression(protected.column)]
+    host.run(f"ALTER TABLE {table.sql} {commas(stored)}")
     host.run(f"ALTER TABLE {table.sql} RENAME TO {ident(layout.base_name)}")
 
 
-def set_compression(host: Host, table: str, column: Column) -> None:
+def set_compression(column: Column) -> list[str]:
+    """The part of an ALTER TABLE; none for a column that takes the server's own method."""
     method = COMPRESSION.get(column.compression)
-    if method:
-        host.run(f"ALTER TABLE {table} ALTER {ident(column.name)} SET COMPRESSION {method}")
+    return [f"ALTER {ident(column.name)} SET COMPRESSION {method}"] if method else []
 
 
 def _first_envelope(layout: Layout, protected: Protected) -> str:

@@ -38,8 +38,9 @@ def refresh(host: Host, oid: int) -> None:
     build.make_rights(host, table, layout)
     host.run(generate.view(layout))
     host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
-    for column in table.columns[len(before.columns) :]:
-        build.describe(host, table, layout, column)
+    added = table.columns[len(before.columns) :]
+    build.set_defaults(host, table, layout, added)
+    build.describe(host, layout, added)
     build.make_writes(host, table, layout, before.oid)
     build.grant_base(host, table, layout, before.oid)
     host.rows(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.sqltext import ident, qualified
+from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks, opening
-from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants
+from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Check, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -50,6 +52,8 @@ def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
         host.run(f"DROP TRIGGER IF EXISTS {ident(name)} ON {base.sql}")
     for function in functions(host, layout.key_uuid):
         host.run(f"DROP FUNCTION {function}")
+    # Its defaults are dropped one by one.
+    host.run(generate.stub(view.sql, view.columns))
     host.run(f"DROP VIEW {view.sql}")
     drop_no_drafts(host, base)
 
@@ -68,12 +72,14 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
     """What protect() moved to the view goes back: storage, defaults, CHECK constraints, comments, privileges."""
     table = qualified(layout.schema, view.name)
     owner = AsOwner(host, base.owner_oid)
-    for name, protected in layout.protected.items():
-        column = view.column(name)
-        if column is not None and column.default is not None:
-            owner.run(f"ALTER TABLE {table} ALTER {ident(name)} SET DEFAULT {column.default}")
-        host.run(f"ALTER TABLE {table} ALTER {ident(name)} SET STORAGE {STORAGE[protected.column.storage]}")
-        set_compression(host, table, protected.column)
+    defaults = [
+        set_default(column.name, column.default)
+        for column in view.columns
+        if column.name in layout.protected and column.default is not None
+    ]
+    if defaults:
+        owner.run(f"ALTER TABLE {table} {commas(defaults)}")
+    host.run(f"ALTER TABLE {table} {commas(_stored(layout))}")
     for check in layout.checks:
         _restore_check(host, owner, table, check)
     _restore_comments(host, base, view, table)
@@ -81,6 +87,12 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
     if layout.as_caller:
         for statement in sequence_grants(base, acl, "REVOKE", "FROM"):
             host.run(statement)
+
+
+def _stored(layout: Layout) -> Iterator[str]:
+    for name, protected in layout.protected.items():
+        yield f"ALTER {ident(name)} SET STORAGE {STORAGE[protected.column.storage]}"
+        yield from set_compression(protected.column)
 
 
 def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None:

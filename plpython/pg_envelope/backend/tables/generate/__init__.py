@@ -7,7 +7,7 @@ from pg_envelope.backend.tables.generate.expressions import encrypted_as_role, l
 from pg_envelope.backend.tables.generate.guard import NO_DRAFTS, no_drafts
 from pg_envelope.backend.tables.generate.layout import Layout, Protected, rights_name
 from pg_envelope.backend.tables.generate.refused import check_functions
-from pg_envelope.backend.tables.generate.view import rights, view
+from pg_envelope.backend.tables.generate.view import rights, stub, view
 from pg_envelope.backend.tables.generate.writes import (
     ALWAYS,
     COMMENTED,
@@ -38,6 +38,7 @@ __all__ = [
     "rights",
     "rights_name",
     "row_key",
+    "stub",
     "trigger_names",
     "triggers",
     "view",

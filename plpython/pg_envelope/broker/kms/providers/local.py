@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Local:
             found = os.stat(self._path)
             stamp = (found.st_ino, found.st_mtime_ns)
             if stamp != self._stamp:
-                self._keks = _open(self._path, files.read_secret(self._passphrase_file))[1]
+                self._keks = _open(self._path, files.read_secret(self._passphrase_file)).keks
                 self._stamp = stamp
         except OSError as error:
             raise errors.KmsUnavailable("the local keyring cannot be read", detail=error.strerror) from None
@@ -115,7 +116,7 @@ def create_keyring(path: Path, passphrase: str, cost: int = COST) -> None:
     with _locked(path):
         if path.exists():
             raise errors.NotConfigured(f"{path} exists already")
-        _save(path, header, passphrase, {})
+        _save(path, Opened(header, _sealing_key(header, passphrase), {}), {})
 
 
 def add_kek(path: Path, passphrase: str, name: str) -> None:
@@ -123,20 +124,21 @@ def add_kek(path: Path, passphrase: str, name: str) -> None:
     if not NAME.match(name):
         raise errors.NotConfigured("a KEK's name may hold letters, digits, '.', '_' and '-' only")
     with _locked(path):
-        header, keks = _open(path, passphrase)
-        if name in keks:
+        found = _open(path, passphrase)
+        if name in found.keks:
             raise errors.NotConfigured(f"the keyring has a KEK named {name} already")
-        _save(path, header, passphrase, {**keks, name: {"1": _new_key()}})
+        _save(path, found, {**found.keks, name: {"1": _new_key()}})
 
 
 def rotate(path: Path, passphrase: str, name: str) -> int:
     """Adds a version to a KEK and returns its number. Raises KekUnknown, NotConfigured."""
     with _locked(path):
-        header, keks = _open(path, passphrase)
-        if name not in keks:
+        found = _open(path, passphrase)
+        if name not in found.keks:
             raise errors.KekUnknown("the local keyring has no such key")
-        version = _newest(keks[name]) + 1
-        _save(path, header, passphrase, {**keks, name: {**keks[name], str(version): _new_key()}})
+        versions = found.keks[name]
+        version = _newest(versions) + 1
+        _save(path, found, {**found.keks, name: {**versions, str(version): _new_key()}})
         return version
 
 
@@ -152,27 +154,35 @@ def _opened(versions: dict[str, str], item: base.Item) -> bytes:
     return seal.unwrap(_bytes(versions[str(version)]), sealed, item.context)
 
 
-def _open(path: Path, passphrase: str) -> tuple[dict[str, Any], Keks]:
-    """The header and the KEKs. Raises NotConfigured: one text for a wrong passphrase and a changed file."""
+@dataclass(frozen=True)
+class Opened:
+    """A keyring in the clear. `sealing_key` takes most of a second to derive, so it is kept for the next save."""
+
+    header: dict[str, Any]
+    sealing_key: bytes
+    keks: Keks
+
+
+def _open(path: Path, passphrase: str) -> Opened:
+    """Raises NotConfigured: one text for a wrong passphrase and a changed file."""
     content = files.read_private(path)
     try:
         held = json.loads(content)
         header = {"format": held["format"], "kdf": held["kdf"]}
-        plain = AESGCM(_sealing_key(header, passphrase)).decrypt(
-            _bytes(held["nonce"]), _bytes(held["sealed"]), _aad(header)
-        )
+        key = _sealing_key(header, passphrase)
+        plain = AESGCM(key).decrypt(_bytes(held["nonce"]), _bytes(held["sealed"]), _aad(header))
         keks: Keks = json.loads(plain)["keks"]
     except (ValueError, KeyError, TypeError, InvalidTag):
         raise errors.NotConfigured(
             f"the keyring {path} does not open", hint="The passphrase is another one, or the file was changed."
         ) from None
-    return header, keks
+    return Opened(header, key, keks)
 
 
-def _save(path: Path, header: dict[str, Any], passphrase: str, keks: Keks) -> None:
+def _save(path: Path, opened: Opened, keks: Keks) -> None:
     nonce = os.urandom(NONCE_BYTES)
-    sealed = AESGCM(_sealing_key(header, passphrase)).encrypt(nonce, json.dumps({"keks": keks}).encode(), _aad(header))
-    _replace(path, json.dumps({**header, "nonce": _text(nonce), "sealed": _text(sealed)}).encode())
+    sealed = AESGCM(opened.sealing_key).encrypt(nonce, json.dumps({"keks": keks}).encode(), _aad(opened.header))
+    _replace(path, json.dumps({**opened.header, "nonce": _text(nonce), "sealed": _text(sealed)}).encode())
 
 
 def _replace(path: Path, content: bytes) -> None:

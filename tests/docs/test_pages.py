@@ -1,0 +1,38 @@
+"""The pages as a reader goes through them: the index has them all, and no link leads nowhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+def links(page: Path) -> list[tuple[Path, str]]:
+    """File and anchor of each link that stays in the project."""
+    found = [(target, anchor) for target, anchor in LINK.findall(page.read_text()) if ":" not in target]
+    return [((page.parent / target).resolve() if target else page, anchor) for target, anchor in found]
+
+
+def anchors(page: Path) -> set[str]:
+    """As Markdown viewers make them of headings."""
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in HEADING.findall(page.read_text())}
+
+
+def test_the_index_has_every_page() -> None:
+    index = ROOT / "docs/README.md"
+    pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs")} - {index}
+    assert pages - {target for target, _ in links(index)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target, anchor in links(page):
+        assert target.exists(), target
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{target}#{anchor}"
