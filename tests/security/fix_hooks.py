@@ -241,6 +241,7 @@ def superuser(db: Database) -> psycopg.Connection[Any]:
     for statement in (
         # Their settings come into being when the libraries are loaded.
         "LOAD 'plpgsql'",
+        "LOAD 'pgcrypto'",
         "SELECT * FROM envelope.status()",
         "SET search_path = public",
         "SET work_mem = '5MB'",
