@@ -100,12 +100,15 @@ def test_the_owner_restores_what_is_the_owner_s(
         superuser.execute(f"ALTER DATABASE {target} OWNER TO owner")
         superuser.execute("SET client_min_messages = warning")
         superuser.execute("CREATE EXTENSION pg_envelope CASCADE")
+        superuser.execute("GRANT USAGE ON TYPE envelope.plaintext TO owner")
     restore = ("pg_restore", "--exit-on-error", "--dbname", target)
     run(other_cluster, target, *restore, "--section=pre-data", f"--schema={PRIVATE}", dump)
     listed = run(other_cluster, target, "pg_restore", "--list", dump)
     chosen = tmp_path / "list"
     chosen.write_text("".join(line for line in listed.splitlines(keepends=True) if " EXTENSION " not in line))
     run(other_cluster, target, *restore, OWNERS, f"--exclude-schema={PRIVATE}", "--use-list", chosen, dump)
+    with other_cluster.connect(target) as superuser:
+        superuser.execute("REVOKE USAGE ON TYPE envelope.plaintext FROM owner")
     run(other_cluster, target, *restore, "--section=data", "--section=post-data", f"--schema={PRIVATE}", dump)
     assert_whole(other_cluster, target)
 
