@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 
 PR_SET_DUMPABLE = 4
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+M_ARENA_MAX = -8
 
 
 def harden() -> None:
@@ -20,8 +21,14 @@ def harden() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         log.warning("cannot forbid core dumps: %s", os.strerror(ctypes.get_errno()))
+    _keep_memory_together(libc)
     _lock_memory(libc)
     _raise_file_limit()
+
+
+def _keep_memory_together(libc: ctypes.CDLL) -> None:
+    """By default glibc keeps a heap for each thread, so the calls to a KMS would each leave free memory behind."""
+    libc.mallopt(M_ARENA_MAX, 1)
 
 
 def _lock_memory(libc: ctypes.CDLL) -> None:
