@@ -50,6 +50,7 @@ GRANT EXECUTE ON FUNCTION
     envelope.note_update(oid, text), envelope.mend_begins(), envelope.mend_ends(), envelope.erased_pass(), envelope.is_retired(envelope.ciphertext),
     envelope.acts_on_itself(regclass),
     envelope.key_of_scope(), envelope.prefetch(regclass, text[]),
+    envelope.search_token(text, bytea, text), envelope.search_token_as_role(text, uuid, text),
     envelope.fault_as_role(envelope.ciphertext, uuid, text),
     envelope.decrypt_text_as_role(envelope.ciphertext, uuid, text),
     envelope.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),

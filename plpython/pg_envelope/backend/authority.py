@@ -14,13 +14,14 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import server
 
-Kind = Literal["read", "write", "name", "key"]
+Kind = Literal["read", "write", "search", "name", "key"]
 Ask = tuple[int, Kind, str]
 
 AUTHORISE = "SELECT envelope.authorise()"
 QUERIES: dict[Kind, str] = {
     "read": "SELECT * FROM envelope_private.column_right($1, $2::uuid, 'SELECT')",
     "write": "SELECT * FROM envelope_private.column_right($1, $2::uuid, 'INSERT, UPDATE')",
+    "search": "SELECT * FROM envelope_private.search_right($1, $2::uuid)",
     "name": "SELECT * FROM envelope_private.right_by_name($1, $2)",
     "key": "SELECT * FROM envelope_private.right_by_key_id($1, $2::bigint)",
 }
@@ -30,6 +31,8 @@ OF_FIELD = """SELECT pg_get_userbyid($1) AS acting,
 ABOUT: dict[Kind, str] = {
     "read": OF_FIELD,
     "write": OF_FIELD,
+    "search": """SELECT pg_get_userbyid($1) AS acting,
+        (SELECT label FROM envelope_private.usable_key WHERE field_uuid = $2::uuid LIMIT 1) AS label""",
     "name": """SELECT pg_get_userbyid($1) AS acting,
         (SELECT name FROM envelope_private.key WHERE name = $2) AS label""",
     "key": """SELECT pg_get_userbyid($1) AS acting, $2::bigint AS key_id,
@@ -98,4 +101,4 @@ class Authority:
         if kind == "key" and self._host.row(KEY_ID_EXISTS, ["text"], [subject]) is None:
             return errors.InvalidEnvelope()
         about = self._host.row(ABOUT[kind], ["oid", "text"], [role, subject])
-        return errors.NotPermitted(hint=None if kind in ("read", "write") else NAMED_HINT, about=about)
+        return errors.NotPermitted(hint=None if kind in ("read", "write", "search") else NAMED_HINT, about=about)

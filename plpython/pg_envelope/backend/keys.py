@@ -14,6 +14,7 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.search.options import Wanted
 
 CONFLICT_RETRIES = 100
 MOST_TRANSITIONS = 5000
@@ -67,11 +68,15 @@ class StillActive(errors.NotConfigured):
 
 @dataclass(frozen=True)
 class FieldOptions:
-    """How a field's values are bound and encrypted; `bind` is row, column or context."""
+    """How a field's values are bound, encrypted and searched.
+
+    `bind` is row, column, context, or search for a search key.
+    """
 
     bind: str = "row"
     suite: int = suites.DEFAULT
     pad: bool = False
+    search: tuple[Wanted, ...] = ()
 
 
 class Keys:

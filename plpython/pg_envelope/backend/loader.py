@@ -20,7 +20,7 @@ from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
 from pg_envelope.envelope import FieldKey
-from pg_envelope.suites import KEY_BYTES
+from pg_envelope.suites import DEFAULT, KEY_BYTES
 
 # Every name is qualified: it runs with the caller's search_path, and a caller must not choose what the audit log says.
 WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_catalog.text AS role,
@@ -46,6 +46,8 @@ FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM 
     JOIN envelope_private.protected_column p USING (key_uuid) CROSS JOIN envelope_private.installation i
     WHERE $1 IN (t.view, t.base) AND t.scope <> 'table' AND has_column_privilege($2, t.view, p.attname, 'SELECT')) f
 JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
+SEARCH = """SELECT c.seal FROM envelope_private.usable_key u JOIN envelope_private.capability c USING (field_uuid)
+WHERE u.key_id = $1 AND u.bind = 'search'"""
 SCOPED = """
 FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
 WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed'
@@ -90,6 +92,21 @@ class Loader:
         """The keys of tenants or subjects of a protected table, for the columns that the calling role may read."""
         role = server().GetUserId()
         return self._hop(lambda who: self._prefetch(view, role, scopes, who))
+
+    def search_slot(self, key_id: int) -> bytes:
+        """The slot of a search key, for the operators that are made for it. Raises NotPermitted."""
+        found: list[bytes] = []
+
+        def look(_: wire.Who) -> dict[bytes, Key]:
+            rows = self._host.rows(SEARCH, ["bigint"], [key_id])
+            head = envelope.header(DEFAULT, padded=False, key_id=key_id)
+            found.extend(row["seal"][:CAPABILITY_BYTES] + head for row in rows if row["seal"])
+            return {}
+
+        self._hop(look)
+        if not found:
+            raise errors.NotPermitted
+        return found[0]
 
     def field_of(self, capability: bytes) -> str:
         """The uuid of the field that a capability opens. Raises NotPermitted."""
@@ -233,6 +250,8 @@ class Loader:
         key = base64.b64decode(answer["key"], validate=True)
         if len(key) != KEY_BYTES:
             raise not_understood()
+        if row.get("bind") == "search":
+            return _token_key(key, ends)
         field_uuid = bytes.fromhex(row["field_uuid"].replace("-", ""))
         return FieldKey(slot[CAPABILITY_BYTES:], field_uuid, key, ends, reserve=self.budget.of(row["key_id"]))
 
@@ -242,6 +261,13 @@ class Loader:
         from pg_envelope.backend.lifecycle.renewal import renew
 
         renew(self._host, Keys(self._host, self._link, self), key_id)
+
+
+def _token_key(key: bytes, ends: float) -> Key:
+    """Imported then, for sessions that search."""
+    from pg_envelope.tokens import TokenKey
+
+    return TokenKey(key, ends)
 
 
 def _scope_texts(host: Host, view: int, scopes: list[str]) -> list[str]:

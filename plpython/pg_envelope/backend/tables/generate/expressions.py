@@ -11,6 +11,7 @@ from dataclasses import replace
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.canonical import canonical, restored
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
+from pg_envelope.backend.tables.inspect import Column
 
 # Equality of bytes: it exists for every type, and tells 1.0 from 1.00.
 SAME = "OPERATOR(pg_catalog.*=)"
@@ -56,7 +57,12 @@ def _field(protected: Protected) -> str:
 
 def seal(protected: Protected) -> str:
     """The right to encrypt, for code that runs as the table's owner."""
-    where = f"c.field_uuid OPERATOR(pg_catalog.=) {_field(protected)}"
+    return key_of(protected.field_uuid)
+
+
+def key_of(field_uuid: str) -> str:
+    """The right to use the active key of a field, for code that runs as the table's owner."""
+    where = f"c.field_uuid OPERATOR(pg_catalog.=) '{field_uuid}'::pg_catalog.uuid"
     return f"(SELECT c.seal FROM envelope_private.capability c WHERE {where})"
 
 
@@ -67,14 +73,15 @@ def capability(layout: Layout, protected: Protected) -> str:
     return f"(SELECT r.{ident(protected.field_uuid)} FROM {layout.right(protected)} r)"
 
 
-def _kind(protected: Protected) -> str:
-    return "bytea" if protected.column.is_bytes else "text"
+def kind_of(column: Column) -> str:
+    """What is encrypted is bytes or text; functions for values are named so."""
+    return "bytea" if column.is_bytes else "text"
 
 
 def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
     """The expression that reads a protected column of `source` with the column's own type and collation."""
     column = protected.column
-    function = f"envelope.decrypt_{_kind(protected)}{'_as_role' if layout.by_role else ''}"
+    function = f"envelope.decrypt_{kind_of(protected.column)}{'_as_role' if layout.by_role else ''}"
     right = capability(layout, protected)
     call = f"{function}({source}.{ident(column.name)}, {right}, {row_key(layout, protected, source)})"
     return restored(column, call)
@@ -89,18 +96,20 @@ def content(protected: Protected, source: str) -> str:
 def encrypted(layout: Layout, protected: Protected, source: str = "NEW") -> str:
     """The expression that makes the envelope for a protected column of `source`, for code that runs as the owner."""
     bound = f"{row_key(layout, protected, source)}{scope(layout, source)}"
-    return f"envelope.encrypt_{_kind(protected)}({content(protected, source)}, {seal(protected)}, {bound})"
+    kind = kind_of(protected.column)
+    return f"envelope.encrypt_{kind}({content(protected, source)}, {seal(protected)}, {bound})"
 
 
 def encrypted_as_role(layout: Layout, protected: Protected, source: str) -> str:
     """The same by the current role's right, where no sub-select is allowed."""
     bound = f"{row_key(layout, protected, source)}{scope(layout, source)}"
-    return f"envelope.encrypt_{_kind(protected)}_as_role({content(protected, source)}, {_field(protected)}, {bound})"
+    kind = kind_of(protected.column)
+    return f"envelope.encrypt_{kind}_as_role({content(protected, source)}, {_field(protected)}, {bound})"
 
 
 def drafted(protected: Protected) -> str:
     """What stands for an envelope of NEW until the base table's guard knows the row key."""
-    return f"envelope.draft_{_kind(protected)}({content(protected, 'NEW')})"
+    return f"envelope.draft_{kind_of(protected.column)}({content(protected, 'NEW')})"
 
 
 def resealed(layout: Layout, name: str) -> str:
@@ -135,3 +144,8 @@ def differ(names: Iterable[str], left: str = "NEW", right: str = "OLD") -> str:
 def is_null(value: str) -> str:
     """Also for composite values, of which IS NULL asks each part."""
     return f"{value} IS NOT DISTINCT FROM NULL"
+
+
+def is_draft(value: str) -> str:
+    # An escape string, whatever standard_conforming_strings says.
+    return f"pg_catalog.substr({value}, 3, 4) OPERATOR(pg_catalog.=) E'\\\\x00000000'::pg_catalog.bytea"

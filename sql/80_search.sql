@@ -1,0 +1,49 @@
+-- Search without decrypting. Who may SELECT a search column may search it; no role ever gets a token to see.
+
+CREATE FUNCTION envelope.search_token(value text, seal bytea, normalizer text) RETURNS envelope_search.token
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].search.token(value, seal, normalizer)
+$$;
+COMMENT ON FUNCTION envelope.search_token IS
+    'used by triggers: the token of a value, for whoever holds the seal of the search key';
+
+CREATE FUNCTION envelope.search_token_as_role(value text, search uuid, normalizer text) RETURNS envelope_search.token
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].search.token_as_role(value, search, normalizer)
+$$;
+COMMENT ON FUNCTION envelope.search_token_as_role IS
+    'used by protect() and by jobs: the token of a value, for the owner of a table that uses the search key';
+
+CREATE FUNCTION envelope_private.search_owner(search uuid) RETURNS oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT min(b.relowner)
+    FROM envelope_private.search s JOIN envelope_private.field f USING (field_uuid)
+    JOIN envelope_private.key k USING (key_uuid) JOIN pg_class b ON b.oid = k.base
+    WHERE s.search_uuid = search;
+END;
+COMMENT ON FUNCTION envelope_private.search_owner IS 'the owner of the tables that use a search key; they have one owner';
+
+CREATE FUNCTION envelope_private.search_right(role oid, search uuid) RETURNS TABLE (capability bytea, seal bytea)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT c.capability, c.seal FROM envelope_private.capability c
+    JOIN envelope_private.search_key k ON k.search_uuid = c.field_uuid
+    WHERE c.field_uuid = search AND pg_has_role(role, envelope_private.search_owner(search), 'USAGE');
+END;
+COMMENT ON FUNCTION envelope_private.search_right IS
+    'a search key''s capability, for the owner of the tables that use it';
+
+CREATE VIEW envelope.searches AS
+    SELECT t.view::regclass AS relation, c.attname AS "column", s.attname AS search_column, k.normalizer,
+        n.name AS search_key, format('%I.%I', 'envelope_search', k.type_name) AS type
+    FROM envelope_private.search s
+    JOIN envelope_private.protected_column c USING (field_uuid)
+    JOIN envelope_private.protected_table t USING (key_uuid)
+    JOIN envelope_private.search_key k USING (search_uuid)
+    JOIN envelope_private.field f ON f.field_uuid = s.search_uuid
+    JOIN envelope_private.key n ON n.key_uuid = f.key_uuid
+    ORDER BY t.base, c.attnum, s.attname;
+COMMENT ON VIEW envelope.searches IS 'one row per search column: the column that it finds, how, and under which search key';
