@@ -31,7 +31,7 @@ def _casefold(value: str) -> str:
 
 def _email(value: str) -> str:
     """No mail system of today tells upper from lower case. Dots and +tags stay: whose they are, only the host knows."""
-    return _casefold(value.strip())
+    return _casefold(value).strip()
 
 
 def _digits(value: str) -> str:

@@ -95,7 +95,7 @@ def _as_caller(layout: Layout) -> str:
 
 def _seen(layout: Layout) -> str:
     """What the row became, for those who may see it."""
-    names = [ident(column.name) for column in layout.plain_columns]
+    names = [*(ident(column.name) for column in layout.plain_columns), *map(ident, layout.searches)]
     key = " AND ".join(f"t.{ident(name)} {equals} NEW.{ident(name)}" for name, equals in layout.row_key.items())
     read = f"SELECT {commas(f't.{name}' for name in names)} INTO stored FROM {layout.base} t WHERE {key};"
     taken = [f"NEW.{name} := stored.{name};" for name in names]
