@@ -16,6 +16,8 @@ FORMS: list[tuple[object, object, list[Wanted]]] = [
     (None, False, []),
     ("exact", False, [Wanted("a_search")]),
     (None, True, [Wanted("a_search", unique=True)]),
+    ([], True, [Wanted("a_search", unique=True)]),
+    ([], False, []),
     ({"exact": {}}, True, [Wanted("a_search", unique=True)]),
     ({"exact": {"normalize": "email", "as": "mail", "key": "k", "unique": True}}, False, [
         Wanted("mail", "email/1", "k", True)]),
@@ -31,7 +33,6 @@ REFUSED: list[tuple[object, object]] = [
     ({"exact": {"normalize": "rot13"}}, False),
     ({"exact": {"unique": 1}}, False),
     (["exact", "exact"], False),
-    ([], True),
     ("exact", "yes"),
     ([["exact"]], False),
 ]

@@ -12,9 +12,11 @@ from pg_envelope.backend.tables.inspect import Column
 SCHEMA = "envelope_search"
 TOKEN = f"{SCHEMA}.token"
 TEXTS = frozenset(("text", "varchar", "bpchar"))
+# PostgreSQL compares them so: they have no equality of their own.
+COMPARED_AS = {"text": "text", "varchar": "text", "cidr": "inet"}
 FLOATS = frozenset(("float4", "float8"))
 # Equal values have one text, which no setting changes.
-STEADY = frozenset("bool int2 int4 int8 oid uuid inet cidr macaddr macaddr8".split())  # noqa: SIM905
+STEADY = frozenset("bool int2 int4 int8 oid uuid inet macaddr macaddr8".split())  # noqa: SIM905
 # PL/Python hands over this text.
 LISTED = STEADY - {"bool"} | {"text"}
 # Equal values have one text under the settings of envelope.canonical().
@@ -49,14 +51,19 @@ class SearchColumn:
         return qualified(SCHEMA, f"{self.type_name}_{what}")
 
     @property
+    def is_enum(self) -> bool:
+        """Its type is a user's, and named with its schema."""
+        return "." in self.plain_type
+
+    @property
     def is_text(self) -> bool:
         return self.plain_type in (*TEXTS, "citext")
 
 
 def plain_type(column: Column) -> str | None:
     """The type whose equality counts: `text` for all texts that compare byte by byte. None: not one of those known."""
-    if column.base_type in ("text", "varchar"):
-        return "text"
+    if column.base_type in COMPARED_AS:
+        return COMPARED_AS[column.base_type]
     if column.base_type in TEXTS | FLOATS | STEADY | DATED | {"numeric", "bytea"}:
         return column.base_type
     if not column.base_type and column.kind == "b" and column.type.split(".")[-1] == "citext":
@@ -90,6 +97,9 @@ def equal_text(kind: str, value: str) -> str:
         return f"envelope.canonical(CASE WHEN {value} OPERATOR(pg_catalog.=) 0 THEN 0 ELSE {value} END)"
     if kind in DATED:
         return f"envelope.canonical({value})"
+    if kind == "inet":
+        # A cidr of one address would show its mask.
+        return f"({value})::pg_catalog.inet::{PLAINTEXT}::{TEXT}"
     return f"({value})::{PLAINTEXT}::{TEXT}"
 
 

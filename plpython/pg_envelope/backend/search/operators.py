@@ -76,10 +76,7 @@ def _orders(search: SearchColumn, kind: str, key_id: int) -> Iterator[str]:
 def _with_needles(search: SearchColumn, schema: str) -> Iterator[str]:
     for kind in kinds(search):
         for operator in NAMES:
-            mirror = f"COMMUTATOR = OPERATOR({ident(schema)}.{operator})"
-            for sides, column, needle in (((search.type, kind), "$1", "$2"), ((kind, search.type), "$2", "$1")):
-                token = f"{search.part('needle')}({needle})::{search.type}"
-                yield from _operator(search, schema, operator, sides, f"{column} {_native(operator)} {token}", mirror)
+            yield from _both_ways(search, schema, operator, kind)
     for kind in listed(search):
         order = search.part("order")
         yield (
@@ -88,6 +85,20 @@ def _with_needles(search: SearchColumn, schema: str) -> Iterator[str]:
             f" FUNCTION 1 ({search.type}, {kind}) {order}(pg_catalog.bytea, {kind}),"
             f" FUNCTION 1 ({kind}, {kind}) {order}({kind}, {kind})"
         )
+
+
+def _both_ways(search: SearchColumn, schema: str, operator: str, kind: str) -> Iterator[str]:
+    """Not with an enum on the left: it has no operator of its own, and this one would be found for its literals."""
+    token = f"{search.part('needle')}({{}})::{search.type}"
+    if search.is_enum and kind != TEXT:
+        yield from _operator(
+            search, schema, operator, (search.type, kind), f"$1 {_native(operator)} {token.format('$2')}"
+        )
+        return
+    mirror = f"COMMUTATOR = OPERATOR({ident(schema)}.{operator})"
+    for sides, column, needle in (((search.type, kind), "$1", "$2"), ((kind, search.type), "$2", "$1")):
+        body = f"{column} {_native(operator)} {token.format(needle)}"
+        yield from _operator(search, schema, operator, sides, body, mirror)
 
 
 def _with_columns(search: SearchColumn, schema: str) -> Iterator[str]:
@@ -109,7 +120,7 @@ def _operator(
     search: SearchColumn, schema: str, operator: str, sides: tuple[str, str], body: str, mirror: str = ""
 ) -> Iterator[str]:
     name = search.part(NAMES[operator])
-    how = INLINED.format("STABLE" if mirror else "IMMUTABLE")
+    how = INLINED.format("IMMUTABLE" if search.part("self") in sides else "STABLE")
     yield f"CREATE FUNCTION {name}({', '.join(sides)}) RETURNS pg_catalog.bool {how} {_parsed(body)}"
     options = ", ".join(filter(None, [ESTIMATES[operator], mirror]))
     yield (

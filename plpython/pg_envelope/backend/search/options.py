@@ -31,9 +31,9 @@ def parse(column: str, given: Any, unique: Any) -> tuple[Wanted, ...]:
     """In the order given. `unique` counts for the first. Raises BadInput."""
     if type(unique) is not bool:
         raise _bad(column, "unique must be true or false")
-    if given is None and unique:
-        given = "exact"
     items = given if isinstance(given, list) else [] if given is None else [given]
+    if unique and not items:
+        items = ["exact"]
     wanted = [_one(column, item) for item in items]
     if unique:
         wanted[0] = replace(wanted[0], unique=True)
