@@ -28,6 +28,7 @@ UNUSED = """
 SELECT search_uuid, type_name, schema, normalizer, plain_type FROM envelope_private.search_key k
 WHERE search_uuid = ANY ($1)
     AND NOT EXISTS (SELECT FROM envelope_private.search s WHERE s.search_uuid = k.search_uuid)"""
+EVERY = "SELECT search_uuid, type_name, schema, normalizer, plain_type FROM envelope_private.search_key"
 HINT = "A search key joins columns of one type and normaliser, in tables of one schema and owner."
 
 
@@ -108,8 +109,18 @@ def record(host: Host, field_uuid: str, attnum: int, search: SearchColumn) -> No
 def drop_unused(host: Host, searches: list[SearchColumn]) -> None:
     """Types of keys that no column uses any more; the keys stay, for old backups."""
     for row in host.rows(UNUSED, ["uuid[]"], [[search.search_uuid for search in searches]]):
-        _run(host, operators.drop(_column("", "", row)))
-        host.run(f"DELETE FROM envelope_private.search_key WHERE search_uuid = {literal(str(row['search_uuid']))}")
+        _drop(host, row)
+
+
+def drop_all(host: Host) -> None:
+    """Before all keys are forgotten: what tables that were dropped have left."""
+    for row in host.rows(EVERY):
+        _drop(host, row)
+
+
+def _drop(host: Host, row: Row) -> None:
+    _run(host, operators.drop(_column("", "", row)))
+    host.run(f"DELETE FROM envelope_private.search_key WHERE search_uuid = {literal(str(row['search_uuid']))}")
 
 
 def _column(name: str, source: str, row: Row) -> SearchColumn:

@@ -136,7 +136,12 @@ def drop(search: SearchColumn) -> list[str]:
         *(f"{search.part('order')}({one}, {kind})" for kind in listed(search) for one in ("pg_catalog.bytea", kind)),
         f"{search.part('token')}({TEXT})",
     ]
-    return [f"DROP TYPE {search.type} CASCADE", *(f"DROP FUNCTION {function}" for function in left)]
+    families = {"btree": search.part("ops"), "hash": search.part("hash_ops")}
+    return [
+        *(f"DROP OPERATOR FAMILY {name} USING {method} CASCADE" for method, name in families.items()),
+        f"DROP TYPE {search.type} CASCADE",
+        *(f"DROP FUNCTION {function}" for function in left),
+    ]
 
 
 def granted(search: SearchColumn) -> str:
