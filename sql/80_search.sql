@@ -47,3 +47,21 @@ CREATE VIEW envelope.searches AS
     JOIN envelope_private.key n ON n.key_uuid = f.key_uuid
     ORDER BY t.base, c.attnum, s.attname;
 COMMENT ON VIEW envelope.searches IS 'one row per search column: the column that it finds, how, and under which search key';
+
+CREATE FUNCTION envelope.grant_search(rel regclass, "column" name, role regrole) RETURNS void
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+GD['pg_envelope'].admin.grant_search(rel, column, role)
+$$;
+COMMENT ON FUNCTION envelope.grant_search IS
+    'lets a role look rows up by the search columns of a protected column, without reading it; REVOKE SELECT (...) takes it back';
+
+CREATE FUNCTION envelope.search_advice(rel regclass, "column" name)
+    RETURNS TABLE (verdict text, advice text, sampled bigint, different_values bigint, top_share double precision,
+        read_share double precision, min_entropy double precision)
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope.bootstrap()')
+return GD['pg_envelope'].admin.search_advice(rel, column)
+$$;
+COMMENT ON FUNCTION envelope.search_advice IS
+    'what tokens of a column would tell, tried on up to 100,000 rows: verdict FINE, WARN, REFUSE or UNKNOWN; top_share is that of the most common value, read_share that of the rows which somebody reads who knows how common each value is';

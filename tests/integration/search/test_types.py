@@ -56,7 +56,7 @@ def make(db: Database) -> None:
             values = [values[row] if row < len(values) else None for values in TYPES.values()]
             marks = ", ".join(["%s"] * (len(values) + 1))
             db.sql(f"INSERT INTO {name} VALUES ({marks})", row, *values)
-    wanted = ", ".join(f'"{column}": {{"search": "exact"}}' for column, _ in columns())
+    wanted = ", ".join(f'"{column}": {{"search": {{"exact": {{"force": true}}}}}}' for column, _ in columns())
     db.sql(f"CALL envelope.protect('t', '{{{wanted}}}')")
 
 

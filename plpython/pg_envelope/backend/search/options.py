@@ -14,17 +14,21 @@ HINT = (
     'For example: {"email": {"search": "exact", "unique": true}}, or {"email": {"search": {"exact": {"normalize":'
     ' "email"}}}}, or several: {"card": {"search": ["exact", {"exact": {"normalize": "last4", "as": "card_last4"}}]}}.'
 )
-KNOWN = {"normalize": str, "as": str, "key": str, "unique": bool}
+KNOWN = {"normalize": str, "as": str, "key": str, "unique": bool, "force": bool}
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A search column that is wanted: its name, the normaliser with its version, and the name of a key to share."""
+    """A search column that is wanted: its name, the normaliser with its version, and the name of a key to share.
+
+    `force`: also where tokens are as good as the values.
+    """
 
     name: str
     normalize: str = "exact/1"
     key: str | None = None
     unique: bool = False
+    force: bool = False
 
 
 def parse(column: str, given: Any, unique: Any) -> tuple[Wanted, ...]:
@@ -55,6 +59,7 @@ def _one(column: str, item: Any) -> Wanted:
         normalize=newest(options.get("normalize", "exact")),
         key=options.get("key"),
         unique=options.get("unique", False),
+        force=options.get("force", False),
     )
 
 

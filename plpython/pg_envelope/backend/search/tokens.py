@@ -13,6 +13,8 @@ from pg_envelope.backend.search.normalize import normalizer
 from pg_envelope.tokens import TokenKey
 
 INPUT = "\\x"
+# Needles whose tokens are remembered: an index compares each needle of an array some twenty times.
+MOST_RECENT = 1000
 
 
 class Tokens:
@@ -21,6 +23,7 @@ class Tokens:
     def __init__(self, guard: Guard, keyring: Keyring, authority: Authority, loader: Loader) -> None:
         self._keyring, self._authority, self._loader = keyring, authority, loader
         self._slots: dict[int, bytes] = {}
+        self._recent: dict[tuple[int, str], tuple[TokenKey, bytes]] = {}
         self._normalizer = cache(normalizer)
         self.token = guard.plain(self._token)
         self.token_as_role = guard.plain(self._token_as_role)
@@ -57,16 +60,31 @@ class Tokens:
         if slot is None:
             slot = self._slots[key_id] = self._loader.search_slot(key_id)
         try:
-            return self._of(slot, value, normalize)
+            key = self._key(slot)
         except errors.NotPermitted:
             # A restore of the key catalog draws new capabilities.
             del self._slots[key_id]
             raise
+        recent = self._recent.get((key_id, value))
+        if recent is not None and recent[0] is key:
+            return recent[1]
+        token = self._made(key, value, normalize)
+        if len(self._recent) >= MOST_RECENT:
+            self._recent.clear()
+        self._recent[key_id, value] = key, token
+        return token
 
     def _of(self, slot: bytes, value: str, normalize: str) -> bytes:
+        return self._made(self._key(slot), value, normalize)
+
+    def _key(self, slot: bytes) -> TokenKey:
+        """Also for what is remembered: a key that was taken away is asked for again, and not given."""
         key = self._keyring.get(slot)
         if not isinstance(key, TokenKey):
             raise errors.NotPermitted
+        return key
+
+    def _made(self, key: TokenKey, value: str, normalize: str) -> bytes:
         return key.token(self._normalizer(normalize)(value).encode(), normalize)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.search import protecting
+from pg_envelope.backend.search import advice, protecting
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.sqltext import derived_name, ident, literal
 from pg_envelope.backend.tables import unfit
@@ -129,6 +129,8 @@ def check_contents(
             hint='Add one, or bind by column only: {"name": {"bind": "column"}}.',
         )
     obstacles = [*_obstacles(host, table, wanted, carried), *_scope_obstacles(host, table, wanted, scope_column)]
+    # It reads values, as the table's owner: only if all else is well.
+    obstacles = obstacles or list(advice.obstacles(host, table, wanted))
     if obstacles:
         raise errors.Unsupported(
             f"{table.sql} cannot be protected as it is; nothing was changed",
