@@ -29,3 +29,48 @@ CREATE TYPE envelope_search.token (
     RECEIVE = envelope_search.token_recv, SEND = envelope_search.token_send,
     INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain);
 COMMENT ON TYPE envelope_search.token IS 'one search token: 16 bytes, FORMAT.md section 8';
+
+-- Its order, by which ANALYZE counts different tokens and common ones: without, every search would be estimated alike.
+
+CREATE FUNCTION envelope_search.token_lt(one envelope_search.token, other envelope_search.token) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'bytealt';
+COMMENT ON FUNCTION envelope_search.token_lt IS 'one < other, byte by byte';
+CREATE OPERATOR envelope_search.< (
+    LEFTARG = envelope_search.token, RIGHTARG = envelope_search.token, FUNCTION = envelope_search.token_lt,
+    COMMUTATOR = OPERATOR(envelope_search.>), RESTRICT = scalarltsel, JOIN = scalarltjoinsel);
+
+CREATE FUNCTION envelope_search.token_le(one envelope_search.token, other envelope_search.token) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'byteale';
+COMMENT ON FUNCTION envelope_search.token_le IS 'one <= other, byte by byte';
+CREATE OPERATOR envelope_search.<= (
+    LEFTARG = envelope_search.token, RIGHTARG = envelope_search.token, FUNCTION = envelope_search.token_le,
+    COMMUTATOR = OPERATOR(envelope_search.>=), RESTRICT = scalarlesel, JOIN = scalarlejoinsel);
+
+CREATE FUNCTION envelope_search.token_eq(one envelope_search.token, other envelope_search.token) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'byteaeq';
+COMMENT ON FUNCTION envelope_search.token_eq IS 'one = other, byte by byte';
+CREATE OPERATOR envelope_search.= (
+    LEFTARG = envelope_search.token, RIGHTARG = envelope_search.token, FUNCTION = envelope_search.token_eq,
+    COMMUTATOR = OPERATOR(envelope_search.=), RESTRICT = eqsel, JOIN = eqjoinsel);
+
+CREATE FUNCTION envelope_search.token_ge(one envelope_search.token, other envelope_search.token) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'byteage';
+COMMENT ON FUNCTION envelope_search.token_ge IS 'one >= other, byte by byte';
+CREATE OPERATOR envelope_search.>= (
+    LEFTARG = envelope_search.token, RIGHTARG = envelope_search.token, FUNCTION = envelope_search.token_ge,
+    COMMUTATOR = OPERATOR(envelope_search.<=), RESTRICT = scalargesel, JOIN = scalargejoinsel);
+
+CREATE FUNCTION envelope_search.token_gt(one envelope_search.token, other envelope_search.token) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'byteagt';
+COMMENT ON FUNCTION envelope_search.token_gt IS 'one > other, byte by byte';
+CREATE OPERATOR envelope_search.> (
+    LEFTARG = envelope_search.token, RIGHTARG = envelope_search.token, FUNCTION = envelope_search.token_gt,
+    COMMUTATOR = OPERATOR(envelope_search.<), RESTRICT = scalargtsel, JOIN = scalargtjoinsel);
+
+CREATE FUNCTION envelope_search.token_cmp(one envelope_search.token, other envelope_search.token) RETURNS integer
+    LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'byteacmp';
+COMMENT ON FUNCTION envelope_search.token_cmp IS 'the order of tokens';
+CREATE OPERATOR CLASS envelope_search.token_ops DEFAULT FOR TYPE envelope_search.token USING btree AS
+    OPERATOR 1 envelope_search.<, OPERATOR 2 envelope_search.<=, OPERATOR 3 envelope_search.=,
+    OPERATOR 4 envelope_search.>=, OPERATOR 5 envelope_search.>,
+    FUNCTION 1 envelope_search.token_cmp(envelope_search.token, envelope_search.token);

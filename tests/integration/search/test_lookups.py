@@ -167,6 +167,21 @@ def test_what_tokens_cannot_answer_is_refused(db: Database, condition: str) -> N
         db.sql(f"SELECT id FROM users WHERE {condition}")
 
 
+def estimate(db: Database, query: str) -> int:
+    rows: int = db.one(f"EXPLAIN (FORMAT json) {query}")[0]["Plan"]["Plan Rows"]
+    return rows
+
+
+def test_the_planner_knows_how_many_rows_have_a_value(db: Database) -> None:
+    """By the statistics of tokens, as it knows it of values."""
+    db.sql("UPDATE users SET surname = 'common' WHERE id % 2 = 0; UPDATE plain SET surname = 'common' WHERE id % 2 = 0")
+    db.sql("ANALYZE users_encrypted; ANALYZE plain")
+    for value in ("common", "name17"):
+        searched = estimate(db, f"SELECT id FROM users WHERE surname_search = '{value}'")
+        plain = estimate(db, f"SELECT id FROM plain WHERE surname = '{value}'")
+        assert abs(searched - plain) <= max(10, plain / 2)
+
+
 def test_other_columns_compare_as_before(db: Database) -> None:
     """The operators lie in the table's own schema, beside everybody's statements."""
     db.sql("CREATE TABLE kinds (v varchar, c char(9), n name, x text); INSERT INTO kinds VALUES ('a', 'a', 'a', 'a')")

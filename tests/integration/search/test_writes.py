@@ -154,7 +154,7 @@ def test_there_and_back(db: Database) -> None:
         db.sql("INSERT INTO t VALUES (1, NULL, 'x', 9), (2, NULL, 'y', 8)")
     db.sql("""CALL envelope.unprotect('t')""")
     assert indexes(db) == before
-    assert db.one("SELECT count(*) FROM pg_proc WHERE pronamespace = 'envelope_search'::regnamespace") == 4
+    assert db.one("SELECT count(*) FROM pg_proc WHERE pronamespace = 'envelope_search'::regnamespace") == 10
     db.sql("""CALL envelope.protect('t', '["a"]')""")
 
 
