@@ -99,7 +99,7 @@ CREATE TABLE envelope_private.field (
     key_uuid uuid NOT NULL,
     attnum smallint,
     attname name,
-    bind text NOT NULL CHECK (bind IN ('row', 'column', 'context')),
+    bind text NOT NULL CHECK (bind IN ('row', 'column', 'context', 'search')),
     suite smallint NOT NULL CHECK (suite IN (1, 2, 3, 5)),
     pad boolean NOT NULL DEFAULT false,
     plain_type text,
@@ -107,7 +107,7 @@ CREATE TABLE envelope_private.field (
     plain_storage "char"
 );
 COMMENT ON TABLE envelope_private.field IS
-    'one row per protected column or named key; field_uuid is part of every envelope''s associated data';
+    'one row per protected column, named key or search key; field_uuid is part of every envelope''s associated data';
 COMMENT ON COLUMN envelope_private.field.plain_collation IS 'as regcollation writes it; pg_upgrade refuses that type';
 
 CREATE SEQUENCE envelope_private.key_id_seq MAXVALUE 4294967295;

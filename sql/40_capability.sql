@@ -9,7 +9,10 @@ CREATE FUNCTION envelope_private.renew_seal(field uuid) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     INSERT INTO envelope_private.capability (field_uuid, capability, view_owner)
-        SELECT f.field_uuid, uuid_send(gen_random_uuid()), c.relowner
+        SELECT f.field_uuid, uuid_send(gen_random_uuid()), coalesce(c.relowner, (
+            SELECT o.relowner FROM envelope_private.search s JOIN envelope_private.field p USING (field_uuid)
+            JOIN envelope_private.key u USING (key_uuid) JOIN pg_class o ON o.oid = u.base
+            WHERE s.search_uuid = f.field_uuid LIMIT 1))
         FROM envelope_private.field f
         JOIN envelope_private.key k USING (key_uuid) LEFT JOIN pg_class c ON c.oid = k.base
         WHERE f.field_uuid = field
@@ -34,12 +37,13 @@ CREATE VIEW envelope_private.usable_key AS
         CASE WHEN 'destroyed' IN (u.state, d.state) THEN 'destroyed' WHEN d.state = 'suspended' THEN d.state
             ELSE u.state END AS state,
         coalesce(k.name, k.view::text || '.' || u.attname, k.base::text || '.' || u.attname, 'dropped') AS label,
-        u.scope_key, k.erased
+        u.scope_key, k.erased, u.bind
     FROM (
-        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, NULL::uuid AS scope_key
+        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind,
+            NULL::uuid AS scope_key
         FROM envelope_private.field_key fk JOIN envelope_private.field f USING (field_uuid)
         UNION ALL
-        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, o.key_uuid
+        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind, o.key_uuid
         FROM envelope_private.field_key fk
         JOIN envelope_private.dek o USING (dek_id)
         JOIN envelope_private.key s ON coalesce(s.scope_of, s.key_uuid) = o.key_uuid

@@ -84,6 +84,9 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM envelope_private.refresh_rights(key) FROM (SELECT DISTINCT unnest(drawn)) AS keys (key);
+    -- Whose tables use a search key is known when their rows are there, too.
+    PERFORM envelope_private.renew_whole(c.field_uuid) FROM envelope_private.search_key k
+        JOIN envelope_private.capability c ON c.field_uuid = k.search_uuid WHERE c.view_owner IS NULL;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION envelope_private.complete IS
@@ -92,6 +95,8 @@ COMMENT ON FUNCTION envelope_private.complete IS
 CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.key
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();
 CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.field
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();
+CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.search
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();
 CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.field_key
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.field_uuid IS NOT NULL)

@@ -34,6 +34,8 @@ CREATE VIEW envelope_private.rotation AS
     FROM envelope_private.key k JOIN envelope_private.dek d USING (key_uuid)
     LEFT JOIN envelope_private.protected_table t USING (key_uuid)
     WHERE d.state = 'active' AND k.scope = 'table' AND coalesce(k.name, t.view_name) IS NOT NULL
+        -- Another search key makes other tokens, which the rows have not.
+        AND NOT EXISTS (SELECT FROM envelope_private.field f WHERE f.key_uuid = k.key_uuid AND f.bind = 'search')
     UNION ALL
     SELECT 'field_key', k.key_uuid::text, k.key_uuid, c.attname, c.label, fk.created_at,
         format('SELECT envelope.rotate_field(%L, %L)', t.view_name, c.attname)

@@ -93,6 +93,9 @@ BEGIN ATOMIC
     DELETE FROM envelope_private.key_grant;
     DELETE FROM envelope_private.tenant;
     DELETE FROM envelope_private.spare_dek;
+    DELETE FROM envelope_private.search_key;
+    DELETE FROM envelope_private.search;
+    DELETE FROM envelope_private.carried;
     DELETE FROM envelope_private.field_key;
     DELETE FROM envelope_private.dek;
     DELETE FROM envelope_private.field;

@@ -52,6 +52,7 @@ GRANT EXECUTE ON FUNCTION
     envelope_internal.same_key(anyarray, anyarray), envelope_internal.same_key(anyrange, anyrange),
     envelope_internal.same_key(anymultirange, anymultirange), envelope_internal.same_key(record, record),
     envelope.prefetch(regclass, text[]),
+    envelope_internal.search_token(text, bytea, text), envelope_internal.search_token_as_role(text, uuid, text),
     envelope_internal.fault_as_role(envelope.ciphertext, uuid, text),
     envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text),
     envelope_internal.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,36 @@ def check_fingerprint(vector: Vector) -> None:
     assert hkdf(bytes.fromhex(vector["dek"]), b"", info, 16).hex() == vector["fingerprint"]
 
 
+def check_token(vector: Vector) -> None:
+    """Section 8: a normaliser, and an HMAC of what it leaves."""
+    assert normalized(vector["normalizer"], vector["text"]) == vector["content"]
+    key_id: bytes = vector["key_id"].to_bytes(4, "big")
+    info = b"pg_envelope/1 field" + UUID(vector["field_uuid"]).bytes + key_id
+    key = hkdf(bytes.fromhex(vector["dek"]), bytes.fromhex(vector["salt"]), info, 32)
+    message = b"pg_envelope/1 token\0" + vector["normalizer"].encode() + b"\0" + vector["content"].encode()
+    assert hmac.new(key, message, hashlib.sha256).digest()[:16].hex() == vector["token"]
+
+
+def normalized(normalizer: str, text: str) -> str:
+    """Character by character, as the table of section 8 says."""
+    name = normalizer.split("/")[0]
+    if name in ("casefold", "email", "unaccent"):
+        for form in ("NFD", "NFKC"):
+            text = unicodedata.normalize(form, text).casefold()
+        text = unicodedata.normalize("NFKC", text)
+    if name in ("email", "trim"):
+        while text[:1].isspace():
+            text = text[1:]
+        while text[-1:].isspace():
+            text = text[:-1]
+    if name == "unaccent":
+        text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.combining(c) == 0)
+        text = unicodedata.normalize("NFC", text)
+    if name == "digits" or name.startswith("last"):
+        text = "".join(str(unicodedata.digit(c)) for c in text if unicodedata.category(c) == "Nd")
+    return text[-int(name[4:]) :] if name.startswith("last") else text
+
+
 def check_wrap(vector: Vector) -> None:
     """A local wrap: section 2.1. It opens to its DEK, or, when it has none, not at all."""
     context = f"pg_envelope/1 {vector['environment']} {vector['database_uuid']} {vector['dek_id']}"
@@ -194,6 +226,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "malformed": check_malformed,
     "fingerprints": check_fingerprint,
     "local_wraps": check_wrap,
+    "tokens": check_token,
     "padme": check_padme,
     "row_keys": check_row_key,
     "signatures": check_records.check_signature,

@@ -15,9 +15,11 @@ from unittest import mock
 from uuid import UUID
 
 from pg_envelope import derivation, padding
+from pg_envelope.backend.search import normalize
 from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.envelope import FieldKey, header
 from pg_envelope.suites import SUITES
+from pg_envelope.tokens import TokenKey
 from tests.vectors import records
 from tests.vectors.records import DATABASE, drawn
 
@@ -42,6 +44,21 @@ ROW_KEYS = {
 BOUND = {"named key": ["invoice 7"], "secret": ["secret 1"], "tenant scope": ["ac:me", "42"]}
 KEY_IDS = {"lowest key id": 1, "highest key id": 0xFFFFFFFF}
 PADME = [0, 1, 2, 3, 7, 8, 9, 16, 17, 33, 100, 129, 255, 256, 257, 1000, 4097, 65537, 1 << 20, (1 << 20) + 1, 1 << 29]
+
+# Normaliser, a value's text, and what is left of it.
+TOKENS = {
+    "as it is": ("exact/1", "a@b.c", "a@b.c"),
+    "empty": ("exact/1", "", ""),
+    "unicode": ("exact/1", "Zoë 🦉", "Zoë 🦉"),
+    "trimmed": ("trim/1", "\u3000 a b\t\n", "a b"),
+    "caseless": ("casefold/1", "Straße İ ﬁ Ⅳ", "strasse i\u0307 fi iv"),
+    "composed": ("casefold/1", "A\u030a", "å"),
+    "e-mail": ("email/1", " Ada.B+x@Example.ORG ", "ada.b+x@example.org"),
+    "digits": ("digits/1", "+49 (30) ١٢3", "4930123"),
+    "without accents": ("unaccent/1", "Zoë Ångström", "zoe angstrom"),
+    "last four": ("last4/1", "4111-1111-1111-1234", "1234"),
+    "fewer than four": ("last4/1", "12", "12"),
+}
 
 Vector = dict[str, Any]
 
@@ -229,6 +246,24 @@ def _wrapped(
     }
 
 
+def _tokens() -> Iterator[Vector]:
+    for name, (normalizer, text, content) in TOKENS.items():
+        field_key = derivation.field_key(DEK, SALT, FIELD, 7)
+        assert normalize.normalizer(normalizer)(text) == content
+        token = TokenKey(field_key).token(content.encode(), normalizer)
+        yield {
+            "name": name,
+            "key_id": 7,
+            "dek": DEK.hex(),
+            "salt": SALT.hex(),
+            "field_uuid": str(FIELD),
+            "normalizer": normalizer,
+            "text": text,
+            "content": content,
+            "token": token.hex(),
+        }
+
+
 def generate() -> str:
     """The text of format1.json."""
     vectors = {
@@ -237,6 +272,7 @@ def generate() -> str:
         "malformed": list(_malformed()),
         "fingerprints": list(_fingerprints()),
         "local_wraps": list(_local_wraps()),
+        "tokens": list(_tokens()),
         "padme": [{"bytes": count, "padded_bytes": padding.padme(count)} for count in PADME],
         "row_keys": records.ROW_KEYS,
         "signatures": list(records.signatures()),

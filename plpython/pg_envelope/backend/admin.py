@@ -31,9 +31,12 @@ from pg_envelope.backend.lifecycle.rotation import Rewrap
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.scope_keys import rotate_scopes
+from pg_envelope.backend.search.advice import advice
+from pg_envelope.backend.search.granting import grant_search
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.follow import follow
+from pg_envelope.backend.tables.inspect import inspect
 from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.scope_values import ScopeColumn
@@ -62,6 +65,8 @@ class Admin:
         self.type_changed = guard.plain(types.changed)
         self.reencrypt = guard.plain(self._reencrypt)
         self.receipt = guard.plain(self._receipt)
+        self.search_advice = guard.plain(self._search_advice)
+        self.grant_search = guard.plain(self._grant_search)
         self.verify = guard.plain(self._verify)
         self.rotate = guard.plain(self._rotate)
         self.rotate_key = guard.plain(self._rotate_key)
@@ -170,6 +175,12 @@ class Admin:
 
     def _receipt(self, rel: str | None) -> str:
         return self._reencryption(rel, "receipt").receipt()
+
+    def _search_advice(self, rel: str | None, column: str | None) -> list[Row]:
+        return advice(self._host, inspect(self._host, self._table(rel, "search_advice")), column)
+
+    def _grant_search(self, rel: str | None, column: str | None, role: str | None) -> None:
+        grant_search(self._host, self._table(rel, "grant_search"), column, role)
 
     def _rotate(self, oid: int, scope: str | None) -> int:
         key = catalog.key_of(self._host, oid)

@@ -14,7 +14,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import server
 
-Kind = Literal["read", "write", "name", "key"]
+Kind = Literal["read", "write", "search", "name", "key"]
 Ask = tuple[int, Kind, str]
 
 # $2 is what was asked for, then what else the answer may tell. By the column's number: one that is gone is then one
@@ -32,12 +32,18 @@ THROUGH_VIEW = "OR f.field_uuid = $2[1]::uuid AND envelope_private.reads_through
 NAMED_RIGHT = """
 SELECT $2[1] AS subject, NULL AS key, c.capability, c.seal
 FROM envelope_private.key k JOIN envelope_private.field f USING (key_uuid)
-JOIN envelope_private.capability c USING (field_uuid) {found}
+JOIN envelope_private.capability c USING (field_uuid) {found} AND f.bind <> 'search'
     AND ((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = $1) OR EXISTS (
         SELECT FROM envelope_private.key_grant g WHERE g.key_uuid = k.key_uuid AND pg_has_role($1, g.role, 'USAGE')))"""
+# For the owner of the tables that use the search key.
+SEARCH_RIGHT = """
+SELECT c.field_uuid::text AS subject, NULL AS key, c.capability, c.seal
+FROM envelope_private.capability c JOIN envelope_private.search_key k ON k.search_uuid = c.field_uuid
+WHERE c.field_uuid = $2[1]::uuid AND pg_has_role($1, envelope_private.search_owner(c.field_uuid), 'USAGE')"""
 QUERIES: dict[Kind, str] = {
     "read": COLUMN_RIGHTS.format(privilege="SELECT", through_view=THROUGH_VIEW),
     "write": COLUMN_RIGHTS.format(privilege="INSERT, UPDATE", through_view=""),
+    "search": SEARCH_RIGHT,
     "name": NAMED_RIGHT.format(found="WHERE k.name = $2[1]"),
     "key": NAMED_RIGHT.format(
         found="""JOIN envelope_private.field_key fk USING (field_uuid)
@@ -49,6 +55,7 @@ OF_FIELD = "SELECT label FROM envelope_private.protected_column WHERE field_uuid
 ABOUT: dict[Kind, str] = {
     "read": OF_FIELD,
     "write": OF_FIELD,
+    "search": "SELECT label FROM envelope_private.usable_key WHERE field_uuid = $1::uuid LIMIT 1",
     "name": "SELECT name AS label FROM envelope_private.key WHERE name = $1",
     "key": """SELECT $1::bigint AS key_id,
         (SELECT label FROM envelope_private.usable_key WHERE key_id = $1::bigint LIMIT 1) AS label""",
@@ -120,4 +127,4 @@ class Authority:
         if kind == "key" and self._host.row(KEY_ID_EXISTS, ["text"], [subject]) is None:
             return errors.InvalidEnvelope()
         about = self._host.row(ABOUT[kind], ["text"], [subject])
-        return errors.NotPermitted(hint=None if kind in ("read", "write") else NAMED_HINT, about=about)
+        return errors.NotPermitted(hint=None if kind in ("read", "write", "search") else NAMED_HINT, about=about)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING, Union
 
 from pg_envelope import errors
 from pg_envelope.backend.epoch import Epoch
@@ -19,8 +20,11 @@ PARTS_DROPPED = 8
 # So often a key that is in use is held against the epoch file at its path; a broker that lost its file makes a new one.
 LOOK_SECONDS = 1.0
 
+if TYPE_CHECKING:
+    from pg_envelope.tokens import TokenKey
 
-Key = FieldKey | Erased
+# As text: who searches nothing does not import it.
+Key = Union[FieldKey, Erased, "TokenKey"]
 
 
 class Keyring:

@@ -13,6 +13,7 @@ from pg_envelope import errors, suites
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.link import Link
+from pg_envelope.backend.search.options import Wanted
 
 CONFLICT_RETRIES = 100
 MOST_TRANSITIONS = 5000
@@ -27,6 +28,7 @@ WHERE key_uuid = $1 AND state NOT IN ('active', 'destroyed') ORDER BY version"""
 FIELD = "SELECT field_uuid FROM envelope_private.protected_column WHERE key_uuid = $1 AND attname = $2"
 NEWEST_DEK = "SELECT max(version) AS version FROM envelope_private.dek WHERE key_uuid = $1"
 NEWEST_FIELD_KEY = "SELECT max(version) AS version FROM envelope_private.field_key WHERE field_uuid = $1"
+OF_SEARCH = "SELECT field_uuid FROM envelope_private.field WHERE key_uuid = $1 AND bind = 'search'"
 SUSPENDED = """
 SELECT FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state = 'suspended' AND suspended_from = 'active'"""
@@ -66,11 +68,15 @@ class StillActive(errors.NotConfigured):
 
 @dataclass(frozen=True)
 class FieldOptions:
-    """How a field's values are bound and encrypted; `bind` is row, column or context."""
+    """How a field's values are bound, encrypted and searched.
+
+    `bind` is row, column, context, or search for a search key.
+    """
 
     bind: str = "row"
     suite: int = suites.DEFAULT
     pad: bool = False
+    search: tuple[Wanted, ...] = ()
 
 
 class Keys:
@@ -121,10 +127,20 @@ class Keys:
         """A new DEK version with a new field key for each field; the old ones decrypt only. The new version."""
         label = self._lock(key_uuid)
         self.refuse_suspended(key_uuid)
+        self._refuse_search(key_uuid, label)
         fields = "SELECT field_uuid FROM envelope_private.field WHERE key_uuid = $1"
         made = self._add_version(key_uuid, [row["field_uuid"] for row in self._host.rows(fields, ["uuid"], [key_uuid])])
         self._record("rotate", label, made, reason)
         return int(_present(self._host.row(NEWEST_DEK, ["uuid"], [key_uuid]))["version"])
+
+    def _refuse_search(self, key_uuid: str, label: str) -> None:
+        """The tokens that are stored would not be found by a new key. Raises Unsupported."""
+        if self._host.row(OF_SEARCH, ["uuid"], [key_uuid]):
+            raise errors.Unsupported(
+                f"{label} is a search key, whose tokens would have to be made anew",
+                detail="Nothing was changed.",
+                hint="CALL envelope.unprotect(...) and protect(...) give the table's search columns new keys.",
+            )
 
     def rotate_field(self, key_uuid: str, column: str | None, reason: str = "") -> int:
         """A new field key, with a new salt, under the DEK that is active; the old one decrypts only. Its version."""

@@ -19,7 +19,7 @@ from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
 from pg_envelope.envelope import HEADER_BYTES, FieldKey
-from pg_envelope.suites import KEY_BYTES
+from pg_envelope.suites import DEFAULT, KEY_BYTES
 
 # At REPEATABLE READ the catalog may show a key as it was before it was suspended; on a standby, also as it was before
 # it was destroyed, for its broker may not know that. There pg_current_snapshot() does not tell what was in progress.
@@ -37,6 +37,8 @@ FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM 
     JOIN envelope_private.protected_column p USING (key_uuid) CROSS JOIN envelope_private.installation i
     WHERE $1 IN (t.view, t.base) AND t.scope <> 'table' AND has_column_privilege($2, t.view, p.attname, 'SELECT')) f
 JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
+SEARCH = """SELECT c.seal FROM envelope_private.usable_key u JOIN envelope_private.capability c USING (field_uuid)
+WHERE u.key_id = $1 AND u.bind = 'search'"""
 SCOPED = """
 FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
 WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed'
@@ -74,6 +76,14 @@ class Loader:
         """The keys of tenants or subjects of a protected table, for the columns that the calling role may read."""
         role = server().GetUserId()
         return self._as_owner(lambda: self._prefetch(view, role, scopes))
+
+    def search_slot(self, key_id: int) -> bytes:
+        """The slot of a search key, for the operators that are made for it. Raises NotPermitted."""
+        for row in self._as_owner(lambda: self._host.rows(SEARCH, ["bigint"], [key_id])):
+            if row["seal"]:
+                head = envelope.header(DEFAULT, padded=False, key_id=key_id)
+                return bytes(row["seal"][:CAPABILITY_BYTES]) + head
+        raise errors.NotPermitted
 
     def field_of(self, capability: bytes) -> str:
         """The uuid of the field that a capability opens. Raises NotPermitted."""
@@ -187,6 +197,8 @@ class Loader:
         key = base64.b64decode(answer["key"], validate=True)
         if len(key) != KEY_BYTES:
             raise not_understood()
+        if row.get("bind") == "search":
+            return _token_key(key, ends)
         field_uuid = bytes.fromhex(row["field_uuid"].replace("-", ""))
         return FieldKey(slot[CAPABILITY_BYTES:], field_uuid, key, ends, reserve=self.budget.of(row["key_id"]))
 
@@ -195,6 +207,13 @@ class Loader:
         from pg_envelope.backend.lifecycle.renewal import renew
 
         renew(self._host, self._link, key_id)
+
+
+def _token_key(key: bytes, ends: float) -> Key:
+    """Imported then, for sessions that search."""
+    from pg_envelope.tokens import TokenKey
+
+    return TokenKey(key, ends)
 
 
 def _scope_texts(host: Host, view: int, scopes: list[str]) -> list[str]:

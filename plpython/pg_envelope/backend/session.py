@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pg_envelope.backend.admin import Admin
     from pg_envelope.backend.lifecycle.tenants import Tenants
     from pg_envelope.backend.passwords import Passwords
+    from pg_envelope.backend.search.tokens import Tokens
     from pg_envelope.backend.secret_admin import SecretAdmin
     from pg_envelope.backend.writes import Writes
 
@@ -42,7 +43,7 @@ class Session:
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
-        keyring = Keyring(epoch, self.loader.load, self.loader.replayed.last)
+        keyring = self._keyring = Keyring(epoch, self.loader.load, self.loader.replayed.last)
         self.scopes = Scopes(self.host, self.link)
         self.values = Values(keyring, self.authority, self.scopes)
         self.faults = Faults(self.values)
@@ -97,6 +98,16 @@ class Session:
         from pg_envelope.backend.writes import Writes
 
         return Writes(self.guard, self.values, self.loader)
+
+    @cached_property
+    def search(self) -> Tokens:
+        """What search columns ask; imported at the first search or write of one."""
+        return self.guard.plain(self._import_search)()
+
+    def _import_search(self) -> Tokens:
+        from pg_envelope.backend.search.tokens import Tokens
+
+        return Tokens(self.guard, self._keyring, self.authority, self.loader)
 
     @cached_property
     def secret_admin(self) -> SecretAdmin:

@@ -15,6 +15,7 @@ from pg_envelope.backend.lifecycle import identity, revocation
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.link import not_understood
 from pg_envelope.backend.scope_keys import LOCK as LOCK_SCOPE
+from pg_envelope.backend.search import clearing
 
 # A DEK in store vault costs a request of its own there.
 BATCH = 50
@@ -106,6 +107,8 @@ class Erasure(Keys):
                 f"{label} has no key version to destroy", hint="envelope.keys lists the versions of each key."
             )
         alive = [row for row in found if row["state"] != "destroyed"]
+        # First: if a row is locked, nothing has been destroyed yet.
+        clearing.clear(self._host, str(key["owner"]), subject)
         self.destroy(what, label, alive, subject, reason)
         self._end(what)
         self._tell(what, key, len(alive), len(found))

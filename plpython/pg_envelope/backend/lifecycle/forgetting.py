@@ -5,6 +5,7 @@ from __future__ import annotations
 from pg_envelope import errors
 from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.sqltext import literal
 
 AT_STAKE = """
@@ -41,6 +42,7 @@ class Forgetting(Keys):
             raise _unnamed(row)
         if row["keys"]:
             self._record_if_it_answers(row["keys"])
+            search_keys.drop_all(self._host)
             self._host.run(FORGET)
             for rights in self._host.rows(RIGHTS):
                 self._host.run(f"DROP MATERIALIZED VIEW {rights['name']}")

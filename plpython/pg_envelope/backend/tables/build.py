@@ -39,7 +39,7 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
     set_defaults(host, table, layout, table.columns)
     host.run(generate.view(layout))
     view_oid = inspect.relation_oid(host, layout.view)
-    if shape not in (None, inspect.shape(host, view_oid)):
+    if shape not in (None, inspect.shape(host, view_oid, first=len(layout.columns) - len(layout.searches))):
         raise errors.EnvelopeError(f"{layout.view} came out with other columns than its table; nothing was changed")
     host.rows("UPDATE envelope_private.key SET view = $2 WHERE base = $1::oid", ["oid", "oid"], [table.oid, view_oid])
     _hand_over(host, table, layout, view_oid, acl)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Check, Table
@@ -22,6 +23,17 @@ FROM envelope_private.protected_column c
 JOIN pg_catalog.pg_type t ON t.oid = envelope_private.base_type(c.type::regtype)
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 WHERE c.key_uuid = $1"""
+SEARCH_FIELDS = ("search_uuid", "type_name", "normalizer", "plain_type")
+# By name, and after a rename by number, as protected columns are found.
+SEARCHES = """
+SELECT s.field_uuid, a.attname, k.search_uuid, k.type_name, k.normalizer, k.plain_type
+FROM envelope_private.field f JOIN envelope_private.search s USING (field_uuid)
+JOIN envelope_private.search_key k USING (search_uuid)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = $2 AND NOT a.attisdropped
+    AND a.atttypid = 'envelope_search.token'::regtype AND (a.attname = s.attname
+        OR a.attnum = s.attnum AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_attribute n WHERE n.attrelid = $2 AND n.attname = s.attname AND n.attnum > 0))
+WHERE f.key_uuid = $1"""
 IDLE_OWNERS = """
 SELECT p.polname AS policy, r.rolname AS role
 FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON p.polroles = ARRAY[r.oid]
@@ -141,6 +153,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         erased=key["erased"],
         view_options=tuple(key["view_options"] or ()),
         key_is_deferrable=base.key_is_deferrable,
+        searches=_searches(host, str(key["key_uuid"]), base, protected),
     )
 
 
@@ -149,6 +162,21 @@ def _row_key(key: Row, base: Table, protected: Iterable[Protected]) -> dict[str,
     if any(field.options.bind == "row" for field in protected):
         return {name: base.primary_key.get(name, EQUALS) for name in key["row_key"]}
     return base.primary_key
+
+
+def _searches(host: Host, key_uuid: str, base: Table, protected: Mapping[str, Protected]) -> dict[str, SearchColumn]:
+    """In the order of the columns; those that the base table has."""
+    sources = {found.field_uuid: name for name, found in protected.items()}
+    rows = {row["attname"]: row for row in host.rows(SEARCHES, ["uuid", "oid"], [key_uuid, base.oid])}
+    return {
+        column.name: SearchColumn(
+            name=column.name,
+            source=sources[str(rows[column.name]["field_uuid"])],
+            **{name: str(rows[column.name][name]) for name in SEARCH_FIELDS},
+        )
+        for column in base.columns
+        if column.name in rows and str(rows[column.name]["field_uuid"]) in sources
+    }
 
 
 def _options(field: Row) -> FieldOptions:
@@ -162,6 +190,13 @@ def rename(
     host.rows(
         "UPDATE envelope_private.field f SET attname = n.new"
         " FROM unnest($2::name[], $3::name[]) n (old, new) WHERE f.key_uuid = $1 AND f.attname = n.old",
+        ["uuid", "text[]", "text[]"],
+        [key_uuid, list(renamed), list(renamed.values())],
+    )
+    host.rows(
+        "UPDATE envelope_private.search s SET attname = n.new"
+        " FROM unnest($2::name[], $3::name[]) n (old, new), envelope_private.field f"
+        " WHERE f.field_uuid = s.field_uuid AND f.key_uuid = $1 AND s.attname = n.old",
         ["uuid", "text[]", "text[]"],
         [key_uuid, list(renamed), list(renamed.values())],
     )

@@ -93,10 +93,12 @@ JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
 JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 WHERE c.conrelid = $1 AND c.contype = 'p' ORDER BY k.position"""
 
+# PostgreSQL's own limit.
+MOST_COLUMNS = 1600
 SHAPE = """
 SELECT string_agg(format('%I %s %s', attname, format_type(atttypid, atttypmod), attcollation), ', ' ORDER BY attnum)
     AS shape
-FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped"""
+FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum BETWEEN 1 AND $2 AND NOT attisdropped"""
 
 # Before PostgreSQL 18 no constraint says whether it is enforced: all are.
 CHECKS = f"""
@@ -220,9 +222,9 @@ def inspect(host: Host, oid: int) -> Table:
     return Table(**found, columns=tuple(columns), primary_key=key, checks=tuple(checks))
 
 
-def shape(host: Host, oid: int) -> str:
-    """A relation's columns with type, modifier and collation: equal for a table and for the view that replaces it."""
-    row = host.row(SHAPE, ["oid"], [oid])
+def shape(host: Host, oid: int, first: int = MOST_COLUMNS) -> str:
+    """The first columns with type, modifier and collation: equal for a table and for the view that replaces it."""
+    row = host.row(SHAPE, ["oid", "int4"], [oid, first])
     return str(row["shape"]) if row else ""
 
 

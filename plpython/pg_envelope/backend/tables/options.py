@@ -1,4 +1,4 @@
-"""The `columns` argument of protect(): names, or an object name → {bind, suite, pad}."""
+"""The `columns` argument of protect(): names, or an object name → {bind, suite, pad, search, unique}."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.search import options as searching
 from pg_envelope.suites import SUITES
 
 HINT = 'For example: ["email", "phone"], or {"email": {"bind": "row", "suite": 1, "pad": true}}.'
 BINDS = ("row", "column")
+SEALING = {"bind", "suite", "pad"}
 STORES = ("vault", "catalog")
 SCOPES = ("table", "tenant", "subject")
 ERASED = ("error", "null")
@@ -67,10 +69,11 @@ def check_store(store: str | None) -> None:
 def _options(name: str, options: Any) -> FieldOptions:
     if not isinstance(options, dict):
         raise errors.BadInput(f"the options of column {name} must be an object", hint=HINT)
-    unknown = sorted(set(options) - {"bind", "suite", "pad"})
+    unknown = sorted(set(options) - SEALING - {"search", "unique"})
     if unknown:
         raise errors.BadInput(f"column {name} has unknown options: {', '.join(unknown)}", hint=HINT)
-    chosen = FieldOptions(**options)
+    search = searching.parse(name, options.get("search"), options.get("unique", False))
+    chosen = FieldOptions(**{**{known: options[known] for known in SEALING & set(options)}, "search": search})
     if chosen.bind not in BINDS:
         raise errors.BadInput(f"column {name}: bind must be one of {', '.join(BINDS)}", hint=HINT)
     if type(chosen.suite) is not int or chosen.suite not in SUITES:

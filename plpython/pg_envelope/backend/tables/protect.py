@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.search import carried, protecting
+from pg_envelope.backend.search.carried import Index
+from pg_envelope.backend.search.keys import Place
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import (
     bodies,
@@ -51,14 +55,22 @@ def protect(
     locked, table = table, inspect.inspect(host, oid)
     refusals.check_same(locked, table)
     refusals.check_kind(table)
-    refusals.check_contents(host, table, wanted, scoping.column)
+    found = carried.find(host, table, wanted)
+    wanted = protecting.with_searches(wanted, found)
+    refusals.check_contents(host, table, wanted, scoping.column, found)
     key_uuid, fields = _keys(host, keys, table, wanted, kek, store, scoping)
     layout = _layout(table, key_uuid, wanted, fields, scoping)
     catalog.record(host, table, layout)
+    carried.record(host, key_uuid, found)
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
-    _seal(host, table, layout)
+    layout = _searched(host, keys, table, layout, wanted)
+    with protecting.usable(host, table.owner):
+        _seal(host, table, layout, found)
+        protecting.index(host, table, layout, wanted, found)
     build(host, table, layout, acl, shape)
+    protecting.grant(host, layout, acl)
     _report(host, table, layout)
+    protecting.tell(host, layout, found)
 
 
 def _keys(
@@ -111,16 +123,29 @@ def _layout(
     )
 
 
-def _seal(host: Host, table: Table, layout: Layout) -> None:
+def _searched(host: Host, keys: Keys, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Layout:
+    """With the search columns, which are empty yet."""
+    key = host.rows("SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1", ["uuid"], [layout.key_uuid])[0]
+    searches = protecting.make(host, keys, table, wanted, Place(key["kek"], key["store"]))
+    protecting.add(host, table, searches.values())
+    layout = replace(layout, columns=inspect.inspect(host, table.oid).columns, searches=searches)
+    protecting.record(host, layout)
+    return layout
+
+
+def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index]) -> None:
     """Rewrites the table once, values to envelopes; no row is ever INSERTed in the clear and UPDATEd later."""
+    for index in indexes:
+        host.run(index.drop(table.schema, table.sql))
     names = [ident(name) for name in layout.protected]
     dropped = [f"DROP CONSTRAINT {ident(check.name)}" for check in layout.checks]
     dropped += [f"ALTER {name} DROP DEFAULT" for name in names]
     host.run(f"ALTER TABLE {table.sql} {commas(dropped)}")
-    changes = commas(
+    sealed = [
         f"ALTER {ident(name)} TYPE envelope.ciphertext USING {_first_envelope(layout, protected)}"
         for name, protected in layout.protected.items()
-    )
+    ]
+    changes = commas([*sealed, *protecting.filled(layout)])
     AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
     # Envelopes do not compress, and their headers are read without the rest.
     stored = [f"ALTER {name} SET STORAGE EXTERNAL" for name in names]

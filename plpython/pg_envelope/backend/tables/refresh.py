@@ -44,7 +44,9 @@ def refresh(host: Host, oid: int) -> None:
     build.make_writes(host, table, layout, before.oid)
     build.grant_base(host, table, layout, before.oid)
     host.rows(
-        "SELECT envelope_private.renew_seal(field_uuid) FROM envelope_private.field WHERE key_uuid = $1",
+        "SELECT envelope_private.renew_seal(uuid) FROM envelope_private.field f LEFT JOIN envelope_private.search s"
+        " USING (field_uuid), unnest(ARRAY[f.field_uuid, s.search_uuid]) uuid"
+        " WHERE f.key_uuid = $1 AND uuid IS NOT NULL",
         ["uuid"],
         [key["key_uuid"]],
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.search import advice, protecting
+from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.sqltext import commas, derived_name, ident, literal
 from pg_envelope.backend.tables import generate, unfit
 from pg_envelope.backend.tables.canonical import may_lose
@@ -35,6 +37,11 @@ LEFT JOIN pg_catalog.pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oi
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2
     AND coalesce(k.contype NOT IN ('c', 'n'), true) AND f.adnum IS DISTINCT FROM $2
     AND NOT (d.classid = 'pg_class'::regclass AND d.objid = $1) AND d.deptype <> 'i'
+    -- What tokens stand in for.
+    AND NOT (k.conrelid IS NOT DISTINCT FROM $1 AND k.conname = ANY ($3::name[]) AND k.contype = 'u')
+    AND NOT (d.classid = 'pg_class'::regclass AND d.objid IN (
+        SELECT i.indexrelid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+        WHERE i.indrelid = $1 AND c.relname = ANY ($3)))
 ORDER BY 1"""
 
 # Views and indexes over the whole row, rules, and whatever uses the table's row type.
@@ -106,7 +113,13 @@ def check_same(before: Table, after: Table) -> None:
         raise errors.Conflict(f"{before.sql} was renamed meanwhile", hint="Call protect() again.")
 
 
-def check_contents(host: Host, table: Table, wanted: Mapping[str, FieldOptions], scope_column: str | None) -> None:
+def check_contents(
+    host: Host,
+    table: Table,
+    wanted: Mapping[str, FieldOptions],
+    scope_column: str | None,
+    carried: Sequence[Index] = (),
+) -> None:
     """Raises BadInput for columns that are not there, Unsupported with the list of all that stands in the way."""
     missing = [name for name in (*wanted, *filter(None, [scope_column])) if table.column(name) is None]
     if missing:
@@ -118,7 +131,9 @@ def check_contents(host: Host, table: Table, wanted: Mapping[str, FieldOptions],
             f"{table.sql} has no primary key to bind values to",
             hint='Add one, or bind by column only: {"name": {"bind": "column"}}.',
         )
-    obstacles = [*_obstacles(host, table, wanted), *_scope_obstacles(host, table, wanted, scope_column)]
+    obstacles = [*_obstacles(host, table, wanted, carried), *_scope_obstacles(host, table, wanted, scope_column)]
+    # It reads values, as the table's owner: only if all else is well.
+    obstacles = obstacles or list(advice.obstacles(host, table, wanted))
     if obstacles:
         raise errors.Unsupported(
             f"{table.sql} cannot be protected as it is; nothing was changed",
@@ -127,7 +142,7 @@ def check_contents(host: Host, table: Table, wanted: Mapping[str, FieldOptions],
         )
 
 
-def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
+def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions], carried: Sequence[Index]) -> Iterator[str]:
     base = derived_name(table.name, "_encrypted")
     if host.row(TAKEN, ["name", "name"], [table.schema, base]):
         yield f"the base table's name is taken: {base}"
@@ -151,12 +166,13 @@ def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> 
     for name in wanted:
         column = table.column(name)
         assert column is not None
-        yield from _column_obstacles(host, table, column)
+        yield from _column_obstacles(host, table, column, [index.name for index in carried])
+    yield from protecting.obstacles(host, table, wanted)
     if any(options.bind == "row" for options in wanted.values()):
         yield from _key_obstacles(host, table)
 
 
-def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]:
+def _column_obstacles(host: Host, table: Table, column: Column, carried: list[str]) -> Iterator[str]:
     where = f"column {column.name}"
     if column.generated:
         yield f"{where} is a generated column"
@@ -167,7 +183,7 @@ def _column_obstacles(host: Host, table: Table, column: Column) -> Iterator[str]
     yield from (f"{where} {reason}" for reason in unfit.reasons(host, table, column))
     if may_lose(column) and (lost := _lost(host, table, column)):
         yield f"{where} has values that are more than the text that their type writes: {lost}"
-    for row in host.rows(DEPENDENTS, ["oid", "int4"], [table.oid, column.attnum]):
+    for row in host.rows(DEPENDENTS, ["oid", "int4", "text[]"], [table.oid, column.attnum, carried]):
         yield f"{where} is used by {row['what']}"
 
 

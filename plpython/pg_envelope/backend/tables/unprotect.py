@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
+from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks, opening
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
@@ -38,8 +39,10 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     opening.open_columns(host, key, base, layout, damaged)
     for rights in layout.rights:
         host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
+    protecting.drop_columns(host, base.sql, layout)
     host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
     _restore(host, base, view, layout, acl)
+    _restore_indexes(host, base, view, layout)
     catalog.forget(host, key["key_uuid"])
     host.notice(f"{view.sql} is a plain table again", hint="Its keys stay in envelope.keys: old backups need them.")
 
@@ -83,7 +86,7 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
     for check in layout.checks:
         _restore_check(host, owner, table, check)
     _restore_comments(host, base, view, table)
-    grants.give(host, base.oid, table, acl)
+    grants.give(host, base.oid, table, [row for row in acl if row["column"] not in layout.searches])
     if layout.as_caller:
         for statement in sequence_grants(base, acl, "REVOKE", "FROM"):
             host.run(statement)
@@ -93,6 +96,13 @@ def _stored(layout: Layout) -> Iterator[str]:
     for name, protected in layout.protected.items():
         yield f"ALTER {ident(name)} SET STORAGE {STORAGE[protected.column.storage]}"
         yield from set_compression(protected.column)
+
+
+def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> None:
+    """Those that tokens stood in for."""
+    for index in carried.recorded(host, layout.key_uuid):
+        AsOwner(host, base.owner_oid).run(index.restore(qualified(layout.schema, view.name)))
+    carried.forget(host, layout.key_uuid)
 
 
 def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables.canonical import restored
 from pg_envelope.backend.tables.generate.blocks import block
-from pg_envelope.backend.tables.generate.expressions import JOINED
-from pg_envelope.backend.tables.generate.guard import is_draft
+from pg_envelope.backend.tables.generate.expressions import JOINED, is_draft, kind_of
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 
 
@@ -25,8 +24,7 @@ def clear(layout: Layout) -> str:
 def _value(layout: Layout, protected: Protected) -> str:
     name = protected.column.name
     envelope = f"($1).{ident(name)}"
-    kind = "bytea" if protected.column.is_bytes else "text"
-    fresh = restored(protected.column, f"envelope_internal.clear_{kind}({envelope})")
+    fresh = restored(protected.column, f"envelope_internal.clear_{kind_of(protected.column)}({envelope})")
     return f"CASE WHEN {envelope} IS NULL OR {is_draft(envelope)} THEN {fresh} ELSE {_stored(layout, name)} END"
 
 

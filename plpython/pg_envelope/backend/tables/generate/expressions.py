@@ -57,7 +57,12 @@ def _field(protected: Protected) -> str:
 
 def seal(protected: Protected) -> str:
     """The right to encrypt, for code that runs as the table's owner."""
-    where = f"c.field_uuid OPERATOR(pg_catalog.=) {_field(protected)}"
+    return key_of(protected.field_uuid)
+
+
+def key_of(field_uuid: str) -> str:
+    """The right to use the active key of a field, for code that runs as the table's owner."""
+    where = f"c.field_uuid OPERATOR(pg_catalog.=) '{field_uuid}'::pg_catalog.uuid"
     return f"(SELECT c.seal FROM envelope_private.capability c WHERE {where})"
 
 
@@ -68,14 +73,15 @@ def capability(layout: Layout, protected: Protected) -> str:
     return f"(SELECT r.{ident(protected.field_uuid)} FROM {layout.right(protected)} r)"
 
 
-def _kind(protected: Protected) -> str:
-    return "bytea" if protected.column.is_bytes else "text"
+def kind_of(column: Column) -> str:
+    """What is encrypted is bytes or text; functions for values are named so."""
+    return "bytea" if column.is_bytes else "text"
 
 
 def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
     """The expression that reads a protected column of `source` with the column's own type and collation."""
     column = protected.column
-    function = f"envelope_internal.decrypt_{_kind(protected)}{'_as_role' if layout.by_role else ''}"
+    function = f"envelope_internal.decrypt_{kind_of(protected.column)}{'_as_role' if layout.by_role else ''}"
     right = capability(layout, protected)
     call = f"{function}({source}.{ident(column.name)}, {right}, {row_key(layout, protected, source)})"
     return restored(column, call)
@@ -90,19 +96,20 @@ def content(protected: Protected, source: str) -> str:
 def encrypted(layout: Layout, protected: Protected, source: str = "NEW") -> str:
     """The expression that makes the envelope for a protected column of `source`, for code that runs as the owner."""
     bound = f"{row_key(layout, protected, source)}{scope(layout, source)}"
-    return f"envelope_internal.encrypt_{_kind(protected)}({content(protected, source)}, {seal(protected)}, {bound})"
+    kind = kind_of(protected.column)
+    return f"envelope_internal.encrypt_{kind}({content(protected, source)}, {seal(protected)}, {bound})"
 
 
 def encrypted_as_role(layout: Layout, protected: Protected, source: str) -> str:
     """The same by the current role's right, where no sub-select is allowed."""
     bound = f"{row_key(layout, protected, source)}{scope(layout, source)}"
-    function = f"envelope_internal.encrypt_{_kind(protected)}_as_role"
-    return f"{function}({content(protected, source)}, {_field(protected)}, {bound})"
+    kind = kind_of(protected.column)
+    return f"envelope_internal.encrypt_{kind}_as_role({content(protected, source)}, {_field(protected)}, {bound})"
 
 
 def drafted(protected: Protected) -> str:
     """What stands for an envelope of NEW until the base table's guard knows the row key."""
-    return f"envelope_internal.draft_{_kind(protected)}({content(protected, 'NEW')})"
+    return f"envelope_internal.draft_{kind_of(protected.column)}({content(protected, 'NEW')})"
 
 
 def resealed(layout: Layout, name: str) -> str:
@@ -143,3 +150,8 @@ def loses(column: Column, source: str) -> str:
 def is_null(value: str) -> str:
     """Also for composite values, of which IS NULL asks each part."""
     return f"{value} IS NOT DISTINCT FROM NULL"
+
+
+def is_draft(value: str) -> str:
+    # An escape string, whatever standard_conforming_strings says.
+    return f"pg_catalog.substr({value}, 3, 4) OPERATOR(pg_catalog.=) E'\\\\x00000000'::pg_catalog.bytea"

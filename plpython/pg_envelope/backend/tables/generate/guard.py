@@ -14,6 +14,7 @@ from pg_envelope.backend.tables.generate.expressions import (
     all_bound,
     bound_columns,
     differ,
+    is_draft,
     is_null,
     row_key,
     same,
@@ -21,6 +22,7 @@ from pg_envelope.backend.tables.generate.expressions import (
     seal,
 )
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
+from pg_envelope.backend.tables.generate.search import guarded
 
 # By the order of names the last of the BEFORE triggers.
 NAME = "~envelope_guard"
@@ -36,7 +38,8 @@ def guard(layout: Layout) -> str:
     admitted = [_admit(layout, protected) for protected in layout.protected.values()]
     moved = [_move(layout, protected) for protected in layout.protected.values() if _moves(layout, protected)]
     needed = [*all_bound(layout), *_not_null(layout)]
-    return block([*map(partial(_needs, layout), needed), *moved, *admitted, "RETURN NEW;"])
+    tokens = [guarded(layout, search) for search in layout.searches.values()]
+    return block([*map(partial(_needs, layout), needed), *tokens, *moved, *admitted, "RETURN NEW;"])
 
 
 def _not_null(layout: Layout) -> list[str]:
@@ -98,11 +101,6 @@ def _admit(layout: Layout, protected: Protected) -> str:
             ],
         ),
     )
-
-
-def is_draft(value: str) -> str:
-    # An escape string, whatever standard_conforming_strings says.
-    return f"pg_catalog.substr({value}, 3, 4) OPERATOR(pg_catalog.=) E'\\\\x00000000'::pg_catalog.bytea"
 
 
 def no_drafts(layout: Layout) -> str:

@@ -7,6 +7,7 @@ from pg_envelope.backend.tables.generate import refused
 from pg_envelope.backend.tables.generate.blocks import NEXT, block, fail, when
 from pg_envelope.backend.tables.generate.expressions import drafted, encrypted, is_null
 from pg_envelope.backend.tables.generate.layout import Layout
+from pg_envelope.backend.tables.generate.search import made
 from pg_envelope.backend.tables.inspect import Column
 
 
@@ -42,8 +43,11 @@ def _identity(layout: Layout, column: Column) -> str:
 
 
 def changed_below(layout: Layout) -> list[str]:
-    """Unprotected columns that the base table may give another value than NEW's: its triggers and expressions do."""
-    return [ident(column.name) for column in layout.plain_columns if layout.as_caller or column.generated]
+    """Columns that the base table may give another value than NEW's: its triggers and expressions do, and tokens are
+    made of other columns.
+    """
+    plain = [ident(column.name) for column in layout.plain_columns if layout.as_caller or column.generated]
+    return [*plain, *map(ident, layout.searches)]
 
 
 def returning(names: list[str], into: str) -> str:
@@ -67,6 +71,8 @@ def _statement(layout: Layout, returned: str) -> str:
 
 
 def new_value(layout: Layout, column: Column) -> str:
+    if column.name in layout.searches:
+        return made(layout, layout.searches[column.name])
     protected = layout.protected.get(column.name)
     if protected is None:
         return f"NEW.{ident(column.name)}"
@@ -90,7 +96,7 @@ def _as_caller(layout: Layout) -> str:
 
 def _seen(layout: Layout) -> str:
     """What the row became, for those who may see it."""
-    names = [ident(column.name) for column in layout.plain_columns]
+    names = [*(ident(column.name) for column in layout.plain_columns), *map(ident, layout.searches)]
     key = " AND ".join(f"t.{ident(name)} {equals} NEW.{ident(name)}" for name, equals in layout.row_key.items())
     read = f"SELECT {commas(f't.{name}' for name in names)} INTO stored FROM {layout.base} t WHERE {key};"
     taken = [f"NEW.{name} := stored.{name};" for name in names]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import derived_name, qualified
 from pg_envelope.backend.tables.inspect import Check, Column
 
@@ -26,7 +27,8 @@ class Protected:
 class Layout:
     """A base table and the view over it, as they shall be.
 
-    `row_key` maps columns to their equality operators; `scope_column` holds the tenant or subject, if they have keys.
+    `row_key` maps columns to their equality operators; `scope_column` holds the tenant or subject, if they have keys;
+    `searches` has the search columns by their names.
     `as_caller`: a write runs code of the table (triggers, functions in constraints and indexes), which needs the
     caller's role and settings, as on a plain table. `by_role`: row-level security, so reads run as the caller, too.
     `key_is_deferrable`: for a while two rows may have one key.
@@ -46,6 +48,7 @@ class Layout:
     erased: str = "error"
     view_options: tuple[str, ...] = ()
     key_is_deferrable: bool = False
+    searches: dict[str, SearchColumn] = field(default_factory=dict)
 
     @property
     def view(self) -> str:
@@ -70,7 +73,13 @@ class Layout:
 
     @property
     def plain_columns(self) -> list[Column]:
-        return [column for column in self.columns if column.name not in self.protected]
+        """Those that are stored as they are written; search columns are not written."""
+        made = self.protected.keys() | self.searches.keys()
+        return [column for column in self.columns if column.name not in made]
+
+    def searches_of(self, source: str) -> list[SearchColumn]:
+        """The search columns that find a protected column."""
+        return [search for search in self.searches.values() if search.source == source]
 
     @property
     def written_columns(self) -> list[Column]:

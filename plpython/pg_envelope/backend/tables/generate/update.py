@@ -119,7 +119,8 @@ def _split(layout: Layout, fresh: str) -> str:
     """
     bound = [name for name in {**layout.row_key, **dict.fromkeys(all_bound(layout))} if name not in layout.protected]
     free = [column for column in layout.columns if column.name not in bound]
-    opened = [column for column in free if column.name not in layout.protected and _writable(column)]
+    made = layout.protected.keys() | layout.searches.keys()
+    opened = [column for column in free if column.name not in made and _writable(column)]
     changed = " OR ".join(_changed(protected) for protected in layout.protected.values())
     values = _statement(layout, fresh, free, _new_or_kept(layout))
     if opened:
@@ -157,7 +158,8 @@ def _new(column: Column) -> str:
 
 def _new_or_kept(layout: Layout) -> Assign:
     def assign(column: Column) -> str:
-        protected = layout.protected.get(column.name)
+        search = layout.searches.get(column.name)
+        protected = layout.protected.get(search.source if search else column.name)
         if protected is None:
             return _new(column)
         # What stays as it is, is bound anew by the guard of the base table if the row key changes.
@@ -170,7 +172,7 @@ def _changed_only(layout: Layout) -> Assign:
     kept = _new_or_kept(layout)
 
     def assign(column: Column) -> str:
-        if column.name in layout.protected:
+        if column.name in layout.protected or column.name in layout.searches:
             return kept(column)
         name = ident(column.name)
         return f"CASE WHEN {same([column.name])} THEN t.{name} ELSE NEW.{name} END"

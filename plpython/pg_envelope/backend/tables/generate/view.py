@@ -7,20 +7,22 @@ from collections.abc import Iterable
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.generate.expressions import decrypted
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
+from pg_envelope.backend.tables.generate.search import shown
 from pg_envelope.backend.tables.inspect import Column
 
 
 def selected(layout: Layout) -> str:
     """The query of the view."""
-    values = [
-        decrypted(layout, layout.protected[column.name])
-        if column.name in layout.protected
-        else f"t.{ident(column.name)}"
-        for column in layout.columns
-    ]
+    values = [_value(layout, column.name) for column in layout.columns]
     items = zip(values, layout.columns, strict=True)
     columns = ",\n    ".join(f"{value} AS {ident(column.name)}" for value, column in items)
     return f"SELECT\n    {columns}\nFROM {layout.base} t"
+
+
+def _value(layout: Layout, name: str) -> str:
+    if name in layout.searches:
+        return shown(layout.searches[name])
+    return decrypted(layout, layout.protected[name]) if name in layout.protected else f"t.{ident(name)}"
 
 
 def view(layout: Layout) -> str:

@@ -1,0 +1,119 @@
+"""What a search column is, and by what its values are equal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.sqltext import ident, qualified
+from pg_envelope.backend.tables.canonical import PLAINTEXT, TEXT
+from pg_envelope.backend.tables.inspect import Column
+
+SCHEMA = "envelope_search"
+TOKEN = f"{SCHEMA}.token"
+TEXTS = frozenset(("text", "varchar", "bpchar"))
+# PostgreSQL compares them so: they have no equality of their own.
+COMPARED_AS = {"text": "text", "varchar": "text", "cidr": "inet"}
+FLOATS = frozenset(("float4", "float8"))
+# Equal values have one text, which no setting changes.
+STEADY = frozenset("bool int2 int4 int8 oid uuid inet macaddr macaddr8".split())  # noqa: SIM905
+# PL/Python hands over this text.
+LISTED = STEADY - {"bool"} | {"text"}
+# Equal values have one text under the settings of envelope_internal.canonical().
+DATED = frozenset(("date", "time", "timestamp", "timestamptz"))
+ENUM = "e"
+# `one` because a row without columns would be an empty dict, which is false.
+LOOSE = """
+SELECT 1 AS one FROM pg_catalog.pg_collation WHERE oid = $1::regcollation AND NOT collisdeterministic"""
+
+
+@dataclass(frozen=True)
+class SearchColumn:
+    """A column of tokens beside a protected column, `source`.
+
+    `type_name` is the type of the search key in schema envelope_search, `search_uuid` the key's field; `normalizer` is
+    the normaliser's name and version; `plain_type` is the type whose equality counts.
+    """
+
+    name: str
+    source: str
+    search_uuid: str
+    type_name: str
+    normalizer: str
+    plain_type: str
+
+    @property
+    def type(self) -> str:
+        return qualified(SCHEMA, self.type_name)
+
+    def part(self, what: str) -> str:
+        """The name of something that is made for the type."""
+        return qualified(SCHEMA, f"{self.type_name}_{what}")
+
+    @property
+    def is_enum(self) -> bool:
+        """Its type is a user's, and named with its schema."""
+        return "." in self.plain_type
+
+    @property
+    def is_text(self) -> bool:
+        return self.plain_type in (*TEXTS, "citext")
+
+
+def plain_type(column: Column) -> str | None:
+    """The type whose equality counts: `text` for all texts that compare byte by byte. None: not one of those known."""
+    if column.base_type in COMPARED_AS:
+        return COMPARED_AS[column.base_type]
+    if column.base_type in TEXTS | FLOATS | STEADY | DATED | {"numeric", "bytea"}:
+        return column.base_type
+    if not column.base_type and column.kind == "b" and column.type.split(".")[-1] == "citext":
+        return "citext"
+    return column.type if column.kind == ENUM else None
+
+
+def searchable(host: Host, column: Column) -> bool:
+    """Whether equal values of a column have equal tokens."""
+    return plain_type(column) is not None and not is_loose(host, column)
+
+
+def is_loose(host: Host, column: Column) -> bool:
+    """Whether its collation takes values for equal that differ in bytes."""
+    return column.collation is not None and bool(host.rows(LOOSE, ["text"], [column.collation]))
+
+
+def equal_text(kind: str, value: str) -> str:
+    """The SQL expression for a text that equal values of a type share, and only they."""
+    if kind in TEXTS:
+        # That of a char(n) ends before its blanks, which do not count there.
+        return f"({value})::{TEXT}"
+    if kind == "citext":
+        return f'pg_catalog.lower(({value})::{TEXT} COLLATE pg_catalog."default")'
+    if kind == "numeric":
+        return f"pg_catalog.trim_scale({value})::{PLAINTEXT}::{TEXT}"
+    if kind == "bytea":
+        return f"pg_catalog.encode({value}, 'hex')"
+    if kind in FLOATS:
+        # Two zeros have two texts.
+        return f"envelope_internal.canonical(CASE WHEN {value} OPERATOR(pg_catalog.=) 0 THEN 0 ELSE {value} END)"
+    if kind in DATED:
+        return f"envelope_internal.canonical({value})"
+    if kind == "inet":
+        # A cidr of one address would show its mask.
+        return f"({value})::pg_catalog.inet::{PLAINTEXT}::{TEXT}"
+    return f"({value})::{PLAINTEXT}::{TEXT}"
+
+
+def written_text(column: Column, value: str) -> str:
+    """equal_text, of a column's value."""
+    kind = plain_type(column)
+    assert kind is not None
+    return equal_text(kind, value)
+
+
+def default_name(column: str) -> str:
+    return f"{column}_search"
+
+
+def quoted_type(kind: str) -> str:
+    """The type of a typed operator, as SQL takes it."""
+    return kind if "." in kind or kind == "citext" else f"pg_catalog.{ident(kind)}"

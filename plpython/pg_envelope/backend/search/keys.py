@@ -1,0 +1,127 @@
+"""Search keys: a DEK of their own, apart from every key that encrypts, and a type whose operators compare by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.search import operators, types
+from pg_envelope.backend.search.column import SearchColumn, plain_type
+from pg_envelope.backend.search.options import Wanted
+from pg_envelope.backend.server import settings_kept
+from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.backend.tables.inspect import Column, Table
+
+KNOWN = """
+SELECT k.search_uuid, k.type_name, k.schema, k.normalizer, k.plain_type, b.relowner AS owner
+FROM envelope_private.key n JOIN envelope_private.field f USING (key_uuid)
+JOIN envelope_private.search_key k ON k.search_uuid = f.field_uuid
+LEFT JOIN pg_catalog.pg_class b ON b.relowner = envelope_private.search_owner(k.search_uuid)
+WHERE n.name = $1 LIMIT 1"""
+TAKEN = "SELECT key_uuid FROM envelope_private.key WHERE name = $1"
+KEY_ID = "SELECT key_id FROM envelope_private.field_key WHERE field_uuid = $1 AND state = 'active'"
+RECORD = "INSERT INTO envelope_private.search_key VALUES ($1, $2, $3, $4, $5)"
+USE = "INSERT INTO envelope_private.search VALUES ($1, $2, $3, $4)"
+UNUSED = """
+SELECT search_uuid, type_name, schema, normalizer, plain_type FROM envelope_private.search_key k
+WHERE search_uuid = ANY ($1)
+    AND NOT EXISTS (SELECT FROM envelope_private.search s WHERE s.search_uuid = k.search_uuid)"""
+EVERY = "SELECT search_uuid, type_name, schema, normalizer, plain_type FROM envelope_private.search_key"
+HINT = "A search key joins columns of one type and normaliser, in tables of one schema and owner."
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a search key comes from: the table's KEK and store."""
+
+    kek: str
+    store: str | None
+
+
+def make(host: Host, keys: Keys, table: Table, column: Column, wanted: Wanted, place: Place) -> SearchColumn:
+    """The search column of a protected column, under a key that is new or shared by its name. Raises BadInput."""
+    kind = plain_type(column)
+    assert kind is not None
+    found = host.row(KNOWN, ["text"], [wanted.key]) if wanted.key else None
+    if found is None:
+        return _new(host, keys, table, column, wanted, place, kind)
+    if (found["schema"], found["normalizer"], found["plain_type"], found["owner"]) != (
+        table.schema,
+        wanted.normalize,
+        kind,
+        table.owner_oid,
+    ):
+        raise errors.BadInput(f"the search key {wanted.key} is for other columns than {column.name}", hint=HINT)
+    return _column(wanted.name, column.name, found)
+
+
+def _new(host: Host, keys: Keys, table: Table, column: Column, wanted: Wanted, place: Place, kind: str) -> SearchColumn:
+    key_uuid = keys.create(place.kek, place.store, name=_name(host, table, wanted))
+    search_uuid = keys.add_field(key_uuid, FieldOptions(bind="search"))
+    keys.add_first_version(key_uuid, [search_uuid])
+    key_id = active_key_id(host, search_uuid)
+    made = SearchColumn(wanted.name, column.name, search_uuid, f"exact_{key_id}", wanted.normalize, kind)
+    host.rows(
+        RECORD,
+        ["uuid", "name", "name", "text", "text"],
+        [search_uuid, made.type_name, table.schema, made.normalizer, kind],
+    )
+    _run(host, [*types.create(made), *operators.create(made, table.schema, key_id)])
+    _run(host, [row["statement"] for row in host.once(operators.granted(made))])
+    host.run(types.comment(made, f"{table.sql}.{ident(column.name)}"))
+    return made
+
+
+def _name(host: Host, table: Table, wanted: Wanted) -> str:
+    """The key's name as given; or one made of the column's, with a number where an earlier key has that."""
+    if wanted.key:
+        return wanted.key
+    name, number = f"search {table.schema}.{table.name}.{wanted.name}", 1
+    while host.row(TAKEN, ["text"], [name if number == 1 else f"{name} {number}"]):
+        number += 1
+    return name if number == 1 else f"{name} {number}"
+
+
+def active_key_id(host: Host, search_uuid: str) -> int:
+    """Raises KeyNotFound."""
+    row = host.row(KEY_ID, ["uuid"], [search_uuid])
+    if row is None:
+        raise errors.KeyNotFound("the search key has no active version", hint="envelope.keys lists the versions.")
+    return int(row["key_id"])
+
+
+def _run(host: Host, statements: list[str]) -> None:
+    """Without PostgreSQL's notices: of a type that is made in two steps, and of each thing that goes with it."""
+    with settings_kept():
+        host.setting("SET LOCAL client_min_messages = warning")
+        for statement in statements:
+            host.run(statement)
+
+
+def record(host: Host, field_uuid: str, attnum: int, search: SearchColumn) -> None:
+    """The column is there; its table's owner may use the key from now on."""
+    host.rows(USE, ["uuid", "name", "int2", "uuid"], [field_uuid, search.name, attnum, search.search_uuid])
+    host.rows("SELECT envelope_private.renew_seal($1)", ["uuid"], [search.search_uuid])
+
+
+def drop_unused(host: Host, searches: list[SearchColumn]) -> None:
+    """Types of keys that no column uses any more; the keys stay, for old backups."""
+    for row in host.rows(UNUSED, ["uuid[]"], [[search.search_uuid for search in searches]]):
+        _drop(host, row)
+
+
+def drop_all(host: Host) -> None:
+    """Before all keys are forgotten: what tables that were dropped have left."""
+    for row in host.rows(EVERY):
+        _drop(host, row)
+
+
+def _drop(host: Host, row: Row) -> None:
+    _run(host, operators.drop(_column("", "", row)))
+    host.run(f"DELETE FROM envelope_private.search_key WHERE search_uuid = {literal(str(row['search_uuid']))}")
+
+
+def _column(name: str, source: str, row: Row) -> SearchColumn:
+    return SearchColumn(name, source, str(row["search_uuid"]), row["type_name"], row["normalizer"], row["plain_type"])

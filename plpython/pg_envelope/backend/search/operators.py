@@ -1,0 +1,154 @@
+"""The SQL that makes what people write: = and <> between a search column and what they look for, or another column.
+
+PostgreSQL puts the operators' functions into the query. What is left is one comparison of tokens, which an index
+serves, and one call that makes the token. So these functions are STABLE, pin nothing, and use each argument once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pg_envelope.backend.search.column import LISTED, SCHEMA, TOKEN, SearchColumn, equal_text, quoted_type
+from pg_envelope.backend.sqltext import dollar, ident, literal
+
+BOOTSTRAP = "if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')\nreturn "
+NAMES = {"=": "equals", "<>": "differs"}
+ESTIMATES = {
+    "=": "RESTRICT = pg_catalog.eqsel, JOIN = pg_catalog.eqjoinsel",
+    "<>": "RESTRICT = pg_catalog.neqsel, JOIN = pg_catalog.neqjoinsel",
+}
+TEXT = "pg_catalog.text"
+INLINED = "LANGUAGE sql {} LEAKPROOF"
+
+
+def create(search: SearchColumn, schema: str, key_id: int) -> list[str]:
+    """`schema` is that of the protected tables, where the operators are found; `key_id` names the search key."""
+    return [*needles(search, key_id), *_with_needles(search, schema), *_with_columns(search, schema)]
+
+
+def needles(search: SearchColumn, key_id: int) -> list[str]:
+    """From what somebody looks for to its token; made anew when another version of the key becomes active."""
+    call = f"GD['pg_envelope'].search.needle({key_id}, needle, {search.normalizer!r})"
+    token = (
+        f"CREATE OR REPLACE FUNCTION {search.part('token')}(needle {TEXT}) RETURNS {TOKEN}"
+        f" LANGUAGE plpython3u STABLE STRICT LEAKPROOF COST 10 AS {dollar(BOOTSTRAP + call)}"
+    )
+    texts = (_needle(search, kind) for kind in kinds(search))
+    return [token, *texts, *(order for kind in listed(search) for order in _orders(search, kind, key_id))]
+
+
+def kinds(search: SearchColumn) -> list[str]:
+    """What may be looked for: a text, and a value of the column's own type."""
+    return [TEXT] if search.is_text else [TEXT, quoted_type(search.plain_type)]
+
+
+def listed(search: SearchColumn) -> list[str]:
+    """Types of which the index serves `= ANY (array)`: an order of needles must be had without a query."""
+    return kinds(search)[-1:] if search.plain_type in LISTED else []
+
+
+def _needle(search: SearchColumn, kind: str) -> str:
+    value = "needle" if search.plain_type in ("text", "citext") else f"needle::{quoted_type(search.plain_type)}"
+    body = f"{search.part('token')}({equal_text(search.plain_type, value)})"
+    how = INLINED.format("STABLE")
+    return f"CREATE OR REPLACE FUNCTION {search.part('needle')}(needle {kind}) RETURNS {TOKEN} {how} {_parsed(body)}"
+
+
+def _orders(search: SearchColumn, kind: str, key_id: int) -> Iterator[str]:
+    """How the index orders a token and a needle, and two needles.
+
+    The first needle of a session asks the broker. An array of one is not sorted beforehand; then that happens in the
+    index's root, whose lock is shared: it holds up only who splits that page, and for the broker's deadline at most.
+    """
+    normalize = repr(search.normalizer)
+    calls = {
+        "pg_catalog.bytea": f"compare(one, {key_id}, str(other), {normalize})",
+        kind: f"compare_needles(str(one), {key_id}, str(other), {normalize})",
+    }
+    for one, call in calls.items():
+        body = dollar(f"{BOOTSTRAP}GD['pg_envelope'].search.{call}")
+        yield (
+            f"CREATE OR REPLACE FUNCTION {search.part('order')}(one {one}, other {kind}) RETURNS pg_catalog.int4"
+            f" LANGUAGE plpython3u IMMUTABLE STRICT AS {body}"
+        )
+
+
+def _with_needles(search: SearchColumn, schema: str) -> Iterator[str]:
+    for kind in kinds(search):
+        for operator in NAMES:
+            yield from _both_ways(search, schema, operator, kind)
+    for kind in listed(search):
+        order = search.part("order")
+        yield (
+            f"ALTER OPERATOR FAMILY {search.part('ops')} USING btree ADD"
+            f" OPERATOR 3 {ident(schema)}.= ({search.type}, {kind}),"
+            f" FUNCTION 1 ({search.type}, {kind}) {order}(pg_catalog.bytea, {kind}),"
+            f" FUNCTION 1 ({kind}, {kind}) {order}({kind}, {kind})"
+        )
+
+
+def _both_ways(search: SearchColumn, schema: str, operator: str, kind: str) -> Iterator[str]:
+    """Not with an enum on the left: it has no operator of its own, and this one would be found for its literals."""
+    token = f"{search.part('needle')}({{}})::{search.type}"
+    if search.is_enum and kind != TEXT:
+        yield from _operator(
+            search, schema, operator, (search.type, kind), f"$1 {_native(operator)} {token.format('$2')}"
+        )
+        return
+    mirror = f"COMMUTATOR = OPERATOR({ident(schema)}.{operator})"
+    for sides, column, needle in (((search.type, kind), "$1", "$2"), ((kind, search.type), "$2", "$1")):
+        body = f"{column} {_native(operator)} {token.format(needle)}"
+        yield from _operator(search, schema, operator, sides, body, mirror)
+
+
+def _with_columns(search: SearchColumn, schema: str) -> Iterator[str]:
+    sides = (search.type, search.part("self"))
+    for operator in NAMES:
+        yield from _operator(search, schema, operator, sides, f"$1 {_native(operator)} $2::{search.type}")
+
+
+def _parsed(expression: str) -> str:
+    """Now, and not by its callers, who cannot name what it calls."""
+    return f"BEGIN ATOMIC SELECT {expression}; END"
+
+
+def _native(operator: str) -> str:
+    return f"OPERATOR({SCHEMA}.{operator})"
+
+
+def _operator(
+    search: SearchColumn, schema: str, operator: str, sides: tuple[str, str], body: str, mirror: str = ""
+) -> Iterator[str]:
+    name = search.part(NAMES[operator])
+    how = INLINED.format("IMMUTABLE" if search.part("self") in sides else "STABLE")
+    yield f"CREATE FUNCTION {name}({', '.join(sides)}) RETURNS pg_catalog.bool {how} {_parsed(body)}"
+    options = ", ".join(filter(None, [ESTIMATES[operator], mirror]))
+    yield (
+        f"CREATE OPERATOR {ident(schema)}.{operator} (LEFTARG = {sides[0]}, RIGHTARG = {sides[1]},"
+        f" FUNCTION = {name}, {options})"
+    )
+
+
+def drop(search: SearchColumn) -> list[str]:
+    """The key's type with all that hangs on it; nothing of it may be left in a view."""
+    left = [
+        *(f"{search.part('needle')}({kind})" for kind in kinds(search)),
+        *(f"{search.part('order')}({one}, {kind})" for kind in listed(search) for one in ("pg_catalog.bytea", kind)),
+        f"{search.part('token')}({TEXT})",
+    ]
+    families = {"btree": search.part("ops"), "hash": search.part("hash_ops")}
+    return [
+        *(f"DROP OPERATOR FAMILY {name} USING {method} CASCADE" for method, name in families.items()),
+        f"DROP TYPE {search.type} CASCADE",
+        *(f"DROP FUNCTION {function}" for function in left),
+    ]
+
+
+def granted(search: SearchColumn) -> str:
+    """Of all that was made: default privileges may have taken EXECUTE from PUBLIC. No name in the schema is found."""
+    return (
+        "SELECT pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', p.oid::pg_catalog.regprocedure)"
+        " AS statement"
+        f" FROM pg_catalog.pg_proc p WHERE p.pronamespace = {literal(SCHEMA)}::pg_catalog.regnamespace"
+        f" AND pg_catalog.starts_with(p.proname, {literal(search.type_name + '_')})"
+    )

@@ -1,0 +1,78 @@
+"""What protect() is told about searching a column: `search`, and `unique`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pg_envelope import errors
+from pg_envelope.backend.search.column import default_name
+from pg_envelope.backend.search.normalize import newest
+
+HINT = (
+    'For example: {"email": {"search": "exact", "unique": true}}, or {"email": {"search": {"exact": {"normalize":'
+    ' "email"}}}}, or several: {"card": {"search": ["exact", {"exact": {"normalize": "last4", "as": "card_last4"}}]}}.'
+)
+KNOWN = {"normalize": str, "as": str, "key": str, "unique": bool, "force": bool}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A search column that is wanted: its name, the normaliser with its version, and the name of a key to share.
+
+    `force`: also where tokens are as good as the values.
+    """
+
+    name: str
+    normalize: str = "exact/1"
+    key: str | None = None
+    unique: bool = False
+    force: bool = False
+
+
+def parse(column: str, given: Any, unique: Any) -> tuple[Wanted, ...]:
+    """In the order given. `unique` counts for the first. Raises BadInput."""
+    if type(unique) is not bool:
+        raise _bad(column, "unique must be true or false")
+    items = given if isinstance(given, list) else [] if given is None else [given]
+    if unique and not items:
+        items = ["exact"]
+    wanted = [_one(column, item) for item in items]
+    if unique:
+        wanted[0] = replace(wanted[0], unique=True)
+    names = [one.name for one in wanted]
+    if len(set(names)) < len(names):
+        raise _bad(column, 'search columns need different names: {"exact": {"as": "name"}}')
+    return tuple(wanted)
+
+
+def _one(column: str, item: Any) -> Wanted:
+    (kind, options) = next(_kinds(column, item))
+    if kind != "exact":
+        raise _bad(column, "the kind of search must be exact")
+    for name, value in options.items():
+        if type(value) is not KNOWN.get(name):
+            raise _bad(column, f"search options are {', '.join(KNOWN)}")
+    return Wanted(
+        name=options.get("as") or default_name(column),
+        normalize=newest(options.get("normalize", "exact")),
+        key=options.get("key"),
+        unique=options.get("unique", False),
+        force=options.get("force", False),
+    )
+
+
+def _kinds(column: str, item: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(item, str):
+        yield item, {}
+    if not isinstance(item, dict) or len(item) != 1:
+        raise _bad(column, "search must be a word, an object with one member, or a list of these")
+    ((kind, options),) = item.items()
+    if not isinstance(options, dict):
+        raise _bad(column, "the options of a search must be an object")
+    yield kind, options
+
+
+def _bad(column: str, what: str) -> errors.BadInput:
+    return errors.BadInput(f"column {column}: {what}", hint=HINT)

@@ -1,0 +1,171 @@
+"""protect() and search columns: what is wanted, what stands in the way, and the tokens of the rows that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.search import keys as search_keys
+from pg_envelope.backend.search.carried import Index, Part
+from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn, default_name, is_loose, plain_type
+from pg_envelope.backend.search.keys import Place
+from pg_envelope.backend.search.options import Wanted
+from pg_envelope.backend.sqltext import commas, derived_name, ident
+from pg_envelope.backend.tables import grants
+from pg_envelope.backend.tables.generate.layout import Layout
+from pg_envelope.backend.tables.generate.search import of_value_as_role
+from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.owner import AsOwner
+
+TYPES = "text, varchar, char, citext, numbers, dates and times, uuid, inet, macaddr, bool, bytea and enums"
+
+
+def with_searches(wanted: Mapping[str, FieldOptions], carried: Iterable[Index]) -> dict[str, FieldOptions]:
+    """Columns whose indexes are carried over are searched for equal values, if nothing else was said."""
+    indexed = {name for index in carried for name in index.names()}
+    return {
+        name: replace(options, search=(Wanted(default_name(name)),))
+        if name in indexed and not options.search
+        else options
+        for name, options in wanted.items()
+    }
+
+
+def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
+    """What keeps columns from being searched, one line each."""
+    taken = [column.name for column in table.columns]
+    for name, options in wanted.items():
+        column = table.column(name)
+        if not options.search or column is None:
+            continue
+        if plain_type(column) is None:
+            yield f"column {name} cannot be searched: its type is none of {TYPES}"
+        elif is_loose(host, column):
+            yield f"column {name} cannot be searched: its collation is nondeterministic, so equal values may differ"
+        yield from (f"the name of a search column is taken: {s.name}" for s in options.search if s.name in taken)
+        yield from _unfit(column, options)
+        taken += [search.name for search in options.search]
+
+
+def _unfit(column: Column, options: FieldOptions) -> Iterator[str]:
+    kind = plain_type(column)
+    for search in options.search:
+        if kind not in ("text", "citext", None) and search.normalize != "exact/1":
+            yield f"column {column.name}: normaliser {search.normalize.split('/')[0]} is for texts"
+
+
+def make(
+    host: Host, keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], place: Place
+) -> dict[str, SearchColumn]:
+    """Keys and types; the columns come with add()."""
+    made = {}
+    for column in table.columns:
+        for search in wanted[column.name].search if column.name in wanted else ():
+            made[search.name] = search_keys.make(host, keys, table, column, search, place)
+    return made
+
+
+def add(host: Host, table: Table, searches: Iterable[SearchColumn]) -> None:
+    """Empty token columns, the last ones of the table."""
+    added = commas(f"ADD COLUMN {ident(search.name)} {TOKEN}" for search in searches)
+    if added:
+        host.run(f"ALTER TABLE {table.sql} {added}")
+
+
+def filled(layout: Layout) -> list[str]:
+    """Actions of the ALTER TABLE that seals: each token is made of the value in the same pass."""
+    return [
+        f"ALTER {ident(search.name)} TYPE {TOKEN} USING"
+        f" {of_value_as_role(layout, search, f'{ident(layout.view_name)}.{ident(search.source)}')}"
+        for search in layout.searches.values()
+    ]
+
+
+@contextmanager
+def usable(host: Host, owner: str) -> Iterator[None]:
+    """The table's owner may name the types of tokens, for statements that run its code."""
+    what = (f"SCHEMA {SCHEMA}", f"TYPE {TOKEN}")
+    for named in what:
+        host.run(f"GRANT USAGE ON {named} TO {ident(owner)}")
+    # After an error nothing of it is left: the transaction ends.
+    yield
+    for named in what:
+        host.run(f"REVOKE USAGE ON {named} FROM {ident(owner)}")
+
+
+def record(host: Host, layout: Layout) -> None:
+    for search in layout.searches.values():
+        field_uuid = layout.protected[search.source].field_uuid
+        search_keys.record(host, field_uuid, layout.column(search.name).attnum, search)
+
+
+def index(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions], carried: list[Index]) -> None:
+    """The token indexes: those of before under their names, and one for each search column that has none."""
+    owner = AsOwner(host, table.owner_oid)
+    chosen = _chosen(layout)
+    made = [index.of_tokens(chosen) for index in carried]
+    led = {index.parts[0].name for index in made if index.predicate is None}
+    unique = {search.name for options in wanted.values() for search in options.search if search.unique}
+    for search in layout.searches.values():
+        if search.name not in led or search.name in unique - _alone(made):
+            made.append(_own_index(layout, search, search.name in unique))
+    for one in made:
+        owner.run(one.create(layout.base))
+
+
+def _alone(indexes: Iterable[Index]) -> set[str]:
+    """Search columns that have a unique index of their own already."""
+    return {i.parts[0].name for i in indexes if i.is_unique and len(i.parts) == 1 and i.predicate is None}
+
+
+def _chosen(layout: Layout) -> dict[str, tuple[str, str]]:
+    """For each protected column the search column that stands in for it: the exact one, or the first."""
+    found: dict[str, SearchColumn] = {}
+    for search in layout.searches.values():
+        if search.source not in found or (
+            search.normalizer == "exact/1" and found[search.source].normalizer != "exact/1"
+        ):
+            found[search.source] = search
+    return {source: (search.name, search.part("ops")) for source, search in found.items()}
+
+
+def _own_index(layout: Layout, search: SearchColumn, is_unique: bool) -> Index:
+    name = derived_name(f"{layout.view_name}_{search.name}", "_key" if is_unique else "_idx")
+    return Index(name, (Part(search.name, 0, search.part("ops")),), is_unique=is_unique)
+
+
+def grant(host: Host, layout: Layout, acl: Iterable[Row]) -> None:
+    """Who may read single columns may search them, too. Rights to the whole table hold for all of its columns."""
+    for row in acl:
+        for search in layout.searches_of(row["column"]) if row["privilege"] == "SELECT" and row["column"] else ():
+            option = " WITH GRANT OPTION" if row["is_grantable"] and row["grantee"] else ""
+            host.run(f"GRANT SELECT ({ident(search.name)}) ON {layout.view} TO {grants.role(row['grantee'])}{option}")
+
+
+def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
+    """What a person should know of the change."""
+    chosen = _chosen(layout)
+    for one in carried:
+        columns = commas(chosen[part.name][0] if part.name in chosen else part.name for part in one.parts)
+        first = next(chosen[part.name][0] for part in one.parts if part.name in chosen)
+        kind = "UNIQUE constraint" if one.is_constraint else "unique index" if one.is_unique else "index"
+        host.notice(
+            f"{kind} {one.name} is a {'unique ' if one.is_unique else ''}token index on ({columns}) now",
+            hint=f"Queries find it by the search column: WHERE {first} = '...'. docs/search.md.",
+        )
+
+
+def drop_columns(host: Host, table: str, layout: Layout) -> None:
+    """unprotect(): the token columns, with their indexes, and what nobody else's columns are of."""
+    dropped = commas(f"DROP COLUMN {ident(name)}" for name in layout.searches)
+    if dropped:
+        host.run(f"ALTER TABLE {table} {dropped}")
+        host.rows(
+            "DELETE FROM envelope_private.search WHERE field_uuid = ANY ($1)",
+            ["uuid[]"],
+            [[protected.field_uuid for protected in layout.protected.values()]],
+        )
+        search_keys.drop_unused(host, list(layout.searches.values()))

@@ -1,0 +1,92 @@
+"""What triggers and operators of search columns call: the token of a value, and of what somebody looks for."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pg_envelope import errors
+from pg_envelope.backend.authority import Authority
+from pg_envelope.backend.guard import Guard
+from pg_envelope.backend.keyring import Keyring
+from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.search.normalize import normalizer
+from pg_envelope.tokens import TokenKey
+
+INPUT = "\\x"
+# Needles whose tokens are remembered: an index compares each needle of an array some twenty times.
+MOST_RECENT = 1000
+
+
+class Tokens:
+    """One attribute per SQL function. A token leaves as the text that envelope_search.token reads; None stays None."""
+
+    def __init__(self, guard: Guard, keyring: Keyring, authority: Authority, loader: Loader) -> None:
+        self._keyring, self._authority, self._loader = keyring, authority, loader
+        self._slots: dict[int, bytes] = {}
+        self._recent: dict[tuple[int, str], tuple[TokenKey, bytes]] = {}
+        self._normalizer = cache(normalizer)
+        self.token = guard.plain(self._token)
+        self.token_as_role = guard.plain(self._token_as_role)
+        self.needle = guard.plain(self._needle)
+        self.compare = guard.plain(self._compare)
+        self.compare_needles = guard.plain(self._compare_needles)
+
+    def _token(self, value: str | None, seal: bytes | None, normalize: str) -> str | None:
+        """Of a value that is written, for who holds the search key's seal. Raises NotPermitted."""
+        if value is None:
+            return None
+        if seal is None:
+            raise errors.NotPermitted
+        return INPUT + self._of(seal, value, normalize).hex()
+
+    def _token_as_role(self, value: str | None, search: str | None, normalize: str) -> str | None:
+        if value is None:
+            return None
+        return self._token(value, self._authority.right("search", search or "").seal, normalize)
+
+    def _needle(self, key_id: int, value: str, normalize: str) -> str:
+        """Of what somebody looks for. The right is the operator's: it takes a value of the search column's type."""
+        return INPUT + self._sought(key_id, value, normalize).hex()
+
+    def _compare(self, token: bytes, key_id: int, value: str, normalize: str) -> int:
+        """As a B-tree orders a stored token and a needle."""
+        return _order(token, self._sought(key_id, value, normalize))
+
+    def _compare_needles(self, left: str, key_id: int, right: str, normalize: str) -> int:
+        return _order(self._sought(key_id, left, normalize), self._sought(key_id, right, normalize))
+
+    def _sought(self, key_id: int, value: str, normalize: str) -> bytes:
+        slot = self._slots.get(key_id)
+        if slot is None:
+            slot = self._slots[key_id] = self._loader.search_slot(key_id)
+        try:
+            key = self._key(slot)
+        except errors.NotPermitted:
+            # A restore of the key catalog draws new capabilities.
+            del self._slots[key_id]
+            raise
+        recent = self._recent.get((key_id, value))
+        if recent is not None and recent[0] is key:
+            return recent[1]
+        token = self._made(key, value, normalize)
+        if len(self._recent) >= MOST_RECENT:
+            self._recent.clear()
+        self._recent[key_id, value] = key, token
+        return token
+
+    def _of(self, slot: bytes, value: str, normalize: str) -> bytes:
+        return self._made(self._key(slot), value, normalize)
+
+    def _key(self, slot: bytes) -> TokenKey:
+        """Also for what is remembered: a key that was taken away is asked for again, and not given."""
+        key = self._keyring.get(slot)
+        if not isinstance(key, TokenKey):
+            raise errors.NotPermitted
+        return key
+
+    def _made(self, key: TokenKey, value: str, normalize: str) -> bytes:
+        return key.token(self._normalizer(normalize)(value).encode(), normalize)
+
+
+def _order(left: bytes, right: bytes) -> int:
+    return (left > right) - (left < right)

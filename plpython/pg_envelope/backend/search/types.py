@@ -1,0 +1,80 @@
+"""The SQL that makes a search key's type: opaque, and compared by the server's own code for bytea.
+
+It has no literal, so an untyped IN list is refused instead of compared as something else. Its output is empty, so
+nobody sees a token. Only search columns are of it, so who may not read one cannot compare either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn
+from pg_envelope.backend.sqltext import literal
+
+# The server's comparison of bytea, its commutator, and how many rows it finds.
+COMPARISONS = {
+    "<": ("bytealt", ">", "scalarltsel", "scalarltjoinsel"),
+    "<=": ("byteale", ">=", "scalarlesel", "scalarlejoinsel"),
+    "=": ("byteaeq", "=", "eqsel", "eqjoinsel"),
+    ">=": ("byteage", "<=", "scalargesel", "scalargejoinsel"),
+    ">": ("byteagt", "<", "scalargtsel", "scalargtjoinsel"),
+    "<>": ("byteane", "<>", "neqsel", "neqjoinsel"),
+}
+IN_ORDER = ("<", "<=", "=", ">=", ">")
+SAFE = "IMMUTABLE STRICT PARALLEL SAFE"
+
+
+def create(search: SearchColumn) -> list[str]:
+    return [*_type(search), *_comparisons(search), *_classes(search)]
+
+
+def comment(search: SearchColumn, label: str) -> str:
+    """The type's, by which a person finds out what it is for."""
+    return f"COMMENT ON TYPE {search.type} IS {literal(f'pg_envelope: search tokens of {label}')}"
+
+
+def _type(search: SearchColumn) -> Iterator[str]:
+    name = search.type
+    yield f"CREATE TYPE {name}"
+    # Refuses every text, and does not repeat it.
+    yield _internal(f"{search.part('in')}(pg_catalog.cstring)", name, SAFE, "shell_in")
+    yield _internal(f"{search.part('out')}({name})", "pg_catalog.cstring", SAFE, "void_out")
+    yield _internal(f"{search.part('send')}({name})", "pg_catalog.bytea", SAFE, "void_send")
+    functions = f"INPUT = {search.part('in')}, OUTPUT = {search.part('out')}, SEND = {search.part('send')}"
+    yield f"CREATE TYPE {name} ({functions}, INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain)"
+    yield f"CREATE CAST ({TOKEN} AS {name}) WITHOUT FUNCTION AS IMPLICIT"
+    # With the type itself on both sides, a literal of unknown type would be taken for one of it.
+    yield f"CREATE DOMAIN {search.part('self')} AS {name}"
+
+
+def _internal(signature: str, returns: str, how: str, function: str) -> str:
+    return f"CREATE FUNCTION {signature} RETURNS {returns} LANGUAGE internal {how} AS '{function}'"
+
+
+def _comparisons(search: SearchColumn) -> Iterator[str]:
+    both = f"({search.type}, {search.type})"
+    for operator, (function, commutator, restrict, join) in COMPARISONS.items():
+        name = search.part(function)
+        yield _internal(f"{name}{both}", "pg_catalog.bool", f"{SAFE} LEAKPROOF", function)
+        more = f", HASHES, MERGES, NEGATOR = OPERATOR({SCHEMA}.<>)" if operator == "=" else ""
+        yield (
+            f"CREATE OPERATOR {SCHEMA}.{operator} (LEFTARG = {search.type}, RIGHTARG = {search.type},"
+            f" FUNCTION = {name}, COMMUTATOR = OPERATOR({SCHEMA}.{commutator}),"
+            f" RESTRICT = pg_catalog.{restrict}, JOIN = pg_catalog.{join}{more})"
+        )
+    yield _internal(f"{search.part('cmp')}{both}", "pg_catalog.int4", f"{SAFE} LEAKPROOF", "byteacmp")
+    yield _internal(f"{search.part('hash')}({search.type})", "pg_catalog.int4", f"{SAFE} LEAKPROOF", "hashvarlena")
+
+
+def _classes(search: SearchColumn) -> Iterator[str]:
+    family, kind = search.part("ops"), search.type
+    compared = ", ".join(f"OPERATOR {number} {SCHEMA}.{operator}" for number, operator in enumerate(IN_ORDER, 1))
+    yield f"CREATE OPERATOR FAMILY {family} USING btree"
+    yield (
+        f"CREATE OPERATOR CLASS {family} DEFAULT FOR TYPE {kind} USING btree FAMILY {family} AS {compared},"
+        f" FUNCTION 1 {search.part('cmp')}({kind}, {kind})"
+    )
+    yield (
+        f"CREATE OPERATOR CLASS {search.part('hash_ops')} DEFAULT FOR TYPE {kind} USING hash AS"
+        f" OPERATOR 1 {SCHEMA}.=, FUNCTION 1 {search.part('hash')}({kind})"
+    )

@@ -1,0 +1,85 @@
+"""Tokens of search columns, made where the envelope is made: FORMAT.md section 8."""
+
+from __future__ import annotations
+
+from pg_envelope.backend.search.column import SearchColumn, written_text
+from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.backend.tables.canonical import restored
+from pg_envelope.backend.tables.generate.blocks import when
+from pg_envelope.backend.tables.generate.expressions import (
+    decrypted,
+    differ,
+    is_draft,
+    is_null,
+    key_of,
+    kind_of,
+    row_key,
+    same,
+    seal,
+)
+from pg_envelope.backend.tables.generate.layout import Layout, Protected
+from pg_envelope.backend.tables.inspect import Column
+
+
+def shown(search: SearchColumn) -> str:
+    """The search column of `t` as the view shows it: comparable, and without a text."""
+    return f"t.{ident(search.name)}::{search.type}"
+
+
+def of_value(layout: Layout, search: SearchColumn, value: str) -> str:
+    """The token of a value of the protected column, for code that runs as the table's owner."""
+    arguments = f"{_text(layout, search, value)}, {key_of(search.search_uuid)}, {_normalize(search)}"
+    return f"envelope_internal.search_token({arguments})"
+
+
+def of_value_as_role(layout: Layout, search: SearchColumn, value: str) -> str:
+    """The same by the current role's right, where no sub-select is allowed."""
+    uuid = f"'{search.search_uuid}'::pg_catalog.uuid"
+    return f"envelope_internal.search_token_as_role({_text(layout, search, value)}, {uuid}, {_normalize(search)})"
+
+
+def _text(layout: Layout, search: SearchColumn, value: str) -> str:
+    return written_text(layout.protected[search.source].column, value)
+
+
+def _normalize(search: SearchColumn) -> str:
+    return literal(search.normalizer)
+
+
+def made(layout: Layout, search: SearchColumn) -> str:
+    """For the view's trigger: the token of NEW. Where envelopes are made by the guard, so are tokens."""
+    return "NULL" if layout.as_caller else of_value(layout, search, f"NEW.{ident(search.source)}")
+
+
+def guarded(layout: Layout, search: SearchColumn) -> str:
+    """For the guard: the token of what it is about to seal, or of an envelope that came without its token.
+
+    A dump, and a publisher, send both.
+    """
+    protected = layout.protected[search.source]
+    value, token = f"NEW.{ident(search.source)}", f"NEW.{ident(search.name)}"
+    sealed = f"CASE WHEN {_opens(layout, protected)} THEN {of_value(layout, search, _opened(layout, protected))} END"
+    missing = (
+        f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' AND {is_null(token)}"
+        f" OR TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND {same([search.name])}"
+    )
+    drafted = of_value(layout, search, _of_draft(protected.column, value))
+    stored = when(missing, f"{token} := {sealed};")
+    given = when(is_draft(value), f"{token} := {drafted};", otherwise=[stored])
+    return when(
+        f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {differ([search.source])}",
+        when(is_null(value), f"{token} := NULL;", otherwise=[given]),
+    )
+
+
+def _of_draft(column: Column, draft: str) -> str:
+    return restored(column, f"envelope_internal.clear_{kind_of(column)}({draft})")
+
+
+def _opens(layout: Layout, protected: Protected) -> str:
+    key = row_key(layout, protected, "NEW")
+    return f"envelope_internal.opens(NEW.{ident(protected.column.name)}, {seal(protected)}, {key})"
+
+
+def _opened(layout: Layout, protected: Protected) -> str:
+    return decrypted(layout, protected, "NEW")

@@ -1,0 +1,36 @@
+"""Search tokens: FORMAT.md section 8. Equal values have equal tokens under one key, and no token tells more."""
+
+from __future__ import annotations
+
+import hmac
+
+from pg_envelope import errors
+
+TOKEN_BYTES = 16
+LABEL = b"pg_envelope/1 token"
+
+
+class TokenKey:
+    """A search key; what the keyring holds in the place of a FieldKey. It encrypts nothing.
+
+    `epoch` and `expires` (monotonic seconds) bound its use, as a field key's.
+    """
+
+    __slots__ = ("_key", "epoch", "expires")
+
+    def __init__(self, key: bytes, expires: float = float("inf")) -> None:
+        """`key`: 32 bytes."""
+        self._key = key
+        self.epoch = b""
+        self.expires = expires
+
+    def token(self, content: bytes, normalize: str) -> bytes:
+        """16 bytes. `normalize` is the name and version of what made the content from a value."""
+        message = b"\0".join((LABEL, normalize.encode(), content))
+        return hmac.digest(self._key, message, "sha256")[:TOKEN_BYTES]
+
+    def seal(self, content: bytes, row_key: bytes) -> bytes:  # noqa: ARG002
+        raise errors.NotPermitted
+
+    def open(self, envelope: bytes, row_key: bytes) -> bytes:  # noqa: ARG002
+        raise errors.NotPermitted

@@ -1,0 +1,36 @@
+-- Search columns, and the keys of their tokens: FORMAT.md section 8. Made once; changed by upgrade scripts only.
+
+CREATE TABLE envelope_private.search_key (
+    search_uuid uuid PRIMARY KEY,
+    type_name name NOT NULL UNIQUE,
+    schema name NOT NULL,
+    normalizer text NOT NULL,
+    plain_type text NOT NULL
+);
+COMMENT ON TABLE envelope_private.search_key IS
+    'one row per search key: a field of bind search, and the type in schema envelope_search whose operators compare by it';
+COMMENT ON COLUMN envelope_private.search_key.schema IS 'where its operators for users are, and its tables';
+COMMENT ON COLUMN envelope_private.search_key.normalizer IS 'name and version of the normaliser, which is part of every token';
+COMMENT ON COLUMN envelope_private.search_key.plain_type IS 'the type whose values are compared';
+
+CREATE TABLE envelope_private.search (
+    field_uuid uuid NOT NULL,
+    attname name NOT NULL,
+    attnum smallint NOT NULL,
+    search_uuid uuid NOT NULL,
+    PRIMARY KEY (field_uuid, attname)
+);
+COMMENT ON TABLE envelope_private.search IS 'one row per search column: the protected column that it finds, and its key';
+
+CREATE TABLE envelope_private.carried (
+    key_uuid uuid NOT NULL,
+    name name NOT NULL,
+    definition jsonb NOT NULL,
+    PRIMARY KEY (key_uuid, name)
+);
+COMMENT ON TABLE envelope_private.carried IS
+    'indexes and UNIQUE constraints that protect() turned into those of tokens, for unprotect() to put back';
+
+SELECT pg_catalog.pg_extension_config_dump('envelope_private.search_key', '');
+SELECT pg_catalog.pg_extension_config_dump('envelope_private.search', '');
+SELECT pg_catalog.pg_extension_config_dump('envelope_private.carried', '');

@@ -1,0 +1,57 @@
+-- Search without decrypting. Who may SELECT a search column may search it; no role ever gets a token to see.
+
+CREATE FUNCTION envelope_internal.search_token(value text, seal bytea, normalizer text) RETURNS envelope_search.token
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].search.token(value, seal, normalizer)
+$$;
+COMMENT ON FUNCTION envelope_internal.search_token IS
+    'used by triggers: the token of a value, for whoever holds the seal of the search key';
+
+CREATE FUNCTION envelope_internal.search_token_as_role(value text, search uuid, normalizer text) RETURNS envelope_search.token
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].search.token_as_role(value, search, normalizer)
+$$;
+COMMENT ON FUNCTION envelope_internal.search_token_as_role IS
+    'used by protect() and by jobs: the token of a value, for the owner of a table that uses the search key';
+
+CREATE FUNCTION envelope_private.search_owner(search uuid) RETURNS oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT min(b.relowner)
+    FROM envelope_private.search s JOIN envelope_private.field f USING (field_uuid)
+    JOIN envelope_private.key k USING (key_uuid) JOIN pg_class b ON b.oid = k.base
+    WHERE s.search_uuid = search;
+END;
+COMMENT ON FUNCTION envelope_private.search_owner IS 'the owner of the tables that use a search key; they have one owner';
+
+CREATE VIEW envelope.searches AS
+    SELECT t.view::regclass AS relation, c.attname AS "column", s.attname AS search_column, k.normalizer,
+        n.name AS search_key, format('%I.%I', 'envelope_search', k.type_name) AS type
+    FROM envelope_private.search s
+    JOIN envelope_private.protected_column c USING (field_uuid)
+    JOIN envelope_private.protected_table t USING (key_uuid)
+    JOIN envelope_private.search_key k USING (search_uuid)
+    JOIN envelope_private.field f ON f.field_uuid = s.search_uuid
+    JOIN envelope_private.key n ON n.key_uuid = f.key_uuid
+    ORDER BY t.base, c.attnum, s.attname;
+COMMENT ON VIEW envelope.searches IS 'one row per search column: the column that it finds, how, and under which search key';
+
+CREATE FUNCTION envelope.grant_search(rel regclass, "column" name, role regrole) RETURNS void
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.grant_search(rel, column, role)
+$$;
+COMMENT ON FUNCTION envelope.grant_search IS
+    'lets a role look rows up by the search columns of a protected column, without reading it; REVOKE SELECT (...) takes it back';
+
+CREATE FUNCTION envelope.search_advice(rel regclass, "column" name)
+    RETURNS TABLE (verdict text, advice text, sampled bigint, different_values bigint, top_share double precision,
+        read_share double precision, min_entropy double precision)
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].admin.search_advice(rel, column)
+$$;
+COMMENT ON FUNCTION envelope.search_advice IS
+    'what tokens of a column would tell, tried on up to 100,000 rows: verdict FINE, WARN, REFUSE or UNKNOWN; top_share is that of the most common value, read_share that of the rows which somebody reads who knows how common each value is';

@@ -1,0 +1,77 @@
+"""What protect() says of columns whose tokens would give the values away; search_advice(), and grant_search()."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.fix_stack import Database
+from tests.integration.search.fix_users import make_users
+
+PEOPLE = """
+CREATE TABLE people (id int PRIMARY KEY, email text, gender text, active bool, surname text);
+INSERT INTO people SELECT i, 'mail' || i, (ARRAY['m', 'f', 'd'])[1 + (i % 100) / 49], i % 3 = 0,
+    'name' || (i % 5000) FROM generate_series(1, 20000) i"""
+
+
+def verdict(db: Database, column: str, table: str = "people") -> str:
+    found: str = db.one(f"SELECT verdict FROM envelope.search_advice('{table}', '{column}')")
+    return found
+
+
+def test_advice_before_and_after_protecting(db: Database) -> None:
+    db.sql(PEOPLE)
+    expected = {"email": "FINE", "surname": "FINE", "gender": "REFUSE", "active": "REFUSE"}
+    assert {column: verdict(db, column) for column in expected} == expected
+    db.sql("""CALL envelope.protect('people', '["email", "gender"]')""")
+    assert verdict(db, "gender") == "REFUSE"
+    advice = db.one("SELECT advice FROM envelope.search_advice('people', 'gender')")
+    assert advice == "There are 3 different values: who knows one row of each reads all rows by their tokens."
+    advice = db.one("SELECT advice FROM envelope.search_advice('people', 'email')")
+    assert advice.startswith("An attacker who sees the tokens and knows how common the values are reads 0.")
+
+
+@pytest.mark.parametrize("column", ["gender", "active"])
+def test_protect_refuses_tokens_that_are_as_good_as_values(db: Database, column: str) -> None:
+    db.sql(PEOPLE)
+    db.sql(f"CREATE INDEX ON people ({column})")
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+        db.sql(f"""CALL envelope.protect('people', '["{column}"]')""")
+    assert f"column {column}: " in str(caught.value.diag.message_detail)
+    db.sql(f"""CALL envelope.protect('people', '{{"{column}": {{"search": {{"exact": {{"force": true}}}}}}}}')""")
+    assert db.one(f"SELECT count(*) FROM people WHERE {column}_search IS NOT NULL") == 20000
+
+
+def test_a_common_value_is_warned_of(db: Database) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text)")
+    db.sql("INSERT INTO t SELECT i, CASE WHEN i % 4 = 0 THEN 'smith' ELSE i::text END FROM generate_series(1, 4000) i")
+    told: list[str] = []
+    db.admin.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+    db.sql("""CALL envelope.protect('t', '{"a": {"search": "exact"}}')""")
+    assert any("search of column a: An attacker" in line for line in told)
+
+
+def test_too_few_rows_are_said_to_be(db: Database) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'x')")
+    assert verdict(db, "a", "t") == "UNKNOWN"
+
+
+@pytest.mark.parametrize(("column", "error"), [("nothing", "22023"), ("born", "0A000")])
+def test_advice_needs_a_column_that_can_be_searched(db: Database, column: str, error: str) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, born interval)")
+    with pytest.raises(psycopg.Error) as caught:
+        verdict(db, column, "t")
+    assert caught.value.sqlstate == error
+
+
+def test_grant_search(db: Database) -> None:
+    make_users(db, count=20)
+    db.sql("GRANT SELECT (id) ON users TO alice; SELECT envelope.grant_search('users', 'email', 'alice')")
+    alice = db.connect("alice")
+    assert alice.execute("SELECT id FROM users WHERE email_search = 'user7@example.org'").fetchall() == [(7,)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        alice.execute("SELECT email FROM users")
+    with pytest.raises(psycopg.errors.UndefinedObject, match="no search column"):
+        db.sql("SELECT envelope.grant_search('users', 'id', 'alice')")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        alice.execute("SELECT envelope.grant_search('users', 'email', 'alice')")

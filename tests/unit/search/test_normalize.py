@@ -1,0 +1,53 @@
+"""Normalisers: what they leave of a text, whatever it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pg_envelope import errors
+from pg_envelope.backend.search.normalize import KNOWN, newest, normalizer
+from pg_envelope.tokens import TOKEN_BYTES, TokenKey
+from tests.vectors.check import normalized
+
+NAMES = [*KNOWN, "last4/1", "last10/1"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(text=st.text())
+def test_the_second_implementation_agrees(name: str, text: str) -> None:
+    assert normalizer(name)(text) == normalized(name, text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(text=st.text())
+def test_what_is_normalised_stays_as_it_is(name: str, text: str) -> None:
+    once = normalizer(name)(text)
+    assert normalizer(name)(once) == once
+
+
+@pytest.mark.parametrize("name", ["", "Exact", "last0", "last100", "last", "exact/1", "last4/2"])
+def test_an_unknown_name_is_refused(name: str) -> None:
+    with pytest.raises(errors.BadInput):
+        newest(name)
+
+
+def test_the_worked_example_of_the_format() -> None:
+    token = TokenKey(bytes(range(32))).token(b"a@b.c", "exact/1")
+    assert token.hex() == "99336e9c9a443edb8de3e52198c2b127"
+
+
+@given(st.binary(), st.binary())
+def test_tokens_are_equal_for_equal_contents_only(one: bytes, other: bytes) -> None:
+    key = TokenKey(bytes(32))
+    assert len(key.token(one, "exact/1")) == TOKEN_BYTES
+    assert (key.token(one, "exact/1") == key.token(other, "exact/1")) == (one == other)
+    assert key.token(one, "exact/1") != key.token(one, "trim/1")
+
+
+def test_a_token_key_seals_and_opens_nothing() -> None:
+    key = TokenKey(bytes(32))
+    for use in (key.seal, key.open):
+        with pytest.raises(errors.NotPermitted):
+            use(b"", b"")

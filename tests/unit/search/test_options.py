@@ -1,0 +1,63 @@
+"""What protect() is told about searching: the forms that are taken, and clear errors for all others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pg_envelope import errors
+from pg_envelope.backend.search.options import Wanted, parse
+
+FORMS: list[tuple[object, object, list[Wanted]]] = [
+    (None, False, []),
+    ("exact", False, [Wanted("a_search")]),
+    (None, True, [Wanted("a_search", unique=True)]),
+    ([], True, [Wanted("a_search", unique=True)]),
+    ([], False, []),
+    ({"exact": {}}, True, [Wanted("a_search", unique=True)]),
+    ({"exact": {"normalize": "email", "as": "mail", "key": "k", "unique": True}}, False, [
+        Wanted("mail", "email/1", "k", True)]),
+    (["exact", {"exact": {"normalize": "last4", "as": "a4"}}], False, [Wanted("a_search"), Wanted("a4", "last4/1")]),
+]  # fmt: skip
+REFUSED: list[tuple[object, object]] = [
+    ("fuzzy", False),
+    (1, False),
+    ({}, False),
+    ({"exact": {}, "match": {}}, False),
+    ({"exact": "email"}, False),
+    ({"exact": {"normalise": "email"}}, False),
+    ({"exact": {"normalize": "rot13"}}, False),
+    ({"exact": {"unique": 1}}, False),
+    (["exact", "exact"], False),
+    ("exact", "yes"),
+    ([["exact"]], False),
+]
+
+
+@pytest.mark.parametrize(("given_search", "unique", "wanted"), FORMS)
+def test_a_form_is_taken(given_search: object, unique: object, wanted: list[Wanted]) -> None:
+    assert list(parse("a", given_search, unique)) == wanted
+
+
+@pytest.mark.parametrize(("given_search", "unique"), REFUSED)
+def test_another_form_is_refused(given_search: object, unique: object) -> None:
+    with pytest.raises(errors.BadInput) as caught:
+        parse("a", given_search, unique)
+    assert caught.value.hint
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["exact", "email", "as", "key"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["exact", "as", "unique"]), inner),
+    max_leaves=8,
+)
+
+
+@given(json_values, json_values)
+def test_any_json_is_taken_or_refused(search: object, unique: object) -> None:
+    with contextlib.suppress(errors.BadInput):
+        parse("a", json.loads(json.dumps(search)), unique)
