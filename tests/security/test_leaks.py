@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,12 @@ CREATE TABLE person (
     id int PRIMARY KEY, nick text UNIQUE, email text NOT NULL CHECK (email LIKE '%@%'), pin numeric, photo bytea,
     note text)
 """
-COLUMNS = ["email", "pin", "photo", "note"]
+COLUMNS = {
+    "email": {"search": "exact", "unique": True},
+    "pin": {"search": "exact"},
+    "photo": {},
+    "note": {"search": {"exact": {"normalize": "casefold"}}},
+}
 # With code of its own, that may read the row; and one under row-level security.
 OTHERS = """
 CREATE TABLE member (id int PRIMARY KEY, email text NOT NULL CHECK (email LIKE '%@%'),
@@ -153,7 +159,7 @@ def marks(loud: Stack) -> Markers:
 def write_everything(db: Database, marks: Markers) -> None:
     db.sql(TABLE)
     db.sql("ALTER TABLE person OWNER TO owner")
-    db.sql("CALL envelope.protect('person', %s::jsonb)", str(COLUMNS).replace("'", '"'))
+    db.sql("CALL envelope.protect('person', %s::jsonb)", json.dumps(COLUMNS))
     db.sql("SELECT envelope.create_key('k'), envelope.grant_key('k', 'owner')")
     owner = db.connect("owner")
     insert = "INSERT INTO person VALUES (%s, %s, %s, %s::numeric, %s, %s)"
@@ -164,6 +170,7 @@ def write_everything(db: Database, marks: Markers) -> None:
     owner.execute("UPDATE person SET note = %s, pin = %s::numeric", (marks.text("update"), marks.number("update")))
     owner.execute("UPDATE person SET id = 1000 WHERE id = 15")
     copy_rows(db, marks)
+    search(db, owner, marks)
     fail(owner, insert, (501, "x", marks.text("check").replace("@", ""), None, None, marks.text("check-note")))
     fail(owner, insert, (502, "x", None, None, None, marks.text("not-null")))
     fail(owner, insert, (503, "n1", marks.email("unique"), marks.number("unique"), None, marks.text("unique-note")))
@@ -182,6 +189,20 @@ def write_everything(db: Database, marks: Markers) -> None:
     db.sql("CALL envelope.reencrypt('person', 50)")
     db.sql("ANALYZE")
     db.sql("VACUUM person_encrypted")
+
+
+def search(db: Database, owner: psycopg.Connection[Any], marks: Markers) -> None:
+    """What is looked for is as secret as what is there; and no log holds a token."""
+    query = "SELECT id FROM person WHERE email_search = %s OR note_search = ANY (%s)"
+    for number in range(8):
+        needles = marks.email(f"needle-{number}"), [marks.text(f"listed-{number}"), marks.text(f"listed-too-{number}")]
+        assert owner.execute(query, needles, prepare=number > 1).fetchall() == []
+    fail(owner, "SELECT id FROM person WHERE note_search IN (%s, %s)", (marks.text("untyped"), marks.text("untyped-2")))
+    fail(owner, "SELECT id FROM person WHERE note_search LIKE %s", (marks.text("like"),))
+    fail(owner, "UPDATE person SET email = 'n@' || %s", (marks.text("token-twice"),))
+    tokens = db.sql("SELECT email_search::text FROM person_encrypted WHERE email_search IS NOT NULL")
+    assert tokens
+    marks.unlogged |= {f"token {number}": token[2:].encode() for number, (token,) in enumerate(tokens)}
 
 
 def write_without_parameters(db: Database, marks: Markers) -> None:
@@ -245,7 +266,9 @@ def copy_rows(db: Database, marks: Markers) -> None:
 
 
 def copy(connection: psycopg.Connection[Any], form: str, rows: list[tuple[Any, ...]]) -> None:
-    with connection.cursor().copy(f"COPY person FROM STDIN (FORMAT {form})") as copying:
+    with connection.cursor().copy(
+        f"COPY person (id, nick, email, pin, photo, note) FROM STDIN (FORMAT {form})"
+    ) as copying:
         copying.set_types(["int4", "text", "text", "numeric", "bytea", "text"])
         for row in rows:
             copying.write_row(row)
