@@ -42,6 +42,25 @@ def test_a_row_in_use_stops_shred_before_anything_is_destroyed(db: Database) -> 
     assert db.sql("SELECT a FROM t") == [("x",)]
 
 
+def test_a_warm_session_forgets_a_search_key_that_was_taken_away(db: Database) -> None:
+    """Also what it had remembered of needles."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text UNIQUE); INSERT INTO t VALUES (1, 'x')")
+    db.sql("""CALL envelope.protect('t', '["a"]')""")
+    queries = ("SELECT id FROM t WHERE a_search = 'x'", "SELECT id FROM t WHERE a_search = ANY ('{x}'::text[])")
+    warm = db.connect()
+    for query in queries:
+        assert warm.execute(query).fetchall() == [(1,)]
+    db.sql(
+        "UPDATE envelope_private.dek SET suspended_from = state, state = 'suspended' WHERE key_uuid IN"
+        " (SELECT key_uuid FROM envelope_private.field WHERE bind = 'search')"
+    )
+    db.sql("SELECT envelope.flush('test')")
+    warm.execute("SET enable_seqscan = off")
+    for query in queries:
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="suspended"):
+            warm.execute(query)
+
+
 def test_no_schedule_and_no_rotation_makes_other_tokens(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, a text UNIQUE); INSERT INTO t VALUES (1, 'x')")
     db.sql("""CALL envelope.protect('t', '["a"]')""")

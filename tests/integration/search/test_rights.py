@@ -37,6 +37,23 @@ def test_nobody_else_may_search(db: Database) -> None:
         db.sql(f"SELECT id FROM users WHERE email_search = '{ONE}'", user="alice")
 
 
+def test_an_owner_needs_no_right_to_create(db: Database) -> None:
+    """And has none afterwards, neither to that nor to the types of tokens."""
+    make_users_of_owner(db)
+    held = "SELECT has_schema_privilege('owner', 'public', 'CREATE')"
+    held += " OR has_schema_privilege('owner', 'envelope_search', 'USAGE')"
+    assert db.one(held) is False
+    db.sql("CALL envelope.unprotect('t')")
+    assert db.one(held) is False
+    assert db.one("SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass") == 2
+
+
+def make_users_of_owner(db: Database) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text UNIQUE); ALTER TABLE t OWNER TO owner")
+    db.sql("REVOKE CREATE ON SCHEMA public FROM owner, PUBLIC; INSERT INTO t VALUES (1, 'x')")
+    db.sql("""CALL envelope.protect('t', '["a"]')""")
+
+
 SEES = (
     "SELECT envelope_search.{type}_token('x')",
     "SELECT '\\x00'::envelope_search.token",

@@ -60,6 +60,9 @@ def test_copy_and_insert_of_whole_rows(table: Database) -> None:
     """A search column that is given, or not, is made of the value all the same."""
     with table.admin.cursor().copy("COPY t (id, a, b, n) FROM STDIN") as copy:
         copy.write("1\tx\ty\t0\n2\t\\N\t\\N\t0\n")
+    with table.admin.cursor().copy("COPY t (id, a, b) FROM STDIN (FORMAT binary)") as copy:
+        copy.set_types(["int4", "text", "text"])
+        copy.write_row((3, "p", "q"))
     holds(table)
     table.sql("CREATE TEMPORARY TABLE kept AS SELECT * FROM t")
     table.sql("DELETE FROM t; INSERT INTO t SELECT * FROM kept")

@@ -20,6 +20,7 @@ from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 
+MAY_CREATE = "SELECT has_schema_privilege($1, $2::text, 'CREATE') AS may"
 TYPES = "text, varchar, char, citext, numbers, dates and times, uuid, inet, macaddr, bool, bytea and enums"
 
 
@@ -85,15 +86,18 @@ def filled(layout: Layout) -> list[str]:
 
 
 @contextmanager
-def usable(host: Host, owner: str) -> Iterator[None]:
-    """The table's owner may name the types of tokens, for statements that run its code."""
-    what = (f"SCHEMA {SCHEMA}", f"TYPE {TOKEN}")
-    for named in what:
-        host.run(f"GRANT USAGE ON {named} TO {ident(owner)}")
+def usable(host: Host, table: Table) -> Iterator[None]:
+    """The table's owner may name the types of tokens, and make an index, for statements that run its code."""
+    rights = [f"USAGE ON SCHEMA {SCHEMA}", f"USAGE ON TYPE {TOKEN}"]
+    row = host.row(MAY_CREATE, ["oid", "name"], [table.owner_oid, table.schema])
+    if row is not None and not row["may"]:
+        rights.append(f"CREATE ON SCHEMA {ident(table.schema)}")
+    for right in rights:
+        host.run(f"GRANT {right} TO {ident(table.owner)}")
     # After an error nothing of it is left: the transaction ends.
     yield
-    for named in what:
-        host.run(f"REVOKE USAGE ON {named} FROM {ident(owner)}")
+    for right in rights:
+        host.run(f"REVOKE {right} FROM {ident(table.owner)}")
 
 
 def record(host: Host, layout: Layout) -> None:

@@ -38,9 +38,14 @@ def _type(search: SearchColumn) -> Iterator[str]:
     yield f"CREATE TYPE {name}"
     # Refuses every text, and does not repeat it.
     yield _internal(f"{search.part('in')}(pg_catalog.cstring)", name, SAFE, "shell_in")
+    # A binary COPY asks for it, of columns that it leaves out, too.
+    yield _internal(f"{search.part('recv')}(pg_catalog.internal)", name, SAFE, "pg_node_tree_recv")
     yield _internal(f"{search.part('out')}({name})", "pg_catalog.cstring", SAFE, "void_out")
     yield _internal(f"{search.part('send')}({name})", "pg_catalog.bytea", SAFE, "void_send")
-    functions = f"INPUT = {search.part('in')}, OUTPUT = {search.part('out')}, SEND = {search.part('send')}"
+    functions = ", ".join(
+        f"{role} = {search.part(part)}"
+        for role, part in {"INPUT": "in", "OUTPUT": "out", "RECEIVE": "recv", "SEND": "send"}.items()
+    )
     yield f"CREATE TYPE {name} ({functions}, INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain)"
     yield f"CREATE CAST ({TOKEN} AS {name}) WITHOUT FUNCTION AS IMPLICIT"
     # With the type itself on both sides, a literal of unknown type would be taken for one of it.

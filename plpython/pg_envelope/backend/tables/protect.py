@@ -64,9 +64,12 @@ def protect(
     carried.record(host, key_uuid, found)
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
     layout = _searched(host, keys, table, layout, wanted)
-    with protecting.usable(host, table.owner):
+    if layout.searches:
+        with protecting.usable(host, table):
+            _seal(host, table, layout, found)
+            protecting.index(host, table, layout, wanted, found)
+    else:
         _seal(host, table, layout, found)
-        protecting.index(host, table, layout, wanted, found)
     build(host, table, layout, acl, shape)
     protecting.grant(host, layout, acl)
     _report(host, table, layout)

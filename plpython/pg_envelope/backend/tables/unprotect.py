@@ -100,8 +100,11 @@ def _stored(layout: Layout) -> Iterator[str]:
 
 def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> None:
     """Those that tokens stood in for."""
-    for index in carried.recorded(host, layout.key_uuid):
-        AsOwner(host, base.owner_oid).run(index.restore(qualified(layout.schema, view.name)))
+    indexes = carried.recorded(host, layout.key_uuid)
+    if indexes:
+        with protecting.usable(host, base):
+            for index in indexes:
+                AsOwner(host, base.owner_oid).run(index.restore(qualified(layout.schema, view.name)))
     carried.forget(host, layout.key_uuid)
 
 

@@ -116,7 +116,7 @@ def create_keyring(path: Path, passphrase: str, cost: int = COST) -> None:
     with _locked(path):
         if path.exists():
             raise errors.NotConfigured(f"{path} exists already")
-        _save(path, Opened(header, _sealing_key(header, passphrase), {}), {})
+        _save(path, OpenKeyring(header, _sealing_key(header, passphrase), {}), {})
 
 
 def add_kek(path: Path, passphrase: str, name: str) -> None:
@@ -155,7 +155,7 @@ def _opened(versions: dict[str, str], item: base.Item) -> bytes:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenKeyring:
     """A keyring in the clear. `sealing_key` takes most of a second to derive, so it is kept for the next save."""
 
     header: dict[str, Any]
@@ -163,7 +163,7 @@ class Opened:
     keks: Keks
 
 
-def _open(path: Path, passphrase: str) -> Opened:
+def _open(path: Path, passphrase: str) -> OpenKeyring:
     """Raises NotConfigured: one text for a wrong passphrase and a changed file."""
     content = files.read_private(path)
     try:
@@ -176,10 +176,10 @@ def _open(path: Path, passphrase: str) -> Opened:
         raise errors.NotConfigured(
             f"the keyring {path} does not open", hint="The passphrase is another one, or the file was changed."
         ) from None
-    return Opened(header, key, keks)
+    return OpenKeyring(header, key, keks)
 
 
-def _save(path: Path, opened: Opened, keks: Keks) -> None:
+def _save(path: Path, opened: OpenKeyring, keks: Keks) -> None:
     nonce = os.urandom(NONCE_BYTES)
     sealed = AESGCM(opened.sealing_key).encrypt(nonce, json.dumps({"keks": keks}).encode(), _aad(opened.header))
     _replace(path, json.dumps({**opened.header, "nonce": _text(nonce), "sealed": _text(sealed)}).encode())
