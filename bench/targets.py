@@ -42,7 +42,7 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         Target("UPDATE of one protected column / plain table", 3.7, ratio("update_1", "plain")),
         Target("UPDATE of three protected columns / plain table", 4.4, ratio("update_3", "plain")),
         Target("DELETE by key / plain table", 1.1, ratio("delete", "plain")),
-        Target("INSERT of a new subject / plain table", 40, ratio("new_subject", "plain")),
+        Target("INSERT of a new subject / plain table", 20, ratio("new_subject", "plain")),
         Target("row-level security, one column / plain table", 3.4, ratio("rls_column", "plain")),
         Target("row-level security, whole row / plain table", 4.8, ratio("rls_row", "plain")),
         Target("row-level security, UPDATE / plain table", 8, ratio("rls_update", "plain")),

@@ -65,7 +65,7 @@ def test_targets() -> None:
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
     assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]
-    assert judged(write=41)[6:12] == [False] * 6
+    assert judged(write=21)[6:12] == [False] * 6
     assert judged(right=8.5)[12:] == [False] * 5
 
 
