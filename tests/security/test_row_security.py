@@ -131,7 +131,7 @@ def test_a_security_definer_function_reads_as_its_owner(notes: Database, owner: 
 
 def test_a_column_that_one_role_may_read_says_nothing_of_another_role(notes: Database) -> None:
     """The session has just learned where the columns are: the grants are asked for all the same."""
-    notes.sql("REVOKE SELECT ON note FROM bob", "GRANT SELECT (id, author, code) ON note TO bob")
+    notes.sql("REVOKE SELECT ON note FROM bob; GRANT SELECT (id, author, code) ON note TO bob")
     session = notes.connect()
     body, code = (bytes(notes.one(f"SELECT {name} FROM note_encrypted WHERE id = 1")) for name in ("body", "code"))
     by_hand = "SELECT envelope_internal.decrypt_text_as_role(%s, %s, '1')"
@@ -145,7 +145,7 @@ def test_a_column_that_one_role_may_read_says_nothing_of_another_role(notes: Dat
 
 
 def test_a_column_grant_that_is_taken_away_counts_from_the_next_statement(notes: Database) -> None:
-    notes.sql("REVOKE SELECT ON note FROM alice", "GRANT SELECT (id, author, body, code) ON note TO alice")
+    notes.sql("REVOKE SELECT ON note FROM alice; GRANT SELECT (id, author, body, code) ON note TO alice")
     session = notes.connect()
     session.execute("SET ROLE alice")
     body = bytes(notes.one("SELECT body FROM note_encrypted WHERE id = 1"))
