@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,6 +107,7 @@ def as_json(run: Run) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {
             "pg_envelope": importlib.metadata.version("pg-envelope"),
+            "commit": _commit(),
             "postgresql": run.server,
             "python": platform.python_version(),
             "machine": platform.machine(),
@@ -119,6 +121,13 @@ def as_json(run: Run) -> dict[str, Any]:
         "measures": {measure.name: _measure_json(measure) for measure in run.measures},
         "targets": [asdict(target) | {"met": target.met} for target in run.targets],
     }
+
+
+def _commit() -> str:
+    """With "-dirty" if the files are not those of the commit; "unknown" outside a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _measure_json(measure: Measure) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 -- What generated views and triggers, and users, call for each value: the hot path.
 -- VOLATILE and STABLE matter: an IMMUTABLE decrypt would be folded into plans and shown by EXPLAIN. PARALLEL UNSAFE:
 -- before PostgreSQL 17 a query run from PL/Python, which a missing key needs, is refused while a parallel plan runs.
+-- What is called for each value has arguments without names: PL/Python makes no variables of them, which saves a
+-- twentieth of a scan. The comments tell what they are.
 
 -- By capability: the right comes from the path, which is the view's or the trigger's owner.
 
--- Arguments without names: PL/Python makes no variables of them, which saves a twentieth of a scan.
 CREATE FUNCTION envelope_internal.decrypt_text(envelope.ciphertext, bytea, text) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
@@ -13,76 +14,73 @@ $$;
 COMMENT ON FUNCTION envelope_internal.decrypt_text(envelope.ciphertext, bytea, text) IS
     'used by decrypting views: the text in an envelope; its arguments are the envelope, the capability and the row key';
 
-CREATE FUNCTION envelope_internal.decrypt_bytea(value envelope.ciphertext, capability bytea, row_key text) RETURNS bytea
+CREATE FUNCTION envelope_internal.decrypt_bytea(envelope.ciphertext, bytea, text) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].decrypt_bytea(value, capability, row_key)
+return GD['pg_envelope'].decrypt_bytea(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.decrypt_bytea(envelope.ciphertext, bytea, text) IS
-    'used by decrypting views: the bytea in an envelope';
+    'used by decrypting views: the bytea in an envelope; its arguments are the envelope, the capability and the row key';
 
-CREATE FUNCTION envelope_internal.encrypt_text(value text, seal bytea, row_key text, scope text DEFAULT NULL)
-    RETURNS envelope.ciphertext
+CREATE FUNCTION envelope_internal.encrypt_text(text, bytea, text, text DEFAULT NULL) RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].encrypt_text(value, seal, row_key, scope)
+return GD['pg_envelope'].encrypt_text(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.encrypt_text(text, bytea, text, text) IS
-    'used by triggers: a new envelope for a text';
+    'used by triggers: a new envelope for a text; its arguments are the text, the seal, the row key and the tenant or subject';
 
-CREATE FUNCTION envelope_internal.encrypt_bytea(value bytea, seal bytea, row_key text, scope text DEFAULT NULL)
-    RETURNS envelope.ciphertext
+CREATE FUNCTION envelope_internal.encrypt_bytea(bytea, bytea, text, text DEFAULT NULL) RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].encrypt_bytea(value, seal, row_key, scope)
+return GD['pg_envelope'].encrypt_bytea(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.encrypt_bytea(bytea, bytea, text, text) IS
-    'used by triggers: a new envelope for a bytea';
+    'used by triggers: a new envelope for a bytea; its arguments are the bytea, the seal, the row key and the tenant or subject';
 
-CREATE FUNCTION envelope_internal.reseal(value envelope.ciphertext, seal bytea, row_key text, scope text DEFAULT NULL)
+CREATE FUNCTION envelope_internal.reseal(envelope.ciphertext, bytea, text, text DEFAULT NULL)
     RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].reseal(value, seal, row_key, scope)
+return GD['pg_envelope'].reseal(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.reseal(envelope.ciphertext, bytea, text, text) IS
-    'used by reencrypt: the same value under the newest key; one that does not open stays as it is';
+    'used by reencrypt: the same value under the newest key; one that does not open stays as it is. Its arguments are the envelope, the seal, the row key and the tenant or subject';
 
 -- By role: for views that run as their caller (row-level security), and for a table's owner.
 
-CREATE FUNCTION envelope_internal.decrypt_text_as_role(value envelope.ciphertext, field uuid, row_key text) RETURNS text
+CREATE FUNCTION envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].decrypt_text_as_role(value, field, row_key)
+return GD['pg_envelope'].decrypt_text_as_role(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text) IS
-    'used by views under row-level security: the text in an envelope';
+    'used by views under row-level security: the text in an envelope; its arguments are the envelope, the field and the row key';
 
-CREATE FUNCTION envelope_internal.decrypt_bytea_as_role(value envelope.ciphertext, field uuid, row_key text) RETURNS bytea
+CREATE FUNCTION envelope_internal.decrypt_bytea_as_role(envelope.ciphertext, uuid, text) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].decrypt_bytea_as_role(value, field, row_key)
+return GD['pg_envelope'].decrypt_bytea_as_role(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.decrypt_bytea_as_role(envelope.ciphertext, uuid, text) IS
-    'used by views under row-level security: the bytea in an envelope';
+    'used by views under row-level security: the bytea in an envelope; its arguments are the envelope, the field and the row key';
 
-CREATE FUNCTION envelope_internal.encrypt_text_as_role(value text, field uuid, row_key text, scope text DEFAULT NULL)
-    RETURNS envelope.ciphertext
+CREATE FUNCTION envelope_internal.encrypt_text_as_role(text, uuid, text, text DEFAULT NULL) RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].encrypt_text_as_role(value, field, row_key, scope)
+return GD['pg_envelope'].encrypt_text_as_role(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.encrypt_text_as_role(text, uuid, text, text) IS
-    'used under row-level security: a new envelope for a text';
+    'used under row-level security: a new envelope for a text; its arguments are the text, the field, the row key and the tenant or subject';
 
-CREATE FUNCTION envelope_internal.encrypt_bytea_as_role(value bytea, field uuid, row_key text, scope text DEFAULT NULL)
+CREATE FUNCTION envelope_internal.encrypt_bytea_as_role(bytea, uuid, text, text DEFAULT NULL)
     RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].encrypt_bytea_as_role(value, field, row_key, scope)
+return GD['pg_envelope'].encrypt_bytea_as_role(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.encrypt_bytea_as_role(bytea, uuid, text, text) IS
-    'used under row-level security: a new envelope for a bytea';
+    'used under row-level security: a new envelope for a bytea; its arguments are the bytea, the field, the row key and the tenant or subject';
 
 CREATE FUNCTION envelope_internal.fault_as_role(value envelope.ciphertext, field uuid, row_key text) RETURNS text
     LANGUAGE plpython3u STABLE AS $$

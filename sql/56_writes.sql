@@ -32,13 +32,13 @@ $$;
 COMMENT ON FUNCTION envelope_internal.clear_bytea IS
     'for the table''s own triggers: the bytea that this session is about to write';
 
-CREATE FUNCTION envelope_internal.seal_draft(draft envelope.ciphertext, seal bytea, row_key text, scope text DEFAULT NULL)
+CREATE FUNCTION envelope_internal.seal_draft(envelope.ciphertext, bytea, text, text DEFAULT NULL)
     RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].writes.seal_draft(draft, seal, row_key, scope)
+return GD['pg_envelope'].writes.seal_draft(*args)
 $$;
-COMMENT ON FUNCTION envelope_internal.seal_draft IS 'used by the guard of a base table: the envelope of a draft';
+COMMENT ON FUNCTION envelope_internal.seal_draft IS 'used by the guard of a base table: the envelope of a draft; its arguments are the draft, the seal, the row key and the tenant or subject';
 
 CREATE FUNCTION envelope_internal.opens(value envelope.ciphertext, seal bytea, row_key text) RETURNS boolean
     LANGUAGE plpython3u STABLE AS $$
@@ -60,13 +60,13 @@ COMMENT ON FUNCTION envelope_internal.rebind IS
 
 -- IMMUTABLE, though it is not: so PL/pgSQL gives it no snapshot of its own, and it sees that of the statement whose
 -- trigger calls it. Its arguments are never constants.
-CREATE FUNCTION envelope_internal.reading(base oid, row_key text) RETURNS xid
+CREATE FUNCTION envelope_internal.reading(oid, text) RETURNS xid
     LANGUAGE plpython3u IMMUTABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].writes.reading(base, row_key)
+return GD['pg_envelope'].writes.reading(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.reading IS
-    'used by triggers: the oldest transaction that the firing statement takes for unfinished; NULL if the statement has met the row before';
+    'used by triggers: the oldest transaction that the firing statement takes for unfinished; NULL if the statement has met the row before. Its arguments are the table and the row key';
 
 CREATE FUNCTION envelope_internal.unreadable(base oid) RETURNS uuid[]
     LANGUAGE plpython3u IMMUTABLE AS $$

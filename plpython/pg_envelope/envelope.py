@@ -30,16 +30,17 @@ def key_id(envelope: bytes) -> int:
 class FieldKey:
     """The key of one column (or named key) and header; what the keyring holds.
 
-    `seal` and `open` are how to use it; `decrypt`, `nonce_end`, `aad` and `padded` are for backend/hot.py.
+    `seal` and `open` are how to use it; `decrypt`, `nonce_end`, `aad`, `padded` and `left` are for backend/hot.py.
 
     `aad` is header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins. `epoch`
     and `expires` (monotonic seconds) bound its use. `reserve` gives how many more messages may be sealed, or raises;
     it is asked before the first and whenever none is left. Without it, and with long nonces, nothing is counted.
+    `draw` gives so many random bytes, never the same ones twice.
     """
 
     __slots__ = (
+        "_draw",
         "_encrypt",
-        "_left",
         "_nonce_bytes",
         "_reserve",
         "aad",
@@ -47,6 +48,7 @@ class FieldKey:
         "epoch",
         "expires",
         "head",
+        "left",
         "nonce_end",
         "padded",
     )
@@ -59,6 +61,7 @@ class FieldKey:
         expires: float = float("inf"),
         epoch: bytes = b"",
         reserve: Callable[[], int] | None = None,
+        draw: Callable[[int], bytes] = os.urandom,
     ) -> None:
         if len(key) != KEY_BYTES:
             raise errors.Internal
@@ -74,18 +77,19 @@ class FieldKey:
         self.expires = expires
         self.epoch = epoch
         counted = reserve is not None and suite.nonce_bytes < UNBOUNDED_NONCE_BYTES
-        self._left: float = 0 if counted else float("inf")
+        self.left: float = 0 if counted else float("inf")
         self._reserve = reserve
+        self._draw = draw
 
     def seal(self, content: bytes, row_key: bytes) -> bytes:
         """A new envelope under a fresh nonce. Raises ValueTooLong over 512 MB, and what `reserve` raises."""
         if len(content) > MAX_VALUE_BYTES:
             raise errors.ValueTooLong(detail="at most 512 MB")
-        if not self._left and self._reserve:
-            self._left = self._reserve()
-        self._left -= 1
+        if not self.left and self._reserve:
+            self.left = self._reserve()
+        self.left -= 1
         plaintext = padding.pad(content) if self.padded else content
-        nonce = os.urandom(self._nonce_bytes)
+        nonce = self._draw(self._nonce_bytes)
         return self.head + nonce + self._encrypt(nonce, plaintext, self.aad + row_key)
 
     def open(self, envelope: bytes, row_key: bytes) -> bytes:

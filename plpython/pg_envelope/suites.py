@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, ChaCha20Poly1305
 
 from pg_envelope import errors, xaes
+from pg_envelope.aeads import AESGCM, AESGCMSIV, ChaCha20Poly1305
 
 TAG_BYTES = 16
 KEY_BYTES = 32

@@ -127,3 +127,42 @@ def test_a_security_definer_function_reads_as_its_owner(notes: Database, owner: 
     owner.execute("CREATE FUNCTION body(int) RETURNS text LANGUAGE sql SECURITY DEFINER"
                   " AS 'SELECT body FROM note WHERE id = $1'")  # fmt: skip
     assert value(alice, "SELECT body(2)") == "of bob"
+
+
+def test_a_column_that_one_role_may_read_says_nothing_of_another_role(notes: Database) -> None:
+    """The session has just learned where the columns are: the grants are asked for all the same."""
+    notes.sql("REVOKE SELECT ON note FROM bob; GRANT SELECT (id, author, code) ON note TO bob")
+    session = notes.connect()
+    body, code = (bytes(notes.one(f"SELECT {name} FROM note_encrypted WHERE id = 1")) for name in ("body", "code"))
+    by_hand = "SELECT envelope_internal.decrypt_text_as_role(%s, %s, '1')"
+    for _ in range(2):
+        session.execute("SET ROLE alice")
+        assert value(session, by_hand, body, field_uuid(notes, "body", "note")) == "of alice"
+        assert value(session, by_hand, code, field_uuid(notes, "code", "note")) == "a"
+        session.execute("SET ROLE bob")
+        assert value(session, by_hand, code, field_uuid(notes, "code", "note")) == "a"
+        assert failure(session, by_hand, body, field_uuid(notes, "body", "note")).sqlstate == DENIED
+
+
+def test_a_column_grant_that_is_taken_away_counts_from_the_next_statement(notes: Database) -> None:
+    notes.sql("REVOKE SELECT ON note FROM alice; GRANT SELECT (id, author, body, code) ON note TO alice")
+    session = notes.connect()
+    session.execute("SET ROLE alice")
+    body = bytes(notes.one("SELECT body FROM note_encrypted WHERE id = 1"))
+    by_hand = "SELECT envelope_internal.decrypt_text_as_role(%s, %s, '1')"
+    uuid = field_uuid(notes, "body", "note")
+    assert [value(session, by_hand, body, uuid) for _ in range(2)] == ["of alice"] * 2
+    notes.sql("REVOKE SELECT (body) ON note FROM alice")
+    assert failure(session, by_hand, body, uuid).sqlstate == DENIED
+    notes.sql("GRANT SELECT (body) ON note TO alice")
+    assert value(session, by_hand, body, uuid) == "of alice"
+
+
+def test_a_table_that_is_unprotected_and_protected_again_is_read_at_once(notes: Database) -> None:
+    session = notes.connect()
+    session.execute("SET ROLE alice")
+    assert bodies(session) == bodies(session) == ["of alice"]
+    notes.sql("CALL envelope.unprotect('note')")
+    assert bodies(session) == ["of alice"]
+    protect(notes, "note", '["body"]')
+    assert bodies(session) == ["of alice"]

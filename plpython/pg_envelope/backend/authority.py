@@ -3,12 +3,15 @@
 A right is asked of PostgreSQL once per statement, role and use; REVOKE and SET ROLE count from the next statement, and
 within a second in one that goes on: a DO block, a procedure, or a message of several statements is one, however long it
 takes. What this session itself takes from a named key counts at once.
+
+To ask the key catalog takes several times as long as to ask for the grant alone. So the session remembers for a second
+where a column is, and asks in each statement whether the role may read it there.
 """
 
 from __future__ import annotations
 
 from time import monotonic
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -20,7 +23,8 @@ Ask = tuple[int, Kind, str]
 # $2 is what was asked for, then what else the answer may tell. By the column's number: one that is gone is then one
 # without right. What another view hands on costs a search, so it is looked for with the field that was asked for only.
 COLUMN_RIGHTS = """
-SELECT f.field_uuid::text AS subject, f.key_uuid::text AS key, c.capability, c.seal
+SELECT f.field_uuid::text AS subject, f.key_uuid::text AS key, c.capability, c.seal,
+    CASE WHEN k.by_role THEN k.view::oid END AS view, a.attnum
 FROM envelope_private.field f
 JOIN envelope_private.key k USING (key_uuid)
 JOIN envelope_private.capability c USING (field_uuid)
@@ -40,6 +44,10 @@ SEARCH_RIGHT = """
 SELECT c.field_uuid::text AS subject, NULL AS key, c.capability, c.seal
 FROM envelope_private.capability c JOIN envelope_private.search_key k ON k.search_uuid = c.field_uuid
 WHERE c.field_uuid = $2[1]::uuid AND pg_has_role($1, envelope_private.search_owner(c.field_uuid), 'USAGE')"""
+# As the role's own statement, under its search_path.
+GRANTED = """
+SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT') AS all_columns,
+    pg_catalog.has_column_privilege($1, $2, $3, 'SELECT') AS this_column"""
 QUERIES: dict[Kind, str] = {
     "read": COLUMN_RIGHTS.format(privilege="SELECT", through_view=THROUGH_VIEW),
     "write": COLUMN_RIGHTS.format(privilege="INSERT, UPDATE", through_view=""),
@@ -75,6 +83,15 @@ class Right:
         self.seal: bytes = row["seal"]
 
 
+class Place(NamedTuple):
+    """Where a column is read by the reader's own right: a view, the column's number, what opens it; for how long."""
+
+    view: int
+    number: int
+    right: Right
+    until: float
+
+
 class Authority:
     """Remembers what it was told, for as long as that holds."""
 
@@ -86,6 +103,7 @@ class Authority:
         # The columns that were asked for so far, by their table's key; and the same lists by each column.
         self._columns: dict[str, list[str]] = {}
         self._beside: dict[str, list[str]] = {}
+        self._places: dict[str, Place] = {}
 
     def right(self, kind: Kind, subject: str) -> Right:
         """The current role's right to a field (by uuid) or named key (by name or key id). Raises NotPermitted."""
@@ -103,11 +121,24 @@ class Authority:
         self._rights.clear()
 
     def _authorise(self, ask: Ask) -> Right:
-        role, kind, _ = ask
-        for row in self._host.as_owner(lambda: self._look_up(*ask)):
-            self._rights[role, kind, row["subject"]] = Right(row)
-            self._note(row["subject"], row["key"])
+        role, kind, subject = ask
+        if kind == "read" and (place := self._places.get(subject)) and place.until > monotonic():
+            self._grant(role, subject, place)
+        if ask not in self._rights:
+            for row in self._host.as_owner(lambda: self._look_up(*ask)):
+                self._rights[role, kind, row["subject"]] = Right(row)
+                self._note(row)
         return self._rights[ask]
+
+    def _grant(self, role: int, subject: str, place: Place) -> None:
+        """The rights that the view's own GRANTs give; without one, another view or the owner's role may give them."""
+        row = self._host.row(GRANTED, ["oid", "oid", "int2"], [role, place.view, place.number])
+        if row and row["all_columns"]:
+            for other, there in self._places.items():
+                if there.view == place.view and there.until > monotonic():
+                    self._rights[role, "read", other] = there.right
+        elif row and row["this_column"]:
+            self._rights[role, "read", subject] = place.right
 
     def _look_up(self, role: int, kind: Kind, subject: str) -> list[Row]:
         """A row for `subject`, and one for each other column of its table that this session has asked for before."""
@@ -116,11 +147,15 @@ class Authority:
             raise self._refusal(kind, subject)
         return rows
 
-    def _note(self, field_uuid: str, key: str | None) -> None:
+    def _note(self, row: Row) -> None:
+        field_uuid, key = row["subject"], row["key"]
         if key is not None and field_uuid not in self._beside:
             columns = self._columns.setdefault(key, [])
             columns.append(field_uuid)
             self._beside[field_uuid] = columns
+        if row.get("view") is not None:
+            until = monotonic() + MAX_AGE_SECONDS
+            self._places[field_uuid] = Place(int(row["view"]), row["attnum"], Right(row), until)
 
     def _refusal(self, kind: Kind, subject: str) -> errors.EnvelopeError:
         """No right; but an envelope whose header names no key at all was altered, or comes from another database."""

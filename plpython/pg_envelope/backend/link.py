@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import socket
+# The public module makes enumerations of all its constants, which takes a tenth of a new connection's imports.
+import _socket as socket
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -77,7 +78,7 @@ class Link:
         """The response of an operation that went well; raises what the broker answered, or Unavailable."""
         frame = wire.frame(self._request(op, arguments))
         patience = Patience(self._interrupts, self._deadline)
-        with socket.socket(socket.AF_UNIX, STREAM) as connection:
+        with closing(socket.socket(socket.AF_UNIX, STREAM)) as connection:
             connection.settimeout(SLICE_SECONDS)
             self._connect(connection, patience)
             try:
@@ -89,7 +90,7 @@ class Link:
     def tell(self, op: str, **arguments: object) -> None:
         """Says something to which no answer is wanted. Raises rather than wait."""
         frame = wire.frame(self._request(op, arguments))
-        with socket.socket(socket.AF_UNIX, STREAM | socket.SOCK_NONBLOCK) as connection:
+        with closing(socket.socket(socket.AF_UNIX, STREAM | socket.SOCK_NONBLOCK)) as connection:
             connection.connect(self._location.socket)
             self._check(connection)
             connection.send(frame)

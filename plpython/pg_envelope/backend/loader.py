@@ -16,6 +16,7 @@ from pg_envelope.backend.erased import erased
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.backend.link import Link, not_understood
+from pg_envelope.backend.nonces import Nonces
 from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
 from pg_envelope.envelope import HEADER_BYTES, FieldKey
@@ -64,6 +65,7 @@ class Loader:
         self._ahead = Ahead(host)
         self.budget = Budget(host, self._renew)
         self.replayed = Replayed(host)
+        self._nonces = Nonces()
 
     def load(self, slot: bytes) -> dict[bytes, Key]:
         """The key of a slot, as the calling role; with it those that are likely to be next, by their slots.
@@ -200,7 +202,8 @@ class Loader:
         if row.get("bind") == "search":
             return _token_key(key, ends)
         field_uuid = bytes.fromhex(row["field_uuid"].replace("-", ""))
-        return FieldKey(slot[CAPABILITY_BYTES:], field_uuid, key, ends, reserve=self.budget.of(row["key_id"]))
+        reserve = self.budget.of(row["key_id"])
+        return FieldKey(slot[CAPABILITY_BYTES:], field_uuid, key, ends, reserve=reserve, draw=self._nonces.draw)
 
     def _renew(self, key_id: int) -> None:
         """For a key that has sealed many values; imported then, to keep a new connection's first write quick."""

@@ -15,7 +15,8 @@ def server() -> Any:
     """What of the running server is called from here; none of these functions can raise."""
     import ctypes  # not for a session that reads by capability only
 
-    found = ctypes.CDLL(None)
+    # PyDLL: who lets go of the interpreter's lock and takes it again for each call needs half as long again.
+    found = ctypes.PyDLL(None)
     found.GetCurrentStatementStartTimestamp.restype = ctypes.c_int64
     found.GetUserId.restype = ctypes.c_uint32
     found.GetTopTransactionIdIfAny.restype = ctypes.c_uint32

@@ -51,16 +51,17 @@ class Session:
         self.secrets = Secrets(self.host, self.authority, keyring, epoch)
         self._offer(self.values)
         self.decrypt_text = hot.decrypt_text(keyring, epoch, self.guard.text_out(self.values.decrypt))
+        careful_as_role = self.guard.text_out(self.values.decrypt_as_role)
+        self.decrypt_text_as_role = hot.decrypt_text_as_role(self.values.right, self.decrypt_text, careful_as_role)
+        self.encrypt_text = hot.encrypt_text(keyring, epoch, self.guard.text_in(self.values.encrypt))
         self._offer_secrets(self.secrets)
 
     def _offer(self, values: Values) -> None:
         plain, text_in, text_out = self.guard.plain, self.guard.text_in, self.guard.text_out
         self.decrypt_bytea = plain(values.decrypt)
-        self.encrypt_text = text_in(values.encrypt)
         self.encrypt_bytea = plain(values.encrypt)
         self.reseal = plain(values.reseal)
         self.fault_as_role = plain(self.faults.as_role)
-        self.decrypt_text_as_role = text_out(values.decrypt_as_role)
         self.decrypt_bytea_as_role = plain(values.decrypt_as_role)
         self.encrypt_text_as_role = text_in(values.encrypt_as_role)
         self.encrypt_bytea_as_role = plain(values.encrypt_as_role)

@@ -43,7 +43,7 @@ class Statement(NamedTuple):
 @cache
 def _functions() -> Any:
     found = server()
-    found.GetActiveSnapshot.restype = ctypes.POINTER(_Snapshot)
+    found.GetActiveSnapshot.restype = ctypes.c_void_p
     found.GetCurrentTransactionStartTimestamp.restype = ctypes.c_int64
     return found
 
@@ -54,7 +54,7 @@ def calling() -> tuple[Statement, int]:
     Only from SQL functions to which PostgreSQL gives no snapshot of their own: IMMUTABLE ones, and triggers.
     """
     found = _functions()
-    snapshot = found.GetActiveSnapshot().contents
+    snapshot = _Snapshot.from_address(found.GetActiveSnapshot())
     statement = Statement(
         found.GetCurrentTransactionStartTimestamp(),
         found.GetCurrentStatementStartTimestamp(),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from pg_envelope import envelope, errors
+from pg_envelope.aeads import AESGCM
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.keyring import CAPABILITY_BYTES
 from pg_envelope.backend.loader import Loader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import points, targets
+from bench import page, points, targets
 from bench.figures import Measure, Samples, interleaved
 from bench.settings import Settings, parse
 
@@ -37,28 +37,36 @@ def measured(name: str, **medians: float) -> Measure:
     return Measure(name, name, "", {peer: Samples([median]) for peer, median in medians.items()})
 
 
+WRITES = ("insert_select", "update_open", "update_1", "update_3", "delete", "new_subject")
 RIGHTS = ("rls_column", "rls_row", "rls_update", "named_encrypt", "named_decrypt")
 
 
 def judged(
-    scan: float = 2.0, point: float = 90.0, first: float = 1.2, requests: int = 0, right: float = 3.0
+    scan: float = 2.0,
+    point: float = 90.0,
+    first: float = 1.2,
+    requests: int = 0,
+    right: float = 3.0,
+    write: float = 1.0,
 ) -> list[bool | None]:
     measures = [
         measured("scan_1", ours=scan, pgcrypto_iv=1.0, pgcrypto_pgp=100.0),
         measured("point_unix_column", ours=point, plain=100.0),
         measured("point_tcp_column", ours=point, plain=100.0),
         measured("first_read", ours=first, bare=1.0),
+        *(measured(name, ours=write, plain=1.0) for name in WRITES),
         *(measured(name, ours=right, plain=1.0) for name in RIGHTS),
     ]
     return [target.met for target in targets.evaluate(measures, requests)]
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 11
+    assert judged() == [True] * 17
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
     assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]
-    assert judged(right=8.5)[6:] == [False] * 5
+    assert judged(write=21)[6:12] == [False] * 6
+    assert judged(right=8.5)[12:] == [False] * 5
 
 
 def test_a_peer_that_is_not_there_is_not_judged() -> None:
@@ -85,3 +93,50 @@ def test_quick_is_tiny_and_the_issue_s_sizes_are_the_default() -> None:
     assert parse(["--quick"]).rows <= 200
     assert parse(["--quick", "--rows", "50"]).rows == 50
     assert (parse(["--rows", "7", "--rounds", "3"]).rows, parse(["--rounds", "3"]).rounds) == (7, 3)
+
+
+def a_run() -> page.Run:
+    def peers(**medians: float) -> dict[str, dict[str, float]]:
+        return {name: {"median": median} for name, median in medians.items()}
+
+    return {
+        "date": "2026-11-26T11:00:00+00:00",
+        "versions": {"commit": "abc1234", "postgresql": "PostgreSQL 15.18", "cpus": 2, "machine": "x86_64"},
+        "settings": {"rows": 200_000, "rounds": 8},
+        "load": (1.0, 2.5),
+        "missing": ["pgsodium"],
+        "measures": {
+            "scan_1": {"title": "full scan", "unit": "µs/row", "peers": peers(plain=0.5, ours=2.0, pgcrypto_iv=1.25)},
+            "first_read": {"title": "first read", "unit": "ms", "peers": peers(ours=33.0, bare=20.5)},
+        },
+        "targets": [
+            {"text": "a scan", "limit": 3, "reached": 1.6, "at_least": False, "met": True},
+            {"text": "a rate", "limit": 0.85, "reached": None, "at_least": True, "met": None},
+        ],
+    }
+
+
+def test_the_page_says_what_was_measured_and_where() -> None:
+    assert page.figures(a_run()).splitlines()[1:-1] == [
+        "Measured on 2026-11-26 at commit abc1234: PostgreSQL 15.18, 2 processors (x86_64), load 1.0 before and 2.5"
+        " after, 200,000 rows, 8 rounds, medians. Not installed there: pgsodium.",
+        "",
+        "| what | unit | plain | pg_envelope | `decrypt_iv` | interpreter + import | × plain |",
+        "|---|---|---|---|---|---|---|",
+        "| full scan | µs/row | 0.5 | 2 | 1.25 |  | 4.00 |",
+        "| first read | ms |  | 33 |  | 20.5 |  |",
+        "",
+        "| target | limit | reached | |",
+        "|---|---|---|---|",
+        "| a scan | ≤ 3 | 1.6 | met |",
+        "| a rate | ≥ 0.85 |  | not measured |",
+    ]
+
+
+def test_the_page_keeps_what_stands_around_the_figures() -> None:
+    before = f"# Costs\n\n{page.BEGIN}\nold\n{page.END}\n\nNotes.\n"
+    after = page.written(before, a_run())
+    assert after == f"# Costs\n\n{page.figures(a_run())}\n\nNotes.\n"
+    assert page.written(after, a_run()) == after
+    with pytest.raises(ValueError, match="no place"):
+        page.written("# Costs\n", a_run())

@@ -116,8 +116,12 @@ def test_spliced_envelopes_fail() -> None:
     key = field_key()
     one, other = key.seal(b"a@b.c", ROW), key.seal(b"x@y.z", ROW)
     for cut in range(envelope.HEADER_BYTES + 1, len(one)):
+        spliced = one[:cut] + other[cut:]
+        # By chance both begin or end with the same byte; then there is nothing to find.
+        if spliced in (one, other):
+            continue
         with pytest.raises(errors.InvalidEnvelope):
-            key.open(one[:cut] + other[cut:], ROW)
+            key.open(spliced, ROW)
 
 
 def test_a_value_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,76 @@
+"""`python -m bench.page FILE`: writes the figures of docs/costs.md from a run's JSON file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs/costs.md"
+BEGIN, END = "<!-- figures: written by python -m bench.page -->", "<!-- end of figures -->"
+PEERS = ("plain", "ours", "pgcrypto_iv", "pgcrypto_pgp", "pgsodium", "bare")
+HEADS = ("plain", "pg_envelope", "`decrypt_iv`", "`pgp_sym_*`", "pgsodium", "interpreter + import")
+VERDICTS = {True: "met", False: "missed", None: "not measured"}
+Run = dict[str, Any]
+
+
+def figures(run: Run) -> str:
+    """What stands between BEGIN and END: where it was measured, the medians, the targets."""
+    return "\n".join([BEGIN, _where(run), "", *_medians(run), "", *_targets(run), END])
+
+
+def _where(run: Run) -> str:
+    versions, settings, (before, after) = run["versions"], run["settings"], run["load"]
+    missing = f" Not installed there: {', '.join(run['missing'])}." if run["missing"] else ""
+    return (
+        f"Measured on {run['date'][:10]} at commit {versions['commit']}: {versions['postgresql']},"
+        f" {versions['cpus']} processors ({versions['machine']}), load {before:.1f} before and {after:.1f} after,"
+        f" {settings['rows']:,} rows, {settings['rounds']} rounds, medians.{missing}"
+    )
+
+
+def _medians(run: Run) -> list[str]:
+    peers = [peer for peer in PEERS if any(peer in measure["peers"] for measure in run["measures"].values())]
+    heads = [head for peer, head in zip(PEERS, HEADS, strict=True) if peer in peers]
+    table = [f"| what | unit | {' | '.join(heads)} | × plain |", "|" + "---|" * (len(heads) + 3)]
+    return [*table, *(_line(measure, peers) for measure in run["measures"].values())]
+
+
+def _line(measure: Run, peers: list[str]) -> str:
+    medians = {name: samples["median"] for name, samples in measure["peers"].items()}
+    cells = [_number(medians[peer]) if peer in medians else "" for peer in peers]
+    times = f"{medians['ours'] / medians['plain']:.2f}" if medians.get("plain") else ""
+    return f"| {measure['title']} | {measure['unit']} | {' | '.join(cells)} | {times} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _targets(run: Run) -> list[str]:
+    lines = ["| target | limit | reached | |", "|---|---|---|---|"]
+    for target in run["targets"]:
+        sign = "≥" if target["at_least"] else "≤"
+        reached = "" if target["reached"] is None else f"{target['reached']:.3g}"
+        verdict = VERDICTS[target["met"]]
+        lines.append(f"| {target['text']} | {sign} {target['limit']:.3g} | {reached} | {verdict} |")
+    return lines
+
+
+def written(page: str, run: Run) -> str:
+    """The page with the figures of `run`. Raises ValueError for a page without their place."""
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise ValueError("the page has no place for figures")
+    return f"{head}{figures(run)}{tail}"
+
+
+def main() -> None:
+    run = json.loads(Path(sys.argv[1]).read_text())
+    PAGE.write_text(written(PAGE.read_text(), run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""OpenSSL's AEADs as `cryptography` offers them, by the short way: its public module imports all other ciphers, too.
+
+That takes an eighth of the imports of a new connection's first read. The classes are the same.
+"""
+
+from __future__ import annotations
+
+try:
+    from cryptography.hazmat.bindings._rust import openssl
+
+    AESGCM = openssl.aead.AESGCM
+    AESGCMSIV = openssl.aead.AESGCMSIV
+    ChaCha20Poly1305 = openssl.aead.ChaCha20Poly1305
+except (ImportError, AttributeError):
+    # The binding is no public name: another release of `cryptography` may have it elsewhere.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, ChaCha20Poly1305
+
+__all__ = ["AESGCM", "AESGCMSIV", "ChaCha20Poly1305"]
