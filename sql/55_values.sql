@@ -46,7 +46,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].reseal(value, seal, row_key, scope)
 $$;
 COMMENT ON FUNCTION envelope_internal.reseal(envelope.ciphertext, bytea, text, text) IS
-    'used by reencrypt: the same value under the newest key; one that does not open stays as it is';
+    'used by reencrypt: the same value under the newest key; NULL for one that has it, or does not open';
 
 -- By role: for views that run as their caller (row-level security), and for a table's owner.
 
@@ -91,6 +91,40 @@ return GD['pg_envelope'].fault_as_role(value, field, row_key)
 $$;
 COMMENT ON FUNCTION envelope_internal.fault_as_role(envelope.ciphertext, uuid, text) IS
     'used by verify, reencrypt and unprotect: why an envelope does not open; NULL for one that does';
+
+-- What a job asks after a statement has failed by one value: a subtransaction for each costs more than to open it.
+
+CREATE FUNCTION envelope_internal.readable(value envelope.ciphertext)
+    RETURNS envelope.ciphertext
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN substr(value, 1) IS NOT NULL THEN value ELSE value END;
+EXCEPTION WHEN data_corrupted OR index_corrupted THEN
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION envelope_internal.readable IS
+    'used by reencrypt and the guard of a base table: the envelope; NULL where the server cannot read them';
+
+CREATE FUNCTION envelope_internal.fault_carefully(value envelope.ciphertext, field uuid, row_key text, reads text)
+    RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    reason text;
+    absent boolean;
+BEGIN
+    IF value IS NULL OR envelope_internal.readable(value) IS NULL THEN
+        RETURN CASE WHEN value IS NOT NULL THEN 'storage damaged' END;
+    END IF;
+    reason := envelope_internal.fault_as_role(value, field, row_key);
+    IF reason IS NULL THEN
+        EXECUTE reads INTO absent USING value, field, row_key;
+    END IF;
+    RETURN reason;
+EXCEPTION WHEN data_corrupted OR data_exception OR integrity_constraint_violation OR raise_exception THEN
+    RETURN 'not of its type';
+END $$;
+COMMENT ON FUNCTION envelope_internal.fault_carefully IS
+    'used by verify, reencrypt and unprotect: why an envelope gives no value; `reads` is the query of its column over $1, $2, $3';
 
 -- Named keys, for use outside protected tables.
 

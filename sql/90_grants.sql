@@ -53,6 +53,7 @@ GRANT EXECUTE ON FUNCTION
     envelope_internal.same_key(anymultirange, anymultirange), envelope_internal.same_key(record, record),
     envelope.prefetch(regclass, text[]),
     envelope_internal.fault_as_role(envelope.ciphertext, uuid, text),
+    envelope_internal.readable(envelope.ciphertext), envelope_internal.fault_carefully(envelope.ciphertext, uuid, text, text),
     envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text),
     envelope_internal.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),
     envelope_internal.encrypt_text_as_role(text, uuid, text, text), envelope_internal.encrypt_bytea_as_role(bytea, uuid, text, text),

@@ -57,21 +57,21 @@ class Values:
     def reseal(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
-        """The same value under the newest key. One that has it stays as it is; so does one that does not open."""
+        """The same value under the newest key; None for one that stays: it has that key already, or does not open."""
         if value is None:
             return None
         if seal is None:
             raise errors.NotPermitted
         if len(seal) == SEAL_BYTES and value[:HEADER_BYTES] == seal[CAPABILITY_BYTES:]:
-            return value
+            return None
         try:
             content = self.decrypt(value, seal[:CAPABILITY_BYTES], row_key)
         except FAULTS:
-            return value
+            return None
         if content is None:
-            return value
+            return None
         newest = seal if len(seal) == SEAL_BYTES else self._scopes.seal(seal, scope)
-        return value if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:] else self.encrypt(content, newest, row_key)
+        return None if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:] else self.encrypt(content, newest, row_key)
 
     def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
         return self.decrypt(value, self.right("read", field_uuid).capability, row_key)

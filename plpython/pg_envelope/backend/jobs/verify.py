@@ -104,7 +104,7 @@ class Verification:
         """The values of rows that a condition finds: opens them all, and lists what does not open; how many."""
         columns = " + ".join(f"count(t.{ident(name)})" for name in self._layout.protected)
         seen = self._owner.count(f"SELECT {columns} AS found FROM {self._layout.base} t WHERE {where}")
-        found = self._owner.rows(faulty.listing(self._layout, faulty.faults(self._layout), where))
+        found = faulty.found(self._owner, self._layout, where)
         self._values += seen
         self._faults.update(row["reason"] for row in found)
         self._list(found)
@@ -137,7 +137,7 @@ class Verification:
     def _look_again(self, since: str, batch: Blocks) -> int:
         where = f"{batch.condition()} AND age(t.xmin) <= age('{since}'::xid)"
         self._moved += self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {where}")
-        found = self._owner.rows(faulty.listing(self._layout, faulty.faults(self._layout), where))
+        found = faulty.found(self._owner, self._layout, where)
         if new := self._list(found):
             self._faults.update(new)
             self._keep(0)

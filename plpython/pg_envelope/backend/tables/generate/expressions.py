@@ -81,6 +81,12 @@ def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
     return restored(column, call)
 
 
+def reads(protected: Protected) -> str:
+    """A query that turns an envelope into a value: $1 is the envelope, $2 the field, $3 the row key."""
+    call = f"envelope_internal.decrypt_{_kind(protected)}_as_role($1, $2, $3)"
+    return f"SELECT ({restored(protected.column, call)}) IS NULL"
+
+
 def content(protected: Protected, source: str) -> str:
     """What is encrypted: the bytes of a bytea, the canonical text of everything else."""
     column = protected.column
@@ -105,11 +111,17 @@ def drafted(protected: Protected) -> str:
     return f"envelope_internal.draft_{_kind(protected)}({content(protected, 'NEW')})"
 
 
-def resealed(layout: Layout, name: str) -> str:
+def stored(name: str, careful: bool) -> str:
+    """The envelope in a column of `t`; `careful`: NULL where the server cannot read it."""
+    value = f"t.{ident(name)}"
+    return f"envelope_internal.readable({value})" if careful else value
+
+
+def resealed(layout: Layout, name: str, careful: bool) -> str:
     """The expression that brings a protected column of `t` to the newest key; for the table's owner."""
     protected = layout.protected[name]
     bound = f"{row_key(layout, protected, 't')}{scope(layout, 't')}"
-    return f"envelope_internal.reseal(t.{ident(name)}, {seal(protected)}, {bound})"
+    return f"envelope_internal.reseal({stored(name, careful)}, {seal(protected)}, {bound})"
 
 
 def opened_as_role(layout: Layout, protected: Protected, source: str) -> str:
