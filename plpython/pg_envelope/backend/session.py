@@ -58,6 +58,7 @@ class Session:
         self.encrypt_text = text_in(values.encrypt)
         self.encrypt_bytea = plain(values.encrypt)
         self.reseal = plain(values.reseal)
+        self.no_value = plain(values.no_value)
         self.fault_as_role = plain(self.faults.as_role)
         self.decrypt_text_as_role = text_out(values.decrypt_as_role)
         self.decrypt_bytea_as_role = plain(values.decrypt_as_role)

@@ -81,6 +81,16 @@ class Values:
     ) -> bytes | None:
         return self.encrypt(value, self.right("write", field_uuid).seal, row_key, scope)
 
+    def no_value(self, right: bytes | str | None) -> bool:
+        """False where the calling statement may read NULL for a value that is none. Raises InvalidEnvelope.
+
+        `right` is what the value is read by: a capability, or the field under row-level security.
+        """
+        capability = right if isinstance(right, bytes) else self.right("read", right).capability
+        if self.passes is not None and self.passes(errors.InvalidEnvelope(), capability):
+            return False
+        raise errors.InvalidEnvelope
+
     def right(self, kind: Kind, field_uuid: str | None) -> Right:
         """The current role's right to a field. Raises NotPermitted."""
         if field_uuid is None:

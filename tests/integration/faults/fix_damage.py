@@ -102,7 +102,7 @@ LONG = "repeat('a long body ', 700)"
 TOAST = "SELECT reltoastrelid::regclass FROM pg_class WHERE oid = 'scroll_encrypted'::regclass"
 CHUNKS = """
 SELECT array_agg(c.ctid) FROM {toast} c
-WHERE c.chunk_id = (SELECT max(x.chunk_id) FROM {toast} x) AND c.chunk_seq > 0"""
+WHERE c.chunk_id = (SELECT max(x.chunk_id) FROM {toast} x) AND {which}"""
 
 
 @pytest.fixture
@@ -115,18 +115,12 @@ def scrolls(db: Database) -> Database:
     return db
 
 
-def lose_storage(db: Database, row: int, how: str = "killed") -> None:
-    """The stored bytes of a row's body are gone, but for the first chunk of them."""
-    # Written last, they have the greatest number.
+def lose_storage(db: Database, row: int, which: str = "c.chunk_seq > 0") -> None:
+    """Chunks of the stored bytes of a row's body are gone. Written last, they have the greatest number."""
     db.sql("UPDATE scroll SET body = body || ' ' WHERE id = %s", row)
     toast = db.one(TOAST)
-    places = db.one(CHUNKS.format(toast=toast))
-    if how == "killed":
-        db.sql(f"SELECT heap_force_kill('{toast}', %s::tid[])", places)
-        return
-    db.sql("SET allow_system_table_mods = on")
-    db.sql(f"DELETE FROM {toast} WHERE ctid = ANY (%s::tid[])", places)
-    db.sql("RESET allow_system_table_mods")
+    places = db.one(CHUNKS.format(toast=toast, which=which))
+    db.sql(f"SELECT heap_force_kill('{toast}', %s::tid[])", places)
 
 
 SEALED = """

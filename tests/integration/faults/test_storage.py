@@ -32,12 +32,12 @@ def with_code(db: Database) -> None:
 
 
 @pytest.mark.parametrize("coded", [False, True])
-@pytest.mark.parametrize("how", ["killed", "deleted"])
+@pytest.mark.parametrize("which", ["true", "c.chunk_seq = 0", "c.chunk_seq > 0"])
 @pytest.mark.parametrize("call", JOBS, ids=["reencrypt", "rotate_emergency"])
-def test_jobs_pass_over_it(scrolls: Database, call: str, how: str, coded: bool) -> None:
+def test_jobs_pass_over_it(scrolls: Database, call: str, which: str, coded: bool) -> None:
     if coded:
         with_code(scrolls)
-    lose_storage(scrolls, 3, how)
+    lose_storage(scrolls, 3, which)
     scrolls.sql("SELECT envelope.rotate('scroll')")
     found = warnings(scrolls, call)
     assert len(found) == 1

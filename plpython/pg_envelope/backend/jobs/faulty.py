@@ -51,7 +51,7 @@ def fault(layout: Layout, name: str, source: str = "t", *, careful: bool = False
     bound = generate.row_key(layout, protected, source)
     asked = f"{source}.{ident(name)}, {literal(protected.field_uuid)}::uuid, {bound}"
     if careful:
-        return f"envelope_internal.fault_carefully({asked}, {literal(generate.reads(protected))})"
+        return f"envelope_internal.fault_carefully({asked}, {literal(generate.reads_as_role(layout, protected))})"
     return f"envelope_internal.fault_as_role({asked})"
 
 

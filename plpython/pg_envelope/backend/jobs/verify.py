@@ -15,7 +15,7 @@ from pg_envelope.backend.jobs.isolation import read_committed
 from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.walker import Blocks, Pace, Walker, check
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables import catalog, inspect, whole
+from pg_envelope.backend.tables import careful, catalog, inspect, whole
 from pg_envelope.backend.tables.owner import AsOwner
 
 # A value is listed once for each reason up to here, so that a million erased ones do not hide the damaged one.
@@ -81,6 +81,7 @@ class Verification:
         self._follow(walker, state["began_xid"])
         self._host.rows(FINISH, ["uuid"], [self._uuid])
         faulty.forget(self._host, self._key, "reencrypt")
+        careful.follow(self._host, self._key["base"])
         self._host.commit()
 
     def _begin(self, anew: bool) -> Row:

@@ -16,7 +16,6 @@ from pg_envelope.backend.tables.generate.expressions import (
     differ,
     is_null,
     row_key,
-    same,
     scope,
     seal,
 )
@@ -62,11 +61,19 @@ def _move(layout: Layout, protected: Protected) -> str:
     """An envelope that stays while the row's key changes is sealed anew for the new one."""
     name = ident(protected.column.name)
     moved = (
-        f"envelope_internal.rebind(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'OLD')},"
-        f" {row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')})"
+        f"envelope_internal.rebind(envelope_internal.readable(NEW.{name}), {seal(protected)},"
+        f" {row_key(layout, protected, 'OLD')}, {row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')})"
     )
-    kept = f"{same([protected.column.name])} AND {differ(_names(layout, protected))}"
-    return when(f"TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND {kept}", f"NEW.{name} := {moved};")
+    kept = f"{differ(_names(layout, protected))} AND NOT {_written(protected.column.name)}"
+    return when(f"TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND {kept}", f"NEW.{name} := coalesce({moved}, NEW.{name});")
+
+
+def _written(column: str) -> str:
+    """Whether an UPDATE gives a column another envelope. One that is stored apart may be one that cannot be read."""
+    name = ident(column)
+    inside = is_inside(f"OLD.{name}")
+    stays = f"envelope_internal.stays(NEW.{name}, OLD.{name})"
+    return f"(CASE WHEN {inside} THEN {differ([column])} ELSE NOT {stays} END)"
 
 
 def _admit(layout: Layout, protected: Protected) -> str:
@@ -77,7 +84,7 @@ def _admit(layout: Layout, protected: Protected) -> str:
     # What does not open is as bad under any key; reencrypt() and verify() name it.
     opens = f"envelope_internal.opens(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
     retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {opens}"
-    written = f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {differ([protected.column.name])}"
+    written = f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {_written(protected.column.name)}"
     return when(
         f"{written}",
         when(
@@ -100,9 +107,20 @@ def _admit(layout: Layout, protected: Protected) -> str:
     )
 
 
+def is_inside(value: str) -> str:
+    """Whether a value lies in its row, and not in the TOAST relation: to know it, the server does not read it there."""
+    return f"pg_catalog.pg_column_size({value}) OPERATOR(pg_catalog.>) pg_catalog.octet_length({value})"
+
+
 def is_draft(value: str) -> str:
     # An escape string, whatever standard_conforming_strings says.
     return f"pg_catalog.substr({value}, 3, 4) OPERATOR(pg_catalog.=) E'\\\\x00000000'::pg_catalog.bytea"
+
+
+def _is_draft(name: str) -> str:
+    """Also beside an envelope that the server cannot read, which is none."""
+    apart = is_draft(f"envelope_internal.readable({name})")
+    return f"(CASE WHEN {is_inside(name)} THEN {is_draft(name)} ELSE {apart} END)"
 
 
 def no_drafts(layout: Layout) -> str:
@@ -110,5 +128,5 @@ def no_drafts(layout: Layout) -> str:
 
     Only where there are drafts: PostgreSQL reads a CHECK anew for each statement, which takes 5 µs a column.
     """
-    found = " OR ".join(is_draft(ident(name)) for name in layout.protected)
+    found = " OR ".join(_is_draft(ident(name)) for name in layout.protected)
     return f"CONSTRAINT {ident(NO_DRAFTS)} CHECK (({found}) IS NOT TRUE) NOT VALID"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pg_envelope.backend.sqltext import commas, ident
-from pg_envelope.backend.tables.generate.expressions import decrypted
+from pg_envelope.backend.tables.generate.expressions import decrypted, decrypted_carefully
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column
 
@@ -13,14 +13,16 @@ from pg_envelope.backend.tables.inspect import Column
 def selected(layout: Layout) -> str:
     """The query of the view."""
     values = [
-        decrypted(layout, layout.protected[column.name])
-        if column.name in layout.protected
-        else f"t.{ident(column.name)}"
+        _read(layout, layout.protected[column.name]) if column.name in layout.protected else f"t.{ident(column.name)}"
         for column in layout.columns
     ]
     items = zip(values, layout.columns, strict=True)
     columns = ",\n    ".join(f"{value} AS {ident(column.name)}" for value, column in items)
     return f"SELECT\n    {columns}\nFROM {layout.base} t"
+
+
+def _read(layout: Layout, protected: Protected) -> str:
+    return decrypted_carefully(layout, protected) if protected.careful else decrypted(layout, protected)
 
 
 def view(layout: Layout) -> str:
