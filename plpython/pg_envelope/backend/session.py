@@ -49,7 +49,7 @@ class Session:
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, keyring).keys)
         self.secrets = Secrets(self.host, self.authority, keyring, epoch)
         self._offer(self.values)
-        self.decrypt_text = hot.decrypt_text(keyring, epoch, self.guard.text_out(self.values.decrypt))
+        self.decrypt_text = hot.decrypt_text(keyring, epoch, self.guard.plain(self.values.decrypt_text))
         self._offer_secrets(self.secrets)
 
     def _offer(self, values: Values) -> None:
@@ -60,7 +60,7 @@ class Session:
         self.reseal = plain(values.reseal)
         self.no_value = plain(values.no_value)
         self.fault_as_role = plain(self.faults.as_role)
-        self.decrypt_text_as_role = text_out(values.decrypt_as_role)
+        self.decrypt_text_as_role = plain(values.decrypt_text_as_role)
         self.decrypt_bytea_as_role = plain(values.decrypt_as_role)
         self.encrypt_text_as_role = text_in(values.encrypt_as_role)
         self.encrypt_bytea_as_role = plain(values.encrypt_as_role)

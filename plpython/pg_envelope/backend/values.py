@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pg_envelope import envelope, errors
 from pg_envelope.backend.authority import Authority, Kind, Right
+from pg_envelope.backend.guard import text
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
 from pg_envelope.backend.scopes import Scopes
 from pg_envelope.envelope import HEADER_BYTES
@@ -42,6 +43,15 @@ class Values:
                 return None
             raise
 
+    def decrypt_text(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> str | None:
+        """The plaintext of an envelope as text. What is no text does not open."""
+        content = self.decrypt(value, capability, row_key)
+        try:
+            return None if content is None else text(content)
+        except (UnicodeError, errors.InvalidEnvelope):
+            self.no_value(capability)
+            return None
+
     def encrypt(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
@@ -75,6 +85,9 @@ class Values:
 
     def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
         return self.decrypt(value, self.right("read", field_uuid).capability, row_key)
+
+    def decrypt_text_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> str | None:
+        return self.decrypt_text(value, self.right("read", field_uuid).capability, row_key)
 
     def encrypt_as_role(
         self, value: bytes | None, field_uuid: str | None, row_key: str | None, scope: str | None = None
