@@ -76,3 +76,27 @@ def test_the_column_can_be_written_and_the_row_deleted(scrolls: Database, coded:
     assert scrolls.sql(FAULTS) == []
     lose_storage(scrolls, 4)
     assert scrolls.sql("DELETE FROM scroll WHERE id = 4 RETURNING id") == [(4,)]
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_a_key_below_the_view_changes_beside_it(scrolls: Database, coded: bool) -> None:
+    """The guard seals the good values for the new key, and leaves the bad one as it is."""
+    if coded:
+        with_code(scrolls)
+    lose_storage(scrolls, 3)
+    scrolls.sql("UPDATE scroll_encrypted SET id = 33 WHERE id = 3")
+    scrolls.sql(VERIFY)
+    assert scrolls.sql(FAULTS) == [("33", "storage damaged")]
+    assert scrolls.sql("SELECT head, n FROM scroll WHERE id = 33") == [("head 3", 3)]
+    scrolls.sql("UPDATE scroll_encrypted SET body = NULL WHERE id = 33")
+    assert scrolls.one("SELECT body FROM scroll WHERE id = 33") is None
+
+
+def test_a_table_whose_code_is_gone_is_one_without_code(scrolls: Database) -> None:
+    """The CHECK that the package made calls a function, which is none of the table's."""
+    mode = "SELECT as_caller FROM envelope_private.key WHERE base = 'scroll_encrypted'::regclass"
+    with_code(scrolls)
+    assert scrolls.one(mode)
+    scrolls.sql("DROP TRIGGER noted ON scroll_encrypted; DROP FUNCTION noted()")
+    scrolls.sql("CALL envelope.refresh('scroll')")
+    assert not scrolls.one(mode)

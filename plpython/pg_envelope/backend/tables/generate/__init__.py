@@ -12,7 +12,7 @@ from pg_envelope.backend.tables.generate.expressions import (
     row_key,
     stored,
 )
-from pg_envelope.backend.tables.generate.guard import NO_DRAFTS, no_drafts
+from pg_envelope.backend.tables.generate.guard import no_drafts
 from pg_envelope.backend.tables.generate.layout import Layout, Protected, rights_name
 from pg_envelope.backend.tables.generate.refused import check_functions
 from pg_envelope.backend.tables.generate.view import rights, stub, view
@@ -32,7 +32,6 @@ __all__ = [
     "COMMENTED",
     "EVENTS",
     "GUARDS",
-    "NO_DRAFTS",
     "Layout",
     "Protected",
     "check_functions",

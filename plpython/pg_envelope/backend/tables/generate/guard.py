@@ -20,10 +20,10 @@ from pg_envelope.backend.tables.generate.expressions import (
     seal,
 )
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
+from pg_envelope.backend.tables.inspect import NO_DRAFTS
 
 # By the order of names the last of the BEFORE triggers.
 NAME = "~envelope_guard"
-NO_DRAFTS = "envelope_no_drafts"
 # In the guard itself the depth is one more: a statement of its own, not a trigger's.
 DIRECT = "pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) "
 PAST_THE_VIEW = f"{DIRECT}0"
