@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import build, catalog, grants, inspect, kept
@@ -25,7 +24,7 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
     base = inspect.inspect(host, key["base"])
     layout = catalog.layout_of(host, key, base)
     if layout.by_role:
-        _refuse_column_privileges(host, base, view)
+        _warn_of_column_privileges(host, base, view)
     if changed or _modes(layout) != (key["as_caller"], key["by_role"], set(key["row_key"])):
         refresh(host, oid)
     elif layout.as_caller and key["mirrored"] != build.mirror(grants.read(host, view.oid)):
@@ -34,15 +33,12 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
         kept.check(host, catalog.layout_of(host, catalog.key_of(host, oid), base), base)
 
 
-def _refuse_column_privileges(host: Host, base: Table, view: Table) -> None:
-    """New ones: the view reads as its caller, who would need the right to every column of the base table.
-
-    Raises Unsupported.
-    """
+def _warn_of_column_privileges(host: Host, base: Table, view: Table) -> None:
+    """New ones: the view reads as its caller, who needs the right to every column of the base table."""
     known = grants.read(host, base.oid)
     if any(row["column"] and row not in known for row in grants.read(host, view.oid)):
-        raise errors.Unsupported(
-            f"{view.sql} is protected and has row-level security: privileges on single columns would have no effect",
+        host.warning(
+            f"privileges on single columns of {view.sql} give no access by themselves: it has row-level security",
             hint="Grant the privilege on the whole table, or on a view over it that shows some of its columns.",
         )
 
