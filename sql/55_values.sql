@@ -45,7 +45,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].reseal(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.reseal(envelope.ciphertext, bytea, text, text) IS
-    'used by reencrypt: the same value under the newest key; one that does not open stays as it is. Its arguments are the envelope, the seal, the row key and the tenant or subject';
+    'used by reencrypt: the same value under the newest key; NULL for one that has it, or does not open. Its arguments are the envelope, the seal, the row key and the tenant or subject';
 
 -- By role: for views that run as their caller (row-level security), and for a table's owner.
 
@@ -89,6 +89,84 @@ return GD['pg_envelope'].fault_as_role(value, field, row_key)
 $$;
 COMMENT ON FUNCTION envelope_internal.fault_as_role(envelope.ciphertext, uuid, text) IS
     'used by verify, reencrypt and unprotect: why an envelope does not open; NULL for one that does';
+
+-- What a job asks after a statement has failed by one value: a subtransaction for each costs more than to open it.
+
+CREATE FUNCTION envelope_internal.readable(value envelope.ciphertext)
+    RETURNS envelope.ciphertext
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF substr(value, 1) IS NULL THEN
+        RETURN NULL;
+    END IF;
+    RETURN value;
+EXCEPTION WHEN data_corrupted OR index_corrupted THEN
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION envelope_internal.readable IS
+    'used by reencrypt and the guard of a base table: the envelope; NULL where the server cannot read them';
+
+CREATE FUNCTION envelope_internal.fault_carefully(value envelope.ciphertext, field uuid, row_key text, reads text)
+    RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    reason text;
+    absent boolean;
+BEGIN
+    IF value IS NULL OR envelope_internal.readable(value) IS NULL THEN
+        RETURN CASE WHEN value IS NOT NULL THEN 'storage damaged' END;
+    END IF;
+    reason := envelope_internal.fault_as_role(value, field, row_key);
+    IF reason IS NULL THEN
+        EXECUTE reads INTO absent USING value, field, row_key;
+    END IF;
+    RETURN reason;
+EXCEPTION WHEN data_corrupted OR data_exception OR integrity_constraint_violation OR raise_exception THEN
+    RETURN 'not of its type';
+END $$;
+COMMENT ON FUNCTION envelope_internal.fault_carefully IS
+    'used by verify, reencrypt and unprotect: why an envelope gives no value; `reads` is the query of its column over $1, $2, $3';
+
+CREATE FUNCTION envelope_internal.no_value(capability bytea) RETURNS boolean
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].no_value(capability)
+$$;
+COMMENT ON FUNCTION envelope_internal.no_value(bytea) IS
+    'used by has_value: the error of a value that does not open; false in an UPDATE that replaces the value';
+
+CREATE FUNCTION envelope_internal.no_value(field uuid) RETURNS boolean
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].no_value(field)
+$$;
+COMMENT ON FUNCTION envelope_internal.no_value(uuid) IS
+    'used by has_value under row-level security: the error of a value that does not open, or false';
+
+CREATE FUNCTION envelope_internal.has_value(value envelope.ciphertext, capability anyelement, row_key text, reads text)
+    RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    absent boolean;
+BEGIN
+    IF value IS NULL THEN
+        RETURN true;
+    ELSIF envelope_internal.readable(value) IS NOT NULL THEN
+        BEGIN
+            EXECUTE reads INTO absent USING value, capability, row_key;
+            RETURN true;
+        EXCEPTION
+            WHEN data_corrupted OR object_not_in_prerequisite_state THEN
+                -- It does not open: whoever decrypts it next says so, outside of this subtransaction.
+                RETURN true;
+            WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
+                NULL;
+        END;
+    END IF;
+    RETURN envelope_internal.no_value(capability);
+END $$;
+COMMENT ON FUNCTION envelope_internal.has_value IS
+    'used by views of columns in which verify has found envelopes that give no value: true for one that may be decrypted';
 
 -- Named keys, for use outside protected tables.
 

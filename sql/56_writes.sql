@@ -40,6 +40,17 @@ return GD['pg_envelope'].writes.seal_draft(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.seal_draft IS 'used by the guard of a base table: the envelope of a draft; its arguments are the draft, the seal, the row key and the tenant or subject';
 
+CREATE FUNCTION envelope_internal.stays(given envelope.ciphertext, stored envelope.ciphertext) RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN given IS NOT DISTINCT FROM stored;
+EXCEPTION WHEN data_corrupted OR index_corrupted THEN
+    -- What was written now can be read. What cannot is the stored value itself.
+    RETURN envelope_internal.readable(given) IS NULL;
+END $$;
+COMMENT ON FUNCTION envelope_internal.stays IS
+    'used by the guard of a base table: whether an UPDATE leaves an envelope as it is, also one that the server cannot read';
+
 CREATE FUNCTION envelope_internal.opens(value envelope.ciphertext, seal bytea, row_key text) RETURNS boolean
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')

@@ -54,6 +54,8 @@ GRANT EXECUTE ON FUNCTION
     envelope.prefetch(regclass, text[]),
     envelope_internal.search_token(text, bytea, text), envelope_internal.search_token_as_role(text, uuid, text),
     envelope_internal.fault_as_role(envelope.ciphertext, uuid, text),
+    envelope_internal.has_value(envelope.ciphertext, anyelement, text, text), envelope_internal.no_value(bytea), envelope_internal.no_value(uuid),
+    envelope_internal.readable(envelope.ciphertext), envelope_internal.stays(envelope.ciphertext, envelope.ciphertext), envelope_internal.fault_carefully(envelope.ciphertext, uuid, text, text),
     envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text),
     envelope_internal.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),
     envelope_internal.encrypt_text_as_role(text, uuid, text, text), envelope_internal.encrypt_bytea_as_role(bytea, uuid, text, text),

@@ -23,8 +23,11 @@ REASONS: dict[type[errors.EnvelopeError], str] = {
 }
 DOES_NOT_OPEN = REASONS[errors.InvalidEnvelope]
 DESTROYED = REASONS[errors.KeyDestroyed]
+# Said by envelope_internal.fault_carefully: the server cannot read the stored bytes, or the type cannot read the text.
+STORAGE_DAMAGED = "storage damaged"
+NOT_OF_TYPE = "not of its type"
 # Nothing that anybody could do makes such a value readable where it is.
-BEYOND_HELP = (DOES_NOT_OPEN, REASONS[errors.UnknownKey], DESTROYED)
+BEYOND_HELP = (DOES_NOT_OPEN, REASONS[errors.UnknownKey], DESTROYED, STORAGE_DAMAGED, NOT_OF_TYPE)
 # Done on purpose, and told elsewhere: erasures by the ledger, suspensions by envelope.keys.
 ON_PURPOSE = (DESTROYED, REASONS[errors.KeySuspended])
 # A key that cannot be had is not asked for again with each value of a walk.

@@ -71,7 +71,7 @@ class SecretAdmin:
         moved = 0
         for row in self._versions(key):
             sealed = self._values.reseal(row["sealed"], key["seal"], context(row["version"]))
-            if sealed != row["sealed"]:
+            if sealed is not None:
                 moved += 1
                 self._write(UPDATE, key, row["version"], sealed)
         return moved

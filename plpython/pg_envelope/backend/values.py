@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pg_envelope import envelope, errors
 from pg_envelope.backend.authority import Authority, Kind, Right
+from pg_envelope.backend.guard import text
 from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
 from pg_envelope.backend.scopes import Scopes
 from pg_envelope.envelope import HEADER_BYTES
@@ -42,6 +43,15 @@ class Values:
                 return None
             raise
 
+    def decrypt_text(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> str | None:
+        """The plaintext of an envelope as text. What is no text does not open."""
+        content = self.decrypt(value, capability, row_key)
+        try:
+            return None if content is None else text(content)
+        except (UnicodeError, errors.InvalidEnvelope):
+            self.no_value(capability)
+            return None
+
     def encrypt(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
@@ -57,29 +67,42 @@ class Values:
     def reseal(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
-        """The same value under the newest key. One that has it stays as it is; so does one that does not open."""
+        """The same value under the newest key; None for one that stays: it has that key already, or does not open."""
         if value is None:
             return None
         if seal is None:
             raise errors.NotPermitted
         if len(seal) == SEAL_BYTES and value[:HEADER_BYTES] == seal[CAPABILITY_BYTES:]:
-            return value
+            return None
         try:
             content = self.decrypt(value, seal[:CAPABILITY_BYTES], row_key)
         except FAULTS:
-            return value
+            return None
         if content is None:
-            return value
+            return None
         newest = seal if len(seal) == SEAL_BYTES else self._scopes.seal(seal, scope)
-        return value if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:] else self.encrypt(content, newest, row_key)
+        return None if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:] else self.encrypt(content, newest, row_key)
 
     def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
         return self.decrypt(value, self.right("read", field_uuid).capability, row_key)
+
+    def decrypt_text_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> str | None:
+        return self.decrypt_text(value, self.right("read", field_uuid).capability, row_key)
 
     def encrypt_as_role(
         self, value: bytes | None, field_uuid: str | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
         return self.encrypt(value, self.right("write", field_uuid).seal, row_key, scope)
+
+    def no_value(self, right: bytes | str | None) -> bool:
+        """False where the calling statement may read NULL for a value that is none. Raises InvalidEnvelope.
+
+        `right` is what the value is read by: a capability, or the field under row-level security.
+        """
+        capability = right if isinstance(right, bytes) else self.right("read", right).capability
+        if self.passes is not None and self.passes(errors.InvalidEnvelope(), capability):
+            return False
+        raise errors.InvalidEnvelope
 
     def right(self, kind: Kind, field_uuid: str | None) -> Right:
         """The current role's right to a field. Raises NotPermitted."""

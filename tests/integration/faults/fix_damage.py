@@ -95,3 +95,40 @@ def letters(db: Database) -> Database:
     db.sql("""CALL envelope.protect('letter', '["head", "body"]', store => 'catalog')""")
     db.sql("SELECT envelope.rotate('letter')")
     return db
+
+
+# A value of 8 kB lies in the TOAST relation, whatever compression could do: its envelope looks random.
+LONG = "repeat('a long body ', 700)"
+TOAST = "SELECT reltoastrelid::regclass FROM pg_class WHERE oid = 'scroll_encrypted'::regclass"
+CHUNKS = """
+SELECT array_agg(c.ctid) FROM {toast} c
+WHERE c.chunk_id = (SELECT max(x.chunk_id) FROM {toast} x) AND {which}"""
+
+
+@pytest.fixture
+def scrolls(db: Database) -> Database:
+    """scroll (id, head, body, n): eight rows under an old key version; the body of the last one is stored apart."""
+    db.sql("CREATE EXTENSION pg_surgery")
+    db.sql("CREATE TABLE scroll (id int PRIMARY KEY, head text, body text, n int, note text)")
+    db.sql(f"INSERT INTO scroll SELECT i, 'head ' || i, {LONG} || i, i, 'note ' || i FROM generate_series(1, 8) i")
+    db.sql("""CALL envelope.protect('scroll', '["head", "body", "n"]', store => 'catalog')""")
+    return db
+
+
+def lose_storage(db: Database, row: int, which: str = "c.chunk_seq > 0") -> None:
+    """Chunks of the stored bytes of a row's body are gone. Written last, they have the greatest number."""
+    db.sql("UPDATE scroll SET body = body || ' ' WHERE id = %s", row)
+    toast = db.one(TOAST)
+    places = db.one(CHUNKS.format(toast=toast, which=which))
+    db.sql(f"SELECT heap_force_kill('{toast}', %s::tid[])", places)
+
+
+SEALED = """
+UPDATE scroll_encrypted t SET {column} = envelope_internal.encrypt_bytea(%s::bytea, c.seal, t.id::text)
+FROM envelope_private.capability c JOIN envelope_private.field f USING (field_uuid)
+WHERE f.attname = '{column}' AND t.id = %s"""
+
+
+def seal_bytes(db: Database, column: str, content: bytes, row: int) -> None:
+    """An envelope that opens, with any bytes in it: as whoever has the key can make it."""
+    db.sql(SEALED.format(column=column), content, row)

@@ -176,6 +176,28 @@ def test_no_setting_changes_what_is_written_or_read(twins: Database) -> None:
     assert faults == {}
 
 
+SETTINGS_AT_START = """
+SELECT name, vartype, enumvals, min_val, max_val, setting FROM pg_settings
+WHERE context IN ('backend', 'superuser-backend') AND name <> 'post_auth_delay' ORDER BY name"""
+
+
+def test_no_setting_of_a_session_at_its_start_does(twins: Database) -> None:
+    """Those that a connection brings along, and that nothing changes later."""
+    names = ", ".join(f"c{number}" for number in range(len(VALUES)))
+    faults: dict[str, list[str]] = {}
+    with twins.stack.connect(twins.name) as fresh:
+        found = fresh.execute(SETTINGS_AT_START).fetchall()
+        given = [(name, value) for name, *known in found for value in unusual(*known)]
+        for name, value in given:
+            with twins.stack.connect(twins.name, options=f"-c {name}={value}") as other:
+                other.execute("DELETE FROM public.sealed WHERE id = 2")
+                other.execute(f"INSERT INTO public.sealed (id, {names}) SELECT 2, {names} FROM public.plain")
+                if differ := [*differing(fresh, 2), *differing(other, 1)]:
+                    faults[f"{name} = {value}"] = differ
+    assert given
+    assert faults == {}
+
+
 DECLARED = [
     '<?xml version="1.0"?><a/>',
     '<?xml version="1.0" encoding="UTF-8"?><a>é</a>',

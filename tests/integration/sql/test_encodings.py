@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from stack.postgres import Cluster
 from stack.stack import Stack
+from tests.integration.operations.fix_clusters import run
 
 
 @pytest.fixture
@@ -47,3 +50,63 @@ def test_another_encoding_holds_the_same_text(stack: Stack, make_encoded: Callab
         connection.execute("""CALL envelope.protect('t', '["v"]')""")
         connection.execute("INSERT INTO t VALUES (%s, 1, %s)", (word, word))
         assert connection.execute("SELECT k, v FROM t").fetchall() == [(word, word)]
+
+
+# All that the encoding has, but for NUL.
+CHARACTERS = {
+    "LATIN1": "".join(map(chr, range(1, 256))),
+    "EUC_JP": "日本語カタカナ、ひらがな。一〇 ﾊﾝｶｸ Ω Я α ─ ∞ ℃",
+}
+TABLES = "CREATE TABLE {} (k text PRIMARY KEY, v text, l text[], j json, c char(400))"
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "EUC_JP"])
+def test_a_dump_of_it_is_read_in_utf8(
+    stack: Stack,
+    make_encoded: Callable[[str], str],
+    other_cluster: Cluster,
+    empty_database: Callable[[str], str],
+    tmp_path: Path,
+    encoding: str,
+) -> None:
+    """In protected values, in the key that they are bound to, inside arrays and documents."""
+    word, key = CHARACTERS[encoding], CHARACTERS[encoding][-60:]
+    source, target = make_encoded(encoding), empty_database(f"from_{encoding.lower()}")
+    row = [key, word, [word, key], "[]", word]
+    with stack.connect(source) as connection:
+        connection.execute("CREATE EXTENSION pg_envelope CASCADE")
+        for table in ("plain", "sealed"):
+            connection.execute(TABLES.format(table))
+        connection.execute("""CALL envelope.protect('sealed', '["v", "l", "j", "c"]')""")
+        for table in ("plain", "sealed"):
+            connection.execute(f"INSERT INTO {table} VALUES (%s, %s, %s, %s, %s)", row)
+        kept = connection.execute("SELECT k, v, l, j::text, c FROM plain").fetchall()
+        assert connection.execute("SELECT k, v, l, j::text, c FROM sealed").fetchall() == kept
+    run(stack.cluster, source, "pg_dump", "--format=custom", "--file", tmp_path / "dump")
+    run(other_cluster, target, "pg_restore", "--exit-on-error", "--dbname", target, tmp_path / "dump")
+    with other_cluster.connect(target) as connection:
+        assert connection.execute("SELECT k, v, l, j::text, c FROM sealed").fetchall() == kept
+        connection.execute("UPDATE sealed SET k = k || 'x'")
+        assert connection.execute("SELECT v, l FROM sealed").fetchall() == [(word, [word, key])]
+
+
+def test_what_the_encoding_lacks_stays_out_and_is_found(stack: Stack, make_encoded: Callable[[str], str]) -> None:
+    """An envelope from elsewhere whose text this database cannot show."""
+    with stack.connect(make_encoded("LATIN1")) as connection:
+        connection.execute("CREATE EXTENSION pg_envelope CASCADE")
+        connection.execute("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'one'), (2, 'two')")
+        connection.execute("""CALL envelope.protect('t', '["v"]')""")
+        with pytest.raises(psycopg.errors.UntranslatableCharacter):
+            connection.execute("UPDATE t SET v = '日本' WHERE id = 1")
+        connection.execute(
+            "UPDATE t_encrypted SET v = envelope_internal.encrypt_bytea(%s::bytea, c.seal, '1')"
+            " FROM envelope_private.capability c WHERE id = 1",
+            ["日本".encode()],
+        )
+        connection.execute("CALL envelope.verify('t')")
+        found = connection.execute("SELECT row_key ->> 'id', reason FROM envelope.faults").fetchall()
+        assert found == [("1", "not of its type")]
+        with pytest.raises(psycopg.errors.DataCorrupted):
+            connection.execute("SELECT v FROM t")
+        connection.execute("UPDATE t SET v = 'mended' WHERE id = 1")
+        assert connection.execute("SELECT v FROM t ORDER BY id").fetchall() == [("mended",), ("two",)]

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import generate
 from pg_envelope.backend.tables.canonical import canonical
 from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.owner import AsOwner
 
+Result = TypeVar("Result")
+# What the server says of bytes that it cannot read, and of a text that the type, or a CHECK of a domain, does not take.
+OF_A_VALUE = ("XX001", "XX002", "22", "23", "P0")
+# Of a value whose key is destroyed, suspended or lost; and of all values, while there are no keys at all.
+OF_A_KEY = ("55000", "42704", "58000")
 # Which of a million bad values people see; all of them are counted.
 MOST_LISTED = 10_000
 FORGET = """
@@ -27,20 +34,47 @@ RETURNING reason"""
 KEEP_TYPES = ["text", "uuid[]", "text[]", "bigint[]", "text[]"]
 
 
-def fault(layout: Layout, name: str, source: str = "t") -> str:
-    """Why the envelope in a column of `source` does not open, or NULL; for the table's owner."""
+def despite(act: Callable[[bool], Result]) -> Result:
+    """What `act` gives for False, or, where one value stops that, for True: then `act` asks value by value."""
+    try:
+        return act(False)
+    except Exception as error:
+        if not str(getattr(error, "sqlstate", "")).startswith(OF_A_VALUE):
+            raise
+    return act(True)
+
+
+def fault(layout: Layout, name: str, source: str = "t", *, careful: bool = False) -> str:
+    """Why the envelope in a column of `source` does not open, or NULL; for the table's owner.
+
+    `careful`: also why one that opens gives no value, and without an error of the server for bytes it cannot read.
+    """
     protected = layout.protected[name]
     bound = generate.row_key(layout, protected, source)
-    return f"envelope_internal.fault_as_role({source}.{ident(name)}, {literal(protected.field_uuid)}::uuid, {bound})"
+    asked = f"{source}.{ident(name)}, {literal(protected.field_uuid)}::uuid, {bound}"
+    if careful:
+        return f"envelope_internal.fault_carefully({asked}, {literal(generate.reads_as_role(layout, protected))})"
+    return f"envelope_internal.fault_as_role({asked})"
 
 
-def faults(layout: Layout) -> dict[str, str]:
-    return {name: fault(layout, name) for name in layout.protected}
+def faults(layout: Layout, careful: bool) -> dict[str, str]:
+    """By column; where not `careful`, the query fails at an envelope that opens and gives no value."""
+    if careful:
+        return {name: fault(layout, name, careful=True) for name in layout.protected}
+    return {name: _read(layout, name) for name in layout.protected}
 
 
-def listing(layout: Layout, reasons: Mapping[str, str], where: str = "true") -> str:
+def _read(layout: Layout, name: str) -> str:
+    return f"coalesce({fault(layout, name)}, CASE WHEN ({_value(layout, name)}) IS NULL THEN NULL END)"
+
+
+def _value(layout: Layout, name: str) -> str:
+    return generate.opened_as_role(layout, layout.protected[name], "t")
+
+
+def listing(layout: Layout, reasons: Mapping[str, str], where: str = "true", *, careful: bool = False) -> str:
     """A query for rows of name, reason, key_id, row_key; `reasons` are expressions by column, NULL for no fault."""
-    items = commas(f"({literal(name)}, t.{ident(name)}, {reason})" for name, reason in reasons.items())
+    items = commas(f"({literal(name)}, {generate.stored(name, careful)}, {reason})" for name, reason in reasons.items())
     return (
         f"SELECT f.name, f.reason, {key_id('f.value')} AS key_id, {_row_key(layout)} AS row_key"
         f" FROM {layout.base} t CROSS JOIN LATERAL (VALUES {items}) AS f (name, value, reason)"
@@ -48,9 +82,28 @@ def listing(layout: Layout, reasons: Mapping[str, str], where: str = "true") -> 
     )
 
 
+def found(owner: AsOwner, layout: Layout, where: str) -> list[Row]:
+    """The values that do not open, or give no value, in the rows that a condition finds."""
+    if _all_read(owner, layout, where):
+        return []
+    return despite(lambda careful: owner.rows(listing(layout, faults(layout, careful), where, careful=careful)))
+
+
+def _all_read(owner: AsOwner, layout: Layout, where: str) -> bool:
+    """The usual case, in which each value is decrypted once. What was erased may read as NULL, and is told."""
+    values = [(ident(name), _value(layout, name)) for name in layout.protected]
+    missing = " + ".join(f"count(t.{name}) - count({value})" for name, value in values)
+    try:
+        return not owner.count(f"SELECT {missing} AS found FROM {layout.base} t WHERE {where}")
+    except Exception as error:
+        if not str(getattr(error, "sqlstate", "")).startswith((*OF_A_VALUE, *OF_A_KEY)):
+            raise
+        return False
+
+
 def key_id(value: str) -> str:
-    """A header's key id in hexadecimal; 0 for what is too short to have one."""
-    return f"'0' || encode(substr({value}, 3, 4), 'hex')"
+    """A header's key id in hexadecimal; 0 for what is too short to have one, or cannot be read."""
+    return f"'0' || coalesce(encode(substr({value}, 3, 4), 'hex'), '')"
 
 
 def _row_key(layout: Layout) -> str:

@@ -15,7 +15,7 @@ from pg_envelope.backend.jobs.stale import Stale, stale
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import whole
-from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.generate import Layout, stored
 from pg_envelope.backend.tables.owner import AsOwner
 
 # Read before the scan: a rotation meanwhile makes newer versions than these, and no older ones.
@@ -53,8 +53,7 @@ class Receipts:
         whole.refuse_missing(self._host, self._key, self._layout)
         newest = self._host.rows(NEWEST, ["uuid"], [self._key["key_uuid"]])
         versions = {row["field_uuid"]: row["version"] for row in newest}
-        old = stale(self._host, self._layout, self._key)
-        groups = self._owner.rows(self._count(old))
+        old, groups = faulty.despite(self._groups)
         if any(group["old"] for group in groups):
             return None
         fields = [self._field(*field, groups, versions) for field in enumerate(self._layout.protected)]
@@ -88,17 +87,21 @@ class Receipts:
         self._host.rows(KEEP, ["uuid", "text", "text", "text"], kept)
         return signed.text
 
+    def _groups(self, careful: bool) -> tuple[Stale, list[Row]]:
+        old = stale(self._host, self._layout, self._key, careful)
+        return old, self._owner.rows(self._count(old))
+
     def _list(self, old: Stale, left: int) -> None:
         faulty.forget(self._host, self._key, "reencrypt")
         if left:
             reasons = {name: old.left(name) for name in self._layout.protected}
-            found = f"{faulty.listing(self._layout, reasons)} LIMIT {faulty.MOST_LISTED}"
+            found = f"{faulty.listing(self._layout, reasons, careful=old.careful)} LIMIT {faulty.MOST_LISTED}"
             faulty.keep(self._host, self._layout, "reencrypt", self._owner.rows(found))
 
     def _count(self, old: Stale) -> str:
         """Rows by the key ids of their envelopes, in one scan: few groups, as a table has few versions at a time."""
         names = list(enumerate(self._layout.protected))
-        keys = [f"{self._key_id(ident(name))} AS key_{number}" for number, name in names]
+        keys = [f"{self._key_id(name, old.careful)} AS key_{number}" for number, name in names]
         left = [f"{old.left(name)} AS left_{number}" for number, name in names]
         return (
             f"SELECT {commas([*keys, *left])}, coalesce({old.movable}, false) AS old, count(*) AS rows"
@@ -106,11 +109,10 @@ class Receipts:
             f" GROUP BY {commas(str(number) for number in range(1, len(keys) + len(left) + 2))}"
         )
 
-    def _key_id(self, column: str) -> str:
+    def _key_id(self, name: str, careful: bool) -> str:
         """In hexadecimal; in tenant and subject scope there are too many, and 0 stands for all."""
-        if self._key["scope"] == "table":
-            return faulty.key_id(f"t.{column}")
-        return f"CASE WHEN t.{column} IS DISTINCT FROM NULL THEN '0' END"
+        found = faulty.key_id(stored(name, careful)) if self._key["scope"] == "table" else "'0'"
+        return f"CASE WHEN t.{ident(name)} IS DISTINCT FROM NULL THEN {found} END"
 
     def _field(self, number: int, name: str, groups: list[Row], newest: dict[str, int]) -> dict[str, Any]:
         """How many values each key has; there is none under a version below `zero_below` that can still be read.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs.faulty import despite
 from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.stale import Stale, stale
 from pg_envelope.backend.jobs.walker import Blocks, Walker, quiet
@@ -53,17 +54,25 @@ class Resealing:
         """Rows with old values; `movable`: that open. As the owner, who could have put a view in the table's place."""
         quiet(self._host)
         whole.refuse_hidden(self._host, self._key, self._layout, "reencrypt")
-        old = self._stale()
-        condition = old.movable if movable else old.any
-        found = self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {condition}")
+
+        def count(careful: bool) -> int:
+            old = self._stale(careful)
+            condition = old.movable if movable else old.any
+            return self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {condition}")
+
+        found = despite(count)
         # Not over the next wait: a count of a large table takes a while, and its snapshot holds up VACUUM.
         self._host.commit()
         return found
 
     def _batch(self, batch: Blocks) -> int:
         """Without a wait for locks: who holds some and waits for others meets deadlocks."""
-        where = f"{batch.condition()} AND {self._stale().any}"
-        return self._owner.run(self._reseal(f"{where} FOR NO KEY UPDATE SKIP LOCKED"))
+
+        def reseal(careful: bool) -> int:
+            where = f"{batch.condition()} AND {self._stale(careful).any}"
+            return self._owner.run(self._reseal(f"{where} FOR NO KEY UPDATE SKIP LOCKED", careful))
+
+        return despite(reseal)
 
     def _one(self) -> None:
         """One old row, after a wait for whoever holds it; no other lock is held meanwhile."""
@@ -78,23 +87,30 @@ class Resealing:
         quiet(self._host)
         self._host.setting(LOCK_SLICE)
         try:
-            self._job.rows += self._owner.run(self._reseal(f"{self._stale().movable} LIMIT 1 FOR NO KEY UPDATE"))
+            self._job.rows += despite(self._first)
         except Exception as error:
             if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                 return False
             raise
         return True
 
-    def _stale(self) -> Stale:
-        return stale(self._host, self._layout, self._key)
+    def _first(self, careful: bool) -> int:
+        which = f"{self._stale(careful).movable} LIMIT 1 FOR NO KEY UPDATE"
+        return self._owner.run(self._reseal(which, careful))
 
-    def _reseal(self, which: str) -> str:
-        """Of the rows that a condition finds; one with nothing but values that do not open is not written."""
+    def _stale(self, careful: bool) -> Stale:
+        return stale(self._host, self._layout, self._key, careful)
+
+    def _reseal(self, which: str, careful: bool) -> str:
+        """Of the rows that a condition finds; one with nothing but values that stay is not written.
+
+        A value that stays is not compared with itself: the server would have to read it.
+        """
         columns = [(ident(name), f"old.value_{number}") for number, name in enumerate(self._layout.protected)]
-        resealed = (generate.resealed(self._layout, name) for name in self._layout.protected)
+        resealed = (generate.resealed(self._layout, name, careful) for name in self._layout.protected)
         sealed = commas(f"{value} AS value_{number}" for number, value in enumerate(resealed))
-        values = commas(f"{name} = {value}" for name, value in columns)
-        changed = " OR ".join(f"t.{name} IS DISTINCT FROM {value}" for name, value in columns)
+        values = commas(f"{name} = coalesce({value}, t.{name})" for name, value in columns)
+        changed = " OR ".join(f"{value} IS NOT NULL" for _, value in columns)
         return (
             f"WITH old AS MATERIALIZED (SELECT t.ctid AS place, {sealed} FROM {self._layout.base} t WHERE {which})"
             f" UPDATE {self._layout.base} t SET {values} FROM old WHERE t.ctid = old.place AND ({changed})"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pg_envelope import errors
+from pg_envelope.backend.faults import STORAGE_DAMAGED
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.faulty import fault
-from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.backend.tables.generate import Layout, stored
 
 HEADERS = """
 SELECT f.field_uuid, substr(c.seal, 17) AS header FROM envelope_private.field f
@@ -21,10 +22,14 @@ WHERE fk.field_uuid = $1 AND 'destroyed' IN (fk.state, d.state)"""
 
 @dataclass(frozen=True)
 class Stale:
-    """Conditions on a row of `t`, by column: it has an envelope that is not under the newest key."""
+    """Conditions on a row of `t`, by column: it has an envelope that is not under the newest key.
+
+    `careful`: for a table with bytes that the server cannot read; without it, those stop a statement.
+    """
 
     layout: Layout
     by_column: dict[str, str]
+    careful: bool
 
     @property
     def any(self) -> str:
@@ -42,14 +47,21 @@ class Stale:
 
     def left(self, name: str) -> str:
         """Why the value of a column cannot be brought to the newest key; NULL for all that have it or can be."""
-        return f"CASE WHEN {self.by_column[name]} THEN {fault(self.layout, name)} END"
+        left = f"WHEN {self.by_column[name]} THEN {fault(self.layout, name)}"
+        return f"CASE {self._unreadable(name)} {left} END"
+
+    def _unreadable(self, name: str) -> str:
+        if not self.careful:
+            return ""
+        return f"WHEN t.{ident(name)} IS NOT NULL AND {stored(name, True)} IS NULL THEN {literal(STORAGE_DAMAGED)}"
 
 
-def stale(host: Host, layout: Layout, key: Row) -> Stale:
+def stale(host: Host, layout: Layout, key: Row, careful: bool) -> Stale:
     """As the catalog is now."""
     if key["scope"] != "table":
         # Each tenant or subject has a newest key of its own; one that is destroyed or suspended cannot be left.
-        return Stale(layout, {name: f"envelope_internal.is_stale(t.{ident(name)})" for name in layout.protected})
+        waits = {name: f"envelope_internal.is_stale({stored(name, careful)})" for name in layout.protected}
+        return Stale(layout, waits, careful)
     headers = {row["field_uuid"]: row["header"].hex() for row in host.rows(HEADERS, ["uuid"], [key["key_uuid"]])}
     if not headers:
         # By an unprotect() that has just ended.
@@ -57,9 +69,10 @@ def stale(host: Host, layout: Layout, key: Row) -> Stale:
     return Stale(
         layout,
         {
-            name: _under_an_old_key(host, f"t.{ident(name)}", protected.field_uuid, headers[protected.field_uuid])
+            name: _under_an_old_key(host, stored(name, careful), protected.field_uuid, headers[protected.field_uuid])
             for name, protected in layout.protected.items()
         },
+        careful,
     )
 
 

@@ -15,7 +15,7 @@ from pg_envelope.backend.jobs.isolation import read_committed
 from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.walker import Blocks, Pace, Walker, check
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables import catalog, inspect, whole
+from pg_envelope.backend.tables import careful, catalog, inspect, whole
 from pg_envelope.backend.tables.owner import AsOwner
 
 # A value is listed once for each reason up to here, so that a million erased ones do not hide the damaged one.
@@ -81,6 +81,7 @@ class Verification:
         self._follow(walker, state["began_xid"])
         self._host.rows(FINISH, ["uuid"], [self._uuid])
         faulty.forget(self._host, self._key, "reencrypt")
+        careful.follow(self._host, self._key["base"])
         self._host.commit()
 
     def _begin(self, anew: bool) -> Row:
@@ -104,7 +105,7 @@ class Verification:
         """The values of rows that a condition finds: opens them all, and lists what does not open; how many."""
         columns = " + ".join(f"count(t.{ident(name)})" for name in self._layout.protected)
         seen = self._owner.count(f"SELECT {columns} AS found FROM {self._layout.base} t WHERE {where}")
-        found = self._owner.rows(faulty.listing(self._layout, faulty.faults(self._layout), where))
+        found = faulty.found(self._owner, self._layout, where)
         self._values += seen
         self._faults.update(row["reason"] for row in found)
         self._list(found)
@@ -137,7 +138,7 @@ class Verification:
     def _look_again(self, since: str, batch: Blocks) -> int:
         where = f"{batch.condition()} AND age(t.xmin) <= age('{since}'::xid)"
         self._moved += self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {where}")
-        found = self._owner.rows(faulty.listing(self._layout, faulty.faults(self._layout), where))
+        found = faulty.found(self._owner, self._layout, where)
         if new := self._list(found):
             self._faults.update(new)
             self._keep(0)

@@ -34,7 +34,7 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
     """A new view and triggers over the renamed base; `acl` and `shape` are what the table had, if known."""
     catalog.allow_owner(host, table)
     make_rights(host, table, layout)
-    host.run(generate.stub(layout.view, table.columns))
+    host.run(generate.stub(layout.view, layout.columns))
     host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
     set_defaults(host, table, layout, table.columns)
     host.run(generate.view(layout))
@@ -96,8 +96,8 @@ def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None
 
 def drop_no_drafts(host: Host, table: Table) -> None:
     now = inspect.inspect(host, table.oid)
-    if any(check.name == generate.NO_DRAFTS for check in now.checks):
-        host.run(f"ALTER TABLE {now.sql} DROP CONSTRAINT {ident(generate.NO_DRAFTS)}")
+    if any(check.name == inspect.NO_DRAFTS for check in now.checks):
+        host.run(f"ALTER TABLE {now.sql} DROP CONSTRAINT {ident(inspect.NO_DRAFTS)}")
 
 
 def _make_checks(host: Host, table: Table, layout: Layout) -> None:

@@ -11,11 +11,13 @@ from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import Layout, Protected
-from pg_envelope.backend.tables.inspect import Check, Table
+from pg_envelope.backend.tables.inspect import Check, Column, Table
 
 KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
 SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.type, c.collation, c.storage,
+    EXISTS (SELECT FROM envelope_private.fault x
+        WHERE x.field_uuid = c.field_uuid AND x.reason IN ('storage damaged', 'not of its type')) AS careful,
     CASE t.typsubscript WHEN 'array_subscript_handler'::regproc THEN 'a' ELSE t.typtype END AS kind,
     CASE t.typnamespace WHEN 'pg_catalog'::regnamespace THEN t.typname ELSE '' END AS base_type,
     CASE e.typnamespace WHEN 'pg_catalog'::regnamespace THEN e.typname ELSE '' END AS element_type
@@ -130,9 +132,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         column.holding(fields[column.attnum]) if column.attnum in fields else column for column in base.columns
     )
     protected = {
-        column.name: Protected(column, str(fields[column.attnum]["field_uuid"]), _options(fields[column.attnum]))
-        for column in columns
-        if column.attnum in fields
+        column.name: _protected(column, fields[column.attnum]) for column in columns if column.attnum in fields
     }
     checks = tuple(
         Check(**{name: found[name] for name in CHECK_FIELDS}, columns=frozenset(found["columns"]))
@@ -177,6 +177,10 @@ def _searches(host: Host, key_uuid: str, base: Table, protected: Mapping[str, Pr
         for column in base.columns
         if column.name in rows and str(rows[column.name]["field_uuid"]) in sources
     }
+
+
+def _protected(column: Column, field: Row) -> Protected:
+    return Protected(column, str(field["field_uuid"]), _options(field), field["careful"])
 
 
 def _options(field: Row) -> FieldOptions:

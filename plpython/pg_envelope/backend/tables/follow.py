@@ -23,12 +23,24 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
     changed = _base_follows(host, base, view, attnum) if touched == view.oid else _view_lags(base, view, attnum)
     base = inspect.inspect(host, key["base"])
     layout = catalog.layout_of(host, key, base)
+    if layout.by_role:
+        _warn_of_column_privileges(host, base, view)
     if changed or _modes(layout) != (key["as_caller"], key["by_role"], set(key["row_key"])):
         refresh(host, oid)
     elif layout.as_caller and key["mirrored"] != build.mirror(grants.read(host, view.oid)):
         build.grant_base(host, base, layout, view.oid)
     if touched == base.oid:
         kept.check(host, catalog.layout_of(host, catalog.key_of(host, oid), base), base)
+
+
+def _warn_of_column_privileges(host: Host, base: Table, view: Table) -> None:
+    """New ones: the view reads as its caller, who needs the right to every column of the base table."""
+    known = grants.read(host, base.oid)
+    if any(row["column"] and row not in known for row in grants.read(host, view.oid)):
+        host.warning(
+            f"privileges on single columns of {view.sql} give no access by themselves: it has row-level security",
+            hint="Grant the privilege on the whole table, or on a view over it that shows some of its columns.",
+        )
 
 
 def _modes(layout: Layout) -> tuple[bool, bool, set[str]]:

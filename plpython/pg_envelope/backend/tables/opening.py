@@ -15,8 +15,8 @@ from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
 DAMAGED = ("error", "null")
-# SQLSTATEs of a value that does not open, or of its key.
-OF_A_VALUE = ("XX001", "55000", "42704")
+# SQLSTATEs of a value whose key is not there.
+OF_A_KEY = ("55000", "42704")
 # Of the values that stop it, so many rows are named in the error.
 SHOWN = 10
 
@@ -40,24 +40,30 @@ def open_columns(host: Host, key: Row, base: Table, layout: Layout, damaged: str
     """
     whole.refuse_missing(host, key, layout)
     owner = AsOwner(host, base.owner_oid)
-    lost = _lost(owner, layout) if damaged == "null" else 0
-    changes = commas(_opened(layout, base, protected, damaged) for protected in layout.protected.values())
+
+    def opened(careful: bool) -> int:
+        lost = _lost(owner, layout, careful) if damaged == "null" else 0
+        columns = (_opened(layout, base, protected, damaged, careful) for protected in layout.protected.values())
+        owner.run(f"ALTER TABLE {base.sql} {commas(columns)}")
+        return lost
+
     try:
-        owner.run(f"ALTER TABLE {base.sql} {changes}")
+        lost = faulty.despite(opened)
     except Exception as error:
         # Looked for only now: to open every value once more would double the time of the usual case.
-        if getattr(error, "sqlstate", None) in OF_A_VALUE:
+        if str(getattr(error, "sqlstate", "")).startswith((*faulty.OF_A_VALUE, *OF_A_KEY)):
             _refuse_damaged(owner, layout)
         raise
     if lost:
         host.warning(f"unprotect: values of {layout.view} that nobody could open, and are NULL now: {lost}")
 
 
-def _lost(owner: AsOwner, layout: Layout) -> int:
-    nullable = {name: faulty.fault(layout, name) for name, p in layout.protected.items() if not p.column.not_null}
+def _lost(owner: AsOwner, layout: Layout, careful: bool) -> int:
+    taken = [name for name, protected in layout.protected.items() if not protected.column.not_null]
+    nullable = {name: faulty.fault(layout, name, careful=careful) for name in taken}
     if not nullable:
         return 0
-    gone = f"{faulty.listing(layout, nullable)} AND {_beyond_help('f.reason')}"
+    gone = f"{faulty.listing(layout, nullable, careful=careful)} AND {_beyond_help('f.reason')}"
     return owner.count(f"SELECT count(*) AS found FROM ({gone}) AS gone")
 
 
@@ -65,19 +71,19 @@ def _beyond_help(reason: str) -> str:
     return f"{reason} IN ({commas(map(literal, BEYOND_HELP))})"
 
 
-def _opened(layout: Layout, base: Table, protected: Protected, damaged: str) -> str:
+def _opened(layout: Layout, base: Table, protected: Protected, damaged: str, careful: bool) -> str:
     column, source = protected.column, ident(base.name)
     collation = f" COLLATE {column.collation}" if column.collation else ""
     value = generate.opened_as_role(layout, protected, source)
     if damaged == "null" and not column.not_null:
-        gone = _beyond_help(faulty.fault(layout, column.name, source))
+        gone = _beyond_help(faulty.fault(layout, column.name, source, careful=careful))
         value = f"CASE WHEN {gone} THEN NULL ELSE {value} END"
     return f"ALTER {ident(column.name)} TYPE {column.type}{collation} USING {value}"
 
 
 def _refuse_damaged(owner: AsOwner, layout: Layout) -> None:
     """Its DETAIL names primary keys, as PostgreSQL's own errors about them do, and nothing that was encrypted."""
-    found = faulty.listing(layout, faulty.faults(layout))
+    found = faulty.listing(layout, faulty.faults(layout, careful=True), careful=True)
     counts = owner.rows(f"SELECT name, reason, count(*) AS count FROM ({found}) AS f GROUP BY 1, 2 ORDER BY 1, 2")
     if counts:
         some = owner.rows(f"{found} LIMIT {SHOWN}")

@@ -3,8 +3,16 @@
 Pure text from a Layout; nothing here talks to a server. Every name is quoted and every object qualified.
 """
 
-from pg_envelope.backend.tables.generate.expressions import encrypted_as_role, loses, opened_as_role, resealed, row_key
-from pg_envelope.backend.tables.generate.guard import NO_DRAFTS, no_drafts
+from pg_envelope.backend.tables.generate.expressions import (
+    encrypted_as_role,
+    loses,
+    opened_as_role,
+    reads_as_role,
+    resealed,
+    row_key,
+    stored,
+)
+from pg_envelope.backend.tables.generate.guard import no_drafts
 from pg_envelope.backend.tables.generate.layout import Layout, Protected, rights_name
 from pg_envelope.backend.tables.generate.refused import check_functions
 from pg_envelope.backend.tables.generate.view import rights, stub, view
@@ -24,7 +32,6 @@ __all__ = [
     "COMMENTED",
     "EVENTS",
     "GUARDS",
-    "NO_DRAFTS",
     "Layout",
     "Protected",
     "check_functions",
@@ -34,10 +41,12 @@ __all__ = [
     "loses",
     "no_drafts",
     "opened_as_role",
+    "reads_as_role",
     "resealed",
     "rights",
     "rights_name",
     "row_key",
+    "stored",
     "stub",
     "trigger_names",
     "triggers",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables.canonical import canonical, restored
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column
@@ -80,11 +80,33 @@ def kind_of(column: Column) -> str:
 
 def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
     """The expression that reads a protected column of `source` with the column's own type and collation."""
-    column = protected.column
-    function = f"envelope_internal.decrypt_{kind_of(protected.column)}{'_as_role' if layout.by_role else ''}"
-    right = capability(layout, protected)
-    call = f"{function}({source}.{ident(column.name)}, {right}, {row_key(layout, protected, source)})"
-    return restored(column, call)
+    return restored(protected.column, f"{_decrypt(layout, protected)}({_given(layout, protected, source)})")
+
+
+def decrypted_carefully(layout: Layout, protected: Protected, source: str = "t") -> str:
+    """decrypted() with one error, and no word of the server's, for all that gives no value."""
+    given = _given(layout, protected, source)
+    asked = f"envelope_internal.has_value({given}, {literal(reads(layout, protected))})"
+    return restored(protected.column, f"CASE WHEN {asked} THEN {_decrypt(layout, protected)}({given}) END")
+
+
+def _decrypt(layout: Layout, protected: Protected) -> str:
+    return f"envelope_internal.decrypt_{kind_of(protected.column)}{'_as_role' if layout.by_role else ''}"
+
+
+def _given(layout: Layout, protected: Protected, source: str) -> str:
+    value = f"{source}.{ident(protected.column.name)}"
+    return f"{value}, {capability(layout, protected)}, {row_key(layout, protected, source)}"
+
+
+def reads(layout: Layout, protected: Protected) -> str:
+    """A query that turns an envelope into a value: $1 is the envelope, $2 the right, $3 the row key."""
+    return f"SELECT ({restored(protected.column, f'{_decrypt(layout, protected)}($1, $2, $3)')}) IS NULL"
+
+
+def reads_as_role(layout: Layout, protected: Protected) -> str:
+    """reads() by the current role's right: $2 is the field."""
+    return reads(replace(layout, by_role=True), protected)
 
 
 def content(protected: Protected, source: str) -> str:
@@ -112,11 +134,17 @@ def drafted(protected: Protected) -> str:
     return f"envelope_internal.draft_{kind_of(protected.column)}({content(protected, 'NEW')})"
 
 
-def resealed(layout: Layout, name: str) -> str:
+def stored(name: str, careful: bool) -> str:
+    """The envelope in a column of `t`; `careful`: NULL where the server cannot read it."""
+    value = f"t.{ident(name)}"
+    return f"envelope_internal.readable({value})" if careful else value
+
+
+def resealed(layout: Layout, name: str, careful: bool) -> str:
     """The expression that brings a protected column of `t` to the newest key; for the table's owner."""
     protected = layout.protected[name]
     bound = f"{row_key(layout, protected, 't')}{scope(layout, 't')}"
-    return f"envelope_internal.reseal(t.{ident(name)}, {seal(protected)}, {bound})"
+    return f"envelope_internal.reseal({stored(name, careful)}, {seal(protected)}, {bound})"
 
 
 def opened_as_role(layout: Layout, protected: Protected, source: str) -> str:

@@ -17,16 +17,15 @@ from pg_envelope.backend.tables.generate.expressions import (
     is_draft,
     is_null,
     row_key,
-    same,
     scope,
     seal,
 )
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.generate.search import guarded
+from pg_envelope.backend.tables.inspect import NO_DRAFTS
 
 # By the order of names the last of the BEFORE triggers.
 NAME = "~envelope_guard"
-NO_DRAFTS = "envelope_no_drafts"
 # In the guard itself the depth is one more: a statement of its own, not a trigger's.
 DIRECT = "pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) "
 PAST_THE_VIEW = f"{DIRECT}0"
@@ -65,11 +64,19 @@ def _move(layout: Layout, protected: Protected) -> str:
     """An envelope that stays while the row's key changes is sealed anew for the new one."""
     name = ident(protected.column.name)
     moved = (
-        f"envelope_internal.rebind(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'OLD')},"
-        f" {row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')})"
+        f"envelope_internal.rebind(envelope_internal.readable(NEW.{name}), {seal(protected)},"
+        f" {row_key(layout, protected, 'OLD')}, {row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')})"
     )
-    kept = f"{same([protected.column.name])} AND {differ(_names(layout, protected))}"
-    return when(f"TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND {kept}", f"NEW.{name} := {moved};")
+    kept = f"{differ(_names(layout, protected))} AND NOT {_written(protected.column.name)}"
+    return when(f"TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND {kept}", f"NEW.{name} := coalesce({moved}, NEW.{name});")
+
+
+def _written(column: str) -> str:
+    """Whether an UPDATE gives a column another envelope. One that is stored apart may be one that cannot be read."""
+    name = ident(column)
+    inside = is_inside(f"OLD.{name}")
+    stays = f"envelope_internal.stays(NEW.{name}, OLD.{name})"
+    return f"(CASE WHEN {inside} THEN {differ([column])} ELSE NOT {stays} END)"
 
 
 def _admit(layout: Layout, protected: Protected) -> str:
@@ -80,7 +87,7 @@ def _admit(layout: Layout, protected: Protected) -> str:
     # What does not open is as bad under any key; reencrypt() and verify() name it.
     opens = f"envelope_internal.opens(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
     retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {opens}"
-    written = f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {differ([protected.column.name])}"
+    written = f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {_written(protected.column.name)}"
     return when(
         f"{written}",
         when(
@@ -103,10 +110,21 @@ def _admit(layout: Layout, protected: Protected) -> str:
     )
 
 
+def is_inside(value: str) -> str:
+    """Whether a value lies in its row, and not in the TOAST relation: to know it, the server does not read it there."""
+    return f"pg_catalog.pg_column_size({value}) OPERATOR(pg_catalog.>) pg_catalog.octet_length({value})"
+
+
+def _is_draft(name: str) -> str:
+    """Also beside an envelope that the server cannot read, which is none."""
+    apart = is_draft(f"envelope_internal.readable({name})")
+    return f"(CASE WHEN {is_inside(name)} THEN {is_draft(name)} ELSE {apart} END)"
+
+
 def no_drafts(layout: Layout) -> str:
     """A CHECK of the base table: a draft that no guard has met is refused, never stored.
 
     Only where there are drafts: PostgreSQL reads a CHECK anew for each statement, which takes 5 µs a column.
     """
-    found = " OR ".join(is_draft(ident(name)) for name in layout.protected)
+    found = " OR ".join(_is_draft(ident(name)) for name in layout.protected)
     return f"CONSTRAINT {ident(NO_DRAFTS)} CHECK (({found}) IS NOT TRUE) NOT VALID"

@@ -16,11 +16,15 @@ MOST_RIGHTS = 400
 
 @dataclass(frozen=True)
 class Protected:
-    """A protected column: what it holds in the clear, and the field that encrypts it."""
+    """A protected column: what it holds in the clear, and the field that encrypts it.
+
+    `careful`: some of its envelopes give no value, and the view must not stop at them in an UPDATE that replaces them.
+    """
 
     column: Column
     field_uuid: str
     options: FieldOptions
+    careful: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pg_envelope.backend.sqltext import commas, ident
-from pg_envelope.backend.tables.generate.expressions import decrypted
+from pg_envelope.backend.tables.generate.expressions import decrypted, decrypted_carefully
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.generate.search import shown
 from pg_envelope.backend.tables.inspect import Column
@@ -22,7 +22,11 @@ def selected(layout: Layout) -> str:
 def _value(layout: Layout, name: str) -> str:
     if name in layout.searches:
         return shown(layout.searches[name])
-    return decrypted(layout, layout.protected[name]) if name in layout.protected else f"t.{ident(name)}"
+    return _read(layout, layout.protected[name]) if name in layout.protected else f"t.{ident(name)}"
+
+
+def _read(layout: Layout, protected: Protected) -> str:
+    return decrypted_carefully(layout, protected) if protected.careful else decrypted(layout, protected)
 
 
 def view(layout: Layout) -> str:
