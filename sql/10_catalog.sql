@@ -92,7 +92,7 @@ CREATE TABLE envelope_private.dek (
 COMMENT ON TABLE envelope_private.dek IS 'one row per DEK version; wrapped is NULL in store vault';
 COMMENT ON COLUMN envelope_private.dek.scope IS 'the tenant or subject, as canonical text; NULL: the whole table, or a named key';
 COMMENT ON COLUMN envelope_private.dek.suspended_from IS 'the state to which a suspended version returns';
-COMMENT ON COLUMN envelope_private.dek.is_retired IS 'suspended by retire(): restore() of the whole key leaves it as it is';
+COMMENT ON COLUMN envelope_private.dek.is_retired IS 'suspended by retire(): unsuspend() of the whole key leaves it as it is';
 
 CREATE TABLE envelope_private.field (
     field_uuid uuid PRIMARY KEY DEFAULT gen_random_uuid(),

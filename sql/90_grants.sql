@@ -65,9 +65,9 @@ GRANT SELECT ON envelope.faults, envelope.verifications TO PUBLIC;
 
 -- pgcrypto's names (sql/70_pgcrypto.sql) and passwords.
 GRANT EXECUTE ON FUNCTION
-    envelope.key(text, integer),
-    envelope_internal.secret_bytea(text, integer), envelope_internal.secret_bytea(envelope.key_ref),
-    envelope_internal.secret_text(text, integer), envelope_internal.secret_text(envelope.key_ref),
+    envelope.secret(text, integer),
+    envelope_internal.secret_bytea(text, integer), envelope_internal.secret_bytea(envelope.secret_ref),
+    envelope_internal.secret_text(text, integer), envelope_internal.secret_text(envelope.secret_ref),
     envelope_internal.named_only(text, boolean), envelope_internal.named_only(bytea, boolean),
     envelope.hash_password(text, text), envelope.verify_password(text, text), envelope.password_needs_rehash(text),
     envelope.password_limits()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 
 from pg_envelope import errors
-from pg_envelope.backend.keyring import CAPABILITY_BYTES
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 from pg_envelope.backend.values import FAULTS, Values
 from pg_envelope.envelope import HEADER_BYTES
 

@@ -11,16 +11,16 @@ from time import monotonic
 from typing import cast
 
 from pg_envelope.backend.epoch import Epoch
-from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.envelope import FieldKey
 
 Decrypt = Callable[..., str | None]
 
 
-def decrypt_text(keyring: Keyring, epoch: Epoch, careful: Decrypt) -> Decrypt:
+def decrypt_text(session_keys: SessionKeys, epoch: Epoch, careful: Decrypt) -> Decrypt:
     """Values.decrypt for text, for what the keyring holds; `careful` for everything else. Saves 0.4 µs of 2.4."""
     # An Erased has none of what is used here: the careful path answers for it.
-    keys = cast(dict[bytes, FieldKey], keyring.keys)
+    keys = cast(dict[bytes, FieldKey], session_keys.keys)
 
     def decrypt(value: bytes, capability: bytes, row_key: str) -> str | None:
         try:

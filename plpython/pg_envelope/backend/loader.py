@@ -14,10 +14,10 @@ from pg_envelope.backend.ahead import Ahead
 from pg_envelope.backend.budget import Budget
 from pg_envelope.backend.erased import erased
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keyring import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.envelope import HEADER_BYTES, FieldKey
 from pg_envelope.suites import KEY_BYTES
 

@@ -12,13 +12,13 @@ from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.faults import Faults
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, PinnedHost
-from pg_envelope.backend.keyring import Keyring
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.prefetch import Prefetch
 from pg_envelope.backend.refusals import Refusals
 from pg_envelope.backend.scopes import Scopes
 from pg_envelope.backend.secrets import Secrets
+from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.backend.values import Values
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ class Session:
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
-        keyring = Keyring(epoch, self.loader.load, self.loader.replayed.last)
+        session_keys = SessionKeys(epoch, self.loader.load, self.loader.replayed.last)
         self.scopes = Scopes(self.host, self.link)
-        self.values = Values(keyring, self.authority, self.scopes)
+        self.values = Values(session_keys, self.authority, self.scopes)
         self.faults = Faults(self.values)
-        self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, keyring).keys)
-        self.secrets = Secrets(self.host, self.authority, keyring, epoch)
+        self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, session_keys).keys)
+        self.secrets = Secrets(self.host, self.authority, session_keys, epoch)
         self._offer(self.values)
-        self.decrypt_text = hot.decrypt_text(keyring, epoch, self.guard.text_out(self.values.decrypt))
+        self.decrypt_text = hot.decrypt_text(session_keys, epoch, self.guard.text_out(self.values.decrypt))
         self._offer_secrets(self.secrets)
 
     def _offer(self, values: Values) -> None:

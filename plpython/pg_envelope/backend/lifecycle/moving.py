@@ -8,7 +8,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
-from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, DeksLeft
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.sqltext import literal
 
@@ -131,7 +131,7 @@ class Move(Batches):
     def _finish(self) -> None:
         behind = self._behind()
         if behind:
-            raise Incomplete(
+            raise DeksLeft(
                 f"{behind} DEKs are still under KEK {self._wanted.from_kek}",
                 detail=self._causes(),
                 hint=f"That KEK must stay until this ends well: {self._again}. envelope.keys shows dek_id.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle.batches import INSTALLATION, Answered, Batches, Incomplete
+from pg_envelope.backend.lifecycle.batches import INSTALLATION, Answered, Batches, DeksLeft
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.sqltext import literal
 
@@ -115,17 +115,17 @@ class Rewrap(Batches):
     def _finish(self) -> None:
         behind = self._behind()
         if behind:
-            raise Incomplete(
+            raise DeksLeft(
                 f"{behind} DEKs are still under an old version of KEK {self._kek}",
                 detail=self._causes(),
                 hint=f"Old KEK versions must stay until this ends well: {self._again}. envelope.keys shows dek_id.",
             )
         if self._failed:
-            raise Incomplete(
+            raise DeksLeft(
                 f"{len(self._failed)} DEKs do not open under KEK {self._kek}",
                 detail=self._causes(),
                 hint="Was the KMS restored to an earlier state? Then do not flush, do not restart the broker, and run"
-                " pg-envelope keys backup now: docs/runbooks/restore.md. envelope.keys shows dek_id.",
+                " pg-envelope keys-backup make now: docs/runbooks/restore.md. envelope.keys shows dek_id.",
             )
         row = self._host.row(DESTROYED, ["text"], [self._kek])
         destroyed = f", {row['found']} destroyed ones passed over" if row and row["found"] else ""

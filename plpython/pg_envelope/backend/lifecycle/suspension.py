@@ -1,4 +1,4 @@
-"""revoke() and restore(): the DEKs of a table, tenant or named key neither open nor seal until they are given back."""
+"""suspend() and unsuspend(): the DEKs of a table, tenant or named key neither open nor seal while they are suspended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UPDATE envelope_private.dek SET state = 'suspended', suspended_from = state, sta
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state NOT IN ('suspended', 'destroyed')
 RETURNING dek_id, suspended_from AS before, state AS after"""
 # What retire() took comes back by its number alone.
-RESTORE = """
+UNSUSPEND = """
 UPDATE envelope_private.dek d
 SET state = d.suspended_from, suspended_from = NULL, is_retired = false, state_since = now()
 WHERE d.key_uuid = $1 AND d.scope IS NOT DISTINCT FROM $2 AND d.state = 'suspended'
@@ -44,14 +44,14 @@ class Suspension(Keys):
             error.hint = f"{error.hint or ''} Then call {action}() again.".strip()
             raise
 
-    def restore(self, action: str, key_uuid: str, scope: str | None, version: int | None = None) -> None:
+    def unsuspend(self, action: str, key_uuid: str, scope: str | None, version: int | None = None) -> None:
         """All versions that are suspended but for retired ones; or the one of this number, retired or not."""
-        self._change(action, key_uuid, scope, "", RESTORE, ("int4", version))
+        self._change(action, key_uuid, scope, "", UNSUSPEND, ("int4", version))
         left = self._host.row(RETIRED, ["uuid", "text"], [key_uuid, scope])
         if left and left["versions"]:
             self._host.notice(
                 f"{action}: retired versions stay suspended: {left['versions']}",
-                hint="CALL envelope.restore(..., version => N) brings one back.",
+                hint="CALL envelope.unsuspend(..., version => N) brings one back.",
             )
 
     def _change(

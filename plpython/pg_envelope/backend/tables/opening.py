@@ -106,7 +106,7 @@ def _row(row: Row) -> str:
 def _hint(layout: Layout, counts: list[Row]) -> str:
     mend = "Write each value anew through the view, or delete the row."
     if any(row["reason"] not in BEYOND_HELP for row in counts):
-        return f"{mend} What is under a suspended key opens again after CALL envelope.restore(...)."
+        return f"{mend} What is under a suspended key opens again after CALL envelope.unsuspend(...)."
     if any(layout.protected[row["name"]].column.not_null for row in counts):
         return f"{mend} A column that is NOT NULL cannot take NULL for them."
     return f"{mend} Or CALL envelope.unprotect(..., damaged => 'null'): NULL is written for them, for good."

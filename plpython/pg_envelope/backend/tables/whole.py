@@ -20,15 +20,15 @@ SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.
 WHERE c.oid = $1 AND c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)"""
 
 
-class Incomplete(errors.NotConfigured):
+class ColumnMissing(errors.NotConfigured):
     sqlstate = "55000"
 
 
 def refuse_missing(host: Host, key: Row, layout: Layout) -> None:
-    """Raises Incomplete where a protected column is not found: what it holds, nobody can look at."""
+    """Raises ColumnMissing where a protected column is not found: what it holds, nobody can look at."""
     row = host.row(MISSING, ["uuid", "oid", "text[]"], [key["key_uuid"], key["base"], list(layout.protected)])
     if row and row["names"]:
-        raise Incomplete(
+        raise ColumnMissing(
             f"protected columns of {layout.base} are not where the key catalog has them; nothing was changed",
             detail=f"no column of type envelope.ciphertext: {row['names']}",
             hint="Was a column renamed or dropped, or the table restored? CALL envelope.refresh(...), then try again.",

@@ -24,7 +24,7 @@ FORM = re.compile(r"[!-~]+\Z")
 HINT = "Make one with: openssl rand -base64 48"
 
 
-class LocalSecrets:
+class SecretsProvider:
     """Read once: the environment of a process does not change."""
 
     batch = 1000

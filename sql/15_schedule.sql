@@ -1,7 +1,7 @@
 -- How often keys are rotated, and when KEKs were. State; made once. What it does not hold has the defaults of
--- envelope.policies (sql/67_policy.sql): rows of its own at CREATE EXTENSION would meet those of a restored dump.
+-- envelope.schedules (sql/67_schedule.sql): rows of its own at CREATE EXTENSION would meet those of a restored dump.
 
-CREATE TABLE envelope_private.policy (
+CREATE TABLE envelope_private.schedule (
     level text NOT NULL CHECK (level IN ('kek', 'dek', 'field_key', 'secret')),
     subject text,
     every interval CHECK (every > interval '0'),
@@ -11,14 +11,14 @@ CREATE TABLE envelope_private.policy (
     UNIQUE NULLS NOT DISTINCT (level, subject)
 );
 -- It has no primary key, and a published table must be able to say which row changed.
-ALTER TABLE envelope_private.policy REPLICA IDENTITY FULL;
-COMMENT ON TABLE envelope_private.policy IS 'what envelope.set_policy() was told';
-COMMENT ON COLUMN envelope_private.policy.subject IS
+ALTER TABLE envelope_private.schedule REPLICA IDENTITY FULL;
+COMMENT ON TABLE envelope_private.schedule IS 'what envelope.set_schedule() was told';
+COMMENT ON COLUMN envelope_private.schedule.subject IS
     'a KEK''s name; for the other levels the uuid of a key, as text; NULL: all that have no row of their own';
-COMMENT ON COLUMN envelope_private.policy.every IS 'NULL: never by schedule';
-COMMENT ON COLUMN envelope_private.policy.transition IS 'how long after its time a key may wait before it is overdue';
-COMMENT ON COLUMN envelope_private.policy.grace IS 'how long a retired version stays suspended before it may be destroyed';
-COMMENT ON COLUMN envelope_private.policy.reencrypt IS 'whether rotate_due() also brings old values to the new version';
+COMMENT ON COLUMN envelope_private.schedule.every IS 'NULL: never by schedule';
+COMMENT ON COLUMN envelope_private.schedule.transition IS 'how long after its time a key may wait before it is overdue';
+COMMENT ON COLUMN envelope_private.schedule.grace IS 'how long a retired version stays suspended before it may be destroyed';
+COMMENT ON COLUMN envelope_private.schedule.reencrypt IS 'whether rotate_due() also brings old values to the new version';
 
 CREATE TABLE envelope_private.kek_rotation (
     kek text PRIMARY KEY,
@@ -27,5 +27,5 @@ CREATE TABLE envelope_private.kek_rotation (
 );
 COMMENT ON TABLE envelope_private.kek_rotation IS 'when this database last rotated a KEK; no row: not since its first DEK';
 
-SELECT pg_catalog.pg_extension_config_dump('envelope_private.policy', '');
+SELECT pg_catalog.pg_extension_config_dump('envelope_private.schedule', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.kek_rotation', '');

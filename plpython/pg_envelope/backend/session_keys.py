@@ -23,7 +23,7 @@ LOOK_SECONDS = 1.0
 Key = FieldKey | Erased
 
 
-class Keyring:
+class SessionKeys:
     """A bounded cache of FieldKeys; emptied when the revocation epoch moves, refilled through `load`.
 
     It needs no notion of roles: a slot begins with the capability, and only those who may read a column can name it.
