@@ -22,7 +22,7 @@ COMMENT ON SCHEMA envelope IS 'pg_envelope: what users call and read';
 
 CREATE SCHEMA envelope_internal;
 COMMENT ON SCHEMA envelope_internal IS
-    'pg_envelope: what its generated views and triggers, and its own code, call as whoever uses them; nobody calls it by hand';
+    'pg_envelope: functions that generated views and triggers call with the rights of the user at hand; nobody calls them by hand';
 
 CREATE SCHEMA envelope_private;
 COMMENT ON SCHEMA envelope_private IS 'pg_envelope: state and helpers; no role but the extension''s owner needs it';

@@ -11,10 +11,10 @@ CREATE TABLE envelope_private.installation (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE envelope_private.installation IS
-    'who this database is to the KMS; one row, made when the first key is, so that a restored dump brings its own';
-COMMENT ON COLUMN envelope_private.installation.environment IS 'that of the broker which made the first key';
+    'how the KMS knows this database. The first key makes its one row, and a dump holds it';
+COMMENT ON COLUMN envelope_private.installation.environment IS 'the environment of the broker that made the first key';
 COMMENT ON COLUMN envelope_private.installation.home IS
-    'the cluster, database and data directory whose keys these are; in a copy it is still that of the original';
+    'the cluster, database and data directory that the keys belong to; in a copy these are still those of the original';
 COMMENT ON COLUMN envelope_private.installation.home_name IS 'the database''s name there, for people';
 
 CREATE TABLE envelope_private.key (
@@ -39,7 +39,7 @@ CREATE TABLE envelope_private.key (
     CHECK (scope_of IS NULL OR scope <> 'table')
 );
 COMMENT ON TABLE envelope_private.key IS
-    'one key with all its versions: a named key, or the key of a protected table; neither name nor base: its table is gone';
+    'one key with all its versions: a named key, or the key of a protected table. A key without name and base is of a table that is gone';
 COMMENT ON COLUMN envelope_private.key.kek IS 'the KEK and store of the next DEK version; each version names its own';
 COMMENT ON COLUMN envelope_private.key.row_key IS 'primary key columns that bind values to their row, in the key''s order';
 COMMENT ON COLUMN envelope_private.key.by_role IS 'row-level security: the view runs as its caller, and so does the right';
@@ -48,9 +48,9 @@ COMMENT ON COLUMN envelope_private.key.as_caller IS
 COMMENT ON COLUMN envelope_private.key.mirrored IS
     'with as_caller: the privileges on the view that the base table has, too';
 COMMENT ON COLUMN envelope_private.key.scope IS
-    'whose values share a DEK: all of the table, or those of one value of scope_column';
+    'which values share a DEK: all of the table, or those of one value of scope_column';
 COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';
-COMMENT ON COLUMN envelope_private.key.erased IS 'how a value reads whose DEK was destroyed: an error, or NULL';
+COMMENT ON COLUMN envelope_private.key.erased IS 'what a read gives after the DEK was destroyed: an error, or NULL';
 COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext, which the trigger checks: [{name, expression}]';
 
 CREATE SEQUENCE envelope_private.dek_id_seq;

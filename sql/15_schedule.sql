@@ -12,9 +12,9 @@ CREATE TABLE envelope_private.schedule (
 );
 -- It has no primary key, and a published table must be able to say which row changed.
 ALTER TABLE envelope_private.schedule REPLICA IDENTITY FULL;
-COMMENT ON TABLE envelope_private.schedule IS 'what envelope.set_schedule() was told';
+COMMENT ON TABLE envelope_private.schedule IS 'schedules that envelope.set_schedule() has set';
 COMMENT ON COLUMN envelope_private.schedule.subject IS
-    'a KEK''s name; for the other levels the uuid of a key, as text; NULL: all that have no row of their own';
+    'a KEK''s name, or for the other levels the uuid of a key, as text. NULL: all that have no row of their own';
 COMMENT ON COLUMN envelope_private.schedule.every IS 'NULL: never by schedule';
 COMMENT ON COLUMN envelope_private.schedule.transition IS 'how long after its time a key may wait before it is overdue';
 COMMENT ON COLUMN envelope_private.schedule.grace IS 'how long a retired version stays suspended before it may be destroyed';

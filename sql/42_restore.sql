@@ -108,4 +108,4 @@ BEGIN ATOMIC
     SELECT count(*) FROM envelope_private.capability;
 END;
 COMMENT ON FUNCTION envelope.renew_capabilities IS
-    'draws new capabilities for all columns and named keys; after a restore with triggers disabled, or, then also call flush(), if one leaked';
+    'draws new capabilities for all columns and named keys. Call it after a restore with triggers disabled. If a capability leaked, call flush() as well';

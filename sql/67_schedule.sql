@@ -7,7 +7,7 @@ CREATE VIEW envelope_private.schedule_in_force AS
     FROM (VALUES ('kek', interval '365 days', interval '30 days'), ('dek', interval '90 days', interval '1 day'),
         ('field_key', interval '30 days', interval '1 day')) d (level, every, transition)
     WHERE NOT EXISTS (SELECT FROM envelope_private.schedule p WHERE p.level = d.level AND p.subject IS NULL);
-COMMENT ON VIEW envelope_private.schedule_in_force IS 'what was set, and the defaults of levels for which nothing was';
+COMMENT ON VIEW envelope_private.schedule_in_force IS 'the schedules that were set, and the defaults of all other levels';
 
 CREATE VIEW envelope.schedules AS
     SELECT p.level,
@@ -46,7 +46,7 @@ CREATE VIEW envelope_private.rotation AS
         format('SELECT envelope.replace_secret(%L, ...)', k.name)
     FROM envelope_private.key k
     JOIN (SELECT key_uuid, max(created_at) AS created_at FROM envelope_private.secret GROUP BY key_uuid) s USING (key_uuid);
-COMMENT ON VIEW envelope_private.rotation IS 'all that can have a schedule, when it was last rotated, and how to do it';
+COMMENT ON VIEW envelope_private.rotation IS 'everything that can have a schedule, with the time of its last rotation, and the call that rotates it';
 
 -- A time in the future was written by a clock that was wrong. Up to `every` it counts as it is, so that a clock set back
 -- makes nothing due twice; beyond that it would postpone the rotation for ever.
@@ -84,7 +84,7 @@ BEGIN
     END IF;
     RETURN key_uuid;
 END $$;
-COMMENT ON FUNCTION envelope_private.schedule_subject IS 'what names a schedule''s subject for good: a KEK''s name, or a key''s uuid';
+COMMENT ON FUNCTION envelope_private.schedule_subject IS 'the lasting name of a schedule''s subject: a KEK''s name, or a key''s uuid';
 
 CREATE FUNCTION envelope.set_schedule(level text, every interval, subject text DEFAULT NULL,
     transition interval DEFAULT NULL, grace interval DEFAULT NULL, reencrypt boolean DEFAULT NULL) RETURNS void
@@ -101,7 +101,7 @@ BEGIN ATOMIC
             grace = excluded.grace, reencrypt = excluded.reencrypt;
 END;
 COMMENT ON FUNCTION envelope.set_schedule IS
-    'how often keys of a level (kek, dek, field_key, secret) are rotated, or those of one KEK, table or named key; every NULL: never by schedule. What is left out stays as it was';
+    'how often keys of a level (kek, dek, field_key, secret) are rotated, or those of one KEK, table or named key. every NULL: never by schedule. An argument that is left out changes nothing';
 
 CREATE FUNCTION envelope.drop_schedule(level text, subject text DEFAULT NULL) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -111,7 +111,7 @@ BEGIN ATOMIC
         WHERE p.level = $1 AND p.subject IS NOT DISTINCT FROM envelope_private.schedule_subject($1, $2) RETURNING p.level)
     SELECT EXISTS (SELECT FROM gone);
 END;
-COMMENT ON FUNCTION envelope.drop_schedule IS 'back to the level''s schedule, or to its default; false: there was nothing set';
+COMMENT ON FUNCTION envelope.drop_schedule IS 'takes a schedule away: the level''s own schedule counts then, or its default. False if none was set';
 
 CREATE PROCEDURE envelope.rotate_due(dry_run boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
@@ -119,4 +119,4 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rotate_due(dry_run)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_due IS
-    'rotates what envelope.due says is due, each for itself, and tells at the end what failed. Not inside a transaction';
+    'rotates each key that envelope.due shows as due, in a transaction of its own, and tells at the end which failed. Not inside a transaction';

@@ -80,7 +80,7 @@ def _main(
 
 def app() -> None:
     """Run the command line; a Problem becomes lines on stderr and an exit code, never a traceback."""
-    # Before the words are understood: if they cannot be, the error is for a machine, too.
+    # This comes first: if the words make no command, the error is for a machine, too.
     output.machine("--json" in sys.argv[1:])
     try:
         code = commands(standalone_mode=False)

@@ -145,7 +145,7 @@ def table_exists(name: str) -> Query:
 
 @dataclass(frozen=True)
 class ScopeArguments:
-    """Whose values share a DEK, and how they read when it is destroyed."""
+    """Which values share a DEK, and what a read gives after it was destroyed."""
 
     kind: str = "table"
     column: str | None = None

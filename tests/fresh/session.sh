@@ -119,7 +119,7 @@ sql "SELECT envelope.flush('all from the KMS')"
 finish
 rm /etc/systemd/system/pg-envelope-broker.service.d/credentials.conf
 
-say "A local keyring"
+say "A keyring"
 mv /etc/pg_envelope /etc/pg_envelope.vault
 mkdir -m 711 /etc/pg_envelope
 openssl rand -base64 32 >/etc/pg_envelope/passphrase

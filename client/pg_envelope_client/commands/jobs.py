@@ -72,7 +72,7 @@ def resume(table: Table, dsn: Dsn = None) -> None:
 
 
 def abort(table: Table, dsn: Dsn = None) -> None:
-    """End the jobs of a table after their batch; what is committed stays."""
+    """End the jobs of a table after their batch; the committed batches stay."""
     _order(table, statements.abort(table), "told to end. To go on later: pg-envelope reencrypt", dsn)
 
 

@@ -38,7 +38,7 @@ def due(dsn: Dsn = None) -> None:
 
 
 def rotate(
-    is_due: Annotated[bool, typer.Option("--due", help="What `pg-envelope due` shows as due.")] = False,
+    is_due: Annotated[bool, typer.Option("--due", help="Rotate all that `pg-envelope due` shows as due.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     dsn: Dsn = None,
 ) -> None:
@@ -77,7 +77,7 @@ def set_schedule(
     reencrypt: Annotated[bool | None, typer.Option("--reencrypt/--no-reencrypt")] = None,
     dsn: Dsn = None,
 ) -> None:
-    """Set how often keys of a level are rotated; what is left out stays as it was."""
+    """Set how often keys of a level are rotated; an option that is left out changes nothing."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:

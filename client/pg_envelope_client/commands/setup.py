@@ -163,7 +163,7 @@ def _run(config: Path) -> int:
 
 
 def _checks(config: Path) -> Sequence[output.Row]:
-    """Root asks for somebody else: what counts is what the broker's own user may."""
+    """Root asks for somebody else: the rights of the broker's own user count."""
     from pg_envelope_client.setup.as_user import as_user, owner
 
     user = owner(config) if os.geteuid() == 0 else None

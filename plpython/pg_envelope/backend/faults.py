@@ -25,7 +25,7 @@ DOES_NOT_OPEN = REASONS[errors.InvalidEnvelope]
 DESTROYED = REASONS[errors.KeyDestroyed]
 # Nothing that anybody could do makes such a value readable where it is.
 BEYOND_HELP = (DOES_NOT_OPEN, REASONS[errors.UnknownKey], DESTROYED)
-# Done on purpose, and told elsewhere: erasures by the ledger, suspensions by envelope.keys.
+# These were done on purpose, and other places tell them: the ledger erasures, envelope.keys suspensions.
 ON_PURPOSE = (DESTROYED, REASONS[errors.KeySuspended])
 # A key that cannot be had is not asked for again with each value of a walk.
 KEPT_SECONDS = 2.0

@@ -18,8 +18,8 @@ Decrypt = Callable[..., str | None]
 
 
 def decrypt_text(session_keys: SessionKeys, epoch: Epoch, careful: Decrypt) -> Decrypt:
-    """Values.decrypt for text, for what the keyring holds; `careful` for everything else. Saves 0.4 µs of 2.4."""
-    # An Erased has none of what is used here: the careful path answers for it.
+    """Values.decrypt for text, for keys that the session holds; `careful` for everything else. Saves 0.4 µs of 2.4."""
+    # An Erased has none of these members: the careful path answers for it.
     keys = cast(dict[bytes, FieldKey], session_keys.keys)
 
     def decrypt(value: bytes, capability: bytes, row_key: str) -> str | None:

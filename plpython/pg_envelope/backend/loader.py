@@ -1,4 +1,4 @@
-"""From a slot the keyring does not hold to a field key: check the right in the catalog, then ask the broker."""
+"""Loads a field key that the session does not hold: it checks the right in the catalog, then asks the broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FROM envelope_private.suspension_xid s, envelope_private.revocation_xid r, envel
 # The capability is compared here, never sent as a parameter: parameters can reach logs.
 KEY = """SELECT u.*, c.capability FROM envelope_private.usable_key u
 LEFT JOIN envelope_private.capability c USING (field_uuid) WHERE u.key_id = $1"""
-# In the order of the columns; `head` is a header with key id 0.
+# The rows come in the order of the columns. `head` is a header with key id 0.
 READABLE = """
 SELECT f.field_uuid, f.scope_key, f.database_uuid, f.label, c.capability, substr(c.seal, 17, 6) AS head
 FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM envelope_private.protected_table t
@@ -214,7 +214,7 @@ def _is_header(head: bytes) -> bool:
 
 
 def _keys(loaded: Mapping[bytes, Key | errors.EnvelopeError]) -> dict[bytes, Key]:
-    """Without those that could not be had: whoever needs one will ask for it, and hear why."""
+    """It leaves out the keys that failed: a read that needs one asks for it, and gets the error."""
     return {slot: key for slot, key in loaded.items() if not isinstance(key, errors.EnvelopeError)}
 
 

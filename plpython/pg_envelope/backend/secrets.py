@@ -56,7 +56,7 @@ class Secrets:
         self._given: Given = {}
 
     def get(self, name: str | None, version: int | None) -> bytes | None:
-        """A secret's bytes; None for no name. Raises NotPermitted, KeyNotFound, or what the keyring raises."""
+        """A secret's bytes; None for no name. Raises NotPermitted, KeyNotFound, or what loading a key raises."""
         return None if name is None else self._get((name, version)).secret
 
     def text(self, name: str | None, version: int | None) -> str | None:

@@ -16,7 +16,7 @@ CAPABILITY_BYTES = 16
 MAX_KEYS = 20_000
 # When it is full, an eighth of the keys makes room.
 PARTS_DROPPED = 8
-# So often a key that is in use is held against the epoch file at its path; a broker that lost its file makes a new one.
+# So often a session that uses a key looks at the path of the epoch file: a broker that lost its file makes a new one.
 LOOK_SECONDS = 1.0
 
 

@@ -16,7 +16,7 @@ from pg_envelope.backend.link import Link
 from pg_envelope.backend.tables.trial import Trials
 from pg_envelope.backend.tables.whole import IS_FOUND
 
-# Of all key ids that a header can name.
+# The share of all key ids that a header can name.
 WARNED_AT, FAILED_AT = 0.5, 0.9
 # A key is renewed at the soft limit, by its next write; beyond it, something stands in the way.
 WARNED_MESSAGES = SOFT_LIMIT * BLOCK * 5 // 4

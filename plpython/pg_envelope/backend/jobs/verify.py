@@ -163,7 +163,7 @@ class Verification:
 class SomeNotVerified(errors.NotConfigured):
     """Some tables could not be looked at."""
 
-    default_hint = "What was verified stays so. After mending the cause, call it again."
+    default_hint = "The result of the other tables is kept. Mend the cause, then call it again."
 
 
 def verify_all(host: Host, pace: Pace, anew: bool) -> None:

@@ -92,7 +92,7 @@ class Batches(ABC):
         self._drop_spares()
         self._host.commit()
         makers.wait(self._host, self._host.commit, self._what)
-        # A transaction that was rolled back meanwhile gave spares back; whoever takes one of these is waited for.
+        # A transaction that was rolled back meanwhile gave spares back. The batch waits for a session that takes one.
         while self._drop_spares():
             self._host.commit()
             makers.wait(self._host, self._host.commit, self._what)

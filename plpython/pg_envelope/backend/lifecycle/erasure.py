@@ -85,7 +85,7 @@ class Erasure(Keys):
             )
         if row["used_by"]:
             raise errors.BadInput(
-                "a table uses these keys", detail=row["used_by"], hint="CALL envelope.shred(...) erases what is there."
+                "a table uses these keys", detail=row["used_by"], hint="Erase them by CALL envelope.shred(...)."
             )
         return row
 
@@ -95,7 +95,7 @@ class Erasure(Keys):
         Raises BadInput without a reason, and MaybeCopy.
         """
         _check_reason(what, reason)
-        # Not at the same time as a batch of rewrap(), nor as a session that makes a key for this subject.
+        # The lock keeps a batch of rewrap() away, and a session that makes a key for this subject.
         self._host.run(ONE_BY_ONE)
         label = self._lock(key["owner"])
         if subject is not None:

@@ -13,7 +13,7 @@ SELECT envelope_private.keys_at_stake() AS keys, current_database()::text AS dat
     (SELECT string_agg(coalesce(view_name, base_name), ', ' ORDER BY view_name) FROM envelope_private.protected_table)
         AS tables"""
 FORGET = "SELECT envelope_private.forget_all_keys()"
-# Of tables that were dropped: no view reads them any more.
+# These belong to tables that were dropped: no view reads them any more.
 RIGHTS = r"""
 SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class c
 WHERE c.relnamespace = 'envelope_private'::regnamespace AND c.relkind = 'm' AND c.relname LIKE 'right\_%'"""
@@ -29,7 +29,7 @@ class Forgetting(Keys):
 
     def forget_all(self, database: str | None) -> int:
         """How many DEKs are gone. Raises StillProtected, and BadInput unless the database is named."""
-        # Nobody makes a key meanwhile that is then forgotten unseen.
+        # The lock stops a session that would make a key now: it would be forgotten unseen.
         self._host.run("LOCK TABLE envelope_private.dek IN SHARE ROW EXCLUSIVE MODE")
         row = self._host.row(AT_STAKE)
         assert row is not None

@@ -1,4 +1,4 @@
-"""Whether this database is the one whose keys these are, or a copy of it, which must not destroy them."""
+"""Whether this database is the original, or a copy. A copy must not destroy the keys that both have."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ COUNT = f"SELECT count(*) AS found FROM {BEHIND}"
 NEXT = f"""
 SELECT dek_id, wrapped, fingerprint, kek_version
 FROM {BEHIND} AND store = $6 AND dek_id > $7 ORDER BY dek_id LIMIT $8"""
-# Only over what was read: a DEK that was rewrapped or destroyed meanwhile stays as that left it, for the next pass.
+# A row is written only if it is as it was read. The next pass takes a DEK that was rewrapped or destroyed meanwhile.
 KEEP = """
 UPDATE envelope_private.dek d SET kek = $3, store = $4, wrapped = n.wrapped, kek_version = n.kek_version
 FROM unnest($5::bigint[], $6::text[], $7::text[], $8::int4[]) AS n (dek_id, old, wrapped, kek_version)

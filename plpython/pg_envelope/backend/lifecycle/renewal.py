@@ -20,7 +20,7 @@ JOIN envelope_private.capability c USING (field_uuid)
 WHERE fk.key_id = $1 AND fk.state = 'active' AND d.state = 'active'
     AND current_setting('session_replication_role') <> 'replica'
 FOR UPDATE OF k, fk, c SKIP LOCKED"""
-# In tenant and subject scope; the lock is that of backend/scope_keys.py.
+# This is for tenant and subject scope. The lock is that of backend/scope_keys.py.
 LOCKED_SCOPE = """
 SELECT coalesce(k.view::text, k.base::text, 'dropped') AS label
 FROM envelope_private.field_key fk

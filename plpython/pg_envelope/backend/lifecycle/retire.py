@@ -94,9 +94,9 @@ class Retirement(Erasure):
         table = inspect.inspect(self._host, key["base"])
         layout = catalog.layout_of(self._host, key, table)
         whole.refuse_hidden(self._host, key, layout, "retire")
-        # Whoever wrote under this version is waited for; from the suspension on nobody can.
+        # It waits for transactions that wrote under this version. After the suspension no other one can.
         self._host.run(f"LOCK TABLE {layout.base} IN SHARE MODE")
-        # Below the lock: what is not found cannot be looked through, and may hold values under this version.
+        # The lock is held: a column that is not found cannot be searched, and may hold values under this version.
         whole.refuse_missing(self._host, key, layout)
         under_it = f"IN ({self._ids(KEY_IDS, 'bigint', dek['dek_id'])})"
         unknown = f"NOT IN ({self._ids(KNOWN_IDS, 'uuid', str(key['key_uuid']))})"

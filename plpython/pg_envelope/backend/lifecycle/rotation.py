@@ -26,7 +26,7 @@ WHERE kek = $1 AND state <> 'destroyed' AND kek_version = $2 ORDER BY store = $3
 SAMPLED = 5
 DROP_SPARES = "SELECT envelope_private.drop_spares($1, $2) AS found"
 DESTROYED = "SELECT count(*) AS found FROM envelope_private.dek WHERE kek = $1 AND state = 'destroyed'"
-# Only over what was read: a DEK that was moved to another KEK or destroyed meanwhile stays as that left it.
+# A row is written only if it is as it was read. A DEK that was moved or destroyed meanwhile stays as it is.
 KEEP = """
 UPDATE envelope_private.dek d SET wrapped = n.wrapped, kek_version = n.kek_version
 FROM unnest($3::bigint[], $4::text[], $5::text[], $6::int4[]) AS n (dek_id, old, wrapped, kek_version)

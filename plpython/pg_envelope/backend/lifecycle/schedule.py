@@ -1,4 +1,4 @@
-"""rotate_due(): what the schedule says is due, each in a transaction of its own; and what is overdue."""
+"""rotate_due(): rotates each key that is due, in a transaction of its own, and counts those that are overdue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TYPES = ["text", "text", "name"]
 OVERDUE = """
 SELECT string_agg(level || ' ' || subject, ', ' ORDER BY due_at, subject) AS found, count(*) AS count
 FROM envelope.due WHERE overdue IS NOT NULL"""
-# Of the session: it outlives the commits.
+# The lock belongs to the session: it outlives the commits.
 LOCK = "SELECT pg_try_advisory_lock('envelope_private.schedule'::regclass::oid::bigint) AS mine"
 UNLOCK = "SELECT pg_advisory_unlock('envelope_private.schedule'::regclass::oid::bigint)"
 HOLDER = """
@@ -31,9 +31,9 @@ WHERE locktype = 'advisory' AND granted AND objid = 'envelope_private.schedule':
 
 
 class SomeNotRotated(errors.Unavailable):
-    """Some of what is due could not be rotated."""
+    """Some keys that are due could not be rotated."""
 
-    default_hint = "What was rotated stays so. After mending the cause: CALL envelope.rotate_due()."
+    default_hint = "The other keys are rotated. Mend the cause, then CALL envelope.rotate_due()."
 
 
 class RotateDue:

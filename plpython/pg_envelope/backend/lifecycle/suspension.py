@@ -1,4 +1,4 @@
-"""suspend() and unsuspend(): the DEKs of a table, tenant or named key neither open nor seal while they are suspended."""
+"""suspend() and unsuspend(): suspended DEKs of a table, tenant or named key neither open nor seal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pg_envelope.backend.keys import Keys, Transition
 from pg_envelope.backend.lifecycle import revocation
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 
-# Older and newer versions alike: what a suspended tenant wrote long ago must not open, either.
+# All versions are suspended: the old values of a suspended tenant must not open, either.
 SUSPEND = """
 UPDATE envelope_private.dek SET state = 'suspended', suspended_from = state, state_since = now()
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state NOT IN ('suspended', 'destroyed')
@@ -25,7 +25,7 @@ WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state = 'suspended' AN
 LEFT = """
 SELECT count(*) AS count FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state <> 'destroyed'"""
-# After the commit: whose snapshot shows this transaction also shows those before it, since they come one by one.
+# It runs after the commit. A snapshot that shows this transaction also shows those before it: they come one by one.
 TELL = "SELECT setval('envelope_private.suspension_xid', greatest(last_value, $1)) FROM envelope_private.suspension_xid"
 
 

@@ -1,4 +1,4 @@
-"""What DBAs call for tenants: revoke, restore, their own KEKs, and moving DEKs between KEKs."""
+"""What DBAs call for tenants: suspend, unsuspend, their own KEKs, and moving DEKs between KEKs."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Tenants:
         return oid
 
     def _key(self, oid: int, tenant: str | None) -> Row:
-        """Whose DEKs a table's values are under. Raises BadInput for a tenant where there are none."""
+        """The key and scope of a table's values. Raises BadInput for a tenant in a table without tenants."""
         row = self._host.row(KEY, ["uuid"], [catalog.key_of(self._host, oid)["key_uuid"]])
         assert row is not None
         if tenant is not None and row["scope"] == "table":

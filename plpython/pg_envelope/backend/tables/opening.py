@@ -17,7 +17,7 @@ from pg_envelope.backend.tables.owner import AsOwner
 DAMAGED = ("error", "null")
 # SQLSTATEs of a value that does not open, or of its key.
 OF_A_VALUE = ("XX001", "55000", "42704")
-# Of the values that stop it, so many rows are named in the error.
+# The error names so many rows whose values stop it.
 SHOWN = 10
 
 

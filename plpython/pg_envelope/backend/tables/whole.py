@@ -6,7 +6,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.tables.generate import Layout
 
-# Of a field `f` and a table `t`. By name: the number that the catalog has of a column may be another's after a restore.
+# For a field `f` and a table `t`. It finds columns by name: after a restore the numbers may be others.
 IS_FOUND = """
 EXISTS (SELECT FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = t.base AND a.attname = f.attname AND NOT a.attisdropped
@@ -25,7 +25,7 @@ class ColumnMissing(errors.NotConfigured):
 
 
 def refuse_missing(host: Host, key: Row, layout: Layout) -> None:
-    """Raises ColumnMissing where a protected column is not found: what it holds, nobody can look at."""
+    """Raises ColumnMissing where a protected column is not found: nobody can look at its values."""
     row = host.row(MISSING, ["uuid", "oid", "text[]"], [key["key_uuid"], key["base"], list(layout.protected)])
     if row and row["names"]:
         raise ColumnMissing(

@@ -24,7 +24,7 @@ STORE = "catalog"
 
 
 def read_public_key(path: Path) -> X25519PublicKey:
-    """Raises NotConfigured. Nobody but root and the broker may write the file: whoever can, gets every DEK."""
+    """Raises NotConfigured. Only root and the broker may write the file: its writer gets every DEK."""
     try:
         return keys_backup.public_key(files.read_private(path, PUBLIC_FILE).decode())
     except (errors.BadInput, UnicodeDecodeError):

@@ -137,7 +137,7 @@ class Service:
         except errors.EnvelopeError:
             raise
         except Exception as error:
-            # Only the place of the error. Its text could hold a secret.
+            # The log gets only the place of the error, because its text could hold a secret.
             log.error(
                 "%s in %s:\n%s", type(error).__name__, request.op, "".join(traceback.format_tb(error.__traceback__))
             )
@@ -375,7 +375,7 @@ class Service:
         erasing = Erasing(self._deks, self._kms, self._erasures, wanted, asked.until)
         await erasing.prepare()
         asked.facts["erased"] = erasing.record(asked.facts["who"])
-        # Also when the request is repeated: the broker may have died before this line.
+        # A repeated request makes the line, too: the broker may have died before it wrote the first.
         self._deks.forget(wanted.database_uuid, {dek.dek_id for dek in wanted.deks})
         asked.facts["epoch"] = self._epoch.bump()
         found = await erasing.destroy()
@@ -428,7 +428,7 @@ async def _field_keys(dek: DekWithFields, answer: Answer) -> list[wire.Message]:
 def _refusal(dek: DekWithFields, found: OpenedDek | errors.EnvelopeError) -> errors.EnvelopeError | None:
     if isinstance(found, errors.EnvelopeError):
         return found
-    # Also for a cached DEK: the fingerprint that the catalog has now must fit.
+    # A cached DEK is checked, too: the fingerprint that the catalog has now must fit.
     return None if derivation.same(found.fingerprint, dek.fingerprint) else errors.UnwrapFailed()
 
 
