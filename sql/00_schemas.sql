@@ -1,4 +1,4 @@
--- Schemas. `envelope` is what people call and read; `envelope_private` is nobody's but the extension's own.
+-- Schemas. `envelope` is what people call and read; `envelope_private` is for the extension alone.
 
 -- CREATE EXTENSION would look operators up in the schema it is made in, too, where others may create some that fit better.
 SET LOCAL search_path = pg_catalog, pg_temp;
@@ -28,5 +28,5 @@ CREATE SCHEMA envelope_private;
 COMMENT ON SCHEMA envelope_private IS 'pg_envelope: state and helpers; no role but the extension''s owner needs it';
 
 -- Generated views and triggers run as their caller when they meet a key they do not hold, and must then find
--- envelope_internal.run_step() by name. What is in the schemas is granted one by one (sql/90_grants.sql).
+-- envelope_internal.run_step() by name. Rights on single objects: sql/90_grants.sql.
 GRANT USAGE ON SCHEMA envelope, envelope_internal TO PUBLIC;

@@ -56,7 +56,7 @@ COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext
 CREATE SEQUENCE envelope_private.dek_id_seq;
 
 -- Sequences do not follow their tables into a subscriber of logical replication, nor with rows that were loaded by hand.
--- nextval() goes forward only, whoever else draws: setval() could take an id back that another session has.
+-- nextval() only goes forward. setval() could take back an id that another session has drawn.
 CREATE FUNCTION envelope_private.next_dek_id() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -126,7 +126,7 @@ BEGIN
 EXCEPTION WHEN sequence_generator_limit_exceeded THEN
     RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'all key ids of this database are used',
         DETAIL = 'An envelope names its key in 32 bits, and no id is used twice.',
-        HINT = 'What is encrypted can be read. New keys need another database: docs/scopes.md.';
+        HINT = 'Values can still be read. New keys need another database: docs/scopes.md.';
 END $$;
 COMMENT ON FUNCTION envelope_private.next_key_id IS 'an id for a new field key, above all that the catalog has';
 

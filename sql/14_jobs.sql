@@ -1,5 +1,5 @@
 -- Re-encryption and verification: who works on which share of a table, what others asked of them, what does not open,
--- and the receipts. Jobs are what this server does now, so they are not dumped; receipts are.
+-- and the receipts. A job runs on this server only, so jobs are not dumped. Receipts are dumped.
 
 CREATE TABLE envelope_private.job (
     job_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),

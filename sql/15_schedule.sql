@@ -1,4 +1,4 @@
--- How often keys are rotated, and when KEKs were. State; made once. What it does not hold has the defaults of
+-- How often keys are rotated, and when KEKs were. State; made once. Levels without a row have the defaults of
 -- envelope.schedules (sql/67_schedule.sql): rows of its own at CREATE EXTENSION would meet those of a restored dump.
 
 CREATE TABLE envelope_private.schedule (

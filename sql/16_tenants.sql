@@ -18,7 +18,7 @@ CREATE SEQUENCE envelope_private.suspension_xid;
 COMMENT ON SEQUENCE envelope_private.suspension_xid IS
     'the last transaction that suspended a key. A transaction whose snapshot does not show it must not load keys';
 
--- For standbys, which replay the row and the sequence in the order in which they were written. Not dumped, as above.
+-- This is for standbys, which replay the row and the sequence in the order of the writes. It is not dumped, as above.
 CREATE TABLE envelope_private.revocation (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     xid bigint NOT NULL DEFAULT 1

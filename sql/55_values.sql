@@ -1,8 +1,8 @@
--- What generated views and triggers, and users, call for each value: the hot path.
+-- Generated views and triggers, and users, call these functions for each value: the hot path.
 -- VOLATILE and STABLE matter: an IMMUTABLE decrypt would be folded into plans and shown by EXPLAIN. PARALLEL UNSAFE:
 -- before PostgreSQL 17 a query run from PL/Python, which a missing key needs, is refused while a parallel plan runs.
 
--- By capability: the right comes from the path, which is the view's or the trigger's owner.
+-- Functions with a capability: the right comes from the path, which is the view's or the trigger's owner.
 
 -- Arguments without names: PL/Python makes no variables of them, which saves a twentieth of a scan.
 CREATE FUNCTION envelope_internal.decrypt_text(envelope.ciphertext, bytea, text) RETURNS text
@@ -48,7 +48,7 @@ $$;
 COMMENT ON FUNCTION envelope_internal.reseal(envelope.ciphertext, bytea, text, text) IS
     'used by reencrypt: the same value under the newest key; one that does not open stays as it is';
 
--- By role: for views that run as their caller (row-level security), and for a table's owner.
+-- Functions that ask for the role's right: for views that run as their caller (row-level security), and for a table's owner.
 
 CREATE FUNCTION envelope_internal.decrypt_text_as_role(value envelope.ciphertext, field uuid, row_key text) RETURNS text
     LANGUAGE plpython3u STABLE AS $$

@@ -1,4 +1,4 @@
--- Erasure: keys are destroyed for good, and what a restored backup brings back dies again. Signed statements.
+-- Erasure: keys are destroyed for good. Keys that a restored backup brings back are destroyed again. Signed statements.
 
 CREATE FUNCTION envelope.signing_keys() RETURNS TABLE (version integer, state text, public_key text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -1,5 +1,5 @@
 -- Keys taken away and given back, tenants with KEKs of their own, and DEKs from one KEK to another: docs/tenants.md.
--- Procedures, because what they do is committed before caches are emptied, or batch by batch: see 60_keys.sql.
+-- These are procedures, because they commit: before caches are emptied, or batch by batch. See 60_keys.sql.
 
 CREATE PROCEDURE envelope.suspend(rel regclass, tenant text DEFAULT NULL, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$

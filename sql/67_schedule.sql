@@ -1,4 +1,4 @@
--- Rotation by schedule: what the schedules are, what is due, and the procedure that does it (docs/schedules.md).
+-- Rotation by schedule: the schedules, the keys that are due, and the procedure that rotates them (docs/schedules.md).
 
 CREATE VIEW envelope_private.schedule_in_force AS
     SELECT p.level, p.subject, p.every, p.transition, p.grace, p.reencrypt FROM envelope_private.schedule p
@@ -80,7 +80,7 @@ BEGIN
         WHERE k.name = subject OR subject IN (k.view::text, k.base::text) ORDER BY k.name IS NULL DESC LIMIT 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'there is no key and no protected table of this name',
-            HINT = 'As envelope.keys shows it, with its schema: public.customer.';
+            HINT = 'Write the name as envelope.keys shows it, with its schema: public.customer.';
     END IF;
     RETURN key_uuid;
 END $$;

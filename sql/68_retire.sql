@@ -37,7 +37,7 @@ BEGIN
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = why, SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
         DETAIL = 'Without its key no value can be read again.',
-        HINT = 'CALL envelope.retire(...) destroys old versions that nothing needs; CALL envelope.shred(...) erases.';
+        HINT = 'CALL envelope.retire(...) destroys old versions that no value needs. CALL envelope.shred(...) erases.';
 END $$;
 COMMENT ON FUNCTION envelope_private.refuse_delete IS 'against accidents: a superuser that tidies up the key catalog';
 

@@ -160,7 +160,7 @@ CREATE VIEW envelope.secrets AS
 COMMENT ON VIEW envelope.secrets IS 'one row per version of a secret, without what it is';
 
 -- Literal keys, allowed or forbidden. The guarded form is one SQL expression as well, so that the planner puts it in
--- place: pgcrypto's errors stay as they are. STABLE, for what this session got by name is not the query's to know.
+-- place: pgcrypto's errors stay as they are. STABLE, because the result depends on the secrets that this session got by name.
 
 CREATE FUNCTION envelope_internal.named_only(value text, may_be_empty boolean) RETURNS text
     LANGUAGE plpython3u STABLE STRICT AS $$

@@ -100,7 +100,7 @@ class KeySuspended(EnvelopeError):
     sqlstate = "55000"
     code = "key_suspended"
     text = "the key is suspended"
-    default_hint = "CALL envelope.unsuspend(...) lets it open again what it encrypted; see envelope.keys."
+    default_hint = "CALL envelope.unsuspend(...) makes the key usable again; see envelope.keys."
 
 
 class BadInput(EnvelopeError):

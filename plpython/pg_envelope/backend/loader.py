@@ -129,7 +129,7 @@ class Loader:
         fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
         if not fields:
             raise errors.NotPermitted(
-                hint="It takes SELECT on a protected column of a table in tenant or subject scope."
+                hint="This needs SELECT on a protected column of a table in tenant or subject scope."
             )
         scopes = _scope_texts(self._host, view, scopes)
         self._refuse_too_many(fields, scopes)

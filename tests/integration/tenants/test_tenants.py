@@ -154,7 +154,7 @@ def test_a_kek_that_may_be_deleted_is_refused(keks: Stack, docs: Database) -> No
         sqlstate, text, hint = failure(docs.admin, statement)
         assert (sqlstate, text) == (
             "55000",
-            "pg_envelope: the KEK may be deleted in its KMS, and with it all that it protects",
+            "pg_envelope: the KEK may be deleted in its KMS, and all its data would be lost",
         )
         assert hint.endswith("deletion_allowed=false")
     keks.openbao.request("POST", "transit/keys/second/config", {"deletion_allowed": False})

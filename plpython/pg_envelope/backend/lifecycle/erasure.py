@@ -65,7 +65,7 @@ class Erasure(Keys):
         if row is None:
             raise errors.NotProtected(
                 "the table is not protected",
-                hint="envelope.columns lists what is. Was it restored from a dump? CALL envelope.adopt_restored(...)",
+                hint="envelope.columns lists the protected ones. Restored? CALL envelope.adopt_restored(...)",
             )
         return row
 

@@ -59,6 +59,6 @@ def _unnamed(row: Row) -> errors.BadInput:
     return errors.BadInput(
         "forget_all_keys() needs the name of this database",
         detail=f"It would destroy {row['keys'] or 'nothing'}.",
-        hint="What these keys encrypted cannot be read again. If that is meant: SELECT"
+        hint="Nobody can read again what these keys encrypted. To destroy them: SELECT"
         f" envelope.forget_all_keys({literal(row['database'])}).",
     )

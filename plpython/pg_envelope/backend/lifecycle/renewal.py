@@ -45,7 +45,7 @@ def renew(host: Host, link: Link, key_id: int) -> None:
     except Exception as error:
         if str(getattr(error, "sqlstate", "")).startswith(ENDS_THE_STATEMENT):
             raise
-        host.warning("a key that has sealed many values could not be rotated; it goes on", hint=HINT)
+        host.warning("a key that has sealed many values could not be rotated; it stays in use", hint=HINT)
 
 
 HINT = "It rotates itself at a later write, until it has sealed 2^32 - 2^28 values; or: SELECT envelope.rotate(...)."

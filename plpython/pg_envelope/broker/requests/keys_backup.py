@@ -87,7 +87,7 @@ class BackupReturner:
         key = self._one_time_key(renew=not wanted.deks)
         public = keys_backup.public_text(key.public_key())
         if wanted.deks and wanted.public_key != public:
-            raise errors.BadInput("the broker's one-time key is another by now", hint="Begin the restore again.")
+            raise errors.BadInput("the broker has another one-time key now", hint="Begin the restore again.")
         returning = _Returning(self._deks, wanted, key, self._settings.environment, until)
         return {
             "public_key": public,
