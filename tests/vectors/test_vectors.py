@@ -154,8 +154,8 @@ def test_a_fingerprint(vector: dict[str, Any]) -> None:
     assert derivation.fingerprint(bytes.fromhex(vector["dek"]), vector["dek_id"]).hex() == vector["fingerprint"]
 
 
-@pytest.mark.parametrize("vector", named(VECTORS["local_wraps"]))
-def test_a_local_wrap(vector: dict[str, Any]) -> None:
+@pytest.mark.parametrize("vector", named(VECTORS["keyring_wraps"]))
+def test_a_keyring_s_wrap(vector: dict[str, Any]) -> None:
     versions = {number: base64.b64encode(bytes.fromhex(kek)).decode() for number, kek in vector["keks"].items()}
     item = base.Item(wrapped=vector["wrapped"], context=vector["context"])
     if vector["dek"] is not None:

@@ -196,7 +196,7 @@ def test_a_broker_on_a_local_keyring(make_broker, directory):
     broker = make_broker(None, kms=settings).ready()
     database, dek = broker.new_dek()
     key = broker.derive(database, dek)["keys"][0]["key"]
-    assert dek["wrapped"].startswith("local:v1:")
+    assert dek["wrapped"].startswith("keyring:v1:")
     assert broker.good("rotate_kek", kek="default")["kek_version"] == 2
     old = {name: dek[name] for name in ("dek_id", "wrapped", "fingerprint")}
     moved = broker.good("rewrap", database_uuid=database, kek="default", store="catalog", deks=[old])["deks"][0]

@@ -51,7 +51,10 @@ def test_a_rotation_derives_the_sealing_key_once(keyring, monkeypatch):
     assert len(derived) == 1
 
 
-@pytest.mark.parametrize("broken", ["local:v1:AAAA", "local:v9:", "local:v1:!", "vault:v1:AAAA", "", "local:v1:é"])
+BROKEN = ["keyring:v1:AAAA", "keyring:v9:", "keyring:v1:!", "vault:v1:AAAA", "", "keyring:v1:é"]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_what_does_not_unwrap(provider, broken):
     good = provider.generate("k", "here")
     results = provider.unwrap("k", [Item("here", broken), Item("there", good), Item("here", good)])
@@ -66,7 +69,7 @@ def test_unknown_kek(provider):
 def test_a_kek_added_by_another_process_is_seen(provider, keyring):
     provider.generate("k", "here")
     keyring_file.add_kek(keyring, PASSPHRASE, "later")
-    assert provider.generate("later", "here").startswith("local:v1:")
+    assert provider.generate("later", "here").startswith("keyring:v1:")
 
 
 def test_wrong_passphrase(provider, keyring):

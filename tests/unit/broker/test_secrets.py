@@ -28,7 +28,7 @@ def environment(monkeypatch):
 def test_the_wrap_is_what_the_format_says():
     (wrapped,) = secrets.SecretsProvider(SETTINGS).wrap("my-kek", [Plain("here", bytes(32))])
     material = len(BASE).to_bytes(4, "big") + BASE.encode() + PURPOSE.encode()
-    derived = HKDF(SHA256(), 40, None, b"pg_envelope/1 local secrets my-kek 1").derive(material)
+    derived = HKDF(SHA256(), 40, None, b"pg_envelope/1 secrets my-kek 1").derive(material)
     content = base64.b64decode(wrapped.removeprefix("secrets:v1:"))
     assert content[:8] == derived[32:]
     assert AESGCM(derived[:32]).decrypt(content[8:20], content[20:], b"here") == bytes(32)

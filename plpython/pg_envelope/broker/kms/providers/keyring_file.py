@@ -30,7 +30,7 @@ from pg_envelope.broker.settings.wants import NAME
 from pg_envelope.broker.system import files
 
 FORMAT = "pg_envelope keyring 1"
-PREFIX = "local"
+PREFIX = "keyring"
 COST = 1 << 17
 COSTS = range(1 << 14, (1 << 20) + 1)
 BLOCK_SIZE, PARALLEL = 8, 1
