@@ -1,4 +1,4 @@
--- Keys taken away and given back, tenants with KEKs of their own, and DEKs from one KEK to another: docs/tenants.md.
+-- Suspended keys, tenants with KEKs of their own, and DEKs from one KEK to another: docs/tenants.md.
 -- These are procedures, because they commit: before caches are emptied, or batch by batch. See 60_keys.sql.
 
 CREATE PROCEDURE envelope.suspend(rel regclass, tenant text DEFAULT NULL, reason text DEFAULT '')

@@ -1,4 +1,4 @@
-"""pg-envelope suspend and unsuspend: the keys of a table or tenant are taken away, and given back."""
+"""pg-envelope suspend and unsuspend: the keys of a table or tenant become unusable, and usable again."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def unsuspend(
     ] = None,
     dsn: Dsn = None,
 ) -> None:
-    """Give suspended keys back; retired versions only by their number."""
+    """Make suspended keys usable again; a retired version only by its number."""
     _run(statements.unsuspend_table(table, tenant, version), dsn)
-    output.done(f"The keys of {_of(table, tenant)} are back.", table=table, tenant=tenant)
+    output.done(f"The keys of {_of(table, tenant)} are usable again.", table=table, tenant=tenant)
 
 
 def _of(table: str, tenant: str | None) -> str:

@@ -40,7 +40,7 @@ WITH old AS (
 INSERT INTO envelope_private.field_key (dek_id, version, salt, state, counted_from)
 SELECT o.dek_id, o.version, $2, 'active', envelope_private.count_from(d.key_uuid)
 FROM old o JOIN envelope_private.dek d USING (dek_id) RETURNING key_id"""
-# A suspended version stays so, and is compromised once it is restored; then a write makes a new one.
+# A suspended version stays suspended. unsuspend makes it compromised, and then a write makes a new one.
 COMPROMISE = {
     "dek_id": """
 UPDATE envelope_private.dek d SET state_since = now(),

@@ -111,7 +111,7 @@ class Erasure(Keys):
         self._tell(what, key, len(alive), len(found))
 
     def _end(self, what: str) -> None:
-        """Commits, and has all sessions forget what was taken away."""
+        """Commits, and has all sessions forget the erased keys."""
         mark = revocation.mark(self._host)
         self._host.commit()
         revocation.tell(self._host, mark)
