@@ -32,7 +32,7 @@ class Operation:
     slow: bool = False
 
     def sql(self, peer: str, rows: int) -> str:
-        keys = {NAMED: "envelope.key('bench')", ONCE: f"(SELECT envelope.key('bench')::{self.key_type})"}
+        keys = {NAMED: "envelope.secret('bench')", ONCE: f"(SELECT envelope.secret('bench')::{self.key_type})"}
         schema = "original" if peer == ORIGINAL else OURS
         key = keys.get(peer, f"'{SECRET}'::{self.key_type}")
         return f"SELECT count({self.call.format(s=schema, k=key)}) FROM sample WHERE id <= {rows}"

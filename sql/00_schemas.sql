@@ -1,4 +1,4 @@
--- Schemas. `envelope` is what people call and read; `envelope_private` is nobody's but the extension's own.
+-- Schemas. `envelope` is what people call and read; `envelope_private` is for the extension alone.
 
 -- CREATE EXTENSION would look operators up in the schema it is made in, too, where others may create some that fit better.
 SET LOCAL search_path = pg_catalog, pg_temp;
@@ -22,11 +22,11 @@ COMMENT ON SCHEMA envelope IS 'pg_envelope: what users call and read';
 
 CREATE SCHEMA envelope_internal;
 COMMENT ON SCHEMA envelope_internal IS
-    'pg_envelope: what its generated views and triggers, and its own code, call as whoever uses them; nobody calls it by hand';
+    'pg_envelope: functions that generated views and triggers call with the rights of the user at hand; nobody calls them by hand';
 
 CREATE SCHEMA envelope_private;
 COMMENT ON SCHEMA envelope_private IS 'pg_envelope: state and helpers; no role but the extension''s owner needs it';
 
 -- Generated views and triggers run as their caller when they meet a key they do not hold, and must then find
--- envelope_internal.run_step() by name. What is in the schemas is granted one by one (sql/90_grants.sql).
+-- envelope_internal.run_step() by name. Rights on single objects: sql/90_grants.sql.
 GRANT USAGE ON SCHEMA envelope, envelope_internal TO PUBLIC;

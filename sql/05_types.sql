@@ -1,4 +1,4 @@
--- The type of what is encrypted: FORMAT.md section 1. Its CHECK uses built-in functions only, so that it holds in every
+-- The type of encrypted values: FORMAT.md section 1. Its CHECK uses built-in functions only, so that it holds in every
 -- situation in which PostgreSQL checks a domain, with session_replication_role = replica too.
 
 CREATE DOMAIN envelope.ciphertext AS bytea

@@ -11,10 +11,10 @@ CREATE TABLE envelope_private.installation (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE envelope_private.installation IS
-    'who this database is to the KMS; one row, made when the first key is, so that a restored dump brings its own';
-COMMENT ON COLUMN envelope_private.installation.environment IS 'that of the broker which made the first key';
+    'how the KMS knows this database. The first key makes its one row, and a dump holds it';
+COMMENT ON COLUMN envelope_private.installation.environment IS 'the environment of the broker that made the first key';
 COMMENT ON COLUMN envelope_private.installation.home IS
-    'the cluster, database and data directory whose keys these are; in a copy it is still that of the original';
+    'the cluster, database and data directory that the keys belong to; in a copy these are still those of the original';
 COMMENT ON COLUMN envelope_private.installation.home_name IS 'the database''s name there, for people';
 
 CREATE TABLE envelope_private.key (
@@ -39,7 +39,7 @@ CREATE TABLE envelope_private.key (
     CHECK (scope_of IS NULL OR scope <> 'table')
 );
 COMMENT ON TABLE envelope_private.key IS
-    'one key with all its versions: a named key, or the key of a protected table; neither name nor base: its table is gone';
+    'one key with all its versions: a named key, or the key of a protected table. A key without name and base is of a table that is gone';
 COMMENT ON COLUMN envelope_private.key.kek IS 'the KEK and store of the next DEK version; each version names its own';
 COMMENT ON COLUMN envelope_private.key.row_key IS 'primary key columns that bind values to their row, in the key''s order';
 COMMENT ON COLUMN envelope_private.key.by_role IS 'row-level security: the view runs as its caller, and so does the right';
@@ -48,15 +48,15 @@ COMMENT ON COLUMN envelope_private.key.as_caller IS
 COMMENT ON COLUMN envelope_private.key.mirrored IS
     'with as_caller: the privileges on the view that the base table has, too';
 COMMENT ON COLUMN envelope_private.key.scope IS
-    'whose values share a DEK: all of the table, or those of one value of scope_column';
+    'which values share a DEK: all of the table, or those of one value of scope_column';
 COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';
-COMMENT ON COLUMN envelope_private.key.erased IS 'how a value reads whose DEK was destroyed: an error, or NULL';
+COMMENT ON COLUMN envelope_private.key.erased IS 'what a read gives after the DEK was destroyed: an error, or NULL';
 COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext, which the trigger checks: [{name, expression}]';
 
 CREATE SEQUENCE envelope_private.dek_id_seq;
 
 -- Sequences do not follow their tables into a subscriber of logical replication, nor with rows that were loaded by hand.
--- nextval() goes forward only, whoever else draws: setval() could take an id back that another session has.
+-- nextval() only goes forward. setval() could take back an id that another session has drawn.
 CREATE FUNCTION envelope_private.next_dek_id() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -92,7 +92,7 @@ CREATE TABLE envelope_private.dek (
 COMMENT ON TABLE envelope_private.dek IS 'one row per DEK version; wrapped is NULL in store vault';
 COMMENT ON COLUMN envelope_private.dek.scope IS 'the tenant or subject, as canonical text; NULL: the whole table, or a named key';
 COMMENT ON COLUMN envelope_private.dek.suspended_from IS 'the state to which a suspended version returns';
-COMMENT ON COLUMN envelope_private.dek.is_retired IS 'suspended by retire(): restore() of the whole key leaves it as it is';
+COMMENT ON COLUMN envelope_private.dek.is_retired IS 'suspended by retire(): unsuspend() of the whole key leaves it as it is';
 
 CREATE TABLE envelope_private.field (
     field_uuid uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -126,7 +126,7 @@ BEGIN
 EXCEPTION WHEN sequence_generator_limit_exceeded THEN
     RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'all key ids of this database are used',
         DETAIL = 'An envelope names its key in 32 bits, and no id is used twice.',
-        HINT = 'What is encrypted can be read. New keys need another database: docs/scopes.md.';
+        HINT = 'Values can still be read. New keys need another database: docs/scopes.md.';
 END $$;
 COMMENT ON FUNCTION envelope_private.next_key_id IS 'an id for a new field key, above all that the catalog has';
 

@@ -1,4 +1,4 @@
--- What was erased, and which backups may still hold it. State; made once.
+-- Which keys were erased, and which backups may still hold them. State; made once.
 
 CREATE TABLE envelope_private.tombstone (
     dek_id bigint NOT NULL,

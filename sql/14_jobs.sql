@@ -1,5 +1,5 @@
 -- Re-encryption and verification: who works on which share of a table, what others asked of them, what does not open,
--- and the receipts. Jobs are what this server does now, so they are not dumped; receipts are.
+-- and the receipts. A job runs on this server only, so jobs are not dumped. Receipts are dumped.
 
 CREATE TABLE envelope_private.job (
     job_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -33,7 +33,7 @@ CREATE TABLE envelope_private.job_order (
     job_id uuid PRIMARY KEY,
     wanted text NOT NULL CHECK (wanted IN ('run', 'pause', 'abort'))
 );
-COMMENT ON TABLE envelope_private.job_order IS 'what pause, resume and abort ask of a job; it looks between batches';
+COMMENT ON TABLE envelope_private.job_order IS 'what pause, resume and abort ask of a job. The job looks between batches';
 
 -- Row keys are not secret, and not everybody''s either: envelope.faults shows them to the table''s owner only.
 CREATE TABLE envelope_private.fault (
@@ -62,7 +62,7 @@ CREATE TABLE envelope_private.verification (
 );
 COMMENT ON TABLE envelope_private.verification IS 'the last verify of each table: what it found, or how far it came';
 COMMENT ON COLUMN envelope_private.verification.filenode IS
-    'the file that the blocks are counted in; after VACUUM FULL and the like it is another one, and the count begins anew';
+    'the file in which the blocks are counted. VACUUM FULL and the like make another file, and then the count begins anew';
 COMMENT ON COLUMN envelope_private.verification.faults IS 'how many values do not open, by reason';
 
 CREATE TABLE envelope_private.receipt (

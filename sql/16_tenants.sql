@@ -9,16 +9,16 @@ CREATE TABLE envelope_private.tenant (
     PRIMARY KEY (key_uuid, scope)
 );
 COMMENT ON TABLE envelope_private.tenant IS
-    'the KEK and store of a tenant''s next DEK; key_uuid owns the DEKs, scope is as in dek. Not here: those of the key';
+    'the KEK and store of a tenant''s next DEK; key_uuid owns the DEKs, scope is as in dek. Tenants without a row use those of the key';
 
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.tenant', '');
 
 -- A sequence, because its value is seen whatever the snapshot. Not dumped: xids are those of one cluster.
 CREATE SEQUENCE envelope_private.suspension_xid;
 COMMENT ON SEQUENCE envelope_private.suspension_xid IS
-    'the last transaction that suspended a key; whose snapshot does not show it must not load keys';
+    'the last transaction that suspended a key. A transaction whose snapshot does not show it must not load keys';
 
--- For standbys, which replay the row and the sequence in the order in which they were written. Not dumped, as above.
+-- This is for standbys, which replay the row and the sequence in the order of the writes. It is not dumped, as above.
 CREATE TABLE envelope_private.revocation (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     xid bigint NOT NULL DEFAULT 1
@@ -28,4 +28,4 @@ COMMENT ON TABLE envelope_private.revocation IS
 INSERT INTO envelope_private.revocation DEFAULT VALUES;
 CREATE SEQUENCE envelope_private.revocation_xid;
 COMMENT ON SEQUENCE envelope_private.revocation_xid IS
-    'the same once it is committed, whatever the snapshot; a standby''s sessions drop their keys when it moves';
+    'the same after the commit, in every snapshot. The sessions of a standby drop their keys when it changes';

@@ -1,5 +1,5 @@
 -- A rekey() under way: DEKs wrapped for the new environment, beside the old wraps, until all are there. State; made once.
--- Not dumped: a copy of this database begins anew, with a database uuid of its own.
+-- These are not dumped: a copy of this database begins anew, with a database uuid of its own.
 
 CREATE TABLE envelope_private.rekey (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),

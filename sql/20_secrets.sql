@@ -10,17 +10,17 @@ CREATE TABLE envelope_private.secret (
 COMMENT ON TABLE envelope_private.secret IS
     'passphrases and keys for envelope_pgcrypto, each sealed under the named key of the same name';
 
-CREATE TABLE envelope_private.pgcrypto_policy (
+CREATE TABLE envelope_private.pgcrypto_setting (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     literal_keys_forbidden boolean NOT NULL
 );
-COMMENT ON TABLE envelope_private.pgcrypto_policy IS
+COMMENT ON TABLE envelope_private.pgcrypto_setting IS
     'what envelope.forbid_literal_keys() was last told; no row: never. A restored row takes effect as it is loaded';
 
 -- A name in SQL for a secret. A composite type, because casts from a domain are ignored.
-CREATE TYPE envelope.key_ref AS (name text, version integer);
-COMMENT ON TYPE envelope.key_ref IS
+CREATE TYPE envelope.secret_ref AS (name text, version integer);
+COMMENT ON TYPE envelope.secret_ref IS
     'names a secret, NULL version: the newest. Where pgcrypto takes a key or password it turns into the secret itself';
 
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.secret', '');
-SELECT pg_catalog.pg_extension_config_dump('envelope_private.pgcrypto_policy', '');
+SELECT pg_catalog.pg_extension_config_dump('envelope_private.pgcrypto_setting', '');

@@ -53,7 +53,8 @@ CREATE VIEW envelope_private.protected_column AS
         a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext
     FROM envelope_private.protected_table t
     JOIN envelope_private.field f USING (key_uuid)
-    -- By name, for a restored table may number its columns anew; by number only after a rename that refresh() has not met.
+    -- Columns are found by name, because a restored table may number them anew. The number counts only after a rename that
+    -- refresh() has not seen.
     JOIN pg_catalog.pg_attribute a ON a.attrelid = t.base AND NOT a.attisdropped AND (
         a.attname = f.attname
         OR a.attnum = f.attnum AND a.atttypid = 'envelope.ciphertext'::regtype AND NOT EXISTS (

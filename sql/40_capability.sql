@@ -21,7 +21,7 @@ BEGIN ATOMIC
             SELECT c.capability || CASE k.scope WHEN 'table' THEN envelope_private.header(f.suite, f.pad, fk.key_id)
                 ELSE envelope_private.header(f.suite, f.pad, 0) || uuid_send(f.field_uuid) END
             FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
-            -- Without an active key, the newest destroyed one: a write is then told that, and not that it has no right.
+            -- Without an active key it takes the newest destroyed one: then a write's error says so, and not that a right is missing.
             LEFT JOIN LATERAL (
                 SELECT a.key_id FROM envelope_private.field_key a
                 WHERE a.field_uuid = f.field_uuid AND a.state IN ('active', 'destroyed')

@@ -26,7 +26,7 @@ BEGIN
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA envelope_private TO %s', role);
     EXECUTE format('GRANT SELECT ON envelope_private.capability TO %s', role);
-    -- By OID: policies of an extension's tables are not dumped, and it outlives a rename of the role.
+    -- The policy names the OID, which outlives a rename of the role. Policies of an extension's tables are not dumped.
     EXECUTE format('CREATE POLICY %I ON envelope_private.capability FOR SELECT TO %s USING (view_owner::oid = %L::oid)',
         'view owner ' || owner, role, owner);
 END $$;
@@ -38,7 +38,7 @@ CREATE FUNCTION envelope_private.field_key_changed() RETURNS trigger
     AS $$ BEGIN PERFORM envelope_private.renew_whole(NEW.field_uuid); RETURN NULL; END $$;
 COMMENT ON FUNCTION envelope_private.field_key_changed IS 'keeps seals in step with keys';
 
--- Not for keys of tenants and subjects: no seal names them, and who makes one must wait for nobody at commit.
+-- Keys of tenants and subjects are left out: no seal names them, and a session that makes one must not wait at commit.
 CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.field_key
     FOR EACH ROW WHEN (NEW.field_uuid IS NOT NULL) EXECUTE FUNCTION envelope_private.field_key_changed();
 
@@ -113,4 +113,4 @@ BEGIN ATOMIC
     SELECT count(*) FROM envelope_private.capability;
 END;
 COMMENT ON FUNCTION envelope.renew_capabilities IS
-    'draws new capabilities for all columns and named keys; after a restore with triggers disabled, or, then also call flush(), if one leaked';
+    'draws new capabilities for all columns and named keys. Call it after a restore with triggers disabled. If a capability leaked, call flush() as well';

@@ -12,7 +12,7 @@ CREATE FUNCTION envelope_private.keep_own() RETURNS trigger
 COMMENT ON FUNCTION envelope_private.keep_own IS
     'passes over a row of capability that comes from a publisher: this database draws its own';
 
--- In a replica session only, and not for what the triggers above draw there.
+-- It fires in a replica session only, and passes over the rows that the triggers above draw there.
 CREATE TRIGGER keep_own BEFORE INSERT OR UPDATE OR DELETE ON envelope_private.capability
     FOR EACH ROW WHEN (pg_catalog.pg_trigger_depth() = 0) EXECUTE FUNCTION envelope_private.keep_own();
 ALTER TABLE envelope_private.capability ENABLE REPLICA TRIGGER keep_own;

@@ -1,4 +1,4 @@
--- What connects a session to the Python package. Bodies are thin: they call one method of the object in GD.
+-- These functions connect a session to the Python package. Bodies are thin: they call one method of the object in GD.
 
 CREATE FUNCTION envelope_internal.bootstrap() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -52,7 +52,7 @@ CREATE FUNCTION envelope_internal.array_of(content envelope.plaintext, kind anya
     AS $$ BEGIN RETURN content; END $$;
 COMMENT ON FUNCTION envelope_internal.array_of IS 'the array that canonical text stands for, whatever the session''s settings; `kind` is a NULL of its type';
 
--- By way of an array of one element: PL/pgSQL turns no text into a composite value.
+-- It goes by an array of one element: PL/pgSQL turns no text into a composite value.
 CREATE FUNCTION envelope_internal.value_of(content envelope.plaintext, kind anyarray) RETURNS anyelement
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp SET array_nulls = on

@@ -1,10 +1,10 @@
--- What generated views and triggers, and users, call for each value: the hot path.
+-- Generated views and triggers, and users, call these functions for each value: the hot path.
 -- VOLATILE and STABLE matter: an IMMUTABLE decrypt would be folded into plans and shown by EXPLAIN. PARALLEL UNSAFE:
 -- before PostgreSQL 17 a query run from PL/Python, which a missing key needs, is refused while a parallel plan runs.
 -- What is called for each value has arguments without names: PL/Python makes no variables of them, which saves a
 -- twentieth of a scan. The comments tell what they are.
 
--- By capability: the right comes from the path, which is the view's or the trigger's owner.
+-- Functions with a capability: the right comes from the path, which is the view's or the trigger's owner.
 
 CREATE FUNCTION envelope_internal.decrypt_text(envelope.ciphertext, bytea, text) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
@@ -47,7 +47,7 @@ $$;
 COMMENT ON FUNCTION envelope_internal.reseal(envelope.ciphertext, bytea, text, text) IS
     'used by reencrypt: the same value under the newest key; NULL for one that has it, or does not open. Its arguments are the envelope, the seal, the row key and the tenant or subject';
 
--- By role: for views that run as their caller (row-level security), and for a table's owner.
+-- Functions that ask for the role's right: for views that run as their caller (row-level security), and for a table's owner.
 
 CREATE FUNCTION envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text) RETURNS text
     LANGUAGE plpython3u STABLE AS $$

@@ -1,4 +1,4 @@
--- What the generated triggers call (plpython/pg_envelope/backend/tables/generate). None of it gives a right.
+-- The generated triggers call these functions (plpython/pg_envelope/backend/tables/generate). None of it gives a right.
 
 CREATE FUNCTION envelope_internal.draft_text(value text) RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$

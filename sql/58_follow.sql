@@ -25,7 +25,7 @@ BEGIN ATOMIC
             OR tgrelid IN (SELECT objid FROM touched WHERE classid = 'pg_class'::regclass)
                 AND tgname LIKE '~envelope\_guard\_%' AND tgqual IS NULL)
         RETURNING tgrelid)
-    -- So that every session looks again.
+    -- Every session then looks again.
     UPDATE pg_class SET relhastriggers = relhastriggers WHERE oid IN (SELECT tgrelid FROM set_right);
 END;
 COMMENT ON FUNCTION envelope_private.always_fires IS
@@ -121,7 +121,7 @@ CREATE EVENT TRIGGER pg_envelope_type_changed ON ddl_command_end
     WHEN TAG IN ('ALTER TYPE', 'ALTER DOMAIN') EXECUTE FUNCTION envelope_private.ddl_of_types();
 COMMENT ON EVENT TRIGGER pg_envelope_type_changed IS 'pg_envelope: refuses what would make values unreadable';
 
--- Loaders set session_replication_role, and what they change must not make values unreadable either.
+-- Loaders set session_replication_role, and their changes must not make values unreadable either.
 ALTER EVENT TRIGGER pg_envelope_follow ENABLE ALWAYS;
 ALTER EVENT TRIGGER pg_envelope_type_changing ENABLE ALWAYS;
 ALTER EVENT TRIGGER pg_envelope_type_changed ENABLE ALWAYS;

@@ -88,7 +88,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rotate_emergency(rel, reason, scope)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_emergency IS
-    'when keys of a table, or of one tenant or subject in it, may be known to others: new keys, old versions compromised, keyrings emptied, all values re-encrypted. Not inside a transaction';
+    'when keys of a table, or of one tenant or subject in it, may be known to others: new keys, old versions compromised, all sessions drop their keys, all values re-encrypted. Not inside a transaction';
 
 CREATE FUNCTION envelope_private.named_key(key_name text) RETURNS uuid
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -164,4 +164,4 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.flush(reason)
 $$;
 COMMENT ON FUNCTION envelope.flush IS
-    'empties the broker''s cache and every session''s keyring at its next call; returns the revocation epoch';
+    'empties the broker''s cache and the keys of every session at its next call; returns the revocation epoch';

@@ -1,4 +1,4 @@
--- Erasure: keys are destroyed for good, and what a restored backup brings back dies again. Signed statements.
+-- Erasure: keys are destroyed for good. Keys that a restored backup brings back are destroyed again. Signed statements.
 
 CREATE FUNCTION envelope.signing_keys() RETURNS TABLE (version integer, state text, public_key text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -33,7 +33,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.replay_erasures(destroy_active)
 $$;
 COMMENT ON FUNCTION envelope.replay_erasures IS
-    'after a restore: carries out again what the broker''s ledger says was erased, once chain and signature are verified; one row of counts. Keys that are in use here it names, and destroys them with destroy_active => true only';
+    'after a restore: verifies the broker''s ledger, and destroys again the keys that it says were erased; one row of counts. It names keys that are in use here, and destroys them with destroy_active => true only';
 
 CREATE FUNCTION envelope.this_is_the_original() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -102,7 +102,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.kms_versions()
 $$;
 COMMENT ON FUNCTION envelope_private.kms_versions IS
-    'per KEK the oldest version that its KMS opens, the newest, and other databases under it that the broker has served; no row when the broker does not answer';
+    'for each KEK the oldest version that its KMS opens, the newest one, and other databases under it that the broker has served; no row if the broker does not answer';
 
 CREATE FUNCTION envelope.kek_versions(kek text)
     RETURNS TABLE (what text, oldest integer, newest integer, state text, hint text)
@@ -132,7 +132,7 @@ BEGIN ATOMIC
     FROM kms k, unnest(k.databases) d (name)
     UNION ALL
     SELECT 'databases that this broker has not served since its start', NULL, NULL, 'not known here',
-        'ask whoever else uses the KEK' FROM kms
+        'ask the owners of other databases under this KEK' FROM kms
     UNION ALL
     SELECT 'erased keys in backups', e.oldest, e.newest,
         CASE WHEN e.newest < k.oldest THEN 'dead' ELSE 'can be revived' END,
@@ -141,7 +141,7 @@ BEGIN ATOMIC
     FROM erased e LEFT JOIN kms k ON true WHERE e.newest IS NOT NULL;
 END;
 COMMENT ON FUNCTION envelope.kek_versions IS
-    'which versions of a KEK are needed and which open: before min_decryption_version is raised, who must rewrap first; afterwards, whether it worked';
+    'which versions of a KEK are needed, and which open. Before you raise min_decryption_version it says which databases must rewrap first. Afterwards it says whether it worked';
 
 CREATE FUNCTION envelope.shred_audit()
     RETURNS TABLE (backup text, taken_at timestamptz, expires_at timestamptz, erased text, dek_id bigint,
@@ -167,4 +167,4 @@ BEGIN ATOMIC
     ORDER BY b.taken_at, t.erased_at, t.dek_id;
 END;
 COMMENT ON FUNCTION envelope.shred_audit IS
-    'one row per registered backup and erased key that it still holds: whoever has backup and KMS could revive it, and until when';
+    'one row for each registered backup and each erased key that it still holds. A person with the backup and the KMS could revive such a key, until the time shown';

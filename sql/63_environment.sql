@@ -9,37 +9,37 @@ $$;
 COMMENT ON PROCEDURE envelope.rekey IS
     'moves a copy of a database into the broker''s environment: all DEKs wrapped anew, a new database uuid; data is not touched. from_kek, to_kek: the broker''s names, by default as in the catalog';
 
-CREATE FUNCTION envelope_private.escrow_place()
+CREATE FUNCTION envelope_private.keys_backup_place()
     RETURNS TABLE (public_key text, environment text, database_uuid uuid)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.escrow_place()
+return GD['pg_envelope'].admin.keys_backup_place()
 $$;
-COMMENT ON FUNCTION envelope_private.escrow_place IS 'the break-glass key of the broker, and what sealed DEKs are bound to';
+COMMENT ON FUNCTION envelope_private.keys_backup_place IS 'the break-glass key of the broker, and what sealed DEKs are bound to';
 
-CREATE FUNCTION envelope_private.escrow(after bigint, how_many integer)
+CREATE FUNCTION envelope_private.keys_backup(after bigint, how_many integer)
     RETURNS TABLE (dek_id bigint, key_uuid text, label text, version integer, state text, kek text, store text,
         kek_version integer, fingerprint text, sealed text, error text)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.escrow(after, how_many)
+return GD['pg_envelope'].admin.keys_backup(after, how_many)
 $$;
-COMMENT ON FUNCTION envelope_private.escrow IS
+COMMENT ON FUNCTION envelope_private.keys_backup IS
     'the next DEKs with an id above `after`, sealed by the broker for the break-glass key; destroyed ones are left out';
 
-CREATE FUNCTION envelope_private.adoption_key(kek text)
+CREATE FUNCTION envelope_private.keys_return_key(kek text)
     RETURNS TABLE (public_key text, environment text, database_uuid uuid)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.adoption_key(kek)
+return GD['pg_envelope'].admin.keys_return_key(kek)
 $$;
-COMMENT ON FUNCTION envelope_private.adoption_key IS 'the key for which the broker wants DEKs sealed that come back';
+COMMENT ON FUNCTION envelope_private.keys_return_key IS 'the key for which the broker wants DEKs sealed that come back';
 
-CREATE FUNCTION envelope_private.adopt(kek text, public_key text, dek_ids bigint[], sealed text[])
+CREATE FUNCTION envelope_private.keys_return(kek text, public_key text, dek_ids bigint[], sealed text[])
     RETURNS TABLE (dek_id bigint, error text)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.adopt(kek, public_key, dek_ids, sealed)
+return GD['pg_envelope'].admin.keys_return(kek, public_key, dek_ids, sealed)
 $$;
-COMMENT ON FUNCTION envelope_private.adopt IS
+COMMENT ON FUNCTION envelope_private.keys_return IS
     'DEKs out of a backup, wrapped by the broker under a KEK and written to the catalog; error is NULL for those that are back';

@@ -32,7 +32,7 @@ END $$;
 COMMENT ON FUNCTION envelope_private.count_from IS
     'where a message counter stands, for a new key that is counted from there; makes it if need be. SECURITY DEFINER: the sequence has the table''s owner';
 
--- Not nextval(): lastval() would then show the application a number that is not its row's.
+-- nextval() would not do: lastval() would then show the application a number that is not of its row.
 CREATE FUNCTION envelope_private.draw(counter regclass, numbers bigint) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -35,7 +35,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.reencrypt(rel, batch_size, pause_ms, part, parts, newest_first)
 $$;
 COMMENT ON PROCEDURE envelope.reencrypt IS
-    'brings old values to the newest key version, committing after about batch_size rows, then makes a receipt; what does not open is left, with a warning; each of parts sessions may take a part. Not inside a transaction';
+    'brings old values to the newest key version, in transactions of about batch_size rows, and makes a receipt. Values that do not open are left, with a warning. With parts, several sessions take a part each. Not inside a transaction';
 
 CREATE FUNCTION envelope.status() RETURNS TABLE (check_name text, state text, detail text, hint text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

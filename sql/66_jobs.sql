@@ -1,4 +1,4 @@
--- Re-encryption and verification as they go, what they found, and receipts. SECURITY DEFINER, so that EXECUTE alone can be granted to an operator.
+-- Re-encryption and verification: their progress, their results, and receipts. SECURITY DEFINER, so that EXECUTE alone can be granted to an operator.
 
 CREATE VIEW envelope_private.live_job AS
     SELECT j.*

@@ -6,7 +6,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.retire(rel, version, destroy)
 $$;
 COMMENT ON PROCEDURE envelope.retire IS
-    'suspends an old key version of a protected table that no value needs; after the policy''s grace, destroy => true destroys it for good. Not inside a transaction';
+    'suspends an old key version of a protected table that no value needs; after the schedule''s grace, destroy => true destroys it for good. Not inside a transaction';
 
 CREATE FUNCTION envelope_private.is_needed(relation name, held jsonb) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -37,7 +37,7 @@ BEGIN
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = why, SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
         DETAIL = 'Without its key no value can be read again.',
-        HINT = 'CALL envelope.retire(...) destroys old versions that nothing needs; CALL envelope.shred(...) erases.';
+        HINT = 'CALL envelope.retire(...) destroys old versions that no value needs. CALL envelope.shred(...) erases.';
 END $$;
 COMMENT ON FUNCTION envelope_private.refuse_delete IS 'against accidents: a superuser that tidies up the key catalog';
 

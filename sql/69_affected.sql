@@ -1,4 +1,4 @@
--- What an erasure would reach, for the question that `pg-envelope shred` asks.
+-- The rows that an erasure would reach, for the question that `pg-envelope shred` asks.
 
 CREATE FUNCTION envelope_private.affected(rel regclass, subject text DEFAULT NULL)
     RETURNS TABLE (relation text, row_count bigint)

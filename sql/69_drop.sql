@@ -32,7 +32,7 @@ DECLARE
     lost text := envelope_private.keys_at_stake();
 BEGIN
     IF lost IS NULL THEN
-        -- Whoever is making the first key is waited for: the command would wait, too, and then drop it.
+        -- It waits for a session that is making the first key: otherwise the command would wait, and then drop that key.
         LOCK TABLE envelope_private.dek IN SHARE MODE;
         lost := envelope_private.keys_at_stake();
     END IF;
@@ -50,7 +50,7 @@ BEGIN
         'says what it would destroy.'));
     EXECUTE format('CREATE EVENT TRIGGER %1$I ON sql_drop EXECUTE FUNCTION pg_catalog.%1$I()', envelope_private.guard());
     EXECUTE format('ALTER EVENT TRIGGER %I ENABLE ALWAYS', envelope_private.guard());
-    -- Of the role that no DROP OWNED can name: the extension's owner may be another.
+    -- It belongs to the role that no DROP OWNED can name: the extension's owner may be another role.
     EXECUTE format('ALTER EVENT TRIGGER %I OWNER TO %s', envelope_private.guard(), 10::oid::regrole);
     EXECUTE format('ALTER FUNCTION pg_catalog.%I() OWNER TO %s', envelope_private.guard(), 10::oid::regrole);
 END $$;

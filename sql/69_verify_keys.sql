@@ -1,4 +1,4 @@
--- Whether what is wrapped still opens; envelope.status() tries a sample.
+-- Whether all wraps still open; envelope.status() tries a sample.
 
 CREATE FUNCTION envelope.verify_keys() RETURNS TABLE (dek_id bigint, label text, problem text, hint text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

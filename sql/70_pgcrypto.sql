@@ -2,7 +2,7 @@
 -- The functions are the server's own C library, declared directly: no wrapper, so nothing differs, errors included.
 
 CREATE SCHEMA envelope_pgcrypto;
-COMMENT ON SCHEMA envelope_pgcrypto IS 'pg_envelope: pgcrypto''s functions, whose keys may be envelope.key(NAME)';
+COMMENT ON SCHEMA envelope_pgcrypto IS 'pg_envelope: pgcrypto''s functions, whose keys may be envelope.secret(NAME)';
 
 CREATE SCHEMA envelope_pgcrypto_direct;
 COMMENT ON SCHEMA envelope_pgcrypto_direct IS
@@ -55,13 +55,13 @@ COMMENT ON VIEW envelope_private.pgcrypto_function IS
 -- Secrets by name. The casts are STABLE: never folded into a plan, so that EXPLAIN shows the name only. They are one
 -- SQL expression, which the planner puts in place: PL/Python then gets two scalars, quicker than a composite.
 
-CREATE FUNCTION envelope.key(name text, version integer DEFAULT NULL) RETURNS envelope.key_ref
+CREATE FUNCTION envelope.secret(name text, version integer DEFAULT NULL) RETURNS envelope.secret_ref
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT ROW(name, version)::envelope.key_ref;
+    SELECT ROW(name, version)::envelope.secret_ref;
 END;
-COMMENT ON FUNCTION envelope.key IS
-    'names a secret where a function takes a key or password: pgp_sym_encrypt(v, envelope.key(''pii''))';
+COMMENT ON FUNCTION envelope.secret IS
+    'names a secret where a function takes a key or password: pgp_sym_encrypt(v, envelope.secret(''pii''))';
 
 CREATE FUNCTION envelope_internal.secret_bytea(name text, version integer) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
@@ -69,7 +69,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_bytea(name, version)
 $$;
 COMMENT ON FUNCTION envelope_internal.secret_bytea(text, integer) IS
-    'used by the cast of envelope.key(): the secret''s bytes, if its key is granted to the current role';
+    'used by the cast of envelope.secret(): the secret''s bytes, if its key is granted to the current role';
 
 CREATE FUNCTION envelope_internal.secret_text(name text, version integer) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
@@ -77,24 +77,24 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_text(name, version)
 $$;
 COMMENT ON FUNCTION envelope_internal.secret_text(text, integer) IS
-    'used by the cast of envelope.key(): the secret as text, if its key is granted to the current role';
+    'used by the cast of envelope.secret(): the secret as text, if its key is granted to the current role';
 
-CREATE FUNCTION envelope_internal.secret_bytea(key envelope.key_ref) RETURNS bytea
+CREATE FUNCTION envelope_internal.secret_bytea(key envelope.secret_ref) RETURNS bytea
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT envelope_internal.secret_bytea((key).name, (key).version);
 END;
-COMMENT ON FUNCTION envelope_internal.secret_bytea(envelope.key_ref) IS 'the cast of envelope.key() to bytea';
+COMMENT ON FUNCTION envelope_internal.secret_bytea(envelope.secret_ref) IS 'the cast of envelope.secret() to bytea';
 
-CREATE FUNCTION envelope_internal.secret_text(key envelope.key_ref) RETURNS text
+CREATE FUNCTION envelope_internal.secret_text(key envelope.secret_ref) RETURNS text
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT envelope_internal.secret_text((key).name, (key).version);
 END;
-COMMENT ON FUNCTION envelope_internal.secret_text(envelope.key_ref) IS 'the cast of envelope.key() to text';
+COMMENT ON FUNCTION envelope_internal.secret_text(envelope.secret_ref) IS 'the cast of envelope.secret() to text';
 
-CREATE CAST (envelope.key_ref AS bytea) WITH FUNCTION envelope_internal.secret_bytea(envelope.key_ref) AS IMPLICIT;
-CREATE CAST (envelope.key_ref AS text) WITH FUNCTION envelope_internal.secret_text(envelope.key_ref) AS IMPLICIT;
+CREATE CAST (envelope.secret_ref AS bytea) WITH FUNCTION envelope_internal.secret_bytea(envelope.secret_ref) AS IMPLICIT;
+CREATE CAST (envelope.secret_ref AS text) WITH FUNCTION envelope_internal.secret_text(envelope.secret_ref) AS IMPLICIT;
 
 -- Making secrets, for DBAs. SECURITY DEFINER, so that EXECUTE alone can be granted to a role that administers keys.
 
@@ -113,7 +113,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.import_text(name, secret, kek, store)
 $$;
 COMMENT ON FUNCTION envelope.import_secret(text, text, text, text) IS
-    'takes over a passphrase in use; better: pg-envelope key import NAME --secret-file FILE, which no log shows';
+    'takes over a passphrase in use; better: pg-envelope secret import NAME --secret-file FILE, which no log shows';
 
 CREATE FUNCTION envelope.import_secret(
     name text, secret bytea, kek text DEFAULT 'default', store text DEFAULT NULL) RETURNS integer
@@ -122,7 +122,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.import_bytes(name, secret, kek, store)
 $$;
 COMMENT ON FUNCTION envelope.import_secret(text, bytea, text, text) IS
-    'takes over a raw key or an OpenPGP secret key that is in use; better: pg-envelope key import --secret-file FILE';
+    'takes over a raw key or an OpenPGP secret key that is in use; better: pg-envelope secret import --secret-file FILE';
 
 CREATE FUNCTION envelope.replace_secret(name text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -130,7 +130,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.replace(name)
 $$;
 COMMENT ON FUNCTION envelope.replace_secret(text) IS
-    'a new random version of a secret; returns it. envelope.key(name, version) still names the older ones';
+    'a new random version of a secret; returns it. envelope.secret(name, version) still names the older ones';
 
 CREATE FUNCTION envelope.replace_secret(name text, secret text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -160,7 +160,7 @@ CREATE VIEW envelope.secrets AS
 COMMENT ON VIEW envelope.secrets IS 'one row per version of a secret, without what it is';
 
 -- Literal keys, allowed or forbidden. The guarded form is one SQL expression as well, so that the planner puts it in
--- place: pgcrypto's errors stay as they are. STABLE, for what this session got by name is not the query's to know.
+-- place: pgcrypto's errors stay as they are. STABLE, because the result depends on the secrets that this session got by name.
 
 CREATE FUNCTION envelope_internal.named_only(value text, may_be_empty boolean) RETURNS text
     LANGUAGE plpython3u STABLE STRICT AS $$
@@ -168,7 +168,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].named_only_text(value, may_be_empty)
 $$;
 COMMENT ON FUNCTION envelope_internal.named_only(text, boolean) IS
-    'used where literal keys are forbidden: the value, if this transaction got it from envelope.key(); or an error';
+    'used where literal keys are forbidden: the value, if this transaction got it from envelope.secret(); or an error';
 
 CREATE FUNCTION envelope_internal.named_only(value bytea, may_be_empty boolean) RETURNS bytea
     LANGUAGE plpython3u STABLE STRICT AS $$
@@ -176,7 +176,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].named_only_bytea(value, may_be_empty)
 $$;
 COMMENT ON FUNCTION envelope_internal.named_only(bytea, boolean) IS
-    'used where literal keys are forbidden: the value, if this transaction got it from envelope.key(); or an error';
+    'used where literal keys are forbidden: the value, if this transaction got it from envelope.secret(); or an error';
 
 CREATE FUNCTION envelope_private.declare_direct(f envelope_private.pgcrypto_function, target text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -212,7 +212,7 @@ DECLARE
     f envelope_private.pgcrypto_function;
     direct text;
     guarded boolean;
-    forbidden boolean := EXISTS (SELECT FROM envelope_private.pgcrypto_policy WHERE literal_keys_forbidden);
+    forbidden boolean := EXISTS (SELECT FROM envelope_private.pgcrypto_setting WHERE literal_keys_forbidden);
 BEGIN
     FOR f IN
         SELECT * FROM envelope_private.pgcrypto_function WHERE current_setting('server_version_num')::integer >= since
@@ -241,24 +241,24 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION envelope_private.declare_pgcrypto IS
-    'makes what the server''s pgcrypto library has, with literal keys allowed or forbidden as the policy says';
+    'makes what the server''s pgcrypto library has, with literal keys allowed or forbidden as envelope.forbid_literal_keys() was last told';
 
-CREATE FUNCTION envelope_private.pgcrypto_policy_changed() RETURNS trigger
+CREATE FUNCTION envelope_private.pgcrypto_setting_changed() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$ BEGIN PERFORM envelope_private.declare_pgcrypto(); RETURN NULL; END $$;
-COMMENT ON FUNCTION envelope_private.pgcrypto_policy_changed IS
-    'brings envelope_pgcrypto in line with the policy, also while a dump is restored';
+COMMENT ON FUNCTION envelope_private.pgcrypto_setting_changed IS
+    'brings envelope_pgcrypto in line with the setting, also while a dump is restored';
 
-CREATE TRIGGER apply AFTER INSERT OR UPDATE ON envelope_private.pgcrypto_policy
-    FOR EACH ROW EXECUTE FUNCTION envelope_private.pgcrypto_policy_changed();
+CREATE TRIGGER apply AFTER INSERT OR UPDATE ON envelope_private.pgcrypto_setting
+    FOR EACH ROW EXECUTE FUNCTION envelope_private.pgcrypto_setting_changed();
 
 CREATE FUNCTION envelope.forbid_literal_keys(forbidden boolean DEFAULT true) RETURNS void
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    INSERT INTO envelope_private.pgcrypto_policy (literal_keys_forbidden) VALUES (forbidden)
+    INSERT INTO envelope_private.pgcrypto_setting (literal_keys_forbidden) VALUES (forbidden)
         ON CONFLICT (only_row) DO UPDATE SET literal_keys_forbidden = excluded.literal_keys_forbidden;
 END;
 COMMENT ON FUNCTION envelope.forbid_literal_keys IS
-    'true: in this database, envelope_pgcrypto takes keys from envelope.key() only; false: any key again';
+    'true: in this database, envelope_pgcrypto takes keys from envelope.secret() only; false: any key again';
 
 SELECT envelope_private.declare_pgcrypto();

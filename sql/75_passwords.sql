@@ -22,7 +22,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION envelope_private.password_kind IS 'the algorithm of a password hash; NULL for what is none';
 
--- A hash says what it costs to verify. Whoever can write one must not be able to stall a session, or exhaust the server.
+-- A hash says how much work it takes to verify. A person who can write a hash must not be able to stall a session, or
+-- exhaust the server.
 CREATE FUNCTION envelope.password_limits() RETURNS TABLE (algorithm text, cost text, most numeric)
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

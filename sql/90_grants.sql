@@ -1,5 +1,5 @@
--- Who may call what. Nothing by default; then what generated views and triggers call for whoever uses them, which
--- each check a right of their own: a capability, a privilege on a column, or the grant of a named key.
+-- Who may call which function. By default nobody may. Generated views and triggers call some for their users, and each
+-- of these checks a right of their own: a capability, a privilege on a column, or the grant of a named key.
 
 -- Default privileges (ALTER DEFAULT PRIVILEGES) may have given to some role what this script has just made, and PUBLIC may
 -- execute any new function: all of it is taken back, so that a right exists only where this extension grants it.
@@ -68,17 +68,17 @@ GRANT SELECT ON envelope.faults, envelope.verifications TO PUBLIC;
 
 -- pgcrypto's names (sql/70_pgcrypto.sql) and passwords.
 GRANT EXECUTE ON FUNCTION
-    envelope.key(text, integer),
-    envelope_internal.secret_bytea(text, integer), envelope_internal.secret_bytea(envelope.key_ref),
-    envelope_internal.secret_text(text, integer), envelope_internal.secret_text(envelope.key_ref),
+    envelope.secret(text, integer),
+    envelope_internal.secret_bytea(text, integer), envelope_internal.secret_bytea(envelope.secret_ref),
+    envelope_internal.secret_text(text, integer), envelope_internal.secret_text(envelope.secret_ref),
     envelope_internal.named_only(text, boolean), envelope_internal.named_only(bytea, boolean),
     envelope.hash_password(text, text), envelope.verify_password(text, text), envelope.password_needs_rehash(text),
     envelope.password_limits()
     TO PUBLIC;
--- Called by whoever calls a guarded function, and reached by nobody else: the schema gives no USAGE.
+-- Every caller of a guarded function calls these. Nobody else can reach them: the schema gives no USAGE.
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto_direct TO PUBLIC;
 
--- For pg_dump by the database's owner. What a dump holds opens nothing by itself: wrapped DEKs, salts, names.
+-- These are for pg_dump by the database's owner. A dump opens nothing by itself: it holds wrapped DEKs, salts and names.
 GRANT USAGE ON SCHEMA envelope_private TO pg_database_owner;
 SELECT envelope_private.allow_dump(r.dumped)
     FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) r (dumped) WHERE e.extname = 'pg_envelope';

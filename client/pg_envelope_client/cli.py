@@ -9,16 +9,18 @@ import typer
 
 from pg_envelope_client import output
 from pg_envelope_client.commands import (
-    backup,
     database_backups,
     erasure,
     jobs,
     kek,
     keys,
-    policy,
+    keys_backup,
     rekey,
     report,
+    schedule,
+    secret,
     setup,
+    suspension,
     tables,
     tenant,
     verify,
@@ -43,15 +45,18 @@ commands.command(rich_help_panel="Re-encryption")(jobs.resume)
 commands.command(rich_help_panel="Re-encryption")(jobs.abort)
 commands.command(rich_help_panel="Re-encryption")(jobs.receipts)
 commands.add_typer(keys.keys, name="key", rich_help_panel="Keys")
-commands.add_typer(backup.backups, name="keys", rich_help_panel="Keys")
+commands.add_typer(secret.secrets, name="secret", rich_help_panel="Keys")
+commands.command(rich_help_panel="Keys")(suspension.suspend)
+commands.command(rich_help_panel="Keys")(suspension.unsuspend)
+commands.add_typer(keys_backup.backups, name="keys-backup", rich_help_panel="Keys")
 commands.command(rich_help_panel="Keys")(rekey.rekey)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
 commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Erasure")
 commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)
-commands.command(rich_help_panel="Schedules")(policy.due)
-commands.command(rich_help_panel="Schedules")(policy.rotate)
-commands.add_typer(policy.policies, name="policy", rich_help_panel="Schedules")
+commands.command(rich_help_panel="Schedules")(schedule.due)
+commands.command(rich_help_panel="Schedules")(schedule.rotate)
+commands.add_typer(schedule.schedules, name="schedule", rich_help_panel="Schedules")
 commands.add_typer(kek.keks, name="kek", rich_help_panel="Keys")
 commands.add_typer(tenant.tenants, name="tenant", rich_help_panel="Keys")
 
@@ -75,7 +80,7 @@ def _main(
 
 def app() -> None:
     """Run the command line; a Problem becomes lines on stderr and an exit code, never a traceback."""
-    # Before the words are understood: if they cannot be, the error is for a machine, too.
+    # This comes first: if the words make no command, the error is for a machine, too.
     output.machine("--json" in sys.argv[1:])
     try:
         code = commands(standalone_mode=False)

@@ -16,7 +16,7 @@ from psycopg.rows import DictRow, dict_row
 
 from pg_envelope_client import output, statements
 from pg_envelope_client.problems import Problem, usage
-from pg_envelope_client.statements import Statement
+from pg_envelope_client.statements import Query
 
 PREFIX = "pg_envelope: "
 NOT_INSTALLED = {"3F000", "42883", "42P01"}
@@ -30,25 +30,25 @@ Listener = Callable[[str], None]
 
 
 @contextmanager
-def session(dsn: str | None = None, on_notice: Listener = output.note) -> Iterator[Session]:
+def session(dsn: str | None = None, on_notice: Listener = output.note) -> Iterator[ServerSession]:
     """A connection in autocommit, by the conninfo `dsn` and libpq's environment; its errors leave as Problem."""
     connection = _connect(dsn or "")
     connection.add_notice_handler(lambda report: on_notice(_stripped(report.message_primary)))
     try:
-        yield Session(connection)
+        yield ServerSession(connection)
     except psycopg.Error as error:
         raise server_problem(error) from None
     finally:
         connection.close()
 
 
-class Session:
+class ServerSession:
     """Runs statements; rows are dicts."""
 
     def __init__(self, connection: psycopg.Connection[DictRow]) -> None:
         self._connection = connection
 
-    def run(self, statement: Statement) -> None:
+    def run(self, statement: Query) -> None:
         self._connection.execute(statement.sql, statement.values)
 
     @property
@@ -61,10 +61,10 @@ class Session:
         """Ends the statement that another thread runs here."""
         self._connection.cancel_safe()
 
-    def rows(self, statement: Statement) -> list[dict[str, Any]]:
+    def rows(self, statement: Query) -> list[dict[str, Any]]:
         return self._connection.execute(statement.sql, statement.values).fetchall()
 
-    def value(self, statement: Statement) -> Any:
+    def value(self, statement: Query) -> Any:
         """The column `result` of the only row."""
         return self.rows(statement)[0]["result"]
 

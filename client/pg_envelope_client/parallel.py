@@ -8,14 +8,14 @@ from contextlib import ExitStack
 
 import psycopg
 
-from pg_envelope_client.database import Listener, Session, server_problem, session
+from pg_envelope_client.database import Listener, ServerSession, server_problem, session
 from pg_envelope_client.problems import Problem
-from pg_envelope_client.statements import Statement
+from pg_envelope_client.statements import Query
 
 LOOK_SECONDS = 0.25
 
 
-def run_all(dsn: str | None, made: Sequence[Statement], on_notice: Listener, look: Callable[[], None]) -> None:
+def run_all(dsn: str | None, made: Sequence[Query], on_notice: Listener, look: Callable[[], None]) -> None:
     """Ends when all have ended, and calls `look` now and then. Raises the first Problem; an interrupt cancels all."""
     problems: list[Problem] = []
     with ExitStack() as opened:
@@ -47,7 +47,7 @@ def _watch(threads: Sequence[threading.Thread], look: Callable[[], None]) -> Non
     look()
 
 
-def _run(server: Session, statement: Statement, problems: list[Problem]) -> None:
+def _run(server: ServerSession, statement: Query, problems: list[Problem]) -> None:
     try:
         server.run(statement)
     except psycopg.Error as error:

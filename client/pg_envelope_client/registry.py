@@ -23,7 +23,7 @@ def _server(name: str, short: str, metavar: str, text: str) -> Any:
     return Annotated[str | None, typer.Option(*declared, metavar=metavar, help=text, rich_help_panel=SERVER)]
 
 
-# As psql has them, but for -h, which is help: host and so on overrule --dsn.
+# These are psql's options, but -h is help. They overrule --dsn.
 CONNECTION: dict[str, Any] = {
     "host": _server("--host", "", "HOST", "Server or folder of its socket. Default: PGHOST."),
     "port": _server("--port", "-p", "PORT", "Default: PGPORT."),

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pg_envelope_client.problems import Problem, usage
-from pg_envelope_client.statements import Statement
+from pg_envelope_client.statements import Query
 
 if TYPE_CHECKING:
-    from pg_envelope_client.database import Session
+    from pg_envelope_client.database import ServerSession
 
 MAX_BYTES = 1024 * 1024
 # log_statement and log_min_duration_statement would write parameters down; so would auto_explain.
-UNLOGGED = Statement(
+UNLOGGED = Query(
     "SELECT set_config('log_parameter_max_length', '0', false),"
     " set_config('log_parameter_max_length_on_error', '0', false),"
     " set_config('auto_explain.log_parameter_max_length', '0', false)"
@@ -49,22 +49,22 @@ def passphrase(content: bytes, path: Path) -> str:
     return text
 
 
-def import_secret(server: Session, name: str, secret: str | bytes, kek: str, store: str | None) -> object:
+def import_secret(server: ServerSession, name: str, secret: str | bytes, kek: str, store: str | None) -> object:
     """The new secret's version. Raises Problem where the server's log cannot be kept from showing it."""
     keep_unlogged(server)
     kind = "text" if isinstance(secret, str) else "bytea"
     statement = f"SELECT envelope.import_secret(%s::text, %s::{kind}, %s::text, %s::text) AS result"
-    return server.value(Statement(statement, (name, secret, kek, store)))
+    return server.value(Query(statement, (name, secret, kek, store)))
 
 
-def replace_secret(server: Session, name: str, secret: str | bytes) -> object:
+def replace_secret(server: ServerSession, name: str, secret: str | bytes) -> object:
     """As import_secret, for the next version of a secret that exists."""
     keep_unlogged(server)
     kind = "text" if isinstance(secret, str) else "bytea"
-    return server.value(Statement(f"SELECT envelope.replace_secret(%s::text, %s::{kind}) AS result", (name, secret)))
+    return server.value(Query(f"SELECT envelope.replace_secret(%s::text, %s::{kind}) AS result", (name, secret)))
 
 
-def keep_unlogged(server: Session) -> None:
+def keep_unlogged(server: ServerSession) -> None:
     """For the statements to come, parameters stay out of the server's log. Raises Problem."""
     import psycopg
 

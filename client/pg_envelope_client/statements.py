@@ -9,143 +9,143 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Statement:
+class Query:
     """SQL with its parameters, as psycopg's execute takes them."""
 
     sql: str
     values: tuple[Any, ...] = ()
 
 
-SIGNING_KEYS = Statement("SELECT version, state, public_key FROM envelope.signing_keys()")
-KEYS = Statement("SELECT * FROM envelope.keys")
-COLUMNS = Statement("SELECT * FROM envelope.columns")
-PROGRESS = Statement("SELECT * FROM envelope.progress")
-RECEIPTS = Statement("SELECT * FROM envelope.receipts")
-INSTALLATION = Statement("SELECT database_uuid FROM envelope_private.installation")
-LIVE_DEKS = Statement("SELECT dek_id, kek, fingerprint FROM envelope_private.dek WHERE state <> 'destroyed' ORDER BY 1")
-ESCROW_PLACE = Statement("SELECT * FROM envelope_private.escrow_place()")
-STATUS = Statement("SELECT check_name, state, detail, hint FROM envelope.status()")
+SIGNING_KEYS = Query("SELECT version, state, public_key FROM envelope.signing_keys()")
+KEYS = Query("SELECT * FROM envelope.keys")
+COLUMNS = Query("SELECT * FROM envelope.columns")
+PROGRESS = Query("SELECT * FROM envelope.progress")
+RECEIPTS = Query("SELECT * FROM envelope.receipts")
+INSTALLATION = Query("SELECT database_uuid FROM envelope_private.installation")
+LIVE_DEKS = Query("SELECT dek_id, kek, fingerprint FROM envelope_private.dek WHERE state <> 'destroyed' ORDER BY 1")
+KEYS_BACKUP_PLACE = Query("SELECT * FROM envelope_private.keys_backup_place()")
+STATUS = Query("SELECT check_name, state, detail, hint FROM envelope.status()")
 
-BACKUPS = Statement(
+BACKUPS = Query(
     "SELECT label, taken_at::text, expires_at::text, state, registered_at::text, forgotten_at::text"
     " FROM envelope.backups"
 )
 
-DUE = Statement("SELECT level, subject, last_rotated, due_at, overdue::text, command FROM envelope.due")
-DUE_NOW = Statement("SELECT level, subject, command FROM envelope.due WHERE due_at <= now()")
-POLICIES = Statement(
-    "SELECT level, subject, every::text, transition::text, grace::text, reencrypt FROM envelope.policies"
+DUE = Query("SELECT level, subject, last_rotated, due_at, overdue::text, command FROM envelope.due")
+DUE_NOW = Query("SELECT level, subject, command FROM envelope.due WHERE due_at <= now()")
+SCHEDULES = Query(
+    "SELECT level, subject, every::text, transition::text, grace::text, reencrypt FROM envelope.schedules"
 )
 
 
-def rotate_due(dry_run: bool) -> Statement:
-    return Statement("CALL envelope.rotate_due(%s::boolean)", (dry_run,))
+def rotate_due(dry_run: bool) -> Query:
+    return Query("CALL envelope.rotate_due(%s::boolean)", (dry_run,))
 
 
-def set_policy(
+def set_schedule(
     level: str,
     every: str | None,
     subject: str | None,
     transition: str | None,
     grace: str | None,
     reencrypt: bool | None,
-) -> Statement:
-    return Statement(
-        "SELECT envelope.set_policy(%s::text, %s::interval, %s::text, %s::interval, %s::interval, %s::boolean)",
+) -> Query:
+    return Query(
+        "SELECT envelope.set_schedule(%s::text, %s::interval, %s::text, %s::interval, %s::interval, %s::boolean)",
         (level, every, subject, transition, grace, reencrypt),
     )
 
 
-def create_key(name: str, kek: str, store: str | None) -> Statement:
-    return Statement("SELECT envelope.create_key(%s::text, %s::text, %s::text) AS result", (name, kek, store))
+def create_key(name: str, kek: str, store: str | None) -> Query:
+    return Query("SELECT envelope.create_key(%s::text, %s::text, %s::text) AS result", (name, kek, store))
 
 
-def grant_key(name: str, role: str) -> Statement:
-    return Statement("SELECT envelope.grant_key(%s::text, %s::regrole) AS result", (name, role))
+def grant_key(name: str, role: str) -> Query:
+    return Query("SELECT envelope.grant_key(%s::text, %s::regrole) AS result", (name, role))
 
 
-def revoke_key(name: str, role: str) -> Statement:
-    return Statement("SELECT envelope.revoke_key(%s::text, %s::regrole) AS result", (name, role))
+def revoke_key(name: str, role: str) -> Query:
+    return Query("SELECT envelope.revoke_key(%s::text, %s::regrole) AS result", (name, role))
 
 
-def rotate_key(name: str) -> Statement:
-    return Statement("SELECT envelope.rotate_key(%s::text) AS result", (name,))
+def rotate_key(name: str) -> Query:
+    return Query("SELECT envelope.rotate_key(%s::text) AS result", (name,))
 
 
-def rotate_table(table: str) -> Statement:
-    return Statement("SELECT envelope.rotate(%s::regclass) AS result", (table,))
+def rotate_table(table: str) -> Query:
+    return Query("SELECT envelope.rotate(%s::regclass) AS result", (table,))
 
 
-def rotate_field(table: str, column: str) -> Statement:
-    return Statement("SELECT envelope.rotate_field(%s::regclass, %s::name) AS result", (table, column))
+def rotate_field(table: str, column: str) -> Query:
+    return Query("SELECT envelope.rotate_field(%s::regclass, %s::name) AS result", (table, column))
 
 
-def rotate_emergency(table: str, reason: str, subject: str | None = None) -> Statement:
-    return Statement("CALL envelope.rotate_emergency(%s::regclass, %s::text, %s::text)", (table, reason, subject))
+def rotate_emergency(table: str, reason: str, subject: str | None = None) -> Query:
+    return Query("CALL envelope.rotate_emergency(%s::regclass, %s::text, %s::text)", (table, reason, subject))
 
 
-def shred(table: str, subject: str | None, reason: str) -> Statement:
-    return Statement("CALL envelope.shred(%s::regclass, %s::text, %s::text)", (table, subject, reason))
+def shred(table: str, subject: str | None, reason: str) -> Query:
+    return Query("CALL envelope.shred(%s::regclass, %s::text, %s::text)", (table, subject, reason))
 
 
-def shred_key(name: str, reason: str) -> Statement:
-    return Statement("CALL envelope.shred_key(%s::text, %s::text)", (name, reason))
+def shred_key(name: str, reason: str) -> Query:
+    return Query("CALL envelope.shred_key(%s::text, %s::text)", (name, reason))
 
 
-def register_backup(label: str, taken_at: str | None, expires_at: str | None) -> Statement:
+def register_backup(label: str, taken_at: str | None, expires_at: str | None) -> Query:
     sql = "SELECT envelope.register_backup(%s::text, coalesce(%s::timestamptz, now()), %s::timestamptz) AS result"
-    return Statement(sql, (label, taken_at, expires_at))
+    return Query(sql, (label, taken_at, expires_at))
 
 
-def keep_backup(label: str, expires_at: str | None) -> Statement:
-    return Statement("SELECT envelope.keep_backup(%s::text, %s::timestamptz) AS result", (label, expires_at))
+def keep_backup(label: str, expires_at: str | None) -> Query:
+    return Query("SELECT envelope.keep_backup(%s::text, %s::timestamptz) AS result", (label, expires_at))
 
 
-def forget_backup(label: str) -> Statement:
-    return Statement("SELECT envelope.forget_backup(%s::text) AS result", (label,))
+def forget_backup(label: str) -> Query:
+    return Query("SELECT envelope.forget_backup(%s::text) AS result", (label,))
 
 
-def affected(table: str, subject: str | None) -> Statement:
-    return Statement("SELECT * FROM envelope_private.affected(%s::regclass, %s::text)", (table, subject))
+def affected(table: str, subject: str | None) -> Query:
+    return Query("SELECT * FROM envelope_private.affected(%s::regclass, %s::text)", (table, subject))
 
 
-def rotate_kek(kek: str) -> Statement:
-    return Statement("CALL envelope.rotate_kek(%s::text)", (kek,))
+def rotate_kek(kek: str) -> Query:
+    return Query("CALL envelope.rotate_kek(%s::text)", (kek,))
 
 
-def rewrap(kek: str) -> Statement:
-    return Statement("CALL envelope.rewrap(%s::text)", (kek,))
+def rewrap(kek: str) -> Query:
+    return Query("CALL envelope.rewrap(%s::text)", (kek,))
 
 
-def move_kek(from_kek: str, to_kek: str, store: str | None, table: str | None, tenant: str | None) -> Statement:
+def move_kek(from_kek: str, to_kek: str, store: str | None, table: str | None, tenant: str | None) -> Query:
     sql = "CALL envelope.move_kek(%s::text, %s::text, %s::text, %s::regclass, %s::text)"
-    return Statement(sql, (from_kek, to_kek, store, table, tenant))
+    return Query(sql, (from_kek, to_kek, store, table, tenant))
 
 
-def tenant_kek(table: str, tenant: str, kek: str, store: str | None, new: bool = False) -> Statement:
+def tenant_kek(table: str, tenant: str, kek: str, store: str | None, new: bool = False) -> Query:
     sql = "SELECT envelope.tenant_kek(%s::regclass, %s::text, %s::text, %s::text, %s::boolean) AS result"
-    return Statement(sql, (table, tenant, kek, store, new))
+    return Query(sql, (table, tenant, kek, store, new))
 
 
-def revoke_table(table: str, tenant: str | None, reason: str) -> Statement:
-    return Statement("CALL envelope.revoke(%s::regclass, %s::text, %s::text)", (table, tenant, reason))
+def suspend_table(table: str, tenant: str | None, reason: str) -> Query:
+    return Query("CALL envelope.suspend(%s::regclass, %s::text, %s::text)", (table, tenant, reason))
 
 
-def restore_table(table: str, tenant: str | None, version: int | None = None) -> Statement:
-    return Statement("CALL envelope.restore(%s::regclass, %s::text, %s::integer)", (table, tenant, version))
+def unsuspend_table(table: str, tenant: str | None, version: int | None = None) -> Query:
+    return Query("CALL envelope.unsuspend(%s::regclass, %s::text, %s::integer)", (table, tenant, version))
 
 
-def key_exists(name: str) -> Statement:
-    return Statement("SELECT EXISTS (SELECT FROM envelope.keys WHERE name = %s::text) AS result", (name,))
+def key_exists(name: str) -> Query:
+    return Query("SELECT EXISTS (SELECT FROM envelope.keys WHERE name = %s::text) AS result", (name,))
 
 
-def table_exists(name: str) -> Statement:
-    return Statement("SELECT to_regclass(%s::text) IS NOT NULL AS result", (name,))
+def table_exists(name: str) -> Query:
+    return Query("SELECT to_regclass(%s::text) IS NOT NULL AS result", (name,))
 
 
 @dataclass(frozen=True)
 class ScopeArguments:
-    """Whose values share a DEK, and how they read when it is destroyed."""
+    """Which values share a DEK, and what a read gives after it was destroyed."""
 
     kind: str = "table"
     column: str | None = None
@@ -159,76 +159,76 @@ def protect(
     kek: str,
     store: str | None,
     scoping: ScopeArguments | None = None,
-) -> Statement:
+) -> Query:
     wanted, chosen = json.dumps(columns, ensure_ascii=False), scoping or ScopeArguments()
-    return Statement(
+    return Query(
         "CALL envelope.protect(%s::regclass, %s::jsonb, %s::text, %s::text,"
         " %s::text, %s::name, %s::regclass, %s::text)",
         (table, wanted, kek, store, chosen.kind, chosen.column, chosen.of, chosen.erased),
     )
 
 
-def unprotect(table: str, damaged: str) -> Statement:
-    return Statement("CALL envelope.unprotect(%s::regclass, %s::text)", (table, damaged))
+def unprotect(table: str, damaged: str) -> Query:
+    return Query("CALL envelope.unprotect(%s::regclass, %s::text)", (table, damaged))
 
 
-def verify(table: str | None, batch_size: int, pause_ms: int, anew: bool) -> Statement:
+def verify(table: str | None, batch_size: int, pause_ms: int, anew: bool) -> Query:
     sql = "CALL envelope.verify(%s::regclass, %s::integer, %s::integer, %s::boolean)"
-    return Statement(sql, (table, batch_size, pause_ms, anew))
+    return Query(sql, (table, batch_size, pause_ms, anew))
 
 
-def faults(table: str | None) -> Statement:
+def faults(table: str | None) -> Query:
     """Without what was erased or suspended on purpose: of those there may be very many."""
     found = "SELECT * FROM envelope.faults WHERE reason NOT IN ('key destroyed', 'key suspended')"
-    return Statement(f"{found} AND relation = %s::regclass", (table,)) if table else Statement(found)
+    return Query(f"{found} AND relation = %s::regclass", (table,)) if table else Query(found)
 
 
-def verifications(table: str | None) -> Statement:
+def verifications(table: str | None) -> Query:
     found = "SELECT * FROM envelope.verifications"
-    return Statement(f"{found} WHERE relation = %s::regclass", (table,)) if table else Statement(found)
+    return Query(f"{found} WHERE relation = %s::regclass", (table,)) if table else Query(found)
 
 
-def reencrypt(table: str, batch_size: int, pause_ms: int, part: int, parts: int, newest_first: bool) -> Statement:
-    return Statement(
+def reencrypt(table: str, batch_size: int, pause_ms: int, part: int, parts: int, newest_first: bool) -> Query:
+    return Query(
         "CALL envelope.reencrypt(%s::regclass, %s::integer, %s::integer, %s::integer, %s::integer, %s::boolean)",
         (table, batch_size, pause_ms, part, parts, newest_first),
     )
 
 
-def progress(table: str) -> Statement:
-    return Statement("SELECT * FROM envelope.progress WHERE relation = %s::regclass", (table,))
+def progress(table: str) -> Query:
+    return Query("SELECT * FROM envelope.progress WHERE relation = %s::regclass", (table,))
 
 
-def pause(table: str) -> Statement:
-    return Statement("SELECT envelope.pause(%s::regclass) AS result", (table,))
+def pause(table: str) -> Query:
+    return Query("SELECT envelope.pause(%s::regclass) AS result", (table,))
 
 
-def resume(table: str) -> Statement:
-    return Statement("SELECT envelope.resume(%s::regclass) AS result", (table,))
+def resume(table: str) -> Query:
+    return Query("SELECT envelope.resume(%s::regclass) AS result", (table,))
 
 
-def abort(table: str) -> Statement:
-    return Statement("SELECT envelope.abort(%s::regclass) AS result", (table,))
+def abort(table: str) -> Query:
+    return Query("SELECT envelope.abort(%s::regclass) AS result", (table,))
 
 
-def receipts(table: str) -> Statement:
-    return Statement("SELECT * FROM envelope.receipts WHERE relation = %s::regclass", (table,))
+def receipts(table: str) -> Query:
+    return Query("SELECT * FROM envelope.receipts WHERE relation = %s::regclass", (table,))
 
 
-def escrow(after: int, how_many: int) -> Statement:
-    return Statement("SELECT * FROM envelope_private.escrow(%s::bigint, %s::integer)", (after, how_many))
+def keys_backup(after: int, how_many: int) -> Query:
+    return Query("SELECT * FROM envelope_private.keys_backup(%s::bigint, %s::integer)", (after, how_many))
 
 
-def adoption_key(kek: str) -> Statement:
-    return Statement("SELECT * FROM envelope_private.adoption_key(%s::text)", (kek,))
+def keys_return_key(kek: str) -> Query:
+    return Query("SELECT * FROM envelope_private.keys_return_key(%s::text)", (kek,))
 
 
-def adopt(kek: str, public_key: str, dek_ids: list[int], sealed: list[str]) -> Statement:
-    return Statement(
-        "SELECT * FROM envelope_private.adopt(%s::text, %s::text, %s::bigint[], %s::text[])",
+def keys_return(kek: str, public_key: str, dek_ids: list[int], sealed: list[str]) -> Query:
+    return Query(
+        "SELECT * FROM envelope_private.keys_return(%s::text, %s::text, %s::bigint[], %s::text[])",
         (kek, public_key, dek_ids, sealed),
     )
 
 
-def rekey(from_environment: str, from_kek: str | None, to_kek: str | None) -> Statement:
-    return Statement("CALL envelope.rekey(%s::text, %s::text, %s::text)", (from_environment, from_kek, to_kek))
+def rekey(from_environment: str, from_kek: str | None, to_kek: str | None) -> Query:
+    return Query("CALL envelope.rekey(%s::text, %s::text, %s::text)", (from_environment, from_kek, to_kek))

@@ -28,7 +28,7 @@ def key_id(envelope: bytes) -> int:
 
 
 class FieldKey:
-    """The key of one column (or named key) and header; what the keyring holds.
+    """The key of one column (or named key) and header; a session holds such keys.
 
     `seal` and `open` are how to use it; `decrypt`, `nonce_end`, `aad`, `padded` and `left` are for backend/hot.py.
 

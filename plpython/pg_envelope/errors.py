@@ -100,7 +100,7 @@ class KeySuspended(EnvelopeError):
     sqlstate = "55000"
     code = "key_suspended"
     text = "the key is suspended"
-    default_hint = "CALL envelope.restore(...) lets it open again what it encrypted; see envelope.keys."
+    default_hint = "CALL envelope.unsuspend(...) makes the key usable again; see envelope.keys."
 
 
 class BadInput(EnvelopeError):
@@ -202,8 +202,8 @@ class KekRolledBack(Unavailable):
     code = "kek_rolled_back"
     text = "the KMS knows only older versions of the KEK than the key catalog: it was restored to an earlier state"
     default_hint = (
-        "Do not flush, and do not restart the broker: its cache may hold the only keys. Run pg-envelope keys backup;"
-        " then see docs/runbooks/restore.md."
+        "Do not flush, and do not restart the broker: its cache may hold the only keys."
+        " Run pg-envelope keys-backup make, then see docs/runbooks/restore.md."
     )
 
 

@@ -119,11 +119,11 @@ sql "SELECT envelope.flush('all from the KMS')"
 finish
 rm /etc/systemd/system/pg-envelope-broker.service.d/credentials.conf
 
-say "A local keyring"
+say "A keyring"
 mv /etc/pg_envelope /etc/pg_envelope.vault
 mkdir -m 711 /etc/pg_envelope
 openssl rand -base64 32 >/etc/pg_envelope/passphrase
-pg-envelope init --service --out /etc/pg_envelope --kek local --local /var/lib/pg_envelope/keyring \
+pg-envelope init --service --out /etc/pg_envelope --kek local --keyring /var/lib/pg_envelope/keyring \
     --passphrase-file /etc/pg_envelope/passphrase
 pg-envelope broker --check --config /etc/pg_envelope/broker.toml
 begin

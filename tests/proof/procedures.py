@@ -189,7 +189,7 @@ def call(statement: str) -> Callable[[World], None]:
 LEASED = """
 CREATE TABLE {0} (id int PRIMARY KEY, body text); INSERT INTO {0} VALUES (1, 'leased');
 CALL envelope.protect('{0}', '["body"]'); SELECT envelope.rotate('{0}')"""
-REVOKE, RESTORE = "CALL envelope.revoke('leased', reason => 'proof')", "CALL envelope.restore('leased')"
+SUSPEND, UNSUSPEND = "CALL envelope.suspend('leased', reason => 'proof')", "CALL envelope.unsuspend('leased')"
 
 
 def reads(world: World, table: str) -> bool:
@@ -201,21 +201,21 @@ def reads(world: World, table: str) -> bool:
         return False
 
 
-def make_restored(world: World) -> None:
+def make_unsuspended(world: World) -> None:
     if not reads(world, "leased"):
-        world.sql(RESTORE)
+        world.sql(UNSUSPEND)
 
 
-def make_revoked(world: World) -> None:
+def make_suspended(world: World) -> None:
     if reads(world, "leased"):
-        world.sql(REVOKE)
+        world.sql(SUSPEND)
 
 
-def check_restored(world: World) -> None:
+def check_unsuspended(world: World) -> None:
     expect("leased reads", reads(world, "leased"), True)
 
 
-def check_revoked(world: World) -> None:
+def check_suspended(world: World) -> None:
     expect("leased reads", reads(world, "leased"), False)
 
 
@@ -308,8 +308,12 @@ PROCEDURES = (
     Procedure("rewrap", same(REWRAP), call(REWRAP), check_kek, rotate_transit, call(MANY_KEYS)),
     Procedure("rotate_emergency", same(EMERGENCY), emergency_again, check_emergency, before=remember("person")),
     Procedure("create_key", create_key, create_again, check_created, before=new_name),
-    Procedure("revoke", same(REVOKE), make_revoked, check_revoked, make_restored, call(LEASED.format("leased"))),
-    Procedure("restore", same(RESTORE), make_restored, check_restored, make_revoked, call(LEASED.format("leased"))),
+    Procedure(
+        "suspend", same(SUSPEND), make_suspended, check_suspended, make_unsuspended, call(LEASED.format("leased"))
+    ),
+    Procedure(
+        "unsuspend", same(UNSUSPEND), make_unsuspended, check_unsuspended, make_suspended, call(LEASED.format("leased"))
+    ),
     Procedure("shred", shred, shred_again, check_shredded, new_table),
     Procedure("protect_scoped", same(PROTECT_SHOP), protect_shop, check_shop, plain_shop, call(TENANTS)),
     Procedure("move_kek", move_kek, move_again, check_moved, choose_kek, call(MANY_KEYS)),

@@ -185,7 +185,7 @@ TRIGGERS = tuple(
         ("ordinary", "TRIGGER", "BEFORE INSERT OR UPDATE ON t FOR EACH ROW", ""),
     )
 )
-POLICIES = (
+SCHEDULES = (
     "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
     "CREATE POLICY p ON t USING (attack('policy')) WITH CHECK (attack('policy'))",
 )
@@ -199,7 +199,7 @@ AFTER = (
     "ALTER VIEW t ALTER n SET DEFAULT attack_int('default of the view', 1)",
 )
 # Row policies do not bind a table's owner, and ANALYZE is nobody's step: their code must be harmless when it runs.
-TABLES = {"expressions": HOOKS, "triggers": TRIGGERS, "row policies": (*HOOKS, *POLICIES), "operator classes": SPANS}
+TABLES = {"expressions": HOOKS, "triggers": TRIGGERS, "row policies": (*HOOKS, *SCHEDULES), "operator classes": SPANS}
 # The code that must have run, or the test shows nothing.
 RUNS = {
     "expressions": {"CHECK xx", "CHECK 1", "CHECK x", "operator", "domain"}

@@ -149,11 +149,11 @@ PGCRYPTO = (
     "SELECT pgp_pub_decrypt_bytea(note::bytea, {key}::bytea, {key}) FROM given",
     "SELECT count(digest(note, 'sha256')), count(armor(note::bytea)), count(dearmor(armor(note::bytea))) FROM given",
     # Constants for the planner, which asks for them while it estimates how many rows there are.
-    "SELECT count(*) FROM given WHERE secret = hmac('x', envelope.key('phrase'), 'md5')::text",
-    "SELECT count(*) FROM given WHERE secret = envelope.key('phrase')::text",
+    "SELECT count(*) FROM given WHERE secret = hmac('x', envelope.secret('phrase'), 'md5')::text",
+    "SELECT count(*) FROM given WHERE secret = envelope.secret('phrase')::text",
 )
 # Literal keys, keys by name, and keys by name where others are forbidden.
-KEYS = (("secret", False), ("envelope.key('phrase')", False), ("envelope.key('phrase')", True))
+KEYS = (("secret", False), ("envelope.secret('phrase')", False), ("envelope.secret('phrase')", True))
 PASSWORDS = (
     "INSERT INTO login SELECT id, secret FROM given WHERE id < 3",
     "CALL envelope.hash_passwords('login', 'secret')",
@@ -173,13 +173,13 @@ PROCEDURES = (
     *(f"CALL envelope.refresh('{table}')" for table in (*WRITTEN, "kinds")),
     "CALL envelope.rotate_emergency('bare', 'a reason')",
     "SELECT envelope.prefetch('by_tenant', ARRAY['acme'])",
-    "CALL envelope.revoke('by_tenant', 'acme', 'a reason')",
+    "CALL envelope.suspend('by_tenant', 'acme', 'a reason')",
     "SELECT count(note) FROM by_tenant",
-    "CALL envelope.restore('by_tenant', 'acme')",
+    "CALL envelope.unsuspend('by_tenant', 'acme')",
     "CALL envelope.shred('by_subject', '1', 'a reason')",
     "SELECT count(note) FROM by_subject",
     "CALL envelope.suspend_key('swept', 'a reason')",
-    "CALL envelope.restore_key('swept')",
+    "CALL envelope.unsuspend_key('swept')",
     "CALL envelope.retire('bare', 1)",
     "CALL envelope.rotate_kek('default')",
     "CALL envelope.rewrap('default')",
@@ -200,13 +200,13 @@ PROCEDURES = (
 UNLOGGED = """
 SELECT encode(capability, 'hex') FROM envelope_private.capability
 UNION ALL SELECT encode(seal, 'hex') FROM envelope_private.capability
-UNION ALL SELECT envelope.key(name, version)::text FROM envelope.secrets WHERE name <> 'raw'
+UNION ALL SELECT envelope.secret(name, version)::text FROM envelope.secrets WHERE name <> 'raw'
 UNION ALL SELECT hash FROM hashes"""
 # Functions that take neither a value of a table in the clear nor a secret, and that nothing above calls.
 WITHOUT_VALUES = frozenset(
-    "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_policy forget_all_keys "  # noqa: SIM905
+    "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule forget_all_keys "  # noqa: SIM905
     "forget_backup grant_key keep_backup kek_versions mend_sequences move_kek pause publish_keys receipt "
-    "register_backup rekey replay_erasures resume revocation revoke_key set_policy shred_audit "
+    "register_backup rekey replay_erasures resume revocation revoke_key set_schedule shred_audit "
     "shred_dropped shred_key signing_keys tenant_kek this_is_the_original verify_keys fips_mode "
     "gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id".split()
 )

@@ -18,8 +18,8 @@ def test_by_hand_it_is_refused_and_says_no_more(db: Database, role: str) -> None
 INNER = [
     "envelope_internal.note_update(NULL, NULL)",
     "envelope_internal.note_update(0, 'other')",
-    "envelope_private.adopt(NULL, NULL, NULL, NULL)",
-    "envelope_private.adopt('default', 'x', '{}', '{a}')",
+    "envelope_private.keys_return(NULL, NULL, NULL, NULL)",
+    "envelope_private.keys_return('default', 'x', '{}', '{a}')",
 ]
 
 

@@ -22,7 +22,7 @@ UNPROTECT = "CALL envelope.unprotect('t')"
 ADD = "ALTER TABLE t_encrypted ADD added int DEFAULT 1"
 RENAME = "ALTER TABLE t_encrypted RENAME n TO m"
 BACK = "ALTER TABLE t_encrypted RENAME m TO n"
-DUE = "SELECT envelope.set_policy('dek', '1 microsecond', 'public.t', transition => '0', reencrypt => true)"
+DUE = "SELECT envelope.set_schedule('dek', '1 microsecond', 'public.t', transition => '0', reencrypt => true)"
 # In the order of a table's life. What begins with SELECT or is in ONE runs in a transaction block, too.
 TABLE_LIFE = (
     HASH,
@@ -41,7 +41,7 @@ TABLE_LIFE = (
     "SELECT envelope.compromise('t', 1)",
     "CALL envelope.rotate_emergency('t', 'drill')",
     "CALL envelope.retire('t', 1)",
-    "CALL envelope.restore('t')",
+    "CALL envelope.unsuspend('t')",
     DUE,
     "CALL envelope.rotate_due()",
     "CALL envelope.rotate_kek('default')",
@@ -63,8 +63,8 @@ TENANT_LIFE = (
     "SELECT envelope.prefetch('t', '{s0,s1}')",
     "SELECT envelope.rotate('t', 's1')",
     REENCRYPT,
-    "CALL envelope.revoke('t', 's1')",
-    "CALL envelope.restore('t', 's1')",
+    "CALL envelope.suspend('t', 's1')",
+    "CALL envelope.unsuspend('t', 's1')",
     "SELECT envelope.tenant_kek('t', 's1', 'default')",
     RENAME,
     "CALL envelope.refresh('t')",

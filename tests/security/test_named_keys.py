@@ -150,6 +150,6 @@ def test_a_key_taken_away_within_one_message(db: Database) -> None:
 def test_a_secret_taken_away_within_one_message(db: Database) -> None:
     db.sql("SELECT envelope.import_secret('s', 'hunter2'::text)")
     db.sql("SELECT envelope.grant_key('s', 'alice')")
-    reading = "SET ROLE alice; SELECT envelope.key('s')::text; RESET ROLE;"
+    reading = "SET ROLE alice; SELECT envelope.secret('s')::text; RESET ROLE;"
     with db.connect() as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
         session.execute(f"{reading} DELETE FROM envelope_private.key_grant; {reading}")

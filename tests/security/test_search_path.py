@@ -107,24 +107,24 @@ CALLS = (
     "SELECT envelope.rotate_key('k')",
     "SELECT envelope.compromise_key('k', 1)",
     "CALL envelope.suspend_key('k')",
-    "CALL envelope.restore_key('k')",
+    "CALL envelope.unsuspend_key('k')",
     "SELECT envelope.create_secret('s')",
-    "SELECT envelope_internal.secret_text('s', 1), envelope_internal.secret_bytea('s', 1), envelope.key('s')::text",
+    "SELECT envelope_internal.secret_text('s', 1), envelope_internal.secret_bytea('s', 1), envelope.secret('s')::text",
     "SELECT envelope.replace_secret('s'), envelope.reseal_secret('s')",
-    "SELECT envelope_pgcrypto.pgp_sym_decrypt(envelope_pgcrypto.pgp_sym_encrypt('x', envelope.key('s')::text),"
-    " envelope.key('s')::text)",
+    "SELECT envelope_pgcrypto.pgp_sym_decrypt(envelope_pgcrypto.pgp_sym_encrypt('x', envelope.secret('s')::text),"
+    " envelope.secret('s')::text)",
     "SELECT envelope.forbid_literal_keys()",
-    "SELECT envelope_pgcrypto.hmac('x', envelope.key('s')::text, 'sha256')",
+    "SELECT envelope_pgcrypto.hmac('x', envelope.secret('s')::text, 'sha256')",
     "SELECT envelope.verify_password('p', envelope.hash_password('p'))",
     "SELECT envelope.password_needs_rehash(envelope.hash_password('p', 'argon2id'))",
     "SELECT envelope.register_backup('b', pg_catalog.now()), envelope.forget_backup('b')",
-    "SELECT envelope.set_policy('kek', '1 day'), envelope.drop_policy('kek')",
+    "SELECT envelope.set_schedule('kek', '1 day'), envelope.drop_schedule('kek')",
     "SELECT * FROM envelope.signing_keys()",
     "SELECT * FROM envelope.shred_audit()",
     "SELECT envelope.flush('drill')",
     "CALL envelope.shred_key('k', 'drill')",
     "SELECT envelope.revoke_key('k', 'alice')",
-    *(f"SELECT * FROM envelope.{view}" for view in ("columns", "keys", "secrets", "progress", "receipts", "policies")),
+    *(f"SELECT * FROM envelope.{view}" for view in ("columns", "keys", "secrets", "progress", "receipts", "schedules")),
 )
 
 

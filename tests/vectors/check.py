@@ -195,12 +195,12 @@ def normalized(normalizer: str, text: str) -> str:
 
 
 def check_wrap(vector: Vector) -> None:
-    """A local wrap: section 2.1. It opens to its DEK, or, when it has none, not at all."""
+    """A keyring's wrap: section 2.1. It opens to its DEK, or, when it has none, not at all."""
     context = f"pg_envelope/1 {vector['environment']} {vector['database_uuid']} {vector['dek_id']}"
     assert context == vector["context"]
-    local, version, text = vector["wrapped"].split(":")
+    prefix, version, text = vector["wrapped"].split(":")
     keks = {f"v{number}": bytes.fromhex(kek) for number, kek in vector["keks"].items()}
-    assert local == "local"
+    assert prefix == "keyring"
     sealed = base64.b64decode(text, validate=True)
     try:
         dek = unseal(1, keks[version], sealed[:12], sealed[12:], context.encode()).hex()
@@ -225,7 +225,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "envelopes": check_envelope,
     "malformed": check_malformed,
     "fingerprints": check_fingerprint,
-    "local_wraps": check_wrap,
+    "keyring_wraps": check_wrap,
     "tokens": check_token,
     "padme": check_padme,
     "row_keys": check_row_key,

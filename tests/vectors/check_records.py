@@ -45,9 +45,9 @@ def unseal(private: bytes, info: bytes, sealed: bytes) -> bytes:
 
 def opened(vector: Vector, dek_id: int, text: str) -> str:
     """A sealed DEK in hex; "" when it does not open in the vector's place."""
-    assert text.startswith("escrow1:")
+    assert text.startswith("keysbackup1:")
     place = f"{vector['purpose']} {vector['environment']} {vector['database_uuid']} {dek_id}"
-    sealed = base64.b64decode(text.removeprefix("escrow1:"), validate=True)
+    sealed = base64.b64decode(text.removeprefix("keysbackup1:"), validate=True)
     try:
         return unseal(bytes.fromhex(vector["private_key"]), f"pg_envelope/1 {place}".encode(), sealed).hex()
     except ValueError:
@@ -65,7 +65,8 @@ def check_backup(vector: Vector) -> None:
     head, *deks = map(json.loads, body)
     assert json.loads(last) == {"deks": len(deks), "sha256": hashlib.sha256(b"".join(body)).hexdigest()}
     public = ECC.construct(curve="curve25519", seed=bytes.fromhex(vector["private_key"])).public_key()
-    assert head["public_key"] == f"pg_envelope-escrow-1:{base64.b64encode(public.export_key(format='raw')).decode()}"
+    raw = base64.b64encode(public.export_key(format="raw")).decode()
+    assert head["public_key"] == f"pg_envelope-break-glass-1:{raw}"
     assert (head["pg_envelope_keys"], head["made"]) == (1, vector["made"])
     place = {name: head[name] for name in ("environment", "database_uuid")}
     found = {line["dek_id"]: opened({**vector, **place}, line["dek_id"], line["sealed"]) for line in deks}

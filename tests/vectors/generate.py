@@ -212,7 +212,7 @@ def _fingerprints() -> Iterator[Vector]:
         yield {"dek": DEK.hex(), "dek_id": dek_id, "fingerprint": derivation.fingerprint(DEK, dek_id).hex()}
 
 
-def _local_wraps() -> Iterator[Vector]:
+def _keyring_wraps() -> Iterator[Vector]:
     keks = {str(version): drawn(f"KEK {version}", 32) for version in (1, 2)}
     wrapped = _wrap(keks, "2", 7)
     yield _wrapped("newest KEK version", keks, 7, wrapped, DEK.hex())
@@ -226,7 +226,7 @@ def _local_wraps() -> Iterator[Vector]:
 def _wrap(keks: dict[str, bytes], version: str, dek_id: int) -> str:
     item = base.Plain(derivation.context("default", DATABASE, dek_id), DEK)
     with mock.patch.object(os, "urandom", return_value=drawn(f"wrap nonce {version}", seal.NONCE_BYTES)):
-        return seal.wrap("local", int(version), keks[version], item)
+        return seal.wrap("keyring", int(version), keks[version], item)
 
 
 def _wrapped(
@@ -271,7 +271,7 @@ def generate() -> str:
         "envelopes": list(_envelopes()),
         "malformed": list(_malformed()),
         "fingerprints": list(_fingerprints()),
-        "local_wraps": list(_local_wraps()),
+        "keyring_wraps": list(_keyring_wraps()),
         "tokens": list(_tokens()),
         "padme": [{"bytes": count, "padded_bytes": padding.padme(count)} for count in PADME],
         "row_keys": records.ROW_KEYS,

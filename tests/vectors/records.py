@@ -14,10 +14,10 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pg_envelope import derivation, escrow
+from pg_envelope import derivation, keys_backup
 from pg_envelope.broker.ledger.ledger import Ledger, key_path
 from pg_envelope.broker.requests import signing
-from pg_envelope_client.escrow.backup_file import Head, Writer
+from pg_envelope_client.keys_backup.backup_file import Head, Writer
 
 Vector = dict[str, Any]
 
@@ -28,20 +28,20 @@ SUBJECT = "Zoë 🦉"
 # HPKE draws a key for each message, so that these cannot be made again: the package sealed them once.
 SEALED = {
     7: (
-        "escrow1:"
-        "/KuBYM4ljEJZVj2cA6RxACrBT5SGTG5A3jHFBuIWd2KzeNNl4/R4FdcBFy1j"
-        "XGhpPHO1smmvc/wTQpogR/wdnKxPqsvYVNdBZXt2wYr8gb8="
+        "keysbackup1:"
+        "LkOgYQVBBNtx0wn17Ordepb3docUZT5aOLCtyIb8VzMgmb16XXTOX+IT94jn"
+        "1a4+RXcuuhjld0IYLCnf2elW3l6WLHwBz5yQs7Ebiq9CuR8="
     ),
     8: (
-        "escrow1:"
-        "ZdU5fCieYH4YJ7hwm+R5wT9oq4wgDBrPull3jNdZrgpQEbqqyPvGr6GmVCjp"
-        "P9uP1QoL56Mi+hXKBNwKPX8BsDyfgp1FNh77/cLPq0JUyuc="
+        "keysbackup1:"
+        "MgAU/RwxkfkQ/dv10VFAMNHlQ7tWGmskhR5RUctgF18Kbi/0d9FtfsetyZph"
+        "jcHNVSew/JaLxSyMzmvsqP08tbdciUDVPIJx7tcdyQUmus8="
     ),
 }
-ADOPTED = (
-    "escrow1:"
-    "I5VMQwtAlvR6oN2r06/cTdx7eGZMn4t2GpcBSdYJyCB9OgAyHpppO50LiFOv"
-    "r+A+wJGMlCqW21cSECw55YFnkbykwbh2LC9LAUYO4meCPn0="
+RETURNED = (
+    "keysbackup1:"
+    "DCXHodad7L5PKYb6crD6H0yPZSpcatqU5BYQYenfqG10SAtcB51nEYtS/hDV"
+    "E8bqAfOwwbFeqSke6Y11SGHD52smiHVlo8mmeNQtcj1Y++M="
 )
 # The database makes row keys in SQL: what is expected is written here by hand, from the page.
 ROW_KEYS: list[Vector] = [
@@ -119,11 +119,11 @@ def signatures() -> Iterator[Vector]:
 
 
 def sealed() -> Iterator[Vector]:
-    yield _sealed("for a backup", SEALED[7], DEKS[7], "escrow")
-    yield _sealed("for the way back", ADOPTED, DEKS[7], "adopt")
-    yield _sealed("for a backup, given to a broker", SEALED[7], None, "adopt")
-    yield _sealed("of another DEK id", SEALED[8], None, "escrow")
-    yield _sealed("in another environment", SEALED[7], None, "escrow", environment="production")
+    yield _sealed("for a backup", SEALED[7], DEKS[7], "keys_backup")
+    yield _sealed("for the way back", RETURNED, DEKS[7], "keys_return")
+    yield _sealed("for a backup, given to a broker", SEALED[7], None, "keys_return")
+    yield _sealed("of another DEK id", SEALED[8], None, "keys_backup")
+    yield _sealed("in another environment", SEALED[7], None, "keys_backup", environment="production")
 
 
 def _sealed(name: str, text: str, dek: bytes | None, purpose: str, environment: str = ENVIRONMENT) -> Vector:
@@ -134,7 +134,7 @@ def _sealed(name: str, text: str, dek: bytes | None, purpose: str, environment: 
 def backups() -> Iterator[Vector]:
     file = io.BytesIO()
     writer = Writer(file)
-    public = escrow.public_text(X25519PrivateKey.from_private_bytes(PRIVATE).public_key())
+    public = keys_backup.public_text(X25519PrivateKey.from_private_bytes(PRIVATE).public_key())
     writer.head(Head(DATABASE, ENVIRONMENT, public, TIME))
     for dek_id, text in SEALED.items():
         fingerprint = derivation.fingerprint(DEKS[dek_id], dek_id).hex()
@@ -145,7 +145,7 @@ def backups() -> Iterator[Vector]:
     yield {
         "name": "two DEKs",
         "private_key": PRIVATE.hex(),
-        "purpose": "escrow",
+        "purpose": "keys_backup",
         "made": TIME,
         "deks": {str(dek_id): dek.hex() for dek_id, dek in DEKS.items()},
         "text": file.getvalue().decode(),

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from pg_envelope import derivation, envelope, errors, escrow, padding
-from pg_envelope.broker.kms.providers import base, local
+from pg_envelope import derivation, envelope, errors, keys_backup, padding
+from pg_envelope.broker.kms.providers import base, keyring_file
 from pg_envelope.envelope import FieldKey
 from pg_envelope.suites import SUITES
 from tests.vectors import check, generate
@@ -123,12 +123,12 @@ def test_the_second_implementation_notices_a_sealed_dek_that_opens() -> None:
 @pytest.mark.parametrize("vector", named(VECTORS["sealed_deks"]))
 def test_a_sealed_dek(vector: dict[str, Any]) -> None:
     private = X25519PrivateKey.from_private_bytes(bytes.fromhex(vector["private_key"]))
-    place = escrow.Place(vector["purpose"], vector["environment"], UUID(vector["database_uuid"]))
+    place = keys_backup.SealPlace(vector["purpose"], vector["environment"], UUID(vector["database_uuid"]))
     if vector["dek"] is not None:
-        assert escrow.unseal(private, place, vector["dek_id"], vector["sealed"]).hex() == vector["dek"]
+        assert keys_backup.unseal(private, place, vector["dek_id"], vector["sealed"]).hex() == vector["dek"]
         return
     with pytest.raises(errors.UnwrapFailed):
-        escrow.unseal(private, place, vector["dek_id"], vector["sealed"])
+        keys_backup.unseal(private, place, vector["dek_id"], vector["sealed"])
 
 
 @pytest.mark.parametrize("vector", named(VECTORS["envelopes"]))
@@ -154,15 +154,15 @@ def test_a_fingerprint(vector: dict[str, Any]) -> None:
     assert derivation.fingerprint(bytes.fromhex(vector["dek"]), vector["dek_id"]).hex() == vector["fingerprint"]
 
 
-@pytest.mark.parametrize("vector", named(VECTORS["local_wraps"]))
-def test_a_local_wrap(vector: dict[str, Any]) -> None:
+@pytest.mark.parametrize("vector", named(VECTORS["keyring_wraps"]))
+def test_a_keyring_s_wrap(vector: dict[str, Any]) -> None:
     versions = {number: base64.b64encode(bytes.fromhex(kek)).decode() for number, kek in vector["keks"].items()}
     item = base.Item(wrapped=vector["wrapped"], context=vector["context"])
     if vector["dek"] is not None:
-        assert local._opened(versions, item).hex() == vector["dek"]
+        assert keyring_file._opened(versions, item).hex() == vector["dek"]
         return
     with pytest.raises(errors.EnvelopeError) as caught:
-        local._opened(versions, item)
+        keyring_file._opened(versions, item)
     assert caught.value.code == vector["fails"]
 
 

@@ -12,7 +12,7 @@ from pg_envelope_client.problems import Problem
 from pg_envelope_client.registry import Registry
 
 if TYPE_CHECKING:
-    from pg_envelope_client.statements import Statement
+    from pg_envelope_client.statements import Query
 
 backups = Registry(
     "Backups of the database that exist: list, register, keep, forget. Erasure and `retire` count with them."
@@ -67,7 +67,7 @@ def _known(found: object, label: str) -> None:
         raise Problem(f"there is no backup with the label {label}", hint=UNKNOWN)
 
 
-def _value(statement: Statement, dsn: str | None) -> object:
+def _value(statement: Query, dsn: str | None) -> object:
     from pg_envelope_client.database import session
 
     with session(dsn) as server:

@@ -18,7 +18,7 @@ from pg_envelope_client.subject import read as read_subject
 
 if TYPE_CHECKING:
     from pg_envelope.broker.ledger.ledger import Entry
-    from pg_envelope_client.database import Session
+    from pg_envelope_client.database import ServerSession
 
 erasures = Registry("The broker's ledger of erasures: list, export, import. On its machine, as its user.")
 Config = Annotated[Path, typer.Option(metavar="FILE", help="broker.toml of the broker whose ledger it is.")]
@@ -57,7 +57,7 @@ def shred(
     output.done(sentence, name=name, kind=kind.value)
 
 
-def _confirm(server: Session, name: str, kind: Kind, subject: str | None) -> None:
+def _confirm(server: ServerSession, name: str, kind: Kind, subject: str | None) -> None:
     """Asks on stderr, with all that tells one server, table or person from another. Raises typer.Abort."""
     whose = f"the named key {name}" if kind is Kind.KEY else f"all of {name}"
     lines = [server.place, f"destroys the keys of {whose if subject is None else f'{subject!r} in {name}'}, for good"]

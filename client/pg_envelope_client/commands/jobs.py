@@ -13,7 +13,7 @@ from pg_envelope_client.commands.options import Dsn, Table
 from pg_envelope_client.commands.tables import resumable
 
 if TYPE_CHECKING:
-    from pg_envelope_client.statements import Statement
+    from pg_envelope_client.statements import Query
 
 SHOWN = (
     "relation",
@@ -72,7 +72,7 @@ def resume(table: Table, dsn: Dsn = None) -> None:
 
 
 def abort(table: Table, dsn: Dsn = None) -> None:
-    """End the jobs of a table after their batch; what is committed stays."""
+    """End the jobs of a table after their batch; the committed batches stay."""
     _order(table, statements.abort(table), "told to end. To go on later: pg-envelope reencrypt", dsn)
 
 
@@ -91,7 +91,7 @@ def receipts(
         _export(found, out, dsn)
 
 
-def _export(statement: Statement, out: Path, dsn: str | None) -> None:
+def _export(statement: Query, out: Path, dsn: str | None) -> None:
     from pg_envelope_client.database import session
     from pg_envelope_client.problems import Problem
 
@@ -106,14 +106,14 @@ def _export(statement: Statement, out: Path, dsn: str | None) -> None:
     )
 
 
-def _show(statement: Statement, names: tuple[str, ...], empty: str, dsn: str | None) -> None:
+def _show(statement: Query, names: tuple[str, ...], empty: str, dsn: str | None) -> None:
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
         output.print_rows(server.rows(statement), names, empty)
 
 
-def _order(table: str, statement: Statement, told: str, dsn: str | None) -> None:
+def _order(table: str, statement: Query, told: str, dsn: str | None) -> None:
     from pg_envelope_client.database import session
     from pg_envelope_client.problems import Problem
 

@@ -13,7 +13,7 @@ from pg_envelope_client.commands.tables import resumable
 from pg_envelope_client.registry import Registry
 
 if TYPE_CHECKING:
-    from pg_envelope_client.statements import Statement
+    from pg_envelope_client.statements import Query
 
 keks = Registry("KEKs: rotate one, bring all DEKs to its newest version, or move them to another.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The KEK, as named in the broker's configuration.")]
@@ -49,12 +49,12 @@ def move(
     output.done(sentence, kek=name, to=to)
 
 
-def _run(name: str, statement: Statement, dsn: str | None) -> None:
+def _run(name: str, statement: Query, dsn: str | None) -> None:
     _watched(name, statement, dsn, f"pg-envelope kek rewrap {name}")
     output.done(f"All DEKs of this database under KEK {name} have its newest version.", kek=name)
 
 
-def _watched(name: str, statement: Statement, dsn: str | None, again: str) -> None:
+def _watched(name: str, statement: Query, dsn: str | None, again: str) -> None:
     from pg_envelope_client.database import session
 
     with (

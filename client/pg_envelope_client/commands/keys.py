@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,10 +13,10 @@ from pg_envelope_client.problems import Problem, usage
 from pg_envelope_client.registry import Registry
 
 if TYPE_CHECKING:
-    from pg_envelope_client.database import Session
-    from pg_envelope_client.statements import Statement
+    from pg_envelope_client.database import ServerSession
+    from pg_envelope_client.statements import Query
 
-keys = Registry("Named keys: create, import, list, rotate, grant, revoke; columns and tables: rotate, emergency.")
+keys = Registry("Named keys: create, list, rotate, grant, revoke; columns and tables: rotate, emergency.")
 
 SHOWN = ("name", "relation", "scope", "version", "state", "kek", "kek_version", "store", "granted_to")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name.")]
@@ -41,33 +40,6 @@ def create(
     """Create a named key."""
     made = _run(dsn, statements.create_key(name, kek, store and store.value))
     output.done(f"Key {name} created under KEK {kek}.", key=name, kek=kek, result=made)
-
-
-@keys.command("import")
-def import_secret(
-    name: Name,
-    secret_file: Annotated[Path, typer.Option(metavar="FILE", help="Holds the secret; mode 0600.")],
-    as_bytes: Annotated[
-        bool, typer.Option("--bytes", help="The file's bytes as they are: a raw or OpenPGP key.")
-    ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="A new version of a secret that exists.")] = False,
-    kek: Kek = "default",
-    store: StoreName = None,
-    dsn: Dsn = None,
-) -> None:
-    """Take over a passphrase or key that pgcrypto uses, for envelope.key('NAME')."""
-    from pg_envelope_client import secret_file as files
-    from pg_envelope_client.database import session
-
-    content = files.read(secret_file)
-    secret = content if as_bytes else files.passphrase(content, secret_file)
-    with session(dsn) as server:
-        if replace:
-            version = files.replace_secret(server, name, secret)
-        else:
-            version = files.import_secret(server, name, secret, kek, store and store.value)
-    sentence = f"Secret {name} stored, version {version}. SQL: envelope.key('{name}')"
-    output.done(sentence, key=name, result=version)
 
 
 @keys.command("list")
@@ -140,7 +112,7 @@ def emergency(
     output.done(f"{table}: no value is under an old key any more. Next: docs/runbooks/emergency.md", table=table)
 
 
-def _kind(server: Session, name: str) -> Kind:
+def _kind(server: ServerSession, name: str) -> Kind:
     found = {
         Kind.KEY: server.value(statements.key_exists(name)),
         Kind.TABLE: server.has_table(name),
@@ -166,7 +138,7 @@ def revoke(name: Name, role: Role, dsn: Dsn = None) -> None:
     output.done(f"{role} may no longer use key {name}.", key=name, role=role)
 
 
-def _run(dsn: str | None, statement: Statement) -> object:
+def _run(dsn: str | None, statement: Query) -> object:
     from pg_envelope_client.database import session
 
     with session(dsn) as server:

@@ -18,7 +18,7 @@ class StoreChoice(StrEnum):
 
 
 class ScopeKind(StrEnum):
-    """Whose values share a DEK: docs/scopes.md."""
+    """Which values share a DEK: docs/scopes.md."""
 
     TABLE = "table"
     TENANT = "tenant"
@@ -26,7 +26,7 @@ class ScopeKind(StrEnum):
 
 
 class ErasedChoice(StrEnum):
-    """How a value reads whose DEK was destroyed."""
+    """What a read gives after the DEK was destroyed."""
 
     ERROR = "error"
     NULL = "null"

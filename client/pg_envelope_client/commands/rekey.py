@@ -34,7 +34,7 @@ def rekey(
     dsn: Dsn = None,
 ) -> None:
     """Wrap all keys of a restored copy for the broker's own environment; data is not touched."""
-    from pg_envelope_client.commands.backup import backup as make_backup
+    from pg_envelope_client.commands.keys_backup import make as make_backup
     from pg_envelope_client.database import session
 
     if (backup is None) != no_backup:

@@ -42,7 +42,7 @@ def _print_next(checks: Checks) -> None:
         output.say(f"- {check['check_name']}: {check['hint']}")
 
 
-def _fetch(dsn: str | None, statement: statements.Statement) -> list[dict[str, Any]]:
+def _fetch(dsn: str | None, statement: statements.Query) -> list[dict[str, Any]]:
     from pg_envelope_client.database import session
 
     with session(dsn) as server:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.setup.init import InitOutcome
     from pg_envelope_client.setup.plan import Asked
 
-VAULT, BROKER, LOCAL = "Vault or OpenBao", "Broker", "Local keyring"
+VAULT, BROKER, KEYRING = "Vault or OpenBao", "Broker", "Keyring file"
 
 
 def init(
@@ -62,12 +62,12 @@ def init(
             rich_help_panel=BROKER,
         ),
     ] = False,
-    local: Annotated[
+    keyring: Annotated[
         Path | None,
-        typer.Option(metavar="KEYRING", help="Use a keyring file instead of a KMS.", rich_help_panel=LOCAL),
+        typer.Option(metavar="FILE", help="Use a keyring file instead of a KMS.", rich_help_panel=KEYRING),
     ] = None,
     passphrase_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Opens the keyring.", rich_help_panel=LOCAL)
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Opens the keyring.", rich_help_panel=KEYRING)
     ] = None,
 ) -> None:
     """Set up keys, policy and login in Vault or OpenBao, and write the broker's configuration. Safe to run again."""
@@ -91,11 +91,11 @@ def init(
         allow_shred=allow_shred,
         service=service,
     )
-    if (local is None) != (passphrase_file is None):
-        raise usage("--local and --passphrase-file go together")
-    if local is not None and passphrase_file is not None:
+    if (keyring is None) != (passphrase_file is None):
+        raise usage("--keyring and --passphrase-file go together")
+    if keyring is not None and passphrase_file is not None:
         _refuse_both(asked)
-        outcome = setup.init_local(asked, local.resolve(), passphrase_file.resolve())
+        outcome = setup.init_keyring(asked, keyring.resolve(), passphrase_file.resolve())
     else:
         outcome = setup.init_vault(asked, setup.admin_token(token_file))
     _show(outcome, service)
@@ -103,7 +103,7 @@ def init(
 
 def _refuse_both(asked: Asked) -> None:
     if asked.address or asked.ca_file:
-        raise usage("--local and --address are two ways: give one")
+        raise usage("--keyring and --address are two ways: give one")
 
 
 def _show(outcome: InitOutcome, service: bool) -> None:
@@ -163,7 +163,7 @@ def _run(config: Path) -> int:
 
 
 def _checks(config: Path) -> Sequence[output.Row]:
-    """Root asks for somebody else: what counts is what the broker's own user may."""
+    """Root asks for somebody else: the rights of the broker's own user count."""
     from pg_envelope_client.setup.as_user import as_user, owner
 
     user = owner(config) if os.geteuid() == 0 else None

@@ -29,7 +29,7 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-def _run(table: str | None, statement: statements.Statement, dsn: str | None) -> None:
+def _run(table: str | None, statement: statements.Query, dsn: str | None) -> None:
     from pg_envelope_client.database import session
     from pg_envelope_client.progress import watching
 

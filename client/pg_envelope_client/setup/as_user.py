@@ -18,7 +18,7 @@ PROGRAM = "from pg_envelope_client.cli import app; app()"
 
 
 def owner(config: Path) -> pwd.struct_passwd | None:
-    """Whose the configuration is, or else the secrets that it names; None when all of it is root's."""
+    """The owner of the configuration, or else of the secrets that it names; None if root owns all of it."""
     for path in _private(config):
         try:
             found = pwd.getpwuid(path.stat().st_uid)

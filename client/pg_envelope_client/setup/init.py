@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pg_envelope_client.problems import Problem, usage
-from pg_envelope_client.setup import local, private_files, service
+from pg_envelope_client.setup import keyring_file, private_files, service
 from pg_envelope_client.setup import plan as plans
 from pg_envelope_client.setup.broker_config import ConfigFile
 from pg_envelope_client.setup.plan import Asked, VaultPlan
@@ -21,7 +21,7 @@ SECRET_ID = "secret_id"  # noqa: S105
 
 @dataclass
 class InitOutcome:
-    """What was done, and the configuration it ended in; `policy` is empty for a local keyring."""
+    """What was done, and the configuration it ended in; `policy` is empty for a keyring."""
 
     config: Path
     policy: str = ""
@@ -74,16 +74,16 @@ def _provision(asked: Asked, plan: VaultPlan, token: str, steps: Steps) -> str:
     return done.policy
 
 
-def init_local(asked: Asked, keyring: Path, passphrase_file: Path) -> InitOutcome:
+def init_keyring(asked: Asked, keyring: Path, passphrase_file: Path) -> InitOutcome:
     """Make a keyring with the KEK, or add the KEK to it, and write DIR/broker.toml."""
     config = ConfigFile(asked.out / CONFIG)
-    part, plan = plans.broker_part(asked, config), plans.local_plan(asked, config, keyring, passphrase_file)
+    part, plan = plans.broker_part(asked, config), plans.keyring_plan(asked, config, keyring, passphrase_file)
     outcome = InitOutcome(config.path)
     user = service.prepare(part.allowed_users, outcome.steps) if asked.service else None
     _make_directory(asked.out)
-    local.prepare(plan, outcome.steps)
+    keyring_file.prepare(plan, outcome.steps)
     plans.fill_broker(config, part)
-    plans.fill_local(config, plan)
+    plans.fill_keyring(config, plan)
     outcome.steps.add(str(config.path), config.write())
     if user is not None:
         secrets = [Path(plan.keyring_file), Path(plan.passphrase_file)]

@@ -60,7 +60,7 @@ class VaultPlan:
 
 
 @dataclass(frozen=True)
-class LocalPlan:
+class KeyringPlan:
     """A keyring on this machine."""
 
     kek: str
@@ -99,14 +99,14 @@ def vault_plan(asked: Asked, file: ConfigFile) -> VaultPlan:
     )
 
 
-def local_plan(asked: Asked, file: ConfigFile, keyring: Path, passphrase: Path) -> LocalPlan:
-    """As `vault_plan`, for a local keyring."""
+def keyring_plan(asked: Asked, file: ConfigFile, keyring: Path, passphrase: Path) -> KeyringPlan:
+    """As `vault_plan`, for a keyring."""
     kek = names.kek(asked.kek)
-    return LocalPlan(
+    return KeyringPlan(
         kek=kek,
-        key=_kek_entry(file, kek, "local", kek),
-        keyring_file=file.choose("kms.local", "keyring_file", str(keyring), ""),
-        passphrase_file=file.choose("kms.local", "passphrase_file", str(passphrase), ""),
+        key=_kek_entry(file, kek, "keyring", kek),
+        keyring_file=file.choose("kms.keyring", "keyring_file", str(keyring), ""),
+        passphrase_file=file.choose("kms.keyring", "passphrase_file", str(passphrase), ""),
     )
 
 
@@ -151,8 +151,8 @@ def fill_vault(file: ConfigFile, plan: VaultPlan, out: Path) -> None:
     file.fill(f"kek.{plan.kek}", {"kms": "main", "key": plan.key})
 
 
-def fill_local(file: ConfigFile, plan: LocalPlan) -> None:
-    """[kms.local] and [kek.NAME], as the broker reads them."""
+def fill_keyring(file: ConfigFile, plan: KeyringPlan) -> None:
+    """[kms.keyring] and [kek.NAME], as the broker reads them."""
     files = {"keyring_file": plan.keyring_file, "passphrase_file": plan.passphrase_file}
-    file.fill("kms.local", {"provider": "local", **files})
-    file.fill(f"kek.{plan.kek}", {"kms": "local", "key": plan.key})
+    file.fill("kms.keyring", {"provider": "keyring", **files})
+    file.fill(f"kek.{plan.kek}", {"kms": "keyring", "key": plan.key})

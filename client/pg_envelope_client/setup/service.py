@@ -101,7 +101,7 @@ def _make_user(group: int) -> None:
 
 
 def _own(path: Path, uid: int, gid: int, mode: int) -> None:
-    # In this order, by the open file: nobody can put another one in its place meanwhile, and no moment shows a secret.
+    # The order matters, and the file stays open: nobody can put another one in its place, and no moment shows a secret.
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchmod(file, mode)

@@ -48,7 +48,7 @@ def provision(plan: VaultPlan, token: str, held: Login | None, ca_file: str | No
 
 def _client(plan: VaultPlan, token: str, ca_file: str | None) -> Any:
     session = requests.Session()
-    # As in the broker: proxies and CA bundles of the environment are not for a connection that carries a token.
+    # Proxies and CA bundles of the environment are not for a connection that carries a token. The broker does the same.
     session.trust_env = False
     session.verify = ca_file or True
     session.hooks["response"] = [_refuse_redirect]

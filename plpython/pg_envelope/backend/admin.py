@@ -18,16 +18,16 @@ from pg_envelope.backend.lifecycle import sequences
 from pg_envelope.backend.lifecycle.affected import affected
 from pg_envelope.backend.lifecycle.emergency import rotate_emergency
 from pg_envelope.backend.lifecycle.erasure import Erasure, check_scope
-from pg_envelope.backend.lifecycle.escrow import Escrow
 from pg_envelope.backend.lifecycle.forgetting import Forgetting
 from pg_envelope.backend.lifecycle.identity import Claim
 from pg_envelope.backend.lifecycle.kek_versions import kms_versions
-from pg_envelope.backend.lifecycle.policy import RotateDue, tell_overdue
+from pg_envelope.backend.lifecycle.keys_backup import KeysBackup
 from pg_envelope.backend.lifecycle.rekey import Rekey
 from pg_envelope.backend.lifecycle.replay import Replay
 from pg_envelope.backend.lifecycle.restored import adopt_restored
 from pg_envelope.backend.lifecycle.retire import Retirement
 from pg_envelope.backend.lifecycle.rotation import Rewrap
+from pg_envelope.backend.lifecycle.schedule import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.scope_keys import rotate_scopes
@@ -93,11 +93,11 @@ class Admin:
         self.kms_versions = guard.plain(lambda: kms_versions(host, link))
         self.rekey = guard.plain(self._rekey)
         self.forget_all_keys = guard.plain(self._forget_all_keys)
-        escrow = Escrow(host, link, self._keys)
-        self.escrow_place = guard.plain(escrow.place)
-        self.escrow = guard.plain(escrow.escrow)
-        self.adoption_key = guard.plain(escrow.adoption_key)
-        self.adopt = guard.plain(escrow.adopt)
+        keys_backup = KeysBackup(host, link, self._keys)
+        self.keys_backup_place = guard.plain(keys_backup.place)
+        self.keys_backup = guard.plain(keys_backup.keys_backup)
+        self.keys_return_key = guard.plain(keys_backup.keys_return_key)
+        self.keys_return = guard.plain(keys_backup.keys_return)
 
     def _table(self, rel: str | None, what: str) -> int:
         """The relation's OID. Raises NotPermitted."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import server
 
-# With the key that was asked for, what one request to the KMS unwraps.
+# One request to the KMS unwraps so many, the key that was asked for included.
 MOST = 199
 # Key ids that may lie between two keys of one reader, for each that is read ahead.
 GAP = 8
 STREAMS = 100
-# Spares, too: whoever inserts new subjects is about to take them, in this order.
+# Spares are among them: a session that inserts new subjects is about to take them, in this order.
 NEXT = """
 SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint
 FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)

@@ -51,7 +51,7 @@ class CounterLost(errors.EnvelopeError):
 class ReadOnly(errors.EnvelopeError):
     sqlstate = "25006"
     text = "cannot encrypt in a read-only transaction"
-    default_hint = "Each value that is encrypted is counted, which writes. On a standby values can be read only."
+    default_hint = "Encryption counts each value, and the count is a write. On a standby values can only be read."
 
 
 class Reservation:

@@ -19,7 +19,7 @@ SELECT n.dek_id FROM unnest($1::bigint[]) AS n (dek_id)
 WHERE NOT EXISTS (SELECT FROM envelope_private.spare_dek s WHERE s.dek_id = n.dek_id)
     AND NOT EXISTS (SELECT FROM envelope_private.dek d WHERE d.dek_id = n.dek_id) ORDER BY n.dek_id"""
 
-Place = tuple[str, str, str]
+DrawnPlace = tuple[str, str, str]
 
 
 class Drawn(NamedTuple):
@@ -48,10 +48,10 @@ class Kept:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._batches: OrderedDict[Place, Batch] = OrderedDict()
+        self._batches: OrderedDict[DrawnPlace, Batch] = OrderedDict()
         self._generation = 0
 
-    def free(self, place: Place, most: int, now: Moment) -> list[Drawn]:
+    def free(self, place: DrawnPlace, most: int, now: Moment) -> list[Drawn]:
         """Those that can be used again, the oldest first."""
         self._forget_dropped()
         batch = self._batches.get(place)
@@ -72,7 +72,7 @@ class Kept:
             batch.deks = {dek_id: batch.deks[dek_id] for dek_id in batch.left}
         batch.moment, batch.xid = now, xid
 
-    def keep(self, place: Place, written: list[Drawn], now: Moment) -> None:
+    def keep(self, place: DrawnPlace, written: list[Drawn], now: Moment) -> None:
         """What this transaction has just written: it may be rolled back."""
         batch = self._batches.setdefault(place, Batch())
         batch.deks.update({one.dek_id: one for one in written})

@@ -15,7 +15,7 @@ FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid),
 WHERE f.field_uuid = $1 AND fk.key_id = $2"""
 
 
-class Place(NamedTuple):
+class ErasedPlace(NamedTuple):
     """Whose rows a destroyed key was for: FORMAT.md section 1.1.
 
     `scope` is the tenant or subject, None for a table with one key; it is part `number` of the `parts` of a row key.
@@ -35,7 +35,7 @@ class Erased:
 
     __slots__ = ("_head", "_place", "_what", "epoch", "expires")
 
-    def __init__(self, head: bytes, place: Place, expires: float, what: str) -> None:
+    def __init__(self, head: bytes, place: ErasedPlace, expires: float, what: str) -> None:
         """`what` names the key, for the error of who wants to encrypt with it."""
         self._head, self._place, self._what = head, place, what
         self.epoch = b""
@@ -59,12 +59,12 @@ def erased(host: Host, key: Row, expires: float) -> Erased:
     return Erased(header(found["suite"], found["pad"], key["key_id"]), _place(found), expires, what)
 
 
-def _place(found: Row) -> Place:
+def _place(found: Row) -> ErasedPlace:
     columns, scope_column = found["columns"], found["scope_column"]
     if scope_column is None:
-        return Place(None)
+        return ErasedPlace(None)
     bound = columns if scope_column in columns else [scope_column, *columns]
-    return Place(found["scope"], len(bound), bound.index(scope_column))
+    return ErasedPlace(found["scope"], len(bound), bound.index(scope_column))
 
 
 def _part(row_key: str, parts: int, number: int) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 
 from pg_envelope import errors
-from pg_envelope.backend.keyring import CAPABILITY_BYTES
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 from pg_envelope.backend.values import FAULTS, Values
 from pg_envelope.envelope import HEADER_BYTES
 
@@ -28,7 +28,7 @@ STORAGE_DAMAGED = "storage damaged"
 NOT_OF_TYPE = "not of its type"
 # Nothing that anybody could do makes such a value readable where it is.
 BEYOND_HELP = (DOES_NOT_OPEN, REASONS[errors.UnknownKey], DESTROYED, STORAGE_DAMAGED, NOT_OF_TYPE)
-# Done on purpose, and told elsewhere: erasures by the ledger, suspensions by envelope.keys.
+# These were done on purpose, and other places tell them: the ledger erasures, envelope.keys suspensions.
 ON_PURPOSE = (DESTROYED, REASONS[errors.KeySuspended])
 # A key that cannot be had is not asked for again with each value of a walk.
 KEPT_SECONDS = 2.0

@@ -12,17 +12,17 @@ from typing import cast
 
 from pg_envelope.backend.authority import Kind, Right
 from pg_envelope.backend.epoch import Epoch
-from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.envelope import FieldKey
 
 Decrypt = Callable[..., str | None]
 Encrypt = Callable[..., bytes | None]
 
 
-def decrypt_text(keyring: Keyring, epoch: Epoch, careful: Decrypt) -> Decrypt:
-    """Values.decrypt for text, for what the keyring holds; `careful` for everything else. Saves 0.4 µs of 2.4."""
-    # An Erased has none of what is used here: the careful path answers for it.
-    keys = cast(dict[bytes, FieldKey], keyring.keys)
+def decrypt_text(session_keys: SessionKeys, epoch: Epoch, careful: Decrypt) -> Decrypt:
+    """Values.decrypt for text, for keys that the session holds; `careful` for everything else. Saves 0.4 µs of 2.4."""
+    # An Erased has none of these members: the careful path answers for it.
+    keys = cast(dict[bytes, FieldKey], session_keys.keys)
 
     def decrypt(value: bytes, capability: bytes, row_key: str) -> str | None:
         try:
@@ -52,9 +52,9 @@ def decrypt_text_as_role(right: Callable[[Kind, str], Right], decrypt: Decrypt, 
     return decrypt_as_role
 
 
-def encrypt_text(keyring: Keyring, epoch: Epoch, careful: Encrypt) -> Encrypt:
-    """Values.encrypt for text, for what the keyring holds; `careful` for everything else."""
-    keys = cast(dict[bytes, FieldKey], keyring.keys)
+def encrypt_text(session_keys: SessionKeys, epoch: Epoch, careful: Encrypt) -> Encrypt:
+    """Values.encrypt for text, for the keys that the session holds; `careful` for everything else."""
+    keys = cast(dict[bytes, FieldKey], session_keys.keys)
 
     def encrypt(value: str, seal: bytes, row_key: str, scope: str | None = None) -> bytes | None:
         try:

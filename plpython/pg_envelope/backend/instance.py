@@ -7,7 +7,8 @@ from functools import cache
 
 from pg_envelope.backend.server import server
 
-# Of Linux: AT_FDCWD, STATX_INO | STATX_BTIME, and where struct statx has its mask, seconds and nanoseconds of birth.
+# Constants of Linux: AT_FDCWD, STATX_INO | STATX_BTIME, and the places of the mask and the birth's seconds and
+# nanoseconds in struct statx.
 HERE, WANTED, BIRTH = -100, 0x100 | 0x800, 0x800
 STATX_BYTES, MASK_AT, SECONDS_AT, NANOSECONDS_AT = 256, slice(0, 4), slice(80, 88), slice(88, 92)
 

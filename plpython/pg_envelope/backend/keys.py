@@ -42,7 +42,7 @@ WITH old AS (
 INSERT INTO envelope_private.field_key (dek_id, version, salt, state, counted_from)
 SELECT o.dek_id, o.version, $2, 'active', envelope_private.count_from(d.key_uuid)
 FROM old o JOIN envelope_private.dek d USING (dek_id) RETURNING key_id"""
-# A suspended version stays so, and is compromised once it is restored; then a write makes a new one.
+# A suspended version stays suspended. unsuspend makes it compromised, and then a write makes a new one.
 COMPROMISE = {
     "dek_id": """
 UPDATE envelope_private.dek d SET state_since = now(),
@@ -98,7 +98,7 @@ class Keys:
 
     def create(self, kek: str, store: str | None, name: str | None = None, base: int | None = None) -> str:
         """A key without versions, for a name or a table; its uuid. Raises AlreadyProtected when another was quicker."""
-        # Now, and not by the first writer of a tenant or subject, for whose commit all others would wait.
+        # It is made now. If the first writer of a tenant or subject made it, all others would wait for its commit.
         self._place()
         row = self._host.row(
             "INSERT INTO envelope_private.key (name, base, kek, store) VALUES ($1, $2, $3, $4)"
@@ -257,7 +257,7 @@ class Keys:
         return changed + [change for field_uuid in fields for change in self._add_field_key(field_uuid, dek_id)]
 
     def _add_dek(self, key_uuid: str) -> tuple[int, list[Transition]]:
-        # First: whoever makes a DEK has the table locked for writing by then, and rotate_kek() can wait for it.
+        # The lock comes first: rotate_kek() then waits for every session that makes a DEK.
         retired = self._retire("dek", "dek_id", "key_uuid", key_uuid)
         key = _present(
             self._host.row("SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1", ["uuid"], [key_uuid])

@@ -1,4 +1,4 @@
-"""From a slot the keyring does not hold to a field key: check the right in the catalog, then ask the broker."""
+"""Loads a field key that the session does not hold: it checks the right in the catalog, then asks the broker."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pg_envelope.backend.ahead import Ahead
 from pg_envelope.backend.budget import Budget
 from pg_envelope.backend.erased import erased
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keyring import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.nonces import Nonces
 from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.envelope import HEADER_BYTES, FieldKey
 from pg_envelope.suites import DEFAULT, KEY_BYTES
 
@@ -31,7 +31,7 @@ FROM envelope_private.suspension_xid s, envelope_private.revocation_xid r, envel
 # The capability is compared here, never sent as a parameter: parameters can reach logs.
 KEY = """SELECT u.*, c.capability FROM envelope_private.usable_key u
 LEFT JOIN envelope_private.capability c USING (field_uuid) WHERE u.key_id = $1"""
-# In the order of the columns; `head` is a header with key id 0.
+# The rows come in the order of the columns. `head` is a header with key id 0.
 READABLE = """
 SELECT f.field_uuid, f.scope_key, f.database_uuid, f.label, c.capability, substr(c.seal, 17, 6) AS head
 FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM envelope_private.protected_table t
@@ -141,7 +141,7 @@ class Loader:
         fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
         if not fields:
             raise errors.NotPermitted(
-                hint="It takes SELECT on a protected column of a table in tenant or subject scope."
+                hint="This needs SELECT on a protected column of a table in tenant or subject scope."
             )
         scopes = _scope_texts(self._host, view, scopes)
         self._refuse_too_many(fields, scopes)
@@ -236,7 +236,7 @@ def _is_header(head: bytes) -> bool:
 
 
 def _keys(loaded: Mapping[bytes, Key | errors.EnvelopeError]) -> dict[bytes, Key]:
-    """Without those that could not be had: whoever needs one will ask for it, and hear why."""
+    """It leaves out the keys that failed: a read that needs one asks for it, and gets the error."""
     return {slot: key for slot, key in loaded.items() if not isinstance(key, errors.EnvelopeError)}
 
 

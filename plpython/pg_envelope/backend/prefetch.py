@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keyring import MAX_KEYS, Keyring
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.session_keys import MAX_KEYS, SessionKeys
 
 
 class Prefetch:
     """Asks with the caller's right to the columns; what a role may not read is not fetched for it."""
 
-    def __init__(self, host: Host, loader: Loader, keyring: Keyring) -> None:
-        self._host, self._loader, self._keyring = host, loader, keyring
+    def __init__(self, host: Host, loader: Loader, session_keys: SessionKeys) -> None:
+        self._host, self._loader, self._session_keys = host, loader, session_keys
 
     def keys(self, rel: str | None, scopes: list[str | None] | None) -> int:
         """How many keys the session holds now for these tenants or subjects. Raises NotPermitted, BadInput."""
@@ -22,4 +22,4 @@ class Prefetch:
         wanted = list(dict.fromkeys(scope for scope in scopes or [] if scope is not None))
         if len(wanted) > MAX_KEYS:
             raise errors.BadInput(f"a session holds {MAX_KEYS} keys", hint="Read in several parts.")
-        return self._keyring.fill(lambda: self._loader.prefetch(view, wanted))
+        return self._session_keys.fill(lambda: self._loader.prefetch(view, wanted))

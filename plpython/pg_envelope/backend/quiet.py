@@ -19,17 +19,17 @@ def _chain() -> tuple[Any, Any, Any] | None:
     """The type of a link, the head of the chain, and this session's link; None outside a server."""
     import ctypes
 
-    class Link(ctypes.Structure):
+    class ChainLink(ctypes.Structure):
         """ErrorContextCallback in utils/elog.h; `arg` is the argument of errhidecontext."""
 
         _fields_ = (("previous", ctypes.c_void_p), ("callback", ctypes.c_void_p), ("arg", ctypes.c_void_p))
 
     library = ctypes.CDLL(None)
     try:
-        head = ctypes.POINTER(Link).in_dll(library, "error_context_stack")
+        head = ctypes.POINTER(ChainLink).in_dll(library, "error_context_stack")
     except ValueError:
         return None
-    return Link, head, Link(None, ctypes.cast(library.errhidecontext, ctypes.c_void_p).value, 1)
+    return ChainLink, head, ChainLink(None, ctypes.cast(library.errhidecontext, ctypes.c_void_p).value, 1)
 
 
 def hide_context() -> None:
@@ -39,11 +39,11 @@ def hide_context() -> None:
         return
     import ctypes
 
-    Link, head, ours = chain
+    ChainLink, head, ours = chain
     place, first = ctypes.addressof(ours), head.contents
     found = first.previous
     # It is there already when an error of this function was caught: a second time would close the chain to a ring.
     while found and found != place:
-        found = Link.from_address(found).previous
+        found = ChainLink.from_address(found).previous
     if not found:
         ours.previous, first.previous = first.previous, place

@@ -9,7 +9,7 @@ from time import monotonic
 
 from pg_envelope.backend.host import Host
 
-# With the caller's search_path, so every name is qualified.
+# It runs with the caller's search_path, so every name is qualified.
 LOOK = "SELECT pg_catalog.pg_is_in_recovery() AS standby, envelope_internal.revocation() AS last"
 LOOK_SECONDS = 1.0
 

@@ -29,7 +29,7 @@ PLACE = """
 SELECT coalesce(t.kek, k.kek) AS kek, coalesce(t.store, k.store) AS store FROM envelope_private.key k
 LEFT JOIN envelope_private.tenant t ON t.key_uuid = k.key_uuid AND t.scope = $2 WHERE k.key_uuid = $1"""
 NEWEST = "SELECT max(version) AS version FROM envelope_private.dek WHERE key_uuid = $1 AND scope = $2"
-# Of spares that this transaction has taken, the index still holds the entries: they are not walked over again.
+# The index still holds the entries of spares that this transaction has taken. They are not walked over again.
 TAKE = """
 WITH taken AS (
     DELETE FROM envelope_private.spare_dek WHERE dek_id = (
@@ -137,7 +137,7 @@ class ScopeKeys(Keys):
         The unique index on dek lets one session in, and the others wait; a lock for each subject would outgrow the
         server's table of locks.
         """
-        # First: whoever moves or rotates a KEK waits for this lock's holders, and then finds the DEK.
+        # The lock comes first: a session that moves or rotates a KEK waits for its holders, and then finds the DEK.
         self._host.run(LOCK_DEKS)
         newest = self._host.row(NEWEST, ["uuid", "text"], [owner, scope])
         version = (newest["version"] or 0) + 1 if newest else 1

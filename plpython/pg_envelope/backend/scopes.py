@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from pg_envelope import errors
 from pg_envelope.backend.authority import MAX_AGE_SECONDS
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keyring import CAPABILITY_BYTES
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import STALE_HINT, same
 from pg_envelope.backend.server import Moment, moment
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 
 if TYPE_CHECKING:
     from pg_envelope.backend.scope_keys import ScopeKeys

@@ -1,4 +1,4 @@
-"""Secrets by name, for pgcrypto's functions: what the casts of envelope.key() return, and the guard of literal keys."""
+"""Secrets by name, for pgcrypto's functions: the casts of envelope.secret(), and the guard of literal keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pg_envelope.backend.authority import MAX_AGE_SECONDS, Authority
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.guard import text
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keyring import Keyring
+from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.envelope import HEADER_BYTES
 
 FIND = """
@@ -29,7 +29,7 @@ def context(version: int) -> str:
     return f"secret {version}"
 
 
-class Opened(NamedTuple):
+class OpenSecret(NamedTuple):
     """A secret, for whom and how long it is open."""
 
     user: int
@@ -47,16 +47,16 @@ class Secrets:
     so permission comes before the cache, and SET ROLE and REVOKE count from the next statement.
     """
 
-    def __init__(self, host: Host, authority: Authority, keyring: Keyring, epoch: Epoch) -> None:
+    def __init__(self, host: Host, authority: Authority, session_keys: SessionKeys, epoch: Epoch) -> None:
         self._host = host
         self._right = authority.right
-        self._key = keyring.get
+        self._key = session_keys.get
         self._epoch = epoch.current
-        self._opened: dict[Wanted, Opened] = {}
+        self._opened: dict[Wanted, OpenSecret] = {}
         self._given: Given = {}
 
     def get(self, name: str | None, version: int | None) -> bytes | None:
-        """A secret's bytes; None for no name. Raises NotPermitted, KeyNotFound, or what the keyring raises."""
+        """A secret's bytes; None for no name. Raises NotPermitted, KeyNotFound, or what loading a key raises."""
         return None if name is None else self._get((name, version)).secret
 
     def text(self, name: str | None, version: int | None) -> str | None:
@@ -68,7 +68,7 @@ class Secrets:
             raise errors.BadInput("the secret is not text", hint="It holds other bytes; use it where a key is a bytea.")
         return text
 
-    def _get(self, wanted: Wanted) -> Opened:
+    def _get(self, wanted: Wanted) -> OpenSecret:
         opened = self._opened.get(wanted)
         if (
             opened is not None
@@ -84,7 +84,7 @@ class Secrets:
         """After a change in this session: the next use looks again."""
         self._opened.clear()
 
-    def _open(self, wanted: Wanted) -> Opened:
+    def _open(self, wanted: Wanted) -> OpenSecret:
         right = self._right("name", wanted[0])
         version, sealed = self._load(wanted)
         key = self._key(right.capability + sealed[:HEADER_BYTES])
@@ -93,7 +93,7 @@ class Secrets:
             raise errors.KeyDestroyed
         statement, until = self._statement(), min(key.expires, monotonic() + MAX_AGE_SECONDS)
         self._opened = {other: kept for other, kept in self._opened.items() if kept.statement == statement}
-        self._opened[wanted] = opened = Opened(self._user(), statement, until, key.epoch, secret, _text(secret))
+        self._opened[wanted] = opened = OpenSecret(self._user(), statement, until, key.epoch, secret, _text(secret))
         self._note(secret)
         return opened
 
@@ -136,7 +136,7 @@ class Secrets:
             return value
         raise errors.NotPermitted(
             "literal keys are forbidden in this database",
-            hint="Name the key instead: envelope.key('NAME'). See envelope.forbid_literal_keys().",
+            hint="Name the key instead: envelope.secret('NAME'). See envelope.forbid_literal_keys().",
         )
 
     def named_only_text(self, value: str, may_be_empty: bool) -> str:

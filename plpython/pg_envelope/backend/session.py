@@ -12,13 +12,13 @@ from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.faults import Faults
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, PinnedHost
-from pg_envelope.backend.keyring import Keyring
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.prefetch import Prefetch
 from pg_envelope.backend.refusals import Refusals
 from pg_envelope.backend.scopes import Scopes
 from pg_envelope.backend.secrets import Secrets
+from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.backend.values import Values
 
 if TYPE_CHECKING:
@@ -43,17 +43,17 @@ class Session:
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
-        keyring = self._keyring = Keyring(epoch, self.loader.load, self.loader.replayed.last)
+        session_keys = self._session_keys = SessionKeys(epoch, self.loader.load, self.loader.replayed.last)
         self.scopes = Scopes(self.host, self.link)
-        self.values = Values(keyring, self.authority, self.scopes)
+        self.values = Values(session_keys, self.authority, self.scopes)
         self.faults = Faults(self.values)
-        self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, keyring).keys)
-        self.secrets = Secrets(self.host, self.authority, keyring, epoch)
+        self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, session_keys).keys)
+        self.secrets = Secrets(self.host, self.authority, session_keys, epoch)
         self._offer(self.values)
-        self.decrypt_text = hot.decrypt_text(keyring, epoch, self.guard.plain(self.values.decrypt_text))
+        self.decrypt_text = hot.decrypt_text(session_keys, epoch, self.guard.plain(self.values.decrypt_text))
         careful_as_role = self.guard.plain(self.values.decrypt_text_as_role)
         self.decrypt_text_as_role = hot.decrypt_text_as_role(self.values.right, self.decrypt_text, careful_as_role)
-        self.encrypt_text = hot.encrypt_text(keyring, epoch, self.guard.text_in(self.values.encrypt))
+        self.encrypt_text = hot.encrypt_text(session_keys, epoch, self.guard.text_in(self.values.encrypt))
         self._offer_secrets(self.secrets)
 
     def _offer(self, values: Values) -> None:
@@ -109,7 +109,7 @@ class Session:
     def _import_search(self) -> Tokens:
         from pg_envelope.backend.search.tokens import Tokens
 
-        return Tokens(self.guard, self._keyring, self.authority, self.loader)
+        return Tokens(self.guard, self._session_keys, self.authority, self.loader)
 
     @cached_property
     def secret_admin(self) -> SecretAdmin:

@@ -11,12 +11,12 @@ from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import environment, replay, same_kek, sequences
-from pg_envelope.backend.lifecycle.policy import OVERDUE, tell_overdue
+from pg_envelope.backend.lifecycle.schedule import OVERDUE, tell_overdue
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.tables.trial import Trials
 from pg_envelope.backend.tables.whole import IS_FOUND
 
-# Of all key ids that a header can name.
+# The share of all key ids that a header can name.
 WARNED_AT, FAILED_AT = 0.5, 0.9
 # A key is renewed at the soft limit, by its next write; beyond it, something stands in the way.
 WARNED_MESSAGES = SOFT_LIMIT * BLOCK * 5 // 4
@@ -99,7 +99,7 @@ SELECT coalesce(pg_sequence_last_value(seqrelid), 0) AS used, seqmax AS ids
 FROM pg_catalog.pg_sequence WHERE seqrelid = 'envelope_private.key_id_seq'::regclass"""
 PGCRYPTO = """
 SELECT (SELECT count(*) FROM pg_catalog.pg_proc WHERE pronamespace = 'envelope_pgcrypto'::regnamespace) AS functions,
-    EXISTS (SELECT FROM envelope_private.pgcrypto_policy WHERE literal_keys_forbidden) AS forbidden"""
+    EXISTS (SELECT FROM envelope_private.pgcrypto_setting WHERE literal_keys_forbidden) AS forbidden"""
 COPIES = """
 SELECT string_agg(DISTINCT w.ev_class::regclass::text, ', ') AS found, count(DISTINCT w.ev_class) AS count
 FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
@@ -217,7 +217,7 @@ class Status:
             SUSPENDED,
             "warning",
             "keys that are suspended, so that nobody reads or writes",
-            "To give them back: CALL envelope.restore('<table>', '<tenant>'), or CALL envelope.restore_key('<name>').",
+            "To make them usable again: CALL envelope.unsuspend('<table>', '<tenant>') or unsuspend_key('<name>').",
         )
         yield self._none(
             "schedule", OVERDUE, "warning", "keys that are overdue", "CALL envelope.rotate_due(); see envelope.due."

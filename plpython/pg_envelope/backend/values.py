@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pg_envelope import envelope, errors
 from pg_envelope.backend.authority import Authority, Kind, Right
 from pg_envelope.backend.guard import text
-from pg_envelope.backend.keyring import CAPABILITY_BYTES, Keyring
 from pg_envelope.backend.scopes import Scopes
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.envelope import HEADER_BYTES
 
 SEAL_BYTES = CAPABILITY_BYTES + HEADER_BYTES
@@ -23,8 +23,8 @@ class Values:
     None stays None. Every method raises EnvelopeError; none of them lets a value into an exception.
     """
 
-    def __init__(self, keyring: Keyring, authority: Authority, scopes: Scopes) -> None:
-        self._get = keyring.get
+    def __init__(self, session_keys: SessionKeys, authority: Authority, scopes: Scopes) -> None:
+        self._get = session_keys.get
         self._authority = authority
         self._scopes = scopes
         # Whether a value that does not open may read as NULL in the statement under way: see writes.Unread.

@@ -7,8 +7,8 @@ import os
 from pg_envelope import envelope, errors
 from pg_envelope.aeads import AESGCM
 from pg_envelope.backend.guard import Guard
-from pg_envelope.backend.keyring import CAPABILITY_BYTES
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 from pg_envelope.backend.statement import Statement, calling
 from pg_envelope.backend.values import Values
 from pg_envelope.suites import DEFAULT, KEY_BYTES, REFUSALS

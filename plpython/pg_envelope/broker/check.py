@@ -12,10 +12,10 @@ from uuid import UUID
 from pg_envelope import derivation, errors
 from pg_envelope.broker import startup
 from pg_envelope.broker.kms.calls import within
-from pg_envelope.broker.kms.providers import local, secrets
+from pg_envelope.broker.kms.providers import keyring_file, secrets
 from pg_envelope.broker.kms.providers.base import Item, Provider
 from pg_envelope.broker.kms.providers.make import make_provider
-from pg_envelope.broker.requests import escrow
+from pg_envelope.broker.requests import keys_backup
 from pg_envelope.broker.server import uids
 from pg_envelope.broker.settings.config import BrokerSettings, Config, Kek, load
 from pg_envelope.broker.system import files
@@ -50,13 +50,13 @@ def _machine(config: Config) -> Iterator[Finding]:
     yield from _places(broker)
     yield _tried("allowed users", ", ".join(map(str, broker.allowed_users)), lambda: uids(broker.allowed_users))
     yield _tried("audit log", broker.audit_log, lambda: startup.rehearse_audit(broker))
-    if broker.escrow_public_key_file:
-        path = Path(broker.escrow_public_key_file)
-        yield _tried("escrow public key", str(path), lambda: escrow.read_public_key(path))
+    if broker.break_glass_public_key_file:
+        path = Path(broker.break_glass_public_key_file)
+        yield _tried("break-glass public key", str(path), lambda: keys_backup.read_public_key(path))
     for path in startup.secret_files(config):
         yield _tried("secret file", str(path), lambda path=path: files.read_private(path))  # type: ignore[misc]
     for path in startup.keyrings(config):
-        yield _hinted("keyring", str(path), lambda path=path: local.check_writable(path))  # type: ignore[misc]
+        yield _hinted("keyring", str(path), lambda path=path: keyring_file.check_writable(path))  # type: ignore[misc]
     for held, key in startup.secret_keks(config):
         names = ", ".join(secrets.names(held, key))
         yield _tried("secrets in the environment", names, lambda held=held, key=key: secrets.check(held, key))  # type: ignore[misc]

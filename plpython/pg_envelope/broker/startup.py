@@ -19,7 +19,7 @@ from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.providers import secrets
 from pg_envelope.broker.ledger import ledger
 from pg_envelope.broker.settings.config import BrokerSettings, Config
-from pg_envelope.broker.settings.kms import LocalSettings, SecretsSettings
+from pg_envelope.broker.settings.kms import KeyringSettings, SecretsSettings
 from pg_envelope.broker.system import files
 from pg_envelope.broker.watch import http
 from pg_envelope.broker.watch.audit import STANDARD_OUTPUT, Audit
@@ -47,7 +47,7 @@ def secret_keks(config: Config) -> list[tuple[SecretsSettings, str]]:
 
 
 def keyrings(config: Config) -> list[Path]:
-    return [settings.keyring_file for settings in config.kms.values() if isinstance(settings, LocalSettings)]
+    return [settings.keyring_file for settings in config.kms.values() if isinstance(settings, KeyringSettings)]
 
 
 def become_owner(config: Path) -> None:

@@ -13,12 +13,12 @@ import pytest
 
 from pg_envelope import errors
 from pg_envelope.broker.check import check
-from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers import keyring_file
 
 from .conftest import Broker, private
 
 SECRETS = {"CHECK_BASE": "b" * 40, "CHECK_PURPOSE_PG_ENVELOPE_DEFAULT": "p" * 40}
-KMS = {"provider": "local", "base_secret": "CHECK_BASE", "purpose_secret": "CHECK_PURPOSE"}
+KMS = {"provider": "secrets", "base_secret": "CHECK_BASE", "purpose_secret": "CHECK_PURPOSE"}
 
 
 @pytest.fixture(autouse=True)
@@ -130,9 +130,9 @@ def test_a_keyring_that_cannot_rotate_is_a_warning(make_broker: Callable[..., Br
     folder = directory / "etc"
     folder.mkdir(mode=0o755)
     passphrase = private(folder / "passphrase", "correct horse")
-    local.create_keyring(folder / "keyring", "correct horse", cost=1 << 14)
-    local.add_kek(folder / "keyring", "correct horse", "pg-envelope-default")
-    settings = {"provider": "local", "keyring_file": str(folder / "keyring"), "passphrase_file": str(passphrase)}
+    keyring_file.create_keyring(folder / "keyring", "correct horse", cost=1 << 14)
+    keyring_file.add_kek(folder / "keyring", "correct horse", "pg-envelope-default")
+    settings = {"provider": "keyring", "keyring_file": str(folder / "keyring"), "passphrase_file": str(passphrase)}
     broker = make_broker(None, kms=settings)
     nobody = 65534
     directory.chmod(0o755)
@@ -148,7 +148,7 @@ def test_a_keyring_that_cannot_rotate_is_a_warning(make_broker: Callable[..., Br
             states = {one.name: one.state for one in check(broker.config)}
             assert (states["keyring"], states["kek default"]) == ("warning", "ok")
             with pytest.raises(errors.NotConfigured, match="cannot be written") as caught:
-                local.rotate(folder / "keyring", "correct horse", "pg-envelope-default")
+                keyring_file.rotate(folder / "keyring", "correct horse", "pg-envelope-default")
             assert "/var/lib/pg_envelope" in (caught.value.hint or "")
             code = 0
         finally:

@@ -14,7 +14,7 @@ import pytest
 
 from pg_envelope import wire
 from pg_envelope.broker.check import check
-from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers import keyring_file
 
 NOBODY = 65534
 STRANGER = """
@@ -190,13 +190,13 @@ def test_a_broker_on_a_local_keyring(make_broker, directory):
     passphrase.touch(mode=0o600)
     passphrase.write_text("correct horse\n")
     keyring = directory / "keyring"
-    local.create_keyring(keyring, "correct horse", cost=1 << 14)
-    local.add_kek(keyring, "correct horse", "pg-envelope-default")
-    settings = {"provider": "local", "keyring_file": str(keyring), "passphrase_file": str(passphrase)}
+    keyring_file.create_keyring(keyring, "correct horse", cost=1 << 14)
+    keyring_file.add_kek(keyring, "correct horse", "pg-envelope-default")
+    settings = {"provider": "keyring", "keyring_file": str(keyring), "passphrase_file": str(passphrase)}
     broker = make_broker(None, kms=settings).ready()
     database, dek = broker.new_dek()
     key = broker.derive(database, dek)["keys"][0]["key"]
-    assert dek["wrapped"].startswith("local:v1:")
+    assert dek["wrapped"].startswith("keyring:v1:")
     assert broker.good("rotate_kek", kek="default")["kek_version"] == 2
     old = {name: dek[name] for name in ("dek_id", "wrapped", "fingerprint")}
     moved = broker.good("rewrap", database_uuid=database, kek="default", store="catalog", deks=[old])["deks"][0]

@@ -40,7 +40,7 @@ def test_no_operation_gives_it_back(broker, directory):
         for op, more in {
             "sign": {"key": {**dek, "fields": []}, "statement": {}},
             "rewrap": {"kek": "default", "store": "catalog", "deks": [plain]},
-            "escrow": {"deks": [{**dek, "fields": []}]},
+            "keys_backup": {"deks": [{**dek, "fields": []}]},
         }.items():
             assert broker.ask(op, database_uuid=database, **more)["error"]["code"] == "key_destroyed", op
         made = broker.ask("generate", database_uuid=database, kek="default", store="catalog", dek_id=1)

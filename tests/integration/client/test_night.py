@@ -98,14 +98,14 @@ def test_shred_that_makes_no_sense_is_told_before_it_asks(visits: Database, tmp_
 def test_suspended_keys_show(visits: Database, stack: Stack) -> None:
     command = Command(stack, visits.name)
     assert [row["state"] for row in command.rows("status") if row["check_name"] == "suspended"] == ["ok"]
-    command.done("tenant", "revoke", "visit", "clinic 1", "--reason", "contract ended")
+    command.done("suspend", "visit", "clinic 1", "--reason", "contract ended")
     visits.sql("SELECT envelope.create_key('lent')")
     visits.sql("CALL envelope.suspend_key('lent', 'returned')")
     told = command.done("status", "--json").out
     (row,) = [row for row in json.loads(told) if row["check_name"] == "suspended"]
     assert row["state"] == "warning"
     assert row["detail"].endswith(": lent (DEKs: 1), public.visit (clinic 1)")
-    assert "envelope.restore" in row["hint"]
+    assert "envelope.unsuspend" in row["hint"]
 
 
 @pytest.fixture

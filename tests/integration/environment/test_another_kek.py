@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers import keyring_file
 from stack.processes import private_file, wait_until
 from stack.stack import Stack
 from tests.fix_stack import Database
@@ -47,7 +47,7 @@ class Kek:
 class Secrets(Kek):
     def begin(self) -> None:
         self._secrets(FIRST, SECOND)
-        self.configure({"provider": "local", "base_secret": BASE, "purpose_secret": "PURPOSE_SECRET"})
+        self.configure({"provider": "secrets", "base_secret": BASE, "purpose_secret": "PURPOSE_SECRET"})
 
     def change(self) -> None:
         self._secrets(SECOND, FIRST)
@@ -65,7 +65,7 @@ class Keyring(Kek):
         self._make()
         private_file(self.directory / "passphrase", PASSPHRASE, self.stack.broker.account)
         names = {f"{name}_file": str(self.directory / name) for name in ("keyring", "passphrase")}
-        self.configure({"provider": "local", **names})
+        self.configure({"provider": "keyring", **names})
 
     def change(self) -> None:
         (self.directory / "keyring").rename(self.directory / "right")
@@ -77,8 +77,8 @@ class Keyring(Kek):
         self.stack.broker.restart()
 
     def _make(self) -> None:
-        local.create_keyring(self.directory / "keyring", PASSPHRASE, 1 << 14)
-        local.add_kek(self.directory / "keyring", PASSPHRASE, "app")
+        keyring_file.create_keyring(self.directory / "keyring", PASSPHRASE, 1 << 14)
+        keyring_file.add_kek(self.directory / "keyring", PASSPHRASE, "app")
         self.stack.broker.account.own_tree(self.directory)
 
 

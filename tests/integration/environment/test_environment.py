@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pg_envelope import escrow
+from pg_envelope import keys_backup
 from stack.processes import wait_until
 from tests.fix_stack import Database
 from tests.integration.operations.fix_kms_life import failure
@@ -150,10 +150,10 @@ def test_a_key_for_each_subject(sides: Sides) -> None:
 def test_under_a_kek_of_its_own(sides: Sides, tmp_path: Path) -> None:
     """The original's KEK has another name in this broker, and is not needed afterwards."""
     bao, broker = sides.stack.openbao, sides.stack.broker
-    public = broker.config_file.with_name("escrow.pub")
-    public.write_text(escrow.public_text(X25519PrivateKey.generate().public_key()) + "\n")
+    public = broker.config_file.with_name("break-glass.pub")
+    public.write_text(keys_backup.public_text(X25519PrivateKey.generate().public_key()) + "\n")
     public.chmod(0o644)
-    broker.configure({"broker": {"escrow_public_key_file": str(public)}})
+    broker.configure({"broker": {"break_glass_public_key_file": str(public)}})
     bao.request("POST", "transit/keys/pg-envelope-staging", {"type": "aes256-gcm96", "derived": True})
     original = {"prod": {"kms": "main", "key": "pg-envelope-default"}}
     broker.configure({"kek": {"staging": {"kms": "main", "key": "pg-envelope-staging"}, **original}})

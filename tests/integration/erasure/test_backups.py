@@ -49,7 +49,7 @@ def test_a_second_one_lifts_no_guard(people: Database) -> None:
     people.sql("CALL envelope.reencrypt('person')")
     people.sql("CALL envelope.retire('person', 1)")
     assert failure(people.admin, "SELECT envelope.register_backup('nightly')")[0] == "42710"
-    people.sql("SELECT envelope.set_policy('dek', '90 days', 'public.person', grace => '0')")
+    people.sql("SELECT envelope.set_schedule('dek', '90 days', 'public.person', grace => '0')")
     sqlstate, _, hint = failure(people.admin, "CALL envelope.retire('person', 1, destroy => true)")
     assert (sqlstate, "forget_backup" in hint) == ("55006", True)
 

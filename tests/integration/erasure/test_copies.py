@@ -33,7 +33,7 @@ def original(policy: Stack, db: Database) -> Database:
     db.sql("""CALL envelope.protect('person', '["email"]', store => 'catalog')""")
     db.sql("SELECT envelope.rotate('person'); SELECT envelope.create_key('api')")
     db.sql("CALL envelope.reencrypt('person')")
-    db.sql("SELECT envelope.set_policy('dek', interval '90 days', grace => interval '0')")
+    db.sql("SELECT envelope.set_schedule('dek', interval '90 days', grace => interval '0')")
     db.sql("CALL envelope.retire('person', 1)")
     db.sql("CREATE TABLE visit (id int PRIMARY KEY, note text)")
     db.sql("""CALL envelope.protect('visit', '["note"]', scope => 'subject', scope_column => 'id')""")

@@ -26,7 +26,7 @@ RECEIPT = "SELECT statement::jsonb -> 'statement' FROM envelope.receipts ORDER B
 )
 def test_everything_else_gets_the_newest_key(letters: Database, call: str) -> None:
     bad = damage_all(letters)
-    letters.sql("SELECT envelope.set_policy('dek', '1 second', 'public.letter', reencrypt => true)")
+    letters.sql("SELECT envelope.set_schedule('dek', '1 second', 'public.letter', reencrypt => true)")
     letters.sql("UPDATE envelope_private.dek SET created_at = created_at - interval '9 days' WHERE state = 'active'")
     before = stored(letters, bad)
     warnings = [text for severity, text, _ in told(letters.connect(), call) if severity == "WARNING"]
@@ -118,7 +118,7 @@ def test_a_value_under_a_suspended_key_is_left_and_comes_back(letters: Database)
     put_back(letters, kept, 5)
     letters.sql(REENCRYPT)
     assert letters.sql(FAULTS) == [("5", "key suspended")]
-    letters.sql("CALL envelope.restore('letter', version => 1)")
+    letters.sql("CALL envelope.unsuspend('letter', version => 1)")
     letters.sql(REENCRYPT)
     assert letters.sql(FAULTS) == []
     assert readable(letters, {}) == as_written({})

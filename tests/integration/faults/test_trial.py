@@ -150,7 +150,7 @@ def test_a_row_that_does_not_open_is_a_warning_with_what_to_do(letters: Database
     assert "envelope.verify" in letters.one("SELECT hint FROM envelope.status() WHERE check_name = 'reads'")
 
 
-@pytest.mark.parametrize("what", ["shred", "revoke"])
+@pytest.mark.parametrize("what", ["shred", "suspend"])
 def test_what_was_erased_or_suspended_is_no_fault_of_the_table(letters: Database, what: str) -> None:
     letters.sql(f"CALL envelope.{what}('letter', NULL, 'test')")
     assert_well(letters)

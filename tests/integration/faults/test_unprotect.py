@@ -72,13 +72,13 @@ def test_not_where_the_column_takes_none(letters: Database) -> None:
 
 
 def test_not_for_what_may_open_again(nullable: Database) -> None:
-    """A suspended key comes back with restore(): NULL would lose what is there."""
-    nullable.sql("CALL envelope.revoke('letter', NULL, 'test')")
+    """A suspended key comes back with unsuspend(): NULL would lose what is there."""
+    nullable.sql("CALL envelope.suspend('letter', NULL, 'test')")
     sqlstate, _, detail, hint = refusal(nullable, AS_NULL)
     assert sqlstate == "XX001"
     assert "key suspended" in detail
-    assert "CALL envelope.restore" in hint
-    nullable.sql("CALL envelope.restore('letter')")
+    assert "CALL envelope.unsuspend" in hint
+    nullable.sql("CALL envelope.unsuspend('letter')")
     assert_unchanged(nullable, {})
 
 

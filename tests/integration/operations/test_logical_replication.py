@@ -81,8 +81,8 @@ def test_what_administers_keys_works_under_a_publication_for_all_tables(source: 
     """A published table without replica identity refuses UPDATE and DELETE."""
     source.execute("CREATE PUBLICATION everything FOR ALL TABLES")
     for every in ("90 days", "80 days"):
-        source.execute("SELECT envelope.set_policy('dek', %s)", [every])
-    source.execute("SELECT envelope.drop_policy('dek')")
+        source.execute("SELECT envelope.set_schedule('dek', %s)", [every])
+    source.execute("SELECT envelope.drop_schedule('dek')")
     source.execute("SELECT envelope.renew_capabilities()")
     without = source.execute(
         "SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'envelope_private'::regnamespace"

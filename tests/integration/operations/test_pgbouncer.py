@@ -123,7 +123,7 @@ def test_many_clients_each_get_their_own(pooler: Pooler) -> None:
 def test_a_revocation_reaches_pooled_connections(db: Database, pooler: Pooler) -> None:
     with pooler.connect() as connection:
         assert read(connection, "alice", 1) == "1@example.org"
-        db.sql("CALL envelope.revoke('t')")
+        db.sql("CALL envelope.suspend('t')")
         assert read(connection, "alice", 1) == "55000"
-        db.sql("CALL envelope.restore('t')")
+        db.sql("CALL envelope.unsuspend('t')")
         assert read(connection, "alice", 1) == "1@example.org"

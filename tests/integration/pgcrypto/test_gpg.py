@@ -9,9 +9,9 @@ from tests.fix_stack import Database
 from .conftest import PASS, Gpg
 
 TEXT = "Zoë and the others\n"
-ENCRYPT = "SELECT envelope_pgcrypto.pgp_sym_encrypt(%s::text, envelope.key('pass'), %s::text)"
+ENCRYPT = "SELECT envelope_pgcrypto.pgp_sym_encrypt(%s::text, envelope.secret('pass'), %s::text)"
 # GnuPG marks what it seals as binary.
-DECRYPT = "SELECT envelope_pgcrypto.pgp_sym_decrypt_bytea(%s::bytea, envelope.key('pass'))"
+DECRYPT = "SELECT envelope_pgcrypto.pgp_sym_decrypt_bytea(%s::bytea, envelope.secret('pass'))"
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,15 @@ def test_a_secret_key_and_its_passphrase_by_name(both: Database, gpg: Gpg) -> No
     theirs = gpg.run(
         "--trust-model", "always", "--recipient", "locked", "--encrypt", "--output", "-", feed=TEXT.encode()
     )
-    query = "SELECT envelope_pgcrypto.pgp_pub_decrypt_bytea(%s::bytea, envelope.key('openpgp'), envelope.key('pass'))"
+    query = (
+        "SELECT envelope_pgcrypto.pgp_pub_decrypt_bytea(%s::bytea, envelope.secret('openpgp'), envelope.secret('pass'))"
+    )
     assert both.one(query, theirs).decode() == TEXT
 
 
 def test_gpg_dearmors(both: Database, gpg: Gpg) -> None:
     armored = both.one(
-        "SELECT envelope_pgcrypto.armor(envelope_pgcrypto.pgp_sym_encrypt(%s::text, envelope.key('pass')),"
+        "SELECT envelope_pgcrypto.armor(envelope_pgcrypto.pgp_sym_encrypt(%s::text, envelope.secret('pass')),"
         " ARRAY['Comment'], ARRAY['made in a test'])",
         TEXT,
     )

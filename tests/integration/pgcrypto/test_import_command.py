@@ -1,4 +1,4 @@
-"""pg-envelope key import: a secret from a private file, which neither SQL text nor the server's log ever holds."""
+"""pg-envelope secret import: a secret from a private file, which neither SQL text nor the server's log ever holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Done = subprocess.CompletedProcess[str]
 
 def run(db: Database, *words: object, user: str = "postgres") -> Done:
     environment = {"PATH": os.environ["PATH"], "COLUMNS": "200", **db.stack.cluster.environ(db.name, user)}
-    command = [str(db.stack.broker.venv / "bin/pg-envelope"), "key", "import", *map(str, words)]
+    command = [str(db.stack.broker.venv / "bin/pg-envelope"), "secret", "import", *map(str, words)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -32,8 +32,8 @@ def test_a_passphrase(db: Database, file: Path) -> None:
     file.write_text("pass phrase, Zoë\n")
     done = run(db, "pii", "--secret-file", file)
     assert done.returncode == 0, done.stderr
-    assert "envelope.key('pii')" in done.stdout
-    assert db.one("SELECT envelope.key('pii')::text") == "pass phrase, Zoë"
+    assert "envelope.secret('pii')" in done.stdout
+    assert db.one("SELECT envelope.secret('pii')::text") == "pass phrase, Zoë"
     log = db.stack.cluster.log.read_text()
     assert "envelope.import_secret(" in log
     assert "pass phrase" not in log + done.stdout + done.stderr
@@ -42,13 +42,13 @@ def test_a_passphrase(db: Database, file: Path) -> None:
 def test_a_raw_key_and_its_next_version(db: Database, file: Path) -> None:
     file.write_bytes(RAW + b"\n")
     assert run(db, "raw", "--secret-file", file, "--bytes").returncode == 0
-    assert db.one("SELECT envelope.key('raw')::bytea") == RAW + b"\n"
+    assert db.one("SELECT envelope.secret('raw')::bytea") == RAW + b"\n"
     file.write_bytes(RAW)
     again = run(db, "raw", "--secret-file", file, "--bytes")
     assert again.returncode == 1
     assert "replace" in again.stderr
     assert run(db, "raw", "--secret-file", file, "--bytes", "--replace").returncode == 0
-    assert db.one("SELECT envelope.key('raw', 2)::bytea") == RAW
+    assert db.one("SELECT envelope.secret('raw', 2)::bytea") == RAW
     assert "\\\\x000102" not in db.stack.cluster.log.read_text()
 
 

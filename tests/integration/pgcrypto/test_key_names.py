@@ -15,7 +15,7 @@ from tests.fix_stack import SETTINGS, Database
 
 from .conftest import PASS, RAW
 
-KEY, SECRET_KEY = "envelope.key('pass')", "envelope.key('raw')"
+KEY, SECRET_KEY = "envelope.secret('pass')", "envelope.secret('raw')"
 ROUND_TRIPS = [
     f"pgp_sym_decrypt(pgp_sym_encrypt('Zoë', {KEY}), '{PASS}')",
     f"pgp_sym_decrypt(pgp_sym_encrypt('Zoë', '{PASS}', 'cipher-algo=aes256'), {KEY}, 'debug=0')",
@@ -51,7 +51,7 @@ def test_a_name_resolves_beside_any_other_argument(both: Database, expression: s
 
 
 @pytest.mark.parametrize(
-    "expression", ["envelope.key(NULL)::text", "envelope.key(NULL)::bytea", "envelope.key('raw', 1)"]
+    "expression", ["envelope.secret(NULL)::text", "envelope.secret(NULL)::bytea", "envelope.secret('raw', 1)"]
 )
 def test_a_name_by_itself_is_no_secret(both: Database, expression: str) -> None:
     assert both.one(f"SELECT {expression}") in (None, "(raw,1)")
@@ -64,7 +64,7 @@ def refused(connection: psycopg.Connection[Any], statement: str, sqlstate: str) 
     return caught.value
 
 
-READ = "SELECT envelope_pgcrypto.hmac('v', envelope.key('pepper'), 'sha256')"
+READ = "SELECT envelope_pgcrypto.hmac('v', envelope.secret('pepper'), 'sha256')"
 
 
 def test_only_who_was_granted_the_key_may_use_it(db: Database, alice: Any, bob: Any) -> None:
@@ -87,7 +87,7 @@ def test_set_role_does_not_reach_what_the_session_opened_before(db: Database) ->
 
 def test_a_secret_is_32_random_characters(db: Database) -> None:
     db.sql("SELECT envelope.create_secret('a'), envelope.create_secret('b')")
-    a, b = db.sql("SELECT envelope.key('a')::text, envelope.key('b')::text")[0]
+    a, b = db.sql("SELECT envelope.secret('a')::text, envelope.secret('b')::text")[0]
     assert len(a) == len(b) == 32
     assert a != b
 
@@ -97,19 +97,22 @@ def test_versions(db: Database) -> None:
     assert db.one("SELECT envelope.replace_secret('pii', 'second'::text)") == 2
     assert db.one("SELECT envelope.replace_secret('pii', '\\x00ff'::bytea)") == 3
     assert db.one("SELECT envelope.replace_secret('pii')") == 4
-    found = db.sql("SELECT envelope.key('pii', 1)::text, envelope.key('pii', 2)::text, envelope.key('pii', 3)::bytea")
+    found = db.sql(
+        "SELECT envelope.secret('pii', 1)::text, envelope.secret('pii', 2)::text, envelope.secret('pii', 3)::bytea"
+    )
     assert found == [("first", "second", b"\x00\xff")]
-    assert db.one("SELECT envelope.key('pii')::text = envelope.key('pii', 4)::text")
+    assert db.one("SELECT envelope.secret('pii')::text = envelope.secret('pii', 4)::text")
     assert db.sql("SELECT name, version FROM envelope.secrets") == [("pii", version) for version in (1, 2, 3, 4)]
-    refused(db.admin, "SELECT envelope.key('pii', 5)::text", "42704")
-    refused(db.admin, "SELECT envelope.key('pii', 3)::text", "22023")
+    refused(db.admin, "SELECT envelope.secret('pii', 5)::text", "42704")
+    refused(db.admin, "SELECT envelope.secret('pii', 3)::text", "22023")
 
 
 def test_a_new_version_counts_at_once_in_the_session_that_made_it(db: Database) -> None:
     db.sql("SELECT envelope.import_secret('pii', 'first'::text)")
     db.sql(
-        "DO $$ BEGIN ASSERT envelope.key('pii')::text = 'first';"
-        " PERFORM envelope.replace_secret('pii', 'second'::text); ASSERT envelope.key('pii')::text = 'second'; END $$"
+        "DO $$ BEGIN ASSERT envelope.secret('pii')::text = 'first';"
+        " PERFORM envelope.replace_secret('pii', 'second'::text);"
+        " ASSERT envelope.secret('pii')::text = 'second'; END $$"
     )
 
 
@@ -117,7 +120,7 @@ def test_rotation_keeps_a_secret_and_reseal_moves_it(db: Database) -> None:
     db.sql("SELECT envelope.import_secret('pii', 'first'::text), envelope.replace_secret('pii', 'second'::text)")
     before = db.sql("SELECT substr(sealed, 3, 4) FROM envelope_private.secret")
     db.sql("SELECT envelope.rotate_key('pii')")
-    both = "SELECT envelope.key('pii', 1)::text, envelope.key('pii')::text"
+    both = "SELECT envelope.secret('pii', 1)::text, envelope.secret('pii')::text"
     assert db.sql(both) == [("first", "second")]
     assert db.one("SELECT envelope.reseal_secret('pii')") == 2
     assert db.one("SELECT envelope.reseal_secret('pii')") == 0
@@ -129,7 +132,7 @@ def test_one_version_cannot_take_the_place_of_another(db: Database) -> None:
     db.sql("SELECT envelope.import_secret('pii', 'first'::text), envelope.replace_secret('pii', 'second'::text)")
     older = db.one("SELECT sealed::bytea FROM envelope_private.secret WHERE version = 1")
     db.sql("UPDATE envelope_private.secret SET sealed = %s::bytea WHERE version = 2", older)
-    refused(db.connect(), "SELECT envelope.key('pii')::text", "XX001")
+    refused(db.connect(), "SELECT envelope.secret('pii')::text", "XX001")
 
 
 @pytest.mark.parametrize(
@@ -191,20 +194,21 @@ def test_nothing_shows_a_secret(watched: Cluster, forbidden: bool) -> None:
         connection.execute("CREATE TEMP TABLE t AS SELECT 'v' || g AS v FROM generate_series(1, 5) g")
         connection.execute("SET search_path = envelope_pgcrypto, pg_catalog")
         query = (
-            f"SELECT pgp_sym_decrypt(pgp_sym_encrypt(v, envelope.key('{name}')), envelope.key('{name}')),"
-            f" hmac(v, envelope.key('{name}'), 'sha256'), hmac(v, (SELECT envelope.key('{name}')::text), 'sha256')"
-            f" FROM t WHERE hmac(v, envelope.key('{name}'), 'md5') <> 'x'"
+            f"SELECT pgp_sym_decrypt(pgp_sym_encrypt(v, envelope.secret('{name}')), envelope.secret('{name}')),"
+            f" hmac(v, envelope.secret('{name}'), 'sha256'),"
+            f" hmac(v, (SELECT envelope.secret('{name}')::text), 'sha256')"
+            f" FROM t WHERE hmac(v, envelope.secret('{name}'), 'md5') <> 'x'"
         )
         shown = [connection.execute(f"EXPLAIN ({options}) {query}").fetchall() for options in ("VERBOSE", "ANALYZE")]
         assert len(connection.execute(query).fetchall()) == 5
         with pytest.raises(psycopg.Error) as caught:
-            connection.execute(f"SELECT pgp_sym_decrypt('garbage', envelope.key('{name}'))")
+            connection.execute(f"SELECT pgp_sym_decrypt('garbage', envelope.secret('{name}'))")
         with pytest.raises(psycopg.Error) as other:
-            connection.execute(f"SELECT encrypt('v', envelope.key('{name}'), 'no such')")
+            connection.execute(f"SELECT encrypt('v', envelope.secret('{name}'), 'no such')")
         shown += [[str(error.value.diag.context), str(error.value)] for error in (caught, other)]
         shown.append(connection.execute("SELECT query FROM public.pg_stat_statements").fetchall())
         shown.append(connection.execute("SELECT query FROM pg_stat_activity").fetchall())
-        secret = connection.execute("SELECT envelope.key(%s)::text", [name]).fetchone()[0]
+        secret = connection.execute("SELECT envelope.secret(%s)::text", [name]).fetchone()[0]
     everything = repr(shown) + watched.log.read_text()
     assert name in everything
     assert "hmac" in everything

@@ -30,22 +30,22 @@ LITERALS = [
     "pgp_sym_decrypt_bytea('v', 'k', '')",
     "pgp_pub_decrypt('v', 'k')",
     "pgp_pub_decrypt('v', 'k', '')",
-    "pgp_pub_decrypt('v', envelope.key('raw'), 'k')",
-    "pgp_pub_decrypt('v', envelope.key('raw'), 'k', '')",
+    "pgp_pub_decrypt('v', envelope.secret('raw'), 'k')",
+    "pgp_pub_decrypt('v', envelope.secret('raw'), 'k', '')",
     "pgp_pub_decrypt_bytea('v', 'k')",
     "pgp_pub_decrypt_bytea('v', 'k', '')",
-    "pgp_pub_decrypt_bytea('v', envelope.key('raw'), 'k', '')",
+    "pgp_pub_decrypt_bytea('v', envelope.secret('raw'), 'k', '')",
     f"hmac('v', '{PASS}', 'md5')",
 ]
 STILL = [
     "digest('v', 'md5')",
     "crypt('v', gen_salt('md5'))",
     "armor('v')",
-    "hmac('v', envelope.key('pass'), 'md5')",
-    "hmac('v', (SELECT envelope.key('pass')::text), 'md5')",
-    "encrypt('v', envelope.key('raw'), 'aes')",
-    "decrypt_iv(encrypt_iv('v', envelope.key('raw'), 'i', 'aes'), envelope.key('raw'), 'i', 'aes')",
-    "pgp_sym_decrypt(pgp_sym_encrypt('v', envelope.key('pass')), envelope.key('pass'))",
+    "hmac('v', envelope.secret('pass'), 'md5')",
+    "hmac('v', (SELECT envelope.secret('pass')::text), 'md5')",
+    "encrypt('v', envelope.secret('raw'), 'aes')",
+    "decrypt_iv(encrypt_iv('v', envelope.secret('raw'), 'i', 'aes'), envelope.secret('raw'), 'i', 'aes')",
+    "pgp_sym_decrypt(pgp_sym_encrypt('v', envelope.secret('pass')), envelope.secret('pass'))",
     "hmac('v', NULL, 'md5')",
 ]
 
@@ -69,7 +69,7 @@ def refusal(connection: psycopg.Connection[Any], expression: str) -> str:
     with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
         connection.execute(f"SELECT {expression}")
     report = caught.value.diag
-    assert "envelope.key(" in (report.message_hint or "")
+    assert "envelope.secret(" in (report.message_hint or "")
     return f"{report.message_primary} {report.message_detail} {report.context}"
 
 
@@ -91,7 +91,7 @@ def test_all_else_goes_on(user: psycopg.Connection[Any]) -> None:
 
 
 def test_a_name_used_earlier_does_not_open_the_door(user: psycopg.Connection[Any]) -> None:
-    user.execute("SELECT hmac('v', envelope.key('pass'), 'md5')")
+    user.execute("SELECT hmac('v', envelope.secret('pass'), 'md5')")
     refusal(user, f"hmac('v', '{PASS}', 'md5')")
 
 
@@ -99,7 +99,7 @@ def test_what_another_role_used_by_name_is_no_oracle(strict: Database, user: psy
     """A SECURITY DEFINER function lends its owner's secret; its caller cannot try guesses at it."""
     strict.sql(
         "CREATE FUNCTION public.lent() RETURNS bytea LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog"
-        " AS $$ SELECT envelope_pgcrypto.hmac('v', envelope.key('pass'), 'md5') $$"
+        " AS $$ SELECT envelope_pgcrypto.hmac('v', envelope.secret('pass'), 'md5') $$"
     )
     with strict.connect("bob") as bob:
         bob.execute("BEGIN")
@@ -109,7 +109,7 @@ def test_what_another_role_used_by_name_is_no_oracle(strict: Database, user: psy
 
 def test_errors_stay_as_pgcrypto_has_them(user: psycopg.Connection[Any]) -> None:
     with pytest.raises(psycopg.Error) as caught:
-        user.execute("SELECT encrypt('v', envelope.key('raw'), 'no such')")
+        user.execute("SELECT encrypt('v', envelope.secret('raw'), 'no such')")
     report = caught.value.diag
     assert (report.message_primary, report.context) == ('Cannot use "no such": No such cipher algorithm', None)
 
@@ -117,7 +117,7 @@ def test_errors_stay_as_pgcrypto_has_them(user: psycopg.Connection[Any]) -> None
 def test_a_cursor_keeps_its_key_from_fetch_to_fetch(user: psycopg.Connection[Any]) -> None:
     user.execute("BEGIN")
     user.execute(
-        "DECLARE c CURSOR FOR SELECT hmac(g::text, (SELECT envelope.key('pass')::text), 'md5')"
+        "DECLARE c CURSOR FOR SELECT hmac(g::text, (SELECT envelope.secret('pass')::text), 'md5')"
         " FROM generate_series(1, 3) g"
     )
     assert [len(user.execute("FETCH c").fetchall()) for _ in range(3)] == [1, 1, 1]
@@ -126,7 +126,7 @@ def test_a_cursor_keeps_its_key_from_fetch_to_fetch(user: psycopg.Connection[Any
 
 def test_a_procedure_that_commits_keeps_its_key(user: psycopg.Connection[Any]) -> None:
     user.execute(
-        "DO $$ BEGIN FOR i IN 1..3 LOOP PERFORM hmac(i::text, envelope.key('pass'), 'md5'); COMMIT; END LOOP; END $$"
+        "DO $$ BEGIN FOR i IN 1..3 LOOP PERFORM hmac(i::text, envelope.secret('pass'), 'md5'); COMMIT; END LOOP; END $$"
     )
 
 
@@ -180,7 +180,7 @@ def test_a_restored_dump_forbids_them_too(strict: Database, kind: str) -> None:
         refusal(connection, LITERALS[0])
         for expression in STILL:
             connection.execute(f"SELECT {expression}")
-        assert restored.one("SELECT envelope.key('pass')::text") == PASS
+        assert restored.one("SELECT envelope.secret('pass')::text") == PASS
     finally:
         restored.close()
         strict.sql(f"DROP DATABASE {target} WITH (FORCE)")

@@ -98,11 +98,11 @@ def test_the_erased_stay_erased(visits: Database) -> None:
 
 def test_the_suspended_come_back_compromised(visits: Database) -> None:
     """Nothing undoes the suspension; what is written after it has a key that nobody knew."""
-    visits.sql("CALL envelope.revoke('visit', 'ann', 'unpaid')")
+    visits.sql("CALL envelope.suspend('visit', 'ann', 'unpaid')")
     assert failure(visits.admin, "CALL envelope.rotate_emergency('visit', 'test', 'ann')")[0] == "55000"
     visits.sql("CALL envelope.rotate_emergency('visit', 'test')")
     assert visits.sql(STATES) == [("ann", 1, "suspended"), ("ben", 1, "compromised"), ("ben", 2, "active")]
-    visits.sql("CALL envelope.restore('visit', 'ann')")
+    visits.sql("CALL envelope.unsuspend('visit', 'ann')")
     assert visits.sql(STATES)[0] == ("ann", 1, "compromised")
     visits.sql("INSERT INTO visit VALUES (4, 'ann', 'four')")
     assert visits.sql(STATES)[:2] == [("ann", 1, "compromised"), ("ann", 2, "active")]

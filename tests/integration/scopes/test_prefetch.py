@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pg_envelope.backend.keyring import MAX_KEYS
+from pg_envelope.backend.session_keys import MAX_KEYS
 from tests.fix_stack import Database
 from tests.integration.operations.fix_kms_life import failure
 

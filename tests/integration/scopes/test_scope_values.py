@@ -65,8 +65,8 @@ CALLS = {
     "rotate": "SELECT envelope.rotate('t', %s)",
     "rotate_emergency": "CALL envelope.rotate_emergency('t', 'test', %s)",
     "compromise": "SELECT envelope.compromise('t', 1, 'test', %s)",
-    "revoke": "CALL envelope.revoke('t', %s)",
-    "restore": "CALL envelope.restore('t', %s)",
+    "suspend": "CALL envelope.suspend('t', %s)",
+    "unsuspend": "CALL envelope.unsuspend('t', %s)",
     "move_kek": "CALL envelope.move_kek('default', 'default', 'catalog', 't', %s)",
     "tenant_kek": "SELECT envelope.tenant_kek('t', %s, 'default', 'catalog')",
     "prefetch": "SELECT envelope.prefetch('t', ARRAY[%s])",
@@ -93,9 +93,9 @@ def test_each_way_to_write_a_value_finds_its_key(written: tuple[Database, list[s
     db, ways = written
     for number, way in enumerate(ways, start=2):
         assert db.one(CALLS["rotate"], way) == number
-        db.sql(CALLS["revoke"], way)
+        db.sql(CALLS["suspend"], way)
         assert {state for _, state, _ in db.sql(STATES)} == {"suspended"}
-        db.sql(CALLS["restore"], way)
+        db.sql(CALLS["unsuspend"], way)
         db.sql(CALLS["tenant_kek"], way)
     db.sql(CALLS["compromise"], ways[-1])
     if not db.one("SELECT count(*) FROM envelope_private.tenant") > 1:
@@ -124,7 +124,7 @@ def test_what_is_no_value_is_refused_and_not_repeated(db: Database, type: str) -
 def test_a_value_without_key_is_told_what_was_looked_for(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, s date NOT NULL, c text)")
     db.sql("""CALL envelope.protect('t', '["c"]', scope => 'subject', scope_column => 's')""")
-    for call in ("shred", "rotate", "rotate_emergency", "compromise", "revoke", "restore"):
+    for call in ("shred", "rotate", "rotate_emergency", "compromise", "suspend", "unsuspend"):
         with pytest.raises(psycopg.errors.UndefinedObject, match="has no key of this subject") as unknown:
             db.sql(CALLS[call], "2001-02-03")
         assert "A value of type date was looked for, as column s has them" in str(unknown.value.diag.message_hint)

@@ -17,7 +17,7 @@ from .conftest import Connect, MakeStandby
 
 Connection = psycopg.Connection[Any]
 STATE = "SELECT state FROM envelope.keys WHERE relation IS NOT NULL"
-REVOKE = "CALL envelope.revoke('person', reason => 'test')"
+REVOKE = "CALL envelope.suspend('person', reason => 'test')"
 SHRED = "CALL envelope.shred('person', reason => 'test')"
 # Far below session_ttl_seconds, 300: what ends it is not the key's time.
 WAIT = 60
@@ -51,7 +51,7 @@ def test_a_suspended_key_ends_with_its_replay(people: Database, warm: Connection
     assert (message(warm), state(warm)) == (None, "active"), "the standby knows nothing yet, and loads the key anew"
     wait_until(lambda: state(warm) == "suspended", WAIT, "replay")
     wait_until(lambda: message(warm) == "pg_envelope: the key is suspended", WAIT, "the end of the key")
-    people.sql("CALL envelope.restore('person')")
+    people.sql("CALL envelope.unsuspend('person')")
     wait_until(lambda: message(warm) is None, WAIT, "its return")
 
 
@@ -111,7 +111,7 @@ def test_once_promoted_it_is_a_primary(stack: Stack, make_standby: MakeStandby, 
     assert session.execute(READ).fetchone() == ("a@b.c",)
     session.execute(REVOKE)
     assert message(session) == "pg_envelope: the key is suspended"
-    session.execute("CALL envelope.restore('person')")
+    session.execute("CALL envelope.unsuspend('person')")
     assert message(session) is None
 
 

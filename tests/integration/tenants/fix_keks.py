@@ -1,4 +1,4 @@
-"""A broker with more KEKs than one: a second in OpenBao, and one in a local keyring that needs no KMS."""
+"""A broker with more KEKs than one: a second in OpenBao, and one in a keyring that needs no KMS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers import keyring_file
 from stack.processes import private_file
 from stack.stack import Stack
 from tests.integration.operations.fix_kms_life import POLICY
@@ -21,12 +21,12 @@ path "transit/*" { capabilities = ["read", "update"] }
 def make_keyring(stack: Stack, directory: Path) -> dict[str, str]:
     """The settings of a keyring with one KEK, `laptop`."""
     directory.mkdir()
-    local.create_keyring(directory / "keyring", PASSPHRASE, 1 << 14)
-    local.add_kek(directory / "keyring", PASSPHRASE, "laptop")
+    keyring_file.create_keyring(directory / "keyring", PASSPHRASE, 1 << 14)
+    keyring_file.add_kek(directory / "keyring", PASSPHRASE, "laptop")
     private_file(directory / "passphrase", PASSPHRASE, stack.broker.account)
     stack.broker.account.own_tree(directory)
     names = {f"{name}_file": str(directory / name) for name in ("keyring", "passphrase")}
-    return {"provider": "local", **names}
+    return {"provider": "keyring", **names}
 
 
 def make_transit_key(stack: Stack, name: str, mount: str = "transit") -> None:

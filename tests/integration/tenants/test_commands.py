@@ -28,11 +28,11 @@ def test_from_kek_to_kek(command: Command, people: Database) -> None:
 
 
 def test_keys_are_taken_and_given_back(command: Command, people: Database) -> None:
-    assert "The keys of person are suspended." in command.done("tenant", "revoke", "person", "--reason", "unpaid").out
+    assert "The keys of person are suspended." in command.done("suspend", "person", "--reason", "unpaid").out
     assert failure(people.admin, READ)[0] == "55000"
-    assert "The keys of person are back." in command.done("tenant", "restore", "person").out
+    assert "The keys of person are usable again." in command.done("unsuspend", "person").out
     assert people.one(READ) == "a@b.c"
-    assert command.run("tenant", "revoke", "person").code == 2, "a reason is needed"
+    assert command.run("suspend", "person").code == 2, "a reason is needed"
 
 
 def test_a_kek_of_its_own(command: Command, docs: Database, keks: Stack) -> None:

@@ -168,10 +168,10 @@ def test_one_table_moves_and_no_other_key(keks: Stack, people: Database) -> None
 
 
 def test_a_suspended_key_moves_along(keks: Stack, people: Database) -> None:
-    people.sql("CALL envelope.revoke('person')")
+    people.sql("CALL envelope.suspend('person')")
     people.sql(call("laptop"))
     assert people.sql("SELECT state, kek FROM envelope.keys") == [("suspended", "laptop")]
-    people.sql("CALL envelope.restore('person')")
+    people.sql("CALL envelope.unsuspend('person')")
     assert people.one(READ) == "a@b.c"
 
 

@@ -1,4 +1,4 @@
-"""revoke() and restore(): who is stopped, when, what a crash leaves, and what may still be done with the key."""
+"""suspend() and unsuspend(): who is stopped, when, what a crash leaves, and what may still be done with the key."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stack.stack import Stack
 from tests.fix_stack import Database
 from tests.integration.operations.fix_kms_life import READ, answers, failure
 
-REVOKE = "CALL envelope.revoke('person', reason => 'unpaid')"
-RESTORE = "CALL envelope.restore('person')"
+REVOKE = "CALL envelope.suspend('person', reason => 'unpaid')"
+RESTORE = "CALL envelope.unsuspend('person')"
 STATES = "SELECT version, state FROM envelope.keys ORDER BY version"
 SUSPENDED = ("55000", "pg_envelope: the key is suspended")
 WAITS_FOR_ADVISORY = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'advisory'"
@@ -54,7 +54,7 @@ def test_each_version_returns_to_its_own_state(stack: Stack, people: Database) -
     people.sql(RESTORE)
     assert people.sql(STATES) == before == [(1, "compromised"), (2, "decrypt-only"), (3, "active")]
     taken, given = records(stack, start)
-    assert (taken["action"], taken["label"], taken["reason"]) == ("revoke", "public.person", "unpaid")
+    assert (taken["action"], taken["label"], taken["reason"]) == ("suspend", "public.person", "unpaid")
     assert {"dek_id": 1, "from": "compromised", "to": "suspended"} in taken["transitions"]
     assert {"dek_id": 3, "from": "suspended", "to": "active"} in given["transitions"]
     assert len(taken["transitions"]) == len(given["transitions"]) == 3
@@ -64,7 +64,7 @@ def test_status_counts_versions_that_are_still_suspended_and_no_retired_ones(peo
     shown = "SELECT state, detail FROM envelope.status() WHERE check_name = 'suspended'"
     people.sql("SELECT envelope.rotate('person')")
     people.sql(REVOKE)
-    people.sql("CALL envelope.restore('person', version => 2)")
+    people.sql("CALL envelope.unsuspend('person', version => 2)")
     assert people.sql(STATES) == [(1, "suspended"), (2, "active")]
     (found,) = people.sql(shown)
     assert found[0] == "warning"
@@ -98,13 +98,13 @@ def test_a_broker_that_dies_between_commit_and_flush_is_told_of(breakable: Stack
     people.sql("SELECT pg_advisory_lock(7)")
     session, caught = people.connect(), []
 
-    def revoke() -> None:
+    def suspend() -> None:
         try:
             session.execute(REVOKE)
         except psycopg.Error as error:
             caught.append(error)
 
-    thread = threading.Thread(target=revoke)
+    thread = threading.Thread(target=suspend)
     thread.start()
     wait_until(lambda: people.one(WAITS_FOR_ADVISORY), 30, "the commit")
     breakable.broker.kill()
@@ -113,7 +113,7 @@ def test_a_broker_that_dies_between_commit_and_flush_is_told_of(breakable: Stack
     report = caught[0].diag
     assert report.sqlstate == "58000"
     assert "until their time is over" in str(report.message_detail)
-    assert str(report.message_hint).endswith("Then call revoke() again.")
+    assert str(report.message_hint).endswith("Then call suspend() again.")
     assert people.sql(STATES) == [(1, "suspended")]
     breakable.broker.start()
     people.sql("DROP TRIGGER hold ON envelope_private.dek")
@@ -203,11 +203,11 @@ def test_a_named_key(people: Database) -> None:
     assert failure(people.admin, "SELECT envelope.encrypt('x'::text, 'app')")[:2] == SUSPENDED
     assert failure(people.admin, "SELECT envelope.rotate_key('app')")[:2] == SUSPENDED
     assert people.one(READ) == "a@b.c"
-    people.sql("CALL envelope.restore_key('app')")
+    people.sql("CALL envelope.unsuspend_key('app')")
     assert people.one(reading, value) == "secret"
 
 
-@pytest.mark.parametrize("call", ["revoke('person')", "restore('person')", "suspend_key('a')", "restore_key('a')"])
+@pytest.mark.parametrize("call", ["suspend('person')", "unsuspend('person')", "suspend_key('a')", "unsuspend_key('a')"])
 def test_only_superusers_outside_a_transaction(people: Database, call: str) -> None:
     name = call.partition("(")[0]
     people.sql("GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA envelope TO alice")
@@ -223,9 +223,9 @@ def test_only_superusers_outside_a_transaction(people: Database, call: str) -> N
 def test_what_has_no_key(people: Database) -> None:
     people.sql("CREATE TABLE plain (id int)")
     for statement, sqlstate in (
-        ("CALL envelope.revoke('plain')", "42704"),
-        ("CALL envelope.revoke(NULL)", "42704"),
-        ("CALL envelope.revoke('person', 'acme')", "22023"),
+        ("CALL envelope.suspend('plain')", "42704"),
+        ("CALL envelope.suspend(NULL)", "42704"),
+        ("CALL envelope.suspend('person', 'acme')", "22023"),
         ("CALL envelope.suspend_key('none')", "42704"),
         ("CALL envelope.suspend_key(NULL)", "42704"),
     ):

@@ -31,18 +31,18 @@ def reads(session: psycopg.Connection[tuple[str]], statement: str) -> bool:
 def test_one_tenant_is_suspended_and_no_other(docs: Database) -> None:
     warm = docs.connect()
     assert warm.execute("SELECT body FROM doc ORDER BY id").fetchall() == [("a1",), ("z1",)]
-    docs.sql("CALL envelope.revoke('doc', 'acme', 'unpaid')")
+    docs.sql("CALL envelope.suspend('doc', 'acme', 'unpaid')")
     for statement in (ACME, "INSERT INTO doc VALUES (3, 'acme', 'a2')", "SELECT envelope.rotate('doc', 'acme')"):
         assert failure(warm, statement)[:2] == SUSPENDED
     warm.execute("INSERT INTO doc VALUES (4, 'zen', 'z2')")
     assert warm.execute(ZEN).fetchall() == [("z1",), ("z2",)]
     assert docs.sql(KEYS) == [("acme", 1, "suspended", "default"), ("zen", 1, "active", "default")]
-    docs.sql("CALL envelope.restore('doc', 'acme')")
+    docs.sql("CALL envelope.unsuspend('doc', 'acme')")
     warm.execute("INSERT INTO doc VALUES (3, 'acme', 'a2')")
     assert warm.execute(ACME).fetchall() == [("a1",), ("a2",)]
 
 
-@pytest.mark.parametrize("call", ["revoke('doc', 'none')", "revoke('doc')", "restore('doc', '')"])
+@pytest.mark.parametrize("call", ["suspend('doc', 'none')", "suspend('doc')", "unsuspend('doc', '')"])
 def test_a_tenant_without_keys_is_an_error(docs: Database, call: str) -> None:
     assert failure(docs.admin, f"CALL envelope.{call}")[0] == "42704"
 
@@ -154,7 +154,7 @@ def test_a_kek_that_may_be_deleted_is_refused(keks: Stack, docs: Database) -> No
         sqlstate, text, hint = failure(docs.admin, statement)
         assert (sqlstate, text) == (
             "55000",
-            "pg_envelope: the KEK may be deleted in its KMS, and with it all that it protects",
+            "pg_envelope: the KEK may be deleted in its KMS, and all its data would be lost",
         )
         assert hint.endswith("deletion_allowed=false")
     keks.openbao.request("POST", "transit/keys/second/config", {"deletion_allowed": False})

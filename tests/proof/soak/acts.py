@@ -45,7 +45,7 @@ class Operator:
     @property
     def acts(self) -> tuple[Callable[[], None], ...]:
         """All but the restart of the broker, which ends the life whose memory is looked at."""
-        return (self.rotate, self.rotate_tenants, self.rotate_kek, self.emergency, self.revoke, self.shred,
+        return (self.rotate, self.rotate_tenants, self.rotate_kek, self.emergency, self.suspend, self.shred,
                 self.flush, self.seal, self.restart_kms, self.reload)  # fmt: skip
 
     @property
@@ -83,14 +83,14 @@ class Operator:
         with self._board.announce("emergency", CHANGED):
             self.sql("CALL envelope.rotate_emergency('visit', 'soak', scope => %s)", self._tenant())
 
-    def revoke(self) -> None:
-        """Denied from when revoke() has returned until restore() is called."""
+    def suspend(self) -> None:
+        """Denied from when suspend() has returned until unsuspend() is called."""
         tenant = self._tenant()
         with self._board.announce("revocation", SUSPENDED, CHANGED, only=tenant):
-            self.sql("CALL envelope.revoke('visit', %s, 'soak')", tenant)
+            self.sql("CALL envelope.suspend('visit', %s, 'soak')", tenant)
             with self._board.deny(tenant):
                 time.sleep(LASTS)
-            self.sql("CALL envelope.restore('visit', %s)", tenant)
+            self.sql("CALL envelope.unsuspend('visit', %s)", tenant)
 
     def shred(self) -> None:
         """Somebody of its own; the one before leaves, so that the last one is what verify() finds."""

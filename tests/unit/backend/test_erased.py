@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.backend.erased import Erased, Place
+from pg_envelope.backend.erased import Erased, ErasedPlace
 from pg_envelope.envelope import header
 
 HEAD = header(1, False, 7)
@@ -25,7 +25,7 @@ def row_key(texts: list[str]) -> str:
 @given(rows, st.data(), texts)
 def test_it_finds_its_own_rows_and_no_other(texts: list[str], data: st.DataObject, other: str) -> None:
     number = data.draw(st.integers(0, len(texts) - 1))
-    place = Place(texts[number], len(texts), number)
+    place = ErasedPlace(texts[number], len(texts), number)
     assert place.has(row_key(texts))
     elsewhere = [*texts[:number], other, *texts[number + 1 :]]
     assert place.has(row_key(elsewhere)) == (other == texts[number])
@@ -34,16 +34,16 @@ def test_it_finds_its_own_rows_and_no_other(texts: list[str], data: st.DataObjec
 @given(st.text(max_size=12), st.integers(2, 4), st.data())
 def test_a_row_key_of_another_shape_is_nobodys(key: str, parts: int, data: st.DataObject) -> None:
     """The caller of envelope_internal.decrypt_text chooses it."""
-    assert not Place("\0", parts, data.draw(st.integers(0, parts - 1))).has(key.replace("\0", ""))
+    assert not ErasedPlace("\0", parts, data.draw(st.integers(0, parts - 1))).has(key.replace("\0", ""))
 
 
 def test_the_key_of_a_whole_table_has_all_its_rows() -> None:
-    assert Place(None).has("1")
+    assert ErasedPlace(None).has("1")
 
 
 @pytest.mark.parametrize("head", [header(2, False, 7), header(1, True, 7), header(1, False, 8)])
 def test_a_header_that_the_column_never_wrote_is_a_bad_envelope(head: bytes) -> None:
-    place = Erased(HEAD, Place("ann"), 0.0, "k")
+    place = Erased(HEAD, ErasedPlace("ann"), 0.0, "k")
     with pytest.raises(errors.InvalidEnvelope):
         place.open(head + bytes(40), b"ann")
     with pytest.raises(errors.InvalidEnvelope):

@@ -138,7 +138,7 @@ HSM = {"provider": "pkcs11", "module": "/m.so", "token": "t", "pin_file": "/pin"
 KMIP = {"provider": "kmip", "host": "kms.example", "certificate_file": "/c.pem", "key_file": "/c.key"}
 AWS = {"provider": "aws", "region": "eu-central-1"}
 AWS_KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
-SECRETS = {"provider": "local", "base_secret": "BASE"}
+SECRETS = {"provider": "secrets", "base_secret": "BASE"}
 
 
 def of_provider(kms, key):
@@ -157,7 +157,7 @@ def of_provider(kms, key):
         (KMIP, "kek.1", kms_settings.KmipSettings),
         ({**KMIP, "host": "::1", "port": 5697}, "kek.1", kms_settings.KmipSettings),
         (SECRETS, "kek", kms_settings.SecretsSettings),
-        ({"provider": "local", "keyring_file": "/k", "passphrase_file": "/p"}, "kek", kms_settings.LocalSettings),
+        ({"provider": "keyring", "keyring_file": "/k", "passphrase_file": "/p"}, "kek", kms_settings.KeyringSettings),
     ],
 )
 def test_every_provider(kms, key, kind):
@@ -202,6 +202,6 @@ def test_the_example_s_other_providers_are_accepted():
     lines = [line[2:] for line in EXAMPLE.read_text().splitlines() if re.match(r"# (\[|\w+ = )", line)]
     tables = tomllib.loads("\n".join(lines))
     providers = {table["provider"] for table in tables["kms"].values()}
-    assert providers == {"local", "aws", "pkcs11", "azure", "google", "kmip"}
+    assert providers == {"keyring", "secrets", "aws", "pkcs11", "azure", "google", "kmip"}
     assert set(tables["kek"]) == set(tables["kms"])
     config.parse(tables)

@@ -12,10 +12,10 @@ from pg_envelope import errors
 from pg_envelope.broker.keys.cache import Cache, OpenedDek
 from pg_envelope.broker.keys.deks import Limits, OpenDeks
 from pg_envelope.broker.kms.kms import Kms
-from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers import keyring_file
 from pg_envelope.broker.settings.config import CacheSettings as CacheSettings
 from pg_envelope.broker.settings.config import Kek
-from pg_envelope.broker.settings.config import LocalSettings as Settings
+from pg_envelope.broker.settings.config import KeyringSettings as Settings
 from pg_envelope.broker.watch.audit import Audit
 from pg_envelope.broker.watch.metrics import Metrics
 
@@ -29,8 +29,8 @@ class Clock:
         return self.now
 
 
-class Slow(local.Local):
-    """A local keyring whose unwrap waits for `gate`, and fails with `error` when there is one."""
+class Slow(keyring_file.Keyring):
+    """A keyring whose unwrap waits for `gate`, and fails with `error` when there is one."""
 
     def __init__(self, settings):
         super().__init__(settings)
@@ -49,8 +49,8 @@ class World:
     """One KEK on a slow keyring, a clock that stands still, and one wrapped DEK."""
 
     def __init__(self, directory):
-        local.create_keyring(directory / "keyring", "p", 1 << 14)
-        local.add_kek(directory / "keyring", "p", "k")
+        keyring_file.create_keyring(directory / "keyring", "p", 1 << 14)
+        keyring_file.add_kek(directory / "keyring", "p", "k")
         (directory / "p").touch(mode=0o600)
         (directory / "p").write_text("p")
         self.provider = Slow(Settings(directory / "keyring", directory / "p"))

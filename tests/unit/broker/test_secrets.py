@@ -26,9 +26,9 @@ def environment(monkeypatch):
 
 
 def test_the_wrap_is_what_the_format_says():
-    (wrapped,) = secrets.LocalSecrets(SETTINGS).wrap("my-kek", [Plain("here", bytes(32))])
+    (wrapped,) = secrets.SecretsProvider(SETTINGS).wrap("my-kek", [Plain("here", bytes(32))])
     material = len(BASE).to_bytes(4, "big") + BASE.encode() + PURPOSE.encode()
-    derived = HKDF(SHA256(), 40, None, b"pg_envelope/1 local secrets my-kek 1").derive(material)
+    derived = HKDF(SHA256(), 40, None, b"pg_envelope/1 secrets my-kek 1").derive(material)
     content = base64.b64decode(wrapped.removeprefix("secrets:v1:"))
     assert content[:8] == derived[32:]
     assert AESGCM(derived[:32]).decrypt(content[8:20], content[20:], b"here") == bytes(32)
@@ -36,9 +36,9 @@ def test_the_wrap_is_what_the_format_says():
 
 @pytest.mark.parametrize("changed", ["BASE", "PG_ENVELOPE_SECRET_MY_KEK"])
 def test_either_secret_alone_opens_nothing(environment, changed):
-    wrapped = secrets.LocalSecrets(SETTINGS).generate("my-kek", "here")
+    wrapped = secrets.SecretsProvider(SETTINGS).generate("my-kek", "here")
     environment.setenv(changed, OTHER)
-    (found,) = secrets.LocalSecrets(SETTINGS).unwrap("my-kek", [Item("here", wrapped)])
+    (found,) = secrets.SecretsProvider(SETTINGS).unwrap("my-kek", [Item("here", wrapped)])
     assert isinstance(found, errors.UnwrapFailed)
     assert "other secrets" in found.detail
 
@@ -63,7 +63,7 @@ def test_a_secret_that_is_not_fit_is_named_and_not_shown(environment, name, secr
     assert name in shown
     assert not secret or secret not in shown
     with pytest.raises(errors.KmsDenied):
-        secrets.LocalSecrets(SETTINGS).describe("my-kek")
+        secrets.SecretsProvider(SETTINGS).describe("my-kek")
 
 
 def test_one_secret_twice_is_no_two_secrets(environment):
@@ -78,13 +78,13 @@ def test_a_32_character_secret_is_enough(environment):
 
 
 def test_the_next_secret_is_the_next_version(environment):
-    before = secrets.LocalSecrets(SETTINGS)
+    before = secrets.SecretsProvider(SETTINGS)
     old = before.generate("my-kek", "here")
     with pytest.raises(errors.Unsupported) as caught:
         before.rotate("my-kek")
     assert "PG_ENVELOPE_SECRET_MY_KEK_V2" in caught.value.hint
     environment.setenv("PG_ENVELOPE_SECRET_MY_KEK_V2", NEXT)
-    after = secrets.LocalSecrets(SETTINGS)
+    after = secrets.SecretsProvider(SETTINGS)
     assert after.describe("my-kek").version == 2
     (new,) = after.rewrap("my-kek", [Item("here", old)])
     assert new.startswith("secrets:v2:")
@@ -94,6 +94,6 @@ def test_the_next_secret_is_the_next_version(environment):
 
 def test_keks_of_one_base_secret_are_apart(environment):
     environment.setenv("PG_ENVELOPE_SECRET_OTHER", PURPOSE)
-    provider = secrets.LocalSecrets(SETTINGS)
+    provider = secrets.SecretsProvider(SETTINGS)
     wrapped = provider.generate("my-kek", "here")
     assert isinstance(provider.unwrap("other", [Item("here", wrapped)])[0], errors.UnwrapFailed)

@@ -53,7 +53,7 @@ def test_an_existing_file_keeps_its_words(path: Path) -> None:
     assert config.write() == "updated"
     again = ConfigFile(path)
     assert again.keys_of("main") == {"k1", "k2"}
-    assert again.keys_of("local") == set()
+    assert again.keys_of("keyring") == set()
     written = path.read_text()
     assert [line for line in OURS.splitlines() if line not in written.splitlines()] == []
 

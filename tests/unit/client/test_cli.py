@@ -65,7 +65,7 @@ def test_help_loads_nothing_slow(slow: str) -> None:
         ["broker", "--config", "x", "--json"],
         ["init", "--address", "https://vault.example"],
         ["init", "--out", "x"],
-        ["init", "--out", "x", "--local", "y"],
+        ["init", "--out", "x", "--keyring", "y"],
         ["init", "--out", "x", "--token", "s3cret"],
     ],
     ids=" ".join,
@@ -117,17 +117,17 @@ def test_a_password_in_the_dsn_is_warned_about_and_not_repeated(nowhere: dict[st
 
 def test_local_keyring(tmp_path: Path, passphrase: Path) -> None:
     out, keyring = tmp_path / "site", tmp_path / "site" / "keyring"
-    first = run("init", "--out", out, "--local", keyring, "--passphrase-file", passphrase)
+    first = run("init", "--out", out, "--keyring", keyring, "--passphrase-file", passphrase)
     assert first.returncode == 0, first.stderr
     assert "correct horse" not in first.stdout + first.stderr
     assert stat.S_IMODE(keyring.stat().st_mode) == 0o600
     loaded = config.load(out / "broker.toml")
-    assert loaded.kms["local"] == config.LocalSettings(keyring, passphrase)
-    assert loaded.kek["default"] == config.Kek("local", "default")
+    assert loaded.kms["keyring"] == config.KeyringSettings(keyring, passphrase)
+    assert loaded.kek["default"] == config.Kek("keyring", "default")
 
 
 def test_local_keyring_again_and_with_a_second_kek(tmp_path: Path, passphrase: Path) -> None:
-    site = ["init", "--out", tmp_path, "--local", tmp_path / "keyring", "--passphrase-file", passphrase]
+    site = ["init", "--out", tmp_path, "--keyring", tmp_path / "keyring", "--passphrase-file", passphrase]
     assert run(*site).returncode == 0
     before = (tmp_path / "keyring").read_bytes()
     assert run(*site).returncode == 0
@@ -137,7 +137,7 @@ def test_local_keyring_again_and_with_a_second_kek(tmp_path: Path, passphrase: P
 
 
 def test_local_keyring_with_another_passphrase(tmp_path: Path, passphrase: Path) -> None:
-    site = ["init", "--out", tmp_path, "--local", tmp_path / "keyring", "--passphrase-file", passphrase]
+    site = ["init", "--out", tmp_path, "--keyring", tmp_path / "keyring", "--passphrase-file", passphrase]
     assert run(*site).returncode == 0
     passphrase.write_text("wrong\n")
     done = run(*site)

@@ -33,7 +33,7 @@ def commands() -> Iterator[tuple[list[str], Any]]:
 ALL = list(commands())
 NAMES = [" ".join(words) for words, _ in ALL]
 # They use files of the broker's machine only.
-WITHOUT_SERVER = {"init", "broker", "keys backup-init", "erasures list", "erasures export", "erasures import"}
+WITHOUT_SERVER = {"init", "broker", "keys-backup init", "erasures list", "erasures export", "erasures import"}
 
 
 def options(found: Any) -> set[str]:
@@ -48,10 +48,10 @@ def test_every_command_has_json_and_libpq_s_options(words: list[str], found: Any
 
 
 def test_the_list_of_commands_is_not_empty() -> None:
-    assert {"status", "key list", "keys restore", "tenant kek"} <= set(NAMES)
+    assert {"status", "key list", "keys-backup return", "tenant kek"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("words", [[], ["key"], ["key", "list"], ["keys", "restore"]], ids=" ".join)
+@pytest.mark.parametrize("words", [[], ["key"], ["key", "list"], ["keys-backup", "return"]], ids=" ".join)
 def test_h_is_help(words: list[str]) -> None:
     short, long = run(*words, "-h"), run(*words, "--help")
     assert (short.returncode, short.stderr) == (0, "")

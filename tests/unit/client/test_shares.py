@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shamir_mnemonic.wordlist import WORDLIST
 
-from pg_envelope_client.escrow import shares
-from pg_envelope_client.escrow.shares import Pile
+from pg_envelope_client.keys_backup import shares
+from pg_envelope_client.keys_backup.shares import Pile
 from pg_envelope_client.problems import Problem
 
 SECRET = os.urandom(32)

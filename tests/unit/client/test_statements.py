@@ -10,7 +10,7 @@ import pytest
 from pglast import parse_sql
 
 from pg_envelope_client import statements
-from pg_envelope_client.statements import Statement
+from pg_envelope_client.statements import Query
 
 ODD = "x'); DROP TABLE customer; -- %s"
 
@@ -26,8 +26,8 @@ MADE = {
     "rewrap": statements.rewrap(ODD),
     "move_kek": statements.move_kek(ODD, ODD, ODD, ODD, ODD),
     "tenant_kek": statements.tenant_kek(ODD, ODD, ODD, ODD),
-    "revoke_table": statements.revoke_table(ODD, ODD, ODD),
-    "restore_table": statements.restore_table(ODD, ODD),
+    "suspend_table": statements.suspend_table(ODD, ODD, ODD),
+    "unsuspend_table": statements.unsuspend_table(ODD, ODD),
     "key_exists": statements.key_exists(ODD),
     "table_exists": statements.table_exists(ODD),
     "protect": statements.protect(ODD, {ODD: {"bind": ODD}}, ODD, ODD),
@@ -41,7 +41,7 @@ MADE = {
     "resume": statements.resume(ODD),
     "abort": statements.abort(ODD),
     "rotate_due": statements.rotate_due(True),
-    "set_policy": statements.set_policy(ODD, ODD, ODD, ODD, ODD, True),
+    "set_schedule": statements.set_schedule(ODD, ODD, ODD, ODD, ODD, True),
     "receipts": statements.receipts(ODD),
     "register_backup": statements.register_backup(ODD, ODD, ODD),
     "keep_backup": statements.keep_backup(ODD, ODD),
@@ -49,14 +49,14 @@ MADE = {
     "affected": statements.affected(ODD, ODD),
     "shred": statements.shred(ODD, ODD, ODD),
     "shred_key": statements.shred_key(ODD, ODD),
-    "escrow": statements.escrow(0, 200),
-    "adoption_key": statements.adoption_key(ODD),
-    "adopt": statements.adopt(ODD, ODD, [1], [ODD]),
+    "keys_backup": statements.keys_backup(0, 200),
+    "keys_return_key": statements.keys_return_key(ODD),
+    "keys_return": statements.keys_return(ODD, ODD, [1], [ODD]),
     "rekey": statements.rekey(ODD, ODD, ODD),
 }
 
 
-def numbered(statement: Statement) -> str:
+def numbered(statement: Query) -> str:
     """The SQL as the server gets it, with $1, $2 for %s."""
     parts = statement.sql.split("%s")
     numbers = (f"${number}" for number in itertools.count(1))
@@ -64,7 +64,7 @@ def numbered(statement: Statement) -> str:
 
 
 @pytest.mark.parametrize("statement", MADE.values(), ids=MADE.keys())
-def test_values_are_parameters(statement: Statement) -> None:
+def test_values_are_parameters(statement: Query) -> None:
     assert "DROP" not in statement.sql
     assert statement.sql.count("%s") == len(statement.values) > 0
     assert len(parse_sql(numbered(statement))) == 1
@@ -87,12 +87,12 @@ def test_every_statement_is_covered() -> None:
         statements.STATUS,
         statements.DUE,
         statements.DUE_NOW,
-        statements.POLICIES,
+        statements.SCHEDULES,
         statements.PROGRESS,
         statements.RECEIPTS,
     ],
 )
-def test_fixed_statements_parse(statement: Statement) -> None:
+def test_fixed_statements_parse(statement: Query) -> None:
     assert len(parse_sql(statement.sql)) == 1
     assert statement.values == ()
 

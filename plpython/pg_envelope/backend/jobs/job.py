@@ -17,7 +17,7 @@ ONE_BY_ONE = "LOCK TABLE envelope_private.job IN SHARE ROW EXCLUSIVE MODE"
 LIVE = """
 SELECT job_id, pid FROM envelope_private.live_job
 WHERE key_uuid = $1 AND what = $2 AND part = $3 AND parts = $4 AND pid <> pg_backend_pid()"""
-# Of other divisions and of runs that are over, only what still works; its own row in any case.
+# A job of another division, or of a run that is over, counts only while it works. A job's own row counts always.
 CLEAR = """
 DELETE FROM envelope_private.job j
 WHERE key_uuid = $1 AND what = $2 AND ((part = $3 AND parts = $4)

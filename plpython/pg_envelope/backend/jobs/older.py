@@ -19,7 +19,7 @@ ROTATED = """
 SELECT min(age(fk.xmin)) AS age FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
 JOIN envelope_private.key k ON coalesce(k.scope_of, k.key_uuid) = d.key_uuid
 WHERE k.key_uuid = $1 AND fk.state = 'active' AND (fk.version > 1 OR d.version > 1) AND age(fk.xmin) >= 0"""
-# At least as old as that: in a snapshot of theirs, it may not have happened. A transaction's writes and its snapshot
+# These are at least as old: a snapshot of theirs may not show it. A transaction's writes and its snapshot
 # are both looked at: one that wrote, and now waits for its client, has no snapshot.
 OLDER = """
 SELECT 'pid ' || a.pid AS who, format('%s %s %s', a.pid, a.backend_start, a.xact_start) AS which
@@ -46,7 +46,7 @@ def wait_for_older(host: Host, key_uuid: str, job: Job) -> bool:
     row = host.row(LIMIT)
     limit = row["seconds"] if row and row["seconds"] else LIMIT_SECONDS
     began, told = time.monotonic(), -NOTICE_SECONDS
-    # Only those of now: whatever begins later sees the newest key, however old its snapshot looks because of others.
+    # The present ones suffice: a later transaction sees the newest key, however old its snapshot looks.
     first = left = _older(host, key_uuid)
     while left:
         since = time.monotonic() - began

@@ -47,7 +47,7 @@ class Receipts:
     def scan(self) -> dict[str, Any] | None:
         """The statement; None when there are old envelopes that open. Within one transaction of its own.
 
-        What is left is listed in the same transaction. Raises Incomplete, where a column is not found.
+        What is left is listed in the same transaction. Raises ColumnMissing, where a column is not found.
         """
         self._same_table()
         whole.refuse_missing(self._host, self._key, self._layout)

@@ -13,7 +13,7 @@ from pg_envelope.backend.tables import generate, whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
 
-# In a row, without any row less to do: a trigger keeps old values, or each row changes under each try.
+# So many tries in a row may leave as many rows to do. Then a trigger keeps old values, or rows change at each try.
 IDLE_PASSES = 20
 # While it waits for a row that another session has locked, it looks for orders this often.
 LOCK_SLICE = "SET LOCAL lock_timeout = '500ms'"
@@ -61,7 +61,7 @@ class Resealing:
             return self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {condition}")
 
         found = despite(count)
-        # Not over the next wait: a count of a large table takes a while, and its snapshot holds up VACUUM.
+        # The snapshot must not last over the next wait: it would hold up VACUUM.
         self._host.commit()
         return found
 
@@ -75,7 +75,7 @@ class Resealing:
         return despite(reseal)
 
     def _one(self) -> None:
-        """One old row, after a wait for whoever holds it; no other lock is held meanwhile."""
+        """One old row, after a wait for the transaction that holds it; no other lock is held meanwhile."""
         while not self._tried():
             self._host.rollback()
             self._job.rest(0)

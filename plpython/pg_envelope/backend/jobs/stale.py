@@ -64,7 +64,7 @@ def stale(host: Host, layout: Layout, key: Row, careful: bool) -> Stale:
         return Stale(layout, waits, careful)
     headers = {row["field_uuid"]: row["header"].hex() for row in host.rows(HEADERS, ["uuid"], [key["key_uuid"]])}
     if not headers:
-        # By an unprotect() that has just ended.
+        # An unprotect() that has just ended dropped it.
         raise errors.NotProtected
     return Stale(
         layout,
@@ -77,7 +77,7 @@ def stale(host: Host, layout: Layout, key: Row, careful: bool) -> Stale:
 
 
 def _under_an_old_key(host: Host, value: str, field_uuid: str, newest: str) -> str:
-    """What was erased stays as it is: nobody can read it, to write it anew."""
+    """Erased values stay as they are: nobody can read them, to write them anew."""
     erased = host.rows(ERASED, ["uuid"], [field_uuid])
     alive = "".join(f" AND substr({value}, 3, 4) <> '\\x{row['key_id']}'" for row in erased)
     return f"substr({value}, 1, 6) <> '\\x{newest}'{alive}"

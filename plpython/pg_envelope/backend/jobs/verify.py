@@ -41,7 +41,7 @@ TABLES = "SELECT base, view_name FROM envelope_private.protected_table ORDER BY 
 
 
 class Verification:
-    """Of one table, by its view or base table. Raises NotProtected, Incomplete."""
+    """Of one table, by its view or base table. Raises NotProtected, ColumnMissing."""
 
     def __init__(self, host: Host, oid: int) -> None:
         self._host = host
@@ -161,14 +161,14 @@ class Verification:
         )
 
 
-class Failed(errors.NotConfigured):
+class SomeNotVerified(errors.NotConfigured):
     """Some tables could not be looked at."""
 
-    default_hint = "What was verified stays so. After mending the cause, call it again."
+    default_hint = "The result of the other tables is kept. Mend the cause, then call it again."
 
 
 def verify_all(host: Host, pace: Pace, anew: bool) -> None:
-    """Table by table; one that cannot be looked at does not stop the others. Raises Failed at the end."""
+    """Table by table; one that cannot be looked at does not stop the others. Raises SomeNotVerified at the end."""
     begin(host, "verify")
     tables, failed = host.rows(TABLES), []
     for table in tables:
@@ -176,7 +176,7 @@ def verify_all(host: Host, pace: Pace, anew: bool) -> None:
             failed.append(f"{table['view_name']}: {error.message}")
             host.warning(f"verify: {failed[-1]}", error.detail, error.hint)
     if failed:
-        raise Failed(f"{len(failed)} of {len(tables)} tables could not be verified", detail="\n".join(failed))
+        raise SomeNotVerified(f"{len(failed)} of {len(tables)} tables could not be verified", detail="\n".join(failed))
 
 
 def _error(host: Host, table: Row, pace: Pace, anew: bool) -> errors.EnvelopeError | None:

@@ -30,7 +30,7 @@ def _counted(host: Host, base_oid: int, subject: list[str]) -> Row:
     base = inspect.inspect(host, base_oid)
     key = catalog.key_of(host, base_oid)
     layout = catalog.layout_of(host, key, base)
-    # As the owner, whose index or output function this may run.
+    # It runs as the owner, because it may run an index or output function of the owner's.
     count = AsOwner(host, base.owner_oid).count(*_query(layout, subject))
     return {"relation": key["view_name"] or layout.base, "row_count": count}
 

@@ -30,7 +30,7 @@ INSTALLATION = "SELECT database_uuid::text AS uuid FROM envelope_private.install
 Answered = tuple[Row, wire.Message]
 
 
-class Incomplete(errors.Unavailable):
+class DeksLeft(errors.Unavailable):
     """Some DEKs are still where they were."""
 
     default_hint = None
@@ -70,10 +70,10 @@ class Batches(ABC):
 
     @abstractmethod
     def _finish(self) -> None:
-        """Tells what was done, or raises Incomplete."""
+        """Tells what was done, or raises DeksLeft."""
 
     def run(self) -> None:
-        """Raises what stopped it, or Incomplete; what is committed stays done, and calling again goes on from there."""
+        """Raises what stopped it, or DeksLeft; what is committed stays done, and calling again goes on from there."""
         self._total = self._behind()
         self._host.commit()
         try:
@@ -92,7 +92,7 @@ class Batches(ABC):
         self._drop_spares()
         self._host.commit()
         makers.wait(self._host, self._host.commit, self._what)
-        # A transaction that was rolled back meanwhile gave spares back; whoever takes one of these is waited for.
+        # A transaction that was rolled back meanwhile gave spares back. The batch waits for a session that takes one.
         while self._drop_spares():
             self._host.commit()
             makers.wait(self._host, self._host.commit, self._what)

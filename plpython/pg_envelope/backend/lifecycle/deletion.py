@@ -10,7 +10,7 @@ REFUSED = "vault"
 
 
 class DeletableKek(errors.NotConfigured):
-    text = "the KEK may be deleted in its KMS, and with it all that it protects"
+    text = "the KEK may be deleted in its KMS, and all its data would be lost"
     default_hint = "bao write transit/keys/NAME/config deletion_allowed=false"
 
 

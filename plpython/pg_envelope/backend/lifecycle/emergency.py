@@ -19,7 +19,7 @@ from pg_envelope.backend.tables import catalog
 from pg_envelope.backend.tables.scope_values import ScopeColumn
 
 CHANNEL = "envelope"
-# With the table itself, those that share its tenants' or subjects' keys.
+# The table itself, and the tables that share its tenants' or subjects' keys.
 TABLES = "SELECT base FROM envelope_private.protected_table WHERE scope_key = $1 ORDER BY base"
 
 

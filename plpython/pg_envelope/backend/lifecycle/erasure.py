@@ -66,7 +66,7 @@ class Erasure(Keys):
         if row is None:
             raise errors.NotProtected(
                 "the table is not protected",
-                hint="envelope.columns lists what is. Was it restored from a dump? CALL envelope.adopt_restored(...)",
+                hint="envelope.columns lists the protected ones. Restored? CALL envelope.adopt_restored(...)",
             )
         return row
 
@@ -86,7 +86,7 @@ class Erasure(Keys):
             )
         if row["used_by"]:
             raise errors.BadInput(
-                "a table uses these keys", detail=row["used_by"], hint="CALL envelope.shred(...) erases what is there."
+                "a table uses these keys", detail=row["used_by"], hint="Erase them by CALL envelope.shred(...)."
             )
         return row
 
@@ -96,7 +96,7 @@ class Erasure(Keys):
         Raises BadInput without a reason, and MaybeCopy.
         """
         _check_reason(what, reason)
-        # Not at the same time as a batch of rewrap(), nor as a session that makes a key for this subject.
+        # The lock keeps a batch of rewrap() away, and a session that makes a key for this subject.
         self._host.run(ONE_BY_ONE)
         label = self._lock(key["owner"])
         if subject is not None:
@@ -114,7 +114,7 @@ class Erasure(Keys):
         self._tell(what, key, len(alive), len(found))
 
     def _end(self, what: str) -> None:
-        """Commits, and has all sessions forget what was taken away."""
+        """Commits, and has all sessions forget the erased keys."""
         mark = revocation.mark(self._host)
         self._host.commit()
         revocation.tell(self._host, mark)

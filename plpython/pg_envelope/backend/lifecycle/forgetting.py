@@ -14,7 +14,7 @@ SELECT envelope_private.keys_at_stake() AS keys, current_database()::text AS dat
     (SELECT string_agg(coalesce(view_name, base_name), ', ' ORDER BY view_name) FROM envelope_private.protected_table)
         AS tables"""
 FORGET = "SELECT envelope_private.forget_all_keys()"
-# Of tables that were dropped: no view reads them any more.
+# These belong to tables that were dropped: no view reads them any more.
 RIGHTS = r"""
 SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class c
 WHERE c.relnamespace = 'envelope_private'::regnamespace AND c.relkind = 'm' AND c.relname LIKE 'right\_%'"""
@@ -30,7 +30,7 @@ class Forgetting(Keys):
 
     def forget_all(self, database: str | None) -> int:
         """How many DEKs are gone. Raises StillProtected, and BadInput unless the database is named."""
-        # Nobody makes a key meanwhile that is then forgotten unseen.
+        # The lock stops a session that would make a key now: it would be forgotten unseen.
         self._host.run("LOCK TABLE envelope_private.dek IN SHARE ROW EXCLUSIVE MODE")
         row = self._host.row(AT_STAKE)
         assert row is not None
@@ -61,6 +61,6 @@ def _unnamed(row: Row) -> errors.BadInput:
     return errors.BadInput(
         "forget_all_keys() needs the name of this database",
         detail=f"It would destroy {row['keys'] or 'nothing'}.",
-        hint="What these keys encrypted cannot be read again. If that is meant: SELECT"
+        hint="Nobody can read again what these keys encrypted. To destroy them: SELECT"
         f" envelope.forget_all_keys({literal(row['database'])}).",
     )

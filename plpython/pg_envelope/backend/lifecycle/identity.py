@@ -1,4 +1,4 @@
-"""Whether this database is the one whose keys these are, or a copy of it, which must not destroy them."""
+"""Whether this database is the original, or a copy. A copy must not destroy the keys that both have."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check(host: Host, others: list[wire.Message]) -> Iterator[Row]:
     elif here["home"] != home():
         yield _row("warning", f"this may be a copy. {_difference(here)}", _hint(here))
     else:
-        hint = f"What is erased here dies there, too. CALL envelope.rekey(...) there gives it its own keys: {RUNBOOK}."
+        hint = f"Keys erased here die there, too. CALL envelope.rekey(...) there gives it its own keys: {RUNBOOK}."
         yield _row("warning", f"a copy of this database is alive: {_told(others)}", hint)
 
 
@@ -68,7 +68,7 @@ class Claim(Keys):
         if others:
             self._host.warning(
                 f"another database with these keys is alive: {_told(others)}",
-                hint="What is destroyed here dies there, too. If it is the original, say so there, and CALL"
+                hint="Keys that are destroyed here die there, too. If it is the original, say so there, and CALL"
                 " envelope.rekey(...) here.",
             )
 

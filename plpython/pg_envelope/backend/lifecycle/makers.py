@@ -11,7 +11,7 @@ from pg_envelope.backend.host import Host, Row
 SLICE_SECONDS = 0.1
 TOLD_AFTER_SECONDS = 5.0
 MOST_SECONDS = 600.0
-# Not by a lock of our own: whoever makes the next key would stand in line behind it.
+# A lock of our own would not do: the session that makes the next key would wait behind it.
 HOLDERS = """
 SELECT l.virtualtransaction AS id,
     CASE WHEN l.pid IS NOT NULL THEN format('process %s of %s', l.pid, coalesce(a.usename, '?'))

@@ -8,7 +8,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
-from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, DeksLeft
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.sqltext import literal
 
@@ -21,7 +21,7 @@ COUNT = f"SELECT count(*) AS found FROM {BEHIND}"
 NEXT = f"""
 SELECT dek_id, wrapped, fingerprint, kek_version
 FROM {BEHIND} AND store = $6 AND dek_id > $7 ORDER BY dek_id LIMIT $8"""
-# Only over what was read: a DEK that was rewrapped or destroyed meanwhile stays as that left it, for the next pass.
+# A row is written only if it is as it was read. The next pass takes a DEK that was rewrapped or destroyed meanwhile.
 KEEP = """
 UPDATE envelope_private.dek d SET kek = $3, store = $4, wrapped = n.wrapped, kek_version = n.kek_version
 FROM unnest($5::bigint[], $6::text[], $7::text[], $8::int4[]) AS n (dek_id, old, wrapped, kek_version)
@@ -131,7 +131,7 @@ class Move(Batches):
     def _finish(self) -> None:
         behind = self._behind()
         if behind:
-            raise Incomplete(
+            raise DeksLeft(
                 f"{behind} DEKs are still under KEK {self._wanted.from_kek}",
                 detail=self._causes(),
                 hint=f"That KEK must stay until this ends well: {self._again}. envelope.keys shows dek_id.",

@@ -6,7 +6,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.instance import home
 from pg_envelope.backend.keys import STORES, Keys
-from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, Incomplete
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, DeksLeft
 from pg_envelope.backend.lifecycle.environment import INSTALLATION
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.sqltext import literal
@@ -69,7 +69,7 @@ class Rekey:
         self._host.warning(
             "backups of the keys that were made before open nothing in this database any more",
             detail="They are sealed for the environment and database uuid that it had.",
-            hint="Make a new one: pg-envelope keys backup --out FILE. Keep the old ones for the original.",
+            hint="Make a new one: pg-envelope keys-backup make --out FILE. Keep the old ones for the original.",
         )
 
     def _begin(self, from_environment: str) -> Row:
@@ -100,12 +100,12 @@ class Rekey:
         }
 
     def _switch(self, origin: Row, to_kek: str | None) -> int:
-        """All at once; how many DEKs. Raises Incomplete when one has no new wrap."""
+        """All at once; how many DEKs. Raises DeksLeft when one has no new wrap."""
         self._host.run(ONE_BY_ONE)
         self._host.run(NO_NEW_DEKS)
         left = self._host.row(ANY_LEFT)
         if left and left["found"]:
-            raise Incomplete(f"{left['found']} DEKs were made meanwhile", hint="Nothing is switched. Call it again.")
+            raise DeksLeft(f"{left['found']} DEKs were made meanwhile", hint="Nothing is switched. Call it again.")
         if to_kek is not None:
             told = self._keys.kek(to_kek)
             for table in ("key", "tenant"):
@@ -178,7 +178,7 @@ class _Staging(Batches):
     def _finish(self) -> None:
         behind = self._behind()
         if behind:
-            raise Incomplete(
+            raise DeksLeft(
                 f"{behind} DEKs could not be wrapped for this environment",
                 detail=self._causes(),
                 hint=f"Nothing is switched. To go on: {self._again}.",

@@ -20,7 +20,7 @@ JOIN envelope_private.capability c USING (field_uuid)
 WHERE fk.key_id = $1 AND fk.state = 'active' AND d.state = 'active'
     AND current_setting('session_replication_role') <> 'replica'
 FOR UPDATE OF k, fk, c SKIP LOCKED"""
-# In tenant and subject scope; the lock is that of backend/scope_keys.py.
+# This is for tenant and subject scope. The lock is that of backend/scope_keys.py.
 LOCKED_SCOPE = """
 SELECT coalesce(k.view::text, k.base::text, 'dropped') AS label
 FROM envelope_private.field_key fk
@@ -45,7 +45,7 @@ def renew(host: Host, link: Link, key_id: int) -> None:
     except Exception as error:
         if str(getattr(error, "sqlstate", "")).startswith(ENDS_THE_STATEMENT):
             raise
-        host.warning("a key that has sealed many values could not be rotated; it goes on", hint=HINT)
+        host.warning("a key that has sealed many values could not be rotated; it stays in use", hint=HINT)
 
 
 HINT = "It rotates itself at a later write, until it has sealed 2^32 - 2^28 values; or: SELECT envelope.rotate(...)."

@@ -1,4 +1,4 @@
-"""replay_erasures(): after a restore, what the broker's ledger says is dead dies again; and status() watches."""
+"""replay_erasures(): destroys again, after a restore, the keys that the broker's ledger has as erased."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ class Replay(Erasure):
         and those that are in use here and were left alone. Raises OnStandby.
         """
         if _on_standby(self._host):
-            raise OnStandby(hint="Call it on the primary; what it does there is replayed here.")
+            raise OnStandby(hint="Call it on the primary. The standby replays its changes.")
         self._host.run(ONE_BY_ONE)
         installation = self._host.row(INSTALLATION)
         if installation is None:
             return []
         self._refuse_copy()
-        # Spares of a backup: some were used since, and died with whoever had them.
+        # Some spares of a backup were used since, and erased with their subjects.
         self._host.rows("SELECT envelope_private.drop_spares()")
         lines = self._verified(installation["uuid"])
         known: list[tuple[int, bytes]] = []
@@ -137,7 +137,7 @@ class Replay(Erasure):
         return self._host.rows(ALIVE, ["bigint[]", "bytea[]"], values)
 
     def _name_in_use(self) -> None:
-        """The ledger may hold what a copy of this database erased: who may know is asked."""
+        """The ledger may hold erasures of a copy of this database. So it asks a person who may know."""
         if self._in_use:
             named = [_named(row) for row in self._in_use[:SHOWN]]
             more = [f"and {len(self._in_use) - SHOWN} more"] if len(self._in_use) > SHOWN else []

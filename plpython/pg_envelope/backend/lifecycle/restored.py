@@ -114,7 +114,7 @@ def _only(fitting: list[Row]) -> Row:
         raise errors.KeyNotFound(
             "no key of a dropped table fits this one",
             detail="It must have the encrypted columns that the table had, and envelopes under its keys.",
-            hint="envelope.dropped_keys lists what is left of dropped tables. Is the old table still there, under"
+            hint="envelope.dropped_keys lists the keys of dropped tables. Is the old table still there, under"
             " another name? Then drop one of the two.",
         )
     if len(fitting) > 1:

@@ -21,7 +21,7 @@ SELECT d.dek_id, d.version, d.fingerprint, d.kek, d.store, d.kek_version, d.stat
     d.is_retired, d.state_since + p.grace AS free_at, d.state_since + p.grace <= now() AS is_free,
     p.grace::text AS grace
 FROM envelope_private.dek d JOIN LATERAL (
-    SELECT grace FROM envelope_private.policy_in_force p
+    SELECT grace FROM envelope_private.schedule_in_force p
     WHERE p.level = 'dek' AND (p.subject = d.key_uuid::text OR p.subject IS NULL)
     ORDER BY p.subject NULLS LAST LIMIT 1) p ON true
 WHERE d.key_uuid = $1 AND d.version = $2"""
@@ -94,9 +94,9 @@ class Retirement(Erasure):
         table = inspect.inspect(self._host, key["base"])
         layout = catalog.layout_of(self._host, key, table)
         whole.refuse_hidden(self._host, key, layout, "retire")
-        # Whoever wrote under this version is waited for; from the suspension on nobody can.
+        # It waits for transactions that wrote under this version. After the suspension no other one can.
         self._host.run(f"LOCK TABLE {layout.base} IN SHARE MODE")
-        # Below the lock: what is not found cannot be looked through, and may hold values under this version.
+        # The lock is held: a column that is not found cannot be searched, and may hold values under this version.
         whole.refuse_missing(self._host, key, layout)
         under_it = f"IN ({self._ids(KEY_IDS, 'bigint', dek['dek_id'])})"
         unknown = f"NOT IN ({self._ids(KNOWN_IDS, 'uuid', str(key['key_uuid']))})"
@@ -105,7 +105,7 @@ class Retirement(Erasure):
             raise StillNeeded(
                 detail=f"values in {layout.base} under it: {', '.join(used)}",
                 hint="CALL envelope.reencrypt(...) leaves none. If it is suspended, first:"
-                f" CALL envelope.restore(..., version => {dek['version']})."
+                f" CALL envelope.unsuspend(..., version => {dek['version']})."
                 " What reencrypt leaves does not open: see envelope.faults.",
             )
         if odd:
@@ -142,14 +142,14 @@ class Retirement(Erasure):
             f"retire: version {version} of {label} is suspended; it can be destroyed after {dek['grace']}",
             detail=f"Backups that need it: {backups}" if backups else None,
             hint="CALL envelope.retire(..., destroy => true) destroys it then;"
-            f" CALL envelope.restore(..., version => {version}) takes it back.",
+            f" CALL envelope.unsuspend(..., version => {version}) takes it back.",
         )
 
     def _destroy(self, label: str, version: int | None, dek: Row) -> None:
         if not dek["is_free"]:
             raise StillNeeded(
                 detail=f"it is suspended, and can be destroyed from {dek['free_at']}",
-                hint="The grace is that of envelope.set_policy('dek', ..., grace => ...).",
+                hint="The grace is that of envelope.set_schedule('dek', ..., grace => ...).",
             )
         if backups := self._backups(dek):
             raise StillNeeded(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle.batches import INSTALLATION, Answered, Batches, Incomplete
+from pg_envelope.backend.lifecycle.batches import INSTALLATION, Answered, Batches, DeksLeft
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.sqltext import literal
 
@@ -26,7 +26,7 @@ WHERE kek = $1 AND state <> 'destroyed' AND kek_version = $2 ORDER BY store = $3
 SAMPLED = 5
 DROP_SPARES = "SELECT envelope_private.drop_spares($1, $2) AS found"
 DESTROYED = "SELECT count(*) AS found FROM envelope_private.dek WHERE kek = $1 AND state = 'destroyed'"
-# Only over what was read: a DEK that was moved to another KEK or destroyed meanwhile stays as that left it.
+# A row is written only if it is as it was read. A DEK that was moved or destroyed meanwhile stays as it is.
 KEEP = """
 UPDATE envelope_private.dek d SET wrapped = n.wrapped, kek_version = n.kek_version
 FROM unnest($3::bigint[], $4::text[], $5::text[], $6::int4[]) AS n (dek_id, old, wrapped, kek_version)
@@ -115,17 +115,17 @@ class Rewrap(Batches):
     def _finish(self) -> None:
         behind = self._behind()
         if behind:
-            raise Incomplete(
+            raise DeksLeft(
                 f"{behind} DEKs are still under an old version of KEK {self._kek}",
                 detail=self._causes(),
                 hint=f"Old KEK versions must stay until this ends well: {self._again}. envelope.keys shows dek_id.",
             )
         if self._failed:
-            raise Incomplete(
+            raise DeksLeft(
                 f"{len(self._failed)} DEKs do not open under KEK {self._kek}",
                 detail=self._causes(),
                 hint="Was the KMS restored to an earlier state? Then do not flush, do not restart the broker, and run"
-                " pg-envelope keys backup now: docs/runbooks/restore.md. envelope.keys shows dek_id.",
+                " pg-envelope keys-backup make now: docs/runbooks/restore.md. envelope.keys shows dek_id.",
             )
         row = self._host.row(DESTROYED, ["text"], [self._kek])
         destroyed = f", {row['found']} destroyed ones passed over" if row and row["found"] else ""

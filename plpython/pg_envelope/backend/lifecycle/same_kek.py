@@ -1,4 +1,4 @@
-"""Whether a KEK is still the one that it was: what it wrapped before must open.
+"""Whether a KEK is still the same: an earlier wrap must open.
 
 Under the same name there can be another: two secrets that were swapped, a keyring that was made anew, a transit key
 that was deleted and made again. A key made then would be lost as soon as the right one is back.

@@ -16,7 +16,7 @@ WHAT = "rotate_emergency"
 BATCH = 200
 # Sessions forget those that they keep, too.
 DROP_SPARES = "SELECT envelope_private.drop_spares(of_key => $1)"
-# Waits for whoever is taking one of them.
+# This waits for a session that is taking one of them.
 DROP_TAKEN = "DELETE FROM envelope_private.spare_dek WHERE key_uuid = $1 AND dek_id <= $2"
 # The sequence may be behind its tables.
 NEWEST_ID = """
@@ -70,7 +70,7 @@ class ScopeEmergency(ScopeKeys):
         self._batch_of(scopes, newest)
 
     def _all(self) -> None:
-        """Whoever has made a DEK is waited for until that can be seen here: every key from before is then known."""
+        """Waits for the transactions that made a DEK, until it is visible here: then every key from before is known."""
         newest, last = self._forget_spares(), None
         self._host.commit()
         makers.wait(self._host, self._host.commit, WHAT)
@@ -100,7 +100,7 @@ class ScopeEmergency(ScopeKeys):
             error.hint = f"{error.hint or ''} Then call {WHAT}() again.".strip()
             raise
         self._host.commit()
-        # Before the transaction's first snapshot: a batch of rewrap() writes several DEKs, too, in another order.
+        # The lock comes before the first snapshot: a batch of rewrap() writes several DEKs, in another order.
         self._host.run(ONE_BY_ONE)
         if time.monotonic() - self._told > NOTICE_SECONDS:
             self._host.notice(f"{WHAT}: {self._renewed} {self._kind}s have new keys")

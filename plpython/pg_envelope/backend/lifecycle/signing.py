@@ -56,7 +56,7 @@ class Signing:
 
     def _made(self) -> Row | None:
         kek = self._host.row(KEK)
-        # Taken: another session was quicker, or no version of it is active.
+        # The name is taken. Either another session has made the key meanwhile, or none of its versions is active.
         with contextlib.suppress(errors.AlreadyProtected):
             self._keys.create_named(NAME, str(kek["kek"]) if kek else "default", None)
         return self._active()

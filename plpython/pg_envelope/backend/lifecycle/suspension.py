@@ -1,4 +1,4 @@
-"""revoke() and restore(): the DEKs of a table, tenant or named key neither open nor seal until they are given back."""
+"""suspend() and unsuspend(): suspended DEKs of a table, tenant or named key neither open nor seal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pg_envelope.backend.keys import Keys, Transition
 from pg_envelope.backend.lifecycle import revocation
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 
-# Older and newer versions alike: what a suspended tenant wrote long ago must not open, either.
+# All versions are suspended: the old values of a suspended tenant must not open, either.
 SUSPEND = """
 UPDATE envelope_private.dek SET state = 'suspended', suspended_from = state, state_since = now()
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state NOT IN ('suspended', 'destroyed')
 RETURNING dek_id, suspended_from AS before, state AS after"""
 # What retire() took comes back by its number alone.
-RESTORE = """
+UNSUSPEND = """
 UPDATE envelope_private.dek d
 SET state = d.suspended_from, suspended_from = NULL, is_retired = false, state_since = now()
 WHERE d.key_uuid = $1 AND d.scope IS NOT DISTINCT FROM $2 AND d.state = 'suspended'
@@ -25,7 +25,7 @@ WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state = 'suspended' AN
 LEFT = """
 SELECT count(*) AS count FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT DISTINCT FROM $2 AND state <> 'destroyed'"""
-# After the commit: whose snapshot shows this transaction also shows those before it, since they come one by one.
+# It runs after the commit. A snapshot that shows this transaction also shows those before it: they come one by one.
 TELL = "SELECT setval('envelope_private.suspension_xid', greatest(last_value, $1)) FROM envelope_private.suspension_xid"
 
 
@@ -44,14 +44,14 @@ class Suspension(Keys):
             error.hint = f"{error.hint or ''} Then call {action}() again.".strip()
             raise
 
-    def restore(self, action: str, key_uuid: str, scope: str | None, version: int | None = None) -> None:
+    def unsuspend(self, action: str, key_uuid: str, scope: str | None, version: int | None = None) -> None:
         """All versions that are suspended but for retired ones; or the one of this number, retired or not."""
-        self._change(action, key_uuid, scope, "", RESTORE, ("int4", version))
+        self._change(action, key_uuid, scope, "", UNSUSPEND, ("int4", version))
         left = self._host.row(RETIRED, ["uuid", "text"], [key_uuid, scope])
         if left and left["versions"]:
             self._host.notice(
                 f"{action}: retired versions stay suspended: {left['versions']}",
-                hint="CALL envelope.restore(..., version => N) brings one back.",
+                hint="CALL envelope.unsuspend(..., version => N) brings one back.",
             )
 
     def _change(

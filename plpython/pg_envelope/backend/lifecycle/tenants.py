@@ -1,4 +1,4 @@
-"""What DBAs call for tenants: revoke, restore, their own KEKs, and moving DEKs between KEKs."""
+"""What DBAs call for tenants: suspend, unsuspend, their own KEKs, and moving DEKs between KEKs."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ class Tenants:
     def __init__(self, host: Host, guard: Guard, link: Link) -> None:
         self._host, self._link = host, link
         self._keys = Suspension(host, link)
-        self.revoke = guard.plain(self._revoke)
-        self.restore = guard.plain(self._restore)
+        self.suspend = guard.plain(self._suspend)
+        self.unsuspend = guard.plain(self._unsuspend)
         self.suspend_key = guard.plain(self._suspend_key)
-        self.restore_key = guard.plain(self._restore_key)
+        self.unsuspend_key = guard.plain(self._unsuspend_key)
         self.move_kek = guard.plain(self._move_kek)
         self.tenant_kek = guard.plain(self._tenant_kek)
 
-    def _revoke(self, rel: str | None, tenant: str | None, reason: str | None) -> None:
-        oid = self._begin("revoke", rel)
+    def _suspend(self, rel: str | None, tenant: str | None, reason: str | None) -> None:
+        oid = self._begin("suspend", rel)
         owner = self._key(oid, tenant)["owner"]
         for scope in self._scopes(oid, tenant):
-            self._keys.suspend("revoke", owner, scope, reason or "")
+            self._keys.suspend("suspend", owner, scope, reason or "")
 
-    def _restore(self, rel: str | None, tenant: str | None, version: int | None) -> None:
-        oid = self._begin("restore", rel)
+    def _unsuspend(self, rel: str | None, tenant: str | None, version: int | None) -> None:
+        oid = self._begin("unsuspend", rel)
         owner = self._key(oid, tenant)["owner"]
         for scope in self._scopes(oid, tenant):
-            self._keys.restore("restore", owner, scope, version)
+            self._keys.unsuspend("unsuspend", owner, scope, version)
 
     def _suspend_key(self, name: str | None, reason: str | None) -> None:
         self._begin("suspend_key", None)
         self._keys.suspend("suspend_key", self._named(name), None, reason or "")
 
-    def _restore_key(self, name: str | None) -> None:
-        self._begin("restore_key", None)
-        self._keys.restore("restore_key", self._named(name), None)
+    def _unsuspend_key(self, name: str | None) -> None:
+        self._begin("unsuspend_key", None)
+        self._keys.unsuspend("unsuspend_key", self._named(name), None)
 
     def _move_kek(
         self, from_kek: str | None, to_kek: str | None, store: str | None, rel: str | None, tenant: str | None
@@ -101,7 +101,7 @@ class Tenants:
         return oid
 
     def _key(self, oid: int, tenant: str | None) -> Row:
-        """Whose DEKs a table's values are under. Raises BadInput for a tenant where there are none."""
+        """The key and scope of a table's values. Raises BadInput for a tenant in a table without tenants."""
         row = self._host.row(KEY, ["uuid"], [catalog.key_of(self._host, oid)["key_uuid"]])
         assert row is not None
         if tenant is not None and row["scope"] == "table":

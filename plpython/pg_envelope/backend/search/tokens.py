@@ -7,9 +7,9 @@ from functools import cache
 from pg_envelope import errors
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.guard import Guard
-from pg_envelope.backend.keyring import Keyring
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.search.normalize import normalizer
+from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.tokens import TokenKey
 
 INPUT = "\\x"
@@ -20,8 +20,8 @@ MOST_RECENT = 1000
 class Tokens:
     """One attribute per SQL function. A token leaves as the text that envelope_search.token reads; None stays None."""
 
-    def __init__(self, guard: Guard, keyring: Keyring, authority: Authority, loader: Loader) -> None:
-        self._keyring, self._authority, self._loader = keyring, authority, loader
+    def __init__(self, guard: Guard, session_keys: SessionKeys, authority: Authority, loader: Loader) -> None:
+        self._session_keys, self._authority, self._loader = session_keys, authority, loader
         self._slots: dict[int, bytes] = {}
         self._recent: dict[tuple[int, str], tuple[TokenKey, bytes]] = {}
         self._normalizer = cache(normalizer)
@@ -79,7 +79,7 @@ class Tokens:
 
     def _key(self, slot: bytes) -> TokenKey:
         """Also for what is remembered: a key that was taken away is asked for again, and not given."""
-        key = self._keyring.get(slot)
+        key = self._session_keys.get(slot)
         if not isinstance(key, TokenKey):
             raise errors.NotPermitted
         return key

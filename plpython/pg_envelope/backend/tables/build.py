@@ -23,7 +23,7 @@ WHERE p.pronamespace = $1::regnamespace AND p.proname = ANY ($2::name[])"""
 GRANTEES = """
 SELECT DISTINCT pg_get_userbyid(a.grantee) AS name FROM pg_catalog.pg_proc p, aclexplode(p.proacl) a
 WHERE p.oid = to_regprocedure($1) AND a.grantee NOT IN (0, p.proowner)"""
-# By hand, because ALTER TABLE gives this state to no view's trigger; the second makes every session look again.
+# ALTER TABLE cannot give this state to a view's trigger. The second statement makes every session look again.
 FIRES_ALWAYS = f"""
 UPDATE pg_catalog.pg_trigger SET tgenabled = '{generate.ALWAYS}'
 WHERE tgrelid = $1 AND tgname = ANY ('{{envelope_insert,envelope_update}}')"""
@@ -157,7 +157,7 @@ def set_defaults(host: Host, table: Table, layout: Layout, columns: Sequence[Col
     """The view's columns get the table's defaults, at once: each ALTER is followed by a look at both relations."""
     parts = [set_default(column.name, column.default) for column in columns if column.default and not column.generated]
     if parts:
-        # As the owner: reading a literal can run a domain's CHECK.
+        # It runs as the owner: reading a literal can run a domain's CHECK.
         AsOwner(host, table.owner_oid).run(f"ALTER VIEW {layout.view} {commas(parts)}")
 
 
@@ -199,7 +199,7 @@ def mirror(acl: list[Row]) -> str:
 
 
 def sequence_grants(table: Table, acl: list[Row], verb: str, to: str) -> list[str]:
-    """A table draws its identity for whoever may INSERT; a trigger that runs as its caller needs USAGE for that."""
+    """A table draws its identity for every role that may INSERT. A trigger that runs as its caller needs USAGE."""
     grantees = {grants.role(row["grantee"]) for row in acl if row["privilege"] == "INSERT"} - {ident(table.owner)}
     return [
         f"{verb} USAGE ON SEQUENCE {column.sequence} {to} {grantee}"

@@ -11,7 +11,7 @@ from pg_envelope.backend.tables.inspect import Column
 
 TEXT = "pg_catalog.text"
 PLAINTEXT = "envelope.plaintext"
-# As text, byte for byte. The output function of xml would drop the declaration.
+# xml is kept as text, byte for byte: its output function would drop the declaration.
 RELABELLED = frozenset(("text", "varchar", "xml"))
 # Neither their output nor their input depends on any setting.
 STEADY = frozenset(

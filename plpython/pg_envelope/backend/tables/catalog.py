@@ -51,7 +51,7 @@ def key_of(host: Host, oid: int) -> Row:
     if row is None:
         raise errors.NotProtected(
             "the table is not protected",
-            hint="envelope.columns lists what is. Was it restored from a dump? CALL envelope.adopt_restored(...)",
+            hint="envelope.columns lists protected columns. Was the table restored? CALL envelope.adopt_restored(...)",
         )
     return row
 

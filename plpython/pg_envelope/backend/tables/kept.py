@@ -14,7 +14,7 @@ from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
-# Of the values of a column, so many are tried.
+# So many values of a column are tried.
 FIRST = 3
 WAY_OUT = "CALL envelope.unprotect(...) first, and protect the table again afterwards."
 

@@ -17,7 +17,7 @@ from pg_envelope.backend.tables.owner import AsOwner
 DAMAGED = ("error", "null")
 # SQLSTATEs of a value whose key is not there.
 OF_A_KEY = ("55000", "42704")
-# Of the values that stop it, so many rows are named in the error.
+# The error names so many rows whose values stop it.
 SHOWN = 10
 
 
@@ -112,7 +112,7 @@ def _row(row: Row) -> str:
 def _hint(layout: Layout, counts: list[Row]) -> str:
     mend = "Write each value anew through the view, or delete the row."
     if any(row["reason"] not in BEYOND_HELP for row in counts):
-        return f"{mend} What is under a suspended key opens again after CALL envelope.restore(...)."
+        return f"{mend} What is under a suspended key opens again after CALL envelope.unsuspend(...)."
     if any(layout.protected[row["name"]].column.not_null for row in counts):
         return f"{mend} A column that is NOT NULL cannot take NULL for them."
     return f"{mend} Or CALL envelope.unprotect(..., damaged => 'null'): NULL is written for them, for good."

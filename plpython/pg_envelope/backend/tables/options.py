@@ -34,7 +34,7 @@ def parse(columns: str | None) -> dict[str, FieldOptions]:
 
 @dataclass(frozen=True)
 class Scoping:
-    """Whose values share a DEK; `of` is the OID of a table whose DEKs are used; `erased` how they read without them."""
+    """Which values share a DEK; `of` is the OID of a table whose DEKs are used; `erased` how they read without them."""
 
     kind: str = "table"
     column: str | None = None

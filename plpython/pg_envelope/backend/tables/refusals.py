@@ -138,7 +138,7 @@ def check_contents(
         raise errors.Unsupported(
             f"{table.sql} cannot be protected as it is; nothing was changed",
             detail="\n".join(f"- {obstacle}" for obstacle in obstacles),
-            hint="Drop or change what is listed, then call protect() again.",
+            hint="Drop or change the listed objects, then call protect() again.",
         )
 
 
@@ -193,7 +193,7 @@ def _lost(host: Host, table: Table, column: Column) -> str:
     try:
         found = AsOwner(host, table.owner_oid).count(query)
     except Exception as error:
-        # Of a text that is no value of the type at all.
+        # This error is for a text that is no value of the type at all.
         if not str(getattr(error, "sqlstate", "")).startswith("22"):
             raise
         return "some"

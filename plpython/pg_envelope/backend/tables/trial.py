@@ -18,11 +18,11 @@ from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.timelimit import QUERY_CANCELED, time_limit
 
-# Of one statement of a trial, and of all together: a monitor waits for it.
+# The limit of one statement of a trial, and of all together: a monitor waits for them.
 LIMIT_SECONDS = 1.0
 TOTAL_SECONDS = 10.0
 LIMITS = "SET LOCAL lock_timeout = '50ms'"
-# As an application has it, whatever this session does.
+# Triggers fire as for an application, whatever this session has set.
 ORIGIN = "SET LOCAL session_replication_role = origin"
 NAMED = 10
 READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on' AS read_only"
@@ -59,7 +59,7 @@ ORDER BY name"""
 
 Column = dict[str, Any]
 
-# By SQLSTATE, or by its class. What a row is refused for proves that it reached the base table.
+# SQLSTATEs, or classes of them. A row that is refused with one of these has reached the base table.
 REFUSED_ROW = ("22", "23", "40", "P0")
 NO_KEYS = ("53", "58")
 DOES_NOT_OPEN = "XX001"

@@ -46,7 +46,7 @@ class Types:
         base = inspect.inspect(self._host, key["base"])
         layout = catalog.layout_of(self._host, key, base)
         whole.refuse_hidden(self._host, key, layout, "ALTER TYPE")
-        # As for a domain's new CHECK: writers wait, for their values were made by the old type.
+        # Writers wait, because the old type made their values. PostgreSQL does the same for a domain's new CHECK.
         self._host.run(f"LOCK TABLE {layout.base} IN SHARE MODE")
         counts = commas(f"count({_value(layout, protected)})" for protected in layout.protected.values())
         try:
@@ -55,7 +55,7 @@ class Types:
             state = str(getattr(error, "sqlstate", ""))
             if not state.startswith(NO_VALUE):
                 raise
-            # Not a word of PostgreSQL's, which shows the value.
+            # PostgreSQL's own message would show the value.
             raise _refusal(layout, state) from None
 
 
@@ -72,6 +72,6 @@ def _refusal(layout: Layout, state: str) -> errors.EnvelopeError:
 
 
 def _value(layout: Layout, protected: Protected) -> str:
-    """What was erased cannot be read in any case."""
+    """Erased values cannot be read in any case."""
     gone = f"{faulty.fault(layout, protected.column.name)} OPERATOR(pg_catalog.=) {literal(DESTROYED)}"
     return f"CASE WHEN {gone} THEN NULL ELSE {generate.opened_as_role(layout, protected, 't')} END"

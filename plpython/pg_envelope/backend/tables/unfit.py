@@ -16,7 +16,7 @@ NAMES = {
         "which names an object that can be renamed: make it text, or oid if the number is what counts",
     ),
 }
-# Of extensions, whose types have no fixed schema.
+# These are types of extensions, which have no fixed schema.
 EXTENSIONS = {"seg": "whose text shows six digits of its bounds: make it numrange, or two columns of type float4"}
 VALUES: Mapping[str, str] = {
     **NAMES,

@@ -67,7 +67,7 @@ def _refuse_dependents(host: Host, view: Table) -> None:
         raise errors.Unsupported(
             f"{view.sql} cannot be unprotected as it is; nothing was changed",
             detail="\n".join(f"- {row['what']} depends on the view" for row in found),
-            hint="Drop what is listed, then call unprotect() again.",
+            hint="Drop the listed objects, then call unprotect() again.",
         )
 
 

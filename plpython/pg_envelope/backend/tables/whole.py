@@ -6,7 +6,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.tables.generate import Layout
 
-# Of a field `f` and a table `t`. By name: the number that the catalog has of a column may be another's after a restore.
+# For a field `f` and a table `t`. It finds columns by name: after a restore the numbers may be others.
 IS_FOUND = """
 EXISTS (SELECT FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = t.base AND a.attname = f.attname AND NOT a.attisdropped
@@ -20,15 +20,15 @@ SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.
 WHERE c.oid = $1 AND c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)"""
 
 
-class Incomplete(errors.NotConfigured):
+class ColumnMissing(errors.NotConfigured):
     sqlstate = "55000"
 
 
 def refuse_missing(host: Host, key: Row, layout: Layout) -> None:
-    """Raises Incomplete where a protected column is not found: what it holds, nobody can look at."""
+    """Raises ColumnMissing where a protected column is not found: nobody can look at its values."""
     row = host.row(MISSING, ["uuid", "oid", "text[]"], [key["key_uuid"], key["base"], list(layout.protected)])
     if row and row["names"]:
-        raise Incomplete(
+        raise ColumnMissing(
             f"protected columns of {layout.base} are not where the key catalog has them; nothing was changed",
             detail=f"no column of type envelope.ciphertext: {row['names']}",
             hint="Was a column renamed or dropped, or the table restored? CALL envelope.refresh(...), then try again.",

@@ -178,7 +178,7 @@ class OpenDeks:
         except errors.EnvelopeError as error:
             self._land_all(group, error, flights)
         finally:
-            # Also after an error, each waiting request gets an answer.
+            # Each waiting request gets an answer, also after an error.
             self._land_all(group, errors.Internal(), flights)
 
     async def source(self, kms: Kms, name: str, key: CacheKey, until: float) -> Source | errors.EnvelopeError:

@@ -39,6 +39,6 @@ class Breaker:
             return
         if self.error is not None:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        # Without its traceback: it is raised many times, and a traceback would grow with each.
+        # The traceback is dropped: the error is raised many times, and its traceback would grow each time.
         self.error = error.with_traceback(None)
         self._closed_until_trial = self._clock() + self._pause

@@ -165,7 +165,7 @@ def _failed(why: errors.EnvelopeError) -> OSError:
 
 
 def _not_understood(error: Exception) -> errors.EnvelopeError:
-    # Only the place of the error. Its text could hold a secret.
+    # The log gets only the place of the error, because its text could hold a secret.
     place = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s while the KMS's answer was read:\n%s", type(error).__name__, place)
     return errors.KmsUnavailable(detail=f"its answer is not understood ({type(error).__name__})")

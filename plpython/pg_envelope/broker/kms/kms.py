@@ -145,7 +145,7 @@ class Kms:
                 raise errors.Deadline() from None
             raise no_answer() from None
         finally:
-            # Also when who asked is gone: nothing waits for the answer any more.
+            # The asker may be gone, too: then nothing waits for the answer any more.
             call.end()
 
     async def ready(self, key: str, until: float) -> None:

@@ -250,7 +250,7 @@ class RecordRequest:
 
 
 @dataclass(frozen=True)
-class EscrowRequest:
+class KeysBackupRequest:
     """DEKs for a backup."""
 
     database_uuid: Identity
@@ -258,7 +258,7 @@ class EscrowRequest:
 
 
 @dataclass(frozen=True)
-class AdoptRequest:
+class KeysReturnRequest:
     """DEKs out of a backup for a KEK. Without DEKs it asks for the broker's one-time key."""
 
     database_uuid: Identity
@@ -333,8 +333,8 @@ OPERATIONS: dict[str, tuple[type[Any], ...]] = {
     "flush": (FlushRequest,),
     "schedule": (ScheduleRequest,),
     "record": (RecordRequest,),
-    "escrow": (EscrowRequest,),
-    "adopt": (AdoptRequest,),
+    "keys_backup": (KeysBackupRequest,),
+    "keys_return": (KeysReturnRequest,),
     "prove": (ProveRequest,),
     "refused": (RefusedRequest,),
     "sign": (SignRequest,),

@@ -1,4 +1,4 @@
-"""Whose keys this broker works with: those of its own environment, and to take over from others only as it is told."""
+"""Which keys this broker works with: those of its environment. It takes over others only as configured."""
 
 from __future__ import annotations
 

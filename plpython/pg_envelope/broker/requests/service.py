@@ -22,8 +22,8 @@ from pg_envelope.broker.kms.providers.base import Item, kek_version
 from pg_envelope.broker.ledger.erasures import Erasures
 from pg_envelope.broker.requests import messages, rekey, signing, status
 from pg_envelope.broker.requests.erasing import Erasing
-from pg_envelope.broker.requests.escrow import Deposit, Return
 from pg_envelope.broker.requests.generating import Generating
+from pg_envelope.broker.requests.keys_backup import BackupReturner, BackupSealer
 from pg_envelope.broker.requests.messages import DekWithFields, GenerateManyRequest, GenerateRequest, Request
 from pg_envelope.broker.requests.moving import Moving
 from pg_envelope.broker.requests.proving import Proving
@@ -78,8 +78,8 @@ class Service:
     ) -> None:
         self._config, self._kms, self._deks, self._epoch = config, kms, deks, epoch
         self._audit, self._metrics, self._clock, self._erasures = audit, metrics, clock, erasures
-        self._deposit = Deposit(config.broker, deks)
-        self._return = Return(config.broker, deks, clock)
+        self._backup_sealer = BackupSealer(config.broker, deks)
+        self._return = BackupReturner(config.broker, deks, clock)
         self._users = KekUsers()
         self._sightings = Sightings(clock)
         self._verifying: asyncio.Future[None] | None = None
@@ -97,8 +97,8 @@ class Service:
             "sign": self._sign,
             "erase": self._erase,
             "erasures": self._erased,
-            "escrow": self._escrow,
-            "adopt": self._adopt,
+            "keys_backup": self._keys_backup,
+            "keys_return": self._keys_return,
             "refused": self._refused,
             "prove": self._prove,
         }
@@ -137,7 +137,7 @@ class Service:
         except errors.EnvelopeError:
             raise
         except Exception as error:
-            # Only the place of the error. Its text could hold a secret.
+            # The log gets only the place of the error, because its text could hold a secret.
             log.error(
                 "%s in %s:\n%s", type(error).__name__, request.op, "".join(traceback.format_tb(error.__traceback__))
             )
@@ -329,16 +329,16 @@ class Service:
         dead = {dek.dek_id for dek in wanted.deks if self._dead(wanted.database_uuid, dek)}
         return {"deks": await Proving(self._deks, wanted, dead, asked.until).run()}
 
-    async def _escrow(self, asked: AskedRequest) -> wire.Message:
-        wanted = read(messages.EscrowRequest, asked.body)
+    async def _keys_backup(self, asked: AskedRequest) -> wire.Message:
+        wanted = read(messages.KeysBackupRequest, asked.body)
         asked.facts.update(database=str(wanted.database_uuid), dek_ids=[dek.dek_id for dek in wanted.deks])
         self._refuse_dead(wanted.database_uuid, wanted.deks)
-        answer = await self._deposit.run(wanted, asked.until)
+        answer = await self._backup_sealer.run(wanted, asked.until)
         asked.facts.update(_outcome(answer["deks"]), public_key=answer["public_key"])
         return answer
 
-    async def _adopt(self, asked: AskedRequest) -> wire.Message:
-        wanted = read(messages.AdoptRequest, asked.body)
+    async def _keys_return(self, asked: AskedRequest) -> wire.Message:
+        wanted = read(messages.KeysReturnRequest, asked.body)
         asked.facts.update(
             database=str(wanted.database_uuid), kek=wanted.kek, dek_ids=[dek.dek_id for dek in wanted.deks]
         )
@@ -375,7 +375,7 @@ class Service:
         erasing = Erasing(self._deks, self._kms, self._erasures, wanted, asked.until)
         await erasing.prepare()
         asked.facts["erased"] = erasing.record(asked.facts["who"])
-        # Also when the request is repeated: the broker may have died before this line.
+        # A repeated request makes the line, too: the broker may have died before it wrote the first.
         self._deks.forget(wanted.database_uuid, {dek.dek_id for dek in wanted.deks})
         asked.facts["epoch"] = self._epoch.bump()
         found = await erasing.destroy()
@@ -428,7 +428,7 @@ async def _field_keys(dek: DekWithFields, answer: Answer) -> list[wire.Message]:
 def _refusal(dek: DekWithFields, found: OpenedDek | errors.EnvelopeError) -> errors.EnvelopeError | None:
     if isinstance(found, errors.EnvelopeError):
         return found
-    # Also for a cached DEK: the fingerprint that the catalog has now must fit.
+    # A cached DEK is checked, too: the fingerprint that the catalog has now must fit.
     return None if derivation.same(found.fingerprint, dek.fingerprint) else errors.UnwrapFailed()
 
 

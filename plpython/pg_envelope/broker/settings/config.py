@@ -8,20 +8,12 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pg_envelope import errors
 from pg_envelope.broker.settings.kms import AppRole as AppRole
-from pg_envelope.broker.settings.kms import (
-    AwsSettings,
-    AzureSettings,
-    GoogleSettings,
-    KmipSettings,
-    KmsSettings,
-    Pkcs11Settings,
-    SecretsSettings,
-)
-from pg_envelope.broker.settings.kms import LocalSettings as LocalSettings
+from pg_envelope.broker.settings.kms import KeyringSettings as KeyringSettings
+from pg_envelope.broker.settings.kms import KmsSettings
 from pg_envelope.broker.settings.kms import TokenFile as TokenFile
 from pg_envelope.broker.settings.kms import VaultSettings as VaultSettings
 from pg_envelope.broker.settings.wants import NAME, refuse, want
@@ -47,8 +39,8 @@ class BrokerSettings:
     audit_repeats_seconds: float = 60.0
     erasures: Path = Path("/var/lib/pg_envelope/erasures.jsonl")
     metrics: str = "127.0.0.1:9464"
-    escrow_public_key_file: str = ""
-    allow_restore: bool = False
+    break_glass_public_key_file: str = ""
+    allow_keys_return: bool = False
     rekey_from: Names = ()
     max_requests: int = 256
     max_connections: int = 1000
@@ -61,8 +53,11 @@ class BrokerSettings:
         )
         want(bool(NAME.match(self.environment)), "broker.environment may hold letters, digits, '.', '_' and '-' only")
         want(self.audit_log == "-" or Path(self.audit_log).is_absolute(), 'broker.audit_log must be "-" or absolute')
-        escrow = self.escrow_public_key_file
-        want(not escrow or Path(escrow).is_absolute(), "broker.escrow_public_key_file must be an absolute path")
+        keys_backup = self.break_glass_public_key_file
+        want(
+            not keys_backup or Path(keys_backup).is_absolute(),
+            "broker.break_glass_public_key_file must be an absolute path",
+        )
         want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
         want(self.max_connections > 0, "broker.max_connections must be above 0")
@@ -163,11 +158,8 @@ def _named(tables: dict[str, Any], group: str) -> list[tuple[str, dict[str, Any]
 
 
 def _kms(table: dict[str, Any], where: str) -> KmsSettings:
-    known = (VaultSettings, LocalSettings, AwsSettings, Pkcs11Settings, AzureSettings, GoogleSettings, KmipSettings)
-    kinds: dict[str, type[KmsSettings]] = {kind.provider: kind for kind in known}
+    kinds: dict[str, type[KmsSettings]] = {kind.provider: kind for kind in get_args(KmsSettings)}
     kind = kinds[_choice(table, where, "provider", kinds)]
-    if kind is LocalSettings and "base_secret" in table:
-        kind = SecretsSettings
     return _build(kind, _without(table, "provider"), where)
 
 

@@ -72,10 +72,10 @@ class VaultSettings:
 
 
 @dataclass(frozen=True)
-class LocalSettings:
-    """provider = "local": a keyring file of the broker's own."""
+class KeyringSettings:
+    """provider = "keyring": a keyring file of the broker's own."""
 
-    provider: ClassVar[str] = "local"
+    provider: ClassVar[str] = "keyring"
     extra: ClassVar[str] = ""
     key_form: ClassVar[re.Pattern[str]] = NAME
     key_text: ClassVar[str] = NAME_FORM
@@ -94,12 +94,12 @@ class LocalSettings:
 
 @dataclass(frozen=True)
 class SecretsSettings:
-    """provider = "local" with `base_secret`: KEKs made from two secrets in the broker's environment.
+    """provider = "secrets": KEKs made from two secrets in the broker's environment.
 
     `base_secret` is the name of a variable; `purpose_secret` begins the name of one for each KEK and version.
     """
 
-    provider: ClassVar[str] = "local"
+    provider: ClassVar[str] = "secrets"
     extra: ClassVar[str] = ""
     key_form: ClassVar[re.Pattern[str]] = NAME
     key_text: ClassVar[str] = NAME_FORM
@@ -251,7 +251,7 @@ class KmipSettings:
 
 KmsSettings = (
     VaultSettings
-    | LocalSettings
+    | KeyringSettings
     | SecretsSettings
     | AwsSettings
     | Pkcs11Settings

@@ -10,7 +10,7 @@ from pg_envelope import errors
 
 PRIVATE = 0o600
 CONFIG = 0o640
-# As systemd shows its credentials: files of root, the access list for the service's user in the bits of the group.
+# systemd's credentials look so: root owns the files, and the group's bits show the service user's access.
 CREDENTIAL = 0o440
 MAX_SECRET = 1 << 20
 

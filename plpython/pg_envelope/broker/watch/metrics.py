@@ -100,7 +100,9 @@ class Metrics:
         self.expired = Counter("pg_envelope_keys_expired_total", "DEKs dropped because their time was over.")
         self.refused = Counter("pg_envelope_peers_refused_total", "Connections of users that may not connect.")
         self.repeats = Counter("pg_envelope_audit_repeats_total", "Requests that the audit log counts, not lists.")
-        self.overdue = Told("pg_envelope_overdue_keys", "Keys later than policy allows, as last told.", "database")
+        self.overdue = Told(
+            "pg_envelope_overdue_keys", "Keys later than their schedule allows, as last told.", "database"
+        )
         self._all: list[Counter | Histogram | Told | Gauge] = [
             found for found in vars(self).values() if isinstance(found, Counter | Histogram | Told)
         ]

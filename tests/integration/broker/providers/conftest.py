@@ -15,7 +15,7 @@ from tests.integration.broker.conftest import POLICY, free_port, stop, wait_unti
 from tests.integration.broker.providers import worlds
 from tests.integration.broker.providers.worlds import World
 
-PROVIDERS = ("vault", "local", "secrets", "aws", "pkcs11", "azure", "google", "kmip")
+PROVIDERS = ("vault", "keyring", "secrets", "aws", "pkcs11", "azure", "google", "kmip")
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def settings(request, directory, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("name", ["local", "aws", "pkcs11", "kmip"])
+@pytest.mark.parametrize("name", ["keyring", "aws", "pkcs11", "kmip"])
 def test_a_broker_on_each_provider(make_broker, settings, name):
     kms, key = settings(name)
     broker = make_broker(None, kms=kms, kek={"default": {"kms": "main", "key": key}}).ready()
@@ -48,7 +48,7 @@ def test_a_broker_on_each_provider(make_broker, settings, name):
 
 
 def secret_kms():
-    return {"provider": "local", "base_secret": "TEST_BASE", "purpose_secret": "TEST_PURPOSE"}
+    return {"provider": "secrets", "base_secret": "TEST_BASE", "purpose_secret": "TEST_PURPOSE"}
 
 
 def plain(dek):

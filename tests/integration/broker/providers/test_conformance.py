@@ -111,7 +111,7 @@ def test_a_cut_wrap_is_found(world, provider, left):
 
 
 @pytest.mark.parametrize(
-    "wrapped", ["", "x", "nobody:v1:AAAA", "vault:v1:AAAA", "local:v1:AAAA", "aws:v1:!", "aws:v1:é"]
+    "wrapped", ["", "x", "nobody:v1:AAAA", "vault:v1:AAAA", "keyring:v1:AAAA", "aws:v1:!", "aws:v1:é"]
 )
 def test_what_is_no_wrap_does_not_open(world, provider, wrapped):
     assert code(opened(provider, world.key, wrapped)) == "unwrap_failed"

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.oauth2.service_account import Credentials as Account
 from pkcs11 import Attribute, KeyType, MechanismFlag
 
-from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers import keyring_file
 from pg_envelope.broker.kms.providers.azure import Azure
 from pg_envelope.broker.kms.providers.base import Provider
 from pg_envelope.broker.kms.providers.kmip_wire import enums as kmip_enums
@@ -115,11 +115,11 @@ class VaultWorld(Remote):
 class LocalWorld(World):
     def __init__(self, directory: Path) -> None:
         self.keyring, self.passphrase = directory / "keyring", directory / "passphrase"
-        local.create_keyring(self.keyring, "correct horse battery", 1 << 14)
+        keyring_file.create_keyring(self.keyring, "correct horse battery", 1 << 14)
         for name in (self.key, self.other):
-            local.add_kek(self.keyring, "correct horse battery", name)
+            keyring_file.add_kek(self.keyring, "correct horse battery", name)
         self.allow()
-        self.settings = kms_settings.LocalSettings(self.keyring, self.passphrase)
+        self.settings = kms_settings.KeyringSettings(self.keyring, self.passphrase)
         self.secrets = ("correct horse battery", "another passphrase")
 
     def down(self) -> None:

@@ -47,7 +47,7 @@ def joined_texts(layout: Layout, names: Iterable[str], source: str) -> str:
 
 
 def scope(layout: Layout, source: str) -> str:
-    """A last argument: whose key encrypts."""
+    """A last argument: the tenant or subject whose key encrypts."""
     return f", {canonical(layout.column(layout.scope_column), source)}" if layout.scope_column else ""
 
 

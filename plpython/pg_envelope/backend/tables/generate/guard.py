@@ -24,9 +24,9 @@ from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.generate.search import guarded
 from pg_envelope.backend.tables.inspect import NO_DRAFTS
 
-# By the order of names the last of the BEFORE triggers.
+# By the order of names this is the last of the BEFORE triggers.
 NAME = "~envelope_guard"
-# In the guard itself the depth is one more: a statement of its own, not a trigger's.
+# In the guard itself the depth is one more. The limit means a statement of its own, not one of a trigger.
 DIRECT = "pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) "
 PAST_THE_VIEW = f"{DIRECT}0"
 APPLIED = "pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.=) 'replica'"

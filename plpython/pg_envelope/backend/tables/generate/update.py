@@ -216,7 +216,7 @@ def _missed(layout: Layout) -> list[str]:
 def _still_the_same(layout: Layout) -> list[str]:
     old = record(f"OLD.{ident(column.name)}" for column in layout.columns)
     seen = record(f"v.{ident(column.name)}" for column in layout.columns)
-    # As the owner, from the base table; as the caller, from what the caller sees.
+    # The owner reads from the base table. The caller reads what the caller may see.
     relation = layout.view if layout.as_caller else f"({selected(layout)})"
     key = " AND ".join(f"v.{ident(name)} {equals} OLD.{ident(name)}" for name, equals in layout.row_key.items())
     same_row = f"EXISTS (SELECT FROM {relation} v WHERE {key} AND {seen} {SAME} {old})"

@@ -44,7 +44,7 @@ def functions(layout: Layout) -> list[str]:
 
 
 def _clear(layout: Layout) -> list[str]:
-    """For whoever writes, whose role the table's triggers have; it reads as that role."""
+    """For the writing role, which the table's triggers run as. It reads as that role."""
     name = layout.function("clear")
     made = callers(name, layout.base, "pg_catalog.jsonb", clear(layout))
     return [*made, f"GRANT EXECUTE ON FUNCTION {name}({layout.base}) TO PUBLIC"] if layout.as_caller else made

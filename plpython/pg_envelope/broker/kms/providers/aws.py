@@ -176,7 +176,7 @@ def _new_client(settings: Settings) -> Any:
         ignore_configured_endpoint_urls=True,
     )
     session = boto3.Session(profile_name=settings.profile or None, region_name=settings.region)
-    # Without them a client would be made that never looks for any again.
+    # A client that is made without credentials never looks for any again.
     if session.get_credentials() is None:
         raise NoCredentialsError
     return session.client("kms", endpoint_url=settings.endpoint or None, verify=settings.ca_file or True, config=config)

@@ -12,9 +12,9 @@ from pg_envelope.broker.settings.kms import (
     AwsSettings,
     AzureSettings,
     GoogleSettings,
+    KeyringSettings,
     KmipSettings,
     KmsSettings,
-    LocalSettings,
     Pkcs11Settings,
     SecretsSettings,
     VaultSettings,
@@ -25,8 +25,8 @@ Report = Callable[[errors.EnvelopeError], None]
 # The module that holds a provider, beside this one, and the class in it.
 PLACES: dict[type[Any], tuple[str, str]] = {
     VaultSettings: ("vault", "Vault"),
-    LocalSettings: ("local", "Local"),
-    SecretsSettings: ("secrets", "LocalSecrets"),
+    KeyringSettings: ("keyring_file", "Keyring"),
+    SecretsSettings: ("secrets", "SecretsProvider"),
     AwsSettings: ("aws", "Aws"),
     Pkcs11Settings: ("pkcs11", "Pkcs11"),
     AzureSettings: ("azure", "Azure"),

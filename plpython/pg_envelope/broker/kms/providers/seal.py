@@ -1,4 +1,4 @@
-"""AES-256-GCM under a KEK that the broker itself holds: FORMAT.md section 2.1, local keyring and local secrets."""
+"""AES-256-GCM under a KEK that the broker itself holds: FORMAT.md section 2.1, providers `keyring` and `secrets`."""
 
 from __future__ import annotations
 

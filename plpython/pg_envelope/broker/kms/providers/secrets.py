@@ -24,7 +24,7 @@ FORM = re.compile(r"[!-~]+\Z")
 HINT = "Make one with: openssl rand -base64 48"
 
 
-class LocalSecrets:
+class SecretsProvider:
     """Read once: the environment of a process does not change."""
 
     batch = 1000
@@ -124,7 +124,7 @@ def _secret(name: str) -> bytes:
 def _kek(base_secret: bytes, purpose: bytes, key: str, version: int) -> bytes:
     """A KEK and, behind it, what names it in its wraps."""
     material = len(base_secret).to_bytes(4, "big") + base_secret + purpose
-    info = f"pg_envelope/1 local secrets {key} {version}".encode()
+    info = f"pg_envelope/1 secrets {key} {version}".encode()
     return HKDF(SHA256(), KEK_BYTES + CHECK_BYTES, None, info).derive(material)
 
 

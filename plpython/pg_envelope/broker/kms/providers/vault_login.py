@@ -233,7 +233,7 @@ def _refusal(method: AppRole, secret_id: str, said: str) -> errors.KmsDenied:
     if WRAPPING_TOKEN.match(secret_id):
         return errors.KmsDenied(
             detail=f"{method.secret_id_file} holds a token, probably a wrapped secret_id",
-            hint="Unwrap it once, and put what comes out into the file: bao unwrap -field=secret_id TOKEN",
+            hint="Unwrap it once, and put the result into the file: bao unwrap -field=secret_id TOKEN",
         )
     if "role" in said or "secret" in said:
         return errors.KmsDenied(

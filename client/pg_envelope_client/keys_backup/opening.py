@@ -10,10 +10,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pg_envelope import derivation, errors, escrow, escrow_key
+from pg_envelope import break_glass, derivation, errors, keys_backup
 from pg_envelope_client import output, secret_file
-from pg_envelope_client.escrow import shares
-from pg_envelope_client.escrow.backup_file import Reader, SealedDek
+from pg_envelope_client.keys_backup import shares
+from pg_envelope_client.keys_backup.backup_file import Reader, SealedDek
 from pg_envelope_client.problems import Problem, usage
 
 
@@ -46,14 +46,14 @@ class Holder:
 def closed(private: X25519PrivateKey, typed: str) -> bytes:
     """The key file's content. Raises Problem when the passphrase is short."""
     try:
-        return escrow_key.write(private, typed)
+        return break_glass.write(private, typed)
     except errors.BadInput as error:
         raise Problem(error.message, hint=error.hint) from None
 
 
 def _opened(content: bytes, typed: str) -> X25519PrivateKey:
     try:
-        return escrow_key.read(content, typed)
+        return break_glass.read(content, typed)
     except errors.BadInput as error:
         raise Problem(error.message) from None
 
@@ -103,15 +103,15 @@ class OpenedBackup:
 
     def __init__(self, backup: Reader, private: X25519PrivateKey) -> None:
         """Raises Problem when it is not the key that the backup was made for."""
-        if escrow.public_text(private.public_key()) != backup.head.public_key:
+        if keys_backup.public_text(private.public_key()) != backup.head.public_key:
             raise Problem("the backup was made for another break-glass key", detail=f"made {backup.head.made}")
         self._private = private
-        self._place = escrow.Place(escrow.BACKUP, backup.head.environment, backup.head.database)
+        self._place = keys_backup.SealPlace(keys_backup.BACKUP, backup.head.environment, backup.head.database)
 
     def dek(self, line: SealedDek) -> bytes | None:
         """The DEK; None when it does not open, or is not what its fingerprint says."""
         try:
-            dek = escrow.unseal(self._private, self._place, line.dek_id, line.sealed)
+            dek = keys_backup.unseal(self._private, self._place, line.dek_id, line.sealed)
         except errors.EnvelopeError:
             return None
         return dek if derivation.same(derivation.fingerprint(dek, line.dek_id), line.fingerprint) else None

@@ -28,7 +28,7 @@ def combine(words: Sequence[str]) -> bytes:
 
 
 class Pile:
-    """Shares as they come in: each is looked at once, so that a slip is told while its holder is there."""
+    """Shares as they come in: each is checked at once, while its holder is there to correct a slip."""
 
     def __init__(self) -> None:
         self._shares: dict[int, Any] = {}

@@ -23,7 +23,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Head:
-    """Whose DEKs these are, and for which break-glass key they are sealed."""
+    """The database of the DEKs, and the break-glass key that they are sealed for."""
 
     database: UUID
     environment: str

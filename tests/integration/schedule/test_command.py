@@ -1,4 +1,4 @@
-"""pg-envelope due, rotate --due and policy, as cron runs them."""
+"""pg-envelope due, rotate --due and schedule, as cron runs them."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def test_without_due_it_does_nothing(command: Command, people: Database) -> None
 
 
 def test_policies(command: Command, people: Database) -> None:
-    assert len(command.rows("policy", "list")) == 3
-    command.done("policy", "set", "dek", "7 days", "--for", "public.person", "--grace", "2 days", "--reencrypt")
-    command.done("policy", "set", "field_key", "never")
-    assert command.rows("policy", "list")[2:] == [
+    assert len(command.rows("schedule", "list")) == 3
+    command.done("schedule", "set", "dek", "7 days", "--for", "public.person", "--grace", "2 days", "--reencrypt")
+    command.done("schedule", "set", "field_key", "never")
+    assert command.rows("schedule", "list")[2:] == [
         {
             "level": "dek",
             "subject": "public.person",
@@ -70,4 +70,4 @@ def test_policies(command: Command, people: Database) -> None:
         },
     ]
     assert [row["level"] for row in command.rows("due")] == ["dek", "kek"]
-    assert command.run("policy", "set", "dek", "soon").code != 0
+    assert command.run("schedule", "set", "dek", "soon").code != 0

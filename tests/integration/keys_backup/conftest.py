@@ -72,21 +72,23 @@ class Vault:
     def init(self, *words: object, restore: bool = False) -> Result:
         """Makes the break-glass key; its public half goes to the broker."""
         result = self.done(
-            "keys", "backup-init", "--out", self.safe, *(words or ("--passphrase-file", self.passphrase))
+            "keys-backup", "init", "--out", self.safe, *(words or ("--passphrase-file", self.passphrase))
         )
-        public = self.stack.broker.config_file.with_name("escrow.pub")
-        public.write_bytes((self.safe / "escrow.pub").read_bytes())
+        public = self.stack.broker.config_file.with_name("break-glass.pub")
+        public.write_bytes((self.safe / "break-glass.pub").read_bytes())
         public.chmod(0o644)
-        self.stack.broker.configure({"broker": {"escrow_public_key_file": str(public), "allow_restore": restore}})
+        self.stack.broker.configure(
+            {"broker": {"break_glass_public_key_file": str(public), "allow_keys_return": restore}}
+        )
         self.stack.broker.restart()
         return result
 
     @property
     def unlock(self) -> tuple[object, ...]:
-        return ("--key", self.safe / "escrow.key", "--passphrase-file", self.passphrase)
+        return ("--key", self.safe / "break-glass.key", "--passphrase-file", self.passphrase)
 
     def backup(self, name: str = "keys.jsonl") -> Path:
-        self.done("keys", "backup", "--out", self.safe / name)
+        self.done("keys-backup", "make", "--out", self.safe / name)
         return self.safe / name
 
 

@@ -1,4 +1,4 @@
-"""pg-envelope due, rotate --due and policy: keys that are rotated by schedule."""
+"""pg-envelope due, rotate --due and schedule: keys that are rotated by schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pg_envelope_client.commands.options import Dsn
 from pg_envelope_client.problems import usage
 from pg_envelope_client.registry import Registry
 
-policies = Registry("How often keys are rotated: list, set.")
+schedules = Registry("How often keys are rotated: list, set.")
 
 
 class Level(StrEnum):
@@ -25,7 +25,7 @@ class Level(StrEnum):
 
 
 SHOWN = ("level", "subject", "last_rotated", "due_at", "overdue")
-POLICY = ("level", "subject", "every", "transition", "grace", "reencrypt")
+SCHEDULE = ("level", "subject", "every", "transition", "grace", "reencrypt")
 Interval = typer.Option(metavar="INTERVAL", help="As in SQL: '90 days'.")
 
 
@@ -38,7 +38,7 @@ def due(dsn: Dsn = None) -> None:
 
 
 def rotate(
-    is_due: Annotated[bool, typer.Option("--due", help="What `pg-envelope due` shows as due.")] = False,
+    is_due: Annotated[bool, typer.Option("--due", help="Rotate all that `pg-envelope due` shows as due.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     dsn: Dsn = None,
 ) -> None:
@@ -56,17 +56,17 @@ def rotate(
             output.print_json({"due": before, "still_due": server.rows(statements.DUE_NOW)})
 
 
-@policies.command("list")
-def list_policies(dsn: Dsn = None) -> None:
+@schedules.command("list")
+def list_schedules(dsn: Dsn = None) -> None:
     """List how often keys are rotated."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
-        output.print_rows(server.rows(statements.POLICIES), POLICY, "No policies.")
+        output.print_rows(server.rows(statements.SCHEDULES), SCHEDULE, "No schedules.")
 
 
-@policies.command("set")
-def set_policy(
+@schedules.command("set")
+def set_schedule(
     level: Annotated[Level, typer.Argument(metavar="LEVEL", help="kek, dek, field_key or secret.")],
     every: Annotated[str, typer.Argument(metavar="INTERVAL|never", help="As in SQL: '90 days'.")],
     subject: Annotated[
@@ -77,11 +77,11 @@ def set_policy(
     reencrypt: Annotated[bool | None, typer.Option("--reencrypt/--no-reencrypt")] = None,
     dsn: Dsn = None,
 ) -> None:
-    """Set how often keys of a level are rotated; what is left out stays as it was."""
+    """Set how often keys of a level are rotated; an option that is left out changes nothing."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
         wanted = None if every == "never" else every
-        server.run(statements.set_policy(level.value, wanted, subject, transition, grace, reencrypt))
+        server.run(statements.set_schedule(level.value, wanted, subject, transition, grace, reencrypt))
     sentence = f"{subject or 'All'}, level {level.value}: {every}. Next: pg-envelope due"
     output.done(sentence, level=level.value, subject=subject, every=wanted)

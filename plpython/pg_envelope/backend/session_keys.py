@@ -17,7 +17,7 @@ CAPABILITY_BYTES = 16
 MAX_KEYS = 20_000
 # When it is full, an eighth of the keys makes room.
 PARTS_DROPPED = 8
-# So often a key that is in use is held against the epoch file at its path; a broker that lost its file makes a new one.
+# So often a session that uses a key looks at the path of the epoch file: a broker that lost its file makes a new one.
 LOOK_SECONDS = 1.0
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Key = Union[FieldKey, Erased, "TokenKey"]
 
 
-class Keyring:
+class SessionKeys:
     """A bounded cache of FieldKeys; emptied when the revocation epoch moves, refilled through `load`.
 
     It needs no notion of roles: a slot begins with the capability, and only those who may read a column can name it.

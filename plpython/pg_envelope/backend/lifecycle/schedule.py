@@ -1,4 +1,4 @@
-"""rotate_due(): what the schedule says is due, each in a transaction of its own; and what is overdue."""
+"""rotate_due(): rotates each key that is due, in a transaction of its own, and counts those that are overdue."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ TYPES = ["text", "text", "name"]
 OVERDUE = """
 SELECT string_agg(level || ' ' || subject, ', ' ORDER BY due_at, subject) AS found, count(*) AS count
 FROM envelope.due WHERE overdue IS NOT NULL"""
-# Of the session: it outlives the commits.
-LOCK = "SELECT pg_try_advisory_lock('envelope_private.policy'::regclass::oid::bigint) AS mine"
-UNLOCK = "SELECT pg_advisory_unlock('envelope_private.policy'::regclass::oid::bigint)"
+# The lock belongs to the session: it outlives the commits.
+LOCK = "SELECT pg_try_advisory_lock('envelope_private.schedule'::regclass::oid::bigint) AS mine"
+UNLOCK = "SELECT pg_advisory_unlock('envelope_private.schedule'::regclass::oid::bigint)"
 HOLDER = """
 SELECT string_agg(pid::text, ', ') AS pids FROM pg_catalog.pg_locks
-WHERE locktype = 'advisory' AND granted AND objid = 'envelope_private.policy'::regclass
+WHERE locktype = 'advisory' AND granted AND objid = 'envelope_private.schedule'::regclass
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"""
 
 
-class Failed(errors.Unavailable):
-    """Some of what is due could not be rotated."""
+class SomeNotRotated(errors.Unavailable):
+    """Some keys that are due could not be rotated."""
 
-    default_hint = "What was rotated stays so. After mending the cause: CALL envelope.rotate_due()."
+    default_hint = "The other keys are rotated. Mend the cause, then CALL envelope.rotate_due()."
 
 
 class RotateDue:
@@ -48,7 +48,7 @@ class RotateDue:
         self._failed: list[str] = []
 
     def run(self, dry_run: bool) -> None:
-        """Raises Failed at the end, when something could not be rotated. Does nothing while another session runs it."""
+        """Raises SomeNotRotated at the end, if a key could not be rotated. Does nothing if another session does it."""
         locked = self._host.row(LOCK)
         if not (locked and locked["mine"]):
             holder = self._host.row(HOLDER)
@@ -68,7 +68,7 @@ class RotateDue:
             else:
                 self._one(item)
         if self._failed:
-            raise Failed(
+            raise SomeNotRotated(
                 f"{len(self._failed)} of {len(self._failed) + len(self._done)} rotations failed",
                 detail="; ".join(self._failed),
             )
@@ -109,7 +109,7 @@ def _name(item: Row) -> str:
 
 
 def tell_overdue(host: Host, link: Link) -> None:
-    """How many keys are later than policy allows, for the broker's metrics; without a broker nobody asks."""
+    """How many keys are later than their schedule allows, for the broker's metrics; without a broker nobody asks."""
     row = host.row(OVERDUE)
     with suppress(errors.EnvelopeError):
         link.ask("schedule", overdue=int(row["count"]) if row else 0)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pg_envelope import errors
 
 VERSION = 1
-PURPOSE = b"pg_envelope/1 escrow key"
+PURPOSE = b"pg_envelope/1 break-glass key"
 # 128 MiB and a third of a second for each guess. Bounded when read: the file could be another's.
 COST = {"n": 1 << 17, "r": 8, "p": 1}
 MOST_COST = {"n": 1 << 20, "r": 16, "p": 4}
@@ -35,7 +35,7 @@ def write(private: X25519PrivateKey, passphrase: str, cost: dict[str, int] = COS
     key = Scrypt(salt, 32, **cost).derive(passphrase.encode())
     sealed = AESGCM(key).encrypt(nonce, private.private_bytes_raw(), PURPOSE + public)
     parts = {"public_key": public, "salt": salt, "nonce": nonce, "sealed": sealed}
-    content = {"pg_envelope_escrow_key": VERSION, "scrypt": cost} | {
+    content = {"pg_envelope_break_glass_key": VERSION, "scrypt": cost} | {
         name: _base64(part) for name, part in parts.items()
     }
     return json.dumps(content, indent=2).encode() + b"\n"
@@ -49,7 +49,7 @@ def read(content: bytes, passphrase: str) -> X25519PrivateKey:
         parts = {
             name: base64.b64decode(found[name], validate=True) for name in ("public_key", "salt", "nonce", "sealed")
         }
-        if found["pg_envelope_escrow_key"] != VERSION:
+        if found["pg_envelope_break_glass_key"] != VERSION:
             raise ValueError
         key = Scrypt(parts["salt"], 32, **cost).derive(passphrase.encode())
         private = AESGCM(key).decrypt(parts["nonce"], parts["sealed"], PURPOSE + parts["public_key"])
@@ -57,7 +57,7 @@ def read(content: bytes, passphrase: str) -> X25519PrivateKey:
     except InvalidTag:
         raise errors.BadInput("the passphrase does not open the key file") from None
     except (LookupError, TypeError, ValueError):
-        raise errors.BadInput("this is no escrow key file, or it is damaged") from None
+        raise errors.BadInput("this is no break-glass key file, or it is damaged") from None
 
 
 def _bounded(value: Any, most: int) -> int:

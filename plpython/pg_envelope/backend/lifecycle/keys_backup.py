@@ -18,7 +18,7 @@ FROM envelope_private.dek d LEFT JOIN envelope_private.key k USING (key_uuid)
 WHERE d.state <> 'destroyed' AND d.dek_id > $1 ORDER BY d.dek_id LIMIT $2"""
 TOLD = ("dek_id", "key_uuid", "label", "version", "state", "kek", "store", "kek_version")
 # Locked, so that no rewrap under way writes the old KEK's wrap over the new one's.
-ADOPTED = """
+RETURNED = """
 SELECT d.dek_id, d.fingerprint FROM envelope_private.dek d
 WHERE d.dek_id = ANY ($1) AND d.state <> 'destroyed' ORDER BY d.dek_id FOR UPDATE"""
 # The next versions are made under the new KEK, too, where they would be made under the one that is lost.
@@ -40,18 +40,18 @@ UPDATE envelope_private.dek d SET kek = $1, store = 'catalog', wrapped = n.wrapp
 FROM unnest($2::bigint[], $3::text[], $4::int4[]) AS n (dek_id, wrapped, kek_version) WHERE d.dek_id = n.dek_id"""
 
 
-class Escrow:
+class KeysBackup:
     """One batch a call, in the caller's transaction."""
 
     def __init__(self, host: Host, link: Link, keys: Keys) -> None:
         self._host, self._link, self._keys = host, link, keys
 
-    def escrow(self, after: int | None, how_many: int | None) -> list[Row]:
+    def keys_backup(self, after: int | None, how_many: int | None) -> list[Row]:
         """The next DEKs, sealed; `error` says why one is not."""
         rows = self._host.rows(NEXT, ["bigint", "int4"], [after or 0, min(how_many or MOST, MOST)])
         if not rows:
             return []
-        answer = self._asked("escrow", [_request(row) for row in rows])
+        answer = self._asked("keys_backup", [_request(row) for row in rows])
         return [
             {name: row[name] for name in TOLD}
             | {"fingerprint": row["fingerprint"].hex(), "sealed": found.get("sealed"), "error": _problem(found)}
@@ -60,12 +60,12 @@ class Escrow:
 
     def place(self) -> list[Row]:
         """Raises NotPermitted when the broker has no break-glass key."""
-        return self._place("escrow")
+        return self._place("keys_backup")
 
-    def adoption_key(self, kek: str | None) -> list[Row]:
+    def keys_return_key(self, kek: str | None) -> list[Row]:
         """Raises NotPermitted unless the broker's configuration allows a restore."""
         self._keys.kek(kek or "")
-        return self._place("adopt", kek=kek or "")
+        return self._place("keys_return", kek=kek or "")
 
     def _place(self, op: str, **more: str) -> list[Row]:
         """What the broker answers when it is asked without any DEK."""
@@ -74,11 +74,11 @@ class Escrow:
         known = {name: str(told[name]) for name in ("public_key", "environment")}
         return [{**known, "database_uuid": here["uuid"]}]
 
-    def adopt(self, kek: str, public_key: str, dek_ids: list[int], sealed: list[str]) -> list[Row]:
+    def keys_return(self, kek: str, public_key: str, dek_ids: list[int], sealed: list[str]) -> list[Row]:
         """Destroyed DEKs, and those that the catalog does not have, are passed over: no row tells of them."""
         if None in (kek, public_key, dek_ids, sealed) or len(dek_ids) != len(sealed):
-            raise errors.BadInput("adopt() needs a KEK, a public key, and a sealed key for each DEK")
-        known = {row["dek_id"]: row for row in self._host.rows(ADOPTED, ["bigint[]"], [dek_ids])}
+            raise errors.BadInput("keys_return() needs a KEK, a public key, and a sealed key for each DEK")
+        known = {row["dek_id"]: row for row in self._host.rows(RETURNED, ["bigint[]"], [dek_ids])}
         wanted = [
             {"dek_id": dek_id, "fingerprint": _base64(known[dek_id]["fingerprint"]), "sealed": text}
             for dek_id, text in zip(dek_ids, sealed, strict=True)
@@ -86,7 +86,7 @@ class Escrow:
         ]
         if not wanted:
             return []
-        answer = self._asked("adopt", wanted, kek=kek, public_key=public_key)
+        answer = self._asked("keys_return", wanted, kek=kek, public_key=public_key)
         self._keep(kek, [found for found in answer if "error" not in found])
         return [{"dek_id": found["dek_id"], "error": _problem(found)} for found in answer]
 

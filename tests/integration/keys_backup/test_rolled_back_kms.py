@@ -76,7 +76,7 @@ def test_status_fails_and_says_what_not_to_do(rolled_back: Vault) -> None:
     ((_, detail, hint),) = rolled_back.db.sql(STATUS)
     assert "restored to an earlier state (version 1 there, 2 here)" in detail
     assert hint.startswith("Do not flush, and do not restart the broker")
-    assert "keys backup" in hint
+    assert "keys-backup make" in hint
 
 
 @pytest.mark.parametrize("call", ["rotate_kek", "rewrap"])
@@ -105,7 +105,9 @@ def test_a_version_of_the_same_number_hides_nothing(rolled_back: Vault) -> None:
 def test_the_runbook_saves_all(rolled_back: Vault, rows: Rows) -> None:
     """docs/runbooks/restore.md: a backup of the keys out of the broker's cache, then a restore under a new KEK."""
     file = rolled_back.backup()
-    assert "3 DEKs are back" in rolled_back.done("keys", "restore", file, "--kek", "rescue", *rolled_back.unlock).out
+    assert (
+        "3 DEKs are back" in rolled_back.done("keys-backup", "return", file, "--kek", "rescue", *rolled_back.unlock).out
+    )
     assert rows() == VALUES
     assert rolled_back.db.sql("SELECT state FROM envelope.status() WHERE check_name = 'kek rescue'") == [("ok",)]
     rolled_back.db.sql("CALL envelope.rotate_kek('rescue')")

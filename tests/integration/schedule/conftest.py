@@ -1,4 +1,4 @@
-"""Fixtures of the policy tests: the stack that may be broken, and one that may be crashed."""
+"""Fixtures of the schedule tests: the stack that may be broken, and one that may be crashed."""
 
 from __future__ import annotations
 

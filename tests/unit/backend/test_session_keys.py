@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.backend import keyring
+from pg_envelope.backend import session_keys
 from pg_envelope.backend.epoch import MAGIC, Epoch
-from pg_envelope.backend.keyring import Key, Keyring
+from pg_envelope.backend.session_keys import Key, SessionKeys
 from pg_envelope.envelope import FieldKey
 
 SLOT = bytes(16) + b"\xe1\x01\0\0\0\1"
@@ -67,43 +67,43 @@ def loads() -> Loads:
 
 
 @pytest.fixture
-def ring(file: EpochFile, loads: Loads) -> Keyring:
-    return Keyring(Epoch(str(file.path), frozenset({os.geteuid()})), loads)
+def ring(file: EpochFile, loads: Loads) -> SessionKeys:
+    return SessionKeys(Epoch(str(file.path), frozenset({os.geteuid()})), loads)
 
 
 @pytest.fixture
 def looking(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file at its path is looked at on every use."""
-    monkeypatch.setattr(keyring, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(session_keys, "LOOK_SECONDS", -1.0)
 
 
-def test_a_key_is_loaded_once(ring: Keyring, loads: Loads) -> None:
+def test_a_key_is_loaded_once(ring: SessionKeys, loads: Loads) -> None:
     assert ring.get(SLOT) is ring.get(SLOT)
     ring.get(OTHER)
     assert loads.slots == [SLOT, OTHER]
 
 
 @pytest.mark.usefixtures("looking")
-def test_a_look_at_the_file_loads_nothing(ring: Keyring, loads: Loads) -> None:
+def test_a_look_at_the_file_loads_nothing(ring: SessionKeys, loads: Loads) -> None:
     assert ring.get(SLOT) is ring.get(SLOT)
     assert loads.slots == [SLOT]
 
 
-def test_a_key_ends_with_its_time(ring: Keyring, loads: Loads) -> None:
+def test_a_key_ends_with_its_time(ring: SessionKeys, loads: Loads) -> None:
     loads.ttl = -1
     ring.get(SLOT)
     ring.get(SLOT)
     assert loads.slots == [SLOT, SLOT]
 
 
-def test_a_bump_empties_the_keyring(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+def test_a_bump_empties_the_keyring(ring: SessionKeys, loads: Loads, file: EpochFile) -> None:
     ring.get(SLOT)
     file.bump()
     ring.get(SLOT)
     assert loads.slots == [SLOT, SLOT]
 
 
-def test_a_bump_while_a_key_is_on_its_way_makes_it_stale(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+def test_a_bump_while_a_key_is_on_its_way_makes_it_stale(ring: SessionKeys, loads: Loads, file: EpochFile) -> None:
     loads.meanwhile = file.bump
     ring.get(SLOT)
     loads.meanwhile = lambda: None
@@ -112,7 +112,7 @@ def test_a_bump_while_a_key_is_on_its_way_makes_it_stale(ring: Keyring, loads: L
 
 
 @pytest.mark.usefixtures("looking")
-def test_a_file_that_was_replaced_empties_the_keyring(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+def test_a_file_that_was_replaced_empties_the_keyring(ring: SessionKeys, loads: Loads, file: EpochFile) -> None:
     ring.get(SLOT)
     file.replace()
     ring.get(SLOT)
@@ -123,7 +123,7 @@ def test_a_file_that_was_replaced_empties_the_keyring(ring: Keyring, loads: Load
 
 
 @pytest.mark.usefixtures("looking")
-def test_without_the_file_no_key_is_used(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+def test_without_the_file_no_key_is_used(ring: SessionKeys, loads: Loads, file: EpochFile) -> None:
     ring.get(SLOT)
     file.path.unlink()
     for _ in range(2):
@@ -136,20 +136,20 @@ def test_a_load_that_fails_leaves_nothing(file: EpochFile) -> None:
     def denied(slot: bytes) -> dict[bytes, Key]:
         raise errors.NotPermitted
 
-    ring = Keyring(Epoch(str(file.path), frozenset({os.geteuid()})), denied)
+    ring = SessionKeys(Epoch(str(file.path), frozenset({os.geteuid()})), denied)
     for _ in range(2):
         with pytest.raises(errors.NotPermitted):
             ring.get(SLOT)
 
 
-def test_what_was_read_ahead_is_there(ring: Keyring, loads: Loads) -> None:
+def test_what_was_read_ahead_is_there(ring: SessionKeys, loads: Loads) -> None:
     loads.ahead = [OTHER]
     ring.get(SLOT)
     ring.get(OTHER)
     assert loads.slots == [SLOT]
 
 
-def test_what_was_filled_in_is_there_until_the_epoch_moves(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+def test_what_was_filled_in_is_there_until_the_epoch_moves(ring: SessionKeys, loads: Loads, file: EpochFile) -> None:
     assert ring.fill(lambda: {SLOT: loads.key(SLOT), OTHER: loads.key(OTHER)}) == 2
     ring.get(SLOT)
     assert loads.slots == []
@@ -158,7 +158,7 @@ def test_what_was_filled_in_is_there_until_the_epoch_moves(ring: Keyring, loads:
     assert loads.slots == [SLOT]
 
 
-def test_a_bump_while_keys_are_filled_in_makes_them_stale(ring: Keyring, loads: Loads, file: EpochFile) -> None:
+def test_a_bump_while_keys_are_filled_in_makes_them_stale(ring: SessionKeys, loads: Loads, file: EpochFile) -> None:
     def load() -> dict[bytes, Key]:
         file.bump()
         return {SLOT: loads.key(SLOT)}
@@ -168,8 +168,8 @@ def test_a_bump_while_keys_are_filled_in_makes_them_stale(ring: Keyring, loads: 
     assert loads.slots == [SLOT]
 
 
-def test_the_keyring_is_bounded(ring: Keyring, loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring, "MAX_KEYS", 2)
+def test_the_keyring_is_bounded(ring: SessionKeys, loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_keys, "MAX_KEYS", 2)
     slots = [slot_of(number) for number in range(1, 4)]
     for slot in (*slots, slots[2]):
         ring.get(slot)
@@ -188,9 +188,9 @@ def test_whatever_is_read_ahead_or_over_the_key_that_was_asked_for_is_given(
 ) -> None:
     """`asked`: (key id, key ids that are loaded with it, seconds that these live), in a ring that is soon full."""
     file, loads = EpochFile(tmp_path_factory.mktemp("ring") / "epoch"), Loads()
-    ring = Keyring(Epoch(str(file.path), frozenset({os.geteuid()})), loads)
+    ring = SessionKeys(Epoch(str(file.path), frozenset({os.geteuid()})), loads)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(keyring, "MAX_KEYS", 5)
+        patched.setattr(session_keys, "MAX_KEYS", 5)
         for wanted, ahead, loads.ttl in asked:
             loads.ahead = [slot_of(number) for number in ahead]
             assert ring.get(slot_of(wanted)).head == slot_of(wanted)[16:]  # type: ignore[union-attr]
@@ -227,9 +227,9 @@ class TestEpochFile:
 
 
 def test_a_scan_of_more_keys_than_there_is_room_for_finds_most(
-    ring: Keyring, loads: Loads, monkeypatch: pytest.MonkeyPatch
+    ring: SessionKeys, loads: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring, "MAX_KEYS", 1000)
+    monkeypatch.setattr(session_keys, "MAX_KEYS", 1000)
     slots = [bytes(18) + number.to_bytes(4, "big") for number in range(1050)]
     for _ in range(10):
         for slot in slots:

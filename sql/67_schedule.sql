@@ -1,24 +1,24 @@
--- Rotation by schedule: what the policy is, what is due, and the procedure that does it (docs/schedules.md).
+-- Rotation by schedule: the schedules, the keys that are due, and the procedure that rotates them (docs/schedules.md).
 
-CREATE VIEW envelope_private.policy_in_force AS
-    SELECT p.level, p.subject, p.every, p.transition, p.grace, p.reencrypt FROM envelope_private.policy p
+CREATE VIEW envelope_private.schedule_in_force AS
+    SELECT p.level, p.subject, p.every, p.transition, p.grace, p.reencrypt FROM envelope_private.schedule p
     UNION ALL
     SELECT d.level, NULL, d.every, d.transition, interval '24 hours', false
     FROM (VALUES ('kek', interval '365 days', interval '30 days'), ('dek', interval '90 days', interval '1 day'),
         ('field_key', interval '30 days', interval '1 day')) d (level, every, transition)
-    WHERE NOT EXISTS (SELECT FROM envelope_private.policy p WHERE p.level = d.level AND p.subject IS NULL);
-COMMENT ON VIEW envelope_private.policy_in_force IS 'what was set, and the defaults of levels for which nothing was';
+    WHERE NOT EXISTS (SELECT FROM envelope_private.schedule p WHERE p.level = d.level AND p.subject IS NULL);
+COMMENT ON VIEW envelope_private.schedule_in_force IS 'the schedules that were set, and the defaults of all other levels';
 
-CREATE VIEW envelope.policies AS
+CREATE VIEW envelope.schedules AS
     SELECT p.level,
         CASE WHEN p.subject IS NULL OR p.level = 'kek' THEN p.subject
             ELSE coalesce(k.name, t.view_name, 'dropped') END AS subject,
         p.every, p.transition, p.grace, p.reencrypt
-    FROM envelope_private.policy_in_force p
+    FROM envelope_private.schedule_in_force p
     LEFT JOIN envelope_private.key k ON p.level <> 'kek' AND k.key_uuid::text = p.subject
     LEFT JOIN envelope_private.protected_table t USING (key_uuid)
     ORDER BY array_position(ARRAY['kek', 'dek', 'field_key', 'secret'], p.level), p.subject NULLS FIRST;
-COMMENT ON VIEW envelope.policies IS 'how often keys are rotated; subject NULL: all that have no row of their own';
+COMMENT ON VIEW envelope.schedules IS 'how often keys are rotated; subject NULL: all that have no row of their own';
 
 -- Tenant and subject scope have a DEK for each tenant or subject: these are not rotated by schedule.
 CREATE VIEW envelope_private.rotation AS
@@ -48,7 +48,7 @@ CREATE VIEW envelope_private.rotation AS
         format('SELECT envelope.replace_secret(%L, ...)', k.name)
     FROM envelope_private.key k
     JOIN (SELECT key_uuid, max(created_at) AS created_at FROM envelope_private.secret GROUP BY key_uuid) s USING (key_uuid);
-COMMENT ON VIEW envelope_private.rotation IS 'all that can have a schedule, when it was last rotated, and how to do it';
+COMMENT ON VIEW envelope_private.rotation IS 'everything that can have a schedule, with the time of its last rotation, and the call that rotates it';
 
 -- A time in the future was written by a clock that was wrong. Up to `every` it counts as it is, so that a clock set back
 -- makes nothing due twice; beyond that it would postpone the rotation for ever.
@@ -57,10 +57,10 @@ CREATE VIEW envelope_private.scheduled AS
         CASE WHEN r.last_rotated > now() + p.every THEN now() ELSE r.last_rotated + p.every END AS due_at
     FROM envelope_private.rotation r
     JOIN LATERAL (
-        SELECT * FROM envelope_private.policy_in_force p
+        SELECT * FROM envelope_private.schedule_in_force p
         WHERE p.level = r.level AND (p.subject = r.subject OR p.subject IS NULL) ORDER BY p.subject NULLS LAST LIMIT 1) p
         ON p.every IS NOT NULL;
-COMMENT ON VIEW envelope_private.scheduled IS 'rotation, with the policy of each and when it is due';
+COMMENT ON VIEW envelope_private.scheduled IS 'rotation, with the schedule of each and when it is due';
 
 CREATE VIEW envelope.due AS
     SELECT level, label AS subject, last_rotated, due_at,
@@ -68,9 +68,9 @@ CREATE VIEW envelope.due AS
     FROM envelope_private.scheduled
     ORDER BY due_at, label;
 COMMENT ON VIEW envelope.due IS
-    'when each key is due for its next rotation; overdue: for how long it has been later than policy allows';
+    'when each key is due for its next rotation; overdue: for how long it has been later than its schedule allows';
 
-CREATE FUNCTION envelope_private.policy_subject(level text, subject text) RETURNS text
+CREATE FUNCTION envelope_private.schedule_subject(level text, subject text) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     key_uuid text;
@@ -82,38 +82,38 @@ BEGIN
         WHERE k.name = subject OR subject IN (k.view::text, k.base::text) ORDER BY k.name IS NULL DESC LIMIT 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'there is no key and no protected table of this name',
-            HINT = 'As envelope.keys shows it, with its schema: public.customer.';
+            HINT = 'Write the name as envelope.keys shows it, with its schema: public.customer.';
     END IF;
     RETURN key_uuid;
 END $$;
-COMMENT ON FUNCTION envelope_private.policy_subject IS 'what names a policy''s subject for good: a KEK''s name, or a key''s uuid';
+COMMENT ON FUNCTION envelope_private.schedule_subject IS 'the lasting name of a schedule''s subject: a KEK''s name, or a key''s uuid';
 
-CREATE FUNCTION envelope.set_policy(level text, every interval, subject text DEFAULT NULL,
+CREATE FUNCTION envelope.set_schedule(level text, every interval, subject text DEFAULT NULL,
     transition interval DEFAULT NULL, grace interval DEFAULT NULL, reencrypt boolean DEFAULT NULL) RETURNS void
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    INSERT INTO envelope_private.policy AS p (level, subject, every, transition, grace, reencrypt)
-        SELECT $1, envelope_private.policy_subject($1, $3), $2, coalesce($4, f.transition, interval '0'),
+    INSERT INTO envelope_private.schedule AS p (level, subject, every, transition, grace, reencrypt)
+        SELECT $1, envelope_private.schedule_subject($1, $3), $2, coalesce($4, f.transition, interval '0'),
             coalesce($5, f.grace, interval '24 hours'), coalesce($6, f.reencrypt, false)
         FROM (SELECT) one LEFT JOIN LATERAL (
-            SELECT * FROM envelope_private.policy_in_force f
-            WHERE f.level = $1 AND (f.subject IS NULL OR f.subject = envelope_private.policy_subject($1, $3))
+            SELECT * FROM envelope_private.schedule_in_force f
+            WHERE f.level = $1 AND (f.subject IS NULL OR f.subject = envelope_private.schedule_subject($1, $3))
             ORDER BY f.subject NULLS LAST LIMIT 1) f ON true
         ON CONFLICT (level, subject) DO UPDATE SET every = excluded.every, transition = excluded.transition,
             grace = excluded.grace, reencrypt = excluded.reencrypt;
 END;
-COMMENT ON FUNCTION envelope.set_policy IS
-    'how often keys of a level (kek, dek, field_key, secret) are rotated, or those of one KEK, table or named key; every NULL: never by schedule. What is left out stays as it was';
+COMMENT ON FUNCTION envelope.set_schedule IS
+    'how often keys of a level (kek, dek, field_key, secret) are rotated, or those of one KEK, table or named key. every NULL: never by schedule. An argument that is left out changes nothing';
 
-CREATE FUNCTION envelope.drop_policy(level text, subject text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION envelope.drop_schedule(level text, subject text DEFAULT NULL) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     WITH gone AS (
-        DELETE FROM envelope_private.policy p
-        WHERE p.level = $1 AND p.subject IS NOT DISTINCT FROM envelope_private.policy_subject($1, $2) RETURNING p.level)
+        DELETE FROM envelope_private.schedule p
+        WHERE p.level = $1 AND p.subject IS NOT DISTINCT FROM envelope_private.schedule_subject($1, $2) RETURNING p.level)
     SELECT EXISTS (SELECT FROM gone);
 END;
-COMMENT ON FUNCTION envelope.drop_policy IS 'back to the level''s policy, or to its default; false: there was nothing set';
+COMMENT ON FUNCTION envelope.drop_schedule IS 'takes a schedule away: the level''s own schedule counts then, or its default. False if none was set';
 
 CREATE PROCEDURE envelope.rotate_due(dry_run boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
@@ -121,4 +121,4 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rotate_due(dry_run)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_due IS
-    'rotates what envelope.due says is due, each for itself, and tells at the end what failed. Not inside a transaction';
+    'rotates each key that envelope.due shows as due, in a transaction of its own, and tells at the end which failed. Not inside a transaction';

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from pg_envelope import derivation, errors, escrow, wire
+from pg_envelope import derivation, errors, keys_backup, wire
 from pg_envelope.broker.keys.cache import CacheKey, OpenedDek
 from pg_envelope.broker.keys.deks import Answer, OpenDeks, check_wrapped
-from pg_envelope.broker.requests.messages import AdoptRequest, DekRef, EscrowRequest
+from pg_envelope.broker.requests.messages import DekRef, KeysBackupRequest, KeysReturnRequest
 from pg_envelope.broker.requests.moving import WrapPlace
 from pg_envelope.broker.requests.outcomes import Outcomes
 from pg_envelope.broker.settings.config import BrokerSettings
@@ -24,73 +24,75 @@ STORE = "catalog"
 
 
 def read_public_key(path: Path) -> X25519PublicKey:
-    """Raises NotConfigured. Nobody but root and the broker may write the file: whoever can, gets every DEK."""
+    """Raises NotConfigured. Only root and the broker may write the file: its writer gets every DEK."""
     try:
-        return escrow.public_key(files.read_private(path, PUBLIC_FILE).decode())
+        return keys_backup.public_key(files.read_private(path, PUBLIC_FILE).decode())
     except (errors.BadInput, UnicodeDecodeError):
-        raise errors.NotConfigured(f"{path} holds no public escrow key", hint="pg-envelope keys backup-init") from None
+        raise errors.NotConfigured(
+            f"{path} holds no public break-glass key", hint="pg-envelope keys-backup init"
+        ) from None
 
 
-class Deposit:
-    """Answers `escrow`: nothing without a public key in the configuration."""
+class BackupSealer:
+    """Answers `keys_backup`: nothing without a public key in the configuration."""
 
     def __init__(self, settings: BrokerSettings, deks: OpenDeks) -> None:
         self._environment, self._deks = settings.environment, deks
-        path = settings.escrow_public_key_file
+        path = settings.break_glass_public_key_file
         self._public = read_public_key(Path(path)) if path else None
 
-    async def run(self, wanted: EscrowRequest, until: float) -> wire.Message:
+    async def run(self, wanted: KeysBackupRequest, until: float) -> wire.Message:
         """DEKs of the cache are as good: while the KMS is lost, it may be the last place that has them."""
         if self._public is None:
             raise errors.NotPermitted(
                 "this broker gives no DEKs into a backup",
-                hint="pg-envelope keys backup-init; then set escrow_public_key_file under [broker], and restart it.",
+                hint="Run pg-envelope keys-backup init, set break_glass_public_key_file in [broker], and restart it.",
             )
         for dek in wanted.deks:
             check_wrapped(dek.store, dek.wrapped)
         wraps = [
             self._deks.key(wanted.database_uuid, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in wanted.deks
         ]
-        place = escrow.Place(escrow.BACKUP, self._environment, wanted.database_uuid)
+        place = keys_backup.SealPlace(keys_backup.BACKUP, self._environment, wanted.database_uuid)
         found: list[wire.Message] = []
         for dek, answer in zip(wanted.deks, await self._deks.resolve(wraps, until), strict=True):
             found.append(_sealed(self._public, place, dek, answer))
             if len(found) % BETWEEN_PAUSES == 0:
                 await asyncio.sleep(0)
-        return {"public_key": escrow.public_text(self._public), "environment": self._environment, "deks": found}
+        return {"public_key": keys_backup.public_text(self._public), "environment": self._environment, "deks": found}
 
 
-def _sealed(public: X25519PublicKey, place: escrow.Place, dek: DekRef, answer: Answer) -> wire.Message:
+def _sealed(public: X25519PublicKey, place: keys_backup.SealPlace, dek: DekRef, answer: Answer) -> wire.Message:
     opened = answer.dek
     if isinstance(opened, OpenedDek) and derivation.same(opened.fingerprint, dek.fingerprint):
-        return {"dek_id": dek.dek_id, "sealed": escrow.seal(public, place, dek.dek_id, opened.dek)}
+        return {"dek_id": dek.dek_id, "sealed": keys_backup.seal(public, place, dek.dek_id, opened.dek)}
     error = errors.UnwrapFailed() if isinstance(opened, OpenedDek) else opened
     return {"dek_id": dek.dek_id, "error": wire.error_body(error)}
 
 
-class Return:
-    """Answers `adopt`: DEKs sealed for a key that only this process has, wrapped by a KEK of today."""
+class BackupReturner:
+    """Answers `keys_return`: DEKs sealed for a key that only this process has, wrapped by a KEK of today."""
 
     def __init__(self, settings: BrokerSettings, deks: OpenDeks, clock: Callable[[], float]) -> None:
         self._settings, self._deks, self._clock = settings, deks, clock
         self._key: tuple[X25519PrivateKey, float] | None = None
 
-    async def run(self, wanted: AdoptRequest, until: float) -> wire.Message:
-        if not self._settings.allow_restore:
+    async def run(self, wanted: KeysReturnRequest, until: float) -> wire.Message:
+        if not self._settings.allow_keys_return:
             raise errors.NotPermitted(
                 "this broker takes no DEKs out of a backup",
-                hint="Set allow_restore = true under [broker] for as long as the restore takes, and restart it.",
+                hint="Set allow_keys_return = true under [broker] for as long as the restore takes, and restart it.",
             )
         self._deks.kek(wanted.kek)
         key = self._one_time_key(renew=not wanted.deks)
-        public = escrow.public_text(key.public_key())
+        public = keys_backup.public_text(key.public_key())
         if wanted.deks and wanted.public_key != public:
-            raise errors.BadInput("the broker's one-time key is another by now", hint="Begin the restore again.")
-        adopting = _Adopting(self._deks, wanted, key, self._settings.environment, until)
+            raise errors.BadInput("the broker has another one-time key now", hint="Begin the restore again.")
+        returning = _Returning(self._deks, wanted, key, self._settings.environment, until)
         return {
             "public_key": public,
             "environment": self._settings.environment,
-            "deks": await adopting.run() if wanted.deks else [],
+            "deks": await returning.run() if wanted.deks else [],
         }
 
     def _one_time_key(self, *, renew: bool) -> X25519PrivateKey:
@@ -100,15 +102,15 @@ class Return:
         return self._key[0]
 
 
-class _Adopting(Outcomes):
+class _Returning(Outcomes):
     """One request. A DEK that fails does not stop the others."""
 
     def __init__(
-        self, deks: OpenDeks, wanted: AdoptRequest, key: X25519PrivateKey, environment: str, until: float
+        self, deks: OpenDeks, wanted: KeysReturnRequest, key: X25519PrivateKey, environment: str, until: float
     ) -> None:
         super().__init__()
         self._to, self._key = WrapPlace(deks, wanted.kek, STORE, until), key
-        self._place = escrow.Place(escrow.ADOPTION, environment, wanted.database_uuid)
+        self._place = keys_backup.SealPlace(keys_backup.RETURN, environment, wanted.database_uuid)
         self._wanted = {deks.key(wanted.database_uuid, dek.dek_id, wanted.kek, STORE, None): dek for dek in wanted.deks}
 
     async def run(self) -> list[wire.Message]:
@@ -120,7 +122,7 @@ class _Adopting(Outcomes):
 
     def _opened(self, key: CacheKey) -> bytes | errors.EnvelopeError:
         try:
-            return escrow.unseal(self._key, self._place, key.dek_id, self._wanted[key].sealed)
+            return keys_backup.unseal(self._key, self._place, key.dek_id, self._wanted[key].sealed)
         except errors.UnwrapFailed as error:
             return error.with_traceback(None)
 

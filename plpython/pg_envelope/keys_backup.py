@@ -13,16 +13,16 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from pg_envelope import errors
 
-BACKUP: Final = "escrow"
-ADOPTION: Final = "adopt"
+BACKUP: Final = "keys_backup"
+RETURN: Final = "keys_return"
 KEY_BYTES: Final = 32
 SEALED_BYTES: Final = 80
-_PUBLIC: Final = "pg_envelope-escrow-1:"
-_SEALED: Final = "escrow1:"
+_PUBLIC: Final = "pg_envelope-break-glass-1:"
+_SEALED: Final = "keysbackup1:"
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
-class Place:
+class SealPlace:
     """What a sealed DEK is bound to, and what for: one sealed for a backup is no answer to a broker."""
 
     def __init__(self, purpose: str, environment: str, database: UUID) -> None:
@@ -32,12 +32,12 @@ class Place:
         return f"{self._text} {dek_id}".encode()
 
 
-def seal(public: X25519PublicKey, place: Place, dek_id: int, dek: bytes) -> str:
+def seal(public: X25519PublicKey, place: SealPlace, dek_id: int, dek: bytes) -> str:
     """HPKE in base mode, one message."""
     return _SEALED + base64.b64encode(_SUITE.encrypt(dek, public, place.info(dek_id))).decode()
 
 
-def unseal(private: X25519PrivateKey, place: Place, dek_id: int, sealed: str) -> bytes:
+def unseal(private: X25519PrivateKey, place: SealPlace, dek_id: int, sealed: str) -> bytes:
     """Raises UnwrapFailed, whatever is wrong."""
     try:
         return _SUITE.decrypt(_content(_SEALED, sealed, SEALED_BYTES), private, place.info(dek_id))
@@ -55,7 +55,9 @@ def public_key(text: str) -> X25519PublicKey:
     try:
         return X25519PublicKey.from_public_bytes(_content(_PUBLIC, text.strip(), KEY_BYTES))
     except ValueError:
-        raise errors.BadInput("this is no public escrow key", hint="pg-envelope keys backup-init makes one.") from None
+        raise errors.BadInput(
+            "this is no public break-glass key", hint="pg-envelope keys-backup init makes one."
+        ) from None
 
 
 def _content(prefix: str, text: str, length: int) -> bytes:

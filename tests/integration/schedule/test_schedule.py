@@ -35,7 +35,7 @@ def check(db: Database, name: str) -> tuple[str, str]:
 
 
 def test_the_defaults(people: Database) -> None:
-    found = people.sql("SELECT level, subject, every::text, transition::text, grace::text FROM envelope.policies")
+    found = people.sql("SELECT level, subject, every::text, transition::text, grace::text FROM envelope.schedules")
     assert found == [
         ("kek", None, "365 days", "30 days", "24:00:00"),
         ("dek", None, "90 days", "1 day", "24:00:00"),
@@ -82,7 +82,7 @@ def test_a_new_dek_brings_new_field_keys(people: Database) -> None:
 
 def test_a_kek(people: Database) -> None:
     age(people, dek=366)
-    people.sql("SELECT envelope.set_policy('dek', NULL)")
+    people.sql("SELECT envelope.set_schedule('dek', NULL)")
     assert people.sql(DUE) == [("kek", "default", "CALL envelope.rotate_kek('default')")]
     assert people.sql(OVERDUE) == [], "30 days of transition"
     people.sql(ROTATE_DUE)
@@ -109,9 +109,9 @@ def test_a_dry_run_changes_nothing(people: Database) -> None:
 
 def test_a_policy_of_its_own(people: Database) -> None:
     people.sql("SELECT envelope.create_key('api')")
-    people.sql("SELECT envelope.set_policy('dek', '7 days', 'public.person', '2 days', '48 hours', true)")
-    people.sql("SELECT envelope.set_policy('dek', NULL, 'api')")
-    assert people.sql("SELECT * FROM envelope.policies WHERE subject IS NOT NULL ORDER BY subject")[0][:3] == (
+    people.sql("SELECT envelope.set_schedule('dek', '7 days', 'public.person', '2 days', '48 hours', true)")
+    people.sql("SELECT envelope.set_schedule('dek', NULL, 'api')")
+    assert people.sql("SELECT * FROM envelope.schedules WHERE subject IS NOT NULL ORDER BY subject")[0][:3] == (
         "dek",
         "api",
         None,
@@ -123,16 +123,16 @@ def test_a_policy_of_its_own(people: Database) -> None:
     assert headers == people.sql(
         "SELECT substr(seal, 17) FROM envelope_private.capability JOIN envelope_private.field USING (field_uuid)"
         " JOIN envelope_private.key USING (key_uuid) WHERE base IS NOT NULL"
-    ), "re-encrypted, because the policy says so"
+    ), "re-encrypted, because the schedule says so"
     assert people.sql("SELECT count(*) FROM envelope.due WHERE subject = 'api' AND level = 'dek'") == [(0,)]
-    people.sql("SELECT envelope.drop_policy('dek', 'api')")
+    people.sql("SELECT envelope.drop_schedule('dek', 'api')")
     assert people.sql("SELECT count(*) FROM envelope.due WHERE subject = 'api' AND level = 'dek'") == [(1,)]
 
 
 def test_what_is_left_out_stays(people: Database) -> None:
-    people.sql("SELECT envelope.set_policy('dek', '7 days', transition => '2 days', reencrypt => true)")
-    people.sql("SELECT envelope.set_policy('dek', '8 days')")
-    assert people.sql("SELECT every::text, transition::text, reencrypt FROM envelope_private.policy") == [
+    people.sql("SELECT envelope.set_schedule('dek', '7 days', transition => '2 days', reencrypt => true)")
+    people.sql("SELECT envelope.set_schedule('dek', '8 days')")
+    assert people.sql("SELECT every::text, transition::text, reencrypt FROM envelope_private.schedule") == [
         ("8 days", "2 days", True)
     ]
 
@@ -148,14 +148,14 @@ def test_what_is_left_out_stays(people: Database) -> None:
     ],
 )
 def test_a_policy_that_makes_no_sense(people: Database, arguments: str, sqlstate: str) -> None:
-    assert failure(people.admin, f"SELECT envelope.set_policy({arguments})")[0] == sqlstate
-    assert people.sql("SELECT * FROM envelope_private.policy") == []
+    assert failure(people.admin, f"SELECT envelope.set_schedule({arguments})")[0] == sqlstate
+    assert people.sql("SELECT * FROM envelope_private.schedule") == []
 
 
 def test_a_secret_is_the_dbas_to_choose(db: Database) -> None:
     db.sql("SELECT envelope.import_secret('pass', 'one'::text)")
     assert db.sql("SELECT * FROM envelope.due WHERE level = 'secret'") == []
-    db.sql("SELECT envelope.set_policy('secret', '180 days')")
+    db.sql("SELECT envelope.set_schedule('secret', '180 days')")
     age(db, secret=200)
     told = notices(db.admin)
     db.sql(ROTATE_DUE)
@@ -198,7 +198,7 @@ def test_without_a_broker_nothing_changes(breakable: Stack, people: Database) ->
 def test_two_at_once(people: Database) -> None:
     age(people, dek=90)
     with people.connect() as other:
-        other.execute("SELECT pg_advisory_lock('envelope_private.policy'::regclass::oid::bigint)")
+        other.execute("SELECT pg_advisory_lock('envelope_private.schedule'::regclass::oid::bigint)")
         told = notices(people.admin)
         people.sql(ROTATE_DUE)
         assert told == [f"rotate_due: another session does it already (pid {other.info.backend_pid})"]
@@ -224,7 +224,7 @@ def test_not_in_a_transaction_nor_for_others(people: Database) -> None:
 def test_a_clock_that_was_ahead(people: Database, shift: str, due: bool) -> None:
     """A clock set back makes nothing due twice; and a time from a far future puts no rotation off for ever."""
     people.sql("UPDATE envelope_private.dek SET created_at = now() + %s::interval", shift)
-    people.sql("SELECT envelope.set_policy('kek', NULL)")
+    people.sql("SELECT envelope.set_schedule('kek', NULL)")
     assert (people.sql(DUE) != []) == due
     people.sql(ROTATE_DUE)
     assert people.sql(VERSIONS) == [(1 + due, 1 + due)]

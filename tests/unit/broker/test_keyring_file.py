@@ -1,4 +1,4 @@
-"""The local keyring: what opens, what does not, and that no rotation is lost."""
+"""The keyring file: what opens, what does not, and that no rotation is lost."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.broker.kms.providers import local
+from pg_envelope.broker.kms.providers import keyring_file
 from pg_envelope.broker.kms.providers.base import Item, kek_version
-from pg_envelope.broker.settings.config import LocalSettings as Settings
+from pg_envelope.broker.settings.config import KeyringSettings as Settings
 
 COST = 1 << 14
 PASSPHRASE = "correct horse"
@@ -20,8 +20,8 @@ PASSPHRASE = "correct horse"
 @pytest.fixture
 def keyring(tmp_path):
     path = tmp_path / "keyring"
-    local.create_keyring(path, PASSPHRASE, COST)
-    local.add_kek(path, PASSPHRASE, "k")
+    keyring_file.create_keyring(path, PASSPHRASE, COST)
+    keyring_file.add_kek(path, PASSPHRASE, "k")
     return path
 
 
@@ -30,7 +30,7 @@ def provider(keyring):
     passphrase = keyring.with_name("passphrase")
     passphrase.touch(mode=0o600)
     passphrase.write_text(PASSPHRASE + "\n")
-    return local.Local(Settings(keyring, passphrase))
+    return keyring_file.Keyring(Settings(keyring, passphrase))
 
 
 def test_round_trip_and_rewrap(provider):
@@ -45,13 +45,16 @@ def test_round_trip_and_rewrap(provider):
 
 def test_a_rotation_derives_the_sealing_key_once(keyring, monkeypatch):
     """It takes most of a second of the time that a session waits."""
-    derive, derived = local._sealing_key, []
-    monkeypatch.setattr(local, "_sealing_key", lambda *given: derived.append(given) or derive(*given))
-    assert local.rotate(keyring, PASSPHRASE, "k") == 2
+    derive, derived = keyring_file._sealing_key, []
+    monkeypatch.setattr(keyring_file, "_sealing_key", lambda *given: derived.append(given) or derive(*given))
+    assert keyring_file.rotate(keyring, PASSPHRASE, "k") == 2
     assert len(derived) == 1
 
 
-@pytest.mark.parametrize("broken", ["local:v1:AAAA", "local:v9:", "local:v1:!", "vault:v1:AAAA", "", "local:v1:é"])
+BROKEN = ["keyring:v1:AAAA", "keyring:v9:", "keyring:v1:!", "vault:v1:AAAA", "", "keyring:v1:é"]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_what_does_not_unwrap(provider, broken):
     good = provider.generate("k", "here")
     results = provider.unwrap("k", [Item("here", broken), Item("there", good), Item("here", good)])
@@ -65,8 +68,8 @@ def test_unknown_kek(provider):
 
 def test_a_kek_added_by_another_process_is_seen(provider, keyring):
     provider.generate("k", "here")
-    local.add_kek(keyring, PASSPHRASE, "later")
-    assert provider.generate("later", "here").startswith("local:v1:")
+    keyring_file.add_kek(keyring, PASSPHRASE, "later")
+    assert provider.generate("later", "here").startswith("keyring:v1:")
 
 
 def test_wrong_passphrase(provider, keyring):
@@ -74,7 +77,7 @@ def test_wrong_passphrase(provider, keyring):
     with pytest.raises(errors.KmsDenied):
         provider.generate("k", "here")
     with pytest.raises(errors.NotConfigured, match="does not open") as caught:
-        local.rotate(keyring, "battery", "k")
+        keyring_file.rotate(keyring, "battery", "k")
     assert "battery" not in str(caught.value)
 
 
@@ -87,7 +90,7 @@ def test_tampered_keyring(keyring, member):
     )
     keyring.write_text(json.dumps(held))
     with pytest.raises(errors.NotConfigured, match="does not open"):
-        local.rotate(keyring, PASSPHRASE, "k")
+        keyring_file.rotate(keyring, PASSPHRASE, "k")
 
 
 @pytest.mark.parametrize("cost", [2, 1 << 30])
@@ -96,13 +99,14 @@ def test_the_files_word_on_the_cost_is_bounded(keyring, cost):
     held["kdf"]["n"] = cost
     keyring.write_text(json.dumps(held))
     with pytest.raises(errors.NotConfigured, match="does not open"):
-        local.rotate(keyring, PASSPHRASE, "k")
+        keyring_file.rotate(keyring, PASSPHRASE, "k")
 
 
 def test_concurrent_rotations_are_all_kept(keyring):
     versions = []
     threads = [
-        threading.Thread(target=lambda: versions.append(local.rotate(keyring, PASSPHRASE, "k"))) for _ in range(8)
+        threading.Thread(target=lambda: versions.append(keyring_file.rotate(keyring, PASSPHRASE, "k")))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -116,13 +120,13 @@ def test_modes_and_no_clear_text(keyring):
     assert [path.name for path in keyring.parent.iterdir()] == ["keyring"]
     keyring.chmod(0o640)
     with pytest.raises(errors.NotConfigured, match="open to others"):
-        local.rotate(keyring, PASSPHRASE, "k")
+        keyring_file.rotate(keyring, PASSPHRASE, "k")
 
 
 def test_an_existing_keyring_is_not_overwritten(keyring):
     before = keyring.read_bytes()
     with pytest.raises(errors.NotConfigured, match="exists already"):
-        local.create_keyring(keyring, PASSPHRASE, COST)
+        keyring_file.create_keyring(keyring, PASSPHRASE, COST)
     with pytest.raises(errors.NotConfigured, match="already"):
-        local.add_kek(keyring, PASSPHRASE, "k")
+        keyring_file.add_kek(keyring, PASSPHRASE, "k")
     assert keyring.read_bytes() == before

@@ -1,4 +1,4 @@
-"""The local keyring: KEKs in a file sealed with a passphrase, for machines without a KMS. FORMAT.md section 2.1.
+"""Provider `keyring`: KEKs in a file sealed with a passphrase, for machines without a KMS. FORMAT.md section 2.1.
 
 The file is JSON: {"format", "kdf": {"name": "scrypt", "n", "r", "p", "salt"}, "nonce", "sealed"}. `sealed` is the
 AES-256-GCM encryption, under scrypt(passphrase), of {"keks": {name: {version: key}}}; its AAD is the format and kdf
@@ -25,12 +25,12 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base, seal
-from pg_envelope.broker.settings.kms import LocalSettings as Settings
+from pg_envelope.broker.settings.kms import KeyringSettings as Settings
 from pg_envelope.broker.settings.wants import NAME
 from pg_envelope.broker.system import files
 
 FORMAT = "pg_envelope keyring 1"
-PREFIX = "local"
+PREFIX = "keyring"
 COST = 1 << 17
 COSTS = range(1 << 14, (1 << 20) + 1)
 BLOCK_SIZE, PARALLEL = 8, 1
@@ -41,7 +41,7 @@ SALT_BYTES = 32
 Keks = dict[str, dict[str, str]]
 
 
-class Local:
+class Keyring:
     """The KEKs of one keyring file; read again when another process changed it."""
 
     batch = 1000
@@ -86,7 +86,7 @@ class Local:
         with self._lock:
             self._reload()
             if key not in self._keks:
-                raise errors.KekUnknown("the local keyring has no such key")
+                raise errors.KekUnknown("the keyring has no such key")
             return self._keks[key]
 
     def _reload(self) -> None:
@@ -97,11 +97,9 @@ class Local:
                 self._keks = _open(self._path, files.read_secret(self._passphrase_file)).keks
                 self._stamp = stamp
         except OSError as error:
-            raise errors.KmsUnavailable("the local keyring cannot be read", detail=error.strerror) from None
+            raise errors.KmsUnavailable("the keyring cannot be read", detail=error.strerror) from None
         except errors.NotConfigured as error:
-            raise errors.KmsDenied(
-                "the local keyring cannot be opened", detail=error.message, hint=error.hint
-            ) from None
+            raise errors.KmsDenied("the keyring cannot be opened", detail=error.message, hint=error.hint) from None
 
 
 def check_writable(path: Path) -> None:
@@ -135,7 +133,7 @@ def rotate(path: Path, passphrase: str, name: str) -> int:
     with _locked(path):
         found = _open(path, passphrase)
         if name not in found.keks:
-            raise errors.KekUnknown("the local keyring has no such key")
+            raise errors.KekUnknown("the keyring has no such key")
         versions = found.keks[name]
         version = _newest(versions) + 1
         _save(path, found, {**found.keks, name: {**versions, str(version): _new_key()}})

@@ -47,28 +47,28 @@ def test_suspended_then_destroyed(rotated: Database) -> None:
 
 def test_it_comes_back_by_its_number(rotated: Database) -> None:
     rotated.sql(RETIRE)
-    rotated.sql("CALL envelope.restore('person', version => 1)")
+    rotated.sql("CALL envelope.unsuspend('person', version => 1)")
     assert rotated.sql(STATES) == [(1, "decrypt-only"), (2, "active")]
 
 
 def test_nothing_else_brings_it_back(rotated: Database) -> None:
     """Revoked and restored, a table has the versions that it had, and no retired one."""
     rotated.sql(RETIRE)
-    rotated.sql("CALL envelope.revoke('person', reason => 'test')")
+    rotated.sql("CALL envelope.suspend('person', reason => 'test')")
     assert rotated.sql(STATES) == [(1, "suspended"), (2, "suspended")]
-    rotated.sql("CALL envelope.restore('person')")
+    rotated.sql("CALL envelope.unsuspend('person')")
     assert rotated.sql(STATES) == [(1, "suspended"), (2, "active")]
 
 
 @pytest.mark.usefixtures("policy")
 def test_a_revoked_version_is_not_a_retired_one(rotated: Database) -> None:
     """Its grace begins with retire(), however long ago it was revoked."""
-    rotated.sql("CALL envelope.revoke('person', reason => 'test')")
+    rotated.sql("CALL envelope.suspend('person', reason => 'test')")
     rotated.sql(OVER)
     rotated.sql(DESTROY)
     assert rotated.sql(STATES) == [(1, "suspended"), (2, "suspended")]
     assert refusal(rotated, DESTROY)[1].startswith("it is suspended, and can be destroyed from ")
-    rotated.sql("CALL envelope.restore('person')")
+    rotated.sql("CALL envelope.unsuspend('person')")
     assert rotated.sql(STATES) == [(1, "suspended"), (2, "active")]
 
 
@@ -91,7 +91,7 @@ def test_a_value_that_came_back_needs_it(rotated: Database) -> None:
         session.execute("UPDATE person_encrypted SET email = %s WHERE id = 1", [old])
     sqlstate, detail = refusal(rotated, "CALL envelope.retire('person', 2, true)")
     assert (sqlstate, detail.rpartition(": ")[2]) == ("55006", "1")
-    rotated.sql("CALL envelope.restore('person', version => 2)")
+    rotated.sql("CALL envelope.unsuspend('person', version => 2)")
     assert rotated.connect().execute("SELECT email FROM person WHERE id = 1").fetchall() == [("a@b.c",)]
 
 
@@ -101,7 +101,7 @@ def test_not_before_its_grace(rotated: Database) -> None:
     sqlstate, detail = refusal(rotated, DESTROY)
     assert sqlstate == "55006"
     assert detail.startswith("it is suspended, and can be destroyed from ")
-    rotated.sql("SELECT envelope.set_policy('dek', '90 days', 'public.person', grace => '0')")
+    rotated.sql("SELECT envelope.set_schedule('dek', '90 days', 'public.person', grace => '0')")
     rotated.sql(DESTROY)
     assert rotated.sql(STATES) == [(1, "destroyed"), (2, "active")]
 

@@ -1,4 +1,4 @@
-"""pg-envelope keys: a backup of all DEKs that a lost KMS cannot take along, and the way back."""
+"""pg-envelope keys-backup: a backup of all DEKs that a lost KMS cannot take along, and the way back."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from pg_envelope_client.problems import FAILED, Problem, usage
 from pg_envelope_client.registry import Registry
 
 if TYPE_CHECKING:
-    from pg_envelope_client.database import Session
-    from pg_envelope_client.escrow.backup_file import Head, Reader, SealedDek, Writer
-    from pg_envelope_client.escrow.opening import Holder, OpenedBackup
+    from pg_envelope_client.database import ServerSession
+    from pg_envelope_client.keys_backup.backup_file import Head, Reader, SealedDek, Writer
+    from pg_envelope_client.keys_backup.opening import Holder, OpenedBackup
 
-backups = Registry("Backup of all DEKs under a break-glass key: make, verify, restore under another KEK.")
+backups = Registry(
+    "Backup of all DEKs under a break-glass key: init, make, verify; return brings them back under another KEK."
+)
 BATCH = 200
 SHOWN = 20
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
-Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The file escrow.key.")]
+Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The file break-glass.key.")]
 PassphraseFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Holds the passphrase; mode 0600. Default: ask for it.")
 ]
@@ -34,9 +36,9 @@ SharesFile = Annotated[
 AskShares = Annotated[bool, typer.Option("--ask-shares", help="Ask for shares on the terminal.")]
 
 
-@backups.command("backup-init")
-def backup_init(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where escrow.pub (and escrow.key) are written.")],
+@backups.command("init")
+def init(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where break-glass.pub (and break-glass.key) are written.")],
     passphrase_file: PassphraseFile = None,
     shares: Annotated[int, typer.Option(min=0, help="So many shares instead of a passphrase; shown once.")] = 0,
     threshold: Annotated[int, typer.Option(min=0, help="How many of them are needed.")] = 0,
@@ -44,12 +46,12 @@ def backup_init(
     """Make the break-glass key: the public half for the broker, the private half for a safe."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-    from pg_envelope import escrow
-    from pg_envelope_client.escrow import opening
-    from pg_envelope_client.escrow import shares as parts
+    from pg_envelope import keys_backup
+    from pg_envelope_client.keys_backup import opening
+    from pg_envelope_client.keys_backup import shares as parts
     from pg_envelope_client.setup import private_files
 
-    public_file, key_path = out / "escrow.pub", out / "escrow.key"
+    public_file, key_path = out / "break-glass.pub", out / "break-glass.key"
     if public_file.exists() or key_path.exists():
         raise Problem(f"{out} holds a break-glass key already", hint="Choose another folder.")
     private = X25519PrivateKey.generate()
@@ -61,12 +63,14 @@ def backup_init(
         out.mkdir(parents=True, exist_ok=True)
         private_files.write(key_path, content, private_files.SECRET)
     out.mkdir(parents=True, exist_ok=True)
-    private_files.write(public_file, escrow.public_text(private.public_key()).encode() + b"\n", private_files.PUBLIC)
+    private_files.write(
+        public_file, keys_backup.public_text(private.public_key()).encode() + b"\n", private_files.PUBLIC
+    )
     if not output.for_machine():
         for number, share in enumerate(words, 1):
             print(f"Share {number} of {shares}, any {threshold} are needed:\n{share}\n")
     next_step = "Each holder writes a share down; they are shown only now." if words else f"Into a safe: {key_path}"
-    setting = f"escrow_public_key_file = {str(public_file.absolute())!r}"
+    setting = f"break_glass_public_key_file = {str(public_file.absolute())!r}"
     output.done(
         f"For the broker: {setting} under [broker]. {next_step}",
         public_key_file=str(public_file.absolute()),
@@ -75,10 +79,10 @@ def backup_init(
 
 
 @backups.command()
-def backup(out: Annotated[Path, typer.Option(metavar="FILE", help="A new file; mode 0600.")], dsn: Dsn = None) -> None:
+def make(out: Annotated[Path, typer.Option(metavar="FILE", help="A new file; mode 0600.")], dsn: Dsn = None) -> None:
     """Write every DEK of the database, sealed for the break-glass key, into a file."""
     from pg_envelope_client.database import session
-    from pg_envelope_client.escrow.backup_file import writing
+    from pg_envelope_client.keys_backup.backup_file import writing
 
     with session(dsn) as server, writing(out) as writer:
         writer.head(_head(server))
@@ -91,13 +95,13 @@ def backup(out: Annotated[Path, typer.Option(metavar="FILE", help="A new file; m
             detail=shown + (f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""),
             hint="See envelope.status(); then make the backup again, under another name.",
         )
-    output.done(f"{count} DEKs are in {out}. Next: pg-envelope keys verify {out}", deks=count, file=str(out))
+    output.done(f"{count} DEKs are in {out}. Next: pg-envelope keys-backup verify {out}", deks=count, file=str(out))
 
 
-def _head(server: Session) -> Head:
-    from pg_envelope_client.escrow.backup_file import Head
+def _head(server: ServerSession) -> Head:
+    from pg_envelope_client.keys_backup.backup_file import Head
 
-    found = server.rows(statements.ESCROW_PLACE)
+    found = server.rows(statements.KEYS_BACKUP_PLACE)
     if not found:
         raise Problem("this database has no keys")
     (row,) = found
@@ -105,11 +109,11 @@ def _head(server: Session) -> Head:
     return Head(UUID(str(row["database_uuid"])), row["environment"], row["public_key"], now)
 
 
-def _copy(server: Session, writer: Writer) -> list[str]:
+def _copy(server: ServerSession, writer: Writer) -> list[str]:
     """What went wrong, a line for each DEK."""
     failed: list[str] = []
     after = 0
-    while rows := server.rows(statements.escrow(after, BATCH)):
+    while rows := server.rows(statements.keys_backup(after, BATCH)):
         after = rows[-1]["dek_id"]
         for row in rows:
             if row["error"] is None:
@@ -132,8 +136,8 @@ def verify(
     ask_shares: AskShares = False,
 ) -> None:
     """Check a backup: whole, complete for the database, and, with the break-glass key, that each DEK opens."""
-    from pg_envelope_client.escrow.backup_file import Reader
-    from pg_envelope_client.escrow.opening import Holder
+    from pg_envelope_client.keys_backup.backup_file import Reader
+    from pg_envelope_client.keys_backup.opening import Holder
 
     found = Reader(file)
     rows = [
@@ -166,7 +170,7 @@ def _completeness(found: Reader, dsn: str | None) -> dict[str, str | None]:
 
 
 def _openness(found: Reader, holder: Holder) -> dict[str, str | None]:
-    from pg_envelope_client.escrow.opening import OpenedBackup
+    from pg_envelope_client.keys_backup.opening import OpenedBackup
 
     opened = OpenedBackup(found, holder.private_key())
     bad = [dek.dek_id for dek in found.deks if opened.dek(dek) is None]
@@ -183,14 +187,14 @@ def _some(dek_ids: list[int]) -> str:
     return ", ".join(map(str, dek_ids[:SHOWN])) + (", ..." if len(dek_ids) > SHOWN else "")
 
 
-def _same_database(found: Reader, server: Session) -> None:
+def _same_database(found: Reader, server: ServerSession) -> None:
     here = server.rows(statements.INSTALLATION)
     if not here or UUID(str(here[0]["database_uuid"])) != found.head.database:
         raise Problem("the backup is of another database", detail=f"database uuid {found.head.database}")
 
 
-@backups.command()
-def restore(
+@backups.command("return")
+def bring_back(
     file: File,
     kek: Annotated[str, typer.Option(help="The KEK that shall hold the DEKs from now on, as the broker names it.")],
     from_kek: Annotated[
@@ -204,8 +208,8 @@ def restore(
 ) -> None:
     """Break glass: bring all DEKs of a database back from a backup, under a new KEK. Can be repeated."""
     from pg_envelope_client.database import session
-    from pg_envelope_client.escrow.backup_file import Reader
-    from pg_envelope_client.escrow.opening import Holder, OpenedBackup
+    from pg_envelope_client.keys_backup.backup_file import Reader
+    from pg_envelope_client.keys_backup.opening import Holder, OpenedBackup
 
     found = Reader(file)
     opened = OpenedBackup(found, Holder(key, passphrase_file, shares_file or [], ask_shares).private_key())
@@ -220,25 +224,25 @@ def restore(
         raise Problem(
             f"{len(failed)} DEKs are not back, {back} are",
             detail="; ".join(failed[:SHOWN]) + (f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""),
-            hint="Restore these from another backup; what is back stays.",
+            hint="Return these from another backup. The DEKs that are back stay.",
         )
-    next_step = "Next: take allow_restore out of the broker's configuration."
+    next_step = "Next: take allow_keys_return out of the broker's configuration."
     output.done(f"{back} DEKs are back, under KEK {kek}. {next_step}", deks=back, kek=kek)
 
 
-def _bring_back(server: Session, kek: str, deks: list[SealedDek], opened: OpenedBackup) -> tuple[int, list[str]]:
+def _bring_back(server: ServerSession, kek: str, deks: list[SealedDek], opened: OpenedBackup) -> tuple[int, list[str]]:
     """How many are back, and what went wrong. Each batch is committed."""
-    from pg_envelope import escrow
+    from pg_envelope import keys_backup
 
-    (told,) = server.rows(statements.adoption_key(kek))
-    public = escrow.public_key(told["public_key"])
-    place = escrow.Place(escrow.ADOPTION, told["environment"], UUID(str(told["database_uuid"])))
+    (told,) = server.rows(statements.keys_return_key(kek))
+    public = keys_backup.public_key(told["public_key"])
+    place = keys_backup.SealPlace(keys_backup.RETURN, told["environment"], UUID(str(told["database_uuid"])))
     back, failed, rest = 0, list[str](), iter(deks)
     while batch := list(islice(rest, BATCH)):
         plain = {line.dek_id: opened.dek(line) for line in batch}
         failed += [f"DEK {dek_id}: does not open" for dek_id, dek in plain.items() if dek is None]
-        sealed = {n: escrow.seal(public, place, n, dek) for n, dek in plain.items() if dek is not None}
-        answers = server.rows(statements.adopt(kek, told["public_key"], list(sealed), list(sealed.values())))
+        sealed = {n: keys_backup.seal(public, place, n, dek) for n, dek in plain.items() if dek is not None}
+        answers = server.rows(statements.keys_return(kek, told["public_key"], list(sealed), list(sealed.values())))
         failed += [f"DEK {row['dek_id']}: {row['error']}" for row in answers if row["error"] is not None]
         back += sum(row["error"] is None for row in answers)
     return back, failed
