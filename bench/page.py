@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,26 @@ BEGIN, END = "<!-- figures: written by python -m bench.page -->", "<!-- end of f
 PEERS = ("plain", "ours", "pgcrypto_iv", "pgcrypto_pgp", "pgsodium", "bare")
 HEADS = ("plain", "pg_envelope", "`decrypt_iv`", "`pgp_sym_*`", "pgsodium", "interpreter + import")
 VERDICTS = {True: "met", False: "missed", None: "not measured"}
+WIDTH = 120
+BUSY = " Others kept the machine busy: the ratios tell more than the times, and CPU more than the time on a clock."
 Run = dict[str, Any]
 
 
 def figures(run: Run) -> str:
     """What stands between BEGIN and END: where it was measured, the medians, the targets."""
-    return "\n".join([BEGIN, _where(run), "", *_medians(run), "", *_targets(run), END])
+    return "\n".join([BEGIN, "", *_where(run), "", *_medians(run), "", *_targets(run), "", END])
 
 
-def _where(run: Run) -> str:
+def _where(run: Run) -> list[str]:
     versions, settings, (before, after) = run["versions"], run["settings"], run["load"]
     missing = f" Not installed there: {', '.join(run['missing'])}." if run["missing"] else ""
-    return (
+    text = (
         f"Measured on {run['date'][:10]} at commit {versions['commit']}: {versions['postgresql']},"
         f" {versions['cpus']} processors ({versions['machine']}), load {before:.1f} before and {after:.1f} after,"
         f" {settings['rows']:,} rows, {settings['rounds']} rounds, medians.{missing}"
     )
+    busy = BUSY if max(before, after) > versions["cpus"] else ""
+    return textwrap.wrap(text + busy, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _medians(run: Run) -> list[str]:

@@ -202,6 +202,22 @@ $$;
 COMMENT ON FUNCTION envelope.decrypt_bytea(envelope.ciphertext, text) IS
     'the bytea that encrypt() sealed; its key must be granted to the current role';
 
+-- PL/pgSQL keeps the plan for the session. VOLATILE: it sees what was granted and revoked until now.
+CREATE FUNCTION envelope_internal.may_use(key uuid, role oid) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+    AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM envelope_private.key k
+        WHERE k.key_uuid = may_use.key AND k.name IS NOT NULL
+            AND ((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = may_use.role) OR EXISTS (
+                SELECT FROM envelope_private.key_grant g
+                WHERE g.key_uuid = k.key_uuid AND pg_has_role(may_use.role, g.role, 'USAGE'))));
+END $$;
+COMMENT ON FUNCTION envelope_internal.may_use IS
+    'whether a role may use a named key, by its uuid. SECURITY DEFINER: reads the key catalog';
+
 -- Tenant and subject scope.
 
 CREATE FUNCTION envelope_internal.is_stale(value envelope.ciphertext) RETURNS boolean

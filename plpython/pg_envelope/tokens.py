@@ -11,7 +11,7 @@ LABEL = b"pg_envelope/1 token"
 
 
 class TokenKey:
-    """A search key; what the keyring holds in the place of a FieldKey. It encrypts nothing.
+    """A search key; what a session holds in the place of a FieldKey. It encrypts nothing.
 
     `epoch` and `expires` (monotonic seconds) bound its use, as a field key's.
     """

@@ -38,6 +38,30 @@ def test_revoke_counts_from_the_next_statement(keys: Database, alice: Connection
     assert value(alice, "SELECT envelope.decrypt(%s)", envelope) == "x"
 
 
+def test_a_session_that_knows_the_key_asks_for_the_grant_all_the_same(keys: Database) -> None:
+    session = keys.connect()
+    envelope = value(session, "SELECT envelope.encrypt('x', 'k')")
+    decrypt = "SELECT envelope.decrypt(%s)"
+    for _ in range(2):
+        session.execute("SET ROLE alice")
+        assert [value(session, decrypt, envelope) for _ in range(2)] == ["x", "x"]
+        session.execute("SET ROLE bob")
+        assert failure(session, decrypt, envelope).sqlstate == DENIED
+    session.execute("SET ROLE alice")
+    assert value(session, decrypt, envelope) == "x"
+    keys.sql("SELECT envelope.revoke_key('k', 'alice')")
+    assert failure(session, decrypt, envelope).sqlstate == DENIED
+
+
+def test_may_use_tells_of_no_other_key(keys: Database, alice: Connection) -> None:
+    may_use = "SELECT envelope_internal.may_use(%s::uuid, %s::regrole)"
+    k, other = (keys.one("SELECT key_uuid FROM envelope_private.key WHERE name = %s", name) for name in ("k", "l"))
+    roles = ("alice", "bob", "postgres")
+    assert [value(alice, may_use, k, role) for role in roles] == [True, False, True]
+    assert [value(alice, may_use, other, role) for role in roles] == [False, False, True]
+    assert value(alice, may_use, "00000000-0000-0000-0000-000000000000", "postgres") is False
+
+
 def test_revoke_counts_in_a_statement_that_goes_on(keys: Database, alice: Connection) -> None:
     """A DO block that loops is one statement; it must not keep a right for as long as it likes."""
     alice.execute("SET statement_timeout = '20s'")

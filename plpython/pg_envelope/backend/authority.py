@@ -5,7 +5,7 @@ within a second in one that goes on: a DO block, a procedure, or a message of se
 takes. What this session itself takes from a named key counts at once.
 
 To ask the key catalog takes several times as long as to ask for the grant alone. So the session remembers for a second
-where a column is, and asks in each statement whether the role may read it there.
+where a column is, and which named key a key id is of; each statement asks whether the role may use it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WHERE f.field_uuid = ANY ($2::uuid[]) AND (pg_has_role($1, t.relowner, 'USAGE')
     OR k.by_role AND (has_column_privilege($1, k.view, a.attnum, '{privilege}') {through_view}))"""
 THROUGH_VIEW = "OR f.field_uuid = $2[1]::uuid AND envelope_private.reads_through_view($1, k.view, f.attname)"
 NAMED_RIGHT = """
-SELECT $2[1] AS subject, NULL AS key, c.capability, c.seal
+SELECT $2[1] AS subject, NULL AS key, k.key_uuid::text AS named, c.capability, c.seal
 FROM envelope_private.key k JOIN envelope_private.field f USING (key_uuid)
 JOIN envelope_private.capability c USING (field_uuid) {found} AND f.bind <> 'search'
     AND ((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = $1) OR EXISTS (
@@ -45,6 +45,8 @@ SELECT c.field_uuid::text AS subject, NULL AS key, c.capability, c.seal
 FROM envelope_private.capability c JOIN envelope_private.search_key k ON k.search_uuid = c.field_uuid
 WHERE c.field_uuid = $2[1]::uuid AND pg_has_role($1, envelope_private.search_owner(c.field_uuid), 'USAGE')"""
 # As the role's own statement, under its search_path.
+# As the role's own statements, under its search_path.
+USABLE = "SELECT envelope_internal.may_use($1, $2) AS granted"
 GRANTED = """
 SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT') AS all_columns,
     pg_catalog.has_column_privilege($1, $2, $3, 'SELECT') AS this_column"""
@@ -92,6 +94,14 @@ class Place(NamedTuple):
     until: float
 
 
+class Named(NamedTuple):
+    """Which named key a key id is of, and what opens its envelopes; for how long."""
+
+    key_uuid: str
+    right: Right
+    until: float
+
+
 class Authority:
     """Remembers what it was told, for as long as that holds."""
 
@@ -104,6 +114,7 @@ class Authority:
         self._columns: dict[str, list[str]] = {}
         self._beside: dict[str, list[str]] = {}
         self._places: dict[str, Place] = {}
+        self._named: dict[str, Named] = {}
 
     def right(self, kind: Kind, subject: str) -> Right:
         """The current role's right to a field (by uuid) or named key (by name or key id). Raises NotPermitted."""
@@ -124,10 +135,14 @@ class Authority:
         role, kind, subject = ask
         if kind == "read" and (place := self._places.get(subject)) and place.until > monotonic():
             self._grant(role, subject, place)
+        if kind == "key" and (named := self._named.get(subject)) and named.until > monotonic():
+            self._allow(role, subject, named)
         if ask not in self._rights:
             for row in self._host.as_owner(lambda: self._look_up(*ask)):
                 self._rights[role, kind, row["subject"]] = Right(row)
                 self._note(row)
+                if kind == "key":
+                    self._named[subject] = Named(row["named"], Right(row), monotonic() + MAX_AGE_SECONDS)
         return self._rights[ask]
 
     def _grant(self, role: int, subject: str, place: Place) -> None:
@@ -139,6 +154,11 @@ class Authority:
                     self._rights[role, "read", other] = there.right
         elif row and row["this_column"]:
             self._rights[role, "read", subject] = place.right
+
+    def _allow(self, role: int, subject: str, named: Named) -> None:
+        row = self._host.row(USABLE, ["uuid", "oid"], [named.key_uuid, role])
+        if row and row["granted"]:
+            self._rights[role, "key", subject] = named.right
 
     def _look_up(self, role: int, kind: Kind, subject: str) -> list[Row]:
         """A row for `subject`, and one for each other column of its table that this session has asked for before."""

@@ -95,7 +95,7 @@ def test_quick_is_tiny_and_the_issue_s_sizes_are_the_default() -> None:
     assert (parse(["--rows", "7", "--rounds", "3"]).rows, parse(["--rounds", "3"]).rounds) == (7, 3)
 
 
-def a_run() -> page.Run:
+def a_run(load: float = 1.5) -> page.Run:
     def peers(**medians: float) -> dict[str, dict[str, float]]:
         return {name: {"median": median} for name, median in medians.items()}
 
@@ -103,7 +103,7 @@ def a_run() -> page.Run:
         "date": "2026-11-26T11:00:00+00:00",
         "versions": {"commit": "abc1234", "postgresql": "PostgreSQL 15.18", "cpus": 2, "machine": "x86_64"},
         "settings": {"rows": 200_000, "rounds": 8},
-        "load": (1.0, 2.5),
+        "load": (1.0, load),
         "missing": ["pgsodium"],
         "measures": {
             "scan_1": {"title": "full scan", "unit": "µs/row", "peers": peers(plain=0.5, ours=2.0, pgcrypto_iv=1.25)},
@@ -117,9 +117,10 @@ def a_run() -> page.Run:
 
 
 def test_the_page_says_what_was_measured_and_where() -> None:
-    assert page.figures(a_run()).splitlines()[1:-1] == [
-        "Measured on 2026-11-26 at commit abc1234: PostgreSQL 15.18, 2 processors (x86_64), load 1.0 before and 2.5"
-        " after, 200,000 rows, 8 rounds, medians. Not installed there: pgsodium.",
+    assert page.figures(a_run()).splitlines()[2:-2] == [
+        "Measured on 2026-11-26 at commit abc1234: PostgreSQL 15.18, 2 processors (x86_64), load 1.0 before and 1.5"
+        " after,",
+        "200,000 rows, 8 rounds, medians. Not installed there: pgsodium.",
         "",
         "| what | unit | plain | pg_envelope | `decrypt_iv` | interpreter + import | × plain |",
         "|---|---|---|---|---|---|---|",
@@ -131,6 +132,11 @@ def test_the_page_says_what_was_measured_and_where() -> None:
         "| a scan | ≤ 3 | 1.6 | met |",
         "| a rate | ≥ 0.85 |  | not measured |",
     ]
+
+
+def test_the_page_says_that_the_machine_was_busy() -> None:
+    assert "busy" in page.figures(a_run(load=2.5))
+    assert "busy" not in page.figures(a_run(load=2.0))
 
 
 def test_the_page_keeps_what_stands_around_the_figures() -> None:
