@@ -20,7 +20,7 @@ import json
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.lifecycle.signing import Signing
 s = GD['pg_envelope']
-signed = Signing(s.host, s.link, s.loader, Keys(s.host, s.link, s.loader)).sign({'rows': 3, 'what': 'test'})
+signed = Signing(s.host, s.link, Keys(s.host, s.link)).sign({'rows': 3, 'what': 'test'})
 plpy.execute(plpy.prepare('SELECT set_config($1, $2, false)', ['text', 'text']), ['test.signed', json.dumps(signed)])
 $$"""
 
