@@ -20,6 +20,10 @@ def header(suite: int, padded: bool, key_id: int) -> bytes:
     return bytes((VERSION, suite | (PADDED if padded else 0))) + key_id.to_bytes(4, "big")
 
 
+def _draw(count: int) -> bytes:
+    return os.urandom(count)
+
+
 def key_id(envelope: bytes) -> int:
     """The key id in a header. Raises InvalidEnvelope for anything that is no header of this version."""
     if len(envelope) < HEADER_BYTES or envelope[0] != VERSION:
@@ -61,7 +65,7 @@ class FieldKey:
         expires: float = float("inf"),
         epoch: bytes = b"",
         reserve: Callable[[], int] | None = None,
-        draw: Callable[[int], bytes] = os.urandom,
+        draw: Callable[[int], bytes] | None = None,
     ) -> None:
         if len(key) != KEY_BYTES:
             raise errors.Internal
@@ -79,7 +83,7 @@ class FieldKey:
         counted = reserve is not None and suite.nonce_bytes < UNBOUNDED_NONCE_BYTES
         self.left: float = 0 if counted else float("inf")
         self._reserve = reserve
-        self._draw = draw
+        self._draw = draw or _draw
 
     def seal(self, content: bytes, row_key: bytes) -> bytes:
         """A new envelope under a fresh nonce. Raises ValueTooLong over 512 MB, and what `reserve` raises."""
