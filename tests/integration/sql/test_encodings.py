@@ -96,6 +96,7 @@ def test_what_the_encoding_lacks_stays_out_and_is_found(stack: Stack, make_encod
         connection.execute("CREATE EXTENSION pg_envelope CASCADE")
         connection.execute("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'one'), (2, 'two')")
         connection.execute("""CALL envelope.protect('t', '["v"]')""")
+        connection.execute("SET client_encoding = 'UTF8'")
         with pytest.raises(psycopg.errors.UntranslatableCharacter):
             connection.execute("UPDATE t SET v = '日本' WHERE id = 1")
         connection.execute(
