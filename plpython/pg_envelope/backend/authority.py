@@ -85,7 +85,7 @@ class Right:
         self.seal: bytes = row["seal"]
 
 
-class Place(NamedTuple):
+class ColumnPlace(NamedTuple):
     """Where a column is read by the reader's own right: a view, the column's number, what opens it; for how long."""
 
     view: int
@@ -113,7 +113,7 @@ class Authority:
         # The columns that were asked for so far, by their table's key; and the same lists by each column.
         self._columns: dict[str, list[str]] = {}
         self._beside: dict[str, list[str]] = {}
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, ColumnPlace] = {}
         self._named: dict[str, Named] = {}
 
     def right(self, kind: Kind, subject: str) -> Right:
@@ -145,7 +145,7 @@ class Authority:
                     self._named[subject] = Named(row["named"], Right(row), monotonic() + MAX_AGE_SECONDS)
         return self._rights[ask]
 
-    def _grant(self, role: int, subject: str, place: Place) -> None:
+    def _grant(self, role: int, subject: str, place: ColumnPlace) -> None:
         """The rights that the view's own GRANTs give; without one, another view or the owner's role may give them."""
         row = self._host.row(GRANTED, ["oid", "oid", "int2"], [role, place.view, place.number])
         if row and row["all_columns"]:
@@ -175,7 +175,7 @@ class Authority:
             self._beside[field_uuid] = columns
         if row.get("view") is not None:
             until = monotonic() + MAX_AGE_SECONDS
-            self._places[field_uuid] = Place(int(row["view"]), row["attnum"], Right(row), until)
+            self._places[field_uuid] = ColumnPlace(int(row["view"]), row["attnum"], Right(row), until)
 
     def _refusal(self, kind: Kind, subject: str) -> errors.EnvelopeError:
         """No right; but an envelope whose header names no key at all was altered, or comes from another database."""

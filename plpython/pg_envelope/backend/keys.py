@@ -13,7 +13,7 @@ from pg_envelope import errors, suites
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.search.options import Wanted
+from pg_envelope.backend.search.options import SearchWanted
 
 CONFLICT_RETRIES = 100
 MOST_TRANSITIONS = 5000
@@ -76,7 +76,7 @@ class FieldOptions:
     bind: str = "row"
     suite: int = suites.DEFAULT
     pad: bool = False
-    search: tuple[Wanted, ...] = ()
+    search: tuple[SearchWanted, ...] = ()
 
 
 class Keys:

@@ -10,18 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.backend.search.options import Wanted, parse
+from pg_envelope.backend.search.options import SearchWanted, parse
 
-FORMS: list[tuple[object, object, list[Wanted]]] = [
+FORMS: list[tuple[object, object, list[SearchWanted]]] = [
     (None, False, []),
-    ("exact", False, [Wanted("a_search")]),
-    (None, True, [Wanted("a_search", unique=True)]),
-    ([], True, [Wanted("a_search", unique=True)]),
+    ("exact", False, [SearchWanted("a_search")]),
+    (None, True, [SearchWanted("a_search", unique=True)]),
+    ([], True, [SearchWanted("a_search", unique=True)]),
     ([], False, []),
-    ({"exact": {}}, True, [Wanted("a_search", unique=True)]),
+    ({"exact": {}}, True, [SearchWanted("a_search", unique=True)]),
     ({"exact": {"normalize": "email", "as": "mail", "key": "k", "unique": True}}, False, [
-        Wanted("mail", "email/1", "k", True)]),
-    (["exact", {"exact": {"normalize": "last4", "as": "a4"}}], False, [Wanted("a_search"), Wanted("a4", "last4/1")]),
+        SearchWanted("mail", "email/1", "k", True)]),
+    (["exact", {"exact": {"normalize": "last4", "as": "a4"}}], False, [
+        SearchWanted("a_search"), SearchWanted("a4", "last4/1")]),
 ]  # fmt: skip
 REFUSED: list[tuple[object, object]] = [
     ("fuzzy", False),
@@ -39,7 +40,7 @@ REFUSED: list[tuple[object, object]] = [
 
 
 @pytest.mark.parametrize(("given_search", "unique", "wanted"), FORMS)
-def test_a_form_is_taken(given_search: object, unique: object, wanted: list[Wanted]) -> None:
+def test_a_form_is_taken(given_search: object, unique: object, wanted: list[SearchWanted]) -> None:
     assert list(parse("a", given_search, unique)) == wanted
 
 

@@ -9,7 +9,7 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import operators, types
 from pg_envelope.backend.search.column import SearchColumn, plain_type
-from pg_envelope.backend.search.options import Wanted
+from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.sqltext import ident, literal
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -33,20 +33,20 @@ HINT = "A search key joins columns of one type and normaliser, in tables of one 
 
 
 @dataclass(frozen=True)
-class Place:
+class KeyOrigin:
     """Where a search key comes from: the table's KEK and store."""
 
     kek: str
     store: str | None
 
 
-def make(host: Host, keys: Keys, table: Table, column: Column, wanted: Wanted, place: Place) -> SearchColumn:
+def make(host: Host, keys: Keys, table: Table, column: Column, wanted: SearchWanted, origin: KeyOrigin) -> SearchColumn:
     """The search column of a protected column, under a key that is new or shared by its name. Raises BadInput."""
     kind = plain_type(column)
     assert kind is not None
     found = host.row(KNOWN, ["text"], [wanted.key]) if wanted.key else None
     if found is None:
-        return _new(host, keys, table, column, wanted, place, kind)
+        return _new(host, keys, table, column, wanted, origin, kind)
     if (found["schema"], found["normalizer"], found["plain_type"], found["owner"]) != (
         table.schema,
         wanted.normalize,
@@ -57,8 +57,10 @@ def make(host: Host, keys: Keys, table: Table, column: Column, wanted: Wanted, p
     return _column(wanted.name, column.name, found)
 
 
-def _new(host: Host, keys: Keys, table: Table, column: Column, wanted: Wanted, place: Place, kind: str) -> SearchColumn:
-    key_uuid = keys.create(place.kek, place.store, name=_name(host, table, wanted))
+def _new(
+    host: Host, keys: Keys, table: Table, column: Column, wanted: SearchWanted, origin: KeyOrigin, kind: str
+) -> SearchColumn:
+    key_uuid = keys.create(origin.kek, origin.store, name=_name(host, table, wanted))
     search_uuid = keys.add_field(key_uuid, FieldOptions(bind="search"))
     keys.add_first_version(key_uuid, [search_uuid])
     key_id = active_key_id(host, search_uuid)
@@ -74,7 +76,7 @@ def _new(host: Host, keys: Keys, table: Table, column: Column, wanted: Wanted, p
     return made
 
 
-def _name(host: Host, table: Table, wanted: Wanted) -> str:
+def _name(host: Host, table: Table, wanted: SearchWanted) -> str:
     """The key's name as given; or one made of the column's, with a number where an earlier key has that."""
     if wanted.key:
         return wanted.key

@@ -18,7 +18,7 @@ KNOWN = {"normalize": str, "as": str, "key": str, "unique": bool, "force": bool}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SearchWanted:
     """A search column that is wanted: its name, the normaliser with its version, and the name of a key to share.
 
     `force`: also where tokens are as good as the values.
@@ -31,7 +31,7 @@ class Wanted:
     force: bool = False
 
 
-def parse(column: str, given: Any, unique: Any) -> tuple[Wanted, ...]:
+def parse(column: str, given: Any, unique: Any) -> tuple[SearchWanted, ...]:
     """In the order given. `unique` counts for the first. Raises BadInput."""
     if type(unique) is not bool:
         raise _bad(column, "unique must be true or false")
@@ -47,14 +47,14 @@ def parse(column: str, given: Any, unique: Any) -> tuple[Wanted, ...]:
     return tuple(wanted)
 
 
-def _one(column: str, item: Any) -> Wanted:
+def _one(column: str, item: Any) -> SearchWanted:
     (kind, options) = next(_kinds(column, item))
     if kind != "exact":
         raise _bad(column, "the kind of search must be exact")
     for name, value in options.items():
         if type(value) is not KNOWN.get(name):
             raise _bad(column, f"search options are {', '.join(KNOWN)}")
-    return Wanted(
+    return SearchWanted(
         name=options.get("as") or default_name(column),
         normalize=newest(options.get("normalize", "exact")),
         key=options.get("key"),

@@ -11,8 +11,8 @@ from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Index, Part
 from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn, default_name, is_loose, plain_type
-from pg_envelope.backend.search.keys import Place
-from pg_envelope.backend.search.options import Wanted
+from pg_envelope.backend.search.keys import KeyOrigin
+from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.generate.layout import Layout
@@ -28,7 +28,7 @@ def with_searches(wanted: Mapping[str, FieldOptions], carried: Iterable[Index]) 
     """Columns whose indexes are carried over are searched for equal values, if nothing else was said."""
     indexed = {name for index in carried for name in index.names()}
     return {
-        name: replace(options, search=(Wanted(default_name(name)),))
+        name: replace(options, search=(SearchWanted(default_name(name)),))
         if name in indexed and not options.search
         else options
         for name, options in wanted.items()
@@ -59,7 +59,7 @@ def _unfit(column: Column, options: FieldOptions) -> Iterator[str]:
 
 
 def make(
-    host: Host, keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], place: Place
+    host: Host, keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], place: KeyOrigin
 ) -> dict[str, SearchColumn]:
     """Keys and types; the columns come with add()."""
     made = {}

@@ -49,8 +49,8 @@ def vault_world(folder: Path, request: pytest.FixtureRequest) -> Iterator[World]
 
 
 @pytest.fixture(scope="module")
-def local_world(folder: Path) -> World:
-    return worlds.LocalWorld(folder)
+def keyring_world(folder: Path) -> World:
+    return worlds.KeyringWorld(folder)
 
 
 @pytest.fixture(scope="module")

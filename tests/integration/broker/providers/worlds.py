@@ -112,7 +112,7 @@ class VaultWorld(Remote):
         self.bao.api("POST", "sys/policies/acl/conformance", policy=policy)
 
 
-class LocalWorld(World):
+class KeyringWorld(World):
     def __init__(self, directory: Path) -> None:
         self.keyring, self.passphrase = directory / "keyring", directory / "passphrase"
         keyring_file.create_keyring(self.keyring, "correct horse battery", 1 << 14)
