@@ -34,7 +34,7 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
     """A new view and triggers over the renamed base; `acl` and `shape` are what the table had, if known."""
     catalog.allow_owner(host, table)
     make_rights(host, table, layout)
-    host.run(generate.stub(layout.view, layout.columns))
+    host.run(generate.stub(layout.view, layout.view_columns))
     host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
     set_defaults(host, table, layout, table.columns)
     host.run(generate.view(layout))

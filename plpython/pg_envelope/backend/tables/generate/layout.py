@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search.column import SearchColumn
@@ -53,6 +53,12 @@ class Layout:
     view_options: tuple[str, ...] = ()
     key_is_deferrable: bool = False
     searches: dict[str, SearchColumn] = field(default_factory=dict)
+
+    @property
+    def view_columns(self) -> list[Column]:
+        """With the types that the view gives them: a search column is shown as its key's type."""
+        types = {name: search.type for name, search in self.searches.items()}
+        return [replace(column, type=types.get(column.name, column.type)) for column in self.columns]
 
     @property
     def view(self) -> str:
