@@ -23,7 +23,10 @@ BEGIN ATOMIC
             oid IN (SELECT objid FROM touched WHERE classid = 'pg_trigger'::regclass)
                 AND tgname IN ('envelope_insert', 'envelope_update') AND tgtype::int & 64 <> 0
             OR tgrelid IN (SELECT objid FROM touched WHERE classid = 'pg_class'::regclass)
-                AND tgname LIKE '~envelope\_guard\_%' AND tgqual IS NULL)
+                AND (tgname LIKE '~envelope\_guard\_%' AND tgqual IS NULL
+                    -- Of the key catalog: see 43_publications.sql.
+                    OR tgname IN ('complete', 'renew_seal')
+                        AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'envelope_private'::regnamespace)))
         RETURNING tgrelid)
     -- Every session then looks again.
     UPDATE pg_class SET relhastriggers = relhastriggers WHERE oid IN (SELECT tgrelid FROM set_right);

@@ -28,7 +28,10 @@ class Dump:
 
     def restore(self) -> None:
         for name, rows in self._held.items():
+            # As a restore into an empty database does, whose tables have no rows to keep.
+            self._db.sql(f"ALTER TABLE envelope_private.{name} DISABLE TRIGGER USER")
             self._db.sql(f"DELETE FROM envelope_private.{name}")
+            self._db.sql(f"ALTER TABLE envelope_private.{name} ENABLE TRIGGER USER")
             for (row,) in rows:
                 self._db.sql(
                     f"INSERT INTO envelope_private.{name} SELECT * FROM jsonb_populate_record("

@@ -89,6 +89,8 @@ def test_schema_then_data_without_triggers(
         assert [check for check, _ in failed] == ["capabilities", "reads"]
         assert failed[0][1] == "SELECT envelope.renew_capabilities()"
         connection.execute(failed[0][1])
+        fires = "SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgname IN ('complete', 'renew_seal')"
+        assert connection.execute(fires).fetchall() == [("A",)]
     assert_whole(other_cluster, target)
 
 

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from tests.fix_stack import Database
+from tests.integration.erasure.test_replay import REPLAY, Dump
 
 
 def test_shred_clears_the_subject_s_tokens(db: Database) -> None:
@@ -19,6 +20,27 @@ def test_shred_clears_the_subject_s_tokens(db: Database) -> None:
     db.sql("CALL envelope.shred('t', '1', 'ticket 1')")
     assert db.sql("SELECT id FROM t WHERE a_search = 'value7'") == []
     assert db.one("SELECT count(*) FROM t_encrypted WHERE a_search IS NOT NULL") == 20
+    assert db.sql("SELECT id FROM t WHERE a_search = 'value8'") == [(8,)]
+
+
+def test_erasures_that_are_replayed_over_a_backup_clear_its_tokens(db: Database) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, person int NOT NULL, a text)")
+    db.sql("INSERT INTO t SELECT i, i % 3, 'value' || i FROM generate_series(1, 30) i")
+    db.sql(
+        """CALL envelope.protect('t', '{"a": {"search": "exact"}}', scope => 'subject', scope_column => 'person',"""
+        " erased => 'null')"
+    )
+    db.sql("CREATE TABLE backup AS SELECT * FROM t_encrypted")
+    dump = Dump(db)
+    db.sql("CALL envelope.shred('t', '1', 'ticket 1')")
+    dump.restore()
+    db.sql("SET session_replication_role = replica")
+    db.sql("UPDATE t_encrypted t SET a = b.a, a_search = b.a_search FROM backup b WHERE b.id = t.id")
+    db.sql("RESET session_replication_role")
+    assert db.one("SELECT count(*) FROM t_encrypted WHERE a_search IS NOT NULL") == 30
+    assert db.sql(REPLAY) == [(1, 1, 0)]
+    assert db.one("SELECT count(*) FROM t_encrypted WHERE a_search IS NOT NULL") == 20
+    assert db.sql("SELECT id FROM t WHERE a_search = 'value7'") == []
     assert db.sql("SELECT id FROM t WHERE a_search = 'value8'") == [(8,)]
 
 

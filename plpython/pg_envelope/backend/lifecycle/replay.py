@@ -11,6 +11,7 @@ from pg_envelope.backend.lifecycle import identity
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.link import Link
+from pg_envelope.backend.search import clearing
 
 WHAT = "replay_erasures"
 # A long ledger takes the broker longer to verify than one request may last.
@@ -42,6 +43,12 @@ TOMBSTONES = """
 SELECT dek_id, fingerprint, kek, store, kek_version, label, reason, encode(subject, 'hex') AS subject,
     encode(salt, 'hex') AS salt
 FROM envelope_private.tombstone ORDER BY label, reason, subject, salt, dek_id"""
+# Whose last key has gone with these DEKs.
+ERASED = """
+SELECT DISTINCT d.key_uuid::text AS key, d.scope FROM envelope_private.dek d
+WHERE d.dek_id = ANY ($1) AND NOT EXISTS (
+    SELECT FROM envelope_private.dek o
+    WHERE o.key_uuid = d.key_uuid AND o.scope IS NOT DISTINCT FROM d.scope AND o.state <> 'destroyed')"""
 SHOWN = 10
 HINT = (
     "Was this database restored, or did a copy erase keys? SELECT * FROM envelope.replay_erasures() destroys no key"
@@ -130,7 +137,13 @@ class Replay(Erasure):
         if dying := [row for row in alive if row["dek_id"] not in spared]:
             self._record(WHAT, entry["label"], self.carry_out(dying), entry["reason"])
             self._again += len(dying)
+            self._clear_tokens([row["dek_id"] for row in dying])
         return [(dek["dek_id"], dek["fingerprint"]) for dek in deks]
+
+    def _clear_tokens(self, dead: list[int]) -> None:
+        """A backup brings tokens back, too."""
+        for row in self._host.rows(ERASED, ["bigint[]"], [dead]):
+            clearing.clear(self._host, row["key"], row["scope"])
 
     def _alive(self, deks: list[Row]) -> list[Row]:
         values = [[dek["dek_id"] for dek in deks], [dek["fingerprint"] for dek in deks]]
