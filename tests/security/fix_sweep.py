@@ -191,6 +191,7 @@ PROCEDURES = (
     "UPDATE filled_encrypted SET note = (SELECT max(note) FROM filled_encrypted)",
     "SELECT count(note) FROM filled",
     "CALL envelope.verify('filled')",
+    "SELECT verdict FROM envelope.search_advice('filled', 'note')",
     "CALL envelope.unprotect('filled')",
     "UPDATE filled f SET note = g.secret FROM given g WHERE g.id = f.id",
     # Of this table alone: afterwards, files and WAL hold its values.
@@ -205,7 +206,7 @@ UNION ALL SELECT hash FROM hashes"""
 # Functions that take neither a value of a table in the clear nor a secret, and that nothing above calls.
 WITHOUT_VALUES = frozenset(
     "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule forget_all_keys "  # noqa: SIM905
-    "forget_backup grant_key keep_backup kek_versions mend_sequences move_kek pause publish_keys receipt "
+    "forget_backup grant_key grant_search keep_backup kek_versions mend_sequences move_kek pause publish_keys receipt "
     "register_backup rekey replay_erasures resume revocation revoke_key set_schedule shred_audit "
     "shred_dropped shred_key signing_keys tenant_kek this_is_the_original verify_keys fips_mode "
     "gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id".split()

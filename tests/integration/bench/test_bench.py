@@ -17,6 +17,7 @@ EXPECTED = {
     **{f"point_{way}_{what}": {"plain", "ours"} for way in ("unix", "tcp") for what in ("column", "row")},
     **{name: {"plain", "bare", "ours"} for name in ("first_read", "memory")},
     "point_cpu": {"plain", "ours"},
+    **{name: {"plain", "ours"} for name in ("update_open", "update_1", "update_3", "delete", "new_subject")},
     **{f"rls_{what}": {"plain", "ours"} for what in ("column", "row", "update")},
     **{f"named_{what}": {"plain", "ours"} for what in ("encrypt", "decrypt")},
     "cold": {"ours"},
@@ -55,7 +56,7 @@ def test_every_sample_is_a_measurement(written: dict[str, Any]) -> None:
 
 
 def test_every_target_is_judged_and_warm_reads_ask_the_kms_nothing(written: dict[str, Any]) -> None:
-    assert len(written["targets"]) == 11
+    assert len(written["targets"]) == 17
     assert all(target["met"] in (True, False) for target in written["targets"])
     (requests,) = (target["reached"] for target in written["targets"] if target["text"].startswith("KMS requests"))
     assert requests == 0

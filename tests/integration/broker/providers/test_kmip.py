@@ -240,7 +240,7 @@ class Answering:
     def ask(self, asks):
         return [self.answer for _ in asks]
 
-    must = kmip.Link.must
+    must = kmip.KmipLink.must
 
 
 @pytest.mark.parametrize(
