@@ -104,7 +104,7 @@ EXCEPTION WHEN data_corrupted OR index_corrupted THEN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION envelope_internal.readable IS
-    'used by reencrypt and the guard of a base table: the envelope; NULL where the server cannot read them';
+    'used by reencrypt and the guard of a base table: the envelope; NULL where the server cannot read its bytes';
 
 CREATE FUNCTION envelope_internal.fault_carefully(value envelope.ciphertext, field uuid, row_key text, reads text)
     RETURNS text
@@ -220,7 +220,7 @@ COMMENT ON FUNCTION envelope_internal.may_use IS
 
 -- Tenant and subject scope.
 
-CREATE FUNCTION envelope_internal.is_stale(value envelope.ciphertext) RETURNS boolean
+CREATE FUNCTION envelope.is_stale(value envelope.ciphertext) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT CASE WHEN octet_length(value) > 5 THEN coalesce((
@@ -229,7 +229,7 @@ BEGIN ATOMIC
         WHERE fk.key_id = get_byte(value, 2)::bigint << 24 | get_byte(value, 3) << 16 | get_byte(value, 4) << 8
                 | get_byte(value, 5)), true) ELSE false END;
 END;
-COMMENT ON FUNCTION envelope_internal.is_stale IS
+COMMENT ON FUNCTION envelope.is_stale IS
     'whether an envelope waits for reencrypt: not under the active key of its column, tenant or subject. False where that cannot help: its key is destroyed or suspended. SECURITY DEFINER: reads the key catalog';
 
 CREATE FUNCTION envelope.prefetch(rel regclass, scopes text[]) RETURNS bigint

@@ -44,7 +44,7 @@ GRANT EXECUTE ON FUNCTION
     envelope_internal.value_of(envelope.plaintext, anyarray),
     envelope_internal.decrypt_text(envelope.ciphertext, bytea, text), envelope_internal.decrypt_bytea(envelope.ciphertext, bytea, text),
     envelope_internal.encrypt_text(text, bytea, text, text), envelope_internal.encrypt_bytea(bytea, bytea, text, text),
-    envelope_internal.reseal(envelope.ciphertext, bytea, text, text), envelope_internal.is_stale(envelope.ciphertext),
+    envelope_internal.reseal(envelope.ciphertext, bytea, text, text), envelope.is_stale(envelope.ciphertext),
     envelope_internal.clear_text(envelope.ciphertext), envelope_internal.clear_bytea(envelope.ciphertext),
     envelope_internal.draft_text(text), envelope_internal.draft_bytea(bytea), envelope_internal.seal_draft(envelope.ciphertext, bytea, text, text),
     envelope_internal.opens(envelope.ciphertext, bytea, text), envelope_internal.rebind(envelope.ciphertext, bytea, text, text, text), envelope_internal.reading(oid, text), envelope_internal.unreadable(oid),

@@ -44,7 +44,6 @@ SEARCH_RIGHT = """
 SELECT c.field_uuid::text AS subject, NULL AS key, c.capability, c.seal
 FROM envelope_private.capability c JOIN envelope_private.search_key k ON k.search_uuid = c.field_uuid
 WHERE c.field_uuid = $2[1]::uuid AND pg_has_role($1, envelope_private.search_owner(c.field_uuid), 'USAGE')"""
-# As the role's own statement, under its search_path.
 # As the role's own statements, under its search_path.
 USABLE = "SELECT envelope_internal.may_use($1, $2) AS granted"
 GRANTED = """

@@ -78,7 +78,7 @@ def test_it_is_taken_back(restored: Database) -> None:
     alice.execute("INSERT INTO customer VALUES (4, 'new', 'row')")
     assert restored.one("SELECT envelope.rotate('customer')") == 3
     restored.sql("CALL envelope.reencrypt('customer')")
-    assert restored.one("SELECT count(*) FROM customer_encrypted WHERE envelope_internal.is_stale(email)") == 0
+    assert restored.one("SELECT count(*) FROM customer_encrypted WHERE envelope.is_stale(email)") == 0
     assert restored.connect("alice").execute(READ).fetchall() == [*ROWS, (4, "new", "row")]
     restored.sql("CALL envelope.refresh('customer')")
     restored.sql("CALL envelope.shred('customer', reason => 'test')")

@@ -15,7 +15,7 @@ from tests.integration.operations.fix_kms_life import failure
 SUBJECTS = """CALL envelope.protect('visit', '["note"]', scope => 'subject', scope_column => 'person')"""
 STATES = "SELECT scope, version, state FROM envelope_private.dek WHERE scope IS NOT NULL ORDER BY 1, 2"
 NOTES = "SELECT id, note FROM visit ORDER BY id"
-STALE = "SELECT count(*) FROM visit_encrypted WHERE envelope_internal.is_stale(note)"
+STALE = "SELECT count(*) FROM visit_encrypted WHERE envelope.is_stale(note)"
 MANY = 450
 
 
@@ -80,11 +80,7 @@ def test_all_tables_that_share_the_keys(visits: Database) -> None:
     shared = SUBJECTS.replace("'visit', '[\"note\"]'", "'mail', '[\"body\"]'").replace(")", ", scope_of => 'visit')")
     visits.sql(shared)
     visits.sql("CALL envelope.rotate_emergency('mail', 'test', 'ann')")
-    assert (
-        visits.one("SELECT count(*) FROM mail_encrypted WHERE envelope_internal.is_stale(body)")
-        == visits.one(STALE)
-        == 0
-    )
+    assert visits.one("SELECT count(*) FROM mail_encrypted WHERE envelope.is_stale(body)") == visits.one(STALE) == 0
     assert visits.sql("SELECT body FROM mail") == [("hello",)]
     assert visits.sql(NOTES) == [(1, "one"), (2, "two"), (3, "three")]
 

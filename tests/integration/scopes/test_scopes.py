@@ -101,7 +101,7 @@ def test_two_sessions_with_the_same_new_subject_get_one_key(visits: Database) ->
 def test_rotate_one_subject_and_reencrypt(visits: Database) -> None:
     old = dict(visits.sql("SELECT id, note FROM visit_encrypted"))
     assert visits.one("SELECT envelope.rotate('visit', 'ann')") == 2
-    assert visits.sql("SELECT id FROM visit_encrypted WHERE envelope_internal.is_stale(note)") == [(1,)]
+    assert visits.sql("SELECT id FROM visit_encrypted WHERE envelope.is_stale(note)") == [(1,)]
     visits.sql("CALL envelope.reencrypt('visit')")
     new = dict(visits.sql("SELECT id, note FROM visit_encrypted"))
     assert [old[row][:6] == new[row][:6] for row in (1, 2)] == [False, True]

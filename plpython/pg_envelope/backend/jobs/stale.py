@@ -60,7 +60,7 @@ def stale(host: Host, layout: Layout, key: Row, careful: bool) -> Stale:
     """As the catalog is now."""
     if key["scope"] != "table":
         # Each tenant or subject has a newest key of its own; one that is destroyed or suspended cannot be left.
-        waits = {name: f"envelope_internal.is_stale({stored(name, careful)})" for name in layout.protected}
+        waits = {name: f"envelope.is_stale({stored(name, careful)})" for name in layout.protected}
         return Stale(layout, waits, careful)
     headers = {row["field_uuid"]: row["header"].hex() for row in host.rows(HEADERS, ["uuid"], [key["key_uuid"]])}
     if not headers:

@@ -59,13 +59,13 @@ def _unfit(column: Column, options: FieldOptions) -> Iterator[str]:
 
 
 def make(
-    host: Host, keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], place: KeyOrigin
+    host: Host, keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], origin: KeyOrigin
 ) -> dict[str, SearchColumn]:
     """Keys and types; the columns come with add()."""
     made = {}
     for column in table.columns:
         for search in wanted[column.name].search if column.name in wanted else ():
-            made[search.name] = search_keys.make(host, keys, table, column, search, place)
+            made[search.name] = search_keys.make(host, keys, table, column, search, origin)
     return made
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import boto3
@@ -31,7 +30,7 @@ FIT = {"KeySpec": "SYMMETRIC_DEFAULT", "KeyUsage": "ENCRYPT_DECRYPT"}
 Json = dict[str, Any]
 
 
-class Aws:
+class Aws(base.OneByOne):
     """One region and account. The client is made at its first use: finding credentials may ask the network."""
 
     batch = 1
@@ -64,15 +63,6 @@ class Aws:
             EncryptionContext=encryption_context(context),
         )
         return self._composed(key, answer)
-
-    def wrap(self, key: str, items: Sequence[base.Plain]) -> list[str | errors.EnvelopeError]:
-        return base.each(items, lambda item: self._wrap(key, item))
-
-    def unwrap(self, key: str, items: Sequence[base.Item]) -> list[bytes | errors.EnvelopeError]:
-        return base.each(items, lambda item: self._unwrap(key, item))
-
-    def rewrap(self, key: str, items: Sequence[base.Item]) -> list[str | errors.EnvelopeError]:
-        return base.each(items, lambda item: self._rewrap(key, item))
 
     def rotate(self, key: str) -> int:
         before = self.describe(key).version

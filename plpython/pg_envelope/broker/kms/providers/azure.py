@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 from azure.core.credentials import TokenCredential
@@ -52,7 +50,7 @@ UNWANTED = {
 logging.getLogger("azure").setLevel(logging.WARNING)
 
 
-class Azure:
+class Azure(base.OneByOne):
     """One vault. `credential` is for tests; without it, the identity of the machine, pod or environment."""
 
     batch = 1
@@ -79,18 +77,6 @@ class Azure:
         level = newest.properties.recovery_level
         purgeable = None if level is None else "Purgeable" in level
         return base.Description(self._number(key, newest), (PURGEABLE,) if purgeable else (), purgeable)
-
-    def generate(self, key: str, context: str) -> str:
-        return self._wrap(key, base.Plain(context, os.urandom(derivation.DEK_BYTES)))
-
-    def wrap(self, key: str, items: Sequence[base.Plain]) -> list[str | errors.EnvelopeError]:
-        return base.each(items, lambda item: self._wrap(key, item))
-
-    def unwrap(self, key: str, items: Sequence[base.Item]) -> list[bytes | errors.EnvelopeError]:
-        return base.each(items, lambda item: self._unwrap(key, item))
-
-    def rewrap(self, key: str, items: Sequence[base.Item]) -> list[str | errors.EnvelopeError]:
-        return base.each(items, lambda item: self._wrap(key, base.Plain(item.context, self._unwrap(key, item))))
 
     def rotate(self, key: str) -> int:
         with translated():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
@@ -105,6 +107,32 @@ class Provider(Protocol):
 
     def close(self) -> None:
         """Frees connections and forgets the login."""
+
+
+class OneByOne(ABC):
+    """What is alike for all providers that wrap and open a DEK at a time."""
+
+    def generate(self, key: str, context: str) -> str:
+        return self._wrap(key, Plain(context, os.urandom(derivation.DEK_BYTES)))
+
+    def wrap(self, key: str, items: Sequence[Plain]) -> list[str | errors.EnvelopeError]:
+        return each(items, lambda item: self._wrap(key, item))
+
+    def unwrap(self, key: str, items: Sequence[Item]) -> list[bytes | errors.EnvelopeError]:
+        return each(items, lambda item: self._unwrap(key, item))
+
+    def rewrap(self, key: str, items: Sequence[Item]) -> list[str | errors.EnvelopeError]:
+        return each(items, lambda item: self._rewrap(key, item))
+
+    @abstractmethod
+    def _wrap(self, key: str, item: Plain) -> str: ...
+
+    @abstractmethod
+    def _unwrap(self, key: str, item: Item) -> bytes:
+        """Raises UnwrapFailed."""
+
+    def _rewrap(self, key: str, item: Item) -> str:
+        return self._wrap(key, Plain(item.context, self._unwrap(key, item)))
 
 
 def kek_version(wrapped: str) -> int:

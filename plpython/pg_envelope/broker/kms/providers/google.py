@@ -7,10 +7,8 @@ shows any change.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +16,7 @@ import google.auth
 from google.cloud import kms_v1
 from google.cloud.kms_v1.services.key_management_service.transports.rest import KeyManagementServiceRestTransport
 
-from pg_envelope import derivation, errors
+from pg_envelope import errors
 from pg_envelope.broker.kms.providers import base
 from pg_envelope.broker.kms.providers.google_errors import GoogleWrongState, translated
 from pg_envelope.broker.settings.kms import GoogleSettings as Settings
@@ -33,7 +31,7 @@ ENCRYPTS = kms_v1.CryptoKey.CryptoKeyPurpose.ENCRYPT_DECRYPT
 GONE = {State.DESTROYED, State.IMPORT_FAILED, State.GENERATION_FAILED}
 
 
-class Google:
+class Google(base.OneByOne):
     """One key ring. The client is made at its first use: finding credentials may ask the network."""
 
     batch = 1
@@ -60,18 +58,6 @@ class Google:
                 hint="Enable it, or restore it while its destruction is only scheduled.",
             )
         return base.Description(_version(found.primary.name))
-
-    def generate(self, key: str, context: str) -> str:
-        return self._wrap(key, base.Plain(context, os.urandom(derivation.DEK_BYTES)))
-
-    def wrap(self, key: str, items: Sequence[base.Plain]) -> list[str | errors.EnvelopeError]:
-        return base.each(items, lambda item: self._wrap(key, item))
-
-    def unwrap(self, key: str, items: Sequence[base.Item]) -> list[bytes | errors.EnvelopeError]:
-        return base.each(items, lambda item: self._unwrap(key, item))
-
-    def rewrap(self, key: str, items: Sequence[base.Item]) -> list[str | errors.EnvelopeError]:
-        return base.each(items, lambda item: self._wrap(key, base.Plain(item.context, self._unwrap(key, item))))
 
     def rotate(self, key: str) -> int:
         made = self._ask("create_crypto_key_version", {"parent": self._name(key), "crypto_key_version": {}})

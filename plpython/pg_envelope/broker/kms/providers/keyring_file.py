@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from pg_envelope import derivation, errors
+from pg_envelope import errors
 from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.broker.settings.kms import KeyringSettings as Settings
 from pg_envelope.broker.settings.wants import NAME
@@ -41,7 +41,7 @@ SALT_BYTES = 32
 Keks = dict[str, dict[str, str]]
 
 
-class Keyring:
+class Keyring(base.OneByOne):
     """The KEKs of one keyring file; read again when another process changed it."""
 
     batch = 1000
@@ -58,21 +58,6 @@ class Keyring:
     def describe(self, key: str) -> base.Description:
         return base.Description(_newest(self._versions(key)))
 
-    def generate(self, key: str, context: str) -> str:
-        return _wrapped(self._versions(key), base.Plain(context, os.urandom(derivation.DEK_BYTES)))
-
-    def wrap(self, key: str, items: Sequence[base.Plain]) -> list[str | errors.EnvelopeError]:
-        versions = self._versions(key)
-        return [_wrapped(versions, item) for item in items]
-
-    def unwrap(self, key: str, items: Sequence[base.Item]) -> list[bytes | errors.EnvelopeError]:
-        versions = self._versions(key)
-        return base.each(items, lambda item: _opened(versions, item))
-
-    def rewrap(self, key: str, items: Sequence[base.Item]) -> list[str | errors.EnvelopeError]:
-        versions = self._versions(key)
-        return base.each(items, lambda item: _wrapped(versions, base.Plain(item.context, _opened(versions, item))))
-
     def rotate(self, key: str) -> int:
         return rotate(self._path, files.read_secret(self._passphrase_file), key)
 
@@ -81,6 +66,12 @@ class Keyring:
 
     def close(self) -> None:
         self._keks, self._stamp = {}, None
+
+    def _wrap(self, key: str, item: base.Plain) -> str:
+        return _wrapped(self._versions(key), item)
+
+    def _unwrap(self, key: str, item: base.Item) -> bytes:
+        return _opened(self._versions(key), item)
 
     def _versions(self, key: str) -> dict[str, str]:
         with self._lock:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -24,7 +24,7 @@ FORM = re.compile(r"[!-~]+\Z")
 HINT = "Make one with: openssl rand -base64 48"
 
 
-class SecretsProvider:
+class SecretsProvider(base.OneByOne):
     """Read once: the environment of a process does not change."""
 
     batch = 1000
@@ -38,21 +38,6 @@ class SecretsProvider:
     def describe(self, key: str) -> base.Description:
         return base.Description(max(self._versions(key)))
 
-    def generate(self, key: str, context: str) -> str:
-        return _wrapped(self._versions(key), base.Plain(context, os.urandom(derivation.DEK_BYTES)))
-
-    def wrap(self, key: str, items: Sequence[base.Plain]) -> list[str | errors.EnvelopeError]:
-        versions = self._versions(key)
-        return [_wrapped(versions, item) for item in items]
-
-    def unwrap(self, key: str, items: Sequence[base.Item]) -> list[bytes | errors.EnvelopeError]:
-        versions = self._versions(key)
-        return base.each(items, lambda item: _opened(versions, item))
-
-    def rewrap(self, key: str, items: Sequence[base.Item]) -> list[str | errors.EnvelopeError]:
-        versions = self._versions(key)
-        return base.each(items, lambda item: _wrapped(versions, base.Plain(item.context, _opened(versions, item))))
-
     def rotate(self, key: str) -> int:
         following = f"{variable(self._settings, key)}_V{max(self._versions(key)) + 1}"
         raise errors.Unsupported(
@@ -65,6 +50,12 @@ class SecretsProvider:
 
     def close(self) -> None:
         self._keks = {}
+
+    def _wrap(self, key: str, item: base.Plain) -> str:
+        return _wrapped(self._versions(key), item)
+
+    def _unwrap(self, key: str, item: base.Item) -> bytes:
+        return _opened(self._versions(key), item)
 
     def _versions(self, key: str) -> dict[int, bytes]:
         if key not in self._keks:
