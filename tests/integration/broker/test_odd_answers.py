@@ -96,7 +96,7 @@ def items(found):
 @pytest.mark.parametrize("path", WORKS)
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "404 Not Found"])
 @given(answer=ODD | SHAPED | SHAPED.map(lambda found: {"data": found}) | ODD.map(lambda one: batch(one)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_json_is_the_kms_s_fault(outcome, scripted, path, status, answer):
     scripted.script = {path: says(answer, status)}
     for error in items(outcome(path)):

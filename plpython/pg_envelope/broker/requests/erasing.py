@@ -10,7 +10,10 @@ from pg_envelope.broker.keys.deks import OpenDeks, store_of
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Store
 from pg_envelope.broker.ledger.erasures import DyingDek, Erasures
-from pg_envelope.broker.requests.messages import EraseRequest
+from pg_envelope.broker.requests.asked import AskedRequest, base64_text, told_outcome
+from pg_envelope.broker.requests.messages import EraseRequest, ErasuresRequest
+from pg_envelope.broker.requests.reading import read
+from pg_envelope.broker.requests.state import State
 from pg_envelope.broker.watch import audit
 
 POLICY_HINT = (
@@ -18,8 +21,39 @@ POLICY_HINT = (
 )
 AGAIN_HINT = "The broker opens the key for nobody any more. Its entry in the KMS's store is still there: call again."
 
-
 TOLD = ("n", "time", "who", "label", "subject", "salt", "reason")
+
+
+async def erase(state: State, asked: AskedRequest) -> wire.Message:
+    wanted = read(EraseRequest, asked.body)
+    asked.facts.update(database=str(wanted.database_uuid), label=wanted.label, reason=wanted.reason)
+    asked.facts["dek_ids"] = [dek.dek_id for dek in wanted.deks]
+    erasing = Erasing(state.deks, state.kms, state.erasures, wanted, asked.until)
+    await erasing.prepare()
+    asked.facts["erased"] = erasing.record(asked.facts["who"])
+    # A repeated request makes the line, too: the broker may have died before it wrote the first.
+    state.deks.forget(wanted.database_uuid, {dek.dek_id for dek in wanted.deks})
+    asked.facts["epoch"] = state.epoch.bump()
+    found = await erasing.destroy()
+    asked.facts.update(told_outcome(found))
+    return {"epoch": asked.facts["epoch"], "deks": found}
+
+
+async def erased(state: State, asked: AskedRequest) -> wire.Message:
+    wanted = read(ErasuresRequest, asked.body)
+    asked.facts["database"] = str(wanted.database_uuid)
+    if wanted.verify:
+        await state.ledger_check.run()
+    proof = state.erasures.proof
+    return {
+        "lines": proof.lines,
+        "head": proof.head,
+        "public_key": base64_text(state.erasures.public_key),
+        "count": state.erasures.count(wanted.database_uuid),
+        "entries": state.erasures.page(wanted.database_uuid, wanted.after, wanted.most),
+        "dead": [dek.dek_id for dek in wanted.deks if state.dead(wanted.database_uuid, dek)],
+        "others": state.sightings.others(wanted.database_uuid, asked.facts["who"].get("instance")),
+    }
 
 
 class Erasing:

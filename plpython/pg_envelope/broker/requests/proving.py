@@ -14,10 +14,20 @@ from pg_envelope.broker.keys.cache import CacheKey
 from pg_envelope.broker.keys.deks import OpenDeks, Source, context_of
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Item
+from pg_envelope.broker.requests.asked import AskedRequest
 from pg_envelope.broker.requests.messages import ProveRequest
+from pg_envelope.broker.requests.reading import read
+from pg_envelope.broker.requests.state import State
 
 Found = Source | errors.EnvelopeError
 Problem = errors.EnvelopeError | None
+
+
+async def prove(state: State, asked: AskedRequest) -> wire.Message:
+    wanted = read(ProveRequest, asked.body)
+    asked.facts.update(database=str(wanted.database_uuid), dek_ids=[dek.dek_id for dek in wanted.deks])
+    dead = {dek.dek_id for dek in wanted.deks if state.dead(wanted.database_uuid, dek)}
+    return {"deks": await Proving(state.deks, wanted, dead, asked.until).run()}
 
 
 class Proving:

@@ -87,7 +87,7 @@ WORKS = {
 
 @pytest.mark.parametrize("work", WORKS)
 @given(where=st.lists(st.integers(0, 5), max_size=3), odd=ODD, status=STATUS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_json_is_the_kms_s_fault(cloud, work, where, odd, status):
     fake, provider, key, wrap = cloud
     usual = type(fake).answer
