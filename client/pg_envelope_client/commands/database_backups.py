@@ -1,4 +1,4 @@
-"""pg-envelope backups: which backups of the database exist, as far as somebody has said so."""
+"""pg-envelope backups: the backups of the database that somebody has registered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNKNOWN = "See: pg-envelope backups list"
 
 @backups.command("list")
 def list_backups(dsn: Dsn = None) -> None:
-    """List all that were registered, also those that are destroyed."""
+    """List all registered backups, also those that are destroyed."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:

@@ -129,7 +129,7 @@ def _next_for_service(config: Path) -> list[str]:
 
 
 def _next(config: Path) -> list[str]:
-    """Where a person chose user and folders, and no unit did."""
+    """Returns the next steps, for a machine where a person chose user and folders, and no systemd unit did."""
     return [
         f"owners:          {config} and the secrets beside it belong to the broker's user; {config.parent} to root",
         "ledger:          install -d -m 0700 -o USER /var/lib/pg_envelope",
@@ -163,7 +163,7 @@ def _run(config: Path) -> int:
 
 
 def _checks(config: Path) -> Sequence[output.Row]:
-    """Root asks for somebody else: the rights of the broker's own user count."""
+    """Returns the checks. As root it runs them as the broker's own user, because that user's rights count."""
     from pg_envelope_client.setup.as_user import as_user, owner
 
     user = owner(config) if os.geteuid() == 0 else None
