@@ -1,4 +1,4 @@
-"""Several new DEKs in one request, for the store catalog: drawn here, wrapped by the KMS, and proved to open."""
+"""Makes several new DEKs in one request, for the store catalog: drawn here, wrapped by the KMS, and proved to open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Generating:
-    """One `generate` request with `dek_ids`; all of it or nothing."""
+    """One `generate` request with `dek_ids`. It succeeds for all DEKs or for none."""
 
     def __init__(self, deks: OpenDeks, wanted: GenerateManyRequest, until: float) -> None:
         if wanted.store != "catalog":
@@ -26,7 +26,7 @@ class Generating:
         self._kms, self._name = deks.kek(wanted.kek)
 
     async def run(self, now: float) -> tuple[list[wire.Message], dict[CacheKey, OpenedDek]]:
-        """The members of `deks` in the response, in the request's order; and the DEKs, for the cache."""
+        """Returns the members of `deks` in the response, in the request's order, and the DEKs, for the cache."""
         await self._kms.ready(self._name, self._until)
         drawn = {self._key(dek_id): os.urandom(derivation.DEK_BYTES) for dek_id in self._wanted.dek_ids}
         wraps = await self._wrapped(drawn)
