@@ -1,4 +1,7 @@
-"""What DBAs call: protect, unprotect, refresh, rotate, reencrypt, keys and status. Imported when first used."""
+"""Carries out the routines that DBAs call: protect, unprotect, refresh, rotate, reencrypt, status and others.
+
+It is imported at its first use, so that a session that only reads does not pay for it.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ COMMITS = "It writes the key catalog, and commits."
 
 
 class Admin:
-    """One method per SQL routine; relations come as text, as regclass writes them."""
+    """One method per SQL routine. A relation comes as text, in the form in which regclass writes it."""
 
     def __init__(self, host: Host, guard: Guard, link: Link) -> None:
         self._host = host
@@ -127,7 +130,9 @@ class Admin:
         unprotect(self._host, self._table(rel, "unprotect"), damaged or "error")
 
     def _alone(self, call: Callable[..., None]) -> Callable[..., None]:
-        """Its own DDL is not followed: it brings everything in step by itself."""
+        """Switches off the following of DDL while the package itself changes the table: its own steps keep view
+        and base in step.
+        """
 
         def called(*arguments: Any) -> None:
             if self._changing_tables and call == self._follow:
@@ -275,7 +280,7 @@ class Admin:
         erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
 
     def _shred_dropped(self, key: str | None, reason: str | None, subject: str | None) -> None:
-        """The subject as envelope.keys has it: there is no column any more whose type could say more."""
+        """`subject` is the text that envelope.keys shows. No column is left whose type could give it another one."""
         self._table("pg_catalog.pg_class", "shred_dropped")
         begin(self._host, "shred_dropped")
         erasure = Erasure(self._host, self._link)

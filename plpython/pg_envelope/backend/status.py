@@ -18,7 +18,7 @@ from pg_envelope.backend.tables.whole import IS_FOUND
 
 # The share of all key ids that a header can name.
 WARNED_AT, FAILED_AT = 0.5, 0.9
-# A key is renewed at the soft limit, by its next write; beyond it, something stands in the way.
+# A key is renewed at the soft limit, by its next write. Beyond the limit, something stands in the way.
 WARNED_MESSAGES = SOFT_LIMIT * BLOCK * 5 // 4
 STATE_OF_KEK = {"ok": "ok", "degraded": "warning"}
 ROTATE = (
@@ -50,7 +50,7 @@ FROM envelope_private.protected_table t LEFT JOIN envelope_private.verification 
 LEFT JOIN LATERAL (SELECT sum(n::bigint) AS bad FROM jsonb_each_text(v.faults) AS e (reason, n)
     WHERE e.reason <> ALL ($1)) b ON true"""
 VERIFY_HINT = "See envelope.faults and docs/runbooks/bad-values.md; afterwards CALL envelope.verify() again."
-# The right is asked as PostgreSQL does for the view: a policy that names the owner itself.
+# The right is asked as PostgreSQL does for the view, because a policy may name the owner itself.
 RESTORED = """
 SELECT string_agg(DISTINCT restored::regclass::text, ', ') AS found, count(restored) AS count
 FROM envelope_private.lost_table JOIN pg_catalog.pg_class c ON c.oid = restored AND c.relname LIKE '%\\_encrypted'"""
@@ -82,7 +82,7 @@ SELECT string_agg(format('%s version %s', coalesce(k.name, k.view::text, k.base:
         ORDER BY k.created_at, d.version) AS found, count(*) AS count
 FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid)
 WHERE d.state = 'compromised' AND coalesce(k.name, k.view::text, k.base::text) IS NOT NULL"""
-# A retired version waits suspended, too, and no value needs it: that is no news.
+# A retired version waits in state suspended, too. No value needs it, so it is not reported.
 SUSPENDED = """
 SELECT string_agg(format('%s (%s)', label, scopes), ', ' ORDER BY label) AS found, count(*) AS count FROM (
     SELECT coalesce(k.name, k.view::text, k.base::text, 'dropped') AS label,
@@ -116,14 +116,14 @@ SELECT string_agg(found, '; ' ORDER BY found) AS found, count(*) AS count FROM (
 
 
 class Status:
-    """The checks, in the order in which a person would make them."""
+    """Makes the checks, in the order in which a person would make them."""
 
     def __init__(self, host: Host, link: Link) -> None:
         self._host = host
         self._link = link
 
     def rows(self) -> list[Row]:
-        """check_name, state (ok, warning, failed), detail, hint."""
+        """Returns rows of check_name, state (ok, warning, failed), detail, hint."""
         parts = (self._versions, self._broker, self._catalog, Trials(self._host).checks, self._verified, self._pgcrypto)
         return [row for part in parts for row in part()]
 
@@ -163,11 +163,13 @@ class Status:
         yield from unreadable.checks(self._host, self._link, answer)
 
     def _kek(self, name: str, told: Row | None, newest: int) -> Row:
-        """`newest`: the KEK's newest version in the catalog. A KMS that went back in time also opens nothing."""
+        """Returns the row of one KEK. `newest` is the KEK's newest version in the catalog: a KMS that went back in time
+        opens nothing.
+        """
         return _rolled_back(name, told, newest) or self._another(name) or _kek(name, told)
 
     def _another(self, kek: str) -> Row | None:
-        """A row when the KEK cannot open what it wrapped; whether it can be used at all is told by `_kek`."""
+        """Returns a row when the KEK cannot open what it wrapped. `_kek` tells whether the KEK can be used at all."""
         here = self._host.row(environment.INSTALLATION)
         if here is None:
             return None
@@ -251,7 +253,7 @@ class Status:
         )
 
     def _verified(self) -> Iterator[Row]:
-        """What the last verify of each table found; a table that nobody verified yet is no warning."""
+        """Tells what the last verify of each table found. A table that nobody has verified yet is no warning."""
         row = self._host.row(VERIFIED, ["text[]"], [list(ON_PURPOSE)])
         assert row is not None
         told = [f"values that did not open: {row['bad'] or 'none'}"]
