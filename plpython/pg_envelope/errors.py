@@ -91,8 +91,8 @@ class KeyDestroyed(EnvelopeError):
     code = "key_destroyed"
     text = "the key was destroyed"
     default_hint = (
-        "What it encrypted cannot be read again. For new writes envelope.rotate(...) or rotate_key(...) makes a new "
-        "key. If that is a surprise, see envelope.keys and the audit log."
+        "Its values cannot be read again. For new writes envelope.rotate(...) or rotate_key(...) makes a new "
+        "key. If you did not expect this, see envelope.keys and the audit log."
     )
 
 

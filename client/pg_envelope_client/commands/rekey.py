@@ -15,7 +15,7 @@ from pg_envelope_client.problems import Problem, usage
 
 def rekey(
     from_environment: Annotated[
-        str, typer.Option("--from", metavar="ENVIRONMENT", help="The environment that the keys are of.")
+        str, typer.Option("--from", metavar="ENVIRONMENT", help="The environment that the keys belong to.")
     ],
     from_kek: Annotated[
         str | None,

@@ -52,7 +52,8 @@ class Pile:
         for other, found in self._shares.items():
             if found.group_parameters() != share.group_parameters():
                 raise Problem(
-                    f"{name} and {self._names[other]} are of different sets", hint="One `backup-init`, one set."
+                    f"{name} and {self._names[other]} are of different sets",
+                    hint="Each `keys-backup init` makes a set of its own.",
                 )
         if share.index in self._shares:
             raise Problem(

@@ -88,7 +88,9 @@ UPDATE envelope_private.dek SET state = 'decrypt-only', state_since = now()
 WHERE key_uuid = $1 AND scope = ANY ($2) AND state = 'active' RETURNING dek_id""",
 }
 MADE = "SELECT key_id, dek_id FROM envelope_private.field_key WHERE key_id = $1"
-ERASED_HINT = "This tenant or subject was erased: what is its cannot be encrypted again. envelope.keys shows its keys."
+ERASED_HINT = (
+    "This tenant or subject was erased, so its values cannot be encrypted again. envelope.keys shows its keys."
+)
 
 
 class ScopeKeys(Keys):

@@ -21,7 +21,7 @@ def affected(host: Host, oid: int, subject: str | None) -> list[Row]:
     """Returns relation and row_count for each table whose keys shred() would destroy. Raises NotProtected."""
     scoped = catalog.key_of(host, oid)["scope"] != "table"
     if scoped != (subject is not None):
-        raise errors.BadInput("a tenant or subject goes with tables that have keys for each, and with no others")
+        raise errors.BadInput("a tenant or subject is for tables that have a key for each of them")
     texts = [] if subject is None else ScopeColumn.of(host, oid).known_or_new(subject)
     return [_counted(host, row["base"], texts) for row in host.rows(TABLES, ["oid"], [oid])]
 

@@ -29,7 +29,7 @@ def rotate_emergency(host: Host, link: Link, keys: Keys, oid: int, scope: str | 
     Raises BadInput, KeyNotFound, KeyDestroyed, KeySuspended, Unavailable, or the error that ends a re-encryption.
     """
     if not reason.strip():
-        raise errors.BadInput("rotate_emergency() needs a reason", hint="It goes to the audit log.")
+        raise errors.BadInput("rotate_emergency() needs a reason", hint="The reason goes to the audit log.")
     begin(host, "rotate_emergency")
     # It marks several DEKs, the newest first. A batch of rewrap() writes several, the oldest first. So they do not run
     # at the same time.

@@ -48,7 +48,7 @@ def check(host: Host, told: wire.Message) -> Row:
         "The broker's environment was changed, or this is a copy: see docs/environments.md. No key opens here until it"
         f" is {mine} again, or CALL envelope.rekey({literal(mine)}) has moved a copy."
     )
-    return _row("failed", f"the keys are of {mine}, the broker of {theirs}", hint)
+    return _row("failed", f"the keys belong to environment {mine}, the broker to {theirs}", hint)
 
 
 def _row(state: str, detail: str, hint: str | None) -> Row:

@@ -54,7 +54,7 @@ SELECT n.dek_id, n.fingerprint, d.key_uuid, $3, decode($4, 'hex'), decode($5, 'h
     $9, $10, $11::timestamptz, d.created_at, $12
 FROM (SELECT $1::bigint AS dek_id, $2::bytea AS fingerprint) AS n
 LEFT JOIN envelope_private.dek d USING (dek_id, fingerprint) ON CONFLICT DO NOTHING"""
-AGAIN = "What died already stays dead; calling again goes on."
+AGAIN = "Keys that were destroyed stay destroyed. A second call goes on."
 
 
 class Erasure(Keys):
@@ -228,7 +228,7 @@ def _check_reason(what: str, reason: str) -> None:
     if not reason.strip():
         raise errors.BadInput(
             f"{what}() needs a reason",
-            hint="It goes to the ledger and the audit log, and stays there: a ticket's number, not a name.",
+            hint="The reason stays in the ledger and the audit log: give a ticket's number, not a name.",
         )
 
 

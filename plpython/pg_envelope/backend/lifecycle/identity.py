@@ -53,7 +53,10 @@ def check(host: Host, others: list[wire.Message]) -> Iterator[Row]:
     elif here["home"] != home():
         yield _row("warning", f"this may be a copy. {_difference(here)}", _hint(here))
     else:
-        hint = f"Keys erased here die there, too. CALL envelope.rekey(...) there gives it its own keys: {RUNBOOK}."
+        hint = (
+            "Keys that are erased here are destroyed there, too. CALL envelope.rekey(...) gives the copy its own keys:"
+            f" {RUNBOOK}."
+        )
         yield _row("warning", f"a copy of this database is alive: {_told(others)}", hint)
 
 
@@ -70,8 +73,8 @@ class Claim(Keys):
         if others:
             self._host.warning(
                 f"another database with these keys is alive: {_told(others)}",
-                hint="Keys that are destroyed here die there, too. If it is the original, say so there, and CALL"
-                " envelope.rekey(...) here.",
+                hint="Keys that are destroyed here are destroyed there, too. If the other one is the original:"
+                " SELECT envelope.this_is_the_original() there, and CALL envelope.rekey(...) here.",
             )
 
 

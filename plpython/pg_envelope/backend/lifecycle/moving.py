@@ -137,7 +137,7 @@ class Move(Batches):
             raise DeksLeft(
                 f"{behind} DEKs are still under KEK {self._wanted.from_kek}",
                 detail=self._causes(),
-                hint=f"That KEK must stay until this ends well: {self._again}. envelope.keys shows dek_id.",
+                hint=f"That KEK must stay until this call succeeds: {self._again}. envelope.keys shows dek_id.",
             )
         self._host.notice(
             f"move_kek: {self._done} DEKs were moved from KEK {self._wanted.from_kek} to {self._wanted.to_kek}",

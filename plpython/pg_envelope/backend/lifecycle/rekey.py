@@ -66,10 +66,10 @@ class Rekey:
         count = self._switch(origin, to_kek)
         self._host.commit()
         self._link.ask("flush", reason="rekey")
-        self._host.notice(f"rekey: {count} DEKs are of environment {origin['to_environment']} now")
+        self._host.notice(f"rekey: {count} DEKs belong to environment {origin['to_environment']} now")
         self._host.warning(
             "backups of the keys that were made before open nothing in this database any more",
-            detail="They are sealed for the environment and database uuid that it had.",
+            detail="They are sealed for the environment and database uuid that the database had before.",
             hint="Make a new one: pg-envelope keys-backup make --out FILE. Keep the old ones for the original.",
         )
 
@@ -81,7 +81,7 @@ class Rekey:
         if here is None:
             raise errors.KeyNotFound("this database has no keys", hint="There is nothing to move.")
         if here["environment"] not in (None, from_environment):
-            raise errors.BadInput("the keys of this database are of another environment", detail=here["environment"])
+            raise errors.BadInput("the keys of this database belong to another environment", detail=here["environment"])
         self._host.rows(START, ["text", "text"], [from_environment, environment])
         target = self._host.row(UNDER_WAY)
         assert target is not None
@@ -89,7 +89,7 @@ class Rekey:
             raise errors.NotConfigured(
                 "another rekey() of this database is under way",
                 detail=f"from {target['from_environment']} to {target['environment']}",
-                hint="End that first, by a broker of that environment; or give it up:"
+                hint="First end that rekey with a broker of that environment, or give it up:"
                 " DELETE FROM envelope_private.rekey; DELETE FROM envelope_private.rekey_dek.",
             )
         self._host.commit()

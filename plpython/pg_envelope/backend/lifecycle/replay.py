@@ -111,7 +111,9 @@ class Replay(Erasure):
                 return int(self._page(database, 0, 0, verify=True)["lines"])
             except errors.Deadline:
                 continue
-        raise errors.Deadline("the broker did not verify its ledger in time", hint="Try again: it goes on with it.")
+        raise errors.Deadline(
+            "the broker did not verify its ledger in time", hint="Try again: the broker goes on with the verification."
+        )
 
     def _page(self, database: str, after: int, most: int, *, verify: bool = False) -> wire.Message:
         return self._link.ask("erasures", database_uuid=database, after=after, most=most, verify=verify)

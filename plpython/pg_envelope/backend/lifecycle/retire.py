@@ -67,7 +67,7 @@ class Retirement(Erasure):
         if key["scope"] != "table":
             raise errors.Unsupported(
                 "retire() is for tables with one key for all rows",
-                hint="CALL envelope.shred(rel, subject) destroys one's.",
+                hint="CALL envelope.shred(rel, subject) destroys the keys of one subject.",
             )
         label = self._lock(str(key["key_uuid"]))
         dek = self._version(str(key["key_uuid"]), version)
@@ -77,7 +77,9 @@ class Retirement(Erasure):
         elif destroy:
             self._destroy(label, version, dek)
         else:
-            self._host.notice(f"retire: version {version} of {label} is suspended, and free from {dek['free_at']}")
+            self._host.notice(
+                f"retire: version {version} of {label} is suspended, and can be destroyed from {dek['free_at']}"
+            )
 
     def _version(self, key_uuid: str, version: int | None) -> Row:
         dek = self._host.row(VERSION, ["uuid", "int4"], [key_uuid, version])
@@ -106,9 +108,9 @@ class Retirement(Erasure):
         if used:
             raise StillNeeded(
                 detail=f"values in {layout.base} under it: {', '.join(used)}",
-                hint="CALL envelope.reencrypt(...) leaves none. If it is suspended, first:"
+                hint="CALL envelope.reencrypt(...) moves them. If the version is suspended, first:"
                 f" CALL envelope.unsuspend(..., version => {dek['version']})."
-                " What reencrypt leaves does not open: see envelope.faults.",
+                " Values that reencrypt leaves do not open: see envelope.faults.",
             )
         if odd:
             raise StillNeeded(
@@ -146,7 +148,7 @@ class Retirement(Erasure):
             f"retire: version {version} of {label} is suspended; it can be destroyed after {dek['grace']}",
             detail=f"Backups that need it: {backups}" if backups else None,
             hint="CALL envelope.retire(..., destroy => true) destroys it then;"
-            f" CALL envelope.unsuspend(..., version => {version}) takes it back.",
+            f" CALL envelope.unsuspend(..., version => {version}) makes it usable again.",
         )
 
     def _destroy(self, label: str, version: int | None, dek: Row) -> None:
@@ -158,7 +160,7 @@ class Retirement(Erasure):
         if backups := self._backups(dek):
             raise StillNeeded(
                 detail=f"backups with values under it: {backups}",
-                hint="Wait until they expire, or, when they are destroyed: SELECT envelope.forget_backup(label).",
+                hint="Wait until they expire. For a destroyed backup: SELECT envelope.forget_backup(label).",
             )
         self._refuse_standbys()
         self.destroy("retire", label, [dek], None, "retired")

@@ -76,7 +76,7 @@ class Rewrap(Batches):
         failed = [wire.error_from(answer["error"]) for _, answer in answers if "error" in answer]
         if len(failed) == len(answers) and all(isinstance(error, errors.UnwrapFailed) for error in failed):
             raise errors.KekRolledBack(
-                f"no DEK opens that version {known} of KEK {self._kek} has wrapped: the KMS has another of that number"
+                f"no DEK under version {known} of KEK {self._kek} opens: the KMS has another version of that number"
             )
 
     def _pass(self) -> None:
@@ -121,7 +121,7 @@ class Rewrap(Batches):
             raise DeksLeft(
                 f"{behind} DEKs are still under an old version of KEK {self._kek}",
                 detail=self._causes(),
-                hint=f"Old KEK versions must stay until this ends well: {self._again}. envelope.keys shows dek_id.",
+                hint=f"Old KEK versions must stay until this call succeeds: {self._again}. envelope.keys shows dek_id.",
             )
         if self._failed:
             raise DeksLeft(

@@ -55,7 +55,7 @@ class RotateDue:
         locked = self._host.row(LOCK)
         if not (locked and locked["mine"]):
             holder = self._host.row(HOLDER)
-            self._host.notice(f"rotate_due: another session does it already (pid {holder and holder['pids']})")
+            self._host.notice(f"rotate_due: another session rotates already (pid {holder and holder['pids']})")
             return
         try:
             self._all(dry_run)

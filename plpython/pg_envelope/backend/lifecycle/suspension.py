@@ -41,7 +41,9 @@ class Suspension(Keys):
         try:
             self._link.ask("flush", reason=reason)
         except errors.EnvelopeError as error:
-            error.detail = "The key is suspended; sessions that hold it use it until their time is over."
+            error.detail = (
+                "The key is suspended. A session that holds it may use it until the key's time in the session is over."
+            )
             error.hint = f"{error.hint or ''} Then call {action}() again.".strip()
             raise
 
@@ -52,7 +54,7 @@ class Suspension(Keys):
         if left and left["versions"]:
             self._host.notice(
                 f"{action}: retired versions stay suspended: {left['versions']}",
-                hint="CALL envelope.unsuspend(..., version => N) brings one back.",
+                hint="CALL envelope.unsuspend(..., version => N) makes one usable again.",
             )
 
     def _change(
@@ -66,7 +68,9 @@ class Suspension(Keys):
         label = self._lock(key_uuid)
         left = self._host.row(LEFT, ["uuid", "text"], [key_uuid, scope])
         if not (left and left["count"]):
-            raise errors.KeyNotFound("there is no such key to suspend or restore", hint="envelope.keys lists the keys.")
+            raise errors.KeyNotFound(
+                "there is no such key to suspend or unsuspend", hint="envelope.keys lists the keys."
+            )
         types, values = [kind for kind, _ in more], [value for _, value in more]
         changed = self._host.rows(update, ["uuid", "text", *types], [key_uuid, scope, *values])
         transitions: list[Transition] = [

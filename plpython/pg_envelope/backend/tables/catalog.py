@@ -61,8 +61,8 @@ def refuse_scoped(key: Row, what: str) -> None:
     if key["scope"] != "table":
         raise errors.Unsupported(
             f"{what}() is not for tables in {key['scope']} scope: there is no key for all of the table",
-            hint=f"SELECT envelope.rotate('<table>', '<{key['scope']}>') gives one a new key with all that follows from"
-            " it; CALL envelope.reencrypt('<table>') brings its values there.",
+            hint=f"SELECT envelope.rotate('<table>', '<{key['scope']}>') gives one of them a new key."
+            " CALL envelope.reencrypt('<table>') then brings its values to that key.",
         )
 
 

@@ -30,7 +30,7 @@ from pg_envelope.backend.tables.options import Scoping
 from pg_envelope.backend.tables.owner import AsOwner
 
 RESIDUE_HINT = (
-    "What was written before is still in WAL, in backups and in old statistics: docs/after-protecting.md says how to "
+    "Plaintext from before is still in WAL, in backups and in old statistics: docs/after-protecting.md says how to "
     "get rid of it. New writes through {view} leave no plaintext."
 )
 COMPRESSION = {"p": "pglz", "l": "lz4"}

@@ -14,7 +14,7 @@ def warn(host: Host, base: int, name: str) -> None:
     row = host.row(PUBLICATIONS, ["oid"], [base])
     if row and row["found"]:
         host.warning(
-            f"publications send {name}, with envelopes, from now on; their subscribers wait until they have it, too",
+            f"publications send the base table {name} from now on; their subscribers wait until they have it",
             detail=row["found"],
             hint="See docs/logical-replication.md. Until then the publisher keeps its WAL for them.",
         )

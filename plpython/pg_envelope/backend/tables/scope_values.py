@@ -84,8 +84,8 @@ class ScopeColumn:
         if not found:
             raise errors.KeyNotFound(
                 f"{self.key['view_name']} has no key of this {self.key['scope']}",
-                hint=f"A value of type {self.column.type} was looked for, as column {self.column.name} has them, among"
-                " the scopes of envelope.keys. If it is the right value, nothing was written for it.",
+                hint=f"The search was for a value of type {self.column.type}, as in column {self.column.name}, among"
+                " the scopes of envelope.keys. If the value is right, nothing was written for it yet.",
             )
         return found
 

@@ -27,7 +27,7 @@ SIGNATURE = b',"signature":"'
 SEED_BYTES = 32
 CHUNK = 1 << 20
 USUAL_LINE = 4096
-RESTORE_HINT = "Restore ledger and key from a backup, both. Without them this broker would open what was erased."
+RESTORE_HINT = "Restore both the ledger and its key from a backup. Without them this broker would open erased DEKs."
 
 Entry = dict[str, Any]
 
@@ -104,7 +104,7 @@ class Ledger:
         draft = self.key_path.with_name(self.key_path.name + ".new")
         if self.key_path.exists() != self.path.exists() and not (draft.exists() and _is_draft(self.path)):
             raise errors.NotConfigured(
-                f"of the ledger of erasures and its key one is missing: {self.path}, {self.key_path.name}",
+                f"the ledger of erasures or its key is missing: {self.path}, {self.key_path.name}",
                 hint=RESTORE_HINT,
             )
         if self.key_path.exists():

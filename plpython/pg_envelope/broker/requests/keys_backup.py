@@ -81,13 +81,13 @@ class BackupReturner:
         if not self._settings.allow_keys_return:
             raise errors.NotPermitted(
                 "this broker takes no DEKs out of a backup",
-                hint="Set allow_keys_return = true under [broker] for as long as the restore takes, and restart it.",
+                hint="Set allow_keys_return = true under [broker] for as long as the return takes, and restart it.",
             )
         self._deks.kek(wanted.kek)
         key = self._one_time_key(renew=not wanted.deks)
         public = keys_backup.public_text(key.public_key())
         if wanted.deks and wanted.public_key != public:
-            raise errors.BadInput("the broker has another one-time key now", hint="Begin the restore again.")
+            raise errors.BadInput("the broker has another one-time key now", hint="Begin the return again.")
         returning = _Returning(self._deks, wanted, key, self._settings.environment, until)
         return {
             "public_key": public,
