@@ -68,7 +68,7 @@ def _confirm(server: ServerSession, name: str, kind: Kind, subject: str | None) 
         lines.append("what is encrypted under it can never be read again")
     for line in lines:
         output.note(line, style="bold")
-    # Answered by a line; where standard input is the subject's, there is none, and nothing is done.
+    # The answer is a line. Where standard input is the subject's, there is no line, and nothing is done.
     typer.confirm("Go on?", abort=True, err=True)
 
 

@@ -24,7 +24,7 @@ Role = Annotated[str, typer.Argument(metavar="ROLE", help="Name of the role, as 
 
 
 class Kind(StrEnum):
-    """What a name stands for."""
+    """The kind of a name: a named key, or a table."""
 
     KEY = "key"
     TABLE = "table"

@@ -1,4 +1,4 @@
-"""pg-envelope keys-backup: a backup of all DEKs that a lost KMS cannot take along, and the way back."""
+"""pg-envelope keys-backup: a backup of all DEKs that survives a lost KMS, and their return."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _head(server: ServerSession) -> Head:
 
 
 def _copy(server: ServerSession, writer: Writer) -> list[str]:
-    """What went wrong, a line for each DEK."""
+    """Writes every DEK into the backup. Returns the failures, a line for each DEK."""
     failed: list[str] = []
     after = 0
     while rows := server.rows(statements.keys_backup(after, BATCH)):
@@ -231,7 +231,10 @@ def bring_back(
 
 
 def _bring_back(server: ServerSession, kek: str, deks: list[SealedDek], opened: OpenedBackup) -> tuple[int, list[str]]:
-    """How many are back, and what went wrong. Each batch is committed."""
+    """Returns the DEKs of a backup to the database, and commits each batch.
+
+    Returns how many are back, and the failures, a line for each DEK.
+    """
     from pg_envelope import keys_backup
 
     (told,) = server.rows(statements.keys_return_key(kek))

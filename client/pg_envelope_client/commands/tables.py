@@ -15,7 +15,7 @@ from pg_envelope_client.problems import INTERRUPTED, Problem
 
 @contextmanager
 def resumable(command: str) -> Iterator[None]:
-    """An interruption ends with a hint at the command that goes on."""
+    """Ends an interruption with a hint at the command that goes on."""
     try:
         yield
     except KeyboardInterrupt:

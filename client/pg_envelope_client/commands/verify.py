@@ -39,7 +39,7 @@ def _run(table: str | None, statement: statements.Query, dsn: str | None) -> Non
 
 
 def _show(table: str | None, dsn: str | None) -> int:
-    """How many values are listed as bad."""
+    """Prints the verifications and the bad values. Returns how many values are listed as bad."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:

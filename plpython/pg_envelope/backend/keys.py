@@ -68,7 +68,7 @@ class StillActive(errors.NotConfigured):
 
 @dataclass(frozen=True)
 class FieldOptions:
-    """How a field's values are bound, encrypted and searched.
+    """The options of a field: how its values are bound, encrypted and searched.
 
     `bind` is row, column, context, or search for a search key.
     """
@@ -120,7 +120,9 @@ class Keys:
         return str(_present(row)["field_uuid"])
 
     def count(self, key_uuid: str) -> None:
-        """The message counter of all tenants' or subjects' keys; made here, not by many writers at once."""
+        """Makes the message counter of the keys of all tenants or subjects now, so that many writers do not
+        make it at once.
+        """
         self._host.rows("SELECT envelope_private.count_from($1)", ["uuid"], [key_uuid])
 
     def rotate(self, key_uuid: str, reason: str = "") -> int:
@@ -158,7 +160,9 @@ class Keys:
         return int(_present(self._host.row(NEWEST_FIELD_KEY, ["uuid"], [field_uuid]))["version"])
 
     def refuse_suspended(self, key_uuid: str, scope: str | None = None) -> None:
-        """A new version would undo a suspension for all that is written. Raises KeySuspended."""
+        """Refuses a new version of a suspended key, because new values would escape the suspension. Raises
+        KeySuspended.
+        """
         if self._host.row(SUSPENDED, ["uuid", "text"], [key_uuid, scope]) is not None:
             raise errors.KeySuspended
 
@@ -201,7 +205,7 @@ class Keys:
         return [row["version"] for row in old]
 
     def _marked(self, dek_ids: list[int]) -> list[Transition]:
-        """DEKs that do not encrypt become compromised, with their field keys."""
+        """Makes DEKs that do not encrypt compromised, with their field keys."""
         return [
             _transition(kind, row[kind], row["before"], "compromised")
             for kind, update in COMPROMISE.items()
@@ -228,7 +232,7 @@ class Keys:
         return store or str(known["store"])
 
     def kek(self, name: str) -> Row:
-        """What the broker tells of a KEK. Raises KekUnknown."""
+        """Returns what the broker tells of a KEK. Raises KekUnknown."""
         known: dict[str, Row] = self._link.ask("status", look=name)["keks"]
         if name not in known:
             raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
@@ -309,7 +313,7 @@ class Keys:
         same_kek.check(self._host, self._link, kek, self._place())
 
     def _place(self) -> dict[str, str]:
-        """Where new keys belong; a broker of another environment refuses to make them."""
+        """Returns where new keys belong. A broker of another environment refuses to make them."""
         here = environment.installed(self._host, self._link)
         return {"database_uuid": here["uuid"], "environment": here["environment"]}
 
@@ -328,7 +332,7 @@ class Keys:
         return [*retired, _transition("key_id", _present(row)["key_id"], None, "active")]
 
     def _retire(self, table: str, kind: str, column: str, uuid: str) -> list[Transition]:
-        """What was active decrypts only: a newer version is about to follow."""
+        """Makes the active version decrypt-only, because a newer version is about to follow."""
         since = ", state_since = now()" if table == "dek" else ""
         change = f"SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active' RETURNING {kind}"
         rows = self._host.rows(f"UPDATE envelope_private.{table} {change}", ["uuid"], [uuid])

@@ -15,7 +15,7 @@ from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.server import Moment, moment
 
 FIRST_BATCH, MOST = 4, 200
-# A session that has made none for so long begins again with a small batch.
+# A session that has made no DEKs for so long begins again with a small batch.
 IDLE_SECONDS = 60.0
 TRIES = 100
 NEVER: Moment = (0, -1, 0)
@@ -46,7 +46,7 @@ made AS (
 INSERT INTO envelope_private.field_key (key_id, dek_id, version, salt, state, counted_from)
 SELECT t.key_id, t.dek_id, $4, t.salt, 'active', envelope_private.count_from($1) FROM taken t JOIN made USING (dek_id)
 RETURNING key_id"""
-# Who rotates the KEK waits for this lock: a DEK made before can then be seen.
+# A session that rotates the KEK waits for this lock. Then it can see every DEK that was made before.
 LOCK_DEKS = "LOCK TABLE envelope_private.dek IN ROW EXCLUSIVE MODE"
 DRAW = """
 SELECT envelope_private.next_dek_id() AS dek_id, envelope_private.next_key_id() AS key_id
@@ -88,7 +88,9 @@ UPDATE envelope_private.dek SET state = 'decrypt-only', state_since = now()
 WHERE key_uuid = $1 AND scope = ANY ($2) AND state = 'active' RETURNING dek_id""",
 }
 MADE = "SELECT key_id, dek_id FROM envelope_private.field_key WHERE key_id = $1"
-ERASED_HINT = "This tenant or subject was erased: what is its cannot be encrypted again. envelope.keys shows its keys."
+ERASED_HINT = (
+    "This tenant or subject was erased, so its values cannot be encrypted again. envelope.keys shows its keys."
+)
 
 
 class ScopeKeys(Keys):
@@ -132,9 +134,10 @@ class ScopeKeys(Keys):
         return made
 
     def _new_version(self, owner: str, scope: str, label: str) -> int | None:
-        """The id of a new active key, with a DEK of its own. None when another session was quicker, and has committed.
+        """Returns the id of a new active key, with a DEK of its own. None when another session was quicker, and
+        has committed.
 
-        The unique index on dek lets one session in, and the others wait; a lock for each subject would outgrow the
+        The unique index on dek lets one session in, and the others wait. A lock for each subject would fill the
         server's table of locks.
         """
         # The lock comes first: a session that moves or rotates a KEK waits for its holders, and then finds the DEK.
@@ -181,7 +184,9 @@ class ScopeKeys(Keys):
         return changed
 
     def _take(self, owner: str, scope: str, kek: str, version: int) -> Row | None:
-        """A living spare of this database for a tenant or subject. None: there is none, or another was quicker."""
+        """Takes a living spare of this database for a tenant or subject. None when there is none, or another
+        session was quicker.
+        """
         while True:
             when, reached = self._taken
             after = reached if when[1:] == self._now()[1:] else 0
@@ -198,7 +203,9 @@ class ScopeKeys(Keys):
         return statement, transaction, self._subtransaction
 
     def _check_more(self, owner: str, kek: str, after: int) -> bool:
-        """Whether there are more spares, of which a backup's may have been used and erased since: the broker knows."""
+        """Tells whether more spares are left. A backup's spares may have been used and erased since, so the
+        broker is asked.
+        """
         found = self._host.rows(
             NEXT_SPARES, ["uuid", "text", "bigint", "text", "int4"], [owner, kek, after, home(), MOST]
         )
@@ -215,7 +222,7 @@ class ScopeKeys(Keys):
         return True
 
     def _refill(self, owner: str, kek: str, label: str) -> None:
-        """More spares: a few at first, and twice as many each time that none of the last ones is left."""
+        """Makes more spares: a few at first, and twice as many each time that the last ones are used up."""
         place = owner, kek, "catalog"
         self._taken = NEVER, 0
         self._host.rows(DROP_FOREIGN, ["text"], [home()])
@@ -277,7 +284,7 @@ class ScopeKeys(Keys):
 
 
 def _drawn(key_id: int, dek: wire.Message) -> Drawn:
-    """What the broker made, with a salt for its field key."""
+    """Returns the DEK that the broker made, with a new salt for its field key."""
     fingerprint = base64.b64decode(dek["fingerprint"])
     return Drawn(dek["dek_id"], key_id, os.urandom(32), dek["wrapped"], fingerprint, dek["kek_version"])
 
@@ -287,7 +294,9 @@ def _base64(content: bytes) -> str:
 
 
 def _whose(rows: list[Row]) -> str:
-    """Of many rows, the one that is meant. Not by the tenant's or subject's own name: errors reach the server's log."""
+    """Picks, out of many rows, the row that an error is about. The error names no tenant or subject, because it
+    reaches the server's log.
+    """
     newest = rows[0]["dek_id"]
     return f"Whose it is: SELECT scope FROM envelope.keys WHERE dek_id = {newest}"
 

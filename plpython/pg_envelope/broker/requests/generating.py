@@ -1,4 +1,4 @@
-"""New DEKs: one by the KMS, or several in one request, drawn here, wrapped by the KMS, and proved to open."""
+"""Makes new DEKs: one by the KMS, or several in one request, drawn here, wrapped by the KMS, and proved to open."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def _opened(state: State, kms: Kms, name: str, key: CacheKey, wrapped: str
 
 
 class Generating:
-    """One `generate` request with `dek_ids`; all of it or nothing."""
+    """One `generate` request with `dek_ids`. It succeeds for all DEKs or for none."""
 
     def __init__(self, deks: OpenDeks, wanted: GenerateManyRequest, until: float) -> None:
         if wanted.store != "catalog":
@@ -86,7 +86,7 @@ class Generating:
         self._kms, self._name = deks.kek(wanted.kek)
 
     async def run(self, now: float) -> tuple[list[wire.Message], dict[CacheKey, OpenedDek]]:
-        """The members of `deks` in the response, in the request's order; and the DEKs, for the cache."""
+        """Returns the members of `deks` in the response, in the request's order, and the DEKs, for the cache."""
         await self._kms.ready(self._name, self._until)
         drawn = {self._key(dek_id): os.urandom(derivation.DEK_BYTES) for dek_id in self._wanted.dek_ids}
         wraps = await self._wrapped(drawn)

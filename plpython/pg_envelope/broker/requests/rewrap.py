@@ -59,7 +59,7 @@ class Rewrapping(Outcomes):
         super().__init__()
 
     async def run(self) -> list[wire.Message]:
-        """The members of `deks` in the response, in the request's order."""
+        """Returns the members of `deks` in the response, in the request's order."""
         await self._kms.ready(self._name, self._until)
         old = await self._entries()
         new = await self._rewrapped(old)
@@ -115,7 +115,9 @@ class Rewrapping(Outcomes):
             self._failed[key] = error
 
     def _cached(self, new: dict[CacheKey, str], opened: dict[CacheKey, bytes]) -> None:
-        """A DEK in use stays at hand under its new wrap: a rotation must not make every backend wait for the KMS."""
+        """Keeps a DEK in use at hand under its new wrap, because a rotation must not make every backend wait for the
+        KMS.
+        """
         for key, dek in opened.items():
             if self._store is None and key not in self._failed:
                 self._deks.follow(key, key._replace(wrapped=new[key]), dek)

@@ -1,7 +1,7 @@
-"""What is asked again and again: its first line goes to the audit log at once, what says the same is counted.
+"""Shortens the audit log: the first of many equal requests is a line at once, and the others are counted.
 
-A pool of sessions asks for the same keys many times a minute. Nobody gets a key that the log does not show him to have
-had in the last `audit_repeats_seconds`: only how often he got it is told later, in one line.
+A pool of sessions asks for the same keys many times a minute. The log shows at once every session and role that gets a
+key for the first time within `audit_repeats_seconds`. Only the number of repeats is told later, in one line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pg_envelope.broker.watch.audit import Audit
 from pg_envelope.broker.watch.metrics import Counter
 
 MOST = 10_000
-# What differs between two sessions that do the same.
+# Two sessions that do the same differ in these facts.
 PASSING = ("peer", "cached")
 
 Facts = dict[str, Any]
@@ -24,7 +24,7 @@ Facts = dict[str, Any]
 
 @dataclass
 class ToldRepeat:
-    """A line that was written, and how many said the same since then."""
+    """A line that was written, and how many requests said the same since then."""
 
     facts: Facts
     since: str
@@ -33,7 +33,7 @@ class ToldRepeat:
 
 
 class Repeats:
-    """Lives in the event loop; `clock` in seconds. Where 0 seconds are asked for, each request is a line."""
+    """Lives in the event loop; `clock` is in seconds. With 0 seconds each request is a line."""
 
     def __init__(self, audit: Audit, seconds: float, clock: Callable[[], float], counter: Counter) -> None:
         self._audit, self._seconds, self._clock, self._counter = audit, seconds, clock, counter
@@ -44,7 +44,7 @@ class Repeats:
         same = _without_session(facts)
         name = json.dumps(same, sort_keys=True)
         held = self._told.get(name)
-        # While the log cannot be written nothing is counted either: no key leaves then.
+        # While the log cannot be written nothing is counted either, because no key leaves then.
         if held is not None and self._clock() < held.until and self._audit.trouble is None:
             held.count += 1
             self._counter.add()
@@ -55,13 +55,15 @@ class Repeats:
             self._told[name] = ToldRepeat(same, audit_log.now(), self._clock() + self._seconds)
 
     def sweep(self) -> None:
-        """Tells what was counted, of all whose time is over. Raises Internal; what is not written stays counted."""
+        """Tells the counts of all lines whose time is over. Raises Internal; a count that is not written stays."""
         now = self._clock()
         for name in [name for name, held in self._told.items() if held.until <= now]:
             self._tell(name)
 
     def tell_all(self) -> None:
-        """Before a revocation and at the end: no line counts what was before it and after it. Raises Internal."""
+        """Tells all counts, before a revocation and at the end, so that no line counts across a revocation. Raises
+        Internal.
+        """
         for name in list(self._told):
             self._tell(name)
 
