@@ -1,7 +1,8 @@
-"""What is asked again and again: its first line goes to the audit log at once, what says the same is counted.
+"""What happens again and again: its first line goes to the audit log at once, what says the same is counted.
 
-A pool of sessions asks for the same keys many times a minute. Nobody gets a key that the log does not show him to have
-had in the last `audit_repeats_seconds`: only how often he got it is told later, in one line.
+A pool of sessions asks for the same keys many times a minute, and a user who may not connect can try all day. Nobody
+gets a key that the log does not show him to have had in the last `audit_repeats_seconds`: only how often he got it is
+told later, in one line.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pg_envelope.broker.watch.audit import Audit
 from pg_envelope.broker.watch.metrics import Counter
 
 MOST = 10_000
-# What differs between two sessions that do the same.
-PASSING = ("peer", "cached")
+# What differs between two sessions that do the same, and the number of their process.
+PASSING = ("cached",)
+PROCESS = "pid"
 
 Facts = dict[str, Any]
 
@@ -26,6 +28,7 @@ Facts = dict[str, Any]
 class ToldRepeat:
     """A line that was written, and how many said the same since then."""
 
+    event: str
     facts: Facts
     since: str
     until: float
@@ -33,26 +36,26 @@ class ToldRepeat:
 
 
 class Repeats:
-    """Lives in the event loop; `clock` in seconds. Where 0 seconds are asked for, each request is a line."""
+    """Lives in the event loop; `clock` in seconds. Where 0 seconds are asked for, each event is a line."""
 
     def __init__(self, audit: Audit, seconds: float, clock: Callable[[], float], counter: Counter) -> None:
         self._audit, self._seconds, self._clock, self._counter = audit, seconds, clock, counter
         self._told: dict[str, ToldRepeat] = {}
 
-    def write(self, facts: Facts) -> None:
+    def write(self, event: str, **facts: Any) -> None:
         """Raises Internal when the audit log cannot be written."""
         same = _without_session(facts)
-        name = json.dumps(same, sort_keys=True)
+        name = json.dumps([event, same], sort_keys=True)
         held = self._told.get(name)
         # While the log cannot be written nothing is counted either: no key leaves then.
         if held is not None and self._clock() < held.until and self._audit.trouble is None:
             held.count += 1
             self._counter.add()
             return
-        self._audit.write("request", **facts)
+        self._audit.write(event, **facts)
         self._tell(name)
         if len(self._told) < MOST:
-            self._told[name] = ToldRepeat(same, audit_log.now(), self._clock() + self._seconds)
+            self._told[name] = ToldRepeat(event, same, audit_log.now(), self._clock() + self._seconds)
 
     def sweep(self) -> None:
         """Tells what was counted, of all whose time is over. Raises Internal; what is not written stays counted."""
@@ -68,12 +71,13 @@ class Repeats:
     def _tell(self, name: str) -> None:
         held = self._told.get(name)
         if held is not None and held.count:
-            self._audit.write("request", **held.facts, repeated=held.count, since=held.since)
+            self._audit.write(held.event, **held.facts, repeated=held.count, since=held.since)
         self._told.pop(name, None)
 
 
 def _without_session(facts: Facts) -> Facts:
-    same = {name: value for name, value in facts.items() if name not in PASSING}
-    if isinstance(who := same.get("who"), dict):
-        same["who"] = {name: value for name, value in who.items() if name != "pid"}
-    return same
+    return {name: _without_process(value) for name, value in facts.items() if name not in PASSING}
+
+
+def _without_process(value: object) -> object:
+    return {name: one for name, one in value.items() if name != PROCESS} if isinstance(value, dict) else value
