@@ -89,7 +89,7 @@ class Broker:
     async def serve(self) -> None:
         """Serves until it is cancelled."""
         web = await self._web()
-        server = Server(self.config.broker, self.service, self.audit, self.metrics)
+        server = Server(self.config.broker, self.service, self.metrics)
         self._register_connections(server)
         self.audit.write("started", environment=self.config.broker.environment, epoch=self.epoch.value)
         if self.erasures.cut:

@@ -21,7 +21,6 @@ from pg_envelope.broker.requests.service import Service
 from pg_envelope.broker.settings.config import BrokerSettings as Settings
 from pg_envelope.broker.settings.config import Users
 from pg_envelope.broker.system import files
-from pg_envelope.broker.watch.audit import Audit
 from pg_envelope.broker.watch.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -37,8 +36,8 @@ OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Server:
     """Accepts connections until it is closed."""
 
-    def __init__(self, settings: Settings, service: Service, audit: Audit, metrics: Metrics) -> None:
-        self._settings, self._service, self._audit, self._metrics = settings, service, audit, metrics
+    def __init__(self, settings: Settings, service: Service, metrics: Metrics) -> None:
+        self._settings, self._service, self._metrics = settings, service, metrics
         self._allowed = uids(settings.allowed_users)
         self._connections: set[asyncio.Task[None]] = set()
         self.peers = Peers(settings.max_connections)
@@ -80,7 +79,7 @@ class Server:
         pid, uid, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
         if uid not in self._allowed:
             self._metrics.refused.add()
-            self._audit.write("peer_refused", peer={"uid": uid, "pid": pid})
+            self._service.repeats.write("peer_refused", peer={"uid": uid, "pid": pid})
             refusal = errors.NotPermitted(
                 "this user may not ask the broker", hint="See allowed_users in its configuration."
             )

@@ -150,7 +150,7 @@ class Service:
 
     def _record_facts(self, op: str, facts: Facts) -> None:
         if op in REPEATED:
-            self.repeats.write(facts)
+            self.repeats.write("request", **facts)
             return
         if op in REVOKING:
             self.repeats.tell_all()
