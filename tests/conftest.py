@@ -7,17 +7,18 @@ import platform
 import signal
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from stack.postgres import pg_config
 from tests.fix_stack import alice, bob, db, make_db, owner, stack
 
 __all__ = ["alice", "bob", "db", "make_db", "owner", "stack"]
 
-# CI must answer alike for alike commits; on a developer's machine each run tries other values.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# No machine is too slow. CI must answer alike for alike commits; on a developer's machine each run tries other values.
+settings.register_profile(
+    "ours", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("ours")
 
 # A shell starts background jobs with SIGINT ignored, and so would be every process that a test starts to interrupt it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

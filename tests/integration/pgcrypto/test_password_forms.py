@@ -95,7 +95,7 @@ def run(login: Database, values: list[str]) -> tuple[list[str], list[tuple[str, 
     return [pw for (pw,) in login.sql("SELECT pw FROM login ORDER BY id")], told
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(readable, max_size=3), st.lists(foreign, min_size=1, max_size=8), st.lists(locked, min_size=1, max_size=8)
 )
@@ -116,7 +116,7 @@ def test_what_is_no_password_is_left_alone_and_told(
             assert login.one("SELECT envelope.verify_password(%s::text, %s::text)", guess, value) is False
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(st.lists(passwords, min_size=1, max_size=3))
 def test_every_password_is_hashed(login: Database, values: list[str]) -> None:
     found, told = run(login, values)

@@ -29,7 +29,7 @@ def keyed(shared_db: Database) -> Database:
     return shared_db
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(contents)
 @example(b"hi\0!")
 @example(b"\0")

@@ -150,7 +150,7 @@ statements = st.one_of(
 SEED: Statement = (INSERT, (3, "seed@example.org", "9.75", ["s", None], 42))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(st.lists(statements, min_size=1, max_size=8))
 def test_generated_statements_answer_alike(connection: Connection, statements: list[Statement]) -> None:
     compare(connection, [SEED, *statements])

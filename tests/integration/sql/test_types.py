@@ -187,7 +187,7 @@ def row(name: str) -> st.SearchStrategy[str | None]:
 rows = st.fixed_dictionaries({name: row(name) for name in COLUMNS})
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(values=rows, writer=some_settings, reader=some_settings)
 def test_every_type_comes_back_as_the_same_bytes(
     twins: Database, values: dict[str, str | None], writer: dict[str, str], reader: dict[str, str]
@@ -266,7 +266,7 @@ def test_a_key_of_any_type_binds_alike_under_any_settings(twins: Database, type_
 key_parts = st.text("0123456789:a", max_size=3)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(key_parts, key_parts), min_size=2, max_size=6, unique=True))
 @example([("1:", "a"), ("1", ":a"), ("", "1:1:a"), ("1:1:a", "")])
 def test_composite_keys_of_texts_never_collide(twins: Database, keys: list[tuple[str, str]]) -> None:

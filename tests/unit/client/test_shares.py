@@ -20,7 +20,7 @@ OTHERS = shares.split(SECRET, 3, 5)
 
 
 @given(st.lists(st.sampled_from(FIVE), min_size=3, max_size=5, unique=True))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_any_that_are_enough_or_more(chosen: list[str]) -> None:
     assert shares.combine(chosen) == SECRET
     assert shares.combine([f"  {words.upper()} " for words in chosen]) == SECRET
@@ -34,7 +34,7 @@ def test_too_few(count: int) -> None:
 
 
 @given(st.integers(0, 32), st.sampled_from(WORDLIST), st.integers(0, 4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_one_wrong_word_is_found_and_no_word_repeated(place: int, other: str, number: int) -> None:
     words = FIVE[number].split()
     if words[place] == other:

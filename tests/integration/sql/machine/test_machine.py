@@ -68,7 +68,7 @@ def stored(connection: Connection, schema: str, shape: Shape) -> list[Any]:
     return [found, sorted(map(repr, logged)), children]
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(shapes(), st.lists(st.tuples(st.none() | SETS, STATEMENTS), min_size=1, max_size=7))
 def test_a_protected_table_behaves_as_the_plain_one(
     connection: Connection, shape: Shape, statements: list[tuple[str | None, str]]
