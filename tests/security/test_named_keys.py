@@ -64,7 +64,7 @@ def test_may_use_tells_of_no_other_key(keys: Database, alice: Connection) -> Non
 
 def test_revoke_counts_in_a_statement_that_goes_on(keys: Database, alice: Connection) -> None:
     """A DO block that loops is one statement; it must not keep a right for as long as it likes."""
-    alice.execute("SET statement_timeout = '20s'")
+    alice.execute("SET statement_timeout = '60s'")
     alice.pgconn.send_query(
         b"DO $$ BEGIN LOOP PERFORM envelope.encrypt('x', 'k'), pg_advisory_xact_lock_shared(42); END LOOP; END $$"
     )

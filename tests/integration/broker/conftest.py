@@ -39,12 +39,14 @@ path "transit/keys/+/rotate"     { capabilities = ["update"] }
 path "kv/data/pg_envelope/*"     { capabilities = ["create", "read", "update"] }
 """
 WHO = {"database": "d", "role": "r", "acting": "a", "client": None, "application": "test", "pid": 1}
-START_SECONDS = 20.0
+# A generous limit, since only a failure ever waits for it.
+PATIENCE = 60.0
+PATIENCE_MS = int(PATIENCE * 1000)
 
 
-def wait_until(true: Callable[[], Any], seconds: float = START_SECONDS) -> Any:
-    """What `true` gives once it gives something; a generous limit, since only a failure ever waits for it."""
-    end = time.monotonic() + seconds
+def wait_until(true: Callable[[], Any]) -> Any:
+    """What `true` gives once it gives something."""
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with contextlib.suppress(OSError, AssertionError):
             if found := true():
@@ -59,7 +61,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
             process.send_signal(signal.SIGCONT)
             process.terminate()
         try:
-            process.wait(10)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
@@ -100,7 +102,7 @@ class Bao:
             session.trust_env = False
             session.headers["X-Vault-Token"] = self.token
             url = f"{self.address}/v1/{path}"
-            return session.request(method, url, json=body, verify=self.ca_file or True, timeout=10)
+            return session.request(method, url, json=body, verify=self.ca_file or True, timeout=PATIENCE)
 
     def api(self, method: str, path: str, **body: Any) -> Any:
         answer = self.request(method, path, body or None)
@@ -129,7 +131,7 @@ class Bao:
         return {"method": "approle", "role_id_file": str(role_id), "secret_id_file": str(secret_id)}
 
     def settings(self) -> dict[str, Any]:
-        return {"provider": "vault", "address": self.address, "ca_file": self.ca_file, "timeout_ms": 1000}
+        return {"provider": "vault", "address": self.address, "ca_file": self.ca_file, "timeout_ms": PATIENCE_MS}
 
     def revoke_logins(self) -> None:
         """Every token that an AppRole login gave."""
@@ -189,14 +191,14 @@ class Client:
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(PATIENCE)
         try:
             self.socket.connect(str(path))
         except OSError:
             self.socket.close()
             raise
 
-    def send(self, op: str, deadline_ms: int = 5000, **body: Any) -> None:
+    def send(self, op: str, deadline_ms: int = PATIENCE_MS, **body: Any) -> None:
         message = {"v": 1, "op": op, "deadline_ms": deadline_ms, "who": WHO, **body}
         self.socket.sendall(wire.frame(message))
 
@@ -303,7 +305,7 @@ class Broker:
     def page(self, path: str) -> str:
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+            answer = session.get(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE)
         assert answer.ok
         return answer.text
 
@@ -381,6 +383,7 @@ def make_broker(directory: Path) -> Iterator[Callable[..., Broker]]:
                 "erasures": str(directory / "erasures.jsonl"),
                 "metrics": f"127.0.0.1:{port}",
                 "probe_seconds": 0.2,
+                "deadline_ms": PATIENCE_MS,
                 **options.pop("broker", {}),
             },
             "cache": options.pop("cache", {}),

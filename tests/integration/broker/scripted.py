@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.integration.broker.conftest import certificates
+from tests.integration.broker.conftest import PATIENCE_MS, certificates
 
 Answer = Callable[[ssl.SSLSocket], None]
 HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n"
@@ -37,7 +37,7 @@ class Scripted:
 
     def settings(self) -> dict[str, Any]:
         address = f"https://127.0.0.1:{self.port}"
-        return {"provider": "vault", "address": address, "ca_file": self.ca_file, "timeout_ms": 300}
+        return {"provider": "vault", "address": address, "ca_file": self.ca_file, "timeout_ms": PATIENCE_MS}
 
     def close(self) -> None:
         self.ended.set()

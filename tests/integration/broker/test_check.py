@@ -15,7 +15,7 @@ from pg_envelope import errors
 from pg_envelope.broker.check import check
 from pg_envelope.broker.kms.providers import keyring_file
 
-from .conftest import Broker, private
+from .conftest import PATIENCE, Broker, private
 
 SECRETS = {"CHECK_BASE": "b" * 40, "CHECK_PURPOSE_PG_ENVELOPE_DEFAULT": "p" * 40}
 KMS = {"provider": "secrets", "base_secret": "CHECK_BASE", "purpose_secret": "CHECK_PURPOSE"}
@@ -34,7 +34,7 @@ def failed(broker: Broker) -> dict[str, str]:
 def refusal(broker: Broker) -> str:
     """What the start says when it refuses."""
     broker.launch()
-    assert broker.process.wait(20) != 0
+    assert broker.process.wait(PATIENCE) != 0
     return broker.log_path.read_text()
 
 
@@ -163,7 +163,7 @@ def test_root_checks_as_the_owner_of_the_configuration(make_broker: Callable[...
     os.chown(broker.config, 65534, 65534)
     directory.chmod(0o755)
     command = [sys.executable, "-m", "pg_envelope.broker", "--check", "--config", str(broker.config)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE).stdout
     assert "checked as uid 65534" in told
     assert f"failed   socket directory: the directory {directory / 'run'} is not private" not in told
     assert "failed   epoch: the broker cannot write" in told

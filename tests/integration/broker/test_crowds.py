@@ -8,7 +8,7 @@ import subprocess
 from pg_envelope import wire
 from pg_envelope.broker.peers import HALF_SENT
 from pg_envelope.broker.server import BODY_SECONDS
-from tests.integration.broker.conftest import wait_until
+from tests.integration.broker.conftest import PATIENCE, wait_until
 
 NOBODY = 65534
 MOST = 5
@@ -17,7 +17,6 @@ BEYOND = 20
 ASKS = """
 import socket, sys
 peer = socket.socket(socket.AF_UNIX)
-peer.settimeout(10)
 peer.connect(sys.argv[1])
 peer.sendall(bytes.fromhex(sys.argv[2]))
 print(peer.recv(65536)[4:].decode())
@@ -39,7 +38,9 @@ def test_too_many_connections_of_a_user_are_told_and_others_are_not_touched(make
     if os.getuid() == 0:
         directory.chmod(0o755)
         command = ["/usr/bin/python3", "-c", ASKS, str(broker.socket_path), wire.frame(STATUS).hex()]
-        told = subprocess.run(command, user=NOBODY, group=NOBODY, capture_output=True, text=True, timeout=20, cwd="/")
+        told = subprocess.run(
+            command, user=NOBODY, group=NOBODY, capture_output=True, text=True, timeout=PATIENCE, cwd="/"
+        )
         assert '"ok":true' in told.stdout, told.stderr
     held[0].close()
     wait_until(lambda: broker.client().ask("status")["ok"])

@@ -15,13 +15,13 @@ import pytest
 from pg_envelope import wire
 from pg_envelope.broker.check import check
 from pg_envelope.broker.kms.providers import keyring_file
+from tests.integration.broker.conftest import PATIENCE
 
 NOBODY = 65534
 STRANGER = """
 import socket, sys
 for _ in range(int(sys.argv[2])):
     peer = socket.socket(socket.AF_UNIX)
-    peer.settimeout(10)
     peer.connect(sys.argv[1])
     print(peer.recv(65536)[4:].decode())
 """
@@ -33,7 +33,7 @@ def test_another_user_is_refused_before_a_byte_is_read(make_broker, bao, directo
     broker = make_broker(bao, broker={"socket_mode": "0666"}).ready()
     directory.chmod(0o755)
     command = ["/usr/bin/python3", "-c", STRANGER, str(broker.socket_path), str(TRIES)]
-    told = subprocess.run(command, user=NOBODY, group=NOBODY, capture_output=True, text=True, timeout=20, cwd="/")
+    told = subprocess.run(command, user=NOBODY, group=NOBODY, capture_output=True, text=True, timeout=PATIENCE, cwd="/")
     assert told.stdout.count('"not_permitted"') == TRIES, told.stderr
     assert [event["peer"]["uid"] for event in refusals(broker)] == [NOBODY]
     broker.stop()
@@ -88,12 +88,12 @@ def test_wrong_members_of_a_derive(broker):
 
 
 def test_more_requests_than_allowed_are_told_at_once(make_broker, own_bao):
-    broker = make_broker(own_bao, kms={"timeout_ms": 30_000}, broker={"max_requests": 1, "deadline_ms": 60_000}).ready()
+    broker = make_broker(own_bao, broker={"max_requests": 1}).ready()
     database, dek = broker.new_dek()
     broker.good("flush", reason="make it cold")
     own_bao.freeze()
     waiting = broker.client()
-    waiting.send("derive", deadline_ms=60_000, database_uuid=database, keys=[dek])
+    waiting.send("derive", database_uuid=database, keys=[dek])
     second = broker.client()
     while broker.metric("pg_envelope_requests_waiting") < 1:
         pass
@@ -122,7 +122,7 @@ def test_a_killed_broker_starts_again_with_its_epoch(broker):
 def test_a_second_broker_is_refused(broker):
     first = broker.process
     broker.launch()
-    assert broker.process.wait(20) == 2
+    assert broker.process.wait(PATIENCE) == 2
     broker.process = first
     assert "another broker runs" in broker.log_path.read_text()
     assert broker.good("status")["protocol"] == 1
@@ -144,7 +144,7 @@ def test_refuses_to_start_with_files_open_to_others(make_broker, bao, directory,
     broker = make_broker(bao)
     (directory / name).chmod(0o644)
     broker.launch()
-    assert broker.process.wait(20) == 2
+    assert broker.process.wait(PATIENCE) == 2
     assert f"{name} is open to others" in broker.log_path.read_text()
 
 
@@ -155,7 +155,7 @@ def test_refuses_to_start_with_files_open_to_others(make_broker, bao, directory,
 def test_refuses_to_start_with(make_broker, bao, options):
     broker = make_broker(bao, broker=options)
     broker.launch()
-    assert broker.process.wait(20) == 2
+    assert broker.process.wait(PATIENCE) == 2
     assert not broker.socket_path.exists()
 
 
@@ -163,7 +163,7 @@ def test_refuses_a_directory_that_others_can_write(make_broker, bao, directory):
     (directory / "run").chmod(0o777)
     broker = make_broker(bao)
     broker.launch()
-    assert broker.process.wait(20) == 2
+    assert broker.process.wait(PATIENCE) == 2
     assert "not private" in broker.log_path.read_text()
 
 
@@ -184,10 +184,10 @@ def test_check_names_what_is_wrong(make_broker, own_bao, directory):
 
 def test_check_by_command(broker):
     command = [sys.executable, "-m", "pg_envelope.broker", "--check", "--config", str(broker.config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout
     broker.config.write_text("[brokr]\n")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert "unknown key brokr" in done.stdout
 

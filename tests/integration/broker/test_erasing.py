@@ -7,7 +7,7 @@ import json
 import signal
 import uuid
 
-from tests.integration.broker.conftest import POLICY, wait_until
+from tests.integration.broker.conftest import PATIENCE, POLICY, wait_until
 
 SHRED = '\npath "kv/metadata/pg_envelope/*" { capabilities = ["delete"] }\n'
 TOLD = {"label": "public.person", "reason": "ticket 7", "subject": None, "salt": None}
@@ -87,14 +87,14 @@ def test_a_store_that_cannot_be_searched_is_named(make_broker, own_bao):
 
 
 def test_a_key_that_is_on_its_way_does_not_arrive(make_broker, own_bao, directory):
-    broker = make_broker(own_bao, kms={"timeout_ms": 30_000}, broker={"deadline_ms": 60_000}).ready()
+    broker = make_broker(own_bao).ready()
     database, dek = broker.new_dek(1)
     broker.good("flush", reason="make it cold")
     own_bao.freeze()
     asking, erasing = broker.client(), broker.client()
-    asking.send("derive", deadline_ms=60_000, database_uuid=database, keys=[dek])
+    asking.send("derive", database_uuid=database, keys=[dek])
     wait_until(lambda: broker.metric("pg_envelope_requests_waiting") == 1)
-    erasing.send("erase", deadline_ms=60_000, database_uuid=database, deks=[dying(dek)], **TOLD)
+    erasing.send("erase", database_uuid=database, deks=[dying(dek)], **TOLD)
     wait_until(lambda: lines(directory))
     own_bao.process.send_signal(signal.SIGCONT)
     assert asking.receive()["keys"][0]["error"]["code"] == "key_destroyed"
@@ -111,7 +111,7 @@ def test_it_does_not_start_on_a_ledger_that_was_changed(broker, directory):
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"ticket 7", b"ticket 8", 1))
     broker.launch()
-    assert broker.process.wait(20) == 2
+    assert broker.process.wait(PATIENCE) == 2
     assert "line 1:" in broker.log_path.read_text()
     path.write_bytes(whole + b'{"torn":')
     broker.start()

@@ -7,7 +7,9 @@ import os
 import threading
 import time
 
-SHORT = {"ttl_seconds": 0.2, "grace_seconds": 60}
+from tests.integration.broker.conftest import PATIENCE_MS, wait_until
+
+SHORT = {"ttl_seconds": 0.2, "grace_seconds": 3600}
 
 
 def past_ttl():
@@ -15,28 +17,32 @@ def past_ttl():
     time.sleep(0.3)
 
 
-def until(true, seconds=20):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
-def test_stopped_kms_served_from_the_cache_until_the_grace_is_over(make_broker, own_bao):
-    broker = make_broker(own_bao, cache={"ttl_seconds": 0.2, "grace_seconds": 2.5}).ready()
+def test_stopped_kms_served_from_the_cache_until_it_is_back(make_broker, production_bao):
+    broker = make_broker(production_bao, cache=SHORT).ready()
     database, dek = broker.new_dek()
     key = broker.derive(database, dek)["keys"][0]["key"]
-    own_bao.stop()
+    production_bao.stop()
     past_ttl()
     answer = broker.derive(database, dek)
     assert answer["keys"][0]["key"] == key
-    assert 0 < answer["ttl"] <= 2.5
-    until(lambda: broker.state() == "degraded" or broker.code(database, dek) != "ok")
-    until(lambda: broker.code(database, dek) != "ok")
-    assert broker.code(database, dek) == "kms_unavailable"
-    assert broker.state() == "failed"
-    until(lambda: "grace_over" in [event["event"] for event in broker.events()])
-    assert "grace_entered" in [event["event"] for event in broker.events()]
+    assert 0 < answer["ttl"] <= SHORT["grace_seconds"]
+    wait_until(lambda: broker.state() == "degraded")
+    production_bao.start()
+    # Nobody asks for a key meanwhile.
+    wait_until(lambda: "grace_over" in [event["event"] for event in broker.events()])
+    told = [event for event in broker.events() if event["event"].startswith("grace_")]
+    assert [(event["event"], event.get("reason")) for event in told] == [
+        ("grace_entered", None),
+        ("grace_over", "kms_is_back"),
+    ]
+
+
+def test_stopped_kms_after_the_grace(make_broker, own_bao):
+    broker = make_broker(own_bao, cache={"ttl_seconds": 0.2, "grace_seconds": 0.3}).ready()
+    database, dek = broker.new_dek()
+    own_bao.stop()
+    wait_until(lambda: broker.code(database, dek) == "kms_unavailable")
+    wait_until(lambda: broker.state() == "failed")
 
 
 def test_sealed_kms(make_broker, own_bao):
@@ -47,29 +53,28 @@ def test_sealed_kms(make_broker, own_bao):
     past_ttl()
     assert broker.code(database, dek) == "ok"
     assert broker.code(database, {**cold, "dek_id": 3}) == "kms_sealed"
-    until(lambda: broker.state() == "degraded")
+    wait_until(lambda: broker.state() == "degraded")
     assert broker.metric('pg_envelope_kms_up{kms="main"}') == 0
     assert broker.metric('pg_envelope_grace_remaining_seconds{kms="main"}') > 0
     assert broker.metric("pg_envelope_cache_stale_total") >= 1
 
 
 def test_a_frozen_kms_costs_no_more_than_the_deadline(make_broker, own_bao):
-    broker = make_broker(own_bao, cache=SHORT, kms={"timeout_ms": 30_000}, broker={"deadline_ms": 60_000}).ready()
+    # The client's own patience would end long before that of the broker.
+    long = 10 * PATIENCE_MS
+    broker = make_broker(own_bao, cache=SHORT, kms={"timeout_ms": long}, broker={"deadline_ms": long}).ready()
     database, dek = broker.new_dek(1)
     past_ttl()
     own_bao.freeze()
-    # The frozen KMS would hold a request for 30 seconds: what is faster than that was ended by the deadline.
-    start = time.monotonic()
     assert broker.code(database, {**dek, "dek_id": 2}, deadline_ms=300) == "deadline"
     assert broker.code(database, dek, deadline_ms=300) == "ok"
-    assert time.monotonic() - start < 10
 
 
 def test_the_breaker_spares_requests_the_timeout_of_a_frozen_kms(make_broker, own_bao):
-    broker = make_broker(own_bao, kms={"timeout_ms": 500}).ready()
+    broker = make_broker(own_bao, kms={"timeout_ms": 3000}).ready()
     database, dek = broker.new_dek()
     own_bao.freeze()
-    until(lambda: broker.state() != "ok")
+    wait_until(lambda: broker.state() != "ok")
     for number in range(20):
         assert broker.code(database, {**dek, "dek_id": 100 + number}) == "kms_unavailable"
     tried = broker.metric('pg_envelope_kms_requests_total{kms="main",op="unwrap",outcome="kms_unavailable"}')
@@ -77,7 +82,7 @@ def test_the_breaker_spares_requests_the_timeout_of_a_frozen_kms(make_broker, ow
 
 
 def test_status_answers_while_the_kms_hangs(make_broker, own_bao):
-    broker = make_broker(own_bao, kms={"timeout_ms": 30_000}, broker={"deadline_ms": 60_000})
+    broker = make_broker(own_bao)
     own_bao.freeze()
     broker.start()
     assert broker.state() == "degraded"
@@ -98,7 +103,7 @@ def test_a_wrong_secret_id_is_denied_without_hammering_the_login(make_broker, ow
     right = secret_id.read_text()
     secret_id.write_text("wrong-secret-id\n")
     broker = make_broker(own_bao, auth).start()
-    until(lambda: "login_failed" in [event["event"] for event in broker.events()])
+    wait_until(lambda: "login_failed" in [event["event"] for event in broker.events()])
     for _ in range(10):
         answer = broker.ask(
             "generate", database_uuid=str(os.getpid()).zfill(32), kek="default", store="catalog", dek_id=1
@@ -107,7 +112,7 @@ def test_a_wrong_secret_id_is_denied_without_hammering_the_login(make_broker, ow
     assert len(own_bao.requests_to("auth/approle/login")) <= 2
     assert broker.state() == "failed"
     secret_id.write_text(right)
-    until(lambda: broker.state() == "ok")
+    wait_until(lambda: broker.state() == "ok")
     assert "wrong-secret-id" not in broker.log_path.read_text() + broker.audit_path.read_text()
 
 
@@ -139,7 +144,7 @@ def test_a_missing_kv_mount_is_not_a_missing_key(make_broker, own_bao):
 
 def test_a_token_is_renewed_before_it_ends(make_broker, own_bao, directory):
     broker = make_broker(own_bao, own_bao.role(directory, ttl="2s")).ready()
-    until(lambda: len(own_bao.requests_to("auth/token/renew-self")) >= 2)
+    wait_until(lambda: len(own_bao.requests_to("auth/token/renew-self")) >= 2)
     database, dek = broker.new_dek()
     assert broker.code(database, dek) == "ok"
     assert "login_failed" not in [event["event"] for event in broker.events()]
@@ -166,24 +171,24 @@ def test_production_server_starts_late_seals_and_restarts(make_broker, productio
     broker = make_broker(production_bao)
     production_bao.stop()
     broker.start()
-    until(lambda: broker.state() == "failed")
+    wait_until(lambda: broker.state() == "failed")
     production_bao.start()
-    until(lambda: broker.state() == "ok")
+    wait_until(lambda: broker.state() == "ok")
     database, dek = broker.new_dek(1, "vault")
     key = broker.derive(database, dek)["keys"][0]["key"]
     broker.good("flush", reason="make it cold")
     production_bao.api("PUT", "sys/seal")
     # While it is sealing, it may answer with an error of its own.
-    until(lambda: broker.code(database, dek) == "kms_sealed")
+    wait_until(lambda: broker.code(database, dek) == "kms_sealed")
     production_bao.unseal()
-    until(lambda: broker.state() == "ok")
+    wait_until(lambda: broker.state() == "ok")
     assert broker.derive(database, dek)["keys"][0]["key"] == key
 
 
 def test_a_server_under_another_ca_is_refused(make_broker, production_bao):
     before = production_bao.requests_to("auth/approle/login")
     broker = make_broker(production_bao, kms={"ca_file": "/etc/ssl/certs/ca-certificates.crt"}).start()
-    until(lambda: "TLS failed" in (broker.good("status")["keks"]["default"]["detail"] or ""))
+    wait_until(lambda: "TLS failed" in (broker.good("status")["keks"]["default"]["detail"] or ""))
     assert production_bao.requests_to("auth/approle/login") == before
 
 
@@ -209,8 +214,8 @@ def test_a_redirect_does_not_take_the_token_elsewhere(make_broker, own_bao, dire
         auth = {"method": "token", "token_file": str(token)}
         broker = make_broker(own_bao, auth, kms={"address": address}).start()
         try:
-            until(lambda: seen)
-            until(lambda: "not that of Vault" in (broker.good("status")["keks"]["default"]["detail"] or ""))
+            wait_until(lambda: seen)
+            wait_until(lambda: "not that of Vault" in (broker.good("status")["keks"]["default"]["detail"] or ""))
         finally:
             redirecting.shutdown()
     assert own_bao.requests_to("auth/token/lookup-self") == []

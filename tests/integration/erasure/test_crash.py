@@ -54,7 +54,7 @@ def stopped(db: Database, end: Callable[[int], Any]) -> None:
     with contextlib.suppress(psycopg.OperationalError), other.transaction():
         other.execute("LOCK TABLE envelope_private.tombstone")
         thread.start()
-        wait_until(lambda: len(entries_of(db)) > known, 30, "the entry in the ledger")
+        wait_until(lambda: len(entries_of(db)) > known, 60, "the entry in the ledger")
         assert other.execute(STATE).fetchall() == [("active", 0)]
         end(session.info.backend_pid)
     thread.join()

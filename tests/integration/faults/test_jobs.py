@@ -273,7 +273,7 @@ flips = st.dictionaries(
 )
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(flips=flips)
 def test_any_flipped_byte(letters: Database, flips: dict[int, tuple[int, int]]) -> None:
     """Exactly the rows that were changed are found, none of them is changed again, and all others are as written."""

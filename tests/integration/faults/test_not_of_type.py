@@ -76,7 +76,7 @@ def test_reencrypt_moves_it_and_unprotect_writes_null(scrolls: Database) -> None
     assert scrolls.sql("SELECT id FROM scroll WHERE n IS NULL") == [(5,)]
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(
     content=st.binary(max_size=12) | st.text(max_size=8).map(str.encode) | st.integers().map(lambda n: str(n).encode())
 )

@@ -161,7 +161,7 @@ def test_a_locked_table_is_not_waited_for(letters: Database) -> None:
     with letters.connect(autocommit=False) as holder:
         holder.execute("LOCK TABLE letter_encrypted IN ACCESS EXCLUSIVE MODE")
         with letters.connect() as session:
-            session.execute("SET statement_timeout = '20s'")
+            session.execute("SET statement_timeout = '60s'")
             for name in ("reads", "writes"):
                 assert session.execute(CHECK, [name]).fetchone() == (
                     "warning",
@@ -209,7 +209,7 @@ def test_without_a_broker_nothing_is_called_broken(letters: Database, breakable:
             state, detail = session.execute(CHECK, [name]).fetchone() or ("", "")
             assert (state, "none;" in detail) == ("warning", True), detail
     breakable.broker.start()
-    wait_until(lambda: letters.sql(CHECK, "reads")[0][0] == "ok", 30, "keys again")
+    wait_until(lambda: letters.sql(CHECK, "reads")[0][0] == "ok", 60, "keys again")
 
 
 def test_it_runs_as_the_owner_and_no_more(db: Database) -> None:

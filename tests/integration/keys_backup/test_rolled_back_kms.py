@@ -53,7 +53,7 @@ def rolled_back(vault: Vault, tmp_path: Path) -> Vault:
     vault.init(restore=True)
     snapshot = Snapshot(vault.stack, tmp_path / "snapshot")
     snapshot.take()
-    wait_until(lambda: refusal(vault, "SELECT secret FROM card") is None, 30, "the KMS")
+    wait_until(lambda: refusal(vault, "SELECT secret FROM card") is None, 60, "the KMS")
     vault.db.sql("CALL envelope.rotate_kek('doomed')")
     assert {version for _, version in vault.db.sql(VERSIONS)} == {2}
     vault.db.sql("SELECT envelope.flush('the broker has the wraps of now')")

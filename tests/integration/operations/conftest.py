@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .fix_kms_life import breakable, people, quick
+from .fix_kms_life import breakable, patient, people, quick
 
-__all__ = ["breakable", "people", "quick"]
+__all__ = ["breakable", "patient", "people", "quick"]

@@ -13,10 +13,9 @@ from stack.stack import Stack
 from tests.fix_stack import Database
 
 POLICY = "sys/policies/acl/pg-envelope-broker"
-# Long enough for reads within the grace on a busy machine, short enough to wait for its end.
 QUICK = {
     "broker": {"probe_seconds": 0.2},
-    "cache": {"ttl_seconds": 0.2, "grace_seconds": 4.0, "session_ttl_seconds": 0.2},
+    "cache": {"ttl_seconds": 0.2, "grace_seconds": 0.5, "session_ttl_seconds": 0.2},
 }
 READ = "SELECT email FROM person WHERE id = 1"
 
@@ -29,13 +28,18 @@ def failure(connection: psycopg.Connection[Any], statement: str) -> tuple[str | 
     return report.sqlstate, report.message_primary or "", report.message_hint or ""
 
 
-def answers(connection: psycopg.Connection[Any], statement: str = READ) -> bool:
-    """Whether a statement works by now; only pg_envelope's own errors of the broker and the KMS count as not yet."""
+def refusal(connection: psycopg.Connection[Any], statement: str = READ) -> str:
+    """pg_envelope's own error of the broker or the KMS, the only one that a statement may end with; "" if it works."""
     try:
         connection.execute(statement)
-    except psycopg.errors.SystemError:
-        return False
-    return True
+    except psycopg.errors.SystemError as error:
+        return error.diag.message_primary or ""
+    return ""
+
+
+def answers(connection: psycopg.Connection[Any], statement: str = READ) -> bool:
+    """Whether a statement works by now."""
+    return not refusal(connection, statement)
 
 
 def well(stack: Stack) -> bool:
@@ -73,6 +77,14 @@ def quick(breakable: Stack) -> Stack:
     breakable.broker.configure(QUICK)
     breakable.broker.restart()
     return breakable
+
+
+@pytest.fixture
+def patient(quick: Stack) -> Stack:
+    """The quick stack with a grace that no test sees the end of."""
+    quick.broker.configure({"cache": {"grace_seconds": 3600.0}})
+    quick.broker.restart()
+    return quick
 
 
 @pytest.fixture

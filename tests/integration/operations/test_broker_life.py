@@ -8,7 +8,7 @@ from tests.fix_stack import Database
 
 from .fix_kms_life import READ, answers, failure
 
-WAIT = 30
+WAIT = 60
 
 
 def test_warm_sessions_go_on_without_a_broker_and_new_ones_get_a_clear_error(

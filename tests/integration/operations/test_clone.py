@@ -94,7 +94,7 @@ def test_a_standby_reads_and_once_promoted_writes(stack: Stack, people: Database
     people.sql("INSERT INTO person VALUES (3, 'new')")
     with standby.connect(people.name) as connection:
         count = "SELECT count(*) FROM person"
-        wait_until(lambda: connection.execute(count).fetchone() == (3,), 20, "replay")
+        wait_until(lambda: connection.execute(count).fetchone() == (3,), 60, "replay")
         rows = connection.execute("SELECT id, email FROM person ORDER BY id").fetchall()
         assert rows == [(1, "a@b.c"), (2, "d@e.f"), (3, "new")]
         assert connection.execute("SELECT check_name FROM envelope.status() WHERE state <> 'ok'").fetchall() == []

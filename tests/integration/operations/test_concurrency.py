@@ -64,7 +64,7 @@ def test_protect_waits_for_writers_and_misses_none_of_their_rows(db: Database) -
     thread = threading.Thread(target=outcome, args=(protecting, PROTECT))
     thread.start()
     waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid = %s)"
-    wait_until(lambda: bool(db.one(waits, protecting.info.backend_pid)), 20, "protect() waiting for the lock")
+    wait_until(lambda: bool(db.one(waits, protecting.info.backend_pid)), 60, "protect() waiting for the lock")
     writer.commit()
     thread.join()
     assert db.one("SELECT count(*) FROM person WHERE email = 'value ' || id") == 101

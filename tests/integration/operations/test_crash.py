@@ -32,8 +32,8 @@ def kill_backend(stack: Stack, pid: int) -> None:
     """As the out-of-memory killer does: the postmaster ends all sessions and recovers."""
     with stack.connect("postgres") as witness:
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: gone(witness), 30, "the end of all sessions")
-    wait_until(stack.cluster.ready, 30, "recovery")
+        wait_until(lambda: gone(witness), 60, "the end of all sessions")
+    wait_until(stack.cluster.ready, 60, "recovery")
 
 
 def gone(connection: psycopg.Connection[Any]) -> bool:
@@ -74,7 +74,7 @@ class Many:
         thread = threading.Thread(target=run, args=(session, statement))
         with self.stack.connect(self.name) as watcher:
             thread.start()
-            wait_until(lambda: bool(watcher.execute(under_way).fetchall()[0][0]) or not thread.is_alive(), 30, "start")
+            wait_until(lambda: bool(watcher.execute(under_way).fetchall()[0][0]) or not thread.is_alive(), 60, "start")
         assert thread.is_alive(), "the statement was over before it could be killed"
         kill(self.stack, session.info.backend_pid)
         thread.join()

@@ -114,7 +114,7 @@ def test_a_first_key_that_is_being_made_is_waited_for(db: Database) -> None:
     with ThreadPoolExecutor(1) as threads:
         dropped = threads.submit(failure, dropper, "DROP EXTENSION pg_envelope CASCADE")
         waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = %s AND NOT granted)"
-        wait_until(lambda: db.one(waiting, dropper.info.backend_pid), 30, "the lock")
+        wait_until(lambda: db.one(waiting, dropper.info.backend_pid), 60, "the lock")
         maker.commit()
         assert dropped.result()[:2] == REFUSED
     assert db.one("SELECT count(*) FROM envelope.keys") == 1

@@ -10,9 +10,9 @@ from stack.processes import wait_until
 from stack.stack import Stack
 from tests.fix_stack import Database
 
-from .fix_kms_life import POLICY, READ, answers, failure
+from .fix_kms_life import POLICY, READ, answers, failure, refusal
 
-WAIT = 30
+WAIT = 60
 INSERT = "INSERT INTO person VALUES (3, 'new')"
 
 OUTAGES: dict[str, tuple[Callable[[Stack], None], Callable[[Stack], None], str, str]] = {
@@ -22,16 +22,24 @@ OUTAGES: dict[str, tuple[Callable[[Stack], None], Callable[[Stack], None], str, 
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_reads_go_on_within_the_grace_then_fail_closed_then_recover(
-    quick: Stack, people: Database, outage: str
-) -> None:
+def test_reads_and_writes_go_on_within_the_grace(patient: Stack, people: Database, outage: str) -> None:
+    down, *_ = OUTAGES[outage]
+    assert answers(people.connect())
+    down(patient)
+    other = people.connect()
+    assert answers(other), "a new session reads from the broker's cache"
+    other.execute(INSERT)
+    assert people.sql("SELECT email FROM person ORDER BY id") == [("a@b.c",), ("d@e.f",), ("new",)]
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_after_the_grace_they_fail_closed_and_then_recover(quick: Stack, people: Database, outage: str) -> None:
     down, up, message, hint = OUTAGES[outage]
     warm, other = people.connect(), people.connect()
     assert answers(warm)
     down(quick)
-    assert answers(other), "a new session reads from the broker's cache"
-    other.execute(INSERT)
-    wait_until(lambda: not answers(warm), WAIT, "the end of the grace")
+    # A first look can run out of time while OpenBao seals.
+    wait_until(lambda: message in refusal(warm) and message in refusal(other), WAIT, "the end of the grace")
     for session in (warm, other, people.connect()):
         sqlstate, text, told = failure(session, READ)
         assert (sqlstate, text) == ("58000", f"pg_envelope: {message}")
@@ -39,7 +47,7 @@ def test_reads_go_on_within_the_grace_then_fail_closed_then_recover(
     assert failure(other, "INSERT INTO person VALUES (4, 'never')")[0] == "58000"
     up(quick)
     wait_until(lambda: answers(warm) and answers(other), WAIT, "recovery")
-    assert people.sql("SELECT email FROM person ORDER BY id") == [("a@b.c",), ("d@e.f",), ("new",)]
+    assert people.sql("SELECT email FROM person ORDER BY id") == [("a@b.c",), ("d@e.f",)]
 
 
 def test_warm_sessions_and_cached_keys_need_no_kms(breakable: Stack, people: Database) -> None:
@@ -56,18 +64,16 @@ def test_a_revoked_token_is_replaced_by_a_new_login(quick: Stack, people: Databa
     wait_until(lambda: answers(people.admin), WAIT, "a new login")
 
 
-def test_a_policy_taken_away_ends_reading_without_a_grace(breakable: Stack, people: Database) -> None:
-    breakable.broker.configure({"cache": {"ttl_seconds": 0.2, "session_ttl_seconds": 0.2, "grace_seconds": 3600.0}})
-    breakable.broker.restart()
+def test_a_policy_taken_away_ends_reading_without_a_grace(patient: Stack, people: Database) -> None:
     warm = people.connect()
     assert answers(warm)
-    policy = breakable.openbao.request("GET", POLICY)["data"]["policy"]
-    breakable.openbao.request("PUT", POLICY, {"policy": 'path "none" { capabilities = ["read"] }'})
+    policy = patient.openbao.request("GET", POLICY)["data"]["policy"]
+    patient.openbao.request("PUT", POLICY, {"policy": 'path "none" { capabilities = ["read"] }'})
     wait_until(lambda: not answers(warm), WAIT, "the end of the right")
     sqlstate, text, hint = failure(warm, READ)
     assert (sqlstate, text) == ("58000", "pg_envelope: the KMS refused the broker's login or request")
     assert "policy" in hint
-    breakable.openbao.request("PUT", POLICY, {"policy": policy})
+    patient.openbao.request("PUT", POLICY, {"policy": policy})
     wait_until(lambda: answers(warm), WAIT, "the right's return")
 
 

@@ -116,13 +116,13 @@ def test_a_full_disk_under_the_audit_log(small_disk: Path, both: Database) -> No
     filler = small_disk / "filler"
     with contextlib.suppress(OSError):
         filler.write_bytes(bytes(2 << 20))
-    wait_until(lambda: not answers(both.connect()), 20, "the end of the log's last block")
+    wait_until(lambda: not answers(both.connect()), 60, "the end of the log's last block")
     assert failure(both.connect(), READ)[1] == "pg_envelope: the broker cannot write its audit log"
     state, detail, hint = check(both, "audit log")
     assert (state, detail) == ("failed", "cannot be written: No space left on device")
     assert "audit_log" in (hint or "")
     filler.unlink()
-    wait_until(lambda: check(both, "audit log")[0] == "warning", 20, "the log's recovery")
+    wait_until(lambda: check(both, "audit log")[0] == "warning", 60, "the log's recovery")
     assert both.connect().execute(READ).fetchall() == [("a@b.c",)]
     events = [json.loads(line) for line in (small_disk / "audit.log").read_text().splitlines() if line.endswith("}")]
     assert "audit_recovered" in [event["event"] for event in events]

@@ -117,7 +117,7 @@ class Under:
         self.error: psycopg.Error | None = None
         self._thread = threading.Thread(target=self._run, args=(statement,))
         self._thread.start()
-        wait_until(lambda: deks.sql(WAITING) == [(1,)] or not self._thread.is_alive(), 30, "the wait for a lock")
+        wait_until(lambda: deks.sql(WAITING) == [(1,)] or not self._thread.is_alive(), 60, "the wait for a lock")
         assert self._thread.is_alive(), self.error
 
     def _run(self, statement: str) -> None:

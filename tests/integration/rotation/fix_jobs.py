@@ -51,7 +51,7 @@ class Beside:
 
 
 def until(db: Database, query: str, what: str, *values: Any) -> None:
-    wait_until(lambda: bool(db.one(query, *values)), 30, what)
+    wait_until(lambda: bool(db.one(query, *values)), 60, what)
 
 
 def until_state(db: Database, state: str, part: int = 1) -> None:

@@ -135,7 +135,7 @@ def test_a_job_never_takes_part_in_a_deadlock(crowd: Database) -> None:
         holder.execute("SELECT FROM person_encrypted WHERE id = 2 FOR UPDATE")
         job = Beside(crowd, "CALL envelope.reencrypt('person', 100000)")
         until(crowd, "SELECT cardinality(pg_blocking_pids(%s)) > 0", "the wait for the row", job.pid)
-        holder.execute("SET lock_timeout = '5s'")
+        holder.execute("SET lock_timeout = '60s'")
         holder.execute("SELECT FROM person_encrypted WHERE id <> 2 FOR UPDATE")
         holder.commit()
     assert job.end() is None
@@ -209,7 +209,7 @@ def test_a_trigger_that_keeps_old_values_ends_it_with_an_error(crowd: Database) 
         "CREATE TRIGGER keep BEFORE UPDATE ON person_encrypted FOR EACH ROW WHEN (OLD.id = 5) EXECUTE FUNCTION keep()"
     )
     crowd.sql("ALTER TABLE person_encrypted ENABLE ALWAYS TRIGGER keep")
-    crowd.sql("SET statement_timeout = '30s'")
+    crowd.sql("SET statement_timeout = '5min'")
     _, text, hint = failure(crowd.admin, QUICK)
     assert "1 rows of" in text
     assert "ENABLE ALWAYS" in hint

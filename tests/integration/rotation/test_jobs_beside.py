@@ -70,7 +70,7 @@ def test_two_jobs_beside_writers(crowd: Database, tmp_path: Path) -> None:
         assert writers.poll() is None, "they wrote all the while"
     finally:
         writers.send_signal(signal.SIGINT)
-        said, _ = writers.communicate(timeout=30)
+        said, _ = writers.communicate(timeout=60)
     assert "ERROR" not in said
     assert crowd.one(OLD) == 0
     wrong = """SELECT count(*) FROM person JOIN last USING (id)
@@ -152,10 +152,10 @@ def test_an_interrupt_ends_all_jobs(command: Command, crowd: Database) -> None:
     for part in (1, 2):
         until_state(crowd, "running", part)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "To go on, run it again: pg-envelope reencrypt person" in err
     assert "Traceback" not in err
-    wait_until(lambda: crowd.sql("SELECT state FROM envelope.progress") == [("failed",), ("failed",)], 30, "both ends")
+    wait_until(lambda: crowd.sql("SELECT state FROM envelope.progress") == [("failed",), ("failed",)], 60, "both ends")
     command.done("reencrypt", "person")
     assert_whole(crowd)

@@ -107,7 +107,7 @@ def test_an_emergency_leaves_no_value_under_an_old_key(stack: Stack, people: Dat
         listener.execute("LISTEN envelope")
         told = notices(people.admin)
         people.sql("CALL envelope.rotate_emergency('person', 'laptop stolen')")
-        (heard,) = listener.notifies(timeout=5, stop_after=1)
+        (heard,) = listener.notifies(timeout=60, stop_after=1)
     assert json.loads(heard.payload) == {"event": "rotate_emergency", "relation": "public.person", "version": 3}
     assert people.sql(STATES) == [(1, "compromised"), (2, "compromised"), (3, "active")]
     assert people.sql(SEALS) == people.sql(HEADERS)

@@ -87,7 +87,7 @@ def test_what_an_older_transaction_wrote_is_waited_for(crowd: Database) -> None:
         crowd.sql("SELECT envelope.rotate('person')")
         job = Beside(crowd, REENCRYPT)
         waiting = f"reencrypt: waiting for transactions that began before the newest key: pid {writer.info.backend_pid}"
-        wait_until(lambda: waiting in job.notices, 30, "the wait")
+        wait_until(lambda: waiting in job.notices, 60, "the wait")
         assert crowd.one("SELECT state FROM envelope.progress") == "running"
         assert crowd.one(OLD) == 0
         writer.commit()
@@ -117,7 +117,7 @@ def test_younger_and_foreign_transactions_are_not_waited_for(crowd: Database) ->
         foreign.execute("CREATE TEMP TABLE holds_an_id (i int)")
         crowd.sql("SELECT envelope.rotate('person')")
         younger.execute("SELECT count(*) FROM person")
-        crowd.sql("SET lock_timeout = '10s'")
+        crowd.sql("SET lock_timeout = '60s'")
         told = notices(crowd.admin)
         foreign.rollback()
         crowd.sql(REENCRYPT)

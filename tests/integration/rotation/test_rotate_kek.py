@@ -95,7 +95,7 @@ def test_a_killed_kms_stops_it_between_batches(many_deks: Make, store: str, poin
         assert "all open as ever" in str(error.diag.message_detail)
         assert str(error.diag.message_hint).endswith("To go on: CALL envelope.rewrap('default').")
         assert sorted(deks.versions()) == [old, old + 1]
-    wait_until(lambda: goes(deks, REWRAP), 30, "recovery")
+    wait_until(lambda: goes(deks, REWRAP), 60, "recovery")
     assert_goes_on(deks, old + 1)
 
 
@@ -119,7 +119,7 @@ def test_while_the_kms_is_sealed_nothing_changes(many_deks: Make) -> None:
     assert deks.wraps() == wraps
     deks.stack.openbao.unseal()
     assert deks.kek_version() == old
-    wait_until(lambda: goes(deks, REWRAP), 30, "recovery")
+    wait_until(lambda: goes(deks, REWRAP), 60, "recovery")
     deks.sql(ROTATE_KEK)
     assert deks.versions() == {old + 1: 4}
 
@@ -134,7 +134,7 @@ def test_two_at_once_end_on_one_version(many_deks: Make, store: str) -> None:
         errors: list[psycopg.Error] = []
         thread = threading.Thread(target=collect, args=(second, errors))
         thread.start()
-        wait_until(lambda: deks.sql(WAITING) == [(2,)], 30, "the second one's wait")
+        wait_until(lambda: deks.sql(WAITING) == [(2,)], 60, "the second one's wait")
         blocker.rollback()
         assert first.end() is None
         thread.join()
@@ -185,7 +185,7 @@ def test_an_emergency_waits_for_the_batch_under_way(many_deks: Make) -> None:
         emergency = "CALL envelope.rotate_emergency('person', 'test')"
         thread = threading.Thread(target=collect, args=(other, errors, emergency))
         thread.start()
-        wait_until(lambda: deks.sql(WAITING) == [(2,)], 30, "the emergency's wait")
+        wait_until(lambda: deks.sql(WAITING) == [(2,)], 60, "the emergency's wait")
         blocker.rollback()
         assert under.end() is None
         thread.join()
@@ -250,7 +250,7 @@ def test_a_session_with_another_isolation_level(many_deks: Make, level: str) -> 
         with deks.stack.connect(deks.name) as second:
             thread = threading.Thread(target=collect, args=(second, errors))
             thread.start()
-            wait_until(lambda: deks.sql(WAITING) == [(2,)], 30, "the second one's wait")
+            wait_until(lambda: deks.sql(WAITING) == [(2,)], 60, "the second one's wait")
             blocker.rollback()
             first.end()
             thread.join()

@@ -111,7 +111,7 @@ def test_a_notification_names_no_subject(visits: Database) -> None:
     with visits.connect("alice") as listener:
         listener.execute("LISTEN envelope")
         visits.sql("CALL envelope.rotate_emergency('visit', 'test', 'ann')")
-        (heard,) = listener.notifies(timeout=5, stop_after=1)
+        (heard,) = listener.notifies(timeout=60, stop_after=1)
     assert json.loads(heard.payload) == {"event": "rotate_emergency", "relation": "public.visit"}
 
 

@@ -90,7 +90,7 @@ def test_two_sessions_with_the_same_new_subject_get_one_key(visits: Database) ->
     first.execute("INSERT INTO visit VALUES (4, 'eve', 'four')")
     second.pgconn.send_query(b"INSERT INTO visit VALUES (5, 'eve', 'five')")
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    wait_until(lambda: visits.one(waiting) == 1, 30, "the wait for the other session's key")
+    wait_until(lambda: visits.one(waiting) == 1, 60, "the wait for the other session's key")
     first.execute("COMMIT")
     while (result := second.pgconn.get_result()) is not None:
         assert result.command_tuples == 1, result.error_message

@@ -130,7 +130,7 @@ class TestRolledBack:
     def test_a_prepared_transaction_keeps_its_own(self, prepared: Database) -> None:
         writer = prepared.connect()
         writer.execute("BEGIN; INSERT INTO visit VALUES (1, 1, 'one'); PREPARE TRANSACTION 'left'")
-        writer.execute("SET lock_timeout = '5s'; INSERT INTO visit VALUES (2, 2, 'two')")
+        writer.execute("SET lock_timeout = '60s'; INSERT INTO visit VALUES (2, 2, 'two')")
         prepared.sql("COMMIT PREPARED 'left'")
         assert prepared.connect().execute("SELECT note FROM visit ORDER BY id").fetchall() == [("one",), ("two",)]
 
@@ -167,10 +167,10 @@ class TestOpenTransactions:
         maker, rotating = visits.connect(autocommit=False), visits.connect()
         maker.execute(INSERT, [1, 1])
         rotating.pgconn.send_query(self.ROTATE)
-        wait_until(lambda: visits.one(self.ROTATED) == 1, 30, "the KEK's new version")
+        wait_until(lambda: visits.one(self.ROTATED) == 1, 60, "the KEK's new version")
         for number in range(2, 30):
             writer = visits.connect()
-            writer.execute("SET lock_timeout = '5s'")
+            writer.execute("SET lock_timeout = '60s'")
             writer.execute(INSERT, [number, number])
         maker.commit()
         while (result := rotating.pgconn.get_result()) is not None:
@@ -185,7 +185,7 @@ class TestOpenTransactions:
         rotating = prepared.connect()
         rotating.execute("SET lock_timeout = '2s'")
         rotating.pgconn.send_query(self.ROTATE)
-        wait_until(lambda: prepared.one(self.ROTATED) == 1, 30, "the KEK's new version")
+        wait_until(lambda: prepared.one(self.ROTATED) == 1, 60, "the KEK's new version")
         writer = prepared.connect()
         writer.execute("SET lock_timeout = '1s'; INSERT INTO visit VALUES (2, 2, 'two')")
         errors = []
@@ -206,7 +206,7 @@ class TestOpenTransactions:
         taker, rotating = visits.connect(autocommit=False), visits.connect()
         taker.execute(INSERT, [2, 2])
         rotating.pgconn.send_query(self.ROTATE)
-        wait_until(lambda: visits.one(SPARES) == 1, 30, "all spares dropped but the one that is being taken")
+        wait_until(lambda: visits.one(SPARES) == 1, 60, "all spares dropped but the one that is being taken")
         taker.rollback()
         while (result := rotating.pgconn.get_result()) is not None:
             assert not result.error_message
@@ -215,7 +215,7 @@ class TestOpenTransactions:
     def test_the_first_subjects_of_a_database_do_not_wait_for_each_other(self, visits: Database) -> None:
         first, second = visits.connect(autocommit=False), visits.connect()
         first.execute(INSERT, [1, 1])
-        second.execute("SET lock_timeout = '2s'")
+        second.execute("SET lock_timeout = '60s'")
         second.execute(INSERT, [2, 2])
         first.commit()
         assert visits.connect().execute(READ).fetchall() == [(2,)]

@@ -188,7 +188,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(steps=steps)
 def test_twin(table: Database, steps: list[tuple[str, int, str | None, str | None]]) -> None:
     """After any writes each value finds the same rows on the twin, and duplicates are refused alike."""

@@ -116,7 +116,7 @@ def test_a_killed_broker_stops_it_between_batches(many_deks: Make, start: str, t
     assert str(error.diag.message_hint).endswith(f"To go on: {call(to, store)}.")
     deks.stack.broker.start()
     with deks.stack.connect(deks.name) as session:
-        wait_until(lambda: answers(session), 30, "the broker")
+        wait_until(lambda: answers(session), 60, "the broker")
     deks.sql(call(to, store))
     assert_back_home(deks, to, store)
 

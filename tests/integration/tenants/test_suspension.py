@@ -106,7 +106,7 @@ def test_a_broker_that_dies_between_commit_and_flush_is_told_of(breakable: Stack
 
     thread = threading.Thread(target=suspend)
     thread.start()
-    wait_until(lambda: people.one(WAITS_FOR_ADVISORY), 30, "the commit")
+    wait_until(lambda: people.one(WAITS_FOR_ADVISORY), 60, "the commit")
     breakable.broker.kill()
     people.sql("SELECT pg_advisory_unlock(7)")
     thread.join()
@@ -128,7 +128,7 @@ def test_without_a_broker_nothing_is_suspended_and_nothing_restored(breakable: S
     assert failure(people.admin, REVOKE)[0] == "58000"
     assert people.sql(STATES) == [(1, "active")], "no change goes unrecorded"
     breakable.broker.start()
-    wait_until(lambda: answers(people.admin), 30, "the broker")
+    wait_until(lambda: answers(people.admin), 60, "the broker")
 
 
 def test_a_kms_that_is_down_does_not_keep_a_key_from_being_suspended(breakable: Stack, people: Database) -> None:
@@ -138,7 +138,7 @@ def test_a_kms_that_is_down_does_not_keep_a_key_from_being_suspended(breakable: 
     assert failure(people.admin, READ)[:2] == SUSPENDED
     breakable.openbao.start()
     people.sql(RESTORE)
-    wait_until(lambda: answers(people.admin), 30, "recovery")
+    wait_until(lambda: answers(people.admin), 60, "recovery")
 
 
 @pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])

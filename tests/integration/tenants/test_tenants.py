@@ -95,7 +95,7 @@ def test_a_tenant_cuts_itself_off_within_both_times_to_live(own: Tenant, docs: D
     else:
         own.api("DELETE", "auth/approle/role/lender")
         own.api("PUT", "sys/leases/revoke-prefix/auth/approle", {})
-    wait_until(lambda: not reads(warm, ACME), 30, "the end of both times to live")
+    wait_until(lambda: not reads(warm, ACME), 60, "the end of both times to live")
     assert failure(docs.connect(), ACME)[0] == "58000"
     assert warm.execute(ZEN).fetchall() == [("z1",)]
     assert docs.connect().execute(ZEN).fetchall() == [("z1",)]

@@ -20,6 +20,8 @@ from pg_envelope.broker.watch.audit import Audit
 from pg_envelope.broker.watch.metrics import Metrics
 
 DATABASE = uuid.uuid4()
+# Seconds: the clock stands still, but a real timer ends what waits. No machine needs so long.
+PATIENCE = 60
 
 
 class Clock:
@@ -39,7 +41,7 @@ class Slow(keyring_file.Keyring):
     def unwrap(self, key, items):
         self.count += 1
         self.entered.set()
-        self.gate.wait(10)
+        self.gate.wait(PATIENCE)
         if self.error is not None:
             raise self.error
         return super().unwrap(key, items)
@@ -58,14 +60,14 @@ class World:
         self.audit_file = directory / "audit"
         self.audit = Audit(str(self.audit_file))
         self.cache = Cache(CacheSettings(ttl_seconds=10, grace_seconds=100), self.clock, self.metrics)
-        self.kms = Kms("main", self.provider, 5, self.metrics, self.clock)
+        self.kms = Kms("main", self.provider, PATIENCE, self.metrics, self.clock)
         keks = {"default": Kek("main", "k")}
-        limits = Limits("default", 5)
+        limits = Limits("default", PATIENCE)
         self.deks = OpenDeks(limits, keks, {"main": self.kms}, self.cache, self.audit, self.metrics, self.clock)
         wrapped = self.provider.generate("k", f"pg_envelope/1 default {DATABASE} 1")
         self.key = self.deks.key(DATABASE, 1, "default", "catalog", wrapped)
 
-    def ask(self, seconds=5.0):
+    def ask(self, seconds=PATIENCE):
         return asyncio.create_task(self.deks.resolve([self.key], self.clock() + seconds))
 
     async def close(self):
@@ -89,7 +91,7 @@ def run(directory, play):
 
 
 async def entered(world):
-    await asyncio.to_thread(world.provider.entered.wait, 10)
+    await asyncio.to_thread(world.provider.entered.wait, PATIENCE)
 
 
 def test_what_was_asked_before_a_flush_does_not_fill_the_cache_after_it(tmp_path):

@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from tests.integration.broker.conftest import private
+from tests.integration.broker.conftest import PATIENCE, private
 
 SECRETS = {"TEST_BASE": "b" * 20 + "0123456789ab", "TEST_PURPOSE_LATER": "p" * 20 + "0123456789ab"}
 
@@ -141,10 +141,10 @@ def test_secrets_that_are_not_fit_stop_the_start(make_broker, directory, monkeyp
     broker = make_broker(None, kms=secret_kms(), kek={"default": {"kms": "main", "key": "later"}})
     monkeypatch.setenv("TEST_BASE", SECRETS["TEST_BASE"])
     broker.launch()
-    assert broker.process.wait(20) == 2
+    assert broker.process.wait(PATIENCE) == 2
     assert "TEST_PURPOSE_LATER is not set" in broker.log_path.read_text()
     command = [sys.executable, "-m", "pg_envelope.broker", "--config", str(broker.config), "--check"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert found.returncode == 1
     assert "TEST_PURPOSE_LATER is not set" in found.stdout
     assert SECRETS["TEST_BASE"] not in found.stdout + broker.log_path.read_text()
@@ -164,6 +164,6 @@ def test_a_broker_with_vault_only_loads_no_other_sdk(directory):
         "print(sorted(sdks & {name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30, env={**os.environ}
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE, env={**os.environ}
     )
     assert done.stdout.strip() == "[]"

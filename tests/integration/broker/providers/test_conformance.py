@@ -16,7 +16,7 @@ from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Description, Item, Plain, kek_version
 from pg_envelope.broker.system import clock
 from pg_envelope.broker.watch.metrics import Metrics
-from tests.integration.broker.conftest import wait_until
+from tests.integration.broker.conftest import PATIENCE, wait_until
 
 DATABASE = uuid.UUID(int=7)
 HERE = derivation.context("default", DATABASE, 1)
@@ -147,8 +147,8 @@ def test_one_bad_item_does_not_spoil_a_batch(world, provider):
 
 
 async def in_batches(provider, work, key, items):
-    kms = Kms("test", provider, 5, Metrics(), clock.now)
-    return await kms.batches("test", clock.now() + 20, work, key, items)
+    kms = Kms("test", provider, PATIENCE, Metrics(), clock.now)
+    return await kms.batches("test", clock.now() + PATIENCE, work, key, items)
 
 
 def test_a_kek_that_is_not_there(world, provider):
@@ -180,7 +180,7 @@ async def asked(provider, work, *arguments):
     """As the broker asks: within a deadline, which would be an error of its own."""
     kms = Kms("test", provider, 3, Metrics(), clock.now)
     try:
-        return await kms.once("test", clock.now() + 20, work, *arguments)
+        return await kms.once("test", clock.now() + PATIENCE, work, *arguments)
     except errors.EnvelopeError as error:
         return error
 

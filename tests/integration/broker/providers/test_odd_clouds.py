@@ -13,6 +13,7 @@ from pg_envelope.broker.kms.calls import Call
 from pg_envelope.broker.kms.providers.aws import Aws
 from pg_envelope.broker.kms.providers.base import Description, Item, Plain
 from pg_envelope.broker.settings.kms import AwsSettings
+from tests.integration.broker.conftest import PATIENCE_MS
 from tests.integration.broker.providers.fake_http import FakeServer, Refusal
 
 CONTEXT = "pg_envelope/1 default 00000000-0000-0000-0000-000000000001 1"
@@ -48,7 +49,7 @@ def aws(patch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         patch.setenv(name, "x")
     fake = OddAws()
-    endpoint = AwsSettings("eu-central-1", f"http://127.0.0.1:{fake.port}", timeout_ms=2000)
+    endpoint = AwsSettings("eu-central-1", f"http://127.0.0.1:{fake.port}", timeout_ms=PATIENCE_MS)
     yield fake, Aws(endpoint), "k"
     fake.stop()
 

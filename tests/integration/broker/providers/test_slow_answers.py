@@ -9,7 +9,7 @@ import pytest
 
 from pg_envelope import errors
 from pg_envelope.broker.kms.calls import Call, within
-from tests.integration.broker.conftest import wait_until
+from tests.integration.broker.conftest import PATIENCE, wait_until
 from tests.integration.broker.providers.worlds import Remote
 
 SECONDS = 0.5
@@ -42,7 +42,7 @@ def test_a_server_that_trickles_holds_no_thread(remote):
         with pytest.raises(TimeoutError):
             work.result(SECONDS)
         call.end()
-        assert work.result(20).code == "kms_unavailable"
+        assert work.result(PATIENCE).code == "kms_unavailable"
 
 
 def test_also_one_who_has_no_event_loop_can_bound_a_call(remote):

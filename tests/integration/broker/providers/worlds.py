@@ -28,6 +28,7 @@ from pg_envelope.broker.kms.providers.kmip_wire import enums as kmip_enums
 from pg_envelope.broker.kms.providers.make import make_provider
 from pg_envelope.broker.settings import kms as kms_settings
 from stack import processes, tls
+from tests.integration.broker.conftest import PATIENCE, PATIENCE_MS
 from tests.integration.broker.providers import fake_azure, fake_google
 from tests.integration.broker.providers.kmip_server import Authority, KmipServer, SymmetricKey, administrator
 from tests.integration.broker.providers.relay import Relay
@@ -35,7 +36,6 @@ from tests.integration.broker.providers.relay import Relay
 SOFTHSM = next(
     (p for p in map(Path, ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/libsofthsm2.so")) if p.exists()), None
 )
-TIMEOUT_MS = 500
 
 
 class World:
@@ -100,7 +100,7 @@ class VaultWorld(Remote):
         auth = bao.role(directory, "conformance")
         files = {name: Path(auth[name]) for name in ("role_id_file", "secret_id_file")}
         address = f"http://127.0.0.1:{self.relay.port}"
-        self.settings = kms_settings.VaultSettings(address, kms_settings.AppRole(**files), timeout_ms=TIMEOUT_MS)
+        self.settings = kms_settings.VaultSettings(address, kms_settings.AppRole(**files), timeout_ms=PATIENCE_MS)
         self.secrets = tuple(path.read_text().strip() for path in files.values())
 
     def deny(self) -> None:
@@ -169,7 +169,7 @@ class AwsWorld(Remote):
         self.kms = boto3.client("kms", region_name="eu-central-1", endpoint_url=self.direct)
         self.key, self.other = self.make(), self.make()
         endpoint = f"http://127.0.0.1:{self.relay.port}"
-        self.settings = kms_settings.AwsSettings("eu-central-1", endpoint, timeout_ms=TIMEOUT_MS)
+        self.settings = kms_settings.AwsSettings("eu-central-1", endpoint, timeout_ms=PATIENCE_MS)
 
     def deny(self) -> None:
         self._unsigned_requests(0)
@@ -183,7 +183,7 @@ class AwsWorld(Remote):
 
     def _unsigned_requests(self, count: int) -> None:
         """How many requests moto takes before it asks IAM, which knows no user here."""
-        requests.post(f"{self.direct}/moto-api/reset-auth", data=str(count), timeout=10).raise_for_status()
+        requests.post(f"{self.direct}/moto-api/reset-auth", data=str(count), timeout=PATIENCE).raise_for_status()
 
     def stop(self) -> None:
         super().stop()
@@ -209,7 +209,7 @@ class Pkcs11World(World):
         pkcs11.lib(str(SOFTHSM)).reinitialize()
         for name in (self.key, self.other):
             self.make(name)
-        self.settings = kms_settings.Pkcs11Settings(SOFTHSM, self.label, self.pin_file, TIMEOUT_MS)
+        self.settings = kms_settings.Pkcs11Settings(SOFTHSM, self.label, self.pin_file, PATIENCE_MS)
 
     def session(self) -> Any:
         token = pkcs11.lib(str(SOFTHSM)).get_token(token_label=self.label)
@@ -264,7 +264,7 @@ class AzureWorld(Remote):
 
         patch.setattr(socket, "getaddrinfo", to_loopback)
         url = f"https://{fake_azure.HOST}:{self.relay.port}"
-        self.settings = kms_settings.AzureSettings(url, str(directory / "ca.pem"), TIMEOUT_MS)
+        self.settings = kms_settings.AzureSettings(url, str(directory / "ca.pem"), PATIENCE_MS)
         self.secrets = (fake_azure.TOKEN,)
 
     def provider(self) -> Provider:
@@ -300,7 +300,7 @@ class GoogleWorld(Remote):
         # A look-up at a fixed address of Google's, of what matters to Google only.
         patch.setattr(Account, "_is_regional_access_boundary_lookup_required", lambda self: False)
         patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(directory / "account.json"))
-        self.settings = kms_settings.GoogleSettings(fake_google.RING, endpoint, TIMEOUT_MS)
+        self.settings = kms_settings.GoogleSettings(fake_google.RING, endpoint, PATIENCE_MS)
         self.secrets = (fake_google.TOKEN, pem.splitlines()[1])
 
     def deny(self) -> None:
@@ -317,9 +317,6 @@ class GoogleWorld(Remote):
 class KmipWorld(Remote):
     """Against PyKMIP's server, over mutual TLS."""
 
-    # That server is written in Python, and shares the machine with the tests.
-    timeout_ms: ClassVar[int] = 8000
-
     def __init__(self, directory: Path, port: int) -> None:
         self.directory, self.direct = directory, port
         authority = Authority(directory, "ca")
@@ -332,9 +329,7 @@ class KmipWorld(Remote):
         self.server = KmipServer(directory, port)
         self.relay = Relay(port)
         files = {"certificate_file": self.shown[0], "key_file": self.shown[1], "ca_file": str(directory / "ca.pem")}
-        self.settings = kms_settings.KmipSettings(
-            "127.0.0.1", port=self.relay.port, timeout_ms=self.timeout_ms, **files
-        )
+        self.settings = kms_settings.KmipSettings("127.0.0.1", port=self.relay.port, timeout_ms=PATIENCE_MS, **files)
         self.secrets = tuple((directory / f"{name}.key").read_text().splitlines()[1] for name in ("broker", "server"))
 
     def admin(self) -> Any:
