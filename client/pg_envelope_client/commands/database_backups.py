@@ -35,8 +35,10 @@ def list_backups(dsn: Dsn = None) -> None:
 @backups.command()
 def register(
     label: Label,
-    taken: Annotated[str | None, typer.Option(metavar="TIME", help="When it was taken. Default: now.")] = None,
-    expires: Annotated[str | None, typer.Option(metavar="TIME", help="When it is destroyed. Default: never.")] = None,
+    taken: Annotated[str | None, typer.Option(metavar="TIME", help="When the backup was taken. Default: now.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When the backup will be destroyed. Default: never.")
+    ] = None,
     dsn: Dsn = None,
 ) -> None:
     """Say that there is a backup. A label is not used twice."""
@@ -47,7 +49,9 @@ def register(
 @backups.command()
 def keep(
     label: Label,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Default: for ever.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When the backup will be destroyed. Default: never.")
+    ] = None,
     dsn: Dsn = None,
 ) -> None:
     """Change until when a backup is kept."""

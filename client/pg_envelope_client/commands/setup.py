@@ -36,11 +36,11 @@ TokenFile = Annotated[
     Path | None, _option(VAULT, exists=True, help="The admin's token. Default: the variable VAULT_TOKEN.")
 ]
 PolicyName = Annotated[str, _option(VAULT, help="Also the name of the AppRole.")]
-AllowShred = Annotated[bool, _option(VAULT, "--allow-shred", help="Lets the broker delete wrapped keys for good.")]
+AllowShred = Annotated[bool, _option(VAULT, "--allow-shred", help="Let the broker delete wrapped DEKs for good.")]
 AllowUser = Annotated[
     list[str] | None, _option(BROKER, help="Operating-system user of the server; repeatable. Default: postgres")
 ]
-Environment = Annotated[str | None, _option(BROKER, help="Each wrapped key is bound to this name. Default: default")]
+Environment = Annotated[str | None, _option(BROKER, help="Each wrapped DEK is bound to this name. Default: default")]
 Service = Annotated[
     bool,
     _option(BROKER, "--service", help="As root, for systemd: make the user pg-envelope, its folders and backend.conf."),

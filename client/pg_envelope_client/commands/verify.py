@@ -16,9 +16,11 @@ BAD = ("relation", "column", "row_key", "reason", "key_id")
 
 
 def verify(
-    table: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Only this one. Default: all of them.")] = None,
+    table: Annotated[
+        str | None, typer.Argument(metavar="[TABLE]", help="Only this table. Default: all protected tables.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one batch.")] = 1000,
-    pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")] = 0,
+    pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Pause after each batch.")] = 0,
     anew: Annotated[bool, typer.Option("--anew", help="Begin again, where an earlier call ended early.")] = False,
     dsn: Dsn = None,
 ) -> None:

@@ -42,12 +42,12 @@ FROM envelope_private.key k JOIN envelope_private.field f USING (key_uuid)
 JOIN envelope_private.capability c USING (field_uuid) {found} AND f.bind <> 'search'
     AND ((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = $1) OR EXISTS (
         SELECT FROM envelope_private.key_grant g WHERE g.key_uuid = k.key_uuid AND pg_has_role($1, g.role, 'USAGE')))"""
-# For the owner of the tables that use the search key.
+# This query is for the owner of the tables that use the search key.
 SEARCH_RIGHT = """
 SELECT c.field_uuid::text AS subject, NULL AS key, c.capability, c.seal
 FROM envelope_private.capability c JOIN envelope_private.search_key k ON k.search_uuid = c.field_uuid
 WHERE c.field_uuid = $2[1]::uuid AND pg_has_role($1, envelope_private.search_owner(c.field_uuid), 'USAGE')"""
-# As the role's own statements, under its search_path.
+# It runs like the role's own statements, under the role's search_path.
 USABLE = "SELECT envelope_internal.may_use($1, $2) AS granted"
 GRANTED = """
 SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT') AS all_columns,
@@ -62,7 +62,7 @@ QUERIES: dict[Kind, str] = {
 WHERE fk.key_id = $2[1]::bigint AND k.name IS NOT NULL"""
     ),
 }
-# For the audit log. A name that is not the catalog's is not told: it could be anything.
+# These names are for the audit log. A name that is not the catalog's could be anything, so it is not told.
 OF_FIELD = "SELECT label FROM envelope_private.protected_column WHERE field_uuid = $1::uuid"
 ABOUT: dict[Kind, str] = {
     "read": OF_FIELD,

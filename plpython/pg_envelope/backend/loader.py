@@ -22,8 +22,9 @@ from pg_envelope.backend.session_keys import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.envelope import HEADER_BYTES, FieldKey
 from pg_envelope.suites import DEFAULT, KEY_BYTES
 
-# At REPEATABLE READ the catalog may show a key as it was before it was suspended; on a standby, also as it was before
-# it was destroyed, for its broker may not know that. There pg_current_snapshot() does not tell what was in progress.
+# At REPEATABLE READ the catalog may show a key as it was before it was suspended. On a standby it may also show a key
+# as it was before it was destroyed, because the standby's broker may not know of that. On a standby
+# pg_current_snapshot() does not tell what was in progress.
 CURRENT = """
 SELECT pg_is_in_recovery() AS standby, CASE WHEN pg_is_in_recovery() THEN t.xid >= r.last_value
     ELSE pg_visible_in_snapshot(s.last_value::text::xid8, pg_current_snapshot()) END AS current
@@ -81,7 +82,7 @@ class Loader:
         return self._as_owner(lambda: self._prefetch(view, role, scopes))
 
     def search_slot(self, key_id: int) -> bytes:
-        """The slot of a search key, for the operators that are made for it. Raises NotPermitted."""
+        """Returns the slot of a search key, for the operators that are made for it. Raises NotPermitted."""
         for row in self._as_owner(lambda: self._host.rows(SEARCH, ["bigint"], [key_id])):
             if row["seal"]:
                 head = envelope.header(DEFAULT, padded=False, key_id=key_id)
@@ -89,7 +90,7 @@ class Loader:
         raise errors.NotPermitted
 
     def field_of(self, capability: bytes) -> str:
-        """The uuid of the field that a capability opens. Raises NotPermitted."""
+        """Returns the uuid of the field that a capability opens. Raises NotPermitted."""
         rows = self._as_owner(lambda: self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability"))
         for row in rows:
             if same(row["capability"], capability):
@@ -220,14 +221,14 @@ class Loader:
 
 
 def _token_key(key: bytes, ends: float) -> Key:
-    """Imported then, for sessions that search."""
+    """Imports the module here, so that only sessions that search pay for it."""
     from pg_envelope.tokens import TokenKey
 
     return TokenKey(key, ends)
 
 
 def _scope_texts(host: Host, view: int, scopes: list[str]) -> list[str]:
-    """Imported then, to keep a new connection's first read quick."""
+    """Imports the module here, to keep a new connection's first read quick."""
     from pg_envelope.backend.tables.scope_values import ScopeColumn
 
     return ScopeColumn.of(host, view).texts(scopes)
@@ -250,7 +251,7 @@ def _keys(loaded: Mapping[bytes, Key | errors.EnvelopeError]) -> dict[bytes, Key
 
 
 def _requests(rows: list[Row]) -> list[wire.Dek]:
-    """One entry for each DEK; rows of one DEK follow each other."""
+    """Returns one entry for each DEK. The rows of one DEK follow each other."""
     return [_request(list(group)) for _, group in groupby(rows, key=lambda row: row["dek_id"])]
 
 

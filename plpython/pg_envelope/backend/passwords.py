@@ -128,7 +128,7 @@ class Leaf:
 
 
 class Hashing:
-    """One table's passwords, batch by batch: a row is locked, looked at again, and hashed in one statement."""
+    """Hashes one table's passwords in batches. In one statement a row is locked, looked at again, and hashed."""
 
     def __init__(self, host: Host, leaf: Leaf, column: str, batch_size: int) -> None:
         self._host = host

@@ -58,7 +58,7 @@ WHERE s.key_uuid = $1 AND s.kek = $2 AND s.key_id > $3 AND s.home = $4 ORDER BY 
 DROP_DEAD = """
 DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
     SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.dek_id = ANY ($1) FOR UPDATE SKIP LOCKED)"""
-# Those of the original, in a copy: also because their ids may be drawn here.
+# Spares of the original, in a copy. Their ids may also be drawn here.
 DROP_FOREIGN = """
 DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
     SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.home <> $1 FOR UPDATE SKIP LOCKED)"""
@@ -94,21 +94,22 @@ ERASED_HINT = (
 
 
 class ScopeKeys(Keys):
-    """Every method runs as the extension's owner, in the caller's transaction; `owner` is the key that has the DEKs."""
+    """Every method runs as the extension's owner, in the caller's transaction. `owner` is the key that has the DEKs."""
 
     def __init__(self, host: Host, link: Link) -> None:
         super().__init__(host, link)
         self._batch, self._last_batch = FIRST_BATCH, 0.0
         self._subtransaction = 0
-        # When, and up to which key id. While neither transaction nor subtransaction changes, nothing was rolled back.
+        # When the last spare was taken, and its key id. While neither transaction nor subtransaction changes, nothing was
+        # rolled back.
         self._taken: tuple[Moment, int] = NEVER, 0
         self._kept = Kept(host)
-        # Up to which key id the spares are known to be alive, by key and KEK; and those that are not.
+        # The key id up to which the spares are known to be alive, by key and KEK; and the ids of dead spares.
         self._checked: dict[tuple[str, str], int] = {}
         self._dead: list[int] = []
 
     def active(self, owner: str, scope: str) -> int | None:
-        """The id of the active key; None when one can be made. Raises KeyDestroyed, KeySuspended."""
+        """Returns the id of the active key, or None when one can be made. Raises KeyDestroyed, KeySuspended."""
         rows = self._host.rows(STATES, ["uuid", "text"], [owner, scope])
         for row in rows:
             if row["state"] == "active" and row["key_id"] is not None:
@@ -121,7 +122,7 @@ class ScopeKeys(Keys):
         return None
 
     def make(self, owner: str, scope: str, label: str, subtransaction: int | None = None) -> int:
-        """The id of a new key, or of one that another session has made meanwhile. Raises Conflict.
+        """Returns the id of a new key, or of one that another session has made meanwhile. Raises Conflict.
 
         `subtransaction` is the caller's: PL/Python runs each query that calls back in one of its own.
         """
@@ -140,7 +141,7 @@ class ScopeKeys(Keys):
         The unique index on dek lets one session in, and the others wait. A lock for each subject would fill the
         server's table of locks.
         """
-        # The lock comes first: a session that moves or rotates a KEK waits for its holders, and then finds the DEK.
+        # The lock comes first. A session that moves or rotates a KEK waits for its holders, and then finds the DEK.
         self._host.run(LOCK_DEKS)
         newest = self._host.row(NEWEST, ["uuid", "text"], [owner, scope])
         version = (newest["version"] or 0) + 1 if newest else 1
@@ -154,15 +155,18 @@ class ScopeKeys(Keys):
         return _key_id(found)
 
     def kek_of(self, owner: str, scope: str) -> tuple[str, str]:
-        """KEK and store of a tenant's or subject's next DEK: a tenant may have its own."""
+        """Returns KEK and store of a tenant's or subject's next DEK. A tenant may have its own."""
         row = self._host.row(PLACE, ["uuid", "text"], [owner, scope])
         if row is None:
             raise errors.Internal
         return row["kek"], row["store"]
 
     def rotate_scope(self, owner: str, scope: str, label: str) -> int:
-        """The version of a new active DEK; the one before decrypts only. Raises KeyNotFound, KeyDestroyed."""
-        # Two rotations at once, one after the other.
+        """Makes a new active DEK.
+
+        The one before decrypts only. Returns its version. Raises KeyNotFound, KeyDestroyed.
+        """
+        # Two rotations at once run one after the other.
         self._host.rows(LOCK, ["uuid", "text"], [owner, scope])
         if self.active(owner, scope) is None:
             raise errors.KeyNotFound("there is no such tenant or subject with an active key")
@@ -171,7 +175,7 @@ class ScopeKeys(Keys):
         return int(newest["version"]) if newest else 0
 
     def renew(self, owner: str, scopes: list[str], label: str) -> list[Transition]:
-        """New active DEKs for tenants or subjects that the caller has locked; what was active decrypts only."""
+        """Makes new active DEKs for tenants or subjects that the caller has locked. The DEKs before decrypt only."""
         changed: list[Transition] = [
             {kind: row[kind], "from": "active", "to": "decrypt-only"}
             for kind, retire in RETIRE.items()
@@ -215,7 +219,7 @@ class ScopeKeys(Keys):
         page = {"after": 0, "most": 0, "verify": False}
         answer = self._link.ask("erasures", database_uuid=self._database_uuid(), deks=deks, **page)
         if dead := answer["dead"]:
-            # Remembered, too: a rollback brings them back.
+            # The session remembers the dead spares, because a rollback brings their rows back.
             self._dead += dead
             self._host.rows(DROP_DEAD, ["bigint[]"], [dead])
         self._checked[owner, kek] = found[-1]["key_id"]
@@ -246,7 +250,9 @@ class ScopeKeys(Keys):
         self._checked[owner, kek] = max(self._checked.get((owner, kek), 0), *(one.key_id for one in spares))
 
     def _generated(self, kek: str, label: str) -> list[Drawn]:
-        """New ids, and their DEKs. Ids that the broker knows as erased (in a restored database) are passed over."""
+        """Returns new DEKs with their ids. It passes over ids that the broker knows as erased, as in a restored
+        database.
+        """
         self._refuse_another(kek)
         for _ in range(TRIES):
             drawn = self._host.rows(DRAW, ["int4"], [self._batch])
@@ -306,7 +312,7 @@ def _key_id(row: Row | None) -> int | None:
 
 
 def rotate_scopes(host: Host, link: Link, key: Row, scopes: list[str] | None) -> int:
-    """A new DEK for these scopes of a protected table, or for all of them; the newest version."""
+    """Makes a new DEK for these scopes of a protected table, or for all of them. Returns the newest version."""
     keys = ScopeKeys(host, link)
     owner, label = str(key["scope_key"]), str(key["view_name"])
     if scopes is not None:

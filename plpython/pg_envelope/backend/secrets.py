@@ -163,7 +163,7 @@ def _text(secret: bytes) -> str | None:
 
 
 def _server_function(name: str, result: str) -> Callable[[], int]:
-    """One of the server's own C functions without arguments, as Authority has them."""
+    """Returns one of the server's own C functions without arguments, as Authority has them."""
     import ctypes
 
     found: Any = getattr(ctypes.CDLL(None), name)

@@ -26,7 +26,7 @@ LOOK_SECONDS = 1.0
 if TYPE_CHECKING:
     from pg_envelope.tokens import TokenKey
 
-# As text: who searches nothing does not import it.
+# The type is a text, so that a session that searches nothing does not import it.
 Key = Union[FieldKey, Erased, "TokenKey"]
 
 

@@ -27,7 +27,7 @@ MEND = "Write each value anew through the view, or delete the row; docs/runbooks
 
 
 class Reencryption:
-    """Of one table, by its view or base table. Raises NotProtected."""
+    """Re-encrypts one table, found by its view or base table. Raises NotProtected."""
 
     def __init__(self, host: Host, signing: Signing, oid: int) -> None:
         self._host, self._signing = host, signing
@@ -114,7 +114,7 @@ class OldValues(errors.NotConfigured):
 
 
 def _check(pace: Pace, part: int, parts: int) -> None:
-    """Raises BadInput."""
+    """Checks the arguments. Raises BadInput."""
     walker.check(pace)
     if not 1 <= part <= parts <= MOST_PARTS:
         raise errors.BadInput(f"part must be 1 or more and at most parts, parts at most {MOST_PARTS}")

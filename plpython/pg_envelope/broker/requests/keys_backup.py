@@ -103,7 +103,7 @@ class BackupReturner:
 
 
 class _Returning(Outcomes):
-    """One request. A DEK that fails does not stop the others."""
+    """Handles one request. A DEK that fails does not stop the others."""
 
     def __init__(
         self, deks: OpenDeks, wanted: KeysReturnRequest, key: X25519PrivateKey, environment: str, until: float

@@ -66,7 +66,9 @@ class WrapPlace:
 
 
 class Moving(Outcomes):
-    """One rewrap request with `from_kek` or `from_store`; a DEK that fails keeps its error, the others go on."""
+    """Handles one rewrap request with `from_kek` or `from_store`. A DEK that fails keeps its error, and the others go
+    on.
+    """
 
     def __init__(self, deks: OpenDeks, wanted: RewrapRequest, source: tuple[str, str], until: float) -> None:
         self._deks = deks

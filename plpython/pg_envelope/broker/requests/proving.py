@@ -31,7 +31,7 @@ async def prove(state: State, asked: AskedRequest) -> wire.Message:
 
 
 class Proving:
-    """One request. A DEK that does not open does not stop the others."""
+    """Handles one request. A DEK that does not open does not stop the others."""
 
     def __init__(self, deks: OpenDeks, wanted: ProveRequest, dead: Container[int], until: float) -> None:
         """`dead` holds the ids of DEKs that the ledger knows as erased."""

@@ -49,7 +49,7 @@ async def rotate_kek(state: State, asked: AskedRequest) -> wire.Message:
 
 
 class Rewrapping(Outcomes):
-    """One rewrap request; a DEK that fails keeps its old wrap and its error, the others go on."""
+    """Handles one rewrap request. A DEK that fails keeps its old wrap and its error, and the others go on."""
 
     def __init__(self, deks: OpenDeks, wanted: RewrapRequest, until: float) -> None:
         self._deks, self._wanted, self._until = deks, wanted, until
