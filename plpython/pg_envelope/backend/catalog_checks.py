@@ -89,7 +89,7 @@ SELECT string_agg(found, '; ' ORDER BY found) AS found, count(*) AS count FROM (
         SELECT FROM envelope_private.published WHERE relation = 'envelope_private.field_key'::regclass)) AS problem"""
 
 
-class Check(NamedTuple):
+class CatalogCheck(NamedTuple):
     """One check: `state` (warning or failed) is its state when the query finds objects, and `what` names their kind."""
 
     name: str
@@ -100,67 +100,71 @@ class Check(NamedTuple):
 
 
 CHECKS = (
-    Check("plaintext", "failed", "columns that hold plaintext", PLAINTEXT, "Restore or protect them again."),
-    Check("catalog", "failed", "rows without their parent", PARENTS, "Restore the key catalog from a whole dump."),
-    Check("columns", "failed", "protected columns that are not found", MISSING, REFRESH),
-    Check("views", "failed", "tables whose view, triggers or owner differ", VIEWS, REFRESH),
-    Check(
+    CatalogCheck("plaintext", "failed", "columns that hold plaintext", PLAINTEXT, "Restore or protect them again."),
+    CatalogCheck(
+        "catalog", "failed", "rows without their parent", PARENTS, "Restore the key catalog from a whole dump."
+    ),
+    CatalogCheck("columns", "failed", "protected columns that are not found", MISSING, REFRESH),
+    CatalogCheck("views", "failed", "tables whose view, triggers or owner differ", VIEWS, REFRESH),
+    CatalogCheck(
         "restored",
         "failed",
         "tables that were dropped and restored, and that the catalog does not know",
         RESTORED,
         "CALL envelope.adopt_restored('<table>'); see docs/runbooks/restore.md.",
     ),
-    Check(
+    CatalogCheck(
         "capabilities",
         "failed",
         "columns without capability",
         CAPABILITIES,
         "SELECT envelope.renew_capabilities()",
     ),
-    Check(
+    CatalogCheck(
         "owners",
         "failed",
         "owners with BYPASSRLS, who read all capabilities",
         BYPASSES,
         "ALTER ROLE ... NOBYPASSRLS",
     ),
-    Check(
+    CatalogCheck(
         "compromised",
         "warning",
         "key versions that are compromised",
         COMPROMISED,
         "CALL envelope.reencrypt('<table>') leaves no value under them; see docs/runbooks/emergency.md.",
     ),
-    Check(
+    CatalogCheck(
         "suspended",
         "warning",
         "keys that are suspended, so that nobody reads or writes",
         SUSPENDED,
         "To make them usable again: CALL envelope.unsuspend('<table>', '<tenant>') or unsuspend_key('<name>').",
     ),
-    Check("schedule", "warning", "keys that are overdue", OVERDUE, "CALL envelope.rotate_due(); see envelope.due."),
-    Check("budget", "warning", "keys that sealed too much or lost their count", BUDGET, ROTATE),
-    Check(
+    CatalogCheck(
+        "schedule", "warning", "keys that are overdue", OVERDUE, "CALL envelope.rotate_due(); see envelope.due."
+    ),
+    CatalogCheck("budget", "warning", "keys that sealed too much or lost their count", BUDGET, ROTATE),
+    CatalogCheck(
         "sequences",
         "warning",
         "sequences that are behind their tables",
         sequences.BEHIND,
         "SELECT envelope.mend_sequences(); see docs/runbooks/cut-over.md.",
     ),
-    Check(
+    CatalogCheck(
         "copies",
         "warning",
         "materialized views that store decrypted columns",
         COPIES,
         "Drop them, or protect what they hold.",
     ),
-    Check(
+    CatalogCheck(
         "publications",
         "warning",
         "publications whose subscribers get too much or too little",
         PUBLICATIONS,
         "See docs/logical-replication.md; SELECT envelope.publish_keys('<publication>') adds the keys.",
     ),
-    Check("logging", "warning", "settings by which values reach the server's log", logged.VALUES, logged.HINT),
+    CatalogCheck("logging", "warning", "settings by which values reach the server's log", logged.VALUES, logged.HINT),
 )

@@ -100,8 +100,8 @@ class ScopeKeys(Keys):
         super().__init__(host, link)
         self._batch, self._last_batch = FIRST_BATCH, 0.0
         self._subtransaction = 0
-        # When the last spare was taken, and its key id. While neither transaction nor subtransaction changes, nothing was
-        # rolled back.
+        # When the last spare was taken, and its key id. While neither transaction nor subtransaction changes, nothing
+        # was rolled back.
         self._taken: tuple[Moment, int] = NEVER, 0
         self._kept = Kept(host)
         # The key id up to which the spares are known to be alive, by key and KEK; and the ids of dead spares.
