@@ -78,7 +78,7 @@ bench: install .venv/.dev ## the benchmark, peers included
 install: packages build .venv/.base ## build, check, and install into the server of PG_CONFIG (as root; EXTRAS="aws kmip")
 	@deploy/server.sh install
 
-uninstall: ## say what would end, and with YES=1 take it out of the server of PG_CONFIG (as root)
+uninstall: ## list what it removes, and with YES=1 remove it from the server of PG_CONFIG (as root)
 	@deploy/server.sh uninstall
 
 build: $(SCRIPT) ## the extension's script, from sql/

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import TypeVar
 
-from pg_envelope import errors, wire
+from pg_envelope import errors, responses, wire
 from pg_envelope.backend.epoch import START_HINT
 from pg_envelope.backend.location import Location
 
@@ -76,7 +76,10 @@ class Link:
         self._deadline = deadline
 
     def ask(self, op: str, **arguments: object) -> wire.Message:
-        """Returns the response of an operation that went well. Raises what the broker answered, or Unavailable."""
+        """Returns the response of an operation that went well, with the members that `responses` declares for it.
+
+        Raises the broker's error, or Unavailable.
+        """
         frame = wire.frame(self._request(op, arguments))
         patience = Patience(self._interrupts, self._deadline)
         with closing(socket.socket(socket.AF_UNIX, STREAM)) as connection:
@@ -86,7 +89,7 @@ class Link:
                 body = _exchange(connection, frame, patience)
             except OSError:
                 raise errors.Unavailable("the connection to the key broker broke") from None
-        return _response(body)
+        return _response(op, body)
 
     def tell(self, op: str, **arguments: object) -> None:
         """Sends a message that needs no answer. Raises rather than waits."""
@@ -143,7 +146,7 @@ def _receive(connection: socket.socket, count: int, patience: Patience) -> bytes
     return bytes(received)
 
 
-def _response(body: bytes) -> wire.Message:
+def _response(op: str, body: bytes) -> wire.Message:
     try:
         response = wire.parse(body)
     except errors.BadInput:
@@ -152,6 +155,8 @@ def _response(body: bytes) -> wire.Message:
         raise not_understood()
     if response.get("ok") is not True:
         raise _refusal(response.get("error"))
+    if not responses.fits(op, response):
+        raise not_understood()
     return response
 
 

@@ -105,9 +105,8 @@ def _tried(host: Host, link: Link, rows: list[Row]) -> Problems:
     installed = host.row(DATABASE)
     if installed is None or not rows:
         return {}
-    answer = link.ask("prove", database_uuid=installed["uuid"], deks=[_request(row) for row in rows])
-    deks = answer.get("deks")
-    if not isinstance(deks, list) or [dek.get("dek_id") for dek in deks] != [row["dek_id"] for row in rows]:
+    deks = link.ask("prove", database_uuid=installed["uuid"], deks=[_request(row) for row in rows])["deks"]
+    if [dek["dek_id"] for dek in deks] != [row["dek_id"] for row in rows]:
         raise not_understood()
     return {dek["dek_id"]: wire.error_from(dek["error"]) for dek in deks if "error" in dek}
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import requests
 
-from pg_envelope import wire
+from pg_envelope import responses, wire
 from stack.openbao import OpenBao
 from stack.processes import Account, free_port
 from stack.tls import make_certificates
@@ -212,6 +212,7 @@ class Client:
     def good(self, op: str, **body: Any) -> dict[str, Any]:
         answer = self.ask(op, **body)
         assert answer["ok"], answer
+        assert responses.fits(op, answer), answer
         return answer
 
     def closed(self) -> bool:

@@ -92,7 +92,7 @@ def test_shred_that_makes_no_sense_is_told_before_it_asks(visits: Database, tmp_
     for words in (("visit",), ("card", "--subject-file", "-")):
         done = shred(visits, "somebody\n", *words)
         assert (done.returncode, "Go on?" in done.stderr) == (1, False)
-        assert "a tenant or subject goes with tables that have keys for each" in done.stderr
+        assert "a tenant or subject is for tables that have a key for each of them" in done.stderr
 
 
 def test_suspended_keys_show(visits: Database, stack: Stack) -> None:

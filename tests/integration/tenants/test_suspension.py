@@ -112,7 +112,7 @@ def test_a_broker_that_dies_between_commit_and_flush_is_told_of(breakable: Stack
     thread.join()
     report = caught[0].diag
     assert report.sqlstate == "58000"
-    assert "until their time is over" in str(report.message_detail)
+    assert "until the key's time in the session is over" in str(report.message_detail)
     assert str(report.message_hint).endswith("Then call suspend() again.")
     assert people.sql(STATES) == [(1, "suspended")]
     breakable.broker.start()

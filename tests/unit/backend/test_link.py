@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,15 @@ from pg_envelope.backend.location import Location
 from tests.fix_fake_broker import Behaviour, FakeBroker, answering, hanging, request, saying
 
 WHO: wire.Who = {"database": "d", "role": "r", "acting": "r", "client": None, "application": "", "pid": 1}
+
+STATUS: dict[str, Any] = {
+    "version": "1",
+    "protocol": 1,
+    "environment": "default",
+    "epoch": 7,
+    "audit": None,
+    "keks": {},
+}
 
 
 def who() -> wire.Who:
@@ -59,8 +69,16 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_an_answer_comes_back(path: Path) -> None:
-    with FakeBroker(path, answering(epoch=7)):
+    with FakeBroker(path, answering(**STATUS)):
         assert ask(path)["epoch"] == 7
+
+
+@pytest.mark.parametrize("name", ["version", "epoch", "keks"])
+def test_an_answer_that_lacks_a_member(path: Path, name: str) -> None:
+    fields = {one: value for one, value in STATUS.items() if one != name}
+    error = told(path, answering(**fields))
+    assert type(error) is errors.Unavailable
+    assert "does not speak" in error.message
 
 
 def test_no_broker(path: Path) -> None:

@@ -81,8 +81,7 @@ class Claim(Keys):
 def others_of(link: Link, database: str) -> list[wire.Message]:
     """Returns the databases with the same uuid that the broker has seen alive beside this one."""
     told = link.ask("erasures", database_uuid=database, after=0, most=0, verify=False)
-    found: list[wire.Message] = told.get("others", [])
-    return found
+    return list(told["others"])
 
 
 def _place_of(instance: object) -> str:

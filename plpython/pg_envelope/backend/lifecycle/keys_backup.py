@@ -105,8 +105,8 @@ class KeysBackup:
 
     def _asked(self, op: str, deks: list[Row], **more: str) -> list[wire.Message]:
         """Returns the answers, in the order of the request."""
-        answer = self._ask(op, deks, **more).get("deks")
-        if not isinstance(answer, list) or [found.get("dek_id") for found in answer] != [dek["dek_id"] for dek in deks]:
+        answer: list[wire.Message] = self._ask(op, deks, **more)["deks"]
+        if [found["dek_id"] for found in answer] != [dek["dek_id"] for dek in deks]:
             raise not_understood()
         return answer
 

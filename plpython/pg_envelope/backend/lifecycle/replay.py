@@ -191,7 +191,7 @@ def check(host: Host, link: Link) -> Iterator[Row]:
     else:
         try:
             told = link.ask("erasures", database_uuid=installation["uuid"], after=0, most=0, verify=False)
-            others = told.get("others", [])
+            others = told["others"]
             yield _agreement(host, int(told["count"]), int(carried["count"]))
         except errors.EnvelopeError as error:
             yield _row("failed", error.message, error.hint)
