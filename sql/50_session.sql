@@ -21,10 +21,11 @@ COMMENT ON FUNCTION envelope_internal.bootstrap IS
 
 -- A session keeps its plans, and makes the first ones while the catalog is small. The plans must suit a large catalog,
 -- too. Plans are generic from the first time, because it takes ten times as long to make a plan as to run it.
+-- With exit_on_error a session would end at an error that a step catches.
 CREATE FUNCTION envelope_internal.run_step(acting name) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-    SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+    SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan SET exit_on_error = off AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].run_step(acting)
 $$;

@@ -60,6 +60,14 @@ def test_what_is_sealed_is_counted(people: Database) -> None:
     assert people.one("SELECT messages FROM envelope_private.budget") == reached(people) * 64
 
 
+def test_it_ends_no_session_that_ends_at_its_first_error(people: Database) -> None:
+    """The numbers are drawn in a subtransaction, which an error ends."""
+    with people.connect() as session:
+        session.execute("SET exit_on_error = on")
+        session.execute("INSERT INTO person VALUES (3, 'g@h.i')")
+        assert session.execute("SELECT email FROM person WHERE id = 3").fetchone() == ("g@h.i",)
+
+
 def test_a_rollback_counts(people: Database) -> None:
     start = reached(people)
     writer = people.connect(autocommit=False)
