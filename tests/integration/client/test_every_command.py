@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ COMMANDS = sorted(leaves(), key=lambda leaf: (leaf[0][0] in LAST, leaf[0]))
 DATABASE_OF_THE_NIGHT = "every_command"
 NAMES = itertools.count(1)
 DONE, FAILED, USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
-SHARE = int(os.environ.get("SHARE", 1 if os.environ.get("PROOF_POINTS") else 12))
+SHARE = 1 if os.environ.get("PROOF_POINTS") else int(os.environ.get("SHARE", 16))
 AT_ONCE = 3
 
 
@@ -284,10 +285,10 @@ UNHEARD = ("no room for errors", "all closed")
 
 @pytest.mark.parametrize("circumstance", CIRCUMSTANCES)
 def test_every_command_ends_well(world: World, circumstance: str) -> None:
-    place, lines = list(CIRCUMSTANCES).index(circumstance), list[list[str]]()
+    place, lines, chance = list(CIRCUMSTANCES).index(circumstance), list[list[str]](), random.Random(circumstance)
     for number, (path, command) in enumerate(COMMANDS):
         if (number * 5 + place) % SHARE == 0:
-            lines.append(world.words(path, command, as_json=bool((number + place) % 2)))
+            lines.append(world.words(path, command, as_json=chance.random() < 0.5))
     with CIRCUMSTANCES[circumstance](world) as run, ThreadPoolExecutor(AT_ONCE) as pool:
         faults = pool.map(lambda line: fault(run, line, heard=circumstance not in UNHEARD), lines)
         found = [each for each in faults if each]
