@@ -36,7 +36,7 @@ COMMANDS = sorted(leaves(), key=lambda leaf: (leaf[0][0] in LAST, leaf[0]))
 DATABASE_OF_THE_NIGHT = "every_command"
 NAMES = itertools.count(1)
 DONE, FAILED, USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
-SHARE = 1 if os.environ.get("PROOF_POINTS") else int(os.environ.get("SHARE", 16))
+SHARE = 1 if os.environ.get("PROOF_POINTS") else 16
 AT_ONCE = 3
 
 
@@ -59,7 +59,7 @@ class Ended:
         errors = [line["error"]["exit_code"] for line in told if "error" in line]
         if self.out:
             json.loads(self.out)
-        assert errors == ([] if self.out or self.code == DONE else [self.code])
+        assert errors == ([] if self.out or self.code in (DONE, NO_READER) else [self.code])
 
 
 @dataclass
