@@ -48,7 +48,7 @@ proof: export FOR_TESTS := 1
 proof: export PROOF_POINTS := $(POINTS)
 proof: export PROOF_SEED := $(SEED)
 proof: install .venv/.dev ## kill -9 at 50 points of each procedure, KMS troubles, clock steps (POINTS=, SEED=)
-	@.venv/bin/python -m pytest -s tests/proof $(ARGS)
+	@.venv/bin/python -m pytest -s tests/proof tests/integration/client/test_every_command.py $(ARGS)
 
 soak: export FOR_TESTS := 1
 soak: export SOAK_MINUTES := $(MINUTES)

@@ -196,7 +196,9 @@ reload() { [ ! -d /run/systemd/system ] || [ "$(id -u)" != 0 ] || systemctl daem
 install_all() {
     ! up_to_date || return 0
     need_write install
-    exec 9>"${venv}.lock"
+    # Two servers share the command and the units. Some network file systems lock no folder: there it is the DBA's care.
+    exec 8<"${command%/*}" 9>"${venv}.lock"
+    flock 8 || true
     flock 9
     ! up_to_date || return 0
     echo "Installing the extension into $("$pg_config" --version) ..."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from pg_envelope_client import output
+from pg_envelope_client import output, streams
 from pg_envelope_client.commands import (
     database_backups,
     erasure,
@@ -25,7 +27,7 @@ from pg_envelope_client.commands import (
     tenant,
     verify,
 )
-from pg_envelope_client.problems import FAILED, USAGE, Problem
+from pg_envelope_client.problems import FAILED, INTERRUPTED, NO_READER, USAGE, Problem, usage
 from pg_envelope_client.registry import Registry
 
 commands = Registry(
@@ -78,33 +80,55 @@ def _main(
     pass
 
 
-def app() -> None:
-    """Run the command line; a Problem becomes lines on stderr and an exit code, never a traceback."""
-    # This comes first: if the words make no command, the error is for a machine, too.
+def app() -> NoReturn:
+    """Run the command line; what goes wrong becomes lines on stderr and an exit code, never a traceback."""
+    streams.prepare()
+    # This comes before the words are read: if they make no command, the error is for a machine, too.
     output.machine("--json" in sys.argv[1:])
     try:
-        code = commands(standalone_mode=False)
-    except typer.Abort:
-        _fail(Problem("aborted; nothing was done"))
-    except Problem as problem:
-        _fail(problem)
-    except OSError as error:
-        _fail(Problem(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+        code = _code()
+        streams.delivered()
     except Exception as error:
-        _fail(_misused(error))
-    sys.exit(code if isinstance(code, int) else 0)
+        code = _failed(_problem(error))
+    sys.exit(code)
+
+
+def _code() -> int:
+    code = commands(standalone_mode=False)
+    if code == INTERRUPTED:
+        raise Problem("interrupted", hint="What the server had committed by then stays.", exit_code=INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(problem: Problem) -> int:
+    if problem.exit_code != NO_READER:
+        output.print_problem(problem)
+    return problem.exit_code
+
+
+def _problem(error: Exception) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case typer.Abort():
+            return Problem("aborted; nothing was done")
+        case OSError():
+            return Problem(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        case UnicodeError():
+            return usage("an argument, or a file that it names, is not text in UTF-8")
+    return _misused(error) if hasattr(error, "format_message") else _our_fault(error)
+
+
+def _our_fault(error: Exception) -> Problem:
+    """Its text could hold a value or a key, so only the place is told."""
+    (*_, last) = traceback.extract_tb(error.__traceback__)
+    place = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+    return Problem("internal error", detail=place, hint="This is a fault of pg-envelope. Please report it.")
 
 
 def _misused(error: Exception) -> Problem:
-    """Words that make no command. Anything else that ends here is a fault of ours, and goes on as it is."""
-    said, code = getattr(error, "format_message", None), getattr(error, "exit_code", FAILED)
-    if said is None:
-        raise error
+    """Words that make no command."""
+    said, code = getattr(error, "format_message", str), getattr(error, "exit_code", FAILED)
     context = getattr(error, "ctx", None)
     help_of = context.command_path if context is not None else "pg-envelope"
     return Problem(str(said()).rstrip("."), hint=f"{help_of} --help", exit_code=USAGE if code == USAGE else FAILED)
-
-
-def _fail(problem: Problem) -> NoReturn:
-    output.print_problem(problem)
-    sys.exit(problem.exit_code)

@@ -151,6 +151,8 @@ def _connection_hint(text: str) -> str | None:
 def server_problem(error: psycopg.Error) -> Problem:
     """Returns the Problem for an error that the server reported, or for a connection that was lost."""
     report = error.diag
+    if report.message_primary is None and isinstance(error, psycopg.DataError):
+        return usage(str(error))
     if report.message_primary is None:
         return Problem("the connection to PostgreSQL was lost", detail=str(error).strip() or None)
     message = f"{_stripped(report.message_primary)} (SQLSTATE {error.sqlstate})"

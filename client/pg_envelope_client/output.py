@@ -84,12 +84,13 @@ def note(text: str, style: str = "dim") -> None:
 
 
 def print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    # In ASCII it is JSON under every locale.
+    print(json.dumps(value, indent=2, default=str))
 
 
 def _print_line(value: object) -> None:
     """Prints one line of JSON on stderr, so that a program can tell notices and the error apart."""
-    print(json.dumps(value, ensure_ascii=False, default=str), file=sys.stderr)
+    print(json.dumps(value, default=str), file=sys.stderr)
 
 
 def print_rows(rows: Sequence[Row], names: Iterable[str], empty: str) -> None:

@@ -9,15 +9,14 @@ from contextlib import ExitStack
 import psycopg
 
 from pg_envelope_client.database import Listener, ServerSession, server_problem, session
-from pg_envelope_client.problems import Problem
 from pg_envelope_client.statements import Query
 
 LOOK_SECONDS = 0.25
 
 
 def run_all(dsn: str | None, made: Sequence[Query], on_notice: Listener, look: Callable[[], None]) -> None:
-    """Ends when all have ended, and calls `look` now and then. Raises the first Problem. An interrupt cancels all."""
-    problems: list[Problem] = []
+    """Ends when all have ended, and calls `look` now and then. Raises the first error. An interrupt cancels all."""
+    problems: list[Exception] = []
     with ExitStack() as opened:
         servers = [opened.enter_context(session(dsn, on_notice)) for _ in made]
         threads = [
@@ -47,8 +46,10 @@ def _watch(threads: Sequence[threading.Thread], look: Callable[[], None]) -> Non
     look()
 
 
-def _run(server: ServerSession, statement: Query, problems: list[Problem]) -> None:
+def _run(server: ServerSession, statement: Query, problems: list[Exception]) -> None:
     try:
         server.run(statement)
     except psycopg.Error as error:
         problems.append(server_problem(error))
+    except Exception as error:
+        problems.append(error)

@@ -5,6 +5,8 @@ from __future__ import annotations
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+# What a shell gives for a program that SIGPIPE ended.
+NO_READER = 141
 
 
 class Problem(Exception):

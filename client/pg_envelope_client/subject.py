@@ -12,8 +12,8 @@ STANDARD_INPUT = "-"
 
 def read(file: str) -> str:
     """Returns the one line of a file, or of standard input. Raises Problem when there is none, or more."""
-    text = sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text()
-    subject = text.removesuffix("\n")
+    content = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
+    subject = content.decode().removesuffix("\n")
     if not subject or "\n" in subject:
         raise usage("a subject is one line of text")
     return subject

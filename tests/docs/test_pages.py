@@ -1,11 +1,14 @@
-"""The pages as a reader goes through them: the index has them all, and no link leads nowhere."""
+"""The pages as a reader goes through them: the index has them all, no link leads nowhere, each error has its row."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from pg_envelope import errors
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -36,3 +39,19 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert target.exists(), target
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target), f"{target}#{anchor}"
+
+
+def below(found: type[errors.EnvelopeError]) -> Iterator[type[errors.EnvelopeError]]:
+    for one in found.__subclasses__():
+        yield one
+        yield from below(one)
+
+
+BROKEN = [one for one in below(errors.Unavailable) if "text" in vars(one)]
+
+
+@pytest.mark.parametrize("error", BROKEN, ids=lambda error: error.__name__)
+def test_operations_says_what_to_do_about_each_error_of_broker_and_kms(error: type[errors.EnvelopeError]) -> None:
+    rows = [line for line in (ROOT / "docs/operations.md").read_text().splitlines() if f"| {error.sqlstate} |" in line]
+    said = [words.removesuffix("...") for line in rows for words in re.findall(r"`([^`]+)`", line.split("|")[1])]
+    assert any(error.text.startswith(words) for words in said), error.text

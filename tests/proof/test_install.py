@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.install.fix_machine import Machine
+from tests.integration.install.fix_machine import ROOT, Machine
 
 # One file system each, so that each can be full while the others have room.
 PLACES = ("lib", "share/extension", "bin", "units", "tmp")
@@ -185,3 +185,19 @@ def test_on_a_full_disk(trial: Trial, points: int | None, seed: int) -> None:
             assert (trial.python, trial.sql) == (python, sql), point
             assert "Nothing was changed" in done.stderr, point
     trial.install()
+
+
+def test_a_venv_in_which_pip_was_killed_is_made_anew(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "extension", "deploy"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    venv = tmp_path / ".venv"
+    venv.mkdir()
+    (venv / ".base").touch()
+    assert "venv --clear .venv" in would_do(tmp_path)
+    (venv / ".whole").touch()
+    assert ".venv" not in would_do(tmp_path)
+
+
+def would_do(checkout: Path) -> str:
+    command = ["make", "--dry-run", "--no-print-directory", ".venv/.base"]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout

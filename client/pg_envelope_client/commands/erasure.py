@@ -92,7 +92,7 @@ def verify_receipt(
         with session(dsn) as server:
             trusted = [str(row["public_key"]) for row in server.rows(statements.SIGNING_KEYS)]
     try:
-        statement = signed.verify(json.loads(file.read_text()), trusted)
+        statement = signed.verify(json.loads(file.read_bytes()), trusted)
     except (EnvelopeError, ValueError) as error:
         raise Problem(f"{file}: not a statement that one of {len(trusted)} trusted keys signed") from error
     output.print_json(statement)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from pg_envelope_client import output, statements
+from pg_envelope_client import output, statements, streams
 from pg_envelope_client.commands.options import Dsn
 from pg_envelope_client.problems import FAILED, Problem, usage
 from pg_envelope_client.registry import Registry
@@ -64,10 +64,6 @@ def init(
         content = opening.closed(private, opening.passphrase(passphrase_file, twice=True))
         out.mkdir(parents=True, exist_ok=True)
         private_files.write(key_path, content, private_files.SECRET)
-    out.mkdir(parents=True, exist_ok=True)
-    private_files.write(
-        public_file, keys_backup.public_text(private.public_key()).encode() + b"\n", private_files.PUBLIC
-    )
     if not output.for_machine():
         for number, share in enumerate(words, 1):
             print(f"Share {number} of {shares}, any {threshold} are needed:\n{share}\n")
@@ -77,6 +73,12 @@ def init(
         f"For the broker: {setting} under [broker]. {next_step}",
         public_key_file=str(public_file.absolute()),
         **({"shares": words} if words else {"key_file": str(key_path)}),
+    )
+    # Last: a public key whose shares nobody has seen would make backups that nobody can open.
+    streams.delivered()
+    out.mkdir(parents=True, exist_ok=True)
+    private_files.write(
+        public_file, keys_backup.public_text(private.public_key()).encode() + b"\n", private_files.PUBLIC
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pg_envelope_client.problems import Problem
 
-PROGRAM = "from pg_envelope_client.cli import app; app()"
+PROGRAM = ("-m", "pg_envelope_client")
 
 
 def owner(config: Path) -> pwd.struct_passwd | None:
@@ -35,7 +35,7 @@ def owner(config: Path) -> pwd.struct_passwd | None:
 def _private(config: Path) -> Iterator[Path]:
     yield config
     try:
-        yield from _files(tomllib.loads(config.read_text()).get("kms", {}))
+        yield from _files(tomllib.loads(config.read_text("utf-8")).get("kms", {}))
     except (OSError, ValueError):
         # The check itself tells what is wrong with the file.
         return
@@ -53,7 +53,7 @@ def _files(found: Any) -> Iterator[Path]:
 def as_user(user: pwd.struct_passwd, words: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the rows that the command gives there. Raises Problem."""
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", PROGRAM, *words, "--json"],
+        [sys.executable, *PROGRAM, *words, "--json"],
         user=user.pw_uid,
         group=user.pw_gid,
         extra_groups=os.getgrouplist(user.pw_name, user.pw_gid),

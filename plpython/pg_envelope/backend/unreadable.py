@@ -30,7 +30,10 @@ UNION (SELECT o.* FROM (
     LATERAL ({DEK} AND d.dek_id > r.low ORDER BY d.dek_id LIMIT 1) o)"""
 NEXT = f"{DEK} AND d.dek_id > $1 ORDER BY d.dek_id LIMIT {AT_ONCE}"
 TOO_OLD = "Lower min_decryption_version in the KMS to the oldest one used here; then CALL envelope.rewrap('<kek>')."
-VERIFY = "SELECT * FROM envelope.verify_keys() tries all of them. Do not flush before the KMS has what is missing."
+VERIFY = (
+    "SELECT * FROM envelope.verify_keys() tries all of them. Do not flush before the KMS has what is missing,"
+    " and run pg-envelope keys-backup make."
+)
 # These errors say that a DEK is lost as things stand. Other errors are a state of the KMS, which has rows of its own.
 LOST = (
     errors.UnwrapFailed,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from stack.processes import wait_until
 
 from .fix_machine import ROOT, Machine
 
@@ -88,6 +94,28 @@ def test_a_folder_of_an_earlier_version_becomes_a_link(machine: Machine) -> None
     machine.install()
     assert machine.venv.is_symlink()
     assert machine.works()
+
+
+def test_an_installation_waits_for_another_server_s(machine: Machine) -> None:
+    """Two servers on one machine share the command and the units."""
+    machine.change("plpython/pg_envelope/padding.py", "\nMARK = 'waited'\n")
+    folder = os.open(machine.bin, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with subprocess.Popen([machine.installer, "install"], env=machine.environment(PIP_NO_INDEX="1")) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_until(lambda: "flock" in map(name_of, children.read_text().split()), 60, "the installer's flock")
+        assert not machine.leftovers()
+        os.close(folder)
+    assert process.returncode == 0
+    assert machine.python("import pg_envelope.padding as p; print(p.MARK)") == "waited"
+
+
+def name_of(pid: str) -> str:
+    """Of a process that may be gone by now."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def test_uninstall_warns_first(machine: Machine) -> None:

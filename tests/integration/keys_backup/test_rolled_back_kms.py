@@ -36,7 +36,7 @@ class Snapshot:
         shutil.copytree(self.stack.openbao.data, self.copy)
         self.stack.openbao.start()
 
-    def restore(self) -> None:
+    def restore(self, *, unseal: bool = True) -> None:
         """The broker runs on, and logs in anew."""
         bao = self.stack.openbao
         bao.stop()
@@ -44,7 +44,7 @@ class Snapshot:
         shutil.copytree(self.copy, bao.data)
         bao.account.own(bao.data)
         bao.account.own_tree(bao.data)
-        bao.start()
+        bao.start(unseal=unseal)
 
 
 @pytest.fixture
@@ -123,3 +123,81 @@ def test_a_newer_version_of_somebody_else_is_no_alarm(vault: Vault) -> None:
     vault.db.sql("CALL envelope.rewrap('doomed')")
     vault.db.sql("CALL envelope.rotate_kek('doomed')")
     assert {version for _, version in vault.db.sql(VERSIONS)} == {3}
+
+
+ALL = sorted([*VALUES, "fresh 1", "newest"])
+DEKS = "SELECT * FROM envelope_private.dek ORDER BY dek_id"
+
+
+@pytest.fixture
+def younger(vault: Vault, tmp_path: Path) -> Vault:
+    """The KMS was put back to before the KEK `late`, and before the newest key of `person`. It is sealed."""
+    vault.init(restore=True)
+    snapshot = Snapshot(vault.stack, tmp_path / "snapshot")
+    snapshot.take()
+    vault.make_kek("late")
+    vault.stack.broker.restart()
+    vault.db.sql("CREATE TABLE fresh (id int PRIMARY KEY, secret text)")
+    vault.db.sql("INSERT INTO fresh VALUES (1, 'fresh 1')")
+    vault.db.sql("""CALL envelope.protect('fresh', '["secret"]', 'late', 'vault')""")
+    vault.db.sql("SELECT envelope.rotate('person')")
+    vault.db.sql("INSERT INTO person VALUES (4, 'newest')")
+    assert values(vault) == ALL
+    snapshot.restore(unseal=False)
+    return vault
+
+
+def values(vault: Vault) -> list[str]:
+    tables = " UNION ALL ".join(f"SELECT secret FROM {name}" for name in ("person", "card", "fresh"))
+    return sorted(value for (value,) in vault.db.sql(tables))
+
+
+def checks(vault: Vault) -> dict[str, tuple[str, str, str]]:
+    """What is not ok, by name: state, detail, hint."""
+    found = vault.db.sql("SELECT check_name, state, detail, hint FROM envelope.status() WHERE state <> 'ok'")
+    return {name: (state, detail, hint) for name, state, detail, hint in found}
+
+
+def test_a_snapshot_from_before_a_kek_and_a_key(younger: Vault) -> None:
+    """docs/runbooks/restore.md: the backup of the keys comes first, while the KMS is sealed, and saves all."""
+    wait_until(lambda: "sealed" in checks(younger)["kek late"][1], 60, "the broker's look at the KMS")
+    file = younger.backup()
+    younger.stack.openbao.unseal()
+    wait_until(lambda: "no such key" in checks(younger)["kek late"][1], 60, "the broker's look at the KEK")
+    state, detail, hint = checks(younger)["keys"]
+    assert (state, detail.count("(public.fresh)"), detail.count("(public.person)")) == ("failed", 1, 1)
+    assert "Do not flush" in hint
+    assert "keys-backup make" in hint
+    checked = younger.run("broker", "--check", "--config", younger.stack.broker.config_file, "--json")
+    assert (checked.code, '"kek late"' in checked.out) == (1, True)
+    before = younger.db.sql(DEKS)
+    calls = ("CALL envelope.rotate_kek('late')", "CALL envelope.rewrap('late')", "CALL envelope.rewrap('doomed')")
+    for call in calls:
+        assert "do not flush" in refusal(younger, call).message_hint, call
+    assert refusal(younger, "SELECT envelope.rotate('fresh')") is not None
+    assert younger.db.sql(DEKS) == before
+    assert (
+        KEY.format("late").split("/")[-1] not in younger.stack.openbao.request("LIST", "transit/keys")["data"]["keys"]
+    )
+    back = younger.done("keys-backup", "return", file, "--kek", "rescue", *younger.unlock)
+    assert "5 DEKs are back" in back.out
+    younger.db.sql("SELECT envelope.flush('nothing is in a cache only')")
+    assert values(younger) == ALL
+    assert "keys" not in checks(younger)
+
+
+def test_missing_entries_stop_no_other_key_and_a_new_kek_of_the_name_hides_nothing(younger: Vault) -> None:
+    younger.stack.openbao.unseal()
+    younger.make_kek("late")
+    wait_until(lambda: "keys" in checks(younger) and "kek late" not in checks(younger), 60, "the broker's look")
+    wait_until(lambda: checks(younger)["keys"][0] == "failed", 60, "the broker's look at the key store")
+    for kek in ("late", "doomed"):
+        found = refusal(younger, f"CALL envelope.rotate_kek('{kek}')")
+        assert "do not flush" in found.message_hint
+        assert "the key does not exist in its store" in found.message_detail
+    assert "3 were rewrapped" in found.message_detail
+    assert values(younger) == ALL, "the broker's cache still has all keys"
+    file = younger.backup()
+    younger.done("keys-backup", "return", file, "--kek", "rescue", *younger.unlock)
+    younger.db.sql("SELECT envelope.flush('nothing is in a cache only')")
+    assert values(younger) == ALL

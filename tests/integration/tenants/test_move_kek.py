@@ -112,7 +112,7 @@ def test_a_killed_broker_stops_it_between_batches(many_deks: Make, start: str, t
         error = under.end()
     assert error is not None
     assert error.sqlstate == "58000"
-    assert "all open as ever" in str(error.diag.message_detail)
+    assert "the others are as they were" in str(error.diag.message_detail)
     assert str(error.diag.message_hint).endswith(f"To go on: {call(to, store)}.")
     deks.stack.broker.start()
     with deks.stack.connect(deks.name) as session:

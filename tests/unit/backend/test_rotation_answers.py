@@ -102,5 +102,5 @@ def test_a_deadline_that_stays_ends_it() -> None:
     catalog = Catalog()
     with pytest.raises(errors.Deadline) as caught:
         rewrap(catalog, Broker(errors.Deadline())).run()
-    assert caught.value.detail == "0 of 0 DEKs were rewrapped before; all open as ever"
+    assert caught.value.detail == "0 of 0 DEKs were rewrapped before; the others are as they were"
     assert catalog.written == []

@@ -18,6 +18,12 @@ SMALLEST_BATCH = 10
 NOTICE_SECONDS = 1.0
 # These errors are about one DEK. Any other error would meet the next batch as well.
 OF_ONE_DEK = (errors.UnwrapFailed, errors.KeyNotFound, errors.KeyDestroyed, errors.StoreConflict)
+# These say that a key is not where it was.
+GONE = (errors.UnwrapFailed, errors.KeyNotFound, errors.KekUnknown)
+RESTORED = (
+    "Was the KMS restored to an earlier state? Then do not flush, do not restart the broker, and run"
+    " pg-envelope keys-backup make now: docs/runbooks/restore.md."
+)
 # Smaller requests may go through.
 TOO_SLOW = (errors.Deadline, errors.KmsBusy)
 SHOWN = 10
@@ -86,9 +92,9 @@ class Batches(ABC):
             self._wait_for_new_deks()
             self._pass()
         except errors.EnvelopeError as error:
-            so_far = f"{self._done} of {self._total} DEKs were {self.done_word} before; all open as ever"
+            so_far = f"{self._done} of {self._total} DEKs were {self.done_word} before; the others are as they were"
             error.detail = f"{error.detail}; {so_far}" if error.detail else so_far
-            error.hint = f"{error.hint or ''} To go on: {self._again}.".strip()
+            error.hint = words(error.hint, restored(error), f"To go on: {self._again}.")
             raise
         self._finish()
 
@@ -171,11 +177,25 @@ class Batches(ABC):
             self._host.notice(f"{self._what}: {self._done} of {max(self._done, self._total)} DEKs {self.done_word}")
             self._told = time.monotonic()
 
+    def _restored(self) -> str:
+        """The hint where a DEK is not what or where it was."""
+        return next(filter(None, map(restored, self._failed.values())), "")
+
     def _causes(self) -> str:
         """Returns a text: how many were done, and why the first ten of the others failed."""
         causes = [f"DEK {dek_id}: {error.message}" for dek_id, error in sorted(self._failed.items())]
         more = [f"and {len(causes) - SHOWN} more"] if len(causes) > SHOWN else []
         return "; ".join([f"{self._done} were {self.done_word}", *causes[:SHOWN], *more])
+
+
+def restored(error: errors.EnvelopeError) -> str:
+    """Returns a hint if the KMS may have been put back to an earlier state, and an empty text for other errors."""
+    return RESTORED if isinstance(error, GONE) else ""
+
+
+def words(*parts: str | None) -> str:
+    """Joins the parts of a hint that are not empty."""
+    return " ".join(filter(None, parts))
 
 
 def _fits(row: Row, found: wire.Message, store: str) -> bool:

@@ -8,7 +8,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
-from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, DeksLeft
+from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, DeksLeft, words
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.sqltext import literal
 
@@ -137,7 +137,10 @@ class Move(Batches):
             raise DeksLeft(
                 f"{behind} DEKs are still under KEK {self._wanted.from_kek}",
                 detail=self._causes(),
-                hint=f"That KEK must stay until this call succeeds: {self._again}. envelope.keys shows dek_id.",
+                hint=words(
+                    self._restored(),
+                    f"That KEK must stay until this succeeds: {self._again}. envelope.keys shows dek_id.",
+                ),
             )
         self._host.notice(
             f"move_kek: {self._done} DEKs were moved from KEK {self._wanted.from_kek} to {self._wanted.to_kek}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.lifecycle.batches import INSTALLATION, Answered, Batches, DeksLeft
+from pg_envelope.backend.lifecycle.batches import INSTALLATION, Answered, Batches, DeksLeft, restored, words
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.sqltext import literal
 
@@ -54,7 +54,10 @@ class Rewrap(Batches):
             self._prove_sample(known)
             self._newest = int(self._link.ask("rotate_kek", kek=self._kek, kek_version=known)["kek_version"])
         except (errors.Deadline, errors.KmsUnavailable) as error:
-            error.hint = f"{error.hint or ''} No DEK was changed. If the KEK was rotated: {self._again}.".strip()
+            error.hint = words(error.hint, f"No DEK was changed. If the KEK was rotated: {self._again}.")
+            raise
+        except errors.KekUnknown as error:
+            error.hint = words(error.hint, restored(error) if known else None)
             raise
         # From now on, the KMS as it is has wrapped and opened every DEK that has this version.
         self._proving = False
@@ -121,14 +124,16 @@ class Rewrap(Batches):
             raise DeksLeft(
                 f"{behind} DEKs are still under an old version of KEK {self._kek}",
                 detail=self._causes(),
-                hint=f"Old KEK versions must stay until this call succeeds: {self._again}. envelope.keys shows dek_id.",
+                hint=words(
+                    self._restored(),
+                    f"Old KEK versions must stay until this succeeds: {self._again}. envelope.keys shows dek_id.",
+                ),
             )
         if self._failed:
             raise DeksLeft(
                 f"{len(self._failed)} DEKs do not open under KEK {self._kek}",
                 detail=self._causes(),
-                hint="Was the KMS restored to an earlier state? Then do not flush, do not restart the broker, and run"
-                " pg-envelope keys-backup make now: docs/runbooks/restore.md. envelope.keys shows dek_id.",
+                hint=words(self._restored(), "envelope.keys shows dek_id."),
             )
         row = self._host.row(DESTROYED, ["text"], [self._kek])
         destroyed = f", {row['found']} destroyed ones passed over" if row and row["found"] else ""
