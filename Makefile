@@ -101,15 +101,18 @@ ready-machine: install .venv/.stack
 ready-docker: packages .venv/.base .venv/.stack
 	@deploy/docker.sh
 
-# The project's own venv, in three steps: what builds the wheel, what the stack needs, what developers need.
-.venv/.base: pyproject.toml | packages
+# The project's own venv, in three steps: what builds the wheel, what the stack needs, what developers need. While pip
+# works there is no .venv/.whole: what it leaves when it is killed cannot be mended by pip, and is made anew.
+.venv/.base: pyproject.toml $(if $(wildcard .venv/.whole),,FORCE) | packages
 	@echo "Making .venv ..."
-	@[ -x .venv/bin/pip ] || $(PYTHON) -I -m venv .venv
+	@[ -e .venv/.whole ] || $(PYTHON) -I -m venv --clear .venv
+	@rm -f .venv/.whole
 	@$(PIP) install $$(.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
 	@$(PIP) install $$(.venv/bin/python -c 'import hatchling.build; print(*hatchling.build.get_requires_for_build_editable())')
-	@touch $@
+	@touch $@ .venv/.whole
 
 .venv/.stack .venv/.dev: .venv/.%: .venv/.base
 	@echo "Installing pg-envelope[$*] into .venv ..."
+	@rm -f .venv/.whole
 	@$(PIP) install --no-build-isolation --editable '.[$*]'
-	@touch $@ .venv/.stack
+	@touch $@ .venv/.stack .venv/.whole

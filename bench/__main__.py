@@ -1,4 +1,4 @@
-"""`python -m bench`: a stack of its own, all measures, a table and a JSON file."""
+"""`python -m bench`: makes a stack of its own, takes all measures, and writes a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.settings import Settings, parse
 from stack.processes import StackError
 from stack.stack import Stack
 
-# Disks differ and are shared: without fsync the figures are of the work, not of the disk.
+# Disks differ and are shared. Without fsync the figures are of the work, not of the disk.
 SERVER = {
     "shared_buffers": "512MB",
     "fsync": "off",

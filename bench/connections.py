@@ -1,4 +1,4 @@
-"""What a new connection pays: its first read, cold and warm, and its memory."""
+"""Measures what a new connection costs: its first read, cold and warm, and its memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.settings import Settings
 from stack.stack import Stack
 
 READ = "SELECT email FROM {} WHERE id = 1"
-# What no use of Python and AES in a backend can avoid: the interpreter, and the import of the library.
+# The part that no use of Python and AES in a backend can avoid: the interpreter, and the import of the library.
 BARE = """CREATE FUNCTION bare() RETURNS void LANGUAGE plpython3u AS $$
 import sys
 sys.path.insert(0, {packages!r})
@@ -22,7 +22,7 @@ PRIVATE = re.compile(r"^Private_\w+: +(\d+) kB", re.MULTILINE)
 
 
 def measure(stack: Stack, settings: Settings) -> list[Measure]:
-    """First reads with a warm broker beside the bare interpreter, and private memory after them."""
+    """Measures first reads with a warm broker beside the bare interpreter, and private memory after them."""
     packages = next((stack.broker.venv / "lib").glob("python3.*/site-packages"))
     with stack.connect() as connection:
         connection.execute(BARE.format(packages=str(packages)))
@@ -36,7 +36,7 @@ def measure(stack: Stack, settings: Settings) -> list[Measure]:
 
 
 def cold(stack: Stack, settings: Settings) -> Measure:
-    """First read in a new connection after a restart of the broker: the key comes from the KMS."""
+    """Measures the first read in a new connection after a restart of the broker. The key comes from the KMS."""
     samples = Samples()
     for _ in range(settings.cold_rounds):
         stack.broker.restart()
@@ -58,5 +58,5 @@ def _memory(stack: Stack, statement: str) -> float:
 
 
 def _private(pid: int) -> int:
-    """kB that only this process holds."""
+    """Returns the kB that only this process holds."""
     return sum(map(int, PRIVATE.findall(Path(f"/proc/{pid}/smaps_rollup").read_text())))

@@ -1,4 +1,4 @@
-"""Samples, their medians, and how to take them: in turn, so that a busy moment of the machine hits all alike."""
+"""Takes samples in turn, so that a busy moment of the machine hits all alike, and computes their medians."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Samples:
-    """What was measured of one peer, in the measure's unit."""
+    """The measured values of one peer, in the measure's unit."""
 
     values: list[float] = field(default_factory=list)
 
@@ -20,7 +20,7 @@ class Samples:
 
     @property
     def spread(self) -> float:
-        """Half the distance of the quartiles, as a part of the median: a smaller difference is noise."""
+        """Half the distance of the quartiles, as a part of the median. A smaller difference is noise."""
         if len(self.values) < 2 or not self.median:
             return 0.0
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
@@ -29,7 +29,7 @@ class Samples:
 
 @dataclass
 class Measure:
-    """One line of the table: a thing measured of several peers. `more_is_better` for rates."""
+    """One line of the table: one thing, measured of several peers. `more_is_better` is for rates."""
 
     name: str
     title: str
@@ -38,14 +38,14 @@ class Measure:
     more_is_better: bool = False
 
     def ratio(self, one: str, other: str) -> float | None:
-        """Median of `one` over that of `other`; None when either was not measured."""
+        """Returns the median of `one` over that of `other`, or None when either was not measured."""
         if one not in self.peers or other not in self.peers or not self.peers[other].median:
             return None
         return self.peers[one].median / self.peers[other].median
 
 
 def interleaved(takes: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Samples]:
-    """One sample of each per round, the order turned around in every second one."""
+    """Takes one sample of each per round. Every second round has the reverse order."""
     samples = {name: Samples() for name in takes}
     for number in range(rounds):
         names = list(takes) if number % 2 == 0 else list(takes)[::-1]

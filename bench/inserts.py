@@ -1,4 +1,7 @@
-"""Inserts: one INSERT ... SELECT of many rows, and single rows by a prepared statement. Rolled back each time."""
+"""Measures inserts: one INSERT ...
+
+SELECT of many rows, and single rows by a prepared statement. Each is rolled back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests the broker sent to the KMS, and what for, from its own metrics."""
+"""Counts the requests that the broker sent to the KMS, by purpose, from the broker's own metrics."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections import Counter
 from stack.stack import Stack
 
 COUNT = re.compile(r'^pg_envelope_kms_requests_total\{[^}]*op="(\w+)"[^}]*\} (\d+)', re.MULTILINE)
-# What the broker asks on its own, every few seconds, to know how the KMS is: no statement waits for it.
+# The broker asks this on its own, every few seconds, to know the KMS's state. No statement waits for it.
 HEALTH = "describe"
 
 
 def requests(stack: Stack) -> Counter[str]:
-    """Requests by operation since the broker's start."""
+    """Returns requests by operation since the broker's start."""
     counts: Counter[str] = Counter()
     for op, count in COUNT.findall(stack.broker.page("metrics")):
         counts[op] += int(count)
@@ -21,5 +21,5 @@ def requests(stack: Stack) -> Counter[str]:
 
 
 def split(counts: Counter[str]) -> tuple[int, int]:
-    """Requests for keys, and health checks."""
+    """Returns the requests for keys, and the health checks."""
     return counts.total() - counts[HEALTH], counts[HEALTH]

@@ -19,7 +19,7 @@ Run = dict[str, Any]
 
 
 def figures(run: Run) -> str:
-    """What stands between BEGIN and END: where it was measured, the medians, the targets."""
+    """Returns the text between BEGIN and END: where it was measured, the medians, the targets."""
     return "\n".join([BEGIN, "", *_where(run), "", *_medians(run), "", *_targets(run), "", END])
 
 
@@ -64,7 +64,7 @@ def _targets(run: Run) -> list[str]:
 
 
 def written(page: str, run: Run) -> str:
-    """The page with the figures of `run`. Raises ValueError for a page without their place."""
+    """Returns the page with the figures of `run`. Raises ValueError for a page without their place."""
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not (begin and end):

@@ -1,4 +1,4 @@
-"""The peers: how each stores three columns, reads them and writes them. All hold the same people."""
+"""Describes the peers: how each stores three columns, reads them and writes them. All hold the same people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench import sodium
 PROTECTED = ("name", "email", "phone")
 OPEN = ("city", "joined")
 SOURCE_COLUMNS = {"id": "bigint", "name": "text", "email": "text", "phone": "text", "city": "text", "joined": "date"}
-# Keys in SQL text are how these peers are used; the benchmark's are no secrets.
+# These peers are used with keys in SQL text. The benchmark's keys are no secrets.
 KEY = r"'\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f'::bytea"
 PASSPHRASE = "'correct horse battery staple'"
 
@@ -38,7 +38,7 @@ class Peer:
         return f"CREATE TABLE {self.name} (id bigint PRIMARY KEY, {', '.join(columns)}, city text, joined date)"
 
     def insert(self, source: str) -> str:
-        """INSERT of all rows of `source`, a table expression with SOURCE_COLUMNS."""
+        """Returns an INSERT of all rows of `source`, a table expression with SOURCE_COLUMNS."""
         written = {name: expression for column in PROTECTED for name, expression in self.write(column).items()}
         drawn = [f"{self.drawn} AS {column}_drawn" for column in PROTECTED] if self.drawn else []
         inner = ", ".join(["source.*", *drawn])

@@ -1,4 +1,4 @@
-"""Point reads by primary key through the view, by pgbench: plain and ours in turn, in short runs."""
+"""Measures point reads by primary key through the view, by pgbench: plain and ours in turn, in short runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST_SECOND = re.compile(r"progress: ([\d.]+) s, ([\d.]+) tps")
 
 
 def measure(stack: Stack, settings: Settings) -> list[Measure]:
-    """Transactions a second of a role that was granted SELECT, over the Unix socket and over TCP."""
+    """Measures transactions a second of a role that was granted SELECT, over the Unix socket and over TCP."""
     with stack.connect() as connection:
         connection.execute(f"CREATE ROLE {READER} LOGIN PASSWORD '{PASSWORD}'")
         connection.execute(f"GRANT SELECT ON {PLAIN.name}, {OURS.name} TO {READER}")
@@ -54,7 +54,7 @@ def _take(stack: Stack, settings: Settings, host: str, columns: str, peer: Peer)
 
 
 def _cpu(stack: Stack, settings: Settings) -> Measure:
-    """The same read by the processor time of its backend, which a busy machine changes least."""
+    """Measures the same read by the processor time of its backend, which a busy machine changes least."""
     reads = CPU_READS if settings.point_seconds else FEW_TRANSACTIONS
     with stack.connect() as plain, stack.connect() as ours:
         takes = {peer.name: partial(_take_cpu, c, peer, reads) for peer, c in ((PLAIN, plain), (OURS, ours))}
@@ -73,12 +73,12 @@ def _take_cpu(connection: psycopg.Connection[Any], peer: Peer, reads: int) -> fl
 
 
 def nanoseconds(pid: int) -> int:
-    """On a processor so far."""
+    """Returns the processor time so far, in nanoseconds."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
 
 
 def _warm_rate(said: str, settings: Settings) -> float:
-    """Transactions a second after the first second, which holds the connection's one-time costs."""
+    """Returns transactions a second after the first second, which holds the connection's one-time costs."""
     first = FIRST_SECOND.search(said)
     total, rate = TOTAL.search(said), RATE.search(said)
     if total is None or rate is None:

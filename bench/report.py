@@ -1,4 +1,4 @@
-"""The run's figures, as a table for people and as JSON."""
+"""Shows the run's figures as a table for people and as JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERDICTS = {True: "[green]met[/]", False: "[red]missed[/]", None: "not measured"
 
 @dataclass(frozen=True)
 class Run:
-    """All of one run. `missing` are peers that the server does not have."""
+    """All figures of one run. `missing` are peers that the server does not have."""
 
     settings: Settings
     server: str
@@ -100,7 +100,7 @@ def _notes(run: Run) -> list[str]:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """What the file holds: all samples, so that other statistics can be made of them."""
+    """Returns the content of the file: all samples, so that other statistics can be made of them."""
     settings = asdict(run.settings)
     del settings["results"]
     return {
@@ -124,7 +124,7 @@ def as_json(run: Run) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """With "-dirty" if the files are not those of the commit; "unknown" outside a clone."""
+    """Returns the commit, with "-dirty" if the files differ from it; "unknown" outside a clone."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     return done.stdout.strip() or "unknown"
@@ -139,7 +139,7 @@ def _measure_json(measure: Measure) -> dict[str, Any]:
 
 
 def write(run: Run) -> Path:
-    """Writes the file, named by the time; its path."""
+    """Writes the file, named by the time. Returns its path."""
     run.settings.results.mkdir(parents=True, exist_ok=True)
     content = as_json(run)
     path = run.settings.results / f"{content['date'].replace(':', '').replace('+0000', 'Z')}.json"

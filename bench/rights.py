@@ -1,4 +1,4 @@
-"""Where a right is asked for in each statement: tables with row-level security, and named keys."""
+"""Measures statements that ask for a right each time: tables with row-level security, and named keys."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ MOST_STATEMENTS = 500
 
 
 def measure(stack: Stack, settings: Settings) -> list[Measure]:
-    """The processor time of one statement of a role that was granted what it does. Named keys: beside a point read."""
+    """Measures the processor time of one statement of a role with the grant for it. Named keys stand beside a point
+    read.
+    """
     with stack.connect() as plain, stack.connect() as ours:
         plain.execute(MADE)
         for connection in (plain, ours):

@@ -1,4 +1,4 @@
-"""Full scans: count() of the decrypted text of one and of three columns."""
+"""Measures full scans: count() of the decrypted text of one and of three columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.settings import Settings
 
 
 def measure(connection: psycopg.Connection[Any], peers: list[Peer], settings: Settings) -> list[Measure]:
-    """Microseconds per row, which makes slow peers with fewer rows comparable."""
+    """Returns microseconds per row, which makes slow peers with fewer rows comparable."""
     return [_scan(connection, peers, settings, columns) for columns in (1, 3)]
 
 

@@ -1,4 +1,4 @@
-"""How much one run measures."""
+"""Holds the sizes of one run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("results")
-# pgp_sym_* makes a key of its passphrase for each value: a fraction of the rows is enough, and its times are scaled.
+# pgp_sym_* makes a key of its passphrase for each value. A fraction of the rows is enough, and its times are scaled.
 SLOW_FRACTION = 100
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes of a run; `point_seconds` of 0 means a few transactions only."""
+    """The sizes of a run. With `point_seconds` of 0 only a few transactions run."""
 
     rows: int = 200_000
     rounds: int = 8
@@ -24,12 +24,12 @@ class Settings:
     results: Path = RESULTS
 
     def rows_of(self, slow: bool, rows: int) -> int:
-        """`rows`, or for a slow peer a fraction of them."""
+        """Returns `rows`, or for a slow peer a fraction of them."""
         return max(rows // SLOW_FRACTION, 1) if slow else rows
 
 
 def parse(arguments: list[str] | None = None) -> Settings:
-    """The settings that the command line asks for."""
+    """Returns the settings that the command line asks for."""
     default = Settings()
     parser = argparse.ArgumentParser(prog="bench", description="pg_envelope beside a plain table and its peers")
     parser.add_argument("--rows", type=int, default=default.rows, help="rows of each table")

@@ -1,4 +1,4 @@
-"""pgsodium as its users have it: preloaded, keys by uuid, columns labelled, read through the decrypting view."""
+"""Uses pgsodium as its users do: preloaded, keys by uuid, columns labelled, read through the decrypting view."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stack.postgres import pg_config
 
-# The server's key, which pgsodium asks a program for; the benchmark's is no secret.
+# pgsodium asks a program for the server's key. The benchmark's key is no secret.
 ROOT_KEY = "#!/bin/sh\nprintf '%064d' 7\n"
 
 
@@ -15,7 +15,10 @@ def installed() -> bool:
 
 
 def server_settings(place: Path) -> dict[str, str]:
-    """What the server needs before CREATE EXTENSION; a program in `place`, which the server's user must reach."""
+    """Returns the settings that the server needs before CREATE EXTENSION.
+
+    It writes a program into `place`, which the server's user must reach.
+    """
     if not installed():
         return {}
     program = place / "pgsodium_getkey"
@@ -26,7 +29,9 @@ def server_settings(place: Path) -> dict[str, str]:
 
 
 def labels(table: str, columns: tuple[str, ...]) -> list[str]:
-    """A key, and the labels that make pgsodium's trigger and view. Bound to the row's id, as our values are."""
+    """Makes a key, and the labels that make pgsodium's trigger and view. They are bound to the row's id, as our values
+    are.
+    """
     label = "'ENCRYPT WITH KEY ID ' || key_id || ' ASSOCIATED (id)'"
     lines = [
         f"EXECUTE format('SECURITY LABEL FOR pgsodium ON COLUMN {table}.{column} IS %L', {label});"

@@ -18,7 +18,7 @@ CITIES = ("Oslo", "Kyoto", "Lagos", "Lima", "Gdańsk")
 
 
 def people(first_id: int, count: int) -> str:
-    """A table expression, named source, of so many people; the same for the same ids."""
+    """Returns a table expression, named source, of so many people, the same for the same ids."""
 
     def pick(words: tuple[str, ...], step: int) -> str:
         return f"('{{{','.join(words)}}}'::text[])[1 + id / {step} % {len(words)}]"
@@ -31,13 +31,13 @@ def people(first_id: int, count: int) -> str:
 
 
 def one_person() -> str:
-    """The same from parameters, for a prepared statement."""
+    """Returns the same from parameters, for a prepared statement."""
     parameters = ", ".join(f"%s::{kind} AS {name}" for name, kind in SOURCE_COLUMNS.items())
     return f"(SELECT {parameters}) source"
 
 
 def make(connection: psycopg.Connection[Any], settings: Settings) -> tuple[list[Peer], float]:
-    """The peers that the server has, with their tables; and the seconds that protect() took."""
+    """Makes the peers that the server has, with their tables. Returns them, and the seconds that protect() took."""
     found = [peer for peer in ALL if _available(connection, peer)]
     for peer in found:
         connection.execute(peer.create())
@@ -61,7 +61,7 @@ def _available(connection: psycopg.Connection[Any], peer: Peer) -> bool:
 
 
 def check(connection: psycopg.Connection[Any], peers: Sequence[Peer]) -> None:
-    """All must give what the plain table holds: a benchmark of wrong answers would be quick."""
+    """Checks that all give what the plain table holds: a benchmark of wrong answers would be quick."""
     for peer in peers:
         columns = ", ".join(f"{peer.read(column)} AS {column}" for column in PROTECTED)
         read = f"SELECT id, {columns} FROM {peer.view or peer.name}"

@@ -1,4 +1,4 @@
-"""What was asked for, and whether this run reached it."""
+"""Compares the targets with the run's figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.figures import Measure
 
 @dataclass(frozen=True)
 class Target:
-    """`reached` is None when it could not be measured here."""
+    """One target. `reached` is None when it could not be measured here."""
 
     text: str
     limit: float

@@ -1,4 +1,6 @@
-"""UPDATE and DELETE by key, and the first row of a new subject: the processor time of one statement, rolled back."""
+"""Measures UPDATE and DELETE by key, and the first row of a new subject: the processor time of one statement, rolled
+back.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ CREATE TABLE subject_ours (LIKE subject_plain INCLUDING ALL);
 CALL envelope.protect('subject_ours', '["note"]', scope => 'subject', scope_column => 'person');
 """
 NEW_SUBJECT = "INSERT INTO subject_{0} SELECT n, n, 'note' FROM (SELECT %s::bigint) s (n)"
-# So many statements first: PostgreSQL makes five plans before it keeps one.
+# So many statements run first, because PostgreSQL makes five plans before it keeps one.
 WARMING = 6
 MOST_STATEMENTS = 500
 
@@ -58,7 +60,7 @@ def _measured(
 
 
 def _take(connection: psycopg.Connection[Any], statement: str, count: int) -> float:
-    """µs a statement, each on another row."""
+    """Returns µs a statement, each on another row."""
     with connection.transaction(force_rollback=True), connection.cursor() as cursor:
         for number in range(1, WARMING + 1):
             cursor.execute(statement, [number], prepare=True)

@@ -2,8 +2,10 @@
 # Installs the extension into a PostgreSQL server, or takes it out: `server.sh install`, `server.sh uninstall`.
 # Control file and script go to the server's sharedir; the Python part into a venv of its own under pkglibdir, so that
 # neither PYTHONPATH nor the distribution's packages get in its way. `pkglibdir/pg_envelope` is a link to the build in
-# use, in pg_envelope.d beside it. A new build is made and checked there before the link moves: an installation that
-# fails leaves the one before as it was. That one stays for sessions that still run on it, until the next installation.
+# use, in pg_envelope.d beside it. All that is new is written beside the old before anything changes: the build, which
+# is checked there, and each file as NAME.new. What follows are renames, which need no room on the disk. So an installation
+# that fails, or is killed, leaves the one before as it was, and the next one removes what it left. The build before
+# stays for sessions that still run on it, until the next installation.
 set -euo pipefail
 umask 022
 # PYTHONHOME, PYTHONPATH and PYTHONDONTWRITEBYTECODE would all change what ends up in the venv.
@@ -18,6 +20,7 @@ scripts=$("$pg_config" --sharedir)/extension
 venv=$("$pg_config" --pkglibdir)/pg_envelope
 builds=$venv.d
 unfinished=
+new=
 
 need_write() {
     local place
@@ -28,9 +31,23 @@ need_write() {
     done
 }
 
+# What an installation that was killed left behind: all but what is in use, and the build before; one a line.
+leftovers() {
+    local file
+    for file in "$scripts"/pg_envelope*.new "$units"/pg-envelope-*.new "$command.new" "$venv.new"; do
+        [ ! -e "$file" ] && [ ! -L "$file" ] || printf '%s\n' "$file"
+    done
+    [ ! -d "$builds" ] || find "$builds" -mindepth 1 -maxdepth 1 ! \( -name before -type l \) \
+        ! -name "$(build_of "$venv")" ! -name "$(build_of "$builds/before")"
+}
+
+build_of() { basename "$(readlink "$1" || true)"; }
+
+sweep() { leftovers | xargs -r -d '\n' rm -rf --; }
+
 clean_up() {
     [ -n "$unfinished" ] || return 0
-    rm -rf "$unfinished"
+    sweep
     echo "pg_envelope: the installation failed. Nothing was changed: what was installed before is still in use." >&2
 }
 
@@ -46,9 +63,11 @@ sources_hash() {
 
 same() { [ -f "$1" ] && [ "$(<"$1")" = "$2" ]; }
 
+built() { [ -L "$venv" ] && same "$venv/.needs" "$(needs_hash)" && same "$venv/.sources" "$(sources_hash)"; }
+
 up_to_date() {
     local file
-    same "$venv/.needs" "$(needs_hash)" && same "$venv/.sources" "$(sources_hash)" && [ -L "$venv" ] || return 1
+    built && [ -z "$(leftovers)" ] || return 1
     for file in extension/pg_envelope.control extension/pg_envelope--*.sql; do
         cmp -s "$file" "$scripts/${file##*/}" || return 1
     done
@@ -60,33 +79,36 @@ up_to_date() {
 
 unit() { sed "s|/usr/local/bin/pg-envelope|$command|" "$1"; }
 
-# Each file is replaced at once: who reads it sees the old one or the new one.
-put() { cat >"$1.new" && chmod 644 "$1.new" && mv -f "$1.new" "$1"; }
+stage() { cat >"$1.new" && chmod 644 "$1.new"; }
 
-install_scripts() {
+stage_all() {
     local file
+    mkdir -p "$units"
     for file in extension/pg_envelope.control extension/pg_envelope--*.sql; do
-        put "$scripts/${file##*/}" <"$file"
+        stage "$scripts/${file##*/}" <"$file"
+    done
+    for file in deploy/systemd/*; do
+        unit "$file" | stage "$units/${file##*/}"
+    done
+    ln -s "$venv/bin/pg-envelope" "$command.new"
+}
+
+# Each file is replaced at once: who reads it sees the old one or the new one.
+put_all() {
+    local file
+    for file in "$scripts"/pg_envelope*.new "$units"/pg-envelope-*.new "$command.new"; do
+        mv -fT "$file" "${file%.new}"
     done
     for file in "$scripts"/pg_envelope--*.sql; do
         [ -e "extension/${file##*/}" ] || rm -f "$file"
     done
 }
 
-install_units() {
-    local file
-    mkdir -p "$units"
-    for file in deploy/systemd/*; do
-        unit "$file" | put "$units/${file##*/}"
-    done
-    [ ! -d /run/systemd/system ] || [ "$(id -u)" != 0 ] || systemctl daemon-reload
-}
-
 pip() { .venv/bin/python -m pip -qq --disable-pip-version-check "$@"; }
 
 # Built without isolation: hatchling is in .venv already, so that a change of sources needs no network.
 build_wheel() {
-    local place=$unfinished/.wheel
+    local place=$1/.wheel
     pip wheel --no-deps --no-build-isolation --wheel-dir "$place" .
     ls "$place"/*.whl
 }
@@ -118,11 +140,11 @@ fill() {
         cp -al "$(readlink -f "$venv")/." "$new/"
         rm -f "$new"/.sources
         { grep -rlI "^#!$(readlink -f "$venv")/" "$new/bin" || true; } | xargs -r sed -i "1s|^#!.*/bin/|#!$new/bin/|"
-        wheel=$(build_wheel)
+        wheel=$(build_wheel "$new")
         pip --python "$new/bin/python" install --no-deps --force-reinstall "$wheel"
     else
         "$python" -m venv --without-pip "$new"
-        wheel=$(build_wheel)
+        wheel=$(build_wheel "$new")
         chosen=$(extras | paste -sd, -)
         pip --python "$new/bin/python" install "${wheel}[all${chosen:+,$chosen}]"
         carry_over "$new"
@@ -139,28 +161,37 @@ check() {
     "$1/bin/pg-envelope" --help >/dev/null
 }
 
-switch() {
-    local new=$1 before
-    before=$(readlink -f "$venv" || true)
-    # A folder of its own, as earlier versions made it, cannot be exchanged for a link in one step.
-    [ -L "$venv" ] || [ ! -e "$venv" ] || { before=$builds/before; mv "$venv" "$before"; }
-    ln -s "${builds##*/}/${new##*/}" "$builds/link.$$"
-    mv -fT "$builds/link.$$" "$venv"
-    find "$builds" -mindepth 1 -maxdepth 1 ! -name "${new##*/}" ! -name "${before##*/}" -exec rm -rf {} +
-}
-
-install_venv() {
-    local new
+build() {
     mkdir -p "$builds"
     new=$(mktemp -d "$builds/XXXXXXXX")
-    unfinished=$new
-    trap clean_up EXIT
     chmod 755 "$new"
     fill "$new"
     check "$new"
-    switch "$new"
-    unfinished=
 }
+
+# A link of this name, in one step.
+point() { ln -sfn "$1" "$2.new" && mv -fT "$2.new" "$2"; }
+
+switch() {
+    [ ! -L "$venv" ] || point "$(build_of "$venv")" "$builds/before"
+    if [ -d "$venv" ] && [ ! -L "$venv" ]; then
+        ln -sfn "${builds##*/}/${new##*/}" "$venv.new"
+        exchange "$venv.new" "$venv"
+    else
+        point "${builds##*/}/${new##*/}" "$venv"
+    fi
+}
+
+# A folder of its own, as earlier versions made it: `mv` cannot put a link in its place.
+exchange() {
+    "$python" -Ic 'import ctypes, os, sys
+HERE, EXCHANGE = -100, 2
+one, other = map(os.fsencode, sys.argv[1:])
+if ctypes.CDLL(None, use_errno=True).renameat2(HERE, one, HERE, other, EXCHANGE):
+    sys.exit(os.strerror(ctypes.get_errno()))' "$@"
+}
+
+reload() { [ ! -d /run/systemd/system ] || [ "$(id -u)" != 0 ] || systemctl daemon-reload; }
 
 install_all() {
     ! up_to_date || return 0
@@ -169,10 +200,16 @@ install_all() {
     flock 9
     ! up_to_date || return 0
     echo "Installing the extension into $("$pg_config" --version) ..."
-    [ -L "$venv" ] && same "$venv/.sources" "$(sources_hash)" && same "$venv/.needs" "$(needs_hash)" || install_venv
-    install_scripts
-    install_units
-    ln -sfn "$venv/bin/pg-envelope" "$command"
+    sweep
+    trap clean_up EXIT
+    unfinished=1
+    stage_all
+    built || build
+    unfinished=
+    [ -z "$new" ] || switch
+    put_all
+    sweep
+    reload
 }
 
 warn() {
@@ -189,6 +226,7 @@ uninstall_all() {
     need_write uninstall
     warn
     [ -n "${YES:-}" ] || { echo "To do it: make uninstall YES=1" >&2; exit 1; }
+    sweep
     rm -f "$scripts"/pg_envelope--*.sql "$scripts/pg_envelope.control" "${venv}.lock"
     [ "$(readlink "$command")" != "$venv/bin/pg-envelope" ] || rm -f "$command"
     for file in deploy/systemd/*; do

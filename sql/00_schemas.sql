@@ -1,6 +1,7 @@
 -- Schemas. `envelope` is what people call and read; `envelope_private` is for the extension alone.
 
--- CREATE EXTENSION would look operators up in the schema it is made in, too, where others may create some that fit better.
+-- CREATE EXTENSION also looks operators up in its own schema, where other users may have created operators that fit
+-- better.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- In SQL_ASCII PostgreSQL does not know which characters its bytes are: row keys would count bytes there and characters
@@ -22,11 +23,11 @@ COMMENT ON SCHEMA envelope IS 'pg_envelope: what users call and read';
 
 CREATE SCHEMA envelope_internal;
 COMMENT ON SCHEMA envelope_internal IS
-    'pg_envelope: functions that generated views and triggers call with the rights of the user at hand; nobody calls them by hand';
+    'pg_envelope: functions that generated views and triggers call with the rights of their user; nobody calls them by hand';
 
 CREATE SCHEMA envelope_private;
 COMMENT ON SCHEMA envelope_private IS 'pg_envelope: state and helpers; no role but the extension''s owner needs it';
 
--- Generated views and triggers run as their caller when they meet a key they do not hold, and must then find
+-- Generated views and triggers run as their caller. When they meet a key that the session does not hold, they must find
 -- envelope_internal.run_step() by name. Rights on single objects: sql/90_grants.sql.
 GRANT USAGE ON SCHEMA envelope, envelope_internal TO PUBLIC;

@@ -1,5 +1,6 @@
--- What search tokens are stored as: FORMAT.md section 8. Nobody has USAGE on this schema, so nobody can write a token of
--- their own, nor call what makes one: operators on search columns are found in the schemas of the protected tables.
+-- The type in which search tokens are stored: FORMAT.md section 8. Nobody has USAGE on this schema, so nobody can write
+-- a token of their own, nor call a function that makes one. Users find the operators in the schemas of the protected
+-- tables.
 
 CREATE SCHEMA envelope_search;
 COMMENT ON SCHEMA envelope_search IS
@@ -30,7 +31,8 @@ CREATE TYPE envelope_search.token (
     INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain);
 COMMENT ON TYPE envelope_search.token IS 'one search token: 16 bytes, FORMAT.md section 8';
 
--- Its order, by which ANALYZE counts different tokens and common ones: without, every search would be estimated alike.
+-- With this order ANALYZE counts different tokens and common ones. Without it, every search would have the same
+-- estimate.
 
 CREATE FUNCTION envelope_search.token_lt(one envelope_search.token, other envelope_search.token) RETURNS boolean
     LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'bytealt';

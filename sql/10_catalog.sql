@@ -39,24 +39,24 @@ CREATE TABLE envelope_private.key (
     CHECK (scope_of IS NULL OR scope <> 'table')
 );
 COMMENT ON TABLE envelope_private.key IS
-    'one key with all its versions: a named key, or the key of a protected table. A key without name and base is of a table that is gone';
+    'one key with all its versions: a named key, or the key of a protected table. A key without name and base belongs to a table that is gone';
 COMMENT ON COLUMN envelope_private.key.kek IS 'the KEK and store of the next DEK version; each version names its own';
 COMMENT ON COLUMN envelope_private.key.row_key IS 'primary key columns that bind values to their row, in the key''s order';
-COMMENT ON COLUMN envelope_private.key.by_role IS 'row-level security: the view runs as its caller, and so does the right';
+COMMENT ON COLUMN envelope_private.key.by_role IS 'row-level security: the view runs as its caller, with the caller''s own right';
 COMMENT ON COLUMN envelope_private.key.as_caller IS
     'a write runs code of the table, so the triggers of the view run as their caller';
 COMMENT ON COLUMN envelope_private.key.mirrored IS
-    'with as_caller: the privileges on the view that the base table has, too';
+    'with as_caller: the privileges on the view that were copied to the base table';
 COMMENT ON COLUMN envelope_private.key.scope IS
     'which values share a DEK: all of the table, or those of one value of scope_column';
 COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';
-COMMENT ON COLUMN envelope_private.key.erased IS 'what a read gives after the DEK was destroyed: an error, or NULL';
+COMMENT ON COLUMN envelope_private.key.erased IS 'the result of a read after the DEK was destroyed: an error, or NULL';
 COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext, which the trigger checks: [{name, expression}]';
 
 CREATE SEQUENCE envelope_private.dek_id_seq;
 
--- Sequences do not follow their tables into a subscriber of logical replication, nor with rows that were loaded by hand.
--- nextval() only goes forward. setval() could take back an id that another session has drawn.
+-- Sequences do not follow their tables into a subscriber of logical replication, nor with rows that were loaded by
+-- hand. nextval() only goes forward. setval() could take back an id that another session has drawn.
 CREATE FUNCTION envelope_private.next_dek_id() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -144,7 +144,7 @@ CREATE TABLE envelope_private.field_key (
 CREATE UNIQUE INDEX field_key_one_active ON envelope_private.field_key (field_uuid) WHERE state = 'active';
 COMMENT ON TABLE envelope_private.field_key IS 'one row per key id that a header can name';
 COMMENT ON COLUMN envelope_private.field_key.field_uuid IS 'NULL: every field of the DEK''s key, in tenant and subject scope';
-COMMENT ON COLUMN envelope_private.field_key.counted_from IS 'what the field''s message counter showed when this key was made';
+COMMENT ON COLUMN envelope_private.field_key.counted_from IS 'the value of the field''s message counter when this key was made';
 
 CREATE TABLE envelope_private.key_grant (
     key_uuid uuid NOT NULL,
@@ -154,7 +154,7 @@ CREATE TABLE envelope_private.key_grant (
 );
 COMMENT ON TABLE envelope_private.key_grant IS 'who may use a named key; members of a granted role may, too';
 
--- The right to a column, as something the path hands over: generated views read it with their owner's rights. It never
+-- The right to a column, which the path hands over: generated views read it with their owner's rights. The right never
 -- goes into a dump; a restored database draws new ones (trigger on field_key, sql/40_capability.sql).
 CREATE TABLE envelope_private.capability (
     field_uuid uuid PRIMARY KEY REFERENCES envelope_private.field ON DELETE CASCADE,

@@ -15,10 +15,10 @@ CREATE INDEX spare_dek_next ON envelope_private.spare_dek (key_uuid, kek, key_id
 COMMENT ON TABLE envelope_private.spare_dek IS
     'DEKs of store catalog that wait for their tenant or subject: made in batches, never dumped, dropped when their KEK rotates';
 COMMENT ON COLUMN envelope_private.spare_dek.home IS
-    'which database made it, as in installation: a copy does not use those of its original';
+    'the database that made it, as in installation: a copy does not use the spares of its original';
 
--- A sequence, because its value is seen whatever the snapshot. A session may keep DEKs whose transaction was rolled back:
--- those of another generation are not used any more.
+-- It is a sequence, because its value is visible in every snapshot. A session may keep DEKs whose transaction was
+-- rolled back: those of another generation are not used any more.
 CREATE SEQUENCE envelope_private.spare_generation;
 COMMENT ON SEQUENCE envelope_private.spare_generation IS 'moves when spares are dropped';
 
@@ -27,7 +27,7 @@ CREATE FUNCTION envelope_private.drop_spares(
     LANGUAGE sql SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT nextval('envelope_private.spare_generation');
-    -- A spare that a transaction is taking is a DEK in use, or will be found here again.
+    -- A spare that a transaction is taking becomes a DEK in use. After a rollback it is found here again.
     WITH gone AS (
         DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
             SELECT s.dek_id FROM envelope_private.spare_dek s
@@ -39,9 +39,9 @@ END;
 COMMENT ON FUNCTION envelope_private.drop_spares IS
     'drops spare DEKs under a KEK, below one of its versions, or of a key; returns how many';
 
--- With a DEK for each subject these tables hold millions of rows.
--- With the state: plans are made while the tables are empty, and a search for a DEK's active key must not seem as cheap by
--- field_key_one_active, which is read from end to end then.
+-- With a DEK for each subject these tables hold millions of rows. The index includes the state. Plans are made while
+-- the tables are empty, and a search for a DEK's active key must not seem as cheap by field_key_one_active, which would
+-- then be read from end to end.
 CREATE INDEX field_key_of_dek ON envelope_private.field_key (dek_id, state);
 CREATE INDEX key_of_deks ON envelope_private.key ((coalesce(scope_of, key_uuid)));
 CREATE INDEX field_of_key ON envelope_private.field (key_uuid);

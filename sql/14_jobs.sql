@@ -1,5 +1,5 @@
--- Re-encryption and verification: who works on which share of a table, what others asked of them, what does not open,
--- and the receipts. A job runs on this server only, so jobs are not dumped. Receipts are dumped.
+-- Re-encryption and verification: the jobs with their shares of a table, the orders to them, the values that do not
+-- open, and the receipts. A job runs on this server only, so jobs are not dumped. Receipts are dumped.
 
 CREATE TABLE envelope_private.job (
     job_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -22,20 +22,20 @@ CREATE TABLE envelope_private.job (
     CHECK (part BETWEEN 1 AND parts)
 );
 COMMENT ON TABLE envelope_private.job IS 'one row per share of a table that reencrypt or verify works on, or worked on last';
-COMMENT ON COLUMN envelope_private.job.backend_start IS 'with pid: which session; another one may get the same pid later';
+COMMENT ON COLUMN envelope_private.job.backend_start IS 'identifies the session, with pid: another session may get the same pid later';
 COMMENT ON COLUMN envelope_private.job.complete IS 'all parts are done, and the table as a whole';
 COMMENT ON COLUMN envelope_private.job.rows_done IS 'rows that reencrypt wrote, or values that verify opened';
 COMMENT ON COLUMN envelope_private.job.faults IS 'values that do not open';
-COMMENT ON COLUMN envelope_private.job.seconds IS 'at work, pauses not counted';
+COMMENT ON COLUMN envelope_private.job.seconds IS 'seconds of work, without pauses';
 
--- A table of its own: who asks must not lock the row that a worker writes with each batch.
+-- It is a table of its own, because a session that orders must not lock the row that a worker writes with each batch.
 CREATE TABLE envelope_private.job_order (
     job_id uuid PRIMARY KEY,
     wanted text NOT NULL CHECK (wanted IN ('run', 'pause', 'abort'))
 );
-COMMENT ON TABLE envelope_private.job_order IS 'what pause, resume and abort ask of a job. The job looks between batches';
+COMMENT ON TABLE envelope_private.job_order IS 'orders of pause, resume and abort to a job. The job looks for them between batches';
 
--- Row keys are not secret, and not everybody''s either: envelope.faults shows them to the table''s owner only.
+-- Row keys are not secret, and not for everybody either: envelope.faults shows them to the table's owner only.
 CREATE TABLE envelope_private.fault (
     field_uuid uuid NOT NULL,
     row_key jsonb NOT NULL,
@@ -60,7 +60,7 @@ CREATE TABLE envelope_private.verification (
     began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz
 );
-COMMENT ON TABLE envelope_private.verification IS 'the last verify of each table: what it found, or how far it came';
+COMMENT ON TABLE envelope_private.verification IS 'the last verify of each table: its result, or its progress';
 COMMENT ON COLUMN envelope_private.verification.filenode IS
     'the file in which the blocks are counted. VACUUM FULL and the like make another file, and then the count begins anew';
 COMMENT ON COLUMN envelope_private.verification.faults IS 'how many values do not open, by reason';
@@ -74,5 +74,5 @@ CREATE TABLE envelope_private.receipt (
     public_key text NOT NULL
 );
 COMMENT ON TABLE envelope_private.receipt IS
-    'signed statements of what envelopes of a table are under an old key version; statement is the text as it was signed';
+    'signed statements about the key versions of a table''s envelopes; statement is the text as it was signed';
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.receipt', '');

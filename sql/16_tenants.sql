@@ -1,4 +1,4 @@
--- Where a tenant's DEKs are made, when that is not where the table's other keys are: docs/tenants.md.
+-- KEKs and stores of single tenants, which differ from those of the table's other keys: docs/tenants.md.
 
 CREATE TABLE envelope_private.tenant (
     key_uuid uuid NOT NULL,
@@ -13,7 +13,8 @@ COMMENT ON TABLE envelope_private.tenant IS
 
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.tenant', '');
 
--- A sequence, because its value is seen whatever the snapshot. Not dumped: xids are those of one cluster.
+-- It is a sequence, because its value is visible in every snapshot. It is not dumped: a transaction id belongs to one
+-- cluster.
 CREATE SEQUENCE envelope_private.suspension_xid;
 COMMENT ON SEQUENCE envelope_private.suspension_xid IS
     'the last transaction that suspended a key. A transaction whose snapshot does not show it must not load keys';
@@ -28,4 +29,4 @@ COMMENT ON TABLE envelope_private.revocation IS
 INSERT INTO envelope_private.revocation DEFAULT VALUES;
 CREATE SEQUENCE envelope_private.revocation_xid;
 COMMENT ON SEQUENCE envelope_private.revocation_xid IS
-    'the same after the commit, in every snapshot. The sessions of a standby drop their keys when it changes';
+    'the same transaction, set after its commit and visible in every snapshot. The sessions of a standby drop their keys when it changes';

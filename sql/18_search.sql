@@ -9,7 +9,7 @@ CREATE TABLE envelope_private.search_key (
 );
 COMMENT ON TABLE envelope_private.search_key IS
     'one row per search key: a field of bind search, and the type in schema envelope_search whose operators compare by it';
-COMMENT ON COLUMN envelope_private.search_key.schema IS 'where its operators for users are, and its tables';
+COMMENT ON COLUMN envelope_private.search_key.schema IS 'the schema of its tables, and of its operators for users';
 COMMENT ON COLUMN envelope_private.search_key.normalizer IS 'name and version of the normaliser, which is part of every token';
 COMMENT ON COLUMN envelope_private.search_key.plain_type IS 'the type whose values are compared';
 

@@ -15,12 +15,12 @@ CREATE TABLE envelope_private.pgcrypto_setting (
     literal_keys_forbidden boolean NOT NULL
 );
 COMMENT ON TABLE envelope_private.pgcrypto_setting IS
-    'what envelope.forbid_literal_keys() was last told; no row: never. A restored row takes effect as it is loaded';
+    'the last argument of envelope.forbid_literal_keys(); no row before the first call. A restored row takes effect as it is loaded';
 
--- A name in SQL for a secret. A composite type, because casts from a domain are ignored.
+-- A name in SQL for a secret. It is a composite type, because PostgreSQL ignores casts from a domain.
 CREATE TYPE envelope.secret_ref AS (name text, version integer);
 COMMENT ON TYPE envelope.secret_ref IS
-    'names a secret, NULL version: the newest. Where pgcrypto takes a key or password it turns into the secret itself';
+    'names a secret; a NULL version means the newest. Where pgcrypto takes a key or password, PostgreSQL turns it into the secret itself';
 
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.secret', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.pgcrypto_setting', '');

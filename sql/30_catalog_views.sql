@@ -9,7 +9,7 @@ BEGIN ATOMIC
         SELECT t.typbasetype, chain.depth + 1 FROM chain JOIN pg_type t ON t.oid = chain.type AND t.typtype = 'd')
     SELECT chain.type FROM chain ORDER BY depth DESC LIMIT 1;
 END;
-COMMENT ON FUNCTION envelope_private.base_type IS 'the type under a domain, however deep; any other type itself';
+COMMENT ON FUNCTION envelope_private.base_type IS 'the type under a domain, at any depth; every other type itself';
 
 CREATE FUNCTION envelope_private.type_parts(type oid) RETURNS SETOF oid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -25,7 +25,7 @@ BEGIN ATOMIC
     SELECT part.type FROM part;
 END;
 COMMENT ON FUNCTION envelope_private.type_parts IS
-    'a type and all that it is made of: under domains, in arrays, composite types, ranges and multiranges';
+    'a type and every type inside it: under domains, in arrays, composite types, ranges and multiranges';
 
 CREATE VIEW envelope_private.protected_table AS
     SELECT k.key_uuid, k.base::oid, k.view::oid, n.nspname AS schema, b.relname AS base_name, v.relname AS view_relname,
@@ -53,8 +53,8 @@ CREATE VIEW envelope_private.protected_column AS
         a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext
     FROM envelope_private.protected_table t
     JOIN envelope_private.field f USING (key_uuid)
-    -- Columns are found by name, because a restored table may number them anew. The number counts only after a rename that
-    -- refresh() has not seen.
+    -- Columns are found by name, because a restored table may number them anew. The number counts only after a rename
+    -- that refresh() has not seen.
     JOIN pg_catalog.pg_attribute a ON a.attrelid = t.base AND NOT a.attisdropped AND (
         a.attname = f.attname
         OR a.attnum = f.attnum AND a.atttypid = 'envelope.ciphertext'::regtype AND NOT EXISTS (
@@ -62,7 +62,7 @@ CREATE VIEW envelope_private.protected_column AS
     LEFT JOIN pg_catalog.pg_attribute v ON v.attrelid = t.view AND v.attname = f.attname
     LEFT JOIN pg_catalog.pg_type p ON p.oid = envelope_private.base_type(coalesce(v.atttypid, to_regtype(f.plain_type)))
     LEFT JOIN pg_catalog.pg_type e ON e.oid = p.typelem AND p.typcategory = 'A';
-COMMENT ON VIEW envelope_private.protected_column IS 'protected columns that exist, with what they hold in the clear';
+COMMENT ON VIEW envelope_private.protected_column IS 'protected columns that exist, with the types of their values in the clear';
 
 CREATE VIEW envelope.columns AS
     SELECT t.view::regclass AS relation, c.attname AS column, c.type, t.base::regclass AS base_table, c.bind, c.suite,

@@ -1,4 +1,4 @@
--- Capabilities, and the questions that only the extension's owner may ask: what does a key id name, who has a right?
+-- Capabilities, and the questions that only the extension's owner may ask: which key has a key id, who has a right?
 
 CREATE FUNCTION envelope_private.header(suite smallint, pad boolean, key_id bigint) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -21,7 +21,8 @@ BEGIN ATOMIC
             SELECT c.capability || CASE k.scope WHEN 'table' THEN envelope_private.header(f.suite, f.pad, fk.key_id)
                 ELSE envelope_private.header(f.suite, f.pad, 0) || uuid_send(f.field_uuid) END
             FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
-            -- Without an active key it takes the newest destroyed one: then a write's error says so, and not that a right is missing.
+            -- Without an active key it takes the newest destroyed one. Then a write's error names that key, not a
+            -- missing right.
             LEFT JOIN LATERAL (
                 SELECT a.key_id FROM envelope_private.field_key a
                 WHERE a.field_uuid = f.field_uuid AND a.state IN ('active', 'destroyed')
@@ -54,7 +55,7 @@ CREATE VIEW envelope_private.usable_key AS
     JOIN envelope_private.dek d USING (dek_id)
     CROSS JOIN envelope_private.installation i;
 COMMENT ON VIEW envelope_private.usable_key IS
-    'what it takes to derive the field key that a key id names; in tenant and subject scope it is one row for each field';
+    'all that is needed to derive the field key of a key id; in tenant and subject scope there is a row for each field';
 
 CREATE FUNCTION envelope_private.reads_through_view(role oid, relation oid, attname name) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

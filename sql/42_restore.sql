@@ -1,10 +1,12 @@
--- Capabilities follow the key catalog by triggers, also while a dump is restored: it holds none, so new ones are drawn.
--- pg_restore loads the catalog's tables in any order and, with --jobs, at the same time: the last one completes the rest.
+-- Triggers make capabilities for the key catalog, also while a dump is restored: a dump holds none, so new ones are
+-- drawn. pg_restore loads the catalog's tables in any order and, with --jobs, at the same time: the last one completes
+-- the rest.
 
 CREATE FUNCTION envelope_private.renew_whole(field uuid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- Looked up first: an INSERT of no rows would lock the table all the same, against the policies made at commit.
+    -- The row is looked up first, because an INSERT of no rows would also lock the table, against the policies made at
+    -- commit.
     IF EXISTS (SELECT FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
                WHERE f.field_uuid = field AND coalesce(k.name, k.base::text) IS NOT NULL
                    AND (k.scope <> 'table' OR EXISTS (
@@ -12,7 +14,7 @@ BEGIN
         PERFORM envelope_private.renew_seal(field);
     END IF;
 END $$;
-COMMENT ON FUNCTION envelope_private.renew_whole IS 'renew_seal, for a field of which all rows are there and that is in use';
+COMMENT ON FUNCTION envelope_private.renew_whole IS 'calls renew_seal for a field that is in use, once all its rows are there';
 
 CREATE FUNCTION envelope_private.allow_owner(owner oid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -65,13 +67,13 @@ DECLARE
     drawn uuid[] := '{}';
     found record;
 BEGIN
-    -- One after the other, or two transactions that load at once would each miss the other's rows.
+    -- This runs one after the other. Two transactions that load at once would each miss the other's rows.
     PERFORM pg_advisory_xact_lock('envelope_private.capability'::regclass::oid::bigint);
     FOR found IN
         SELECT f.field_uuid, f.key_uuid, b.relowner, c.field_uuid IS NULL AS lacks
         FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
         LEFT JOIN pg_class b ON b.oid = k.base LEFT JOIN envelope_private.capability c USING (field_uuid)
-        -- A row of a field completes that field alone: all of them, for each of them, would be quadratic.
+        -- A row of a field completes that field alone. To complete all fields for each row would be quadratic.
         WHERE f.field_uuid = (loaded ->> 'field_uuid')::uuid
             OR loaded ->> 'field_uuid' IS NULL AND f.key_uuid = (loaded ->> 'key_uuid')::uuid
     LOOP
@@ -84,13 +86,13 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM envelope_private.refresh_rights(key) FROM (SELECT DISTINCT unnest(drawn)) AS keys (key);
-    -- Whose tables use a search key is known when their rows are there, too.
+    -- The owner of the tables that use a search key is known once their rows are there, too.
     PERFORM envelope_private.renew_whole(c.field_uuid) FROM envelope_private.search_key k
         JOIN envelope_private.capability c ON c.field_uuid = k.search_uuid WHERE c.view_owner IS NULL;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION envelope_private.complete IS
-    'at commit: capabilities, and the right to them, of what was loaded into the key catalog. SECURITY DEFINER: a deferred trigger runs as whoever commits';
+    'makes, at commit, capabilities and rights for rows that were loaded into the key catalog. SECURITY DEFINER: a deferred trigger runs as the role that commits';
 
 CREATE CONSTRAINT TRIGGER complete AFTER INSERT ON envelope_private.key
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.complete();

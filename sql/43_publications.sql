@@ -1,7 +1,8 @@
 -- Logical replication: a subscriber gets rows and the key catalog, and draws capabilities of its own.
 -- docs/logical-replication.md.
 
--- The triggers of sql/42_restore.sql, in a subscriber's apply worker too: there session_replication_role is replica.
+-- The triggers of sql/42_restore.sql also fire in a subscriber's apply worker, where session_replication_role is
+-- replica.
 ALTER TABLE envelope_private.key ENABLE ALWAYS TRIGGER complete;
 ALTER TABLE envelope_private.field ENABLE ALWAYS TRIGGER complete;
 ALTER TABLE envelope_private.field_key ENABLE ALWAYS TRIGGER complete;
@@ -24,7 +25,7 @@ CREATE VIEW envelope_private.published AS
         SELECT pubname AS publication, format('%I.%I', schemaname, tablename)::regclass AS relation
         FROM pg_catalog.pg_publication_tables) p
     LEFT JOIN envelope_private.key k ON k.base = p.relation;
-COMMENT ON VIEW envelope_private.published IS 'the tables of all publications; whether they are protected, or hold capabilities';
+COMMENT ON VIEW envelope_private.published IS 'the tables of all publications, and whether they are protected or hold capabilities';
 
 CREATE FUNCTION envelope.publish_keys(publication name) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

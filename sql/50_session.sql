@@ -19,8 +19,8 @@ $$;
 COMMENT ON FUNCTION envelope_internal.bootstrap IS
     'loads the package into this session. SECURITY DEFINER: pg_config is readable to its owner only';
 
--- Plans are kept for the session, and the first ones are made while the catalog is small: they must fit a large one, too.
--- Generic ones from the first time: to make a plan takes ten times as long as to run it.
+-- A session keeps its plans, and makes the first ones while the catalog is small. The plans must suit a large catalog,
+-- too. Plans are generic from the first time, because it takes ten times as long to make a plan as to run it.
 CREATE FUNCTION envelope_internal.run_step(acting name) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -29,7 +29,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].run_step(acting)
 $$;
 COMMENT ON FUNCTION envelope_internal.run_step IS
-    'runs the step that the package began in this session as the extension''s owner; refuses by hand. acting: who began it. SECURITY DEFINER: a step uses the key catalog';
+    'runs, as the extension''s owner, the step that the package began in this session; a call by hand is refused. acting: the role that began the step. SECURITY DEFINER: a step uses the key catalog';
 
 CREATE FUNCTION envelope_internal.revocation() RETURNS bigint
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -43,16 +43,17 @@ CREATE FUNCTION envelope_internal.canonical(value anyelement) RETURNS text
     SET "DateStyle" = 'ISO, YMD' SET "IntervalStyle" = 'iso_8601' SET "TimeZone" = 'UTC'
     SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C'
     AS $$ BEGIN RETURN CASE WHEN value IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', value) END; END $$;
-COMMENT ON FUNCTION envelope_internal.canonical IS 'a value''s text, whatever the session''s settings: FORMAT.md section 1.2';
+COMMENT ON FUNCTION envelope_internal.canonical IS 'the canonical text of a value, under any settings of the session: FORMAT.md section 1.2';
 
--- array_nulls decides whether an array's input function takes NULL for the absence of a value or for a word of four letters.
+-- array_nulls decides whether an array's input function takes NULL for the absence of a value or for a word of four
+-- letters.
 CREATE FUNCTION envelope_internal.array_of(content envelope.plaintext, kind anyarray) RETURNS anyarray
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp SET array_nulls = on
     AS $$ BEGIN RETURN content; END $$;
-COMMENT ON FUNCTION envelope_internal.array_of IS 'the array that canonical text stands for, whatever the session''s settings; `kind` is a NULL of its type';
+COMMENT ON FUNCTION envelope_internal.array_of IS 'the array of a canonical text, under any settings of the session; `kind` is a NULL of its type';
 
--- It goes by an array of one element: PL/pgSQL turns no text into a composite value.
+-- It uses an array of one element, because PL/pgSQL turns no text into a composite value.
 CREATE FUNCTION envelope_internal.value_of(content envelope.plaintext, kind anyarray) RETURNS anyelement
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp SET array_nulls = on
@@ -62,4 +63,4 @@ DECLARE
 BEGIN
     RETURN one[1];
 END $$;
-COMMENT ON FUNCTION envelope_internal.value_of IS 'the value that canonical text stands for, whatever the session''s settings; `kind` is a NULL of an array of its type';
+COMMENT ON FUNCTION envelope_internal.value_of IS 'the value of a canonical text, under any settings of the session; `kind` is a NULL of an array of its type';

@@ -1,8 +1,8 @@
--- Generated views and triggers, and users, call these functions for each value: the hot path.
--- VOLATILE and STABLE matter: an IMMUTABLE decrypt would be folded into plans and shown by EXPLAIN. PARALLEL UNSAFE:
--- before PostgreSQL 17 a query run from PL/Python, which a missing key needs, is refused while a parallel plan runs.
--- What is called for each value has arguments without names: PL/Python makes no variables of them, which saves a
--- twentieth of a scan. The comments tell what they are.
+-- Generated views and triggers, and users, call these functions for each value: the hot path. VOLATILE and STABLE
+-- matter: an IMMUTABLE decrypt would be folded into plans and shown by EXPLAIN. PARALLEL UNSAFE: before PostgreSQL 17 a
+-- query run from PL/Python, which a missing key needs, is refused while a parallel plan runs. Functions that are called
+-- for each value have arguments without names. PL/Python makes no variables of them, which saves a twentieth of a scan.
+-- The functions' comments name the arguments.
 
 -- Functions with a capability: the right comes from the path, which is the view's or the trigger's owner.
 
@@ -45,9 +45,10 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].reseal(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.reseal(envelope.ciphertext, bytea, text, text) IS
-    'used by reencrypt: the same value under the newest key; NULL for one that has it, or does not open. Its arguments are the envelope, the seal, the row key and the tenant or subject';
+    'used by reencrypt: the same value under the newest key; NULL for a value that has this key, or does not open. Its arguments are the envelope, the seal, the row key and the tenant or subject';
 
--- Functions that ask for the role's right: for views that run as their caller (row-level security), and for a table's owner.
+-- Functions that ask for the role's right: for views that run as their caller (row-level security), and for a table's
+-- owner.
 
 CREATE FUNCTION envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
@@ -88,9 +89,10 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].fault_as_role(value, field, row_key)
 $$;
 COMMENT ON FUNCTION envelope_internal.fault_as_role(envelope.ciphertext, uuid, text) IS
-    'used by verify, reencrypt and unprotect: why an envelope does not open; NULL for one that does';
+    'used by verify, reencrypt and unprotect: why an envelope does not open; NULL for an envelope that opens';
 
--- What a job asks after a statement has failed by one value: a subtransaction for each costs more than to open it.
+-- Jobs call these after a statement has failed by one value, because a subtransaction costs more than opening the
+-- value.
 
 CREATE FUNCTION envelope_internal.readable(value envelope.ciphertext)
     RETURNS envelope.ciphertext
@@ -133,7 +135,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].no_value(capability)
 $$;
 COMMENT ON FUNCTION envelope_internal.no_value(bytea) IS
-    'used by has_value: the error of a value that does not open; false in an UPDATE that replaces the value';
+    'used by has_value: raises the error of a value that does not open; false in an UPDATE that replaces the value';
 
 CREATE FUNCTION envelope_internal.no_value(field uuid) RETURNS boolean
     LANGUAGE plpython3u STABLE AS $$
@@ -141,7 +143,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].no_value(field)
 $$;
 COMMENT ON FUNCTION envelope_internal.no_value(uuid) IS
-    'used by has_value under row-level security: the error of a value that does not open, or false';
+    'used by has_value under row-level security: raises the error of a value that does not open, or gives false';
 
 CREATE FUNCTION envelope_internal.has_value(value envelope.ciphertext, capability anyelement, row_key text, reads text)
     RETURNS boolean
@@ -157,7 +159,7 @@ BEGIN
             RETURN true;
         EXCEPTION
             WHEN data_corrupted OR object_not_in_prerequisite_state THEN
-                -- It does not open: whoever decrypts it next says so, outside of this subtransaction.
+                -- It does not open. The next decryption raises that error, outside of this subtransaction.
                 RETURN true;
             WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
                 NULL;
@@ -166,7 +168,7 @@ BEGIN
     RETURN envelope_internal.no_value(capability);
 END $$;
 COMMENT ON FUNCTION envelope_internal.has_value IS
-    'used by views of columns in which verify has found envelopes that give no value: true for one that may be decrypted';
+    'used by views of columns in which verify has found envelopes that give no value: true for an envelope that may be decrypted';
 
 -- Named keys, for use outside protected tables.
 
@@ -192,7 +194,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].decrypt_named_text(value, context)
 $$;
 COMMENT ON FUNCTION envelope.decrypt(envelope.ciphertext, text) IS
-    'the text that encrypt() sealed; its key must be granted to the current role';
+    'decrypts a text that encrypt() sealed; its key must be granted to the current role';
 
 CREATE FUNCTION envelope.decrypt_bytea(value envelope.ciphertext, context text DEFAULT '') RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
@@ -200,9 +202,9 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].decrypt_named_bytea(value, context)
 $$;
 COMMENT ON FUNCTION envelope.decrypt_bytea(envelope.ciphertext, text) IS
-    'the bytea that encrypt() sealed; its key must be granted to the current role';
+    'decrypts a bytea that encrypt() sealed; its key must be granted to the current role';
 
--- PL/pgSQL keeps the plan for the session. VOLATILE: it sees what was granted and revoked until now.
+-- PL/pgSQL keeps the plan for the session. VOLATILE: the function sees all grants and revokes until now.
 CREATE FUNCTION envelope_internal.may_use(key uuid, role oid) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
@@ -230,7 +232,7 @@ BEGIN ATOMIC
                 | get_byte(value, 5)), true) ELSE false END;
 END;
 COMMENT ON FUNCTION envelope.is_stale IS
-    'whether an envelope waits for reencrypt: not under the active key of its column, tenant or subject. False where that cannot help: its key is destroyed or suspended. SECURITY DEFINER: reads the key catalog';
+    'tells whether reencrypt would renew an envelope: it is not under the active key of its column, tenant or subject. False for a destroyed or suspended key, where reencrypt cannot help. SECURITY DEFINER: reads the key catalog';
 
 CREATE FUNCTION envelope.prefetch(rel regclass, scopes text[]) RETURNS bigint
     LANGUAGE plpython3u VOLATILE AS $$

@@ -6,7 +6,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.draft_text(value)
 $$;
 COMMENT ON FUNCTION envelope_internal.draft_text IS
-    'used by triggers: stands for an envelope of a text until the base table''s guard knows the row key';
+    'used by triggers: makes a draft of a text, which the base table''s guard seals once it knows the row key';
 
 CREATE FUNCTION envelope_internal.draft_bytea(value bytea) RETURNS envelope.ciphertext
     LANGUAGE plpython3u VOLATILE AS $$
@@ -14,7 +14,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.draft_bytea(value)
 $$;
 COMMENT ON FUNCTION envelope_internal.draft_bytea IS
-    'used by triggers: stands for an envelope of a bytea until the base table''s guard knows the row key';
+    'used by triggers: makes a draft of a bytea, which the base table''s guard seals once it knows the row key';
 
 CREATE FUNCTION envelope_internal.clear_text(draft envelope.ciphertext) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
@@ -45,11 +45,11 @@ CREATE FUNCTION envelope_internal.stays(given envelope.ciphertext, stored envelo
 BEGIN
     RETURN given IS NOT DISTINCT FROM stored;
 EXCEPTION WHEN data_corrupted OR index_corrupted THEN
-    -- What was written now can be read. What cannot is the stored value itself.
+    -- A value that was written now can be read. A value that cannot be read is the stored value itself.
     RETURN envelope_internal.readable(given) IS NULL;
 END $$;
 COMMENT ON FUNCTION envelope_internal.stays IS
-    'used by the guard of a base table: whether an UPDATE leaves an envelope as it is, also one that the server cannot read';
+    'used by the guard of a base table: whether an UPDATE leaves an envelope as it is, even if the server cannot read the envelope';
 
 CREATE FUNCTION envelope_internal.opens(value envelope.ciphertext, seal bytea, row_key text) RETURNS boolean
     LANGUAGE plpython3u STABLE AS $$
@@ -67,10 +67,10 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.rebind(value, seal, old_key, new_key, scope)
 $$;
 COMMENT ON FUNCTION envelope_internal.rebind IS
-    'used by the guard of a base table: the same value for another row key; what does not open stays as it is';
+    'used by the guard of a base table: the same value for another row key; an envelope that does not open stays as it is';
 
--- IMMUTABLE, though it is not: so PL/pgSQL gives it no snapshot of its own, and it sees that of the statement whose
--- trigger calls it. Its arguments are never constants.
+-- It is declared IMMUTABLE, and is not. So PL/pgSQL gives it no snapshot of its own, and it sees that of the statement
+-- whose trigger calls it. Its arguments are never constants.
 CREATE FUNCTION envelope_internal.reading(oid, text) RETURNS xid
     LANGUAGE plpython3u IMMUTABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
@@ -85,7 +85,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.unreadable(base)
 $$;
 COMMENT ON FUNCTION envelope_internal.unreadable IS
-    'used by triggers: the fields of the row at hand whose envelopes do not open, while an UPDATE replaces them';
+    'used by triggers: the fields of the present row whose envelopes do not open, while an UPDATE replaces them';
 
 CREATE FUNCTION envelope_internal.note_update(base oid, what text) RETURNS boolean
     LANGUAGE plpython3u IMMUTABLE AS $$
@@ -93,9 +93,9 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].writes.note_update(base, what)
 $$;
 COMMENT ON FUNCTION envelope_internal.note_update IS
-    'used by triggers: an UPDATE begins or ends that may pass over values which do not open';
+    'used by triggers: notes that an UPDATE begins or ends which may pass over values that do not open';
 
--- PL/pgSQL, which is called sooner than a trigger in PL/Python; an assignment, which needs no snapshot.
+-- These are PL/pgSQL, because PostgreSQL calls it faster than PL/Python. An assignment needs no snapshot.
 CREATE FUNCTION envelope_internal.mend_begins() RETURNS trigger
     LANGUAGE plpgsql
     AS $$ DECLARE noted pg_catalog.bool := envelope_internal.note_update(TG_RELID, 'mend'); BEGIN RETURN NULL; END $$;
@@ -125,7 +125,7 @@ BEGIN ATOMIC
             AND 'destroyed' NOT IN (fk.state, d.state)) END, false);
 END;
 COMMENT ON FUNCTION envelope_internal.is_retired IS
-    'whether an envelope is under a key that was active once and is not now. False for a destroyed one: nothing can bring that back into use. SECURITY DEFINER: reads the key catalog';
+    'tells whether an envelope is under a key that was active once and is not now. False for a destroyed key, because nothing can bring it back into use. SECURITY DEFINER: reads the key catalog';
 
 CREATE FUNCTION envelope_internal.acts_on_itself(base regclass) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -138,8 +138,8 @@ END;
 COMMENT ON FUNCTION envelope_internal.acts_on_itself IS
     'used by triggers: whether a change of one row may set off changes of others, by AFTER triggers or foreign keys';
 
--- Equality of key columns whose type has an implicit cast of a user's: for such a type PostgreSQL's own operators, which
--- are for all enums, arrays and ranges, are not the only ones that could be meant.
+-- Equality of key columns whose type has an implicit cast that a user made. For such a type PostgreSQL's own operators,
+-- which are for all enums, arrays and ranges, are not the only candidates.
 CREATE FUNCTION envelope_internal.same_key(one anyenum, other anyenum) RETURNS boolean
     LANGUAGE internal IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'enum_eq';
 COMMENT ON FUNCTION envelope_internal.same_key(anyenum, anyenum) IS 'used by triggers: whether two keys are equal';

@@ -1,5 +1,5 @@
--- What people do to a protected table by plain DDL, taken over at once: columns renamed through the view, grants, another
--- owner, defaults, triggers that a write has to run as its caller.
+-- Takes plain DDL on a protected table over at once: columns renamed through the view, grants, another
+-- owner, defaults, and triggers that a write has to run as its caller.
 
 CREATE FUNCTION envelope_private.follow(view oid, touched oid, attnum int) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -7,14 +7,14 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.follow(view, touched, attnum)
 $$;
 COMMENT ON FUNCTION envelope_private.follow IS
-    'brings base table, view and triggers in step after DDL. SECURITY DEFINER: it changes what belongs to the extension''s owner';
+    'brings base table, view and triggers in step after DDL. SECURITY DEFINER: it changes objects of the extension''s owner';
 
 CREATE FUNCTION envelope_private.always_fires() RETURNS void
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    -- No dump says that a view's trigger fires always (see tables/build.py), and pg_restore --disable-triggers enables a
-    -- guard as an ordinary trigger. A restore may bring the key catalog later: the names must do. A guard with a WHEN
-    -- looks only at what is written past the view, and leaves replication alone.
+    -- No dump says that a view's trigger fires always (see tables/build.py), and pg_restore --disable-triggers enables
+    -- a guard as an ordinary trigger. A restore may bring the key catalog later, so triggers are known by their names.
+    -- A guard with a WHEN looks only at what is written past the view, and leaves replication alone.
     WITH touched AS (
         SELECT objid, classid FROM pg_event_trigger_ddl_commands()
     ), set_right AS (
@@ -24,15 +24,15 @@ BEGIN ATOMIC
                 AND tgname IN ('envelope_insert', 'envelope_update') AND tgtype::int & 64 <> 0
             OR tgrelid IN (SELECT objid FROM touched WHERE classid = 'pg_class'::regclass)
                 AND (tgname LIKE '~envelope\_guard\_%' AND tgqual IS NULL
-                    -- Of the key catalog: see 43_publications.sql.
+                    -- Triggers of the key catalog: see 43_publications.sql.
                     OR tgname IN ('complete', 'renew_seal')
                         AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'envelope_private'::regnamespace)))
         RETURNING tgrelid)
-    -- Every session then looks again.
+    -- This makes every session look at the triggers again.
     UPDATE pg_class SET relhastriggers = relhastriggers WHERE oid IN (SELECT tgrelid FROM set_right);
 END;
 COMMENT ON FUNCTION envelope_private.always_fires IS
-    'triggers of protected tables that a DDL command made or enabled fire under every session_replication_role';
+    'makes triggers of protected tables that a DDL command made or enabled fire under every session_replication_role';
 
 CREATE FUNCTION envelope_private.ddl_followed() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -40,7 +40,7 @@ DECLARE
     found record;
 BEGIN
     PERFORM envelope_private.always_fires();
-    -- A dump says so; it brings everything in step by itself, and in an order of its own.
+    -- A dump sets this; it brings everything in step by itself, and in an order of its own.
     IF current_setting('check_function_bodies') = 'off' THEN
         RETURN;
     END IF;
@@ -78,7 +78,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.type_changing()
 $$;
 COMMENT ON FUNCTION envelope_private.type_changing IS
-    'keeps the labels of enums before a command. SECURITY DEFINER: what it calls belongs to the extension''s owner';
+    'remembers the labels of enums before a command. SECURITY DEFINER: it calls functions of the extension''s owner';
 
 CREATE FUNCTION envelope_private.type_changed(view oid, type oid) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -102,7 +102,7 @@ BEGIN
     FOR found IN
         SELECT DISTINCT k.view, d.type
         FROM (
-            -- A composite type is told of as a relation.
+            -- PostgreSQL reports a composite type as a relation.
             SELECT coalesce(c.reltype, t.oid) AS type FROM pg_event_trigger_ddl_commands() e
             LEFT JOIN pg_class c ON e.classid = 'pg_class'::regclass AND c.oid = e.objid
             LEFT JOIN pg_type t ON e.classid = 'pg_type'::regclass AND t.oid = e.objid) d, envelope_private.protected_table k
@@ -119,10 +119,10 @@ COMMENT ON FUNCTION envelope_private.ddl_of_types IS
 
 CREATE EVENT TRIGGER pg_envelope_type_changing ON ddl_command_start
     WHEN TAG IN ('ALTER TYPE') EXECUTE FUNCTION envelope_private.ddl_of_types();
-COMMENT ON EVENT TRIGGER pg_envelope_type_changing IS 'pg_envelope: remembers what a type was';
+COMMENT ON EVENT TRIGGER pg_envelope_type_changing IS 'pg_envelope: remembers the labels of enums before a command changes a type';
 CREATE EVENT TRIGGER pg_envelope_type_changed ON ddl_command_end
     WHEN TAG IN ('ALTER TYPE', 'ALTER DOMAIN') EXECUTE FUNCTION envelope_private.ddl_of_types();
-COMMENT ON EVENT TRIGGER pg_envelope_type_changed IS 'pg_envelope: refuses what would make values unreadable';
+COMMENT ON EVENT TRIGGER pg_envelope_type_changed IS 'pg_envelope: refuses a change of a type that would make values unreadable';
 
 -- Loaders set session_replication_role, and their changes must not make values unreadable either.
 ALTER EVENT TRIGGER pg_envelope_follow ENABLE ALWAYS;

@@ -12,7 +12,7 @@ CREATE FUNCTION envelope.rotate(rel regclass, scope text DEFAULT NULL) RETURNS i
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $$ BEGIN RETURN envelope_private.rotate(rel::oid, scope); END $$;
 COMMENT ON FUNCTION envelope.rotate IS
-    'a new key version for a protected table, or for one tenant or subject of it, used by the next write; returns it. Old values stay readable';
+    'makes a new key version for a protected table, or for one tenant or subject of it; returns its number. The next write uses it. Old values stay readable';
 
 CREATE FUNCTION envelope_private.rotate(base oid, scope text) RETURNS integer
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
@@ -26,13 +26,13 @@ CREATE FUNCTION envelope.rotate_key(name text) RETURNS integer
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.rotate_key(name)
 $$;
-COMMENT ON FUNCTION envelope.rotate_key IS 'a new version of a named key, used by the next encrypt(); returns it';
+COMMENT ON FUNCTION envelope.rotate_key IS 'makes a new version of a named key, which the next encrypt() uses; returns its number';
 
 CREATE FUNCTION envelope.rotate_field(rel regclass, "column" name) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $$ BEGIN RETURN envelope_private.rotate_field(rel::oid, "column"); END $$;
 COMMENT ON FUNCTION envelope.rotate_field IS
-    'a new field key, with a new salt, for one protected column, used by the next write; returns its version';
+    'makes a new field key, with a new salt, for one protected column; returns its version. The next write uses it';
 
 CREATE FUNCTION envelope_private.rotate_field(base oid, "column" name) RETURNS integer
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
@@ -46,7 +46,7 @@ CREATE FUNCTION envelope.compromise(
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $$ BEGIN PERFORM envelope_private.compromise(rel::oid, version, reason, scope); END $$;
 COMMENT ON FUNCTION envelope.compromise IS
-    'marks an old key version of a protected table as compromised: it decrypts, and never encrypts again. scope: that of one tenant or subject, by default of all';
+    'marks an old key version of a protected table as compromised: it decrypts, and never encrypts again. scope: one tenant or subject; by default the version of each';
 
 CREATE FUNCTION envelope_private.compromise(base oid, version integer, reason text, scope text) RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
@@ -63,8 +63,9 @@ $$;
 COMMENT ON FUNCTION envelope.compromise_key IS
     'marks an old version of a named key as compromised: it decrypts, and never encrypts again';
 
--- Procedures, because each batch is committed: a crash then costs one batch, not all. Hence neither SECURITY DEFINER nor
--- SET, with which PostgreSQL forbids COMMIT; they need a superuser and pin the search_path in each transaction.
+-- These are procedures, because each batch is committed: a crash then costs one batch, not all. Hence neither SECURITY
+-- DEFINER nor SET, with which PostgreSQL forbids COMMIT; they need a superuser and pin the search_path in each
+-- transaction.
 
 CREATE PROCEDURE envelope.rotate_kek(kek text)
     LANGUAGE plpython3u AS $$
@@ -72,7 +73,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rotate_kek(kek)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_kek IS
-    'a new version of a KEK in its KMS, then all DEKs of this database under it; data is not touched. Not inside a transaction';
+    'makes a new version of a KEK in its KMS, then wraps all DEKs of this database under it; data is not touched. Not inside a transaction';
 
 CREATE PROCEDURE envelope.rewrap(kek text)
     LANGUAGE plpython3u AS $$
@@ -88,7 +89,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rotate_emergency(rel, reason, scope)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_emergency IS
-    'when keys of a table, or of one tenant or subject in it, may be known to others: new keys, old versions compromised, all sessions drop their keys, all values re-encrypted. Not inside a transaction';
+    'for keys of a table, or of one tenant or subject in it, that others may know: makes new keys, marks old versions compromised, makes all sessions drop their keys, and re-encrypts all values. Not inside a transaction';
 
 CREATE FUNCTION envelope_private.named_key(key_name text) RETURNS uuid
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -119,13 +120,13 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION envelope.revoke_key IS 'takes a named key from a role, from its next statement on';
 
--- Rights are kept for a statement by its time, which all statements of one message share.
+-- A session remembers rights by the statement's time, which all statements of one message share.
 CREATE FUNCTION envelope_private.forget_rights() RETURNS trigger
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' in GD: GD['pg_envelope'].forget_rights()
 $$;
 COMMENT ON FUNCTION envelope_private.forget_rights IS
-    'a right that this session took away counts at once, also for the next statement of the same message';
+    'makes a right that this session took away end at once, also for the next statement of the same message';
 
 CREATE TRIGGER forget_rights AFTER UPDATE OR DELETE OR TRUNCATE ON envelope_private.key_grant
     FOR EACH STATEMENT EXECUTE FUNCTION envelope_private.forget_rights();
@@ -156,7 +157,7 @@ BEGIN ATOMIC
     DELETE FROM envelope_private.capability c USING envelope_private.field f
         WHERE f.field_uuid = c.field_uuid AND f.key_uuid = retired;
 END;
-COMMENT ON FUNCTION envelope_private.retire_key IS 'a table''s key when the table is plain again: kept, used by nobody';
+COMMENT ON FUNCTION envelope_private.retire_key IS 'retires the key of a table that is plain again: the key is kept, and nobody uses it';
 
 CREATE FUNCTION envelope.flush(reason text DEFAULT '') RETURNS bigint
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -164,4 +165,4 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.flush(reason)
 $$;
 COMMENT ON FUNCTION envelope.flush IS
-    'empties the broker''s cache and the keys of every session at its next call; returns the revocation epoch';
+    'empties the broker''s cache, and makes every session drop its keys at its next call; returns the revocation epoch';

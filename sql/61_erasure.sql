@@ -16,7 +16,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.shred(rel, subject, reason)
 $$;
 COMMENT ON PROCEDURE envelope.shred IS
-    'destroys all key versions of a tenant or subject, or of a whole table, for good: what they encrypted is erased. It needs a reason. Not inside a transaction';
+    'destroys all key versions of a tenant or subject, or of a whole table, for good, which erases all values under them. It needs a reason. Not inside a transaction';
 
 CREATE PROCEDURE envelope.shred_key(name text, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$
@@ -24,7 +24,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.shred_key(name, reason)
 $$;
 COMMENT ON PROCEDURE envelope.shred_key IS
-    'destroys all versions of a named key for good: what they encrypted is erased. It needs a reason. Not inside a transaction';
+    'destroys all versions of a named key for good, which erases all values under them. It needs a reason. Not inside a transaction';
 
 CREATE FUNCTION envelope.replay_erasures(destroy_active boolean DEFAULT false)
     RETURNS TABLE (ledger_lines bigint, erased bigint, destroyed_again bigint, told_broker bigint, in_use bigint)
@@ -33,7 +33,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.replay_erasures(destroy_active)
 $$;
 COMMENT ON FUNCTION envelope.replay_erasures IS
-    'after a restore: verifies the broker''s ledger, and destroys again the keys that it says were erased; one row of counts. It names keys that are in use here, and destroys them with destroy_active => true only';
+    'after a restore: verifies the broker''s ledger, and destroys again the keys that the ledger lists as erased; returns one row of counts. Warns of keys that are in use here, and destroys these only with destroy_active => true';
 
 CREATE FUNCTION envelope.this_is_the_original() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -15,7 +15,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].tenants.unsuspend(rel, tenant, version)
 $$;
 COMMENT ON PROCEDURE envelope.unsuspend IS
-    'makes suspended keys usable again: each key version returns to the state that it had. With a version: only that one, also if retire suspended it';
+    'makes suspended keys usable again: each key version returns to the state that it had. With a version: only that version, even if retire suspended it';
 
 CREATE PROCEDURE envelope.suspend_key(name text, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$

@@ -7,7 +7,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rekey(from_environment, from_kek, to_kek)
 $$;
 COMMENT ON PROCEDURE envelope.rekey IS
-    'moves a copy of a database into the broker''s environment: all DEKs wrapped anew, a new database uuid; data is not touched. from_kek, to_kek: the broker''s names, by default as in the catalog';
+    'moves a copy of a database into the broker''s environment: wraps all DEKs anew under a new database uuid; data is not touched. from_kek, to_kek: names of KEKs in the broker''s configuration, by default as in the catalog';
 
 CREATE FUNCTION envelope_private.keys_backup_place()
     RETURNS TABLE (public_key text, environment text, database_uuid uuid)
@@ -15,7 +15,7 @@ CREATE FUNCTION envelope_private.keys_backup_place()
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.keys_backup_place()
 $$;
-COMMENT ON FUNCTION envelope_private.keys_backup_place IS 'the break-glass key of the broker, and what sealed DEKs are bound to';
+COMMENT ON FUNCTION envelope_private.keys_backup_place IS 'the broker''s break-glass key, and the environment and database uuid that sealed DEKs are bound to';
 
 CREATE FUNCTION envelope_private.keys_backup(after bigint, how_many integer)
     RETURNS TABLE (dek_id bigint, key_uuid text, label text, version integer, state text, kek text, store text,
@@ -33,7 +33,7 @@ CREATE FUNCTION envelope_private.keys_return_key(kek text)
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.keys_return_key(kek)
 $$;
-COMMENT ON FUNCTION envelope_private.keys_return_key IS 'the key for which the broker wants DEKs sealed that come back';
+COMMENT ON FUNCTION envelope_private.keys_return_key IS 'the public key for which returning DEKs must be sealed';
 
 CREATE FUNCTION envelope_private.keys_return(kek text, public_key text, dek_ids bigint[], sealed text[])
     RETURNS TABLE (dek_id bigint, error text)
@@ -42,4 +42,4 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.keys_return(kek, public_key, dek_ids, sealed)
 $$;
 COMMENT ON FUNCTION envelope_private.keys_return IS
-    'DEKs out of a backup, wrapped by the broker under a KEK and written to the catalog; error is NULL for those that are back';
+    'returns DEKs of a backup: the broker wraps them under a KEK, and they are written to the catalog. error is NULL for DEKs that are back';

@@ -1,6 +1,6 @@
 -- The message counters, FORMAT.md section 1.4: a sequence for each field, or for each key in tenant and subject scope,
--- that counts blocks of 64 messages. Not members of the extension, so a dump has them with their values; owned by a
--- column, so DROP EXTENSION takes them along.
+-- that counts blocks of 64 messages. They are not members of the extension, so a dump has them with their values. A
+-- column owns each of them, so DROP EXTENSION drops them, too.
 
 CREATE FUNCTION envelope_private.counter_name(counted uuid) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -30,7 +30,7 @@ BEGIN
     RETURN coalesce(pg_sequence_last_value(counter::regclass), 0);
 END $$;
 COMMENT ON FUNCTION envelope_private.count_from IS
-    'where a message counter stands, for a new key that is counted from there; makes it if need be. SECURITY DEFINER: the sequence has the table''s owner';
+    'the value of a message counter, from which a new key is counted; makes the counter if need be. SECURITY DEFINER: the sequence has the table''s owner';
 
 -- nextval() would not do: lastval() would then show the application a number that is not of its row.
 CREATE FUNCTION envelope_private.draw(counter regclass, numbers bigint) RETURNS bigint
@@ -41,14 +41,14 @@ BEGIN
     BEGIN
         PERFORM pg_advisory_xact_lock(counter::oid::bigint);
         reached := setval(counter, coalesce(pg_sequence_last_value(counter), 0) + numbers);
-        -- Nothing but the lock is undone by that: a sequence is not turned back.
+        -- That undoes nothing but the lock, because a sequence is not turned back.
         RAISE SQLSTATE 'ENV00';
     EXCEPTION WHEN SQLSTATE 'ENV00' THEN
         RETURN reached;
     END;
 END $$;
 COMMENT ON FUNCTION envelope_private.draw IS
-    'the last of some new numbers of a sequence of the extension; leaves lastval() as it is';
+    'draws new numbers of a sequence of the extension, and returns the last; leaves lastval() as it is';
 CREATE FUNCTION envelope_private.mend_counter(counted uuid, blocks bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -65,7 +65,7 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION envelope_private.mend_counter IS
-    'moves a message counter that is missing or behind so far that each key which was made before is renewed at its next write: what these have sealed is not known';
+    'moves a message counter that is missing or behind, so far that each earlier key is renewed at its next write: nobody knows how much these keys have sealed';
 
 CREATE FUNCTION envelope.mend_sequences() RETURNS bigint
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -73,9 +73,9 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.mend_sequences()
 $$;
 COMMENT ON FUNCTION envelope.mend_sequences IS
-    'after logical replication, which copies no sequences: brings ids and message counters forward to what the key catalog has; returns how many were behind';
+    'for a subscriber, because logical replication copies no sequences: brings ids and message counters up to the key catalog; returns how many were behind';
 
--- The keys of tenants and subjects share a count: that of the oldest shows for all.
+-- The keys of tenants and subjects share a counter. The oldest key's count stands for all.
 CREATE VIEW envelope_private.budget AS
     SELECT coalesce(n.name, coalesce(n.view::text, n.base::text) || coalesce('.' || f.attname, '')) AS label,
         c.counter IS NULL OR coalesce(pg_sequence_last_value(c.counter), 0) < u.newest AS lost,
@@ -89,4 +89,4 @@ CREATE VIEW envelope_private.budget AS
     LEFT JOIN envelope_private.field f USING (field_uuid),
     LATERAL (SELECT to_regclass(envelope_private.counter_name(coalesce(u.field_uuid, u.key_uuid))) AS counter) c
     WHERE coalesce(f.suite, 1) <> 2;
-COMMENT ON VIEW envelope_private.budget IS 'the active keys whose messages are counted, with at most how many they have sealed';
+COMMENT ON VIEW envelope_private.budget IS 'the active keys whose messages are counted, each with the most messages that it can have sealed';

@@ -1,5 +1,5 @@
 -- Tables, for DBAs. Not SECURITY DEFINER: reencrypt commits (hence no SET, either), and all of them meet the table
--- owner's code. With SET, what they pin ends with them, not with the caller's transaction.
+-- owner's code. A SET clause ends with the routine, not with the caller's transaction.
 
 CREATE PROCEDURE envelope.protect(
     rel regclass, columns jsonb, kek text DEFAULT 'default', store text DEFAULT NULL, scope text DEFAULT 'table',
@@ -35,11 +35,11 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.reencrypt(rel, batch_size, pause_ms, part, parts, newest_first)
 $$;
 COMMENT ON PROCEDURE envelope.reencrypt IS
-    'brings old values to the newest key version, in transactions of about batch_size rows, and makes a receipt. Values that do not open are left, with a warning. With parts, several sessions take a part each. Not inside a transaction';
+    'brings old values to the newest key version, in transactions of about batch_size rows, and makes a receipt. Values that do not open are left, with a warning. With parts, several sessions can each take a part. Not inside a transaction';
 
 CREATE FUNCTION envelope.status() RETURNS TABLE (check_name text, state text, detail text, hint text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.status()
 $$;
-COMMENT ON FUNCTION envelope.status IS 'one row per check: state ok, warning or failed, with detail and what to do';
+COMMENT ON FUNCTION envelope.status IS 'one row per check: its state (ok, warning or failed), detail and hint';

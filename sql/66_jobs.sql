@@ -1,13 +1,14 @@
--- Re-encryption and verification: their progress, their results, and receipts. SECURITY DEFINER, so that EXECUTE alone can be granted to an operator.
+-- Re-encryption and verification: their progress, their results, and receipts. SECURITY DEFINER, so that EXECUTE alone
+-- can be granted to an operator.
 
 CREATE VIEW envelope_private.live_job AS
     SELECT j.*
     FROM envelope_private.job j
     JOIN pg_catalog.pg_stat_activity a ON a.pid = j.pid AND a.backend_start IS NOT DISTINCT FROM j.backend_start
     WHERE j.state IN ('running', 'paused') AND a.state IS DISTINCT FROM 'idle'
-        -- The session's statement is still that CALL; not known where track_activities is off.
+        -- The session's statement is still that CALL. Where track_activities is off, that is not known.
         AND (a.query_start IS NULL OR a.query_start <= j.started_at);
-COMMENT ON VIEW envelope_private.live_job IS 'jobs whose session is still at it';
+COMMENT ON VIEW envelope_private.live_job IS 'jobs whose session still works';
 
 CREATE VIEW envelope.progress AS
     SELECT t.view::regclass AS relation, j.what, j.part, j.parts,
@@ -35,7 +36,7 @@ CREATE VIEW envelope.receipts AS
 COMMENT ON VIEW envelope.receipts IS
     'signed statements of reencrypt: pg-envelope receipts exports them, pg-envelope verify-receipt checks them. "left" counts values that do not open';
 
--- Everybody may ask, and sees the tables of which they are the owner: a superuser all.
+-- Everybody may ask. An owner sees the own tables, and a superuser all.
 CREATE VIEW envelope.faults WITH (security_barrier) AS
     SELECT DISTINCT ON (k.base, f.attnum, x.row_key) k.view::regclass AS relation, f.attname AS "column", x.row_key,
         x.reason, x.key_id, x.found_by, x.found_at
@@ -67,7 +68,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.verify(rel, batch_size, pause_ms, anew)
 $$;
 COMMENT ON PROCEDURE envelope.verify IS
-    'opens every value of a protected table, or of all of them, and lists in envelope.faults what does not open. Commits after about batch_size rows, and goes on where it ended early; anew => true begins again. Not inside a transaction';
+    'opens every value of a protected table, or of all of them, and lists in envelope.faults the values that do not open. Commits after about batch_size rows, and goes on where it ended early; anew => true begins again. Not inside a transaction';
 
 CREATE FUNCTION envelope_private.order_jobs(rel regclass, wanted text) RETURNS bigint
     LANGUAGE sql SET search_path = pg_catalog, pg_temp
@@ -81,13 +82,13 @@ BEGIN ATOMIC
         RETURNING 1)
     SELECT count(*) FROM asked;
 END;
-COMMENT ON FUNCTION envelope_private.order_jobs IS 'asks all jobs of a table; how many there are. An abort is final';
+COMMENT ON FUNCTION envelope_private.order_jobs IS 'gives an order to all jobs of a table; returns how many jobs there are. An abort is final';
 
 CREATE FUNCTION envelope.pause(rel regclass) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC SELECT envelope_private.order_jobs(rel, 'pause'); END;
 COMMENT ON FUNCTION envelope.pause IS
-    'lets the jobs of reencrypt and verify on a table wait after their batch, without locks, until resume; returns how many';
+    'pauses the jobs of reencrypt and verify on a table after their batch, without locks, until resume; returns how many';
 
 CREATE FUNCTION envelope.resume(rel regclass) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -106,4 +107,4 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.receipt(rel)
 $$;
 COMMENT ON FUNCTION envelope.receipt IS
-    'counts the envelopes of a table by key version, and has the broker sign that none that opens is under an old one; returns the statement';
+    'counts the envelopes of a table by key version, and lets the broker sign that no envelope that opens is under an old version; returns the statement';

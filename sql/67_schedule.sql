@@ -18,9 +18,9 @@ CREATE VIEW envelope.schedules AS
     LEFT JOIN envelope_private.key k ON p.level <> 'kek' AND k.key_uuid::text = p.subject
     LEFT JOIN envelope_private.protected_table t USING (key_uuid)
     ORDER BY array_position(ARRAY['kek', 'dek', 'field_key', 'secret'], p.level), p.subject NULLS FIRST;
-COMMENT ON VIEW envelope.schedules IS 'how often keys are rotated; subject NULL: all that have no row of their own';
+COMMENT ON VIEW envelope.schedules IS 'how often keys are rotated; subject NULL: all keys of the level that have no row of their own';
 
--- Tenant and subject scope have a DEK for each tenant or subject: these are not rotated by schedule.
+-- Tenant and subject scope have a DEK for each tenant or subject. These DEKs are not rotated by schedule.
 CREATE VIEW envelope_private.rotation AS
     SELECT 'kek' AS level, k.kek AS subject, NULL::uuid AS key_uuid, NULL::name AS attname, k.kek AS label,
         coalesce(r.rotated_at, k.first_used) AS last_rotated,
@@ -34,7 +34,7 @@ CREATE VIEW envelope_private.rotation AS
     FROM envelope_private.key k JOIN envelope_private.dek d USING (key_uuid)
     LEFT JOIN envelope_private.protected_table t USING (key_uuid)
     WHERE d.state = 'active' AND k.scope = 'table' AND coalesce(k.name, t.view_name) IS NOT NULL
-        -- Another search key makes other tokens, which the rows have not.
+        -- A new search key would make other tokens than those in the rows.
         AND NOT EXISTS (SELECT FROM envelope_private.field f WHERE f.key_uuid = k.key_uuid AND f.bind = 'search')
     UNION ALL
     SELECT 'field_key', k.key_uuid::text, k.key_uuid, c.attname, c.label, fk.created_at,
@@ -50,8 +50,8 @@ CREATE VIEW envelope_private.rotation AS
     JOIN (SELECT key_uuid, max(created_at) AS created_at FROM envelope_private.secret GROUP BY key_uuid) s USING (key_uuid);
 COMMENT ON VIEW envelope_private.rotation IS 'everything that can have a schedule, with the time of its last rotation, and the call that rotates it';
 
--- A time in the future was written by a clock that was wrong. Up to `every` it counts as it is, so that a clock set back
--- makes nothing due twice; beyond that it would postpone the rotation for ever.
+-- A time in the future was written by a clock that was wrong. Up to `every` it counts as it is, so that a clock set
+-- back makes nothing due twice; beyond that it would postpone the rotation for ever.
 CREATE VIEW envelope_private.scheduled AS
     SELECT r.*, p.every, p.transition, p.reencrypt,
         CASE WHEN r.last_rotated > now() + p.every THEN now() ELSE r.last_rotated + p.every END AS due_at
@@ -60,7 +60,7 @@ CREATE VIEW envelope_private.scheduled AS
         SELECT * FROM envelope_private.schedule_in_force p
         WHERE p.level = r.level AND (p.subject = r.subject OR p.subject IS NULL) ORDER BY p.subject NULLS LAST LIMIT 1) p
         ON p.every IS NOT NULL;
-COMMENT ON VIEW envelope_private.scheduled IS 'rotation, with the schedule of each and when it is due';
+COMMENT ON VIEW envelope_private.scheduled IS 'the rows of rotation, each with its schedule and its due time';
 
 CREATE VIEW envelope.due AS
     SELECT level, label AS subject, last_rotated, due_at,
@@ -68,7 +68,7 @@ CREATE VIEW envelope.due AS
     FROM envelope_private.scheduled
     ORDER BY due_at, label;
 COMMENT ON VIEW envelope.due IS
-    'when each key is due for its next rotation; overdue: for how long it has been later than its schedule allows';
+    'when each key is due for its next rotation; overdue: how much later than its schedule allows it is';
 
 CREATE FUNCTION envelope_private.schedule_subject(level text, subject text) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -103,7 +103,7 @@ BEGIN ATOMIC
             grace = excluded.grace, reencrypt = excluded.reencrypt;
 END;
 COMMENT ON FUNCTION envelope.set_schedule IS
-    'how often keys of a level (kek, dek, field_key, secret) are rotated, or those of one KEK, table or named key. every NULL: never by schedule. An argument that is left out changes nothing';
+    'sets how often the keys of a level (kek, dek, field_key, secret), or of one KEK, table or named key, are rotated. every NULL: never by schedule. An argument that is left out changes nothing';
 
 CREATE FUNCTION envelope.drop_schedule(level text, subject text DEFAULT NULL) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -113,7 +113,7 @@ BEGIN ATOMIC
         WHERE p.level = $1 AND p.subject IS NOT DISTINCT FROM envelope_private.schedule_subject($1, $2) RETURNING p.level)
     SELECT EXISTS (SELECT FROM gone);
 END;
-COMMENT ON FUNCTION envelope.drop_schedule IS 'takes a schedule away: the level''s own schedule counts then, or its default. False if none was set';
+COMMENT ON FUNCTION envelope.drop_schedule IS 'removes a schedule. Then the level''s own schedule counts, or its default. False if no schedule was set';
 
 CREATE PROCEDURE envelope.rotate_due(dry_run boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
@@ -121,4 +121,4 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.rotate_due(dry_run)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_due IS
-    'rotates each key that envelope.due shows as due, in a transaction of its own, and tells at the end which failed. Not inside a transaction';
+    'rotates each key that is due in envelope.due, in a transaction of its own, and names at the end the keys that failed. Not inside a transaction';

@@ -1,4 +1,4 @@
--- Old key versions that nothing needs: retired by name, and by nothing else.
+-- Retires old key versions that no value needs. Only a call that names the version does so.
 
 CREATE PROCEDURE envelope.retire(rel regclass, version integer, destroy boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
@@ -6,7 +6,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.retire(rel, version, destroy)
 $$;
 COMMENT ON PROCEDURE envelope.retire IS
-    'suspends an old key version of a protected table that no value needs; after the schedule''s grace, destroy => true destroys it for good. Not inside a transaction';
+    'suspends an old key version of a protected table that no value needs. After the schedule''s grace, destroy => true destroys it for good. Not inside a transaction';
 
 CREATE FUNCTION envelope_private.is_needed(relation name, held jsonb) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -23,7 +23,7 @@ BEGIN ATOMIC
     END;
 END;
 COMMENT ON FUNCTION envelope_private.is_needed IS
-    'whether a row of the key catalog is needed to open values: a DEK that is in use, or what it belongs to';
+    'whether a row of the key catalog is needed to open values: a DEK that is in use, or its key or field';
 
 CREATE FUNCTION envelope_private.refuse_delete() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -39,7 +39,7 @@ BEGIN
         DETAIL = 'Without its key no value can be read again.',
         HINT = 'CALL envelope.retire(...) destroys old versions that no value needs. CALL envelope.shred(...) erases.';
 END $$;
-COMMENT ON FUNCTION envelope_private.refuse_delete IS 'against accidents: a superuser that tidies up the key catalog';
+COMMENT ON FUNCTION envelope_private.refuse_delete IS 'refuses a DELETE in the key catalog, against accidents of a superuser who tidies up';
 
 CREATE TRIGGER refuse_delete BEFORE DELETE ON envelope_private.dek
     FOR EACH ROW EXECUTE FUNCTION envelope_private.refuse_delete();

@@ -1,6 +1,6 @@
--- DROP EXTENSION would destroy the only copy of the keys. It is refused while there are keys.
--- A member of the extension cannot refuse: when the event sql_drop is fired, its members are gone already. So a command that
--- may take the extension along gets a guard which is no member: made as the command starts, removed as it ends.
+-- DROP EXTENSION would destroy the only copy of the keys. It is refused while there are keys. A member of the extension
+-- cannot refuse: when the event sql_drop fires, the members are gone already. So a command that may drop the extension
+-- gets a guard that is no member. The guard is made as the command starts, and removed as it ends.
 
 CREATE FUNCTION envelope_private.guard() RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -24,7 +24,7 @@ BEGIN ATOMIC
         WHERE d.state <> 'destroyed' GROUP BY d.key_uuid, k.label) n
     HAVING count(*) > 0;
 END;
-COMMENT ON FUNCTION envelope_private.keys_at_stake IS 'which keys the catalog holds, in words; NULL: none that is alive';
+COMMENT ON FUNCTION envelope_private.keys_at_stake IS 'the keys that the catalog holds, in words; NULL when no key is alive';
 
 CREATE FUNCTION envelope_private.raise_guard() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -32,7 +32,8 @@ DECLARE
     lost text := envelope_private.keys_at_stake();
 BEGIN
     IF lost IS NULL THEN
-        -- It waits for a session that is making the first key: otherwise the command would wait, and then drop that key.
+        -- It waits for a session that is making the first key: otherwise the command would wait, and then drop that
+        -- key.
         LOCK TABLE envelope_private.dek IN SHARE MODE;
         lost := envelope_private.keys_at_stake();
     END IF;
@@ -55,7 +56,7 @@ BEGIN
     EXECUTE format('ALTER FUNCTION pg_catalog.%I() OWNER TO %s', envelope_private.guard(), 10::oid::regrole);
 END $$;
 COMMENT ON FUNCTION envelope_private.raise_guard IS
-    'before a command that could drop the extension: a guard that outlives it. SECURITY DEFINER: makes an event trigger';
+    'makes a guard that outlives the extension, before a command that could drop the extension. SECURITY DEFINER: makes an event trigger';
 
 CREATE FUNCTION envelope_private.lower_guard() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -66,7 +67,7 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION envelope_private.lower_guard IS
-    'after a command that dropped something else. SECURITY DEFINER: drops an event trigger';
+    'removes the guard after a command that dropped something else. SECURITY DEFINER: drops an event trigger';
 
 CREATE EVENT TRIGGER pg_envelope_raise_guard ON ddl_command_start
     WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED')
@@ -83,7 +84,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.forget_all_keys(database)
 $$;
 COMMENT ON FUNCTION envelope.forget_all_keys IS
-    'deletes all keys of this database, whose name must be given, from the key catalog: before DROP EXTENSION. What they encrypted cannot be read again here; without the name it says which keys these are. Returns how many DEKs';
+    'deletes all keys of this database from the key catalog, before DROP EXTENSION. Values under them cannot be read again here. It needs the database''s name; without the name it lists the keys. Returns how many DEKs it deleted';
 
 CREATE FUNCTION envelope_private.forget_all_keys() RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp

@@ -1,4 +1,5 @@
--- Tables that were dropped: taken back when they are restored from a dump, and their keys when they are not.
+-- Tables that were dropped: a table that is restored from a dump is taken back, and the keys of the others can be
+-- destroyed.
 
 CREATE VIEW envelope_private.lost_table AS
     SELECT k.key_uuid, k.row_key, k.scope, k.scope_column, coalesce(k.scope_of, k.key_uuid) AS owner, k.created_at,
@@ -22,7 +23,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.adopt_restored(rel, key)
 $$;
 COMMENT ON PROCEDURE envelope.adopt_restored IS
-    'takes a protected table back that was dropped and restored from a dump: its keys, view and triggers. key: which one, for an empty table that several fit';
+    'takes a protected table back that was dropped and restored from a dump, with its keys, view and triggers. key: the key, for an empty table that several keys fit';
 
 CREATE VIEW envelope.dropped_keys AS
     SELECT k.key_uuid AS key,

@@ -1,12 +1,12 @@
--- pgcrypto under another schema name, and keys by name in place of keys in SQL text: docs/pgcrypto.md.
--- The functions are the server's own C library, declared directly: no wrapper, so nothing differs, errors included.
+-- pgcrypto under another schema name, and keys by name in place of keys in SQL text: docs/pgcrypto.md. The functions
+-- are the server's own C library, declared directly. There is no wrapper, so even the errors are the same.
 
 CREATE SCHEMA envelope_pgcrypto;
 COMMENT ON SCHEMA envelope_pgcrypto IS 'pg_envelope: pgcrypto''s functions, whose keys may be envelope.secret(NAME)';
 
 CREATE SCHEMA envelope_pgcrypto_direct;
 COMMENT ON SCHEMA envelope_pgcrypto_direct IS
-    'pg_envelope: what envelope_pgcrypto''s functions call where literal keys are forbidden; nobody may look inside';
+    'pg_envelope: functions behind envelope_pgcrypto where literal keys are forbidden; no role has USAGE';
 
 -- One row per function. parts: one letter per argument; k: a key or passphrase, p: a passphrase that may be empty.
 CREATE VIEW envelope_private.pgcrypto_function (name, arguments, result, symbol, traits, parts, since) AS
@@ -52,8 +52,9 @@ CREATE VIEW envelope_private.pgcrypto_function (name, arguments, result, symbol,
 COMMENT ON VIEW envelope_private.pgcrypto_function IS
     'pgcrypto''s functions, and the server version that first has each';
 
--- Secrets by name. The casts are STABLE: never folded into a plan, so that EXPLAIN shows the name only. They are one
--- SQL expression, which the planner puts in place: PL/Python then gets two scalars, quicker than a composite.
+-- Secrets by name. The casts are STABLE, so they are never folded into a plan, and EXPLAIN shows the name only. They
+-- are one SQL expression, which the planner inlines. PL/Python then gets two scalars, which is faster than a composite
+-- value.
 
 CREATE FUNCTION envelope.secret(name text, version integer DEFAULT NULL) RETURNS envelope.secret_ref
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -130,21 +131,21 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.replace(name)
 $$;
 COMMENT ON FUNCTION envelope.replace_secret(text) IS
-    'a new random version of a secret; returns it. envelope.secret(name, version) still names the older ones';
+    'makes a new random version of a secret; returns its number. envelope.secret(name, version) still names the older ones';
 
 CREATE FUNCTION envelope.replace_secret(name text, secret text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.replace_text(name, secret)
 $$;
-COMMENT ON FUNCTION envelope.replace_secret(text, text) IS 'a given passphrase as a secret''s new version; returns it';
+COMMENT ON FUNCTION envelope.replace_secret(text, text) IS 'makes a given passphrase the new version of a secret; returns its number';
 
 CREATE FUNCTION envelope.replace_secret(name text, secret bytea) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.replace_bytes(name, secret)
 $$;
-COMMENT ON FUNCTION envelope.replace_secret(text, bytea) IS 'a given raw key as a secret''s new version; returns it';
+COMMENT ON FUNCTION envelope.replace_secret(text, bytea) IS 'makes a given raw key the new version of a secret; returns its number';
 
 CREATE FUNCTION envelope.reseal_secret(name text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -152,15 +153,16 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.reseal(name)
 $$;
 COMMENT ON FUNCTION envelope.reseal_secret IS
-    'seals all versions of a secret with the newest version of its key, after envelope.rotate_key(); how many it moved';
+    'seals all versions of a secret with the newest version of its key, after envelope.rotate_key(); returns how many it moved';
 
 CREATE VIEW envelope.secrets AS
     SELECT k.name, s.version, s.created_at FROM envelope_private.secret s JOIN envelope_private.key k USING (key_uuid)
     ORDER BY k.name, s.version;
-COMMENT ON VIEW envelope.secrets IS 'one row per version of a secret, without what it is';
+COMMENT ON VIEW envelope.secrets IS 'one row per version of a secret, without the secret itself';
 
 -- Literal keys, allowed or forbidden. The guarded form is one SQL expression as well, so that the planner puts it in
--- place: pgcrypto's errors stay as they are. STABLE, because the result depends on the secrets that this session got by name.
+-- place: pgcrypto's errors stay as they are. STABLE, because the result depends on the secrets that this session got by
+-- name.
 
 CREATE FUNCTION envelope_internal.named_only(value text, may_be_empty boolean) RETURNS text
     LANGUAGE plpython3u STABLE STRICT AS $$
@@ -168,7 +170,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].named_only_text(value, may_be_empty)
 $$;
 COMMENT ON FUNCTION envelope_internal.named_only(text, boolean) IS
-    'used where literal keys are forbidden: the value, if this transaction got it from envelope.secret(); or an error';
+    'used where literal keys are forbidden: the value, if this transaction got it from envelope.secret(), or else an error';
 
 CREATE FUNCTION envelope_internal.named_only(value bytea, may_be_empty boolean) RETURNS bytea
     LANGUAGE plpython3u STABLE STRICT AS $$
@@ -176,7 +178,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].named_only_bytea(value, may_be_empty)
 $$;
 COMMENT ON FUNCTION envelope_internal.named_only(bytea, boolean) IS
-    'used where literal keys are forbidden: the value, if this transaction got it from envelope.secret(); or an error';
+    'used where literal keys are forbidden: the value, if this transaction got it from envelope.secret(), or else an error';
 
 CREATE FUNCTION envelope_private.declare_direct(f envelope_private.pgcrypto_function, target text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -241,7 +243,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION envelope_private.declare_pgcrypto IS
-    'makes what the server''s pgcrypto library has, with literal keys allowed or forbidden as envelope.forbid_literal_keys() was last told';
+    'declares the functions of the server''s pgcrypto library, with literal keys allowed or forbidden by the last envelope.forbid_literal_keys()';
 
 CREATE FUNCTION envelope_private.pgcrypto_setting_changed() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

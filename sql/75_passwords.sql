@@ -1,14 +1,14 @@
--- Passwords: hashed with bcrypt by pgcrypto, or with Argon2id by the package; never kept, never shown.
--- PL/pgSQL, whose plain expressions run no statement: a password is then nobody's parameter and in nobody's log. Nor are
--- hashes: auto_explain prints the parameters of an SQL function's statements, not those of PL/pgSQL's. A plan made for one
--- call would hold them, too.
--- SECURITY DEFINER, because its halves are private; nothing here depends on who calls.
+-- Passwords: pgcrypto hashes them with bcrypt, or the package with Argon2id. They are never kept, and never shown. The
+-- functions are PL/pgSQL, whose plain expressions run no statement: so a password is no parameter, and in no log. Nor
+-- are hashes: auto_explain prints the parameters of an SQL function's statements, not those of PL/pgSQL's. A plan made
+-- for one call would hold them, too. SECURITY DEFINER, because the functions behind are private. Nothing here depends
+-- on the caller.
 
 CREATE FUNCTION envelope_private.password_kind(hash text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN CASE
-        -- Longer than any hash: reading it would take longer than verifying one.
+        -- This text is longer than any hash. To read it would take longer than to verify a hash.
         WHEN octet_length(hash) > 1000 THEN NULL
         WHEN hash ~ E'^\\$2[abxy]\\$(0[4-9]|[12][0-9]|3[01])\\$[./A-Za-z0-9]{53}$' THEN 'bcrypt'
         WHEN hash ~ E'^\\$argon2id\\$v=19\\$m=[0-9]{1,10},t=[0-9]{1,10},p=[0-9]{1,8}\\$[+/A-Za-z0-9]+\\$[+/A-Za-z0-9]+$'
@@ -20,7 +20,7 @@ BEGIN
         WHEN hash ~ '^[./A-Za-z0-9]{13}$' THEN 'des'
     END;
 END $$;
-COMMENT ON FUNCTION envelope_private.password_kind IS 'the algorithm of a password hash; NULL for what is none';
+COMMENT ON FUNCTION envelope_private.password_kind IS 'the algorithm of a password hash; NULL for a text that is no hash';
 
 -- A hash says how much work it takes to verify. A person who can write a hash must not be able to stall a session, or
 -- exhaust the server.
@@ -37,7 +37,7 @@ BEGIN ATOMIC
         ('xdes', 'rounds', 1048576);
 END;
 COMMENT ON FUNCTION envelope.password_limits IS
-    'the most that verify_password() spends on a hash, by algorithm; what asks for more is an error';
+    'the most work that verify_password() does for a hash, by algorithm; a hash that needs more is an error';
 
 CREATE FUNCTION envelope_private.password_costs(kind text, hash text) RETURNS TABLE (cost text, asked numeric)
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -57,7 +57,7 @@ BEGIN
             substr(hash, 2 + place, 1)) - 1) * 64 ^ place::numeric)
         FROM generate_series(0, 3) AS place WHERE kind = 'xdes' HAVING count(*) > 0;
 END $$;
-COMMENT ON FUNCTION envelope_private.password_costs IS 'what verifying a hash would take, in the words of password_limits()';
+COMMENT ON FUNCTION envelope_private.password_costs IS 'the work of verifying a hash, in the words of password_limits()';
 
 CREATE FUNCTION envelope_private.password_excess(kind text, hash text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -74,14 +74,14 @@ CREATE FUNCTION envelope_private.argon2id(password text) RETURNS text
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].passwords.argon2id(password)
 $$;
-COMMENT ON FUNCTION envelope_private.argon2id IS 'a password''s Argon2id hash, in PHC format, with a new salt';
+COMMENT ON FUNCTION envelope_private.argon2id IS 'hashes a password with Argon2id and a new salt, in PHC format';
 
 CREATE FUNCTION envelope_private.is_argon2id(password text, hash text) RETURNS boolean
     LANGUAGE plpython3u STRICT SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].passwords.is_argon2id(password, hash)
 $$;
-COMMENT ON FUNCTION envelope_private.is_argon2id IS 'whether an Argon2id hash is that of a password';
+COMMENT ON FUNCTION envelope_private.is_argon2id IS 'whether an Argon2id hash belongs to a password';
 
 CREATE FUNCTION envelope_private.same(a text, b text) RETURNS boolean
     LANGUAGE plpython3u STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -107,8 +107,8 @@ BEGIN
     RETURN envelope_pgcrypto.crypt(password, envelope_pgcrypto.gen_salt('bf', 12));
 END $$;
 COMMENT ON FUNCTION envelope.hash_password IS
-    'a hash to store in place of a password: bcrypt with 2^12 rounds, or argon2id with 64 MiB, 3 passes, 4 lanes. '
-    'SECURITY DEFINER: uses private halves';
+    'makes a hash to store in place of a password: bcrypt with 2^12 rounds, or argon2id with 64 MiB, 3 passes, 4 lanes. '
+    'SECURITY DEFINER: it calls private functions';
 
 CREATE FUNCTION envelope.verify_password(password text, hash text) RETURNS boolean
     LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER COST 1000000 SET search_path = pg_catalog, pg_temp AS $$
@@ -125,7 +125,7 @@ BEGIN
     ELSIF kind = 'argon2id' THEN
         RETURN envelope_private.is_argon2id(password, hash);
     ELSIF kind = 'bcrypt' AND substr(hash, 3, 1) IN ('b', 'y') THEN
-        -- Three names of one algorithm; pgcrypto knows it by the oldest.
+        -- One algorithm has these three names; pgcrypto knows it by the oldest.
         hash := overlay(hash PLACING 'a' FROM 3 FOR 1);
     ELSIF kind LIKE 'sha%' AND current_setting('server_version_num')::integer < 180000 THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
@@ -134,9 +134,9 @@ BEGIN
     RETURN envelope_private.same(envelope_pgcrypto.crypt(password, hash), hash);
 END $$;
 COMMENT ON FUNCTION envelope.verify_password IS
-    'whether a hash (bcrypt, argon2id, crypt()''s older ones) is that of a password; false for what is no hash, an error '
+    'tells whether a hash (bcrypt, argon2id, crypt()''s older ones) belongs to a password; false for a text that is no hash, an error '
     'above password_limits(). '
-    'SECURITY DEFINER: uses private halves';
+    'SECURITY DEFINER: it calls private functions';
 
 CREATE FUNCTION envelope.password_needs_rehash(hash text) RETURNS boolean
     LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -151,8 +151,8 @@ BEGIN
     END;
 END $$;
 COMMENT ON FUNCTION envelope.password_needs_rehash IS
-    'whether a hash is weaker than what hash_password() makes: hash anew at the next login. '
-    'SECURITY DEFINER: uses private halves';
+    'tells whether a hash is weaker than the hashes of hash_password(): then hash the password again at the next login. '
+    'SECURITY DEFINER: it calls private functions';
 
 CREATE PROCEDURE envelope.hash_passwords(rel regclass, "column" name, batch_size integer DEFAULT 100)
     LANGUAGE plpython3u AS $$

@@ -6,7 +6,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].search.token(value, seal, normalizer)
 $$;
 COMMENT ON FUNCTION envelope_internal.search_token IS
-    'used by triggers: the token of a value, for whoever holds the seal of the search key';
+    'used by triggers: the token of a value, for a holder of the search key''s seal';
 
 CREATE FUNCTION envelope_internal.search_token_as_role(value text, search uuid, normalizer text) RETURNS envelope_search.token
     LANGUAGE plpython3u STABLE AS $$
@@ -44,7 +44,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.grant_search(rel, column, role)
 $$;
 COMMENT ON FUNCTION envelope.grant_search IS
-    'lets a role look rows up by the search columns of a protected column, without reading it; REVOKE SELECT (...) takes it back';
+    'lets a role look rows up by the search columns of a protected column, without the right to read that column; REVOKE SELECT (...) takes the right away';
 
 CREATE FUNCTION envelope.search_advice(rel regclass, "column" name)
     RETURNS TABLE (verdict text, advice text, sampled bigint, different_values bigint, top_share double precision,
@@ -54,4 +54,4 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].admin.search_advice(rel, column)
 $$;
 COMMENT ON FUNCTION envelope.search_advice IS
-    'what tokens of a column would tell, tried on up to 100,000 rows: verdict FINE, WARN, REFUSE or UNKNOWN; top_share is that of the most common value, read_share that of the rows which somebody reads who knows how common each value is';
+    'measures what the tokens of a column would reveal, on up to 100,000 rows. verdict: FINE, WARN, REFUSE or UNKNOWN; top_share: the share of the most common value; read_share: the share of rows that a person reads who knows how common each value is';

@@ -1,8 +1,8 @@
--- Who may call which function. By default nobody may. Generated views and triggers call some for their users, and each
+-- Grants of functions. By default nobody may call one. Generated views and triggers call some for their users, and each
 -- of these checks a right of their own: a capability, a privilege on a column, or the grant of a named key.
 
--- Default privileges (ALTER DEFAULT PRIVILEGES) may have given to some role what this script has just made, and PUBLIC may
--- execute any new function: all of it is taken back, so that a right exists only where this extension grants it.
+-- Default privileges (ALTER DEFAULT PRIVILEGES) may have given to some role what this script has just made, and PUBLIC
+-- may execute any new function: all of it is taken back, so that a right exists only where this extension grants it.
 DO $$
 DECLARE
     statement text;
@@ -21,7 +21,7 @@ BEGIN
             SELECT pronamespace, proowner, coalesce(proacl, acldefault('f', proowner)), 'ROUTINE ' || oid::regprocedure
                 FROM pg_proc
             UNION ALL
-            -- envelope.plaintext: who has USAGE could make casts. Domains and composite types are for all to use.
+            -- A role with USAGE on envelope.plaintext could make casts. Domains and composite types are for all to use.
             SELECT typnamespace, typowner, coalesce(typacl, acldefault('T', typowner)), 'TYPE ' || oid::regtype
                 FROM pg_type WHERE typtype = 'b' AND typcategory <> 'A'
         ) AS o
@@ -79,7 +79,8 @@ GRANT EXECUTE ON FUNCTION
 -- Every caller of a guarded function calls these. Nobody else can reach them: the schema gives no USAGE.
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto_direct TO PUBLIC;
 
--- These are for pg_dump by the database's owner. A dump opens nothing by itself: it holds wrapped DEKs, salts and names.
+-- These are for pg_dump by the database's owner. A dump opens nothing by itself: it holds wrapped DEKs, salts and
+-- names.
 GRANT USAGE ON SCHEMA envelope_private TO pg_database_owner;
 SELECT envelope_private.allow_dump(r.dumped)
     FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) r (dumped) WHERE e.extname = 'pg_envelope';

@@ -1,4 +1,4 @@
-"""The key broker as a process of its own user, with its configuration, secrets and socket in one folder."""
+"""Runs the key broker as a process of its own user, with its configuration, secrets and socket in one folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LISTENING = "00010000"
 
 
 class Broker:
-    """One broker in `directory`: `etc/` (broker.toml and secrets), `run/` (socket, epoch), `log/` (audit log),
-    `state/` (ledger of erasures).
+    """One broker in `directory`: `etc/` (broker.toml and secrets), `run/` (socket, epoch), `log/` (audit log), `state/`
+    (ledger of erasures).
 
-    As root it runs as the user nobody, so neither as PostgreSQL's user nor as root; its group is PostgreSQL's, which is
-    how the server may open the socket. `settings` are laid over the configuration, e.g. {"cache": {"ttl_seconds": 2}};
+    As root it runs as the user nobody, and so neither as PostgreSQL's user nor as root. Its group is PostgreSQL's, so
+    that the server may open the socket. `settings` are laid over the configuration, e.g. {"cache": {"ttl_seconds": 2}}.
     `environment` is the process's own at its next start.
     """
 
@@ -61,7 +61,7 @@ class Broker:
         return self._daemon.running
 
     def create(self) -> None:
-        """Prepare OpenBao for it, and write configuration and secrets, once."""
+        """Prepares OpenBao for the broker, and writes configuration and secrets, once."""
         folder(self.directory, 0o711)
         folder(self.directory / "etc", 0o700, self.account)
         folder(self.directory / "run", 0o711, self.account)
@@ -82,7 +82,7 @@ class Broker:
         private_file(self.config_file, toml(merged(self.config(), changes)), self.account)
 
     def start(self) -> None:
-        """Start, and return when its socket answers. The first time, `create`."""
+        """Starts, and returns when the socket answers. The first time, it also does `create`."""
         if not self.config_file.exists():
             self.create()
         self._daemon.start([*self.command(), "--config", self.config_file], self.ready, self.environment)
@@ -102,7 +102,7 @@ class Broker:
         self._daemon.reload()
 
     def _init(self) -> None:
-        """Keys, policy, AppRole and configuration, as an administrator makes them."""
+        """Makes keys, policy, AppRole and configuration, as an administrator does."""
         options = {
             "--address": self.openbao.address,
             "--ca-file": self.openbao.ca_file,
@@ -115,16 +115,18 @@ class Broker:
         run_as(Account.ours(), [self.venv / "bin/pg-envelope", "init", *words])
 
     def command(self) -> list[str | Path]:
-        """What runs the broker: the code that is installed in the server, not the checkout."""
+        """Returns the command that runs the broker: the code that is installed in the server, not the checkout."""
         return [self.venv / "bin/python", "-I", "-m", "pg_envelope.broker"]
 
     def ready(self) -> bool:
-        """Whether it listens, by the kernel's table: a connection of ours would be refused, and audited as that."""
+        """Tells by the kernel's table whether the broker listens. A connection of ours would be refused, and audited as
+        refused.
+        """
         sockets = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
         return any(fields[-1] == str(self.socket) and fields[3] == LISTENING for fields in sockets)
 
     def page(self, name: str) -> str:
-        """The text of `metrics` or `healthz`, the broker's two pages for machines."""
+        """Returns the text of `metrics` or `healthz`, the broker's two pages for machines."""
         address = self.config()["broker"]["metrics"]
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"http://{address}/{name}", timeout=10) as response:
@@ -132,7 +134,7 @@ class Broker:
 
 
 def merged(below: Tables, above: Tables) -> Tables:
-    """`above` laid over `below`, table by table; neither is changed."""
+    """Returns `above` laid over `below`, table by table; neither is changed."""
     result = copy.deepcopy(below)
     for key, value in above.items():
         result[key] = merged(result.get(key, {}), value) if isinstance(value, dict) else value
@@ -140,7 +142,7 @@ def merged(below: Tables, above: Tables) -> Tables:
 
 
 def toml(tables: Tables, path: str = "") -> str:
-    """TOML text of tables of strings, numbers, booleans, lists and further tables."""
+    """Returns TOML text of tables of strings, numbers, booleans, lists and further tables."""
     own = "".join(f"{key} = {json.dumps(value)}\n" for key, value in tables.items() if not isinstance(value, dict))
     inner = ((f"{path}.{key}".lstrip("."), value) for key, value in tables.items() if isinstance(value, dict))
     head = f"[{path}]\n" if own and path else ""

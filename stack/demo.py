@@ -1,4 +1,7 @@
-"""`make demo`: the main job, shown on 100,000 customers and 20,000 messages. What it starts, it removes."""
+"""Carries out `make demo`: the main job, shown on 100,000 customers and 20,000 messages.
+
+It removes all that it starts.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from stack.stack import Stack
 
 AnyStack = Stack | DockerStack
 
-# Short, so that one can watch a grace end; in production the defaults are minutes and hours.
+# The times are short, so that a person can watch a grace end. In production the defaults are minutes and hours.
 GRACE_SECONDS = 6.0
 CACHE = {"ttl_seconds": 1.0, "session_ttl_seconds": 1.0, "grace_seconds": GRACE_SECONDS}
 
@@ -41,7 +44,7 @@ ALL = "SELECT md5(string_agg(c::text, '' ORDER BY id)) FROM customer c"
 
 
 class Demo:
-    """The parts of the demo, in the order in which they are shown."""
+    """Holds the parts of the demo, in the order in which they are shown."""
 
     def __init__(self, stack: AnyStack, customers: int, messages: int) -> None:
         self.stack = stack
@@ -62,7 +65,7 @@ class Demo:
         self.farewell()
 
     def connect(self, user: str) -> Connection:
-        """A connection of a role; in containers only the superuser has a password, and takes the role on."""
+        """Returns a connection of a role. In containers only the superuser has a password, and takes the role on."""
         if isinstance(self.stack, Stack):
             return self.stack.connect(user=user)
         connection = self.stack.connect()
@@ -132,7 +135,7 @@ class Demo:
         self.show.console.print(f"pg_dump ({len(dump) >> 20} MB): {len(found)} of {len(MARKERS)} markers found")
 
     def _grep(self, where: str) -> None:
-        """Counts the files that hold a marker; before protect() it must find some, or the search proves nothing."""
+        """Counts the files that hold a marker. Before protect() it must find some, or the search proves nothing."""
         script = 'grep -rlaF -e "$1" -e "$2" "$3" | wc -l'
         found = self.stack.inside("sh", "-c", script, "sh", *MARKERS, self.stack.data).strip()
         self.show.console.print(f"grep for an e-mail address and a phrase of a message in {where}: {found} files")

@@ -1,4 +1,4 @@
-"""The demo's last table: what protection costs here and now, against a plain twin of the same rows."""
+"""Prints the demo's last table: what protection costs here and now, beside a plain twin of the same rows."""
 
 from __future__ import annotations
 

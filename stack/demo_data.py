@@ -1,4 +1,4 @@
-"""Customers and chat messages for the demo: made up, but shaped like real ones; the same in every run."""
+"""Makes customers and chat messages for the demo: invented, but shaped like real ones, and the same in every run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the demo talks: headings, statements as psql would echo them, their results as tables, progress bars."""
+"""Prints the demo's text: headings, statements as psql would echo them, their results as tables, progress bars."""
 
 from __future__ import annotations
 
@@ -67,24 +67,27 @@ class Show:
         return Progress(*columns, console=self.console)
 
     def counted(self, rows: Iterable[Result], total: int, what: str) -> Iterator[Result]:
-        """The rows, with a bar that fills as they are taken."""
+        """Yields the rows, with a bar that fills as they are taken."""
         with self.progress() as bar:
             yield from bar.track(rows, total=total, description=what)
 
     def pause(self, seconds: float, what: str) -> None:
-        """A bar that fills in `seconds`."""
+        """Shows a bar that fills in `seconds`."""
         for _ in self.counted(range(20), 20, what):
             time.sleep(seconds / 20)
 
     def waiting(self, work: Callable[[], Result], what: str) -> Result:
-        """A bar without end while `work` runs, for what cannot tell how far it is; raises what `work` raises."""
+        """Shows a bar without end while `work` runs, for work that cannot tell its progress.
+
+        Raises what `work` raises.
+        """
         with self.progress() as bar, ThreadPoolExecutor(1) as pool:
             bar.add_task(what, total=None)
             return pool.submit(work).result()
 
 
 def run(connection: Connection, statement: str) -> psycopg.Cursor[Any]:
-    """Runs a statement; as bytes, since psycopg wants to see that a str is a literal."""
+    """Runs a statement as bytes, since psycopg wants to see that a str is a literal."""
     return connection.execute(statement.encode())
 
 

@@ -1,4 +1,4 @@
-"""The same stack in containers: OpenBao, broker and PostgreSQL, from the images of Dockerfile.postgres."""
+"""Makes the same stack in containers: OpenBao, broker and PostgreSQL, from the images of Dockerfile.postgres."""
 
 from __future__ import annotations
 
@@ -49,11 +49,14 @@ class DockerStack:
 
     @staticmethod
     def made(directory: Path) -> bool:
-        """Whether the stack of this folder is one in containers."""
+        """Tells whether the stack of this folder is one in containers."""
         return (Path(directory) / "docker.json").exists()
 
     def up(self) -> None:
-        """Make the stack, or start what does not run of it. Raises StackError; of a new one nothing is left then."""
+        """Makes the stack, or starts the parts that do not run.
+
+        Raises StackError; then nothing of a new stack is left.
+        """
         began = time.monotonic()
         if self.env_file.exists():
             self._start()
@@ -80,12 +83,14 @@ class DockerStack:
         return "/var/lib/postgresql/data"
 
     def inside(self, *command: str) -> str:
-        """Run a command where the server's files are, as its user; its output. Raises StackError when it fails."""
+        """Runs a command where the server's files are, as its user. Returns its output. Raises StackError when it
+        fails.
+        """
         place = ("--user=postgres", f"--env=PGDATABASE={DATABASE}")
         return _docker("exec", *place, self._name("postgres"), *command).stdout.decode()
 
     def environ(self) -> dict[str, str]:
-        """What a shell needs to use the stack from outside the containers."""
+        """Returns the environment that a shell needs to use the stack from outside the containers."""
         return {
             "PGHOST": "127.0.0.1",
             "PGPORT": str(self.port),
@@ -96,7 +101,7 @@ class DockerStack:
         }
 
     def summary(self) -> str:
-        """A small table for people: what runs where, and what to do next."""
+        """Returns a small table for people: what runs where, and what to do next."""
         rows = [("PostgreSQL", f"127.0.0.1:{self.port}"), ("OpenBao", self.openbao.address), ("broker", "")]
         names = ("postgres", "openbao", "broker")
         lines = [
@@ -120,7 +125,7 @@ class DockerStack:
             raise
 
     def _start(self) -> None:
-        """Start what is made. OpenBao first: the network is its container's."""
+        """Starts the parts that are made. OpenBao comes first, because the network is its container's."""
         _docker("start", self._name("openbao"))
         self._unseal()
         _docker("start", self._name("broker"), self._name("postgres"))
@@ -216,7 +221,7 @@ def _docker(*words: str, stdin: bytes = b"", check: bool = True) -> subprocess.C
 
 
 def _tar(files: Path) -> bytes:
-    """The folder's files as a tar archive that names no owner."""
+    """Returns the folder's files as a tar archive that names no owner."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path in files.iterdir():

@@ -1,4 +1,6 @@
-"""A private OpenBao server as in production: raft storage, TLS with an own CA, sealed until it gets its unseal key."""
+"""Runs a private OpenBao server as in production: raft storage, TLS with an own CA, sealed until it gets its unseal
+key.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,10 @@ class OpenBao:
         (self.directory / "openbao.port").write_text(f"{self.port}\n")
 
     def start(self, *, unseal: bool = True) -> None:
-        """Start; the first time make and initialise it. Returns unsealed and active, or sealed with `unseal=False`."""
+        """Starts; the first time it also makes and initialises the server.
+
+        Returns when the server is unsealed and active, or sealed with `unseal=False`.
+        """
         if not self._config.exists():
             self.create()
         self._daemon.start([self.binary, "server", "-config", self._config], self.answers)
@@ -101,7 +106,7 @@ class OpenBao:
             self.unseal()
 
     def stop(self) -> None:
-        """Ask it to end, and wait: raft's file is locked until it has."""
+        """Asks the server to end, and waits, because raft's file is locked until it has ended."""
         self._daemon.stop()
 
     def kill(self) -> None:
@@ -121,7 +126,9 @@ class OpenBao:
         wait_until(self._active, 20, "OpenBao after its unsealing")
 
     def request(self, method: str, path: str, body: Body | None = None, *, token: bool = True) -> Body:
-        """One call of the API at /v1/`path` with the root token; the decoded answer. Raises StackError from 400 up."""
+        """Calls the API at /v1/`path` once with the root token. Returns the decoded answer. Raises StackError from
+        status 400 up.
+        """
         request = urllib.request.Request(f"{self.address}/v1/{path}", method=method)
         if token:
             request.add_header("X-Vault-Token", self.token_file.read_text())
@@ -138,7 +145,7 @@ class OpenBao:
             raise StackError(f"OpenBao: {method} {path}: {error}") from None
 
     def environ(self) -> dict[str, str]:
-        """VAULT_ADDR and so on, for `bao` and for clients."""
+        """Returns VAULT_ADDR and so on, for `bao` and for clients."""
         return {
             "VAULT_ADDR": self.address,
             "VAULT_CACERT": str(self.ca_file),
@@ -158,7 +165,7 @@ class OpenBao:
         private_file(self.unseal_file, made["keys_base64"][0])
 
     def answers(self) -> bool:
-        """Whether it serves its API, sealed or not."""
+        """Tells whether the server serves its API, sealed or not."""
         with contextlib.suppress(StackError):
             return "sealed" in self.request("GET", "sys/seal-status", token=False)
         return False

@@ -1,4 +1,4 @@
-"""A private PostgreSQL cluster, reached through a socket folder that only its own user and root can enter."""
+"""Runs a private PostgreSQL cluster, reached through a socket folder that only its own user and root can enter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from stack.processes import Account, Daemon, StackError, folder, free_port, run_
 ROOT = Path(__file__).resolve().parent.parent
 SUPERUSER = "postgres"
 
-# `trust` on the socket is as strong as its folder: mode 0700, the server's own user. TCP asks for a password.
+# `trust` on the socket is as strong as its folder, which has mode 0700 and the server's own user. TCP asks for a
+# password.
 HBA = """\
 local all,replication all trust
 host  all             all 127.0.0.1/32 scram-sha-256
@@ -29,14 +30,17 @@ SETTINGS = {
     "shared_buffers": "128MB",
     "logging_collector": "off",
     "log_line_prefix": "%m [%p] %u@%d ",
-    # A recycled WAL file keeps what an earlier one held: a search for plaintext on disk must not find the past.
+    # A recycled WAL file keeps content of an earlier one. A search for plaintext on disk must not find the past.
     "wal_recycle": "off",
     "wal_level": "replica",
 }
 
 
 def pg_config(option: str) -> Path:
-    """A path from the server's pg_config, such as `--bindir`; PG_CONFIG in the environment chooses the server."""
+    """Returns a path from the server's pg_config, such as `--bindir`.
+
+    PG_CONFIG in the environment chooses the server.
+    """
     program = _output(ROOT / "deploy/pg-config.sh")
     return Path(_output(program, option))
 
@@ -74,7 +78,7 @@ class Cluster:
 
     @functools.cached_property
     def bindir(self) -> Path:
-        """Where the server's programs are."""
+        """Returns the folder of the server's programs."""
         return pg_config("--bindir")
 
     @property
@@ -91,12 +95,16 @@ class Cluster:
         return self._daemon.running
 
     def _find(self) -> None:
-        """A server that `pg_ctl restart` put in the place of ours is ours, too."""
+        """Finds the server that `pg_ctl restart` put in the place of ours. It is ours, too."""
         if not self._daemon.running and (pid := self._postmaster()):
             self._daemon.adopt(pid)
 
     def _postmaster(self) -> int | None:
-        """What postmaster.pid names, if it is the server user's process in our data directory: no other is ended."""
+        """Returns the process id in postmaster.pid, or None unless that process is the server's user in our data
+        directory.
+
+        So no other process is ended.
+        """
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
             process = Path(f"/proc/{pid}")
@@ -157,7 +165,7 @@ class Cluster:
         return True
 
     def conninfo(self, database: str = "postgres", user: str = SUPERUSER) -> str:
-        """libpq's connection string, by the socket and without a password."""
+        """Returns libpq's connection string, by the socket and without a password."""
         return f"host={self.socket_directory} port={self.port} dbname={database} user={user}"
 
     def connect(self, database: str = "postgres", user: str = SUPERUSER, **options: Any) -> psycopg.Connection:
@@ -165,7 +173,7 @@ class Cluster:
         return psycopg.connect(self.conninfo(database, user), **{"autocommit": True} | options)
 
     def environ(self, database: str = "postgres", user: str = SUPERUSER) -> dict[str, str]:
-        """PGHOST and so on, for programs that use libpq."""
+        """Returns PGHOST and so on, for programs that use libpq."""
         return {
             "PGHOST": str(self.socket_directory),
             "PGPORT": str(self.port),
@@ -174,7 +182,7 @@ class Cluster:
         }
 
     def program(self, name: str, *arguments: str | os.PathLike[str]) -> str:
-        """Run one of PostgreSQL's programs (pg_dump, pg_basebackup ...) as the cluster's user; its output."""
+        """Runs one of PostgreSQL's programs (pg_dump, pg_basebackup ...) as the cluster's user. Returns its output."""
         return run_as(self.account, [self.bindir / name, *map(str, arguments)], self.environ())
 
     def _options(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Servers as processes: their users, ports and folders, and starting, watching and ending one."""
+"""Runs servers as processes: it gives them users, ports and folders, and starts, watches and ends them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TypedDict
 
 LOG_TAIL_LINES = 20
-# Below the kernel's range for outgoing connections: a client that retries could otherwise take the port of a server
-# that is down for a moment, or even connect to itself.
+# The range is below the kernel's for outgoing connections. A client that retries could otherwise take the port of a
+# server that is down for a moment, or even connect to itself.
 PORTS = range(20_000, 32_000)
 
 
@@ -101,7 +101,7 @@ class Daemon:
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """The process id while the server runs."""
         try:
             pid, born = self.pid_file.read_text().split()
         except (OSError, ValueError):
@@ -113,7 +113,7 @@ class Daemon:
         return self.pid is not None
 
     def adopt(self, pid: int) -> None:
-        """Take on a process that somebody else started in the place of ours. The caller vouches for it."""
+        """Takes on a process that another program started in the place of ours. The caller vouches for it."""
         self.pid_file.write_text(f"{pid} {_born(pid)}\n")
 
     def start(
@@ -123,7 +123,9 @@ class Daemon:
         env: dict[str, str] | None = None,
         timeout: float = 30,
     ) -> None:
-        """Start it, and wait until `ready()`. Raises StackError with its log's end when it ends or takes too long."""
+        """Starts the server, and waits until `ready()`. Raises StackError with the log's end when it ends or takes too
+        long.
+        """
         if self.running:
             raise StackError(f"{self.name} is running already (pid {self.pid})")
         self._spawn([str(word) for word in argv], env or {})
@@ -193,7 +195,9 @@ class Daemon:
 
 
 def run_as(account: Account, argv: Sequence[str | Path], env: dict[str, str] | None = None) -> str:
-    """Run a command to its end as `account`; its output. Raises StackError with what it said when it fails."""
+    """Runs a command to its end as `account`. Returns its output. Raises StackError with the command's words when it
+    fails.
+    """
     done = subprocess.run(
         [str(word) for word in argv],
         cwd="/",
@@ -244,7 +248,7 @@ def _identity(account: Account) -> Identity:
 
 
 def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat from the state on; empty when there is no such process, or only a zombie of it."""
+    """Returns /proc/PID/stat from the state on; empty when there is no such process, or only a zombie of it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -253,7 +257,10 @@ def _stat(pid: int) -> list[str]:
 
 
 def _born(pid: int) -> str:
-    """When a process was started, in the kernel's ticks: with its pid, its identity. Empty when it does not run."""
+    """Returns when a process was started, in the kernel's ticks, or an empty text when it does not run.
+
+    Start and pid together identify a process.
+    """
     fields = _stat(pid)
     return fields[19] if fields else ""
 

@@ -1,4 +1,4 @@
-"""The whole stack: OpenBao, broker, and a PostgreSQL cluster whose database `app` has the extension."""
+"""Makes the whole stack: OpenBao, broker, and a PostgreSQL cluster whose database `app` has the extension."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ class Stack:
         self._seconds = 0.0
 
     def up(self) -> None:
-        """Make the stack, or start what does not run of it. Raises StackError; of a new one nothing is left then."""
+        """Makes the stack, or starts the parts that do not run.
+
+        Raises StackError; then nothing of a new stack is left.
+        """
         began = time.monotonic()
         if self.env_file.exists() and self.home.exists():
             self._start()
@@ -60,7 +63,7 @@ class Stack:
         self._seconds = time.monotonic() - began
 
     def down(self) -> None:
-        """End and remove everything, also what a crash left half made. Nothing to do when nothing is there."""
+        """Ends and removes everything, even what a crash left half made. Does nothing when nothing is there."""
         self.cluster.sweep()
         for server in (self.broker, self.cluster, self.openbao):
             server.stop()
@@ -80,12 +83,14 @@ class Stack:
         return str(self.cluster.data)
 
     def inside(self, *command: str) -> str:
-        """Run a command where the server's files are, as its user; its output. Raises StackError when it fails."""
+        """Runs a command where the server's files are, as its user. Returns its output. Raises StackError when it
+        fails.
+        """
         path = f"{self.cluster.bindir}:/usr/bin:/bin"
         return run_as(self.cluster.account, command, {**self.cluster.environ(DATABASE), "PATH": path})
 
     def environ(self) -> dict[str, str]:
-        """What a shell needs to use the stack; PATH is what to put before the present one."""
+        """Returns the environment that a shell needs to use the stack. PATH is what to put before the present one."""
         return {
             **self.cluster.environ(DATABASE, SUPERUSER),
             **self.openbao.environ(),
@@ -96,7 +101,7 @@ class Stack:
         }
 
     def summary(self) -> str:
-        """A small table for people: what runs where, and what to do next."""
+        """Returns a small table for people: what runs where, and what to do next."""
         rows = [
             ("PostgreSQL", f"{self.cluster.socket_directory}, port {self.cluster.port}", self.cluster.log),
             ("OpenBao", self.openbao.address, self.openbao.log),
@@ -125,7 +130,7 @@ class Stack:
                 server.start()
 
     def _link_programs(self) -> None:
-        """A folder for PATH: of the extension's own venv only the command, not its `python3`."""
+        """Makes a folder for PATH. It has only the command of the extension's own venv, not its `python3`."""
         programs = folder(self.home / "bin", 0o755)
         for name in PROGRAMS:
             (programs / name).symlink_to(self.cluster.bindir / name)
@@ -142,7 +147,7 @@ class Stack:
 
 
 def make_database(connect: Callable[[str], psycopg.Connection]) -> None:
-    """Make the database `app`, with the extension in it. Raises StackError with what the server said."""
+    """Makes the database `app`, with the extension in it. Raises StackError with the server's words."""
     statements = (("postgres", f"CREATE DATABASE {DATABASE}"), (DATABASE, "CREATE EXTENSION pg_envelope CASCADE"))
     for database, statement in statements:
         try:
@@ -153,14 +158,14 @@ def make_database(connect: Callable[[str], psycopg.Connection]) -> None:
 
 
 def exports(variables: Mapping[str, str]) -> str:
-    """Lines for a shell to source."""
+    """Returns lines for a shell to source."""
     lines = (f"export {name}={shlex.quote(value)}" for name, value in variables.items() if name != "PATH")
     path = f'export PATH={shlex.quote(variables["PATH"])}:"$PATH"' if "PATH" in variables else ""
     return "\n".join([*lines, path, ""])
 
 
 def next_steps(directory: Path) -> list[str]:
-    """What people type to use the stack of this folder, and to end it."""
+    """Returns the lines that people type to use the stack of this folder, and to end it."""
     place = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
     variable = "" if str(place) == ".stack" else f" STACK={shlex.quote(str(place))}"
     return [f"Next:  . {shlex.quote(str(place / 'env'))} && psql", f"End:   make down{variable}"]

@@ -1,4 +1,4 @@
-"""A certificate authority of the stack's own, and one server certificate for 127.0.0.1 signed by it."""
+"""Makes a certificate authority of the stack's own, and one server certificate for 127.0.0.1 signed by it."""
 
 from __future__ import annotations
 

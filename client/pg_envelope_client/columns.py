@@ -1,4 +1,4 @@
-"""COLUMN[:bind=row|column][:suite=N][:pad] of the command line, as the jsonb that envelope.protect takes."""
+"""Reads COLUMN[:bind=row|column][:suite=N][:pad] of the command line as the jsonb that envelope.protect takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Options = dict[str, str | int | bool]
 
 
 def parse_columns(specs: Sequence[str]) -> dict[str, Options]:
-    """{column: its options}; options that were not given are left to the server's defaults."""
+    """Returns {column: its options}. Options that were not given are left to the server's defaults."""
     columns: dict[str, Options] = {}
     for spec in specs:
         name, *options = spec.split(":")

@@ -1,4 +1,4 @@
-"""One connection to the server for one command; what it reports becomes a Problem or a notice."""
+"""Opens one connection to the server for one command. The server's reports become a Problem or a notice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Listener = Callable[[str], None]
 
 @contextmanager
 def session(dsn: str | None = None, on_notice: Listener = output.note) -> Iterator[ServerSession]:
-    """A connection in autocommit, by the conninfo `dsn` and libpq's environment; its errors leave as Problem."""
+    """Yields a connection in autocommit, by the conninfo `dsn` and libpq's environment. Raises Problem."""
     connection = _connect(dsn or "")
     connection.add_notice_handler(lambda report: on_notice(_stripped(report.message_primary)))
     try:
@@ -53,7 +53,7 @@ class ServerSession:
 
     @property
     def place(self) -> str:
-        """Where it is connected, and as whom, for a person who is about to do something there."""
+        """A text that tells a person which database the command works on, and as which role."""
         info = self._connection.info
         return f"database {info.dbname} on {info.host} port {info.port}, as {info.user}"
 
@@ -65,11 +65,11 @@ class ServerSession:
         return self._connection.execute(statement.sql, statement.values).fetchall()
 
     def value(self, statement: Query) -> Any:
-        """The column `result` of the only row."""
+        """Returns the column `result` of the only row."""
         return self.rows(statement)[0]["result"]
 
     def has_table(self, name: str) -> bool:
-        """Whether there is a table or view of this name, which need not be a name of SQL at all."""
+        """Tells whether there is a table or view of this name. The name need not be a name of SQL at all."""
         try:
             return bool(self.value(statements.table_exists(name)))
         except NO_RELATION_NAME:
@@ -95,19 +95,21 @@ def _opened(dsn: str) -> psycopg.Connection[DictRow]:
 
 
 def _wants_password(error: psycopg.OperationalError) -> bool:
-    """The server asked for a password, nobody gave one, and there is somebody to ask."""
+    """Tells whether the server asked for a password, nobody gave one, and a person can be asked."""
     return bool(error.pgconn and error.pgconn.needs_password) and sys.stdin.isatty()
 
 
 def ask_password() -> None:
-    """Typed unseen, and kept where libpq looks, for all connections of this command. Raises Problem."""
+    """Asks for the password unseen, and keeps it where libpq looks, for all connections of this command. Raises
+    Problem.
+    """
     if not sys.stdin.isatty():
         raise usage("there is no terminal to ask for the password", hint=NO_PASSWORD_HINT)
     os.environ["PGPASSWORD"] = getpass.getpass("Password: ")
 
 
 def conninfo(dsn: str, parts: Mapping[str, str]) -> str:
-    """The connection string `dsn` with these parts instead of its own. Raises Problem."""
+    """Returns the connection string `dsn` with these parts instead of its own. Raises Problem."""
     try:
         return make_conninfo(dsn, **parts)
     except psycopg.Error:
@@ -129,7 +131,7 @@ def _check_dsn(dsn: str) -> None:
 
 
 def connection_problem(text: str) -> Problem:
-    """The Problem for a connection that libpq could not make, from libpq's message."""
+    """Returns the Problem for a connection that libpq could not make, from libpq's message."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return Problem("cannot connect to PostgreSQL", detail="\n".join(lines), hint=_connection_hint(text))
 
@@ -147,7 +149,7 @@ def _connection_hint(text: str) -> str | None:
 
 
 def server_problem(error: psycopg.Error) -> Problem:
-    """The Problem for an error that the server reported, or for a connection that was lost."""
+    """Returns the Problem for an error that the server reported, or for a connection that was lost."""
     report = error.diag
     if report.message_primary is None:
         return Problem("the connection to PostgreSQL was lost", detail=str(error).strip() or None)

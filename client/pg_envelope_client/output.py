@@ -1,4 +1,4 @@
-"""What the command prints: tables for people, JSON for machines, problems in red on stderr."""
+"""Prints the command's results: tables for people, JSON for machines, problems in red on stderr."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_LIMIT = 100_000
 
 
 def machine(wanted: bool) -> None:
-    """Whether a program reads what the command prints."""
+    """Sets whether a program reads the output."""
     global _as_json
     _as_json = wanted
 
@@ -51,24 +51,24 @@ def stderr() -> Console:
 
 
 def bars() -> Console:
-    """Where progress is drawn: nowhere when a program reads."""
+    """Returns the console for progress bars. It is quiet when a program reads the output."""
     return Console(stderr=True, highlight=False, soft_wrap=True, quiet=_as_json)
 
 
 def plain(value: object) -> str:
-    """The value as text that cannot steer the terminal: control characters become `?`."""
+    """Returns the value as text that cannot steer the terminal: control characters become `?`."""
     text = "" if value is None else str(value)
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
 
 
 def say(text: str, style: str = "") -> None:
-    """A line for people."""
+    """Prints a line for people."""
     if not _as_json:
         stdout().print(Text(plain(text), style=style))
 
 
 def done(sentence: str, **values: object) -> None:
-    """What a command has done: the sentence for people, the values for machines."""
+    """Prints the result of a command: the sentence for people, the values for machines."""
     if _as_json:
         print_json(values or {"message": sentence})
     else:
@@ -76,7 +76,7 @@ def done(sentence: str, **values: object) -> None:
 
 
 def note(text: str, style: str = "dim") -> None:
-    """A line beside the result, on stderr."""
+    """Prints a line beside the result, on stderr."""
     if _as_json:
         _print_line({"notice": text})
     else:
@@ -88,12 +88,15 @@ def print_json(value: object) -> None:
 
 
 def _print_line(value: object) -> None:
-    """One line of JSON on stderr, so that a program can tell notices and the error apart."""
+    """Prints one line of JSON on stderr, so that a program can tell notices and the error apart."""
     print(json.dumps(value, ensure_ascii=False, default=str), file=sys.stderr)
 
 
 def print_rows(rows: Sequence[Row], names: Iterable[str], empty: str) -> None:
-    """Rows as a table with the columns `names`; `empty` is what to say when there are none. JSON has all columns."""
+    """Prints rows as a table with the columns `names`, or the text `empty` when there are none.
+
+    JSON has all columns.
+    """
     if _as_json:
         print_json(rows)
         return

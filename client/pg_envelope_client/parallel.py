@@ -1,4 +1,4 @@
-"""Statements at the same time, each in a session and a thread of its own."""
+"""Runs statements at the same time, each in a session and a thread of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.25
 
 
 def run_all(dsn: str | None, made: Sequence[Query], on_notice: Listener, look: Callable[[], None]) -> None:
-    """Ends when all have ended, and calls `look` now and then. Raises the first Problem; an interrupt cancels all."""
+    """Ends when all have ended, and calls `look` now and then. Raises the first Problem. An interrupt cancels all."""
     problems: list[Problem] = []
     with ExitStack() as opened:
         servers = [opened.enter_context(session(dsn, on_notice)) for _ in made]

@@ -1,4 +1,4 @@
-"""What goes wrong, in the form a person can act on: message, detail, hint, exit code."""
+"""Defines the errors of the command, in the form a person can act on: message, detail, hint, exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ INTERRUPTED = 130
 
 
 class Problem(Exception):
-    """Ends the command: one message, with what the server or the KMS added. Never holds a secret."""
+    """Ends the command with one message, and what the server or the KMS added. It never holds a secret."""
 
     def __init__(
         self,
@@ -27,5 +27,5 @@ class Problem(Exception):
 
 
 def usage(message: str, hint: str | None = None) -> Problem:
-    """A Problem for arguments that make no sense (exit code 2)."""
+    """Returns a Problem for arguments that make no sense (exit code 2)."""
     return Problem(message, hint=hint, exit_code=USAGE)

@@ -1,4 +1,4 @@
-"""A bar on stderr: of what the server's notices tell, or of the jobs in envelope.progress."""
+"""Draws a bar on stderr, from the server's notices or from the jobs in envelope.progress."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOTICE = re.compile(
 
 @dataclass(frozen=True)
 class Step:
-    """How far it is: blocks of the table, and rows written so far if the notice said so; or DEKs."""
+    """The progress: blocks of the table, and rows written so far if the notice tells them; or DEKs."""
 
     done: int
     total: int
@@ -30,7 +30,7 @@ class Step:
 
 
 def parse(notice: str) -> Step | None:
-    """The progress in a notice's text; None for any other notice."""
+    """Returns the progress in a notice's text, or None for any other notice."""
     found = _NOTICE.search(notice)
     if found is None:
         return None
@@ -39,7 +39,7 @@ def parse(notice: str) -> Step | None:
 
 
 def _beside(bar: Progress, notice: str) -> None:
-    """A notice above the bar."""
+    """Prints a notice above the bar."""
     if output.for_machine():
         output.note(notice)
     else:
@@ -48,7 +48,7 @@ def _beside(bar: Progress, notice: str) -> None:
 
 @dataclass
 class Watcher:
-    """Takes notices: progress moves the bar, anything else is printed above it."""
+    """Takes notices: progress moves the bar, and any other notice is printed above it."""
 
     bar: Progress
     last: Step | None = None
@@ -62,7 +62,9 @@ class Watcher:
             self._show(step)
 
     def finish(self) -> None:
-        """The server names no last block: it reports every so often, and a short run not at all."""
+        """Fills the bar: the server names no last block, because it reports now and then, and in a short run not at
+        all.
+        """
         total = self.last.total if self.last else 1
         self.bar.update(self.bar.task_ids[0], completed=total, total=total)
 
@@ -73,13 +75,13 @@ class Watcher:
 
 @contextmanager
 def watching(table: str) -> Iterator[Watcher]:
-    """A Watcher whose bar is on screen until the block ends."""
+    """Yields a Watcher whose bar is on screen until the block ends."""
     name = TextColumn("{task.description}", markup=False)
     parts = (name, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]}"), TimeRemainingColumn())
     with Progress(*parts, console=output.bars()) as bar:
         bar.add_task(output.plain(table), total=None, rows="")
         watcher = Watcher(bar)
-        # Left on screen only when it has come to its end: an error is the last thing to read.
+        # The bar stays on screen only when it is full, because an error must be the last thing to read.
         bar.live.transient = True
         yield watcher
         bar.live.transient = False
@@ -88,7 +90,7 @@ def watching(table: str) -> Iterator[Watcher]:
 
 @dataclass
 class Board:
-    """One bar for all jobs of a table, from rows of envelope.progress; other notices are printed above it."""
+    """Draws one bar for all jobs of a table, from rows of envelope.progress. Other notices are printed above it."""
 
     bar: Progress
 
@@ -102,7 +104,7 @@ class Board:
 
 
 def told(jobs: Sequence[Mapping[str, Any]]) -> str:
-    """Rows, rate and time left of all jobs together, and what holds them up."""
+    """Returns rows, rate and remaining time of all jobs together, and what holds them up."""
     rate = sum(job["rows_per_second"] or 0 for job in jobs if job["state"] == "running")
     left = max((job["eta"] for job in jobs if job["eta"] is not None), default=None)
     held = sorted({job["state"] for job in jobs} - {"running", "done"})
@@ -114,7 +116,7 @@ def told(jobs: Sequence[Mapping[str, Any]]) -> str:
 
 @contextmanager
 def board(table: str) -> Iterator[Board]:
-    """A Board that is on screen until the block ends."""
+    """Yields a Board that is on screen until the block ends."""
     name = TextColumn("{task.description}", markup=False)
     parts = (name, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}", markup=False))
     with Progress(*parts, console=output.bars(), transient=True) as bar:

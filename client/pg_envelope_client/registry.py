@@ -1,4 +1,4 @@
-"""The commands' registry: it gives each of them -h, --json and, where it connects to a server, libpq's options."""
+"""Registers the commands, and gives each -h, --json and, where it connects to a server, libpq's options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AS_JSON = Annotated[bool, typer.Option("--json", help="Machine-readable result o
 
 
 class Registry(typer.Typer):
-    """A group of commands, or the whole."""
+    """A group of commands, or the whole command."""
 
     def __init__(self, text: str, *, completion: bool = False) -> None:
         super().__init__(
@@ -47,7 +47,7 @@ class Registry(typer.Typer):
         )
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:  # type: ignore[override]
-        """Registers a function as typer does; what it has of `dsn` is filled from all of libpq's options."""
+        """Registers a function as typer does. A parameter `dsn` is filled from all of libpq's options."""
         register = super().command(name, **settings)
 
         def registered(function: Function) -> Function:
@@ -58,7 +58,7 @@ class Registry(typer.Typer):
 
 
 def _completed(function: Function) -> Function:
-    """The function with the options of all commands; typer reads its signature."""
+    """Returns the function with the options of all commands, because typer reads its signature."""
     hints = get_type_hints(function, include_extras=True)
     own = [each.replace(annotation=hints[each.name]) for each in inspect.signature(function).parameters.values()]
     connects = any(each.name == DSN for each in own)
@@ -92,7 +92,7 @@ def _parameter(name: str, annotation: Any, default: object) -> inspect.Parameter
 
 
 def _conninfo(given: dict[str, Any]) -> str | None:
-    """Takes libpq's options out of `given`; the connection string that they and --dsn make."""
+    """Takes libpq's options out of `given`. Returns the connection string that they and --dsn make."""
     asked, dsn = given.pop("password"), given[DSN]
     parts = {name: value for name in CONNECTION if (value := given.pop(name)) is not None}
     if not parts and not asked:

@@ -1,4 +1,4 @@
-"""A passphrase or key from a private file into the database, without passing through SQL text or the server's log."""
+"""Brings a passphrase or key from a private file into the database, not through SQL text or the server's log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.database import ServerSession
 
 MAX_BYTES = 1024 * 1024
-# log_statement and log_min_duration_statement would write parameters down; so would auto_explain.
+# log_statement, log_min_duration_statement and auto_explain would write the parameters down.
 UNLOGGED = Query(
     "SELECT set_config('log_parameter_max_length', '0', false),"
     " set_config('log_parameter_max_length_on_error', '0', false),"
@@ -23,7 +23,7 @@ UNLOGGED = Query(
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes. Raises Problem when others may read it, or when it is empty or too long."""
+    """Returns the file's bytes. Raises Problem when others may read it, or when it is empty or too long."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as opened:
@@ -39,7 +39,7 @@ def read(path: Path) -> bytes:
 
 
 def passphrase(content: bytes, path: Path) -> str:
-    """The file's text without the newline at its end."""
+    """Returns the file's text without the newline at its end."""
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
@@ -50,7 +50,7 @@ def passphrase(content: bytes, path: Path) -> str:
 
 
 def import_secret(server: ServerSession, name: str, secret: str | bytes, kek: str, store: str | None) -> object:
-    """The new secret's version. Raises Problem where the server's log cannot be kept from showing it."""
+    """Returns the new secret's version. Raises Problem where the server's log would show the secret."""
     keep_unlogged(server)
     kind = "text" if isinstance(secret, str) else "bytea"
     statement = f"SELECT envelope.import_secret(%s::text, %s::{kind}, %s::text, %s::text) AS result"
@@ -58,14 +58,14 @@ def import_secret(server: ServerSession, name: str, secret: str | bytes, kek: st
 
 
 def replace_secret(server: ServerSession, name: str, secret: str | bytes) -> object:
-    """As import_secret, for the next version of a secret that exists."""
+    """Imports the next version of a secret that exists, as import_secret does."""
     keep_unlogged(server)
     kind = "text" if isinstance(secret, str) else "bytea"
     return server.value(Query(f"SELECT envelope.replace_secret(%s::text, %s::{kind}) AS result", (name, secret)))
 
 
 def keep_unlogged(server: ServerSession) -> None:
-    """For the statements to come, parameters stay out of the server's log. Raises Problem."""
+    """Keeps the parameters of the next statements out of the server's log. Raises Problem."""
     import psycopg
 
     try:

@@ -1,4 +1,4 @@
-"""The SQL of each command. Names and values travel as parameters: no statement is put together from them."""
+"""Holds the SQL of each command. Names and values travel as parameters: no statement is put together from them."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def table_exists(name: str) -> Query:
 
 @dataclass(frozen=True)
 class ScopeArguments:
-    """Which values share a DEK, and what a read gives after it was destroyed."""
+    """The scope, which tells which values share a DEK, and the answer to a read after the DEK was destroyed."""
 
     kind: str = "table"
     column: str | None = None
@@ -178,7 +178,7 @@ def verify(table: str | None, batch_size: int, pause_ms: int, anew: bool) -> Que
 
 
 def faults(table: str | None) -> Query:
-    """Without what was erased or suspended on purpose: of those there may be very many."""
+    """Leaves out values that were erased or suspended on purpose, because there may be very many of them."""
     found = "SELECT * FROM envelope.faults WHERE reason NOT IN ('key destroyed', 'key suspended')"
     return Query(f"{found} AND relation = %s::regclass", (table,)) if table else Query(found)
 

@@ -1,4 +1,4 @@
-"""A tenant or subject from a file: on a command line, other users of the machine would see whom it is about."""
+"""Reads a tenant or subject from a file: on a command line, other users of the machine would see the name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STANDARD_INPUT = "-"
 
 
 def read(file: str) -> str:
-    """The one line of a file, or of standard input. Raises Problem when there is none, or more."""
+    """Returns the one line of a file, or of standard input. Raises Problem when there is none, or more."""
     text = sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text()
     subject = text.removesuffix("\n")
     if not subject or "\n" in subject:

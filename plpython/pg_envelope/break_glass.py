@@ -16,14 +16,15 @@ from pg_envelope import errors
 
 VERSION = 1
 PURPOSE = b"pg_envelope/1 break-glass key"
-# 128 MiB and a third of a second for each guess. Bounded when read: the file could be another's.
+# Each guess costs 128 MiB and a third of a second. The cost is bounded when a file is read, because the file may be
+# another person's.
 COST = {"n": 1 << 17, "r": 8, "p": 1}
 MOST_COST = {"n": 1 << 20, "r": 16, "p": 4}
 LEAST_LETTERS = 16
 
 
 def write(private: X25519PrivateKey, passphrase: str, cost: dict[str, int] = COST) -> bytes:
-    """The file's content. Raises BadInput when the passphrase is short: nothing else guards the file.
+    """Returns the file's content. Raises BadInput when the passphrase is short, because nothing else guards the file.
 
     `cost` is scrypt's; only tests choose a low one.
     """
@@ -42,7 +43,7 @@ def write(private: X25519PrivateKey, passphrase: str, cost: dict[str, int] = COS
 
 
 def read(content: bytes, passphrase: str) -> X25519PrivateKey:
-    """Raises BadInput: damaged, another version, or not this passphrase."""
+    """Returns the private key. Raises BadInput for a damaged file, another version, or a wrong passphrase."""
     try:
         found = json.loads(content)
         cost = {name: _bounded(found["scrypt"][name], most) for name, most in MOST_COST.items()}

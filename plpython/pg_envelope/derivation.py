@@ -1,4 +1,4 @@
-"""What is computed from a DEK: field keys and its fingerprint. FORMAT.md section 2."""
+"""Derives field keys and the fingerprint from a DEK: FORMAT.md section 2."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ FINGERPRINT_BYTES = 16
 
 
 def field_key(dek: bytes, salt: bytes, field_uuid: UUID, key_id: int) -> bytes:
-    """32 bytes, the key of one column and version."""
+    """Returns 32 bytes, the key of one column and version."""
     info = b"pg_envelope/1 field" + field_uuid.bytes + key_id.to_bytes(4, "big")
     return HKDF(SHA256(), FIELD_KEY_BYTES, salt, info).derive(dek)
 
 
 def fingerprint(dek: bytes, dek_id: int) -> bytes:
-    """16 bytes that commit to the DEK and tell nothing about it."""
+    """Returns 16 bytes that commit to the DEK and tell nothing about it."""
     return HKDF(SHA256(), FINGERPRINT_BYTES, None, b"pg_envelope/1 fingerprint" + dek_id.to_bytes(8, "big")).derive(dek)
 
 
 def same(one: bytes, other: bytes) -> bool:
-    """Whether both are equal, in a time that does not depend on where they differ."""
+    """Tells whether both are equal, in a time that does not depend on where they differ."""
     return hmac.compare_digest(one, other)
 
 
 def context(environment: str, database: UUID, dek_id: int) -> str:
-    """The text that a wrap is bound to: FORMAT.md section 2.1."""
+    """Returns the text that a wrap is bound to: FORMAT.md section 2.1."""
     return f"pg_envelope/1 {environment} {database} {dek_id}"

@@ -1,4 +1,4 @@
-"""One field key, ready to seal and open envelopes: FORMAT.md section 1."""
+"""Seals and opens envelopes with one field key: FORMAT.md section 1."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pg_envelope.suites import KEY_BYTES, PADDED, REFUSALS, suite_of
 VERSION = 0xE1
 HEADER_BYTES = 6
 MAX_VALUE_BYTES = 512 * 1024 * 1024
-# With nonces this long no two are ever alike by chance; shorter ones bound the messages under a key: FORMAT.md 1.4.
+# Nonces of this length are never alike by chance. Shorter ones bound the messages under a key: FORMAT.md 1.4.
 UNBOUNDED_NONCE_BYTES = 24
 
 
 def header(suite: int, padded: bool, key_id: int) -> bytes:
-    """version | suite | key id: 6 bytes."""
+    """Returns version | suite | key id: 6 bytes."""
     return bytes((VERSION, suite | (PADDED if padded else 0))) + key_id.to_bytes(4, "big")
 
 
@@ -25,7 +25,7 @@ def _draw(count: int) -> bytes:
 
 
 def key_id(envelope: bytes) -> int:
-    """The key id in a header. Raises InvalidEnvelope for anything that is no header of this version."""
+    """Returns the key id in a header. Raises InvalidEnvelope for anything that is no header of this version."""
     if len(envelope) < HEADER_BYTES or envelope[0] != VERSION:
         raise errors.InvalidEnvelope
     return int.from_bytes(envelope[2:HEADER_BYTES], "big")
@@ -34,12 +34,11 @@ def key_id(envelope: bytes) -> int:
 class FieldKey:
     """The key of one column (or named key) and header; a session holds such keys.
 
-    `seal` and `open` are how to use it; `decrypt`, `nonce_end`, `aad`, `padded` and `left` are for backend/hot.py.
-
-    `aad` is header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins. `epoch`
-    and `expires` (monotonic seconds) bound its use. `reserve` gives how many more messages may be sealed, or raises;
-    it is asked before the first and whenever none is left. Without it, and with long nonces, nothing is counted.
-    `draw` gives so many random bytes, never the same ones twice.
+    Callers use `seal` and `open`. `decrypt`, `nonce_end`, `aad`, `padded` and `left` are for backend/hot.py. `aad` is
+    header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins. `epoch` and
+    `expires` (monotonic seconds) bound its use. `reserve` returns how many more messages may be sealed, or raises. It
+    is asked before the first message and whenever none is left. Without it, and with long nonces, nothing is counted.
+    `draw` returns so many random bytes, and never the same ones twice.
     """
 
     __slots__ = (
@@ -86,7 +85,7 @@ class FieldKey:
         self._draw = draw or _draw
 
     def seal(self, content: bytes, row_key: bytes) -> bytes:
-        """A new envelope under a fresh nonce. Raises ValueTooLong over 512 MB, and what `reserve` raises."""
+        """Returns a new envelope under a fresh nonce. Raises ValueTooLong over 512 MB, and what `reserve` raises."""
         if len(content) > MAX_VALUE_BYTES:
             raise errors.ValueTooLong(detail="at most 512 MB")
         if not self.left and self._reserve:
@@ -97,7 +96,9 @@ class FieldKey:
         return self.head + nonce + self._encrypt(nonce, plaintext, self.aad + row_key)
 
     def open(self, envelope: bytes, row_key: bytes) -> bytes:
-        """The content of an envelope. Raises InvalidEnvelope, whatever is wrong; also for a header not this key's."""
+        """Returns the content of an envelope. Raises InvalidEnvelope, whatever is wrong, and for the header of another
+        key.
+        """
         nonce_end = self.nonce_end
         if envelope[:HEADER_BYTES] != self.head:
             raise errors.InvalidEnvelope

@@ -41,7 +41,7 @@ class EnvelopeError(Exception):
 
     @property
     def said(self) -> str:
-        """Message and detail in one line."""
+        """Returns message and detail in one line."""
         return self.message + (f": {self.detail}" if self.detail else "")
 
 
@@ -62,7 +62,7 @@ class UnknownKey(InvalidEnvelope):
 
 
 class NotPermitted(EnvelopeError):
-    """`about` is for the audit log alone: `label` and `key_id` of what was asked for, where known."""
+    """The role or path has no right. `about` is for the audit log alone: `label` and `key_id`, where known."""
 
     sqlstate = "42501"
     code = "not_permitted"
@@ -91,8 +91,8 @@ class KeyDestroyed(EnvelopeError):
     code = "key_destroyed"
     text = "the key was destroyed"
     default_hint = (
-        "What it encrypted cannot be read again. For new writes envelope.rotate(...) or rotate_key(...) makes a new "
-        "key. If that is a surprise, see envelope.keys and the audit log."
+        "Its values cannot be read again. For new writes envelope.rotate(...) or rotate_key(...) makes a new "
+        "key. If you did not expect this, see envelope.keys and the audit log."
     )
 
 
@@ -178,7 +178,7 @@ class KmsDenied(Unavailable):
 
 
 class KmsInvalid(Unavailable):
-    """The KMS is up and knows the broker; the request, or what it names, is not as the KMS has it."""
+    """The KMS is up and knows the broker, but the request, or the key that it names, does not suit the KMS."""
 
     code = "kms_invalid"
     text = "the KMS refused the request as invalid"
@@ -196,7 +196,7 @@ class KekUnknown(Unavailable):
 
 
 class KekRolledBack(Unavailable):
-    """The KMS forgot versions of a KEK: what they wrapped opens nowhere but in caches."""
+    """The KMS forgot versions of a KEK. Their wraps open nowhere any more; only caches still hold their DEKs."""
 
     sqlstate = "55000"
     code = "kek_rolled_back"

@@ -1,4 +1,4 @@
-"""DEKs sealed for a key that no KMS holds: FORMAT.md section 6. Used by the broker and by the command."""
+"""Seals DEKs for a key that no KMS holds: FORMAT.md section 6. Broker and command use it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 class SealPlace:
-    """What a sealed DEK is bound to, and what for: one sealed for a backup is no answer to a broker."""
+    """The place and the purpose that a sealed DEK is bound to. A DEK sealed for a backup is no answer to a broker."""
 
     def __init__(self, purpose: str, environment: str, database: UUID) -> None:
         self._text = f"pg_envelope/1 {purpose} {environment} {database}"
@@ -33,12 +33,12 @@ class SealPlace:
 
 
 def seal(public: X25519PublicKey, place: SealPlace, dek_id: int, dek: bytes) -> str:
-    """HPKE in base mode, one message."""
+    """Seals one message by HPKE in base mode."""
     return _SEALED + base64.b64encode(_SUITE.encrypt(dek, public, place.info(dek_id))).decode()
 
 
 def unseal(private: X25519PrivateKey, place: SealPlace, dek_id: int, sealed: str) -> bytes:
-    """Raises UnwrapFailed, whatever is wrong."""
+    """Opens a sealed DEK. Raises UnwrapFailed, whatever is wrong."""
     try:
         return _SUITE.decrypt(_content(_SEALED, sealed, SEALED_BYTES), private, place.info(dek_id))
     except (InvalidTag, ValueError):
@@ -46,12 +46,12 @@ def unseal(private: X25519PrivateKey, place: SealPlace, dek_id: int, sealed: str
 
 
 def public_text(public: X25519PublicKey) -> str:
-    """One line without its end."""
+    """Returns one line without its end."""
     return _PUBLIC + base64.b64encode(public.public_bytes_raw()).decode()
 
 
 def public_key(text: str) -> X25519PublicKey:
-    """Raises BadInput unless it is what `public_text` writes."""
+    """Reads a public key. Raises BadInput for a text that `public_text` does not write."""
     try:
         return X25519PublicKey.from_public_bytes(_content(_PUBLIC, text.strip(), KEY_BYTES))
     except ValueError:

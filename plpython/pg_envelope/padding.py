@@ -1,4 +1,4 @@
-"""PADMÉ padding, which hides a value's length but for its magnitude: FORMAT.md section 1.2."""
+"""Hides a value's length, but for its magnitude, by PADMÉ padding: FORMAT.md section 1.2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MARK = b"\x80"
 
 
 def padme(length: int) -> int:
-    """The padded length for `length` bytes; at most 12 % more."""
+    """Returns the padded length for `length` bytes; at most 12 % more."""
     if length < 2:
         return length
     exponent = length.bit_length() - 1
@@ -22,7 +22,7 @@ def pad(content: bytes) -> bytes:
 
 
 def unpad(padded: bytes) -> bytes:
-    """The content. Raises InvalidEnvelope when the mark is missing."""
+    """Returns the content. Raises InvalidEnvelope when the mark is missing."""
     content = padded.rstrip(b"\0")
     if not content.endswith(MARK):
         raise errors.InvalidEnvelope

@@ -14,7 +14,10 @@ from pg_envelope import errors
 
 
 def verify(held: Any, trusted: Collection[str]) -> dict[str, Any]:
-    """What was signed. `held` has `statement`, `signature`, `public_key`. Raises InvalidEnvelope, whatever is wrong."""
+    """Returns the signed statement. `held` has `statement`, `signature`, `public_key`.
+
+    Raises InvalidEnvelope, whatever is wrong.
+    """
     try:
         if held["public_key"] not in trusted:
             raise errors.InvalidEnvelope

@@ -1,4 +1,4 @@
-"""The AEADs an envelope may use, all behind one shape: FORMAT.md section 1.
+"""Gives all AEADs of an envelope one shape: FORMAT.md section 1.
 
 seal(nonce, plaintext, aad) → ciphertext | tag          open(nonce, ciphertext | tag, aad) → plaintext
 """
@@ -17,12 +17,12 @@ TAG_BYTES = 16
 KEY_BYTES = 32
 PADDED = 0x80
 
-# What the AEADs raise for bytes that do not authenticate, or that are too short to.
+# The AEADs raise these for bytes that do not authenticate, or that are too short to.
 REFUSALS = (InvalidTag, ValueError)
 
 
 class Aead(Protocol):
-    """What `cryptography` calls an AEAD; positional, because its parameter names are."""
+    """An AEAD of `cryptography`. Its parameters are positional, because their names differ there."""
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None, /) -> bytes: ...
 
@@ -51,7 +51,10 @@ DEFAULT = 1
 
 
 def suite_of(suite_byte: int) -> Suite:
-    """The suite of a header's second byte, its padding bit ignored. Raises InvalidEnvelope when there is none."""
+    """Returns the suite of a header's second byte, without its padding bit.
+
+    Raises InvalidEnvelope when there is none.
+    """
     suite = SUITES.get(suite_byte & ~PADDED)
     if suite is None:
         raise errors.InvalidEnvelope

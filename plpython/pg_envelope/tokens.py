@@ -1,4 +1,4 @@
-"""Search tokens: FORMAT.md section 8. Equal values have equal tokens under one key, and no token tells more."""
+"""Makes search tokens: FORMAT.md section 8. Equal values have equal tokens under one key, and no token tells more."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ LABEL = b"pg_envelope/1 token"
 
 
 class TokenKey:
-    """A search key; what a session holds in the place of a FieldKey. It encrypts nothing.
+    """A search key, which a session holds in the place of a FieldKey. It encrypts nothing.
 
-    `epoch` and `expires` (monotonic seconds) bound its use, as a field key's.
+    `epoch` and `expires` (monotonic seconds) bound its use, as they do for a field key.
     """
 
     __slots__ = ("_key", "epoch", "expires")
@@ -25,7 +25,10 @@ class TokenKey:
         self.expires = expires
 
     def token(self, content: bytes, normalize: str) -> bytes:
-        """16 bytes. `normalize` is the name and version of what made the content from a value."""
+        """Returns 16 bytes.
+
+        `normalize` is the name and version of the normaliser that made the content from a value.
+        """
         message = b"\0".join((LABEL, normalize.encode(), content))
         return hmac.digest(self._key, message, "sha256")[:TOKEN_BYTES]
 

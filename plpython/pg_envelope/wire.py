@@ -1,4 +1,6 @@
-"""Frames on the socket between backend and broker: FORMAT.md section 4. Used by both sides; does no I/O itself."""
+"""Reads and writes frames on the socket between backend and broker: FORMAT.md section 4. Both sides use it. It does no
+I/O.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ Message = dict[str, Any]
 
 
 class Who(TypedDict):
-    """Who asks, for the audit log only: never a basis for a decision.
+    """Tells the audit log who asks. No decision depends on it.
 
-    `instance` is which running database that is, for the broker's sightings of copies: its OID / the data directory's
-    inode / when the server started. None on a standby.
+    `instance` names the running database, for the broker's sightings of copies: its OID / the data directory's inode /
+    when the server started. It is None on a standby.
     """
 
     database: str
@@ -51,7 +53,7 @@ class Dek(TypedDict):
 
 
 def frame(message: Message) -> bytes:
-    """length (4, big endian) | JSON. Raises BadInput when the body is over MAX_BODY."""
+    """Returns length (4, big endian) | JSON. Raises BadInput when the body is over MAX_BODY."""
     body = json.dumps(message, separators=(",", ":")).encode()
     if len(body) > MAX_BODY:
         raise errors.BadInput("the request is too large", detail=f"at most {MAX_BODY} bytes")
@@ -59,7 +61,7 @@ def frame(message: Message) -> bytes:
 
 
 def body_length(prefix: bytes) -> int:
-    """The body's length from its 4-byte prefix. Raises BadInput when it is over MAX_BODY."""
+    """Returns the body's length from its 4-byte prefix. Raises BadInput when it is over MAX_BODY."""
     length = int.from_bytes(prefix, "big")
     if length > MAX_BODY:
         raise errors.BadInput("the message is too large", detail=f"at most {MAX_BODY} bytes")
@@ -67,9 +69,9 @@ def body_length(prefix: bytes) -> int:
 
 
 def parse(body: bytes) -> Message:
-    """The JSON object of a body. Raises BadInput for anything else, without repeating what came."""
+    """Returns the JSON object of a body. Raises BadInput for anything else, without repeating what came."""
     try:
-        # Decoded here: json would take bytes for UTF-16 or UTF-32, too.
+        # The text is decoded here, because json would take bytes for UTF-16 or UTF-32, too.
         message = json.loads(body.decode())
     except (ValueError, RecursionError):
         message = None
@@ -79,7 +81,7 @@ def parse(body: bytes) -> Message:
 
 
 def failure(error: errors.EnvelopeError) -> Message:
-    """The response that carries an error."""
+    """Returns the response that carries an error."""
     return {"v": PROTOCOL, "ok": False, "error": error_body(error)}
 
 
@@ -88,7 +90,7 @@ def error_body(error: errors.EnvelopeError) -> Message:
 
 
 def error_from(body: object) -> errors.EnvelopeError:
-    """The exception for the `error` object of a response; an unknown code or another shape becomes Internal."""
+    """Returns the exception for the `error` object of a response. An unknown code or another shape becomes Internal."""
     fields = body if isinstance(body, dict) else {}
     kind = errors.BY_CODE.get(str(fields.get("code")), errors.Internal)
     message, detail, hint = (_text(fields.get(name)) for name in ("message", "detail", "hint"))

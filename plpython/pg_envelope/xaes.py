@@ -1,4 +1,4 @@
-"""XAES-256-GCM as C2SP specifies it: AES-256-GCM under a key derived from each message's 192-bit nonce."""
+"""Implements XAES-256-GCM of C2SP: AES-256-GCM under a key derived from each message's 192-bit nonce."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class XAES256GCM:
     def __init__(self, key: bytes) -> None:
         if len(key) != 32:
             raise ValueError("XAES-256-GCM takes a key of 32 bytes")
-        # Only here: these modules take an eighth of a new connection's imports, and few columns need them.
+        # The imports are here, because these modules take an eighth of a new connection's imports, and few columns need
+        # them.
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
         # ECB of single blocks is the construction's own use of AES as a pseudo-random function.
@@ -41,9 +42,9 @@ class XAES256GCM:
         return (int.from_bytes(block, "big") ^ self._subkey).to_bytes(BLOCK, "big")
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
-        """ciphertext | tag. Raises ValueError for a nonce of another length."""
+        """Returns ciphertext | tag. Raises ValueError for a nonce of another length."""
         return self._message_key(nonce).encrypt(nonce[12:], data, associated_data)
 
     def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
-        """The plaintext. Raises InvalidTag, or ValueError for a nonce of another length."""
+        """Returns the plaintext. Raises InvalidTag, or ValueError for a nonce of another length."""
         return self._message_key(nonce).decrypt(nonce[12:], data, associated_data)

@@ -1,1 +1,1 @@
-"""The commands, one module per group; each imports what is slow to load only when it runs."""
+"""Holds the commands, one module per group. Each imports what is slow to load only when it runs."""

@@ -1,4 +1,4 @@
-"""pg-envelope backups: which backups of the database exist, as far as somebody has said so."""
+"""pg-envelope backups: the backups of the database that somebody has registered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.statements import Query
 
 backups = Registry(
-    "Backups of the database that exist: list, register, keep, forget. Erasure and `retire` count with them."
+    "Backups of the database: list, register, keep, forget. Erasure and `retire` take them into account."
 )
 SHOWN = ("label", "taken_at", "expires_at", "state")
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="The backup's own name, such as its date and kind.")]
@@ -24,7 +24,7 @@ UNKNOWN = "See: pg-envelope backups list"
 
 @backups.command("list")
 def list_backups(dsn: Dsn = None) -> None:
-    """List all that were registered, also those that are destroyed."""
+    """List all registered backups, also those that are destroyed."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
@@ -35,8 +35,10 @@ def list_backups(dsn: Dsn = None) -> None:
 @backups.command()
 def register(
     label: Label,
-    taken: Annotated[str | None, typer.Option(metavar="TIME", help="When it was taken. Default: now.")] = None,
-    expires: Annotated[str | None, typer.Option(metavar="TIME", help="When it is destroyed. Default: never.")] = None,
+    taken: Annotated[str | None, typer.Option(metavar="TIME", help="When the backup was taken. Default: now.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When the backup will be destroyed. Default: never.")
+    ] = None,
     dsn: Dsn = None,
 ) -> None:
     """Say that there is a backup. A label is not used twice."""
@@ -47,7 +49,9 @@ def register(
 @backups.command()
 def keep(
     label: Label,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Default: for ever.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When the backup will be destroyed. Default: never.")
+    ] = None,
     dsn: Dsn = None,
 ) -> None:
     """Change until when a backup is kept."""

@@ -21,16 +21,18 @@ if TYPE_CHECKING:
     from pg_envelope_client.database import ServerSession
 
 erasures = Registry("The broker's ledger of erasures: list, export, import. On its machine, as its user.")
-Config = Annotated[Path, typer.Option(metavar="FILE", help="broker.toml of the broker whose ledger it is.")]
+Config = Annotated[Path, typer.Option(metavar="FILE", help="The broker.toml of the ledger's broker.")]
 SHOWN = ("line", "time", "database", "label", "deks", "reason", "by")
 
 
 def shred(
     name: Annotated[str, typer.Argument(metavar="NAME|TABLE", help="A protected table, or a named key.")],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it goes to ledger and audit log, so no names.")],
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="The reason; ledger and audit log keep it, so name nobody.")
+    ],
     subject_file: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Holds the tenant or subject, one line; - reads standard input."),
+        typer.Option(metavar="FILE", help="A file with the tenant or subject in one line; - reads standard input."),
     ] = None,
     kind: Annotated[Kind, typer.Option("--as", help="What NAME is.")] = Kind.TABLE,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -68,12 +70,12 @@ def _confirm(server: ServerSession, name: str, kind: Kind, subject: str | None) 
         lines.append("what is encrypted under it can never be read again")
     for line in lines:
         output.note(line, style="bold")
-    # Answered by a line; where standard input is the subject's, there is none, and nothing is done.
+    # The answer is a line. Where standard input is the subject's, there is no line, and nothing is done.
     typer.confirm("Go on?", abort=True, err=True)
 
 
 def verify_receipt(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="As pg-envelope receipts --out writes it.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file that pg-envelope receipts --out wrote.")],
     public_key: Annotated[
         list[str] | None,
         typer.Option(metavar="BASE64", help="Trust this key; repeatable. Default: the database's own keys."),
@@ -104,7 +106,7 @@ def list_erasures(config: Config) -> None:
 
 @erasures.command()
 def export(
-    config: Config, out: Annotated[Path, typer.Option(metavar="FILE", help="Where the verified copy goes.")]
+    config: Config, out: Annotated[Path, typer.Option(metavar="FILE", help="The file for the verified copy.")]
 ) -> None:
     """Copy the ledger for another broker; prints the public key that `import` asks for."""
     from pg_envelope.broker.ledger.exchange import public_key
@@ -118,9 +120,9 @@ def export(
 
 @erasures.command("import")
 def import_erasures(
-    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="As export wrote it.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="The file that export wrote.")],
     config: Config,
-    public_key: Annotated[str, typer.Option(metavar="BASE64", help="The other ledger's, as export printed it.")],
+    public_key: Annotated[str, typer.Option(metavar="BASE64", help="The public key that export printed.")],
 ) -> None:
     """Take over another broker's erasures; this broker must be stopped."""
     from pg_envelope.broker.ledger.exchange import take_over

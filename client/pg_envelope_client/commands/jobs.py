@@ -30,14 +30,14 @@ SHOWN = (
 )
 RECEIPT = ("relation", "finished_at", "rows", "left", "receipt_id")
 SIGNED = ("statement", "signature", "public_key")
-MaybeTable = Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Only of this table.")]
+MaybeTable = Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Only the jobs of this table.")]
 
 
 def reencrypt(
     table: Table,
     batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one committed batch.")] = 1000,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Sessions that work on parts of it at the same time.")] = 1,
-    pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")] = 0,
+    pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Pause after each batch.")] = 0,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin at the table's end.")] = False,
     dsn: Dsn = None,
 ) -> None:

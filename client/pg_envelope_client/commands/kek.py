@@ -34,10 +34,12 @@ def rewrap(name: Name, dsn: Dsn = None) -> None:
 @keks.command()
 def move(
     name: Name,
-    to: Annotated[str, typer.Argument(metavar="TO", help="The KEK that takes its place; in any KMS.")],
+    to: Annotated[str, typer.Argument(metavar="TO", help="The new KEK; in any KMS.")],
     store: StoreName = None,
-    table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Only the keys of this one.")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", metavar="TENANT", help="Only its keys in --table.")] = None,
+    table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Only the DEKs of this table.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="TENANT", help="Only this tenant's DEKs in --table.")
+    ] = None,
     dsn: Dsn = None,
 ) -> None:
     """Move DEKs from a KEK to another, and make new ones there; data is not touched, and stays readable meanwhile."""

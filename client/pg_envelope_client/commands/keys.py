@@ -24,7 +24,7 @@ Role = Annotated[str, typer.Argument(metavar="ROLE", help="Name of the role, as 
 
 
 class Kind(StrEnum):
-    """What a name stands for."""
+    """The kind of a name: a named key, or a table."""
 
     KEY = "key"
     TABLE = "table"
@@ -55,7 +55,7 @@ def list_keys(dsn: Dsn = None) -> None:
 @keys.command()
 def rotate(
     name: Annotated[str, typer.Argument(metavar="NAME|TABLE", help="A named key, or a protected table.")],
-    kind: Annotated[Kind | None, typer.Option("--as", help="For a name that is both.")] = None,
+    kind: Annotated[Kind | None, typer.Option("--as", help="The kind of NAME, if a key and a table have it.")] = None,
     dsn: Dsn = None,
 ) -> None:
     """Give a key, or all columns of a table, a new version; values already stored stay readable."""
@@ -84,11 +84,12 @@ def rotate_field(
 @keys.command()
 def emergency(
     table: Table,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="What happened; it goes to the audit log.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What happened; the audit log keeps it.")],
     subject_file: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Holds one tenant or subject, one line; - reads standard input. Default: all of them."
+            metavar="FILE",
+            help="A file with one tenant or subject in one line; - reads standard input. Default: all of them.",
         ),
     ] = None,
     dsn: Dsn = None,

@@ -1,4 +1,4 @@
-"""pg-envelope keys-backup: a backup of all DEKs that a lost KMS cannot take along, and the way back."""
+"""pg-envelope keys-backup: a backup of all DEKs that survives a lost KMS, and their return."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SHOWN = 20
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
 Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The file break-glass.key.")]
 PassphraseFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Holds the passphrase; mode 0600. Default: ask for it.")
+    Path | None, typer.Option(metavar="FILE", help="A file with the passphrase; mode 0600. Default: ask for it.")
 ]
 SharesFile = Annotated[
-    list[Path] | None, typer.Option(metavar="FILE", help="Holds shares, one a line; mode 0600. May be repeated.")
+    list[Path] | None, typer.Option(metavar="FILE", help="A file with shares, one a line; mode 0600. May be repeated.")
 ]
 AskShares = Annotated[bool, typer.Option("--ask-shares", help="Ask for shares on the terminal.")]
 
@@ -40,8 +40,10 @@ AskShares = Annotated[bool, typer.Option("--ask-shares", help="Ask for shares on
 def init(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where break-glass.pub (and break-glass.key) are written.")],
     passphrase_file: PassphraseFile = None,
-    shares: Annotated[int, typer.Option(min=0, help="So many shares instead of a passphrase; shown once.")] = 0,
-    threshold: Annotated[int, typer.Option(min=0, help="How many of them are needed.")] = 0,
+    shares: Annotated[
+        int, typer.Option(min=0, help="Make so many shares instead of a passphrase; they are shown once.")
+    ] = 0,
+    threshold: Annotated[int, typer.Option(min=0, help="How many of the shares are needed.")] = 0,
 ) -> None:
     """Make the break-glass key: the public half for the broker, the private half for a safe."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -110,7 +112,7 @@ def _head(server: ServerSession) -> Head:
 
 
 def _copy(server: ServerSession, writer: Writer) -> list[str]:
-    """What went wrong, a line for each DEK."""
+    """Writes every DEK into the backup. Returns the failures, a line for each DEK."""
     failed: list[str] = []
     after = 0
     while rows := server.rows(statements.keys_backup(after, BATCH)):
@@ -231,7 +233,10 @@ def bring_back(
 
 
 def _bring_back(server: ServerSession, kek: str, deks: list[SealedDek], opened: OpenedBackup) -> tuple[int, list[str]]:
-    """How many are back, and what went wrong. Each batch is committed."""
+    """Returns the DEKs of a backup to the database, and commits each batch.
+
+    Returns how many are back, and the failures, a line for each DEK.
+    """
     from pg_envelope import keys_backup
 
     (told,) = server.rows(statements.keys_return_key(kek))

@@ -11,14 +11,14 @@ from pg_envelope_client.registry import SERVER
 
 
 class StoreChoice(StrEnum):
-    """Where a wrapped DEK lives: FORMAT.md section 2.2."""
+    """The store of a wrapped DEK: FORMAT.md section 2.2."""
 
     VAULT = "vault"
     CATALOG = "catalog"
 
 
 class ScopeKind(StrEnum):
-    """Which values share a DEK: docs/scopes.md."""
+    """The scope, which tells which values share a DEK: docs/scopes.md."""
 
     TABLE = "table"
     TENANT = "tenant"
@@ -26,14 +26,14 @@ class ScopeKind(StrEnum):
 
 
 class ErasedChoice(StrEnum):
-    """What a read gives after the DEK was destroyed."""
+    """The answer to a read after the DEK was destroyed: an error or NULL."""
 
     ERROR = "error"
     NULL = "null"
 
 
 class DamagedChoice(StrEnum):
-    """What becomes of values that nobody can open."""
+    """The treatment of values that nobody can open: an error, or NULL in their place."""
 
     ERROR = "error"
     NULL = "null"

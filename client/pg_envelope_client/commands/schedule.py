@@ -16,7 +16,7 @@ schedules = Registry("How often keys are rotated: list, set.")
 
 
 class Level(StrEnum):
-    """What is rotated."""
+    """A level of rotation."""
 
     KEK = "kek"
     DEK = "dek"

@@ -18,11 +18,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name.")]
 @secrets.command("import")
 def import_secret(
     name: Name,
-    secret_file: Annotated[Path, typer.Option(metavar="FILE", help="Holds the secret; mode 0600.")],
+    secret_file: Annotated[Path, typer.Option(metavar="FILE", help="A file with the secret; mode 0600.")],
     as_bytes: Annotated[
         bool, typer.Option("--bytes", help="The file's bytes as they are: a raw or OpenPGP key.")
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="A new version of a secret that exists.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Make a new version of a secret that exists.")] = False,
     kek: Kek = "default",
     store: StoreName = None,
     dsn: Dsn = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,58 +20,56 @@ if TYPE_CHECKING:
 VAULT, BROKER, KEYRING = "Vault or OpenBao", "Broker", "Keyring file"
 
 
+def _option(panel: str, *names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **settings)
+
+
+def _default(panel: str, default: str) -> Any:
+    return _option(panel, help=f"Default: {default}")
+
+
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where broker.toml and the broker's login go.")]
+Kek = Annotated[str, typer.Option(help="The KEK to set up; run again with another name to add one.")]
+Address = Annotated[str | None, _option(VAULT, metavar="URL")]
+CaFile = Annotated[Path | None, _option(VAULT, exists=True, dir_okay=False, help="CA of the KMS, in PEM.")]
+TokenFile = Annotated[
+    Path | None, _option(VAULT, exists=True, help="The admin's token. Default: the variable VAULT_TOKEN.")
+]
+PolicyName = Annotated[str, _option(VAULT, help="Also the name of the AppRole.")]
+AllowShred = Annotated[bool, _option(VAULT, "--allow-shred", help="Let the broker delete wrapped DEKs for good.")]
+AllowUser = Annotated[
+    list[str] | None, _option(BROKER, help="Operating-system user of the server; repeatable. Default: postgres")
+]
+Environment = Annotated[str | None, _option(BROKER, help="Each wrapped DEK is bound to this name. Default: default")]
+Service = Annotated[
+    bool,
+    _option(BROKER, "--service", help="As root, for systemd: make the user pg-envelope, its folders and backend.conf."),
+]
+KeyringFile = Annotated[Path | None, _option(KEYRING, metavar="FILE", help="Use a keyring file instead of a KMS.")]
+PassphraseFile = Annotated[Path | None, _option(KEYRING, exists=True, dir_okay=False, help="Opens the keyring.")]
+
+
 def init(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where broker.toml and the broker's login go.")],
-    kek: Annotated[str, typer.Option(help="The KEK to set up; run again with another name to add one.")] = "default",
-    address: Annotated[str | None, typer.Option(metavar="URL", rich_help_panel=VAULT)] = None,
-    ca_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="CA of the KMS, in PEM.", rich_help_panel=VAULT)
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(exists=True, help="The admin's token. Default: the variable VAULT_TOKEN.", rich_help_panel=VAULT),
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Default: none.", rich_help_panel=VAULT)] = None,
-    transit_mount: Annotated[str | None, typer.Option(help="Default: transit", rich_help_panel=VAULT)] = None,
-    kv_mount: Annotated[str | None, typer.Option(help="Default: kv", rich_help_panel=VAULT)] = None,
-    kv_path: Annotated[str | None, typer.Option(help="Default: pg_envelope", rich_help_panel=VAULT)] = None,
-    approle_mount: Annotated[str | None, typer.Option(help="Default: approle", rich_help_panel=VAULT)] = None,
-    policy_name: Annotated[
-        str, typer.Option(help="Also the name of the AppRole.", rich_help_panel=VAULT)
-    ] = "pg-envelope-broker",
-    allow_shred: Annotated[
-        bool,
-        typer.Option("--allow-shred", help="Lets the broker delete wrapped keys for good.", rich_help_panel=VAULT),
-    ] = False,
-    socket: Annotated[
-        str | None, typer.Option(help="Default: /run/pg_envelope/broker.sock", rich_help_panel=BROKER)
-    ] = None,
-    allow_user: Annotated[
-        list[str] | None,
-        typer.Option(help="Operating-system user of the server; repeatable. Default: postgres", rich_help_panel=BROKER),
-    ] = None,
-    environment: Annotated[
-        str | None,
-        typer.Option(help="Part of what wrapped keys are bound to. Default: default", rich_help_panel=BROKER),
-    ] = None,
-    service: Annotated[
-        bool,
-        typer.Option(
-            "--service",
-            help="As root, for systemd: make the user pg-envelope, its folders and backend.conf.",
-            rich_help_panel=BROKER,
-        ),
-    ] = False,
-    keyring: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Use a keyring file instead of a KMS.", rich_help_panel=KEYRING),
-    ] = None,
-    passphrase_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Opens the keyring.", rich_help_panel=KEYRING)
-    ] = None,
+    out: Out,
+    kek: Kek = "default",
+    address: Address = None,
+    ca_file: CaFile = None,
+    token_file: TokenFile = None,
+    namespace: Annotated[str | None, _default(VAULT, "none.")] = None,
+    transit_mount: Annotated[str | None, _default(VAULT, "transit")] = None,
+    kv_mount: Annotated[str | None, _default(VAULT, "kv")] = None,
+    kv_path: Annotated[str | None, _default(VAULT, "pg_envelope")] = None,
+    approle_mount: Annotated[str | None, _default(VAULT, "approle")] = None,
+    policy_name: PolicyName = "pg-envelope-broker",
+    allow_shred: AllowShred = False,
+    socket: Annotated[str | None, _default(BROKER, "/run/pg_envelope/broker.sock")] = None,
+    allow_user: AllowUser = None,
+    environment: Environment = None,
+    service: Service = False,
+    keyring: KeyringFile = None,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
     """Set up keys, policy and login in Vault or OpenBao, and write the broker's configuration. Safe to run again."""
-    from pg_envelope_client.setup import init as setup
     from pg_envelope_client.setup.plan import Asked
 
     asked = Asked(
@@ -91,14 +89,18 @@ def init(
         allow_shred=allow_shred,
         service=service,
     )
-    if (keyring is None) != (passphrase_file is None):
+    _show(_set_up(asked, token_file, keyring, passphrase_file), service)
+
+
+def _set_up(asked: Asked, token_file: Path | None, keyring: Path | None, passphrase_file: Path | None) -> InitOutcome:
+    from pg_envelope_client.setup import init as setup
+
+    if keyring is None and passphrase_file is None:
+        return setup.init_vault(asked, setup.admin_token(token_file))
+    if keyring is None or passphrase_file is None:
         raise usage("--keyring and --passphrase-file go together")
-    if keyring is not None and passphrase_file is not None:
-        _refuse_both(asked)
-        outcome = setup.init_keyring(asked, keyring.resolve(), passphrase_file.resolve())
-    else:
-        outcome = setup.init_vault(asked, setup.admin_token(token_file))
-    _show(outcome, service)
+    _refuse_both(asked)
+    return setup.init_keyring(asked, keyring.resolve(), passphrase_file.resolve())
 
 
 def _refuse_both(asked: Asked) -> None:
@@ -129,7 +131,7 @@ def _next_for_service(config: Path) -> list[str]:
 
 
 def _next(config: Path) -> list[str]:
-    """Where a person chose user and folders, and no unit did."""
+    """Returns the next steps, for a machine where a person chose user and folders, and no systemd unit did."""
     return [
         f"owners:          {config} and the secrets beside it belong to the broker's user; {config.parent} to root",
         "ledger:          install -d -m 0700 -o USER /var/lib/pg_envelope",
@@ -163,7 +165,7 @@ def _run(config: Path) -> int:
 
 
 def _checks(config: Path) -> Sequence[output.Row]:
-    """Root asks for somebody else: the rights of the broker's own user count."""
+    """Returns the checks. As root it runs them as the broker's own user, because that user's rights count."""
     from pg_envelope_client.setup.as_user import as_user, owner
 
     user = owner(config) if os.geteuid() == 0 else None

@@ -19,7 +19,7 @@ Tenant = Annotated[
 
 def suspend(
     table: Table,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="It goes to the audit log.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="The reason; the audit log keeps it.")],
     tenant: Tenant = None,
     dsn: Dsn = None,
 ) -> None:
@@ -32,7 +32,10 @@ def unsuspend(
     table: Table,
     tenant: Tenant = None,
     version: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Only this one, also if it was retired. Default: all others.")
+        int | None,
+        typer.Option(
+            metavar="NUMBER", help="Only this version, even if it was retired. Default: all that are not retired."
+        ),
     ] = None,
     dsn: Dsn = None,
 ) -> None:

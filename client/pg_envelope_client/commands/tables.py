@@ -15,7 +15,7 @@ from pg_envelope_client.problems import INTERRUPTED, Problem
 
 @contextmanager
 def resumable(command: str) -> Iterator[None]:
-    """An interruption ends with a hint at the command that goes on."""
+    """Ends an interruption with a hint at the command that goes on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -28,10 +28,12 @@ def protect(
     specs: Annotated[list[str], typer.Argument(metavar=columns.FORM + "...", help="Columns to encrypt.")],
     kek: Kek = "default",
     store: StoreName = None,
-    scope: Annotated[ScopeKind, typer.Option(help="Whose values share a key.")] = ScopeKind.TABLE,
+    scope: Annotated[ScopeKind, typer.Option(help="Which values share a DEK.")] = ScopeKind.TABLE,
     scope_column: Annotated[str | None, typer.Option(help="The column that holds the tenant or subject.")] = None,
-    scope_of: Annotated[str | None, typer.Option(help="A protected table whose keys to share.")] = None,
-    erased: Annotated[ErasedChoice, typer.Option(help="How a value of a destroyed key reads.")] = ErasedChoice.ERROR,
+    scope_of: Annotated[str | None, typer.Option(help="A protected table whose DEKs to share.")] = None,
+    erased: Annotated[
+        ErasedChoice, typer.Option(help="The answer to a read after the DEK was destroyed.")
+    ] = ErasedChoice.ERROR,
     dsn: Dsn = None,
 ) -> None:
     """Encrypt columns of a table; afterwards its name is the decrypting view."""

@@ -16,9 +16,11 @@ BAD = ("relation", "column", "row_key", "reason", "key_id")
 
 
 def verify(
-    table: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Only this one. Default: all of them.")] = None,
+    table: Annotated[
+        str | None, typer.Argument(metavar="[TABLE]", help="Only this table. Default: all protected tables.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one batch.")] = 1000,
-    pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")] = 0,
+    pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Pause after each batch.")] = 0,
     anew: Annotated[bool, typer.Option("--anew", help="Begin again, where an earlier call ended early.")] = False,
     dsn: Dsn = None,
 ) -> None:
@@ -39,7 +41,7 @@ def _run(table: str | None, statement: statements.Query, dsn: str | None) -> Non
 
 
 def _show(table: str | None, dsn: str | None) -> int:
-    """How many values are listed as bad."""
+    """Prints the verifications and the bad values. Returns how many values are listed as bad."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:

@@ -1,1 +1,1 @@
-"""The break-glass key and the backup of a database's DEKs: FORMAT.md section 6."""
+"""Handles the break-glass key and the backup of a database's DEKs: FORMAT.md section 6."""

@@ -1,4 +1,4 @@
-"""The file of a backup: lines of JSON, read and written as a stream. FORMAT.md section 6.3."""
+"""Writes and reads the file of a backup as a stream: lines of JSON, FORMAT.md section 6.3."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Head:
-    """The database of the DEKs, and the break-glass key that they are sealed for."""
+    """The database that the DEKs belong to, and the break-glass key that they are sealed for."""
 
     database: UUID
     environment: str
@@ -32,7 +32,7 @@ class Head:
 
 
 class SealedDek(NamedTuple):
-    """What it takes to open a DEK, and to know that it is the right one."""
+    """A sealed DEK, with the fingerprint by which the right DEK is known."""
 
     dek_id: int
     fingerprint: bytes
@@ -40,7 +40,7 @@ class SealedDek(NamedTuple):
 
 
 class Writer:
-    """One line after the other, and the checksum at the end."""
+    """Writes one line after the other, and the checksum at the end."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._hash, self.count = file, hashlib.sha256(), 0
@@ -71,7 +71,7 @@ class Writer:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Writer]:
-    """A new file of mode 0600, there under its name only when it is whole and on the disk. Raises Problem."""
+    """Makes a new file of mode 0600. It has its name only when it is whole and on the disk. Raises Problem."""
     if path.exists():
         raise Problem(f"{path} exists already", hint="A backup is never overwritten: choose another name.")
     draft = path.with_name(f".{path.name}.part")
@@ -84,17 +84,17 @@ def writing(path: Path) -> Iterator[Writer]:
             writer.end()
             file.flush()
             os.fsync(file.fileno())
-        # A link, not a rename: it fails when somebody else's file has come to be there.
+        # A link, and not a rename, because a link fails when somebody else's file has this name meanwhile.
         os.link(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
 
 class Reader:
-    """A file that was read from its first byte to its last: damage is found before anything is done with it."""
+    """Reads a file from its first byte to its last, so that damage is found before anything is done with it."""
 
     def __init__(self, path: Path) -> None:
-        """Raises Problem: damaged, cut off, or no such file."""
+        """Raises Problem when the file is damaged, cut off, or missing."""
         lines = _checked(path)
         self.head = _head(path, next(lines))
         self.deks: list[SealedDek] = []
@@ -107,7 +107,7 @@ class Reader:
 
 
 def _checked(path: Path) -> Iterator[Line]:
-    """All lines, the last one once its checksum fits what went before."""
+    """Yields all lines, the last one after its checksum was found to fit the others."""
     seen, found = hashlib.sha256(), Line()
     with path.open("rb") as file:
         for text in iter(lambda: file.readline(MAX_LINE), b""):

@@ -1,4 +1,4 @@
-"""The break-glass key from those who hold it, and DEKs out of a backup with it; neither is ever written or printed."""
+"""Takes the break-glass key from its holders, and opens DEKs of a backup with it. It never writes or prints either."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pg_envelope_client.problems import Problem, usage
 
 @dataclass(frozen=True)
 class Holder:
-    """How the private key comes: a file with its passphrase, or shares."""
+    """Tells how the private key comes: in a file with its passphrase, or in shares."""
 
     key: Path | None
     passphrase_file: Path | None
@@ -44,7 +44,7 @@ class Holder:
 
 
 def closed(private: X25519PrivateKey, typed: str) -> bytes:
-    """The key file's content. Raises Problem when the passphrase is short."""
+    """Returns the key file's content. Raises Problem when the passphrase is short."""
     try:
         return break_glass.write(private, typed)
     except errors.BadInput as error:
@@ -59,7 +59,7 @@ def _opened(content: bytes, typed: str) -> X25519PrivateKey:
 
 
 def passphrase(path: Path | None, *, twice: bool = False) -> str:
-    """From a private file, or typed unseen. Raises Problem."""
+    """Returns the passphrase, from a private file or typed unseen. Raises Problem."""
     if path is not None:
         return secret_file.passphrase(secret_file.read(path), path)
     if not sys.stdin.isatty():
@@ -76,7 +76,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _from_files(paths: Sequence[Path]) -> shares.Pile:
-    """Each share is named by its file and its place in it."""
+    """Names each share by its file and its place in it."""
     pile = shares.Pile()
     for path in paths:
         for number, line in enumerate(_lines(path), 1):
@@ -85,7 +85,10 @@ def _from_files(paths: Sequence[Path]) -> shares.Pile:
 
 
 def _prompted() -> shares.Pile:
-    """One share after the other, unseen, until there are enough or the line is empty; a slip is asked for again."""
+    """Asks for one share after the other, unseen, until there are enough or the line is empty.
+
+    Asks again after a slip.
+    """
     if not sys.stdin.isatty():
         raise usage("there is no terminal to ask for shares", hint="--shares-file FILE")
     pile, number = shares.Pile(), 1
@@ -99,17 +102,17 @@ def _prompted() -> shares.Pile:
 
 
 class OpenedBackup:
-    """The DEKs of a backup, one at a time."""
+    """Opens the DEKs of a backup, one at a time."""
 
     def __init__(self, backup: Reader, private: X25519PrivateKey) -> None:
-        """Raises Problem when it is not the key that the backup was made for."""
+        """Raises Problem for another key than the one that the backup was made for."""
         if keys_backup.public_text(private.public_key()) != backup.head.public_key:
             raise Problem("the backup was made for another break-glass key", detail=f"made {backup.head.made}")
         self._private = private
         self._place = keys_backup.SealPlace(keys_backup.BACKUP, backup.head.environment, backup.head.database)
 
     def dek(self, line: SealedDek) -> bytes | None:
-        """The DEK; None when it does not open, or is not what its fingerprint says."""
+        """Returns the DEK, or None when it does not open, or does not fit its fingerprint."""
         try:
             dek = keys_backup.unseal(self._private, self._place, line.dek_id, line.sealed)
         except errors.EnvelopeError:

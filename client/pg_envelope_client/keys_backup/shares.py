@@ -1,4 +1,4 @@
-"""The private key as m-of-n shares of words (SLIP-39): the only module that knows shamir_mnemonic."""
+"""Splits the private key into m-of-n shares of words (SLIP-39). Only this module knows shamir_mnemonic."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WORDS = 33
 
 
 def split(private: bytes, threshold: int, count: int) -> list[str]:
-    """`count` lines of words, of which any `threshold` give the key back. Raises Problem."""
+    """Returns `count` lines of words, of which any `threshold` give the key back. Raises Problem."""
     if not 2 <= threshold <= count <= MOST:
         raise usage(f"shares: at least 2 of at most {MOST}, and not more than there are")
     return list(_library().generate_mnemonics(1, [(threshold, count)], private)[0])
 
 
 def combine(words: Sequence[str]) -> bytes:
-    """The key, from at least as many shares as are needed. Raises Problem, which names the share that is wrong."""
+    """Returns the key, from at least as many shares as are needed. Raises Problem, which names a wrong share."""
     pile = Pile()
     for number, line in enumerate(words, 1):
         pile.add(line, f"share {number}")
@@ -28,7 +28,7 @@ def combine(words: Sequence[str]) -> bytes:
 
 
 class Pile:
-    """Shares as they come in: each is checked at once, while its holder is there to correct a slip."""
+    """Collects shares. Each is checked at once, while its holder is there to correct a slip."""
 
     def __init__(self) -> None:
         self._shares: dict[int, Any] = {}
@@ -40,16 +40,20 @@ class Pile:
 
     @property
     def _needed(self) -> int:
-        """How many are needed, as each of them says; 0 before the first."""
+        """Returns how many shares are needed, as each of them says; 0 before the first."""
         return next((int(share.member_threshold) for share in self._shares.values()), 0)
 
     def add(self, words: str, name: str) -> None:
-        """Raises Problem: a slip in it, another set's, or one that is there already. The pile is then as it was."""
+        """Adds a share. Raises Problem for a slip, for a share of another set, and for one that is there already.
+
+        After an error the pile is as it was before.
+        """
         share = _read(words, name)
         for other, found in self._shares.items():
             if found.group_parameters() != share.group_parameters():
                 raise Problem(
-                    f"{name} and {self._names[other]} are of different sets", hint="One `backup-init`, one set."
+                    f"{name} and {self._names[other]} are of different sets",
+                    hint="Each `keys-backup init` makes a set of its own.",
                 )
         if share.index in self._shares:
             raise Problem(
@@ -58,21 +62,21 @@ class Pile:
         self._shares[share.index], self._names[share.index] = share, name
 
     def key(self) -> bytes:
-        """Raises Problem when they are too few, or make no key."""
+        """Returns the key. Raises Problem when the shares are too few, or make no key."""
         if not self.enough:
             needed = f"{self._needed} are needed" if self._shares else "none was given"
             raise Problem("these shares do not make the key", detail=f"{len(self._shares)} shares; {needed}")
-        # The library takes no more than are needed.
+        # The library takes only as many shares as are needed.
         chosen = [share.mnemonic() for share in self._shares.values()][: self._needed]
         try:
             return bytes(_library().combine_mnemonics(chosen))
         except _library().MnemonicError:
-            # Its own text can repeat words of a share.
+            # The library's own text can repeat words of a share.
             raise Problem("these shares do not make the key") from None
 
 
 def _read(words: str, name: str) -> Any:
-    """Raises Problem, which tells a word by its place and never repeats it."""
+    """Reads a share. Raises Problem, which tells a word by its place and never repeats it."""
     from shamir_mnemonic.share import Share
 
     given = words.lower().split()
@@ -92,7 +96,10 @@ def _slip(name: str, detail: str) -> Problem:
 
 
 def _suspect(words: Sequence[str]) -> str:
-    """Where the one wrong word is, if it is one: then exactly one place can be mended. How stays unsaid (SLIP-39)."""
+    """Returns a text that tells where the wrong word is. If only one word is wrong, one place can be mended.
+
+    The text does not tell the right word (SLIP-39).
+    """
     indices = [_list()[word] for word in words]
     for place in range(len(indices)):
         if any(_fits([*indices[:place], other, *indices[place + 1 :]]) for other in range(len(_list()))):
@@ -103,7 +110,7 @@ def _suspect(words: Sequence[str]) -> str:
 def _fits(indices: list[int]) -> bool:
     from shamir_mnemonic import constants, rs1024
 
-    # Bit 4 of the second word says which (SLIP-39, "ext").
+    # Bit 4 of the second word tells it (SLIP-39, "ext").
     extendable = constants.CUSTOMIZATION_STRING_EXTENDABLE
     customization = extendable if indices[1] >> 4 & 1 else constants.CUSTOMIZATION_STRING_ORIG
     return bool(rs1024.verify_checksum(indices, customization))

@@ -1,1 +1,1 @@
-"""What `pg-envelope init` sets up: KEK, policy and login in Vault or OpenBao, and the broker's configuration."""
+"""Sets up what the broker needs: KEK, policy and login in Vault or OpenBao, and the broker's configuration."""

@@ -1,4 +1,7 @@
-"""The command again, as the broker's user: root may read everything, so it would not see what the broker cannot."""
+"""Runs the command again as the broker's user.
+
+Root may read everything, and would not see what the broker cannot read.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ PROGRAM = "from pg_envelope_client.cli import app; app()"
 
 
 def owner(config: Path) -> pwd.struct_passwd | None:
-    """The owner of the configuration, or else of the secrets that it names; None if root owns all of it."""
+    """Returns the owner of the configuration, or else of the secrets that it names; None if root owns all of it."""
     for path in _private(config):
         try:
             found = pwd.getpwuid(path.stat().st_uid)
@@ -34,12 +37,12 @@ def _private(config: Path) -> Iterator[Path]:
     try:
         yield from _files(tomllib.loads(config.read_text()).get("kms", {}))
     except (OSError, ValueError):
-        # The check itself says what is wrong with it.
+        # The check itself tells what is wrong with the file.
         return
 
 
 def _files(found: Any) -> Iterator[Path]:
-    """Every value of a setting that ends in _file, however deep."""
+    """Yields every value of a setting that ends in _file, however deep."""
     for name, value in found.items() if isinstance(found, dict) else ():
         if name.endswith("_file") and isinstance(value, str):
             yield Path(value)
@@ -48,7 +51,7 @@ def _files(found: Any) -> Iterator[Path]:
 
 
 def as_user(user: pwd.struct_passwd, words: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows that the command gives there. Raises Problem."""
+    """Returns the rows that the command gives there. Raises Problem."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", PROGRAM, *words, "--json"],
         user=user.pw_uid,
@@ -67,7 +70,7 @@ def as_user(user: pwd.struct_passwd, words: Sequence[str]) -> list[dict[str, Any
 
 
 def _told(said: str) -> Problem:
-    """The error that the other one ended with."""
+    """Returns the error that the other process ended with."""
     try:
         error = json.loads(said.splitlines()[-1])["error"]
         return Problem(error["message"], error["detail"], error["hint"], error["exit_code"])

@@ -1,4 +1,4 @@
-"""The broker's configuration file: made by init, extended by a second init; a person's comments in it stay."""
+"""Keeps the broker's configuration file: init makes it, a second init extends it, and a person's comments stay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADING = "Configuration of the key broker. Written by pg-envelope init; yours t
 
 
 class ConfigFile:
-    """broker.toml, read once; settings that it has already are never changed."""
+    """broker.toml, read once. The settings that it has already are never changed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +29,9 @@ class ConfigFile:
         self._document = _new() if self._read is None else _parse(self._read, path)
 
     def choose(self, table: str, name: str, asked: Value | None, default: Value) -> Value:
-        """The file's value, else what was asked for, else the default. Raises Problem if file and asked differ."""
+        """Returns the file's value, else the value that was asked for, else the default. Raises Problem if file and
+        asked differ.
+        """
         found: Value | None = self._find(table).get(name)
         if found is None:
             return default if asked is None else asked
@@ -42,18 +44,18 @@ class ConfigFile:
         return found
 
     def keys_of(self, kms: str) -> set[str]:
-        """The KMS's names of all KEKs that the file declares under `kms`."""
+        """Returns the KMS's names of all KEKs that the file declares under `kms`."""
         return {kek["key"] for kek in self._find("kek").values() if kek.get("kms") == kms and "key" in kek}
 
     def fill(self, table: str, values: Values, inline: bool = False) -> None:
-        """Add the values that [table] lacks."""
+        """Adds the values that [table] lacks."""
         target = self._make(table, inline)
         for name, value in values.items():
             if name not in target:
                 target.add(name, value)
 
     def write(self) -> State:
-        """Write the file if it changed (mode 0640)."""
+        """Writes the file if it changed (mode 0640)."""
         text = tomlkit.dumps(self._document)
         if text == self._read:
             return "already there"

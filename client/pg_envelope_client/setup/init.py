@@ -1,4 +1,4 @@
-"""The two ways of init: a KMS with its login and policy, or a keyring of this machine's own."""
+"""Carries out init in its two ways: a KMS with its login and policy, or a keyring of this machine's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET_ID = "secret_id"  # noqa: S105
 
 @dataclass
 class InitOutcome:
-    """What was done, and the configuration it ended in; `policy` is empty for a keyring."""
+    """The result of init: the configuration, the steps, and the policy, which is empty for a keyring."""
 
     config: Path
     policy: str = ""
@@ -29,7 +29,7 @@ class InitOutcome:
 
 
 def admin_token(token_file: Path | None, environment: Mapping[str, str] = os.environ) -> str:
-    """The admin's token, from a file or VAULT_TOKEN; never from the command line, which everyone can read."""
+    """Returns the admin's token, from a file or VAULT_TOKEN. A command line would show it to every user."""
     if token_file is not None:
         return private_files.read_secret(token_file)
     if token := environment.get("VAULT_TOKEN", "").strip():
@@ -38,7 +38,7 @@ def admin_token(token_file: Path | None, environment: Mapping[str, str] = os.env
 
 
 def init_vault(asked: Asked, token: str) -> InitOutcome:
-    """Set up Vault or OpenBao, and write DIR/broker.toml, role_id, secret_id and ca.pem."""
+    """Sets up Vault or OpenBao, and writes DIR/broker.toml, role_id, secret_id and ca.pem."""
     config = ConfigFile(asked.out / CONFIG)
     part, plan = plans.broker_part(asked, config), plans.vault_plan(asked, config)
     outcome = InitOutcome(config.path)
@@ -57,7 +57,7 @@ def init_vault(asked: Asked, token: str) -> InitOutcome:
 
 
 def _provision(asked: Asked, plan: VaultPlan, token: str, steps: Steps) -> str:
-    """The policy, when the KMS is ready and the login is in its files."""
+    """Returns the policy, when the KMS is ready and the login is in its files."""
     try:
         from pg_envelope_client.setup import vault
     except ModuleNotFoundError as error:
@@ -75,7 +75,7 @@ def _provision(asked: Asked, plan: VaultPlan, token: str, steps: Steps) -> str:
 
 
 def init_keyring(asked: Asked, keyring: Path, passphrase_file: Path) -> InitOutcome:
-    """Make a keyring with the KEK, or add the KEK to it, and write DIR/broker.toml."""
+    """Makes a keyring with the KEK, or adds the KEK to it, and writes DIR/broker.toml."""
     config = ConfigFile(asked.out / CONFIG)
     part, plan = plans.broker_part(asked, config), plans.keyring_plan(asked, config, keyring, passphrase_file)
     outcome = InitOutcome(config.path)
@@ -95,5 +95,6 @@ def _make_directory(out: Path) -> None:
     if out.is_dir():
         return
     out.mkdir(parents=True)
-    # For others to pass, not to list: the server's user must reach backend.conf in it. Secrets have 0600 themselves.
+    # Others may pass through the folder, and not list it: the server's user must reach backend.conf. Secrets have 0600
+    # themselves.
     out.chmod(0o711)

@@ -11,7 +11,7 @@ from pg_envelope_client.setup.steps import Steps
 
 
 def prepare(plan: KeyringPlan, steps: Steps) -> None:
-    """Make keyring and KEK where they are missing. Raises Problem if the keyring does not open."""
+    """Makes keyring and KEK where they are missing. Raises Problem if the keyring does not open."""
     try:
         _prepare(plan, steps)
     except errors.EnvelopeError as error:

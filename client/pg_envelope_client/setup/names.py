@@ -1,4 +1,4 @@
-"""Names that go into policy paths and configuration: checked, so that none can widen a path."""
+"""Checks names that go into policy paths and configuration, so that none can widen a path."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def kek(value: str) -> str:
 
 
 def key(value: str) -> str:
-    """A KEK's name in the KMS, as it may stand in a configuration that a person edited."""
+    """Checks a KEK's name in the KMS, as it may stand in a configuration that a person edited."""
     return _checked(_KEY, value, "key", "letters, digits, . - and _")
 
 
 def policy(value: str) -> str:
-    # The server folds policy names to lower case: two spellings would be one policy.
+    # The server folds policy names to lower case, so two spellings would be one policy.
     return _checked(_POLICY, value, "--policy-name", "lower-case letters, digits, - and _")
 
 
@@ -34,7 +34,10 @@ def environment(value: str) -> str:
 
 
 def path(value: str, option: str) -> str:
-    """A mount or a path below one: without `*`, `+` or `..`, which mean something else in a policy."""
+    """Checks a mount or a path below one.
+
+    `*`, `+` and `..` are refused, because they mean something else in a policy.
+    """
     return _checked(_PATH, value.strip("/"), option, "letters, digits, . - and _, parts joined by /")
 
 
@@ -43,7 +46,7 @@ def namespace(value: str) -> str:
 
 
 def address(value: str) -> str:
-    """The KMS's URL, without a path; plain http only on this machine, since a token travels over it."""
+    """Checks the KMS's URL, which has no path. Plain http is for this machine only, since a token travels over it."""
     parts = urlsplit(value)
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query or parts.fragment:
         raise usage("--address is not the address of a KMS", hint="For example: https://vault.example:8200")

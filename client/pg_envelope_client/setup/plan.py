@@ -1,4 +1,4 @@
-"""What init is to set up: options, what an earlier init left in the configuration, and defaults, in this order."""
+"""Decides what init sets up, from options, an earlier init's configuration, and defaults, in this order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY_PREFIX = "pg-envelope-"
 
 @dataclass(frozen=True)
 class Asked:
-    """The options as given; None where the option was left out."""
+    """The options as given; None where an option was left out."""
 
     out: Path
     kek: str
@@ -45,7 +45,7 @@ class BrokerPart:
 
 @dataclass(frozen=True)
 class VaultPlan:
-    """One setup in Vault or OpenBao; `ca_file` is empty when the KMS has a certificate of a public CA."""
+    """One setup in Vault or OpenBao. `ca_file` is empty when the KMS has a certificate of a public CA."""
 
     kek: str
     key: str
@@ -79,7 +79,10 @@ def broker_part(asked: Asked, file: ConfigFile) -> BrokerPart:
 
 
 def vault_plan(asked: Asked, file: ConfigFile) -> VaultPlan:
-    """The checked plan. Raises Problem, before anything is changed, where options and configuration disagree."""
+    """Returns the checked plan.
+
+    Raises Problem, before anything is changed, where options and configuration disagree.
+    """
     kek = names.kek(asked.kek)
     address = file.choose("kms.main", "address", asked.address and names.address(asked.address), "")
     if not address:
@@ -100,7 +103,7 @@ def vault_plan(asked: Asked, file: ConfigFile) -> VaultPlan:
 
 
 def keyring_plan(asked: Asked, file: ConfigFile, keyring: Path, passphrase: Path) -> KeyringPlan:
-    """As `vault_plan`, for a keyring."""
+    """Returns the checked plan of a keyring, as `vault_plan` does."""
     kek = names.kek(asked.kek)
     return KeyringPlan(
         kek=kek,
@@ -123,7 +126,7 @@ def _path(file: ConfigFile, table: str, name: str, asked: str | None, default: s
 
 
 def _kek_entry(file: ConfigFile, kek: str, kms: str, key: str) -> str:
-    """The KEK's name in the KMS; a KEK that the file places elsewhere is refused."""
+    """Returns the KEK's name in the KMS. A KEK that the file places elsewhere is refused."""
     file.choose(f"kek.{kek}", "kms", kms, kms)
     return file.choose(f"kek.{kek}", "key", key, key)
 
@@ -133,7 +136,7 @@ def fill_broker(file: ConfigFile, part: BrokerPart) -> None:
 
 
 def fill_vault(file: ConfigFile, plan: VaultPlan, out: Path) -> None:
-    """[kms.main] and [kek.NAME], as the broker reads them."""
+    """Writes [kms.main] and [kek.NAME], as the broker reads them."""
     places = plan.places
     connection = {"provider": "vault", "address": plan.address, "ca_file": plan.ca_file, "namespace": plan.namespace}
     login = {
@@ -152,7 +155,7 @@ def fill_vault(file: ConfigFile, plan: VaultPlan, out: Path) -> None:
 
 
 def fill_keyring(file: ConfigFile, plan: KeyringPlan) -> None:
-    """[kms.keyring] and [kek.NAME], as the broker reads them."""
+    """Writes [kms.keyring] and [kek.NAME], as the broker reads them."""
     files = {"keyring_file": plan.keyring_file, "passphrase_file": plan.passphrase_file}
     file.fill("kms.keyring", {"provider": "keyring", **files})
     file.fill(f"kek.{plan.kek}", {"kms": "keyring", "key": plan.key})

@@ -1,4 +1,4 @@
-"""The broker's policy in Vault or OpenBao: what it needs for its KEKs and wrapped DEKs, and nothing else."""
+"""Writes the broker's policy in Vault or OpenBao: what it needs for its KEKs and wrapped DEKs, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ Rule = tuple[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Places:
-    """Mounts and path that a policy is for."""
+    """The mounts and the path that a policy is for."""
 
     transit_mount: str
     kv_mount: str
     kv_path: str
 
     def heading(self) -> str:
-        """First line of the policy: tells a policy of this setup from anyone else's."""
+        """Returns the first line of the policy, which tells a policy of this setup from anyone else's."""
         return f"# pg-envelope init: transit={self.transit_mount} kv={self.kv_mount}/{self.kv_path}"
 
 
 def text(places: Places, keys: Iterable[str], *, allow_shred: bool = False) -> str:
-    """The policy for the transit keys `keys`, in HCL; with `allow_shred` also to delete wrapped DEKs for good."""
+    """Returns the policy for the transit keys `keys`, in HCL. With `allow_shred` the broker may also delete wrapped
+    DEKs for good.
+    """
     rules = [rule for key in sorted(set(keys)) for rule in _key_rules(places.transit_mount, key)]
     rules += [
-        # create and update, since a rewrapped DEK replaces the older wrap; every write is check-and-set.
+        # create and update, since a rewrapped DEK replaces the older wrap. Every write is check-and-set.
         (f"{places.kv_mount}/data/{places.kv_path}/*", ("create", "read", "update")),
         ("auth/token/lookup-self", ("read",)),
         ("auth/token/renew-self", ("update",)),
@@ -40,7 +42,7 @@ def text(places: Places, keys: Iterable[str], *, allow_shred: bool = False) -> s
 
 
 def allows_shred(places: Places, policy: str) -> bool:
-    """Whether an existing policy of this setup was made with `allow_shred`."""
+    """Tells whether an existing policy of this setup was made with `allow_shred`."""
     return _stanza(_shred_rule(places)) in policy.splitlines()
 
 
@@ -49,12 +51,13 @@ def _shred_rule(places: Places) -> Rule:
 
 
 def _key_rules(mount: str, key: str) -> list[Rule]:
-    # datakey/plaintext is left out on purpose: such a DEK is used without a record of its unwrapping.
+    # datakey/plaintext is left out on purpose, because such a DEK is used without a record of its unwrapping.
     return [
         (f"{mount}/keys/{key}", ("read",)),
         (f"{mount}/keys/{key}/rotate", ("update",)),
         (f"{mount}/datakey/wrapped/{key}", ("update",)),
-        # For DEKs of tenants and subjects, which the broker draws, and for DEKs that move here from elsewhere.
+        # These are for DEKs of tenants and subjects, which the broker draws, and for DEKs that move here from
+        # elsewhere.
         (f"{mount}/encrypt/{key}", ("update",)),
         (f"{mount}/decrypt/{key}", ("update",)),
         (f"{mount}/rewrap/{key}", ("update",)),
@@ -68,7 +71,7 @@ def _stanza(rule: Rule) -> str:
 
 
 def keys_of(places: Places, policy: str, name: str) -> set[str]:
-    """The transit keys that an existing policy covers. Raises Problem if it is not a policy of this setup."""
+    """Returns the transit keys that an existing policy covers. Raises Problem if it is not a policy of this setup."""
     if policy.splitlines()[:1] != [places.heading()]:
         raise Problem(
             f"policy {name} exists and belongs to something else",

@@ -1,4 +1,4 @@
-"""Files with secrets: written at once and with their mode from the first byte, refused when others can read them."""
+"""Writes files with secrets at once and with their mode from the first byte. Refuses those that others can read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHERS = stat.S_IROTH | stat.S_IWOTH
 
 
 def write(path: Path, content: bytes, mode: int) -> None:
-    """Put `content` in place of `path`, with its owner; a reader sees the old file or the new one, never a part."""
+    """Puts `content` in place of `path`, with its owner. A reader sees the old file or the new one, never a part."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         _write_new(draft, content, mode)
@@ -43,7 +43,7 @@ def _keep_owner(path: Path, draft: Path) -> None:
 
 
 def read_secret(path: Path) -> str:
-    """The text of a file that holds one secret. Raises Problem if it is empty or others have rights to it."""
+    """Returns the text of a file that holds one secret. Raises Problem if it is empty or others have rights to it."""
     with path.open(encoding="utf-8") as source:
         if os.fstat(source.fileno()).st_mode & OTHERS:
             raise Problem(f"every user of this machine may read or change {path}", hint=f"chmod 600 {path}")

@@ -1,4 +1,4 @@
-"""What `init --service` makes: the broker's user, its folders, and who owns what, as the systemd unit expects it.
+"""Carries out `init --service`: it makes the broker's user and folders, with the owners that the systemd unit expects.
 
 deploy/systemd/pg-envelope-broker.service holds the same names; a test compares them.
 """
@@ -19,13 +19,13 @@ USER = "pg-envelope"
 UNIT = "pg-envelope-broker"
 FOLDERS = {"/run/pg_envelope": 0o711, "/var/log/pg_envelope": 0o700, "/var/lib/pg_envelope": 0o700}
 STATE = Path("/var/lib/pg_envelope")
-# Where the server's sessions look for the broker, whatever --out says.
+# The server's sessions look for the broker here, whatever --out says.
 BACKEND = Path("/etc/pg_envelope/backend.conf")
 PASSABLE = 0o711
 
 
 def prepare(allowed_users: list[str], steps: Steps) -> pwd.struct_passwd:
-    """The user and the folders. Raises Problem unless root, on a machine that has the server's user."""
+    """Makes the user and the folders. Raises Problem unless root runs it, on a machine that has the server's user."""
     if os.geteuid() != 0:
         raise usage("--service makes a user and folders of the system: run it as root")
     user = _user(_group(allowed_users), steps)
@@ -41,7 +41,7 @@ def prepare(allowed_users: list[str], steps: Steps) -> pwd.struct_passwd:
 def finish(out: Path, socket: str, secrets: list[Path], user: pwd.struct_passwd, steps: Steps) -> None:
     """Gives configuration and secrets to the broker's user, and names that user to the server's sessions.
 
-    The folder stays root's: who could write to it could put another backend.conf in place.
+    The folder stays root's, because a user who could write to it could put another backend.conf in place.
     """
     _own(out, 0, 0, PASSABLE)
     for path in secrets:
@@ -52,7 +52,7 @@ def finish(out: Path, socket: str, secrets: list[Path], user: pwd.struct_passwd,
 
 
 def backend_conf(path: Path, socket: str, uid: int) -> State:
-    """Write `broker_uid`, and `socket` where it is not the default; other lines stay."""
+    """Writes `broker_uid`, and `socket` where it is not the default. Other lines stay."""
     values = {"broker_uid": str(uid)} | ({"socket": socket} if socket != DEFAULT_SOCKET else {})
     old = path.read_text(encoding="utf-8") if path.exists() else None
     kept = [line for line in (old or "").splitlines() if line.partition("=")[0].strip() not in values]
@@ -66,7 +66,7 @@ def backend_conf(path: Path, socket: str, uid: int) -> State:
 
 
 def _group(allowed_users: list[str]) -> int:
-    """The group of the server's user, by which its processes reach the socket."""
+    """Returns the group of the server's user, by which its processes reach the socket."""
     for name in allowed_users:
         try:
             return pwd.getpwnam(name).pw_gid
@@ -101,7 +101,8 @@ def _make_user(group: int) -> None:
 
 
 def _own(path: Path, uid: int, gid: int, mode: int) -> None:
-    # The order matters, and the file stays open: nobody can put another one in its place, and no moment shows a secret.
+    # The order matters, and the file stays open. So nobody can put another file in its place, and the secret is
+    # readable at no moment.
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchmod(file, mode)

@@ -1,4 +1,4 @@
-"""What init did, step by step, for the table it prints."""
+"""Collects the steps of init for the table that it prints."""
 
 from __future__ import annotations
 

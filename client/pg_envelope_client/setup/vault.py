@@ -19,13 +19,13 @@ from pg_envelope_client.setup.steps import Steps
 
 KEY_TYPE = "aes256-gcm96"
 TIMEOUT = 15
-# The token's life is an hour, renewed up to a day; then the broker logs in again. `default` would add rights.
+# The token's life is an hour, and it is renewed up to a day. Then the broker logs in again. `default` would add rights.
 ROLE = {"token_ttl": "1h", "token_max_ttl": "24h", "token_type": "service", "token_no_default_policy": True}
 
 
 @dataclass(frozen=True)
 class Login:
-    """The broker's AppRole login; a secret, kept out of repr."""
+    """The broker's AppRole login. It is a secret, and kept out of repr."""
 
     role_id: str
     secret_id: str
@@ -41,14 +41,14 @@ class Provisioned:
 
 
 def provision(plan: VaultPlan, token: str, held: Login | None, ca_file: str | None, steps: Steps) -> Provisioned:
-    """Make what is missing, step by step. `held` is the login of an earlier run: kept if it is still good."""
+    """Makes what is missing, step by step. `held` is the login of an earlier run, which is kept if it is still good."""
     with _reachable(plan.address):
         return _Setup(_client(plan, token, ca_file), plan, steps).run(held)
 
 
 def _client(plan: VaultPlan, token: str, ca_file: str | None) -> Any:
     session = requests.Session()
-    # Proxies and CA bundles of the environment are not for a connection that carries a token. The broker does the same.
+    # A connection that carries a token takes no proxies and CA bundles from the environment. The broker does the same.
     session.trust_env = False
     session.verify = ca_file or True
     session.hooks["response"] = [_refuse_redirect]
@@ -88,7 +88,7 @@ class _Setup:
         return Provisioned(text, self._login(held))
 
     def _engine(self, kind: str, mount: str, options: dict[str, str]) -> bool:
-        """True if the secrets engine had to be enabled."""
+        """Returns True if the secrets engine had to be enabled."""
         what = f"secrets engine {mount}/"
         try:
             found = self._mounted(f"sys/mounts/{mount}")
@@ -142,7 +142,7 @@ class _Setup:
         self.steps.add(f"KEK {self.plan.kek}", "updated", "deletion no longer allowed")
 
     def _require_check_and_set(self) -> None:
-        """On a mount of our own, the server refuses every write that could overwrite a wrapped DEK unseen."""
+        """On a mount of our own, makes the server refuse every write that could overwrite a wrapped DEK unseen."""
         mount = self.plan.places.kv_mount
         with _permitted("update", f"{mount}/config"):
             _when_ready(lambda: self.client.secrets.kv.v2.configure(cas_required=True, mount_point=mount))
@@ -152,7 +152,7 @@ class _Setup:
         places, name = self.plan.places, self.plan.policy_name
         what = f"policy {name}"
         existing = self._read_policy(name)
-        # Keys of earlier runs stay: without them the broker could no longer unwrap what they wrapped.
+        # Keys of earlier runs stay. Without them the broker could no longer unwrap what they wrapped.
         kept = policy.keys_of(places, existing, name) if existing else set()
         allow_shred = self.plan.allow_shred or policy.allows_shred(places, existing or "")
         wanted = policy.text(places, {self.plan.key, *self.plan.other_keys, *kept}, allow_shred=allow_shred)
@@ -269,7 +269,7 @@ def _check_key(found: dict[str, Any], path: str) -> None:
 
 
 def _when_ready(action: Any) -> None:
-    """A KV mount refuses requests for a moment after it was made."""
+    """Repeats a request: a KV mount refuses requests for a moment after it was made."""
     for _ in range(20):
         try:
             action()
@@ -309,7 +309,7 @@ def _reachable(address: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, which is what a person can act on."""
+    """Returns the innermost cause, on which a person can act."""
     inner: Any = error
     while inner.args and isinstance(inner.args[0], Exception):
         inner = inner.args[0]

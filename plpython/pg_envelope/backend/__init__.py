@@ -1,1 +1,3 @@
-"""What runs inside a PostgreSQL backend. SQL functions call the methods of `session.Session`, which lives in GD."""
+"""The code that runs inside a PostgreSQL backend. SQL functions call the methods of `session.Session`, which lives in
+GD.
+"""

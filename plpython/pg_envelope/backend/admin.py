@@ -1,4 +1,7 @@
-"""What DBAs call: protect, unprotect, refresh, rotate, reencrypt, keys and status. Imported when first used."""
+"""Carries out the routines that DBAs call: protect, unprotect, refresh, rotate, reencrypt, status and others.
+
+It is imported at its first use, so that a session that only reads does not pay for it.
+"""
 
 from __future__ import annotations
 
@@ -44,60 +47,81 @@ from pg_envelope.backend.tables.types import Types
 from pg_envelope.backend.tables.unprotect import unprotect
 from pg_envelope.backend.unreadable import verify
 
+# Guard.plain: it wraps a function that SQL calls.
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 COMMITS = "It writes the key catalog, and commits."
 
 
 class Admin:
-    """One method per SQL routine; relations come as text, as regclass writes them."""
+    """One method per SQL routine. A relation comes as text, in the form in which regclass writes it."""
 
     def __init__(self, host: Host, guard: Guard, link: Link) -> None:
         self._host = host
         self._link = link
         self._keys = Keys(host, link)
         self._changing_tables = False
-        self.protect = guard.plain(self._alone(self._protect))
-        self.unprotect = guard.plain(self._alone(self._unprotect))
-        self.refresh = guard.plain(self._alone(self._refresh))
-        self.adopt_restored = guard.plain(self._alone(self._adopt_restored))
-        self.follow = guard.plain(self._alone(self._follow))
-        types = Types(host)
-        self.type_changing = guard.plain(types.changing)
-        self.type_changed = guard.plain(types.changed)
-        self.reencrypt = guard.plain(self._reencrypt)
-        self.receipt = guard.plain(self._receipt)
-        self.search_advice = guard.plain(self._search_advice)
-        self.grant_search = guard.plain(self._grant_search)
-        self.verify = guard.plain(self._verify)
-        self.rotate = guard.plain(self._rotate)
-        self.rotate_key = guard.plain(self._rotate_key)
-        self.rotate_field = guard.plain(self._rotate_field)
-        self.rotate_kek = guard.plain(self._rotate_kek)
-        self.rewrap = guard.plain(self._rewrap)
-        self.rotate_emergency = guard.plain(self._rotate_emergency)
-        self.retire = guard.plain(self._retire)
-        self.rotate_due = guard.plain(self._rotate_due)
-        self.compromise = guard.plain(self._compromise)
-        self.compromise_key = guard.plain(self._compromise_key)
-        self.create_key = guard.plain(self._create_key)
-        self.shred = guard.plain(self._shred)
-        self.affected = guard.plain(self._affected)
-        self.shred_key = guard.plain(self._shred_key)
-        self.shred_dropped = guard.plain(self._shred_dropped)
-        self.replay_erasures = guard.plain(self._replay_erasures)
-        self.mend_sequences = guard.plain(self._mend_sequences)
-        self.this_is_the_original = guard.plain(self._this_is_the_original)
-        self.signing_keys = guard.plain(Signing(host, link, self._keys).public_keys)
-        self.status = guard.plain(Status(host, link).rows)
-        self.verify_keys = guard.plain(lambda: list(verify(host, link)))
-        self.flush = guard.plain(self._flush)
-        self.kms_versions = guard.plain(lambda: kms_versions(host, link))
-        self.rekey = guard.plain(self._rekey)
-        self.forget_all_keys = guard.plain(self._forget_all_keys)
-        keys_backup = KeysBackup(host, link, self._keys)
-        self.keys_backup_place = guard.plain(keys_backup.place)
-        self.keys_backup = guard.plain(keys_backup.keys_backup)
-        self.keys_return_key = guard.plain(keys_backup.keys_return_key)
-        self.keys_return = guard.plain(keys_backup.keys_return)
+        self._offer_tables(guard.plain)
+        self._offer_values(guard.plain)
+        self._offer_keys(guard.plain)
+        self._offer_erasure(guard.plain)
+        self._offer_backups(guard.plain)
+        self._offer_reports(guard.plain)
+
+    def _offer_tables(self, plain: Wrap) -> None:
+        self.protect = plain(self._alone(self._protect))
+        self.unprotect = plain(self._alone(self._unprotect))
+        self.refresh = plain(self._alone(self._refresh))
+        self.adopt_restored = plain(self._alone(self._adopt_restored))
+        self.follow = plain(self._alone(self._follow))
+        types = Types(self._host)
+        self.type_changing = plain(types.changing)
+        self.type_changed = plain(types.changed)
+        self.search_advice = plain(self._search_advice)
+        self.grant_search = plain(self._grant_search)
+
+    def _offer_values(self, plain: Wrap) -> None:
+        self.reencrypt = plain(self._reencrypt)
+        self.receipt = plain(self._receipt)
+        self.verify = plain(self._verify)
+
+    def _offer_keys(self, plain: Wrap) -> None:
+        self.create_key = plain(self._create_key)
+        self.rotate = plain(self._rotate)
+        self.rotate_key = plain(self._rotate_key)
+        self.rotate_field = plain(self._rotate_field)
+        self.rotate_kek = plain(self._rotate_kek)
+        self.rewrap = plain(self._rewrap)
+        self.rotate_emergency = plain(self._rotate_emergency)
+        self.rotate_due = plain(self._rotate_due)
+        self.compromise = plain(self._compromise)
+        self.compromise_key = plain(self._compromise_key)
+        self.retire = plain(self._retire)
+        self.flush = plain(self._flush)
+
+    def _offer_erasure(self, plain: Wrap) -> None:
+        self.affected = plain(self._affected)
+        self.shred = plain(self._shred)
+        self.shred_key = plain(self._shred_key)
+        self.shred_dropped = plain(self._shred_dropped)
+        self.replay_erasures = plain(self._replay_erasures)
+        self.forget_all_keys = plain(self._forget_all_keys)
+
+    def _offer_backups(self, plain: Wrap) -> None:
+        keys_backup = KeysBackup(self._host, self._link, self._keys)
+        self.keys_backup_place = plain(keys_backup.place)
+        self.keys_backup = plain(keys_backup.keys_backup)
+        self.keys_return_key = plain(keys_backup.keys_return_key)
+        self.keys_return = plain(keys_backup.keys_return)
+        self.rekey = plain(self._rekey)
+        self.this_is_the_original = plain(self._this_is_the_original)
+        self.mend_sequences = plain(self._mend_sequences)
+
+    def _offer_reports(self, plain: Wrap) -> None:
+        host, link = self._host, self._link
+        self.status = plain(Status(host, link).rows)
+        self.signing_keys = plain(Signing(host, link, self._keys).public_keys)
+        self.verify_keys = plain(lambda: list(verify(host, link)))
+        self.kms_versions = plain(lambda: kms_versions(host, link))
 
     def _table(self, rel: str | None, what: str) -> int:
         """The relation's OID. Raises NotPermitted."""
@@ -127,7 +151,9 @@ class Admin:
         unprotect(self._host, self._table(rel, "unprotect"), damaged or "error")
 
     def _alone(self, call: Callable[..., None]) -> Callable[..., None]:
-        """Its own DDL is not followed: it brings everything in step by itself."""
+        """Switches off the following of DDL while the package itself changes the table: its own steps keep view
+        and base in step.
+        """
 
         def called(*arguments: Any) -> None:
             if self._changing_tables and call == self._follow:
@@ -275,7 +301,7 @@ class Admin:
         erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
 
     def _shred_dropped(self, key: str | None, reason: str | None, subject: str | None) -> None:
-        """The subject as envelope.keys has it: there is no column any more whose type could say more."""
+        """`subject` is the text that envelope.keys shows. No column is left whose type could give it another one."""
         self._table("pg_catalog.pg_class", "shred_dropped")
         begin(self._host, "shred_dropped")
         erasure = Erasure(self._host, self._link)

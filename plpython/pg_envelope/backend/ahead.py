@@ -5,12 +5,12 @@ from __future__ import annotations
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import server
 
-# One request to the KMS unwraps so many, the key that was asked for included.
+# The most keys that one request to the KMS unwraps, including the key that was asked for.
 MOST = 199
-# Key ids that may lie between two keys of one reader, for each that is read ahead.
+# The most key ids that may lie between two keys of one reader, for each key that is read ahead.
 GAP = 8
 STREAMS = 100
-# Spares are among them: a session that inserts new subjects is about to take them, in this order.
+# The spares are read, too: a session that inserts new subjects will take them soon, in this order.
 NEXT = """
 SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint
 FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
@@ -23,7 +23,7 @@ ORDER BY key_id LIMIT $3"""
 
 
 class Stream:
-    """What one column's reader has reached within a statement."""
+    """Remembers, for the reader of one column in one statement, the last key id and how many keys were read ahead."""
 
     def __init__(self, statement: int, reached: int) -> None:
         self.statement = statement
@@ -32,14 +32,17 @@ class Stream:
 
 
 class Ahead:
-    """Twice as many at each miss that goes on where the last one ended, down to none when they do not."""
+    """Decides how many keys to read ahead.
+
+    The number doubles at each miss that goes on where the last read ended. It halves at each miss elsewhere.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._streams: dict[bytes, Stream] = {}
 
     def after(self, capability: bytes, row: Row) -> list[Row]:
-        """Rows of the key catalog for the same field as `row`, whose key was just asked for."""
+        """Returns the key catalog's rows that follow `row`, for the same field. The key of `row` was just asked for."""
         if row["scope_key"] is None:
             return []
         stream = self._stream(capability, row["key_id"])

@@ -1,4 +1,4 @@
-"""Who asks the broker, for its audit log: the session, and the role whose right counts."""
+"""Tells the broker, for its audit log, who asks: the session, and the role whose right counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import cast
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host
 
-# Every name is qualified: it runs with the caller's search_path, and a caller must not choose what the audit log says.
+# Every name is qualified, because the query runs with the caller's search_path. A caller must not choose what the audit
+# log says.
 WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_catalog.text AS role,
     COALESCE($1, current_user::pg_catalog.text) AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
     pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid,
@@ -18,13 +19,15 @@ WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_cata
 
 
 class Asker:
-    """This session. In a step that runs as the extension's owner, the asking role is the one that began the step."""
+    """Describes this session. In a step that runs as the extension's owner, the asking role is the role that began
+    the step.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
 
     def who(self) -> wire.Who:
-        """The session and role that ask now."""
+        """Returns the session and the role that ask now."""
         found = self._host.row(WHO, ["text"], [self._host.acting])
         if found is None:
             raise errors.Internal

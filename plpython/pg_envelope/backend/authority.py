@@ -1,11 +1,14 @@
-"""The right of a role, where it cannot come from the path: named keys, and tables with row-level security.
+"""Finds the right of a role where the path of the query cannot bring it: named keys, and tables with row-level
+security.
 
-A right is asked of PostgreSQL once per statement, role and use; REVOKE and SET ROLE count from the next statement, and
-within a second in one that goes on: a DO block, a procedure, or a message of several statements is one, however long it
-takes. What this session itself takes from a named key counts at once.
+PostgreSQL is asked for the right once per statement, role and use. So REVOKE and SET ROLE count from the next
+statement. In a statement that goes on, they count within a second. A DO block, a procedure and a message of several
+statements are one statement each, however long they take. When this session itself takes a right to a named key away,
+that counts at once.
 
-To ask the key catalog takes several times as long as to ask for the grant alone. So the session remembers for a second
-where a column is, and which named key a key id is of; each statement asks whether the role may use it.
+It takes several times as long to ask the key catalog as to ask for the grant alone. So the session remembers for a
+second where a column is, and which named key a key id belongs to. Each statement still asks whether the role may use
+it.
 """
 
 from __future__ import annotations
@@ -39,12 +42,12 @@ FROM envelope_private.key k JOIN envelope_private.field f USING (key_uuid)
 JOIN envelope_private.capability c USING (field_uuid) {found} AND f.bind <> 'search'
     AND ((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = $1) OR EXISTS (
         SELECT FROM envelope_private.key_grant g WHERE g.key_uuid = k.key_uuid AND pg_has_role($1, g.role, 'USAGE')))"""
-# For the owner of the tables that use the search key.
+# This query is for the owner of the tables that use the search key.
 SEARCH_RIGHT = """
 SELECT c.field_uuid::text AS subject, NULL AS key, c.capability, c.seal
 FROM envelope_private.capability c JOIN envelope_private.search_key k ON k.search_uuid = c.field_uuid
 WHERE c.field_uuid = $2[1]::uuid AND pg_has_role($1, envelope_private.search_owner(c.field_uuid), 'USAGE')"""
-# As the role's own statements, under its search_path.
+# It runs like the role's own statements, under the role's search_path.
 USABLE = "SELECT envelope_internal.may_use($1, $2) AS granted"
 GRANTED = """
 SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT') AS all_columns,
@@ -59,7 +62,7 @@ QUERIES: dict[Kind, str] = {
 WHERE fk.key_id = $2[1]::bigint AND k.name IS NOT NULL"""
     ),
 }
-# For the audit log. A name that is not the catalog's is not told: it could be anything.
+# These names are for the audit log. A name that is not the catalog's could be anything, so it is not told.
 OF_FIELD = "SELECT label FROM envelope_private.protected_column WHERE field_uuid = $1::uuid"
 ABOUT: dict[Kind, str] = {
     "read": OF_FIELD,
@@ -75,7 +78,9 @@ NAMED_HINT = "envelope.keys lists keys; envelope.grant_key(name, role) lets a ro
 
 
 class Right:
-    """What a role may use: the capability of a field, and the seal (capability | header) that encrypts."""
+    """The right of a role: the capability of a field, which decrypts, and the seal (capability | header), which
+    encrypts.
+    """
 
     __slots__ = ("capability", "seal")
 
@@ -85,7 +90,11 @@ class Right:
 
 
 class ColumnPlace(NamedTuple):
-    """Where a column is read by the reader's own right: a view, the column's number, what opens it; for how long."""
+    """The place where a column is read by the reader's own right: the view's OID, the column's number, and the
+    right.
+
+    `until` (monotonic seconds) is when the session looks again.
+    """
 
     view: int
     number: int
@@ -94,7 +103,10 @@ class ColumnPlace(NamedTuple):
 
 
 class Named(NamedTuple):
-    """Which named key a key id is of, and what opens its envelopes; for how long."""
+    """The named key that a key id belongs to, and the right that opens its envelopes.
+
+    `until` (monotonic seconds) is when the session looks again.
+    """
 
     key_uuid: str
     right: Right
@@ -102,7 +114,7 @@ class Named(NamedTuple):
 
 
 class Authority:
-    """Remembers what it was told, for as long as that holds."""
+    """Remembers the answers about rights for as long as they hold."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -127,7 +139,7 @@ class Authority:
         return found if found is not None else self._authorise(ask)
 
     def forget(self) -> None:
-        """The next use asks again."""
+        """Makes the next use ask again."""
         self._rights.clear()
 
     def _authorise(self, ask: Ask) -> Right:
@@ -145,7 +157,9 @@ class Authority:
         return self._rights[ask]
 
     def _grant(self, role: int, subject: str, place: ColumnPlace) -> None:
-        """The rights that the view's own GRANTs give; without one, another view or the owner's role may give them."""
+        """Remembers the rights that the view's own GRANTs give. Without such a GRANT, another view or the owner's
+        role may give them.
+        """
         row = self._host.row(GRANTED, ["oid", "oid", "int2"], [role, place.view, place.number])
         if row and row["all_columns"]:
             for other, there in self._places.items():
@@ -160,7 +174,9 @@ class Authority:
             self._rights[role, "key", subject] = named.right
 
     def _look_up(self, role: int, kind: Kind, subject: str) -> list[Row]:
-        """A row for `subject`, and one for each other column of its table that this session has asked for before."""
+        """Returns a row for `subject`, and one for each other column of its table that this session has asked
+        for before.
+        """
         rows = self._host.rows(QUERIES[kind], ["oid", "text[]"], [role, [subject, *self._beside.get(subject, ())]])
         if not any(row["subject"] == subject for row in rows):
             raise self._refusal(kind, subject)
@@ -177,7 +193,9 @@ class Authority:
             self._places[field_uuid] = ColumnPlace(int(row["view"]), row["attnum"], Right(row), until)
 
     def _refusal(self, kind: Kind, subject: str) -> errors.EnvelopeError:
-        """No right; but an envelope whose header names no key at all was altered, or comes from another database."""
+        """Returns the error for a missing right. A header that names no key at all is a bad envelope: it was
+        altered, or comes from another database.
+        """
         if kind == "key" and self._host.row(KEY_ID_EXISTS, ["text"], [subject]) is None:
             return errors.InvalidEnvelope()
         about = self._host.row(ABOUT[kind], ["text"], [subject])

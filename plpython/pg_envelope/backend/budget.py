@@ -1,7 +1,8 @@
-"""The message budget of field keys: FORMAT.md section 1.4. Blocks of messages are reserved before they are sealed.
+"""Counts messages against the budget of field keys: FORMAT.md section 1.4.
 
-The counter is a sequence, which no rollback turns back: what is counted and never sealed is lost. A crash can forget
-reservations of transactions that were not committed; the distance between the hard limit and 2^32 is for them.
+A session reserves blocks of messages before it seals them. The counter is a sequence, and no rollback turns a sequence
+back. So messages that were counted and never sealed are lost. A crash can forget the reservations of transactions that
+were not committed. The distance between the hard limit and 2^32 makes up for them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ BLOCK = 64
 # NIST SP 800-38D, section 8.3, allows 2^32 messages under one key with random 96-bit nonces.
 SOFT_LIMIT = 2**31 // BLOCK
 HARD_LIMIT = (2**32 - 2**28) // BLOCK
-# A key that goes on reserving takes twice as many blocks each time: never more than it has used before.
+# A key that goes on reserving takes twice as many blocks each time, so it never takes more than it has used before.
 MOST_BLOCKS = 64
 RETRY_SECONDS = 60.0
 
@@ -24,7 +25,7 @@ COUNTED = """
 SELECT fk.counted_from, c.uuid AS counted, to_regclass(envelope_private.counter_name(c.uuid))::oid AS counter
 FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id),
 LATERAL (SELECT coalesce(fk.field_uuid, d.key_uuid) AS uuid) c WHERE fk.key_id = $1"""
-# A sequence is not moved in a read-only transaction, which every one on a standby is: no row is made there.
+# PostgreSQL moves no sequence in a read-only transaction. Every transaction of a standby is one, and makes no row.
 NEXT = """
 SELECT envelope_private.draw($1::oid::regclass, $2) AS reached
 WHERE current_setting('transaction_read_only') = 'off'"""
@@ -55,7 +56,9 @@ class ReadOnly(errors.EnvelopeError):
 
 
 class Reservation:
-    """What one FieldKey has reserved so far; calling it reserves more, and gives the number of messages."""
+    """Counts the blocks of messages that one FieldKey has reserved. A call reserves more, and returns how many
+    messages these are.
+    """
 
     def __init__(self, budget: Budget, key_id: int) -> None:
         self._budget = budget
@@ -82,7 +85,7 @@ class Budget:
         return Reservation(self, key_id)
 
     def reserve(self, wanted: Reservation) -> None:
-        """Raises BudgetSpent, CounterLost, ReadOnly."""
+        """Reserves the next blocks. Raises BudgetSpent, CounterLost, ReadOnly."""
         self._host.as_owner(lambda: self._reserve(wanted))
 
     def _reserve(self, wanted: Reservation) -> None:
@@ -94,11 +97,11 @@ class Budget:
             self._renew(wanted.key_id)
 
     def _used(self, wanted: Reservation) -> int:
-        """The blocks under the key, with those reserved now."""
+        """Returns the blocks that are used under the key, including those that are reserved now."""
         used = self._counted(wanted)
         if used <= 0:
-            # A sequence does not follow its table into a subscriber. What was sealed before is not known: the key is
-            # treated as one that has sealed enough, and renewed.
+            # A subscriber gets a table's rows, but not its sequences. Nobody knows there how much was sealed before. So
+            # the key is treated as one that has sealed enough, and is renewed.
             self._mend(wanted)
             used = self._counted(wanted)
         if used <= 0:
@@ -106,7 +109,7 @@ class Budget:
         return used
 
     def _counted(self, wanted: Reservation) -> int:
-        """As `_used`; nothing or less when the counter is missing or behind."""
+        """Returns the same as `_used`, or 0 or less when the counter is missing or behind."""
         if wanted.counted is None:
             wanted.counted = self._host.row(COUNTED, ["bigint"], [wanted.key_id])
         if wanted.counted is None or wanted.counted["counter"] is None:

@@ -1,4 +1,4 @@
-"""Who calls a routine that runs with its caller's rights."""
+"""Refuses callers of a routine that runs with its caller's rights and is for superusers only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Procedures that commit as they go, and where they can."""
+"""Lets procedures commit as they work, and refuses to begin where they cannot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pg_envelope.backend.host import Host
 
 # invalid_transaction_termination
 NO_COMMIT_HERE = "2D000"
-# operator_intervention: a cancel, a timeout or a shutdown ends all of a procedure's work, not one item.
+# operator_intervention: a cancel, a timeout or a shutdown ends the whole procedure, not one item of its work.
 ENDS_ALL = "57"
 
 
@@ -16,7 +16,9 @@ class InTransaction(errors.NotConfigured):
 
 
 def begin(host: Host, what: str) -> None:
-    """Ends the transaction that holds what was read so far. Raises InTransaction where it cannot."""
+    """Ends the transaction that holds what was read so far. Raises InTransaction where the caller's transaction
+    forbids it.
+    """
     try:
         host.commit()
     except Exception as error:

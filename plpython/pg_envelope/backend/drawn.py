@@ -1,4 +1,7 @@
-"""DEKs that this session had made: kept until their transaction is known to be committed, and used again if not."""
+"""Keeps the DEKs that this session had made until their transaction has committed.
+
+After a rollback it uses them again.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ MOST_DEKS, MOST_PLACES = 10_000, 100
 GENERATION = "SELECT last_value + is_called::int AS generation FROM envelope_private.spare_generation"
 XID = "SELECT pg_current_xact_id()::text AS xid"
 STATUS = "SELECT pg_xact_status($1::xid8) AS status"
-# Neither waiting for a tenant or subject, nor used: what put them there was rolled back.
+# These DEKs are neither spares nor in use, because the transaction that wrote them was rolled back.
 FREE = """
 SELECT n.dek_id FROM unnest($1::bigint[]) AS n (dek_id)
 WHERE NOT EXISTS (SELECT FROM envelope_private.spare_dek s WHERE s.dek_id = n.dek_id)
@@ -34,7 +37,7 @@ class Drawn(NamedTuple):
 
 
 class Batch:
-    """The DEKs of one place, by id, and where the transaction stood that wrote them last."""
+    """The DEKs of one place, by DEK id, and the moment and transaction that last wrote them."""
 
     def __init__(self) -> None:
         self.deks: dict[int, Drawn] = {}
@@ -44,7 +47,10 @@ class Batch:
 
 
 class Kept:
-    """By place (key, KEK, store). Whoever asks holds the table of DEKs, so that no KEK rotates unseen meanwhile."""
+    """Keeps the batches by place (key, KEK, store).
+
+    The caller holds a lock on the table of DEKs, so no KEK can rotate meanwhile without this session's knowledge.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -52,12 +58,12 @@ class Kept:
         self._generation = 0
 
     def free(self, place: DrawnPlace, most: int, now: Moment) -> list[Drawn]:
-        """Those that can be used again, the oldest first."""
+        """Returns up to `most` DEKs that can be used again, the oldest first."""
         self._forget_dropped()
         batch = self._batches.get(place)
         if batch is None:
             return []
-        # While the moment is the same nothing was rolled back.
+        # While the moment is the same, nothing was rolled back.
         if batch.moment != now:
             self._look(batch, now)
         found, batch.left = batch.left[:most], batch.left[most:]
@@ -68,12 +74,12 @@ class Kept:
             self._settle(batch)
         batch.left = [row["dek_id"] for row in self._host.rows(FREE, ["bigint[]"], [list(batch.deks)])]
         if xid != batch.xid:
-            # What an earlier transaction put there and left there is not in doubt any more.
+            # An earlier transaction wrote the other DEKs and committed them. They are no longer in doubt.
             batch.deks = {dek_id: batch.deks[dek_id] for dek_id in batch.left}
         batch.moment, batch.xid = now, xid
 
     def keep(self, place: DrawnPlace, written: list[Drawn], now: Moment) -> None:
-        """What this transaction has just written: it may be rolled back."""
+        """Remembers the DEKs that this transaction has just written, because the transaction may be rolled back."""
         batch = self._batches.setdefault(place, Batch())
         batch.deks.update({one.dek_id: one for one in written})
         batch.moment, batch.xid = now, self._xid()
@@ -88,13 +94,17 @@ class Kept:
         return str(row["xid"]) if row else ""
 
     def _settle(self, batch: Batch) -> None:
-        """A prepared transaction has them still, unseen; who would write them again would wait for it."""
+        """Forgets the DEKs of a prepared transaction. It still holds their rows, and nobody sees them. A session that
+        wrote them again would wait for that transaction.
+        """
         row = self._host.row(STATUS, ["text"], [batch.xid])
         if row is None or row["status"] not in ("aborted", "committed"):
             batch.deks.clear()
 
     def _forget_dropped(self) -> None:
-        """Spares were dropped since: these may be under a KEK, or a version of it, that is to be used no more."""
+        """Drops all batches when spares were dropped since. These DEKs may be under a KEK, or a KEK version,
+        that must not be used any more.
+        """
         row = self._host.row(GENERATION)
         generation = int(row["generation"]) if row else 0
         if generation != self._generation:

@@ -1,4 +1,4 @@
-"""The revocation epoch as a backend sees it: a few mapped bytes of the broker's file, FORMAT.md section 4.1."""
+"""Reads the revocation epoch as a backend sees it: a few mapped bytes of the broker's file, FORMAT.md section 4.1."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ FILE_BYTES = 16
 
 
 class Epoch:
-    """Maps the file when first asked; `current()` then costs one slice of 8 bytes, `mapped` not even that.
+    """Maps the file at the first call. `current()` then costs one slice of 8 bytes, and `mapped` costs not even
+    that.
 
-    A file of a user not among `owners` is refused: who can cut a mapped file short can crash the server.
+    A file whose owner is not among `owners` is refused, because a user who can cut a mapped file short can crash
+    the server.
     """
 
     def __init__(self, path: str, owners: frozenset[int]) -> None:
@@ -32,7 +34,9 @@ class Epoch:
         return self._map[8:16]
 
     def latest(self) -> bytes:
-        """As `current`, after a look whether the mapped file is still the one at its path: 2 µs more."""
+        """Returns the same as `current`, after a check that the path still leads to the mapped file. The check
+        takes 2 µs more.
+        """
         try:
             file = _identity(os.stat(self._path))
             if self._map is None or self._file != file:

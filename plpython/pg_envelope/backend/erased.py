@@ -1,4 +1,4 @@
-"""In the place of a destroyed key, where the table says that erased values read as NULL: `erased => 'null'`."""
+"""Stands in the place of a destroyed key in a table whose erased values read as NULL (`erased => 'null'`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ WHERE f.field_uuid = $1 AND fk.key_id = $2"""
 
 
 class ErasedPlace(NamedTuple):
-    """Whose rows a destroyed key was for: FORMAT.md section 1.1.
+    """The tenant or subject whose rows a destroyed key encrypted: FORMAT.md section 1.1.
 
-    `scope` is the tenant or subject, None for a table with one key; it is part `number` of the `parts` of a row key.
+    `scope` is the tenant or subject, or None for a table with one key. It is part `number` of the `parts` of a row
+    key.
     """
 
     scope: str | None
@@ -26,23 +27,25 @@ class ErasedPlace(NamedTuple):
     number: int = 0
 
     def has(self, row_key: str) -> bool:
-        """Whether a row key is of this tenant or subject."""
+        """Tells whether a row key belongs to this tenant or subject."""
         return self.scope is None or _part(row_key, self.parts, self.number) == self.scope
 
 
 class Erased:
-    """NULL for what the key can have encrypted; what only names it is as bad as any other bad envelope."""
+    """Gives NULL for the values that the key can have encrypted. A value that only names the key is a bad envelope
+    like any other.
+    """
 
     __slots__ = ("_head", "_place", "_what", "epoch", "expires")
 
     def __init__(self, head: bytes, place: ErasedPlace, expires: float, what: str) -> None:
-        """`what` names the key, for the error of who wants to encrypt with it."""
+        """`what` names the key, for the error of a session that wants to encrypt with it."""
         self._head, self._place, self._what = head, place, what
         self.epoch = b""
         self.expires = expires
 
     def open(self, envelope: bytes, row_key: bytes) -> None:
-        """NULL, in a row of the erased tenant or subject. Raises InvalidEnvelope in any other."""
+        """Returns NULL in a row of the erased tenant or subject. Raises InvalidEnvelope in any other row."""
         if not (envelope.startswith(self._head) and self._place.has(row_key.decode())):
             raise errors.InvalidEnvelope
 
@@ -51,7 +54,7 @@ class Erased:
 
 
 def erased(host: Host, key: Row, expires: float) -> Erased:
-    """For a row of the key catalog that is destroyed."""
+    """Makes the stand-in for a destroyed key from its row of the key catalog."""
     found = host.row(ERASED, ["uuid", "bigint"], [key["field_uuid"], key["key_id"]])
     if found is None:
         raise errors.Internal
@@ -68,7 +71,7 @@ def _place(found: Row) -> ErasedPlace:
 
 
 def _part(row_key: str, parts: int, number: int) -> str | None:
-    """The canonical text of one column of a row key; None when it has no such part."""
+    """Returns the canonical text of one column of a row key, or None when the row key has no such part."""
     if parts == 1:
         return row_key
     for _ in range(number + 1):

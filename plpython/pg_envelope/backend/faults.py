@@ -1,7 +1,7 @@
-"""Why a stored envelope does not open, in a fixed set of words.
+"""Tells why a stored envelope does not open, in a fixed set of words.
 
-They tell what the key catalog knows of the key id in the header, which is no secret. Everything that the AEAD refuses
-has one word: whoever alters ciphertext learns no more from it than from a SELECT.
+The words tell what the key catalog knows of the key id in the header, which is no secret. There is one word for
+everything that the AEAD refuses. So a person who alters ciphertext learns no more from it than from a SELECT.
 """
 
 from __future__ import annotations
@@ -23,27 +23,30 @@ REASONS: dict[type[errors.EnvelopeError], str] = {
 }
 DOES_NOT_OPEN = REASONS[errors.InvalidEnvelope]
 DESTROYED = REASONS[errors.KeyDestroyed]
-# Said by envelope_internal.fault_carefully: the server cannot read the stored bytes, or the type cannot read the text.
+# envelope_internal.fault_carefully gives these words: the server cannot read the stored bytes, or the type cannot read
+# the text.
 STORAGE_DAMAGED = "storage damaged"
 NOT_OF_TYPE = "not of its type"
-# Nothing that anybody could do makes such a value readable where it is.
+# Nobody can make such a value readable in the place where it is.
 BEYOND_HELP = (DOES_NOT_OPEN, REASONS[errors.UnknownKey], DESTROYED, STORAGE_DAMAGED, NOT_OF_TYPE)
-# These were done on purpose, and other places tell them: the ledger erasures, envelope.keys suspensions.
+# People did these on purpose, and other places tell them: the ledger tells erasures, envelope.keys tells suspensions.
 ON_PURPOSE = (DESTROYED, REASONS[errors.KeySuspended])
-# A key that cannot be had is not asked for again with each value of a walk.
+# A key that cannot be had is asked for once in a walk, not again with each value.
 KEPT_SECONDS = 2.0
 MOST_KEPT = 10_000
 
 
 class Faults:
-    """Opens values for nobody: the content goes nowhere."""
+    """Opens values only to see whether they open: their content goes nowhere."""
 
     def __init__(self, values: Values) -> None:
         self._values = values
         self._kept: dict[bytes, tuple[str, float]] = {}
 
     def as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> str | None:
-        """One of REASONS; None for an envelope that opens, and for NULL. Raises NotPermitted, and what stops all."""
+        """Returns one of REASONS, or None for an envelope that opens and for NULL. Raises NotPermitted, and
+        errors that stop all.
+        """
         if value is None:
             return None
         capability = self._values.right("read", field_uuid).capability

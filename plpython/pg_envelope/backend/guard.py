@@ -1,4 +1,4 @@
-"""The border between SQL and the package: conversions of values, and no exception that could hold one."""
+"""Stands between SQL and the package: it converts values, and lets no exception pass that could hold one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ Result = TypeVar("Result")
 
 
 def text(content: bytes) -> str:
-    """Content as text. Raises UnicodeError for what is not UTF-8, InvalidEnvelope for 00: PL/Python would end there."""
+    """Returns the content as text. Raises UnicodeError for bytes that are not UTF-8.
+
+    Raises InvalidEnvelope for a byte 00, because PL/Python would end the text there.
+    """
     if 0 in content:
         raise errors.InvalidEnvelope
     return content.decode()
@@ -26,7 +29,7 @@ class Guard:
         self._tell: Callable[[errors.NotPermitted], None] | None = None
 
     def tell_refusals(self, tell: Callable[[errors.NotPermitted], None]) -> None:
-        """From now on, `tell` hears of each refusal for want of a right; it must not raise."""
+        """Makes `tell` hear of each refusal for want of a right from now on. `tell` must not raise."""
         self._tell = tell
 
     def plain(self, call: Callable[..., Result]) -> Callable[..., Result]:
@@ -39,7 +42,7 @@ class Guard:
         return guarded
 
     def text_out(self, call: Callable[..., bytes | None]) -> Callable[..., str | None]:
-        """For a call that returns content: bytes to text."""
+        """Wraps a call that returns content, and turns its bytes into text."""
 
         def guarded(*arguments: Any) -> str | None:
             try:
@@ -51,7 +54,7 @@ class Guard:
         return guarded
 
     def text_in(self, call: Callable[..., Result]) -> Callable[..., Result]:
-        """For a call whose first argument is content: text to bytes."""
+        """Wraps a call whose first argument is content, and turns its text into bytes."""
 
         def guarded(value: str | None, *arguments: Any) -> Result:
             try:
@@ -75,7 +78,9 @@ class Guard:
 
 
 def _place(error: Exception) -> str:
-    """Where an unforeseen exception arose: enough to report it, and never its text."""
+    """Returns the place in the code where an unforeseen exception arose. That is enough to report it without its
+    text.
+    """
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

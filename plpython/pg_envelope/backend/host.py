@@ -14,13 +14,13 @@ Row = dict[str, Any]
 Result = TypeVar("Result")
 NAME = "pg_envelope"
 PIN = "SET LOCAL search_path = pg_catalog, pg_temp"
-# CURRENT_USER is evaluated here: inside, it is the extension's owner.
+# CURRENT_USER is evaluated here: inside the function it would be the extension's owner.
 RUN_STEP = "SELECT envelope_internal.run_step(CURRENT_USER)"
 RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
 
 
 class Undone(errors.EnvelopeError):
-    """Makes PostgreSQL undo what a step did. Nobody sees it: as_owner() raises what the step raised."""
+    """Makes PostgreSQL undo what a step did. No caller sees it, because as_owner() raises what the step raised."""
 
 
 class Host:
@@ -39,10 +39,11 @@ class Host:
         self.acting: str | None = None
 
     def as_owner(self, step: Callable[[], Result]) -> Result:
-        """What `step` gives, or raises, run as the extension's owner, who alone may use the key catalog.
+        """Runs `step` as the extension's owner, who alone may use the key catalog. Returns or raises what
+        `step` does.
 
-        The way there is a SECURITY DEFINER function of SQL, which calls `run_step`. The step, its result and its error
-        stay in Python: no argument and no result of SQL ever holds them.
+        A SECURITY DEFINER function of SQL gives the right, and calls `run_step`. The step, its result and its
+        error stay in Python: no argument and no result of SQL ever holds them.
         """
         results: list[Result] = []
         failures: list[Exception] = []
@@ -75,7 +76,7 @@ class Host:
             self.acting = before
 
     def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
-        """The rows of a query whose values are parameters; its plan is kept for the session."""
+        """Returns the rows of a query whose values are parameters. The session keeps the query's plan."""
         return self._rows(query, types, values)
 
     def row(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> Row | None:
@@ -83,11 +84,11 @@ class Host:
         return found[0] if found else None
 
     def once(self, query: str) -> list[Row]:
-        """The rows of a query that will not come again in these words: no plan of it is kept."""
+        """Returns the rows of a query whose text will not come again. The session keeps no plan of it."""
         return list(self._plpy.execute(query))
 
     def run(self, statement: str) -> int:
-        """Runs a statement without parameters, DDL included; the number of rows it touched."""
+        """Runs a statement without parameters, also DDL. Returns the number of rows that it touched."""
         return int(self._plpy.execute(statement).nrows())
 
     def setting(self, statement: str) -> None:
@@ -95,7 +96,9 @@ class Host:
         self._plpy.execute(statement)
 
     def relation(self, name: str) -> int:
-        """The OID of a relation by the text of a regclass: that was written under the caller's search_path."""
+        """Returns the OID of a relation by the text of a regclass. The text was written under the caller's
+        search_path.
+        """
         return int(self._rows(RELATION, ["text"], [name])[0]["oid"])
 
     def notice(self, message: str, detail: str | None = None, hint: str | None = None) -> None:
@@ -111,18 +114,19 @@ class Host:
         self._plpy.rollback()
 
     def subtransaction(self) -> AbstractContextManager[object]:
-        """What fails inside is undone alone, so that the statement can go on."""
+        """Opens a subtransaction. An error inside it undoes only what ran inside it, so the statement can go on."""
         found: AbstractContextManager[object] = self._plpy.subtransaction()
         return found
 
     def interrupts(self) -> None:
-        """Lets a cancel, a timeout or a shutdown take effect: any statement makes PostgreSQL look for them."""
+        """Lets a cancel, a timeout or a shutdown take effect, because PostgreSQL looks for them at any statement."""
         self._plpy.execute("SELECT")
 
     def fail(self, error: errors.EnvelopeError, *, foreseen: bool = True) -> NoReturn:
-        """Raises `error` as PostgreSQL's, with its SQLSTATE, DETAIL and HINT; nothing of the cause goes along.
+        """Raises `error` as PostgreSQL's, with its SQLSTATE, DETAIL and HINT. The error carries nothing of its
+        cause.
 
-        One that was not `foreseen` has its CONTEXT in the server's log, too.
+        The server's log shows a CONTEXT only for an error that is not `foreseen`.
         """
         fields = _given(detail=error.detail, hint=error.hint)
         raised = self._error(error.message)
@@ -132,7 +136,9 @@ class Host:
         raise raised from None
 
     def passed_on(self, error: Exception) -> errors.EnvelopeError | None:
-        """An error of a statement that the package ran, with the SQLSTATE, DETAIL and HINT that PostgreSQL gave it."""
+        """Returns an error of a statement that the package ran, with the SQLSTATE, DETAIL and HINT that
+        PostgreSQL gave it.
+        """
         if not isinstance(error, self._plpy.SPIError):
             return None
         spidata: tuple[Any, ...] = getattr(error, "spidata", None) or ()
@@ -149,10 +155,11 @@ class Host:
 
 
 class PinnedHost(Host):
-    """For what administers, much of it as a superuser: each statement finds pg_catalog's operators and functions.
+    """Runs administration, often as a superuser, so that each statement finds the operators and functions of
+    pg_catalog.
 
-    The search_path is pinned for one statement at a time, and what a statement sets ends with it. So neither the
-    caller nor code of a table's owner that ran before decides what a name stands for.
+    The search_path is pinned for one statement at a time, and ends with it. So neither the caller nor code that a
+    table's owner ran before decides what a name stands for.
     """
 
     def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:

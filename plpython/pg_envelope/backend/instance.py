@@ -1,4 +1,4 @@
-"""Which running database this is. A copy of it has the same database uuid, and another home."""
+"""Tells which running database this is. A copy of the database has the same database uuid, but another home."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 from pg_envelope.backend.server import server
 
-# Constants of Linux: AT_FDCWD, STATX_INO | STATX_BTIME, and the places of the mask and the birth's seconds and
+# Constants of Linux: AT_FDCWD, STATX_INO | STATX_BTIME, and the places of the mask and of the birth time's seconds and
 # nanoseconds in struct statx.
 HERE, WANTED, BIRTH = -100, 0x100 | 0x800, 0x800
 STATX_BYTES, MASK_AT, SECONDS_AT, NANOSECONDS_AT = 256, slice(0, 4), slice(80, 88), slice(88, 92)
@@ -15,9 +15,10 @@ STATX_BYTES, MASK_AT, SECONDS_AT, NANOSECONDS_AT = 256, slice(0, 4), slice(80, 8
 
 @cache
 def home() -> str:
-    """The cluster, the database in it and the data directory, by names that outlive a restart, a move and a rename.
+    """Returns the names of the cluster, the database in it and the data directory.
 
-    CREATE DATABASE ... TEMPLATE gives a copy another OID, a dump another cluster, a base backup another directory.
+    These names survive a restart, a move and a rename. CREATE DATABASE ... TEMPLATE gives a copy another OID, a
+    restored dump lies in another cluster, and a base backup lies in another directory.
     """
     import ctypes  # not for a session that reads by capability only
 
@@ -27,7 +28,7 @@ def home() -> str:
 
 
 def _birth() -> str:
-    """When the data directory was made; empty where the file system does not tell."""
+    """Returns when the data directory was made, or an empty text where the file system does not tell."""
     import ctypes
 
     told = ctypes.create_string_buffer(STATX_BYTES)

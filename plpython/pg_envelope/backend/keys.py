@@ -68,7 +68,7 @@ class StillActive(errors.NotConfigured):
 
 @dataclass(frozen=True)
 class FieldOptions:
-    """How a field's values are bound, encrypted and searched.
+    """The options of a field: how its values are bound, encrypted and searched.
 
     `bind` is row, column, context, or search for a search key.
     """
@@ -87,7 +87,10 @@ class Keys:
         self._link = link
 
     def create_named(self, name: str, kek: str, store: str | None) -> str:
-        """A named key with its first version; its uuid. Raises BadInput when the name is taken or empty."""
+        """Makes a named key with its first version.
+
+        Returns its uuid. Raises BadInput when the name is in use or empty.
+        """
         if not name:
             raise errors.BadInput("a key needs a name")
         if self._host.row("SELECT key_uuid FROM envelope_private.key WHERE name = $1", ["text"], [name]):
@@ -97,7 +100,9 @@ class Keys:
         return key_uuid
 
     def create(self, kek: str, store: str | None, name: str | None = None, base: int | None = None) -> str:
-        """A key without versions, for a name or a table; its uuid. Raises AlreadyProtected when another was quicker."""
+        """Makes a key without versions, for a name or a table. Returns its uuid. Raises AlreadyProtected when another
+        was quicker.
+        """
         # It is made now. If the first writer of a tenant or subject made it, all others would wait for its commit.
         self._place()
         row = self._host.row(
@@ -120,11 +125,15 @@ class Keys:
         return str(_present(row)["field_uuid"])
 
     def count(self, key_uuid: str) -> None:
-        """The message counter of all tenants' or subjects' keys; made here, not by many writers at once."""
+        """Makes the message counter of the keys of all tenants or subjects now, so that many writers do not
+        make it at once.
+        """
         self._host.rows("SELECT envelope_private.count_from($1)", ["uuid"], [key_uuid])
 
     def rotate(self, key_uuid: str, reason: str = "") -> int:
-        """A new DEK version with a new field key for each field; the old ones decrypt only. The new version."""
+        """Makes a DEK version with a new field key for each field. The old versions decrypt only. Returns the new
+        version.
+        """
         label = self._lock(key_uuid)
         self.refuse_suspended(key_uuid)
         self._refuse_search(key_uuid, label)
@@ -134,7 +143,7 @@ class Keys:
         return int(_present(self._host.row(NEWEST_DEK, ["uuid"], [key_uuid]))["version"])
 
     def _refuse_search(self, key_uuid: str, label: str) -> None:
-        """The tokens that are stored would not be found by a new key. Raises Unsupported."""
+        """Refuses a search key: a new key would not find the stored tokens. Raises Unsupported."""
         if self._host.row(OF_SEARCH, ["uuid"], [key_uuid]):
             raise errors.Unsupported(
                 f"{label} is a search key, whose tokens would have to be made anew",
@@ -143,7 +152,7 @@ class Keys:
             )
 
     def rotate_field(self, key_uuid: str, column: str | None, reason: str = "") -> int:
-        """A new field key, with a new salt, under the DEK that is active; the old one decrypts only. Its version."""
+        """Makes a field key, with a new salt, under the active DEK. The old one decrypts only. Returns its version."""
         label = self._lock(key_uuid)
         field = self._host.row(FIELD, ["uuid", "text"], [key_uuid, column])
         if field is None:
@@ -158,16 +167,18 @@ class Keys:
         return int(_present(self._host.row(NEWEST_FIELD_KEY, ["uuid"], [field_uuid]))["version"])
 
     def refuse_suspended(self, key_uuid: str, scope: str | None = None) -> None:
-        """A new version would undo a suspension for all that is written. Raises KeySuspended."""
+        """Refuses a new version of a suspended key, because new values would escape the suspension. Raises
+        KeySuspended.
+        """
         if self._host.row(SUSPENDED, ["uuid", "text"], [key_uuid, scope]) is not None:
             raise errors.KeySuspended
 
     def renew_field_key(self, field_uuid: str, dek_id: int, label: str, reason: str) -> None:
-        """rotate_field, for a field whose rows the caller has locked."""
+        """Does what rotate_field does, for a field whose rows the caller has locked."""
         self._record("rotate_field", label, self._add_field_key(field_uuid, dek_id), reason)
 
     def renew_scope_key(self, key_id: int, label: str, reason: str) -> None:
-        """The same for a tenant's or subject's key, under the DEK it has."""
+        """Does the same for a tenant's or subject's key, under the DEK that it has."""
         row = _present(self._host.row(RENEW_SCOPED, ["bigint", "bytea"], [key_id, os.urandom(32)]))
         made = _transition("key_id", row["key_id"], None, "active")
         self._record("rotate_field", label, [_transition("key_id", key_id, "active", "decrypt-only"), made], reason)
@@ -175,7 +186,8 @@ class Keys:
     def compromise(
         self, key_uuid: str, version: int, reason: str, scopes: list[str] | None = None, *, of_all: bool = False
     ) -> None:
-        """A DEK version that others may know decrypts, and never encrypts again; `of_all`: that of each scope.
+        """Marks a DEK version that others may know: it decrypts, and never encrypts again. `of_all`: the version of
+        each scope.
 
         Raises StillActive, KeyNotFound, KeyDestroyed.
         """
@@ -194,14 +206,14 @@ class Keys:
         self._record("compromise", label, self._marked(alive), reason)
 
     def compromise_old(self, key_uuid: str, reason: str) -> list[int]:
-        """All versions but the active one; those that are marked now or were before."""
+        """Marks all versions but the active one. Returns those that are marked now or were before."""
         label = self._lock(key_uuid)
         old = self._host.rows(OLD, ["uuid"], [key_uuid])
         self._record("rotate_emergency", label, self._marked([row["dek_id"] for row in old]), reason)
         return [row["version"] for row in old]
 
     def _marked(self, dek_ids: list[int]) -> list[Transition]:
-        """DEKs that do not encrypt become compromised, with their field keys."""
+        """Makes DEKs that do not encrypt compromised, with their field keys."""
         return [
             _transition(kind, row[kind], row["before"], "compromised")
             for kind, update in COMPROMISE.items()
@@ -209,18 +221,20 @@ class Keys:
         ]
 
     def _lock(self, key_uuid: str) -> str:
-        """One after the other; the key's label, for the audit log."""
+        """Lets callers work one after the other. Returns the key's label, for the audit log."""
         return str(_present(self._host.row(LOCK, ["uuid"], [key_uuid]))["label"])
 
     def _record(self, action: str, label: str, transitions: list[Transition], reason: str = "") -> None:
-        """One line of the audit log, or several: a request has an end."""
+        """Writes one line of the audit log, or several where one request cannot hold all changes."""
         told = {"database_uuid": self._database_uuid(), "action": action, "label": label, "reason": reason}
         for start in range(0, max(1, len(transitions)), MOST_TRANSITIONS):
             part = transitions[start : start + MOST_TRANSITIONS]
             self._link.ask("record", **told, transitions=part)
 
     def store(self, kek: str, store: str | None) -> str:
-        """The store asked for, or the KEK's own default. Raises KekUnknown or DeletableKek before anything is made."""
+        """Returns the store asked for, or the KEK's own default. Raises KekUnknown or DeletableKek before anything is
+        made.
+        """
         known = self.kek(kek)
         deletion.check(self._host, known)
         if store is not None and store not in ("catalog", known["store"]):
@@ -228,14 +242,14 @@ class Keys:
         return store or str(known["store"])
 
     def kek(self, name: str) -> Row:
-        """What the broker tells of a KEK. Raises KekUnknown."""
+        """Returns what the broker tells of a KEK. Raises KekUnknown."""
         known: dict[str, Row] = self._link.ask("status", look=name)["keks"]
         if name not in known:
             raise errors.KekUnknown(detail=f"KEKs of the broker: {', '.join(sorted(known)) or 'none'}")
         return known[name]
 
     def try_kek(self, kek: str, store: str) -> None:
-        """Makes a DEK that nothing will use: a KEK that cannot be used is found here, not by the first write.
+        """Makes a DEK that nothing will use. So a KEK that cannot be used is found here, not by the first write.
 
         Raises what the broker says. In store vault an entry is left behind.
         """
@@ -248,11 +262,13 @@ class Keys:
             self._generate({"kek": kek, "store": store})
 
     def add_first_version(self, key_uuid: str, fields: list[str]) -> None:
-        """The first DEK of a key, and a field key for each of its fields."""
+        """Makes the first DEK of a key, and a field key for each of its fields."""
         self._record("create", self._lock(key_uuid), self._add_version(key_uuid, fields))
 
     def _add_version(self, key_uuid: str, fields: list[str]) -> list[Transition]:
-        """A new active DEK with a field key for each of the fields; what was active before decrypts only."""
+        """Makes an active DEK with a field key for each of the fields. The version that was active before decrypts
+        only.
+        """
         dek_id, changed = self._add_dek(key_uuid)
         return changed + [change for field_uuid in fields for change in self._add_field_key(field_uuid, dek_id)]
 
@@ -282,7 +298,7 @@ class Keys:
         return dek_id, [*retired, _transition("dek_id", dek_id, None, "active")]
 
     def _generate(self, key: Row) -> tuple[int, Row]:
-        """A new DEK from the broker. An id that its store knows already (a restored database's) is passed over.
+        """Returns a new DEK from the broker. It passes over an id that the DEK's store already has, as after a restore.
 
         Raises AnotherKek before anything is made.
         """
@@ -309,7 +325,7 @@ class Keys:
         same_kek.check(self._host, self._link, kek, self._place())
 
     def _place(self) -> dict[str, str]:
-        """Where new keys belong; a broker of another environment refuses to make them."""
+        """Returns where new keys belong. A broker of another environment refuses to make them."""
         here = environment.installed(self._host, self._link)
         return {"database_uuid": here["uuid"], "environment": here["environment"]}
 
@@ -328,7 +344,7 @@ class Keys:
         return [*retired, _transition("key_id", _present(row)["key_id"], None, "active")]
 
     def _retire(self, table: str, kind: str, column: str, uuid: str) -> list[Transition]:
-        """What was active decrypts only: a newer version is about to follow."""
+        """Makes the active version decrypt-only, because a newer version is about to follow."""
         since = ", state_since = now()" if table == "dek" else ""
         change = f"SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active' RETURNING {kind}"
         rows = self._host.rows(f"UPDATE envelope_private.{table} {change}", ["uuid"], [uuid])
@@ -336,7 +352,7 @@ class Keys:
 
 
 def chosen_kek(kek: str | None) -> str:
-    """The KEK that an argument names; an empty name is no KEK's, and is refused as any unknown one."""
+    """Returns the KEK that an argument names. An empty name is no KEK's, and is refused like any unknown name."""
     return "default" if kek is None else kek
 
 

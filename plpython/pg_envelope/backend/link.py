@@ -1,4 +1,4 @@
-"""One request to the broker and its response, over the Unix socket, without ever blocking a cancel."""
+"""Sends one request to the broker over the Unix socket and reads the response, without ever blocking a cancel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pg_envelope import errors, wire
 from pg_envelope.backend.epoch import START_HINT
 from pg_envelope.backend.location import Location
 
-# A blocking call in Python would hold up statement_timeout and cancel; so wait in slices and look in between.
+# A blocking call in Python would hold up statement_timeout and cancel. So the code waits in slices and looks in
+# between.
 SLICE_SECONDS = 0.05
 DEADLINE_SECONDS = 10.0
 PEER = struct.Struct("3i")
@@ -25,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class Patience:
-    """The time one request may take. `interrupts` is called after each slice of it and may raise."""
+    """The time that one request may take. `interrupts` is called after each slice of it and may raise."""
 
     def __init__(self, interrupts: Callable[[], None], seconds: float) -> None:
         now = time.monotonic()
@@ -57,9 +58,9 @@ class Patience:
 
 
 class Link:
-    """Asks the broker. `interrupts` is called between slices of waiting and may raise to end the statement.
+    """Asks the broker. `interrupts` is called between slices of waiting, and may raise to end the statement.
 
-    `who` tells whose question that is, for the broker's audit log.
+    `who` tells who asks, for the broker's audit log.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Link:
         self._deadline = deadline
 
     def ask(self, op: str, **arguments: object) -> wire.Message:
-        """The response of an operation that went well; raises what the broker answered, or Unavailable."""
+        """Returns the response of an operation that went well. Raises what the broker answered, or Unavailable."""
         frame = wire.frame(self._request(op, arguments))
         patience = Patience(self._interrupts, self._deadline)
         with closing(socket.socket(socket.AF_UNIX, STREAM)) as connection:
@@ -88,7 +89,7 @@ class Link:
         return _response(body)
 
     def tell(self, op: str, **arguments: object) -> None:
-        """Says something to which no answer is wanted. Raises rather than wait."""
+        """Sends a message that needs no answer. Raises rather than waits."""
         frame = wire.frame(self._request(op, arguments))
         with closing(socket.socket(socket.AF_UNIX, STREAM | socket.SOCK_NONBLOCK)) as connection:
             connection.connect(self._location.socket)
@@ -107,7 +108,7 @@ class Link:
             raise errors.Unavailable("the key broker is not running", hint=START_HINT) from None
 
     def _check(self, connection: socket.socket) -> None:
-        """That the broker's user listens, before a byte is sent."""
+        """Checks, before a byte is sent, that a user listens who may be the broker. Raises NotConfigured."""
         _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
         if uid not in self._location.broker_uids:
             raise errors.NotConfigured(
@@ -118,7 +119,7 @@ class Link:
 
 
 def _exchange(connection: socket.socket, frame: bytes, patience: Patience) -> bytes:
-    """Sends a frame; the body of the frame that comes back."""
+    """Sends a frame. Returns the body of the frame that comes back."""
     rest = memoryview(frame)
     # A broker that refuses a connection says why, and reads nothing.
     with suppress(BrokenPipeError):
@@ -155,13 +156,17 @@ def _response(body: bytes) -> wire.Message:
 
 
 def _refusal(error: object) -> errors.EnvelopeError:
-    """What the broker said went wrong; of a strange answer only what is text."""
+    """Returns the error that the broker answered. Of an answer in a strange form it takes only the members that are
+    text.
+    """
     said = error if isinstance(error, dict) else {}
     return wire.error_from({name: text for name, text in said.items() if isinstance(text, str)})
 
 
 def not_understood() -> errors.Unavailable:
-    """For an answer that no broker of this protocol gives; says nothing of what it was."""
+    """Returns the error for an answer that no broker of this protocol gives. The error repeats nothing of the
+    answer.
+    """
     return errors.Unavailable(
         f"what answers at the broker's socket does not speak protocol {wire.PROTOCOL}",
         hint="Do the versions of broker and extension agree? Compare pg-envelope --version and envelope.status().",

@@ -22,13 +22,14 @@ from pg_envelope.backend.session_keys import CAPABILITY_BYTES, MAX_KEYS, Key
 from pg_envelope.envelope import HEADER_BYTES, FieldKey
 from pg_envelope.suites import DEFAULT, KEY_BYTES
 
-# At REPEATABLE READ the catalog may show a key as it was before it was suspended; on a standby, also as it was before
-# it was destroyed, for its broker may not know that. There pg_current_snapshot() does not tell what was in progress.
+# At REPEATABLE READ the catalog may show a key as it was before it was suspended. On a standby it may also show a key
+# as it was before it was destroyed, because the standby's broker may not know of that. On a standby
+# pg_current_snapshot() does not tell what was in progress.
 CURRENT = """
 SELECT pg_is_in_recovery() AS standby, CASE WHEN pg_is_in_recovery() THEN t.xid >= r.last_value
     ELSE pg_visible_in_snapshot(s.last_value::text::xid8, pg_current_snapshot()) END AS current
 FROM envelope_private.suspension_xid s, envelope_private.revocation_xid r, envelope_private.revocation t"""
-# The capability is compared here, never sent as a parameter: parameters can reach logs.
+# The capability is compared in Python and never sent as a parameter, because parameters can reach logs.
 KEY = """SELECT u.*, c.capability FROM envelope_private.usable_key u
 LEFT JOIN envelope_private.capability c USING (field_uuid) WHERE u.key_id = $1"""
 # The rows come in the order of the columns. `head` is a header with key id 0.
@@ -47,7 +48,7 @@ WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed'
 OF_SCOPES = f"""
 SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint {SCOPED} ORDER BY fk.key_id"""
 HOW_MANY = f"SELECT count(*) AS found {SCOPED}"
-# What one request to the broker carries; a frame has an end.
+# One request to the broker carries so many keys, because a frame has a limit.
 MOST_DEKS = 200
 MOST_FIELD_KEYS = 1000
 ERASED_SECONDS = 300.0
@@ -68,7 +69,8 @@ class Loader:
         self._nonces = Nonces()
 
     def load(self, slot: bytes) -> dict[bytes, Key]:
-        """The key of a slot, as the calling role; with it those that are likely to be next, by their slots.
+        """Returns the key of a slot, for the calling role, and the keys that it will probably need next, by
+        their slots.
 
         Raises NotPermitted, InvalidEnvelope or what the broker says.
         """
@@ -80,7 +82,7 @@ class Loader:
         return self._as_owner(lambda: self._prefetch(view, role, scopes))
 
     def search_slot(self, key_id: int) -> bytes:
-        """The slot of a search key, for the operators that are made for it. Raises NotPermitted."""
+        """Returns the slot of a search key, for the operators that are made for it. Raises NotPermitted."""
         for row in self._as_owner(lambda: self._host.rows(SEARCH, ["bigint"], [key_id])):
             if row["seal"]:
                 head = envelope.header(DEFAULT, padded=False, key_id=key_id)
@@ -88,7 +90,7 @@ class Loader:
         raise errors.NotPermitted
 
     def field_of(self, capability: bytes) -> str:
-        """The uuid of the field that a capability opens. Raises NotPermitted."""
+        """Returns the uuid of the field that a capability opens. Raises NotPermitted."""
         rows = self._as_owner(lambda: self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability"))
         for row in rows:
             if same(row["capability"], capability):
@@ -96,7 +98,7 @@ class Loader:
         raise errors.NotPermitted
 
     def _as_owner(self, step: Callable[[], Result]) -> Result:
-        """As Host.as_owner, where the catalog shows what is suspended now. Raises Conflict."""
+        """Runs `step` as Host.as_owner does, where the catalog shows what is suspended now. Raises Conflict."""
 
         def current() -> Result:
             self._refuse_outdated()
@@ -129,7 +131,7 @@ class Loader:
         return _keys(loaded)
 
     def _catalog_row(self, slot: bytes) -> Row:
-        """The key catalog's row for a slot, once its capability is found to be the column's."""
+        """Returns the key catalog's row for a slot, after a check that its capability belongs to the column."""
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
         rows = self._host.rows(KEY, ["bigint"], [envelope.key_id(head)]) if _is_header(head) else []
         for row in rows:
@@ -160,7 +162,9 @@ class Loader:
         return found
 
     def _refuse_too_many(self, fields: list[Row], scopes: list[str]) -> None:
-        """A key is held for each column, and for each version that a tenant or subject has."""
+        """Refuses more keys than a session holds: each column needs one, for each version that a tenant or
+        subject has.
+        """
         row = self._host.row(HOW_MANY, ["uuid", "text[]"], [fields[0]["scope_key"], scopes])
         wanted = len(fields) * int(row["found"] if row else 0)
         if wanted > MAX_KEYS:
@@ -171,14 +175,16 @@ class Loader:
             )
 
     def _refusal(self, capability: bytes, about: dict[str, str | int | None]) -> errors.EnvelopeError:
-        """An unknown capability has no right; a known one met an envelope that is not its column's."""
+        """Returns the error for a slot: an unknown capability has no right, and a known one met an envelope of
+        another column.
+        """
         known = self._host.rows("SELECT capability FROM envelope_private.capability")
         if any(same(row["capability"], capability) for row in known):
             return errors.UnknownKey()
         return errors.NotPermitted(hint=STALE_HINT, about=about)
 
     def _ask(self, wanted: dict[bytes, Row], asked: int) -> dict[bytes, Key | errors.EnvelopeError]:
-        """The keys of slots; all but the first `asked` of them are read ahead."""
+        """Asks the broker for the keys of slots. All but the first `asked` of them are read ahead."""
         rows = list(wanted.values())
         more = {"ahead": len(rows) - asked} if len(rows) > asked else {}
         response = self._link.ask("derive", database_uuid=rows[0]["database_uuid"], keys=_requests(rows), **more)
@@ -206,28 +212,32 @@ class Loader:
         return FieldKey(slot[CAPABILITY_BYTES:], field_uuid, key, ends, reserve=reserve, draw=self._nonces.draw)
 
     def _renew(self, key_id: int) -> None:
-        """For a key that has sealed many values; imported then, to keep a new connection's first write quick."""
+        """Renews a key that has sealed many values. The import is late, so that a new connection's first write
+        is quick.
+        """
         from pg_envelope.backend.lifecycle.renewal import renew
 
         renew(self._host, self._link, key_id)
 
 
 def _token_key(key: bytes, ends: float) -> Key:
-    """Imported then, for sessions that search."""
+    """Imports the module here, so that only sessions that search pay for it."""
     from pg_envelope.tokens import TokenKey
 
     return TokenKey(key, ends)
 
 
 def _scope_texts(host: Host, view: int, scopes: list[str]) -> list[str]:
-    """Imported then, to keep a new connection's first read quick."""
+    """Imports the module here, to keep a new connection's first read quick."""
     from pg_envelope.backend.tables.scope_values import ScopeColumn
 
     return ScopeColumn.of(host, view).texts(scopes)
 
 
 def same(left: bytes, right: bytes) -> bool:
-    """Whether two secrets are equal, in a time that does not tell where they differ. hmac's takes 4 ms to import."""
+    """Tells whether two secrets are equal, in a time that does not show where they differ. The import of hmac takes
+    4 ms.
+    """
     return len(left) == len(right) and int.from_bytes(left, "big") ^ int.from_bytes(right, "big") == 0
 
 
@@ -236,12 +246,12 @@ def _is_header(head: bytes) -> bool:
 
 
 def _keys(loaded: Mapping[bytes, Key | errors.EnvelopeError]) -> dict[bytes, Key]:
-    """It leaves out the keys that failed: a read that needs one asks for it, and gets the error."""
+    """Returns the keys by slot, without those that failed: a read that needs one asks for it, and gets the error."""
     return {slot: key for slot, key in loaded.items() if not isinstance(key, errors.EnvelopeError)}
 
 
 def _requests(rows: list[Row]) -> list[wire.Dek]:
-    """One entry for each DEK; rows of one DEK follow each other."""
+    """Returns one entry for each DEK. The rows of one DEK follow each other."""
     return [_request(list(group)) for _, group in groupby(rows, key=lambda row: row["dek_id"])]
 
 

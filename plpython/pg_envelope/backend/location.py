@@ -1,6 +1,7 @@
-"""Where the broker's socket is, and who may stand behind it: the postmaster's environment or the administrator's file.
+"""Finds the broker's socket, and the users who may stand behind it.
 
-Never a setting: whoever could point a session at another socket could hand it keys of their own.
+The place comes from the postmaster's environment or from the administrator's file, never from a setting. A user who
+could point a session at another socket could give the session keys of the user's own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Location(NamedTuple):
 
 
 def locate(environ: dict[str, str] | os._Environ[str] = os.environ, file: str = FILE) -> Location:
-    """The environment's settings before the file's; without either, the default socket of root's or our own user."""
+    """Returns the location. The environment comes before the file. Without either it is the default socket, of root
+    or our own user.
+    """
     settings = _read(file)
     socket = environ.get("PG_ENVELOPE_SOCKET") or settings.get("socket") or DEFAULT_SOCKET
     uid = environ.get("PG_ENVELOPE_BROKER_UID") or settings.get("broker_uid")
@@ -42,7 +45,7 @@ def _uids(text: str | None) -> list[int]:
 
 
 def _read(file: str) -> dict[str, str]:
-    """`name = value` lines; # begins a comment. A file that others may write is refused."""
+    """Reads `name = value` lines, in which # begins a comment. Refuses a file that others may write."""
     try:
         with open(file, encoding="utf-8") as opened:
             mode = os.fstat(opened.fileno())

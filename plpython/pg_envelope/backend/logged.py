@@ -1,9 +1,9 @@
-"""Settings of this session by which the values that clients send as parameters reach the server's log."""
+"""Lists the settings of this session through which parameters of a client's statements reach the server's log."""
 
 from __future__ import annotations
 
-# Each is told when it lets values through, and something writes the statements that have them. auto_explain writes the
-# parameters of every plan that it logs, from PostgreSQL 16 on; before, it has no such setting.
+# Each entry tells when its setting lets values through and something writes the statements that have them. From
+# PostgreSQL 16 on, auto_explain writes the parameters of every plan that it logs. Older versions have no such setting.
 VALUES = """
 WITH setting AS (SELECT name, setting AS value FROM pg_catalog.pg_settings)
 SELECT string_agg(s.name, ', ' ORDER BY s.name) AS found, count(*) AS count FROM setting s

@@ -1,14 +1,15 @@
-"""What a column of passwords holds besides passwords: hashes, and marks of accounts that nobody can log in to.
+"""Recognises what a column of passwords holds besides passwords: hashes, and marks of accounts that nobody can log in
+to.
 
-Regular expressions of PostgreSQL. Hashing a hash would lose it, and hashing a mark would open the account to whoever
-knows the mark.
+The forms are regular expressions of PostgreSQL. A hash that is hashed again is lost. A mark that is hashed would open
+the account to everybody who knows the mark.
 """
 
 from __future__ import annotations
 
 from pg_envelope.backend.sqltext import literal
 
-# Those that verify_password() reads. The 13 characters of a DES hash name no algorithm: they may be a password.
+# verify_password() reads these. The 13 characters of a DES hash name no algorithm, so they may be a password.
 READABLE = (
     r"\$(2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}|argon2id\$v=19\$m=\S+|1\$[^$]{0,8}\$[./A-Za-z0-9]{22}|[56]\$.{43,})"
 )
@@ -55,15 +56,17 @@ def _is(forms: str, value: str) -> str:
 
 
 def is_foreign(value: str) -> str:
-    """True for a hash that verify_password() does not read; `value` is an SQL expression of type text."""
+    """Returns an SQL expression that is true for a hash that verify_password() does not read. `value` is an
+    expression of type text.
+    """
     return f"{_is(FOREIGN, value)} AND NOT {_is(READABLE, value)}"
 
 
 def is_locked(value: str) -> str:
-    """True for a mark. MySQL's hashes begin like one."""
+    """Returns an SQL expression that is true for a mark. MySQL's hashes begin like one."""
     return f"{_is(LOCKED, value)} AND NOT {_is(FOREIGN, value)}"
 
 
 def is_password(value: str) -> str:
-    """True for what is none of all that."""
+    """Returns an SQL expression that is true for a value that is neither a hash nor a mark."""
     return f"NOT {_is('|'.join((READABLE, FOREIGN, LOCKED)), value)}"

@@ -56,7 +56,7 @@ NO_PASSWORDS = (
 
 
 class Passwords:
-    """What SQL's password functions are made of."""
+    """Carries out SQL's password functions."""
 
     def __init__(self, host: Host, guard: Guard) -> None:
         self._host = host
@@ -66,7 +66,9 @@ class Passwords:
         self.hash_column = guard.plain(self._hash_column)
 
     def _hash_column(self, rel: str | None, column: str | None, batch_size: int | None) -> None:
-        """Raises BadInput, NotPermitted, Unsupported; what is committed stays done, and a second call goes on."""
+        """Hashes a column in committed batches; a second call goes on after the first. Raises BadInput,
+        NotPermitted, Unsupported.
+        """
         if rel is None or column is None or batch_size is None or batch_size < 1:
             raise errors.BadInput("hash_passwords() needs a table, a column, and a batch_size of 1 or more")
         oid = self._host.relation(rel)
@@ -107,7 +109,7 @@ class Passwords:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One table that holds rows itself."""
+    """A table that holds rows itself: a plain table or a partition."""
 
     sql: str
     oid: int
@@ -126,7 +128,7 @@ class Leaf:
 
 
 class Hashing:
-    """One table's passwords, batch by batch: a row is locked, looked at again, and hashed in one statement."""
+    """Hashes one table's passwords in batches. In one statement a row is locked, looked at again, and hashed."""
 
     def __init__(self, host: Host, leaf: Leaf, column: str, batch_size: int) -> None:
         self._host = host
@@ -153,11 +155,15 @@ class Hashing:
         return self._done
 
     def _left(self) -> int:
-        """Counted as the owner: between two batches the name may come to stand for a view with the owner's code."""
+        """Counts as the owner, because between two batches the name may come to stand for a view with the
+        owner's code.
+        """
         return self._owner.count(f"SELECT count(*) AS found FROM ONLY {self._leaf.sql} t WHERE {self._plain}")
 
     def left_alone(self) -> tuple[int, int]:
-        """How many values are marks of locked accounts, and how many hashes of another kind."""
+        """Returns how many values are marks of locked accounts, and how many are hashes that verify_password()
+        does not read.
+        """
         marks = [is_locked(self._value), is_foreign(self._value)]
         counts = ", ".join(f"count(*) FILTER (WHERE {mark}) AS n{place}" for place, mark in enumerate(marks))
         (found,) = self._owner.rows(f"SELECT {counts} FROM ONLY {self._leaf.sql} t")

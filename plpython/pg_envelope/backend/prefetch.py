@@ -1,4 +1,6 @@
-"""envelope.prefetch(): the keys of many tenants or subjects, before a query that would ask for one after the other."""
+"""Fetches the keys of many tenants or subjects at once (envelope.prefetch()), before a query that needs them one by
+one.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,13 @@ from pg_envelope.backend.session_keys import MAX_KEYS, SessionKeys
 
 
 class Prefetch:
-    """Asks with the caller's right to the columns; what a role may not read is not fetched for it."""
+    """Asks with the caller's right to the columns. The keys of a column that the role may not read are not fetched."""
 
     def __init__(self, host: Host, loader: Loader, session_keys: SessionKeys) -> None:
         self._host, self._loader, self._session_keys = host, loader, session_keys
 
     def keys(self, rel: str | None, scopes: list[str | None] | None) -> int:
-        """How many keys the session holds now for these tenants or subjects. Raises NotPermitted, BadInput."""
+        """Returns how many keys of these tenants or subjects the session holds now. Raises NotPermitted, BadInput."""
         if rel is None:
             raise errors.BadInput("prefetch() needs a table")
         view = self._host.relation(rel)

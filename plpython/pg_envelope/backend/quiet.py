@@ -1,11 +1,11 @@
-"""An error without CONTEXT in the server's log: PL/Python puts a Python traceback there, whatever is raised.
+"""Keeps the CONTEXT of an error out of the server's log, where PL/Python would put a Python traceback.
 
-What a refused user did is in the message. A traceback of this package in the log says nothing to an administrator, and
-makes a refusal look like a crash. The client gets CONTEXT as ever, and so does the log for what nobody foresaw.
+The message tells what a refused user did. A traceback of this package tells an administrator nothing, and makes a
+refusal look like a crash. The client still gets the CONTEXT, and so does the log for errors that nobody foresaw.
 
-While the server reports an error, it calls each function of the chain `error_context_stack`. The head of the chain is
-PL/Python's, for the function that runs now. The server's own errhidecontext(true) is put behind it. Both leave the
-chain with that function: PL/Python's handler restores the chain of before.
+While the server reports an error, it calls each function of the chain `error_context_stack`. The head of the chain
+belongs to PL/Python, for the function that runs now. This module puts the server's own errhidecontext(true) behind the
+head. Both leave the chain with that function, because PL/Python's handler restores the older chain.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _chain() -> tuple[Any, Any, Any] | None:
 
 
 def hide_context() -> None:
-    """For the error that the PL/Python function which runs now ends with."""
+    """Hides the CONTEXT of the error with which the PL/Python function that runs now ends."""
     chain = _chain()
     if chain is None:
         return
@@ -42,7 +42,8 @@ def hide_context() -> None:
     ChainLink, head, ours = chain
     place, first = ctypes.addressof(ours), head.contents
     found = first.previous
-    # It is there already when an error of this function was caught: a second time would close the chain to a ring.
+    # The link is in the chain already when an error of this function was caught before. A second insertion would make
+    # the chain a ring.
     while found and found != place:
         found = ChainLink.from_address(found).previous
     if not found:

@@ -1,4 +1,4 @@
-"""Refusals for want of a right, told to the broker for its audit log: one way, and at no cost of the refusal."""
+"""Tells the broker's audit log of refusals for want of a right. The refusal itself waits for nothing."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from time import monotonic
 from pg_envelope import errors
 from pg_envelope.backend.link import Link
 
-# A session that is refused in a loop tells of the first ones, then of one a second and how many it left out.
+# A session that is refused in a loop tells of the first refusals, then of one a second, with the number of those it
+# left out.
 BURST = 10.0
 EACH_SECOND = 1.0
 
 
 class Refusals:
-    """One session's. What it says is the package's own text and the catalog's names, never an argument."""
+    """The refusals of one session. They hold the package's own texts and the catalog's names, never an argument."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._left, self._since, self._skipped = BURST, monotonic(), 0
 
     def tell(self, error: errors.NotPermitted) -> None:
-        """Never raises, never waits. A broker that is away hears nothing of it."""
+        """Never raises, never waits. A broker that is away hears nothing of the refusal."""
         if not self._may():
             self._skipped += 1
             return

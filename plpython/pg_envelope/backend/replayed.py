@@ -1,6 +1,6 @@
-"""What a session of a standby holds its keys against: the last revocation that was replayed there.
+"""Tells a session of a standby which revocation was the last that the standby has replayed.
 
-The epoch moves when the primary commits; a standby's catalog still shows the old state then, for as long as it lags.
+The epoch moves when the primary commits. A standby that lags still shows the old state in its catalog then.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ LOOK_SECONDS = 1.0
 
 
 class Replayed:
-    """`standby` is set by who reads the key catalog anyway: a primary's sessions never ask, and pay nothing."""
+    """Looks only while `standby` is set, which the reader of the key catalog does. A primary's sessions never ask,
+    and pay nothing.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -23,7 +25,7 @@ class Replayed:
         self.standby = False
 
     def last(self) -> int:
-        """Moves when keys were taken away, at most a second after that was replayed; 0 on a primary."""
+        """Returns a number that moves within a second after a revocation was replayed here; 0 on a primary."""
         if self.standby and monotonic() >= self._until:
             row = self._host.row(LOOK) or {"standby": False, "last": 0}
             self.standby, self._last = row["standby"], row["last"]

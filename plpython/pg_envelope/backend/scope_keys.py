@@ -15,7 +15,7 @@ from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.server import Moment, moment
 
 FIRST_BATCH, MOST = 4, 200
-# A session that has made none for so long begins again with a small batch.
+# A session that has made no DEKs for so long begins again with a small batch.
 IDLE_SECONDS = 60.0
 TRIES = 100
 NEVER: Moment = (0, -1, 0)
@@ -46,7 +46,7 @@ made AS (
 INSERT INTO envelope_private.field_key (key_id, dek_id, version, salt, state, counted_from)
 SELECT t.key_id, t.dek_id, $4, t.salt, 'active', envelope_private.count_from($1) FROM taken t JOIN made USING (dek_id)
 RETURNING key_id"""
-# Who rotates the KEK waits for this lock: a DEK made before can then be seen.
+# A session that rotates the KEK waits for this lock. Then it can see every DEK that was made before.
 LOCK_DEKS = "LOCK TABLE envelope_private.dek IN ROW EXCLUSIVE MODE"
 DRAW = """
 SELECT envelope_private.next_dek_id() AS dek_id, envelope_private.next_key_id() AS key_id
@@ -58,7 +58,7 @@ WHERE s.key_uuid = $1 AND s.kek = $2 AND s.key_id > $3 AND s.home = $4 ORDER BY 
 DROP_DEAD = """
 DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
     SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.dek_id = ANY ($1) FOR UPDATE SKIP LOCKED)"""
-# Those of the original, in a copy: also because their ids may be drawn here.
+# Spares of the original, in a copy. Their ids may also be drawn here.
 DROP_FOREIGN = """
 DELETE FROM envelope_private.spare_dek WHERE dek_id IN (
     SELECT s.dek_id FROM envelope_private.spare_dek s WHERE s.home <> $1 FOR UPDATE SKIP LOCKED)"""
@@ -88,25 +88,28 @@ UPDATE envelope_private.dek SET state = 'decrypt-only', state_since = now()
 WHERE key_uuid = $1 AND scope = ANY ($2) AND state = 'active' RETURNING dek_id""",
 }
 MADE = "SELECT key_id, dek_id FROM envelope_private.field_key WHERE key_id = $1"
-ERASED_HINT = "This tenant or subject was erased: what is its cannot be encrypted again. envelope.keys shows its keys."
+ERASED_HINT = (
+    "This tenant or subject was erased, so its values cannot be encrypted again. envelope.keys shows its keys."
+)
 
 
 class ScopeKeys(Keys):
-    """Every method runs as the extension's owner, in the caller's transaction; `owner` is the key that has the DEKs."""
+    """Every method runs as the extension's owner, in the caller's transaction. `owner` is the key that has the DEKs."""
 
     def __init__(self, host: Host, link: Link) -> None:
         super().__init__(host, link)
         self._batch, self._last_batch = FIRST_BATCH, 0.0
         self._subtransaction = 0
-        # When, and up to which key id. While neither transaction nor subtransaction changes, nothing was rolled back.
+        # When the last spare was taken, and its key id. While neither transaction nor subtransaction changes, nothing
+        # was rolled back.
         self._taken: tuple[Moment, int] = NEVER, 0
         self._kept = Kept(host)
-        # Up to which key id the spares are known to be alive, by key and KEK; and those that are not.
+        # The key id up to which the spares are known to be alive, by key and KEK; and the ids of dead spares.
         self._checked: dict[tuple[str, str], int] = {}
         self._dead: list[int] = []
 
     def active(self, owner: str, scope: str) -> int | None:
-        """The id of the active key; None when one can be made. Raises KeyDestroyed, KeySuspended."""
+        """Returns the id of the active key, or None when one can be made. Raises KeyDestroyed, KeySuspended."""
         rows = self._host.rows(STATES, ["uuid", "text"], [owner, scope])
         for row in rows:
             if row["state"] == "active" and row["key_id"] is not None:
@@ -119,7 +122,7 @@ class ScopeKeys(Keys):
         return None
 
     def make(self, owner: str, scope: str, label: str, subtransaction: int | None = None) -> int:
-        """The id of a new key, or of one that another session has made meanwhile. Raises Conflict.
+        """Returns the id of a new key, or of one that another session has made meanwhile. Raises Conflict.
 
         `subtransaction` is the caller's: PL/Python runs each query that calls back in one of its own.
         """
@@ -132,12 +135,13 @@ class ScopeKeys(Keys):
         return made
 
     def _new_version(self, owner: str, scope: str, label: str) -> int | None:
-        """The id of a new active key, with a DEK of its own. None when another session was quicker, and has committed.
+        """Returns the id of a new active key, with a DEK of its own. None when another session was quicker, and
+        has committed.
 
-        The unique index on dek lets one session in, and the others wait; a lock for each subject would outgrow the
+        The unique index on dek lets one session in, and the others wait. A lock for each subject would fill the
         server's table of locks.
         """
-        # The lock comes first: a session that moves or rotates a KEK waits for its holders, and then finds the DEK.
+        # The lock comes first. A session that moves or rotates a KEK waits for its holders, and then finds the DEK.
         self._host.run(LOCK_DEKS)
         newest = self._host.row(NEWEST, ["uuid", "text"], [owner, scope])
         version = (newest["version"] or 0) + 1 if newest else 1
@@ -151,15 +155,18 @@ class ScopeKeys(Keys):
         return _key_id(found)
 
     def kek_of(self, owner: str, scope: str) -> tuple[str, str]:
-        """KEK and store of a tenant's or subject's next DEK: a tenant may have its own."""
+        """Returns KEK and store of a tenant's or subject's next DEK. A tenant may have its own."""
         row = self._host.row(PLACE, ["uuid", "text"], [owner, scope])
         if row is None:
             raise errors.Internal
         return row["kek"], row["store"]
 
     def rotate_scope(self, owner: str, scope: str, label: str) -> int:
-        """The version of a new active DEK; the one before decrypts only. Raises KeyNotFound, KeyDestroyed."""
-        # Two rotations at once, one after the other.
+        """Makes a new active DEK.
+
+        The one before decrypts only. Returns its version. Raises KeyNotFound, KeyDestroyed.
+        """
+        # Two rotations at once run one after the other.
         self._host.rows(LOCK, ["uuid", "text"], [owner, scope])
         if self.active(owner, scope) is None:
             raise errors.KeyNotFound("there is no such tenant or subject with an active key")
@@ -168,7 +175,7 @@ class ScopeKeys(Keys):
         return int(newest["version"]) if newest else 0
 
     def renew(self, owner: str, scopes: list[str], label: str) -> list[Transition]:
-        """New active DEKs for tenants or subjects that the caller has locked; what was active decrypts only."""
+        """Makes new active DEKs for tenants or subjects that the caller has locked. The DEKs before decrypt only."""
         changed: list[Transition] = [
             {kind: row[kind], "from": "active", "to": "decrypt-only"}
             for kind, retire in RETIRE.items()
@@ -181,7 +188,9 @@ class ScopeKeys(Keys):
         return changed
 
     def _take(self, owner: str, scope: str, kek: str, version: int) -> Row | None:
-        """A living spare of this database for a tenant or subject. None: there is none, or another was quicker."""
+        """Takes a living spare of this database for a tenant or subject. None when there is none, or another
+        session was quicker.
+        """
         while True:
             when, reached = self._taken
             after = reached if when[1:] == self._now()[1:] else 0
@@ -198,7 +207,9 @@ class ScopeKeys(Keys):
         return statement, transaction, self._subtransaction
 
     def _check_more(self, owner: str, kek: str, after: int) -> bool:
-        """Whether there are more spares, of which a backup's may have been used and erased since: the broker knows."""
+        """Tells whether more spares are left. A backup's spares may have been used and erased since, so the
+        broker is asked.
+        """
         found = self._host.rows(
             NEXT_SPARES, ["uuid", "text", "bigint", "text", "int4"], [owner, kek, after, home(), MOST]
         )
@@ -208,14 +219,14 @@ class ScopeKeys(Keys):
         page = {"after": 0, "most": 0, "verify": False}
         answer = self._link.ask("erasures", database_uuid=self._database_uuid(), deks=deks, **page)
         if dead := answer["dead"]:
-            # Remembered, too: a rollback brings them back.
+            # The session remembers the dead spares, because a rollback brings their rows back.
             self._dead += dead
             self._host.rows(DROP_DEAD, ["bigint[]"], [dead])
         self._checked[owner, kek] = found[-1]["key_id"]
         return True
 
     def _refill(self, owner: str, kek: str, label: str) -> None:
-        """More spares: a few at first, and twice as many each time that none of the last ones is left."""
+        """Makes more spares: a few at first, and twice as many each time that the last ones are used up."""
         place = owner, kek, "catalog"
         self._taken = NEVER, 0
         self._host.rows(DROP_FOREIGN, ["text"], [home()])
@@ -239,7 +250,9 @@ class ScopeKeys(Keys):
         self._checked[owner, kek] = max(self._checked.get((owner, kek), 0), *(one.key_id for one in spares))
 
     def _generated(self, kek: str, label: str) -> list[Drawn]:
-        """New ids, and their DEKs. Ids that the broker knows as erased (in a restored database) are passed over."""
+        """Returns new DEKs with their ids. It passes over ids that the broker knows as erased, as in a restored
+        database.
+        """
         self._refuse_another(kek)
         for _ in range(TRIES):
             drawn = self._host.rows(DRAW, ["int4"], [self._batch])
@@ -277,7 +290,7 @@ class ScopeKeys(Keys):
 
 
 def _drawn(key_id: int, dek: wire.Message) -> Drawn:
-    """What the broker made, with a salt for its field key."""
+    """Returns the DEK that the broker made, with a new salt for its field key."""
     fingerprint = base64.b64decode(dek["fingerprint"])
     return Drawn(dek["dek_id"], key_id, os.urandom(32), dek["wrapped"], fingerprint, dek["kek_version"])
 
@@ -287,7 +300,9 @@ def _base64(content: bytes) -> str:
 
 
 def _whose(rows: list[Row]) -> str:
-    """Of many rows, the one that is meant. Not by the tenant's or subject's own name: errors reach the server's log."""
+    """Picks, out of many rows, the row that an error is about. The error names no tenant or subject, because it
+    reaches the server's log.
+    """
     newest = rows[0]["dek_id"]
     return f"Whose it is: SELECT scope FROM envelope.keys WHERE dek_id = {newest}"
 
@@ -297,7 +312,7 @@ def _key_id(row: Row | None) -> int | None:
 
 
 def rotate_scopes(host: Host, link: Link, key: Row, scopes: list[str] | None) -> int:
-    """A new DEK for these scopes of a protected table, or for all of them; the newest version."""
+    """Makes a new DEK for these scopes of a protected table, or for all of them. Returns the newest version."""
     keys = ScopeKeys(host, link)
     owner, label = str(key["scope_key"]), str(key["view_name"])
     if scopes is not None:

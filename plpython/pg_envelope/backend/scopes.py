@@ -1,4 +1,4 @@
-"""From a tenant or subject to the seal of its active key: what a write in tenant or subject scope begins with."""
+"""Finds the seal of the active key of a tenant or subject. Every write in tenant or subject scope begins with that."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ WHERE f.field_uuid = $1 AND k.scope <> 'table'"""
 
 
 class Deks(NamedTuple):
-    """The key that owns the DEKs of a column's tenants or subjects; the column, for the audit log."""
+    """The key that owns the DEKs of a column's tenants or subjects, and the column, for the audit log."""
 
     owner: str
     label: str
 
 
 class Scopes:
-    """What was found serves the same statement, at most for a second; and no longer than the subtransaction: with it a
-    key that was made there would be gone.
+    """Remembers seals and owners of DEKs for the same statement, for a second at most.
+
+    It remembers them no longer than the subtransaction, because a rollback removes the keys that were made in it.
     """
 
     def __init__(self, host: Host, link: Link) -> None:
@@ -50,9 +51,10 @@ class Scopes:
         self._deks: dict[bytes, Deks] = {}
 
     def seal(self, template: bytes | None, scope: str | None) -> bytes:
-        """The seal (capability | header) of a tenant's or subject's active key, which is made if there is none yet.
+        """Returns the seal (capability | header) of the active key of a tenant or subject, and makes the key if
+        there is none.
 
-        Raises NotPermitted for a template that is none, KeyDestroyed when the subject was erased, KeySuspended.
+        Raises NotPermitted for a wrong template, KeyDestroyed for a subject that was erased, KeySuspended.
         """
         if template is None or len(template) != TEMPLATE_BYTES:
             raise errors.NotPermitted
@@ -69,13 +71,13 @@ class Scopes:
     def _find(self, template: bytes, scope: str) -> bytes:
         subtransaction = moment()[2]
         found = self._host.as_owner(lambda: self._look_up(template, scope, subtransaction))
-        # The search may have begun the transaction's writing: what it made is gone when that is rolled back.
+        # The search may be the first write of the transaction. A rollback then removes what it made.
         self._moment = moment()
         self._seals[template, scope] = found
         return found
 
     def _look_up(self, template: bytes, scope: str, subtransaction: int) -> bytes:
-        """As the extension's owner; `subtransaction` is the caller's."""
+        """Runs as the extension's owner; `subtransaction` is the caller's."""
         deks = self._deks.get(template) or self._deks_of(template)
         key_id = self._keys.active(deks.owner, scope)
         if key_id is None:

@@ -25,12 +25,14 @@ Wanted = tuple[str, int | None]
 
 
 def context(version: int) -> str:
-    """What a secret's envelope is bound to, besides its key: one version cannot take the place of another."""
+    """Returns the context of one version of a secret. An envelope of one version does not open in the place of
+    another.
+    """
     return f"secret {version}"
 
 
 class OpenSecret(NamedTuple):
-    """A secret, for whom and how long it is open."""
+    """A secret in the clear, with the role and the time for which it stays open."""
 
     user: int
     statement: int
@@ -41,10 +43,10 @@ class OpenSecret(NamedTuple):
 
 
 class Secrets:
-    """Looks secrets up, by right of the current role.
+    """Looks secrets up, by the right of the current role.
 
-    What was opened serves the same role in the same statement, at most for a second and in the same revocation epoch;
-    so permission comes before the cache, and SET ROLE and REVOKE count from the next statement.
+    An opened secret serves the same role in the same statement and revocation epoch, for a second at most. So the
+    check of the right comes before the cache, and SET ROLE and REVOKE count from the next statement.
     """
 
     def __init__(self, host: Host, authority: Authority, session_keys: SessionKeys, epoch: Epoch) -> None:
@@ -81,7 +83,7 @@ class Secrets:
         return self._open(wanted)
 
     def forget(self) -> None:
-        """After a change in this session: the next use looks again."""
+        """Makes the next use look again, after a change in this session."""
         self._opened.clear()
 
     def _open(self, wanted: Wanted) -> OpenSecret:
@@ -118,7 +120,9 @@ class Secrets:
         return _server_function("GetUserId", "c_uint32")
 
     def _now(self) -> Moment:
-        """Statement and transaction. Both: a cursor's FETCHes share the one, a procedure's parts the other."""
+        """Returns statement and transaction. Both are needed: a cursor's FETCHes share the first, a procedure's
+        parts the second.
+        """
         return self._statement(), self._transaction()
 
     def _note(self, secret: bytes) -> None:
@@ -127,7 +131,9 @@ class Secrets:
         self._given[self._user(), secret] = now
 
     def named_only(self, value: bytes, may_be_empty: bool) -> bytes:
-        """The value, if this statement or transaction got it by name, as the current role. Raises NotPermitted."""
+        """Returns the value if this statement or transaction got it by name, as the current role. Raises
+        NotPermitted.
+        """
         from hmac import compare_digest  # 4 ms, which every new connection would pay
 
         now, user = self._now(), self._user()
@@ -149,7 +155,7 @@ def _together(then: Moment, now: Moment) -> bool:
 
 
 def _text(secret: bytes) -> str | None:
-    """The secret's text, if it is any."""
+    """Returns the secret's text, or None when it is not text."""
     try:
         return text(secret)
     except (UnicodeDecodeError, errors.InvalidEnvelope):
@@ -157,7 +163,7 @@ def _text(secret: bytes) -> str | None:
 
 
 def _server_function(name: str, result: str) -> Callable[[], int]:
-    """One of the server's own C functions without arguments, as Authority has them."""
+    """Returns one of the server's own C functions without arguments, as Authority has them."""
     import ctypes
 
     found: Any = getattr(ctypes.CDLL(None), name)

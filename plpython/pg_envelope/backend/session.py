@@ -1,4 +1,4 @@
-"""The package as one session of PostgreSQL has it: what bootstrap puts into GD, and SQL functions call."""
+"""Holds the package's state in one session of PostgreSQL: the bootstrap puts it into GD, and SQL functions call it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One attribute per SQL function that handles values; what administers is in `admin`."""
+    """One attribute for each SQL function that handles values. The functions for administration are in `admin`."""
 
     def __init__(self, plpy: Any) -> None:
         self.host = Host(plpy)
@@ -80,13 +80,15 @@ class Session:
         self.named_only_text = plain(secrets.named_only_text)
 
     def forget_rights(self) -> None:
-        """A grant of a named key was taken away in this session."""
+        """Called when this session takes a grant of a named key away."""
         self.authority.forget()
         self.secrets.forget()
 
     @cached_property
     def admin(self) -> Admin:
-        """What DBAs call; imported when first used, to keep a new connection's first read quick."""
+        """The functions for DBAs. They are imported at their first use, which keeps a new connection's first
+        read quick.
+        """
         return self.guard.plain(self._import_admin)()
 
     def _import_admin(self) -> Admin:
@@ -96,14 +98,16 @@ class Session:
 
     @cached_property
     def writes(self) -> Writes:
-        """What triggers ask; imported at the first write."""
+        """The functions for triggers. They are imported at the first write."""
         from pg_envelope.backend.writes import Writes
 
         return Writes(self.guard, self.values, self.loader)
 
     @cached_property
     def search(self) -> Tokens:
-        """What search columns ask; imported at the first search or write of one."""
+        """The functions for search columns. They are imported at the first search, or the first write of a
+        search column.
+        """
         return self.guard.plain(self._import_search)()
 
     def _import_search(self) -> Tokens:

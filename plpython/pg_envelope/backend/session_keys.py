@@ -1,4 +1,6 @@
-"""The field keys of this session, by who may use them: a slot is capability (16 bytes) | header (6 bytes)."""
+"""Holds the field keys of this session by slot: capability (16 bytes) | header (6 bytes). A slot tells who may use its
+key.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,16 @@ from pg_envelope.envelope import FieldKey
 CAPABILITY_BYTES = 16
 # 3.3 KB each, so 66 MB.
 MAX_KEYS = 20_000
-# When it is full, an eighth of the keys makes room.
+# When the cache is full, an eighth of the keys makes room.
 PARTS_DROPPED = 8
-# So often a session that uses a key looks at the path of the epoch file: a broker that lost its file makes a new one.
+# A session that uses a key looks at the path of the epoch file so often, because a broker that lost its file makes a
+# new one.
 LOOK_SECONDS = 1.0
 
 if TYPE_CHECKING:
     from pg_envelope.tokens import TokenKey
 
-# As text: who searches nothing does not import it.
+# The type is a text, so that a session that searches nothing does not import it.
 Key = Union[FieldKey, Erased, "TokenKey"]
 
 
@@ -36,7 +39,7 @@ class SessionKeys:
     def __init__(
         self, epoch: Epoch, load: Callable[[bytes], dict[bytes, Key]], replayed: Callable[[], int] = int
     ) -> None:
-        """`replayed`: on a standby, a number that moves when a revocation was replayed; 0 elsewhere."""
+        """`replayed` returns, on a standby, a number that moves when a revocation was replayed; elsewhere 0."""
         self.keys: dict[bytes, Key] = {}
         self._ends: dict[bytes, float] = {}
         self._kept: tuple[bytes, int] | None = None
@@ -52,26 +55,27 @@ class SessionKeys:
         return key
 
     def fill(self, load: Callable[[], dict[bytes, Key]]) -> int:
-        """Takes in what `load` gives; how many keys that were."""
+        """Takes in the keys that `load` gives. Returns how many these were."""
         epoch = self._latest()
         loaded = load()
         self._add(loaded, epoch)
         return len(loaded)
 
     def _fetch(self, slot: bytes) -> Key:
-        """A key's `expires` is when to come by here again; its true end is in `_ends`."""
+        """A key's `expires` is when the session comes by here again. Its true end is in `_ends`."""
         epoch = self._latest()
         key = self.keys.get(slot)
         if key is not None and self._ends[slot] >= monotonic():
             key.expires = min(self._ends[slot], monotonic() + LOOK_SECONDS)
             return key
-        # The epoch was read before the key: one that moves meanwhile makes this key stale, never a stale key fresh.
+        # The epoch was read before the key. If the epoch moves meanwhile, a fresh key counts as stale, and never a
+        # stale key as fresh.
         loaded = self._load(slot)
         self._add(loaded, epoch)
         return loaded[slot]
 
     def _latest(self) -> bytes:
-        """The epoch now; keys of another one are dropped first."""
+        """Returns the epoch of now. Drops the keys of another epoch first."""
         try:
             now = self._epoch.latest(), self._replayed()
         except errors.EnvelopeError:
@@ -97,9 +101,9 @@ class SessionKeys:
             key.expires = min(key.expires, monotonic() + LOOK_SECONDS)
 
     def _make_room(self, count: int) -> None:
-        """Keys of all ages go, some at a time.
+        """Removes an eighth of the keys, of all ages.
 
-        If the oldest went first, a statement over a few keys more than there is room for would find none, every time.
+        If the oldest keys went first, a statement over slightly more keys than fit would never find one.
         """
         excess = len(self.keys) + count - MAX_KEYS
         if excess <= 0:

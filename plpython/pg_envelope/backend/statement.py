@@ -1,4 +1,4 @@
-"""Which statement of PostgreSQL calls: the one whose snapshot is active, be it the client's or a function's."""
+"""Tells which statement of PostgreSQL calls: the client's or a function's, whichever has the active snapshot."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class _Snapshot(ctypes.Structure):
 
 
 class Statement(NamedTuple):
-    """Equal for all calls of one statement, and for no other one.
+    """Identifies a statement: equal for all its calls, and different for every other statement.
 
-    A statement that was rolled back and one that follows differ in the subtransaction; statements of one function in
-    the command counter.
+    A statement that was rolled back and the next one differ in the subtransaction. The statements of one function
+    differ in the command counter.
     """
 
     transaction: int
@@ -49,9 +49,10 @@ def _functions() -> Any:
 
 
 def calling() -> tuple[Statement, int]:
-    """The calling statement, and the oldest transaction that its snapshot takes for unfinished.
+    """Returns the calling statement, and the oldest transaction that its snapshot takes for unfinished.
 
-    Only from SQL functions to which PostgreSQL gives no snapshot of their own: IMMUTABLE ones, and triggers.
+    To be called only from SQL functions to which PostgreSQL gives no snapshot of their own: IMMUTABLE functions and
+    triggers.
     """
     found = _functions()
     snapshot = _Snapshot.from_address(found.GetActiveSnapshot())

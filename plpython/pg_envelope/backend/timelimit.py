@@ -1,4 +1,4 @@
-"""A limit for what a statement does on its way: statement_timeout counts from the client's statement alone."""
+"""Limits the time of a part of a statement. statement_timeout counts from the start of the client's statement only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _server() -> Any:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """What runs inside ends with SQLSTATE 57014 after so many seconds; or earlier, by the session's own timeout."""
+    """Ends the code inside with SQLSTATE 57014 after so many seconds, or earlier by the session's own timeout."""
     server = _server()
     outer = server.get_timeout_finish_time(STATEMENT_TIMEOUT) if server.get_timeout_active(STATEMENT_TIMEOUT) else None
     end = server.GetCurrentTimestamp() + int(seconds * 1_000_000)

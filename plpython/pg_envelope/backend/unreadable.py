@@ -1,4 +1,4 @@
-"""What can no longer be read, though broker and KMS answer: rows of status(), and envelope.verify_keys()."""
+"""Finds keys that no longer open although broker and KMS answer: rows of status(), and envelope.verify_keys()."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.link import Link, not_understood
 
-# What one request to the broker tries.
+# One request asks the broker to try so many DEKs.
 AT_ONCE = 100
 SHOWN = 5
 DATABASE = "SELECT database_uuid::text AS uuid FROM envelope_private.installation"
@@ -21,7 +21,7 @@ DEK = """
 SELECT d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint,
     coalesce(k.name, k.view::text, k.base::text, 'dropped') AS label
 FROM envelope_private.dek d JOIN envelope_private.key k USING (key_uuid) WHERE d.state <> 'destroyed'"""
-# What new values of tables are written under, and some of all, found by an index however many there are.
+# The newest DEKs that encrypt new values of tables, and a random sample of all DEKs. An index finds both quickly.
 SAMPLE = f"""
 ({DEK} AND d.scope IS NULL AND d.state = 'active' ORDER BY d.dek_id DESC LIMIT 30)
 UNION (SELECT o.* FROM (
@@ -31,7 +31,7 @@ UNION (SELECT o.* FROM (
 NEXT = f"{DEK} AND d.dek_id > $1 ORDER BY d.dek_id LIMIT {AT_ONCE}"
 TOO_OLD = "Lower min_decryption_version in the KMS to the oldest one used here; then CALL envelope.rewrap('<kek>')."
 VERIFY = "SELECT * FROM envelope.verify_keys() tries all of them. Do not flush before the KMS has what is missing."
-# These say that a DEK is lost as things stand; what else goes wrong is a state of the KMS, which has rows of its own.
+# These errors say that a DEK is lost as things stand. Other errors are a state of the KMS, which has rows of its own.
 LOST = (
     errors.UnwrapFailed,
     errors.KeyNotFound,
@@ -70,7 +70,7 @@ def _audit(told: Mapping[str, Any] | None) -> Row:
 
 
 def _versions(host: Host, keks: Mapping[str, Any]) -> Row:
-    """Wraps of a KEK version that the KMS does not use any more."""
+    """Finds wraps of a KEK version that the KMS does not use any more."""
     found = [
         f"{row['count']} of {row['kek']} version {row['version']}"
         for row in host.rows(VERSIONS)
@@ -101,7 +101,7 @@ def _sample(host: Host, link: Link) -> Row:
 
 
 def _tried(host: Host, link: Link, rows: list[Row]) -> Problems:
-    """What the broker says of DEKs that do not open."""
+    """Returns the error of each DEK that does not open, by DEK id, as the broker tells it."""
     installed = host.row(DATABASE)
     if installed is None or not rows:
         return {}

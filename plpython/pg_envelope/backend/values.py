@@ -1,4 +1,4 @@
-"""What views, triggers and users call for each value: encrypt and decrypt. The hot path of the product."""
+"""Encrypts and decrypts each value for views, triggers and users. This is the hot path of the product."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from pg_envelope.envelope import HEADER_BYTES
 
 SEAL_BYTES = CAPABILITY_BYTES + HEADER_BYTES
 Passes = Callable[[errors.EnvelopeError, bytes], bool]
-# What is wrong with one value or its key. Everything else (no right, no broker, no KMS) says nothing of the value.
+# These errors are about one value or its key. Every other error (no right, no broker, no KMS) says nothing of the
+# value.
 FAULTS = (errors.InvalidEnvelope, errors.KeyDestroyed, errors.KeySuspended, errors.KeyNotFound, errors.UnwrapFailed)
 
 
 class Values:
-    """Values by capability (the path of a view or trigger) and by role (named keys, row-level security).
+    """Serves values by capability (the path of a view or trigger) and by role (named keys, row-level security).
 
-    None stays None. Every method raises EnvelopeError; none of them lets a value into an exception.
+    None stays None. Every method raises EnvelopeError, and no method lets a value into an exception.
     """
 
     def __init__(self, session_keys: SessionKeys, authority: Authority, scopes: Scopes) -> None:
         self._get = session_keys.get
         self._authority = authority
         self._scopes = scopes
-        # Whether a value that does not open may read as NULL in the statement under way: see writes.Unread.
+        # Tells whether a value that does not open may read as NULL in the statement under way: see writes.Unread.
         self.passes: Passes | None = None
 
     def decrypt(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> bytes | None:
@@ -44,7 +45,9 @@ class Values:
             raise
 
     def decrypt_text(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> str | None:
-        """The plaintext of an envelope as text. What is no text does not open."""
+        """Returns the plaintext of an envelope as text. Content that is no text counts as an envelope that does
+        not open.
+        """
         content = self.decrypt(value, capability, row_key)
         try:
             return None if content is None else text(content)
@@ -55,7 +58,9 @@ class Values:
     def encrypt(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
-        """A new envelope under the key that `seal` (capability | header) names, or a template of it and `scope`."""
+        """Returns a new envelope under the key that `seal` (capability | header) names, or a template of it and
+        `scope`.
+        """
         if value is None:
             return None
         if seal is None or len(seal) != SEAL_BYTES:
@@ -67,7 +72,9 @@ class Values:
     def reseal(
         self, value: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
-        """The same value under the newest key; None for one that stays: it has that key already, or does not open."""
+        """Returns the same value under the newest key. None when the value stays: it has that key already, or
+        does not open.
+        """
         if value is None:
             return None
         if seal is None:
@@ -95,9 +102,10 @@ class Values:
         return self.encrypt(value, self.right("write", field_uuid).seal, row_key, scope)
 
     def no_value(self, right: bytes | str | None) -> bool:
-        """False where the calling statement may read NULL for a value that is none. Raises InvalidEnvelope.
+        """Returns False where the calling statement may read NULL for this bad value. Raises InvalidEnvelope
+        elsewhere.
 
-        `right` is what the value is read by: a capability, or the field under row-level security.
+        `right` is the right by which the value is read: a capability, or the field under row-level security.
         """
         capability = right if isinstance(right, bytes) else self.right("read", right).capability
         if self.passes is not None and self.passes(errors.InvalidEnvelope(), capability):
@@ -111,13 +119,13 @@ class Values:
         return self._authority.right(kind, field_uuid)
 
     def encrypt_named(self, value: bytes | None, name: str | None, context: str | None) -> bytes | None:
-        """A value under a named key, bound to the caller's context."""
+        """Encrypts a value under a named key, bound to the caller's context."""
         if value is None:
             return None
         return self.encrypt(value, self._authority.right("name", name or "").seal, context or "")
 
     def decrypt_named(self, value: bytes | None, context: str | None) -> bytes | None:
-        """What encrypt_named wrote; the envelope's header names the key."""
+        """Decrypts an envelope of encrypt_named. The envelope's header names the key."""
         if value is None:
             return None
         right = self._authority.right("key", str(envelope.key_id(value)))

@@ -1,4 +1,4 @@
-"""What the triggers of protected tables ask: drafts for envelopes, rows met before, values that may stay unread."""
+"""Serves the triggers of protected tables: drafts of envelopes, rows met before, and values that may stay unread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pg_envelope.suites import DEFAULT, KEY_BYTES, REFUSALS
 DRAFT = envelope.header(DEFAULT, padded=False, key_id=0)
 NONCE_BYTES = 12
 BODY_AT = len(DRAFT) + NONCE_BYTES
-# Statements under way at once in one session: one inside the other.
+# So many statements of one session can be under way at once, one inside the other.
 MOST_STATEMENTS = 16
 MOST_ROWS = 1_000_000
 
@@ -41,9 +41,11 @@ class Writes:
 
 
 class Drafts:
-    """Values on their way from the view's trigger to the base table's guard, which knows the row key.
+    """Makes and reads drafts: values on their way from the view's trigger to the base table's guard, which knows
+    the row key.
 
-    Under a key of this session that nobody else has, so that triggers in between see what they see of any envelope.
+    A draft is encrypted under a key that only this session has. So a trigger in between sees what it would see of
+    any envelope.
     """
 
     def __init__(self, values: Values) -> None:
@@ -51,7 +53,9 @@ class Drafts:
         self._aead = AESGCM(os.urandom(KEY_BYTES))
 
     def draft(self, content: bytes | None) -> bytes | None:
-        """What stands for an envelope until the guard has met it; no key of the catalog opens it."""
+        """Returns a draft, which takes the place of an envelope until the guard seals the value. No key of the
+        catalog opens a draft.
+        """
         if content is None:
             return None
         nonce = os.urandom(NONCE_BYTES)
@@ -60,11 +64,13 @@ class Drafts:
     def seal(
         self, draft: bytes | None, seal: bytes | None, row_key: str | None, scope: str | None = None
     ) -> bytes | None:
-        """The envelope of a draft. Raises InvalidEnvelope for one of another session, and what Values.encrypt does."""
+        """Turns a draft into an envelope. Raises InvalidEnvelope for a draft of another session, and what
+        Values.encrypt raises.
+        """
         return self._values.encrypt(self.clear(draft), seal, row_key, scope)
 
     def clear(self, draft: bytes | None) -> bytes | None:
-        """The content of a draft of this session. Raises InvalidEnvelope."""
+        """Returns the content of a draft of this session. Raises InvalidEnvelope."""
         if draft is None:
             return None
         try:
@@ -73,7 +79,9 @@ class Drafts:
             raise errors.InvalidEnvelope from None
 
     def opens(self, value: bytes | None, seal: bytes | None, row_key: str | None) -> bool:
-        """Whether an envelope is one of its place; while its key is suspended, it may be."""
+        """Tells whether an envelope opens in its place. While its key is suspended, the answer is yes: it may
+        open later.
+        """
         try:
             self._values.decrypt(value, seal and seal[:CAPABILITY_BYTES], row_key)
         except errors.KeySuspended:
@@ -90,7 +98,9 @@ class Drafts:
         new_key: str | None,
         scope: str | None = None,
     ) -> bytes | None:
-        """The same value for another row key. What did not open before stays as it is: it is not lost by that."""
+        """Seals the same value for another row key. A value that did not open before stays as it is, so nothing
+        more is lost.
+        """
         if value is None or seal is None:
             return value
         try:
@@ -101,13 +111,15 @@ class Drafts:
 
 
 class Rows:
-    """The rows that statements under way have met, by their keys."""
+    """Remembers the row keys that the statements under way have met."""
 
     def __init__(self) -> None:
         self._met: dict[tuple[int, Statement], set[str]] = {}
 
     def reading(self, table: int, row_key: str) -> str | None:
-        """The oldest transaction unfinished for the calling statement; None when it has met the row before."""
+        """Returns the oldest transaction unfinished for the calling statement, or None when the statement has
+        met the row before.
+        """
         statement, oldest = calling()
         met = self._met.get((table, statement))
         if met is None:
@@ -126,10 +138,11 @@ class Rows:
 
 
 class Unread:
-    """Values that an UPDATE may pass over unread: those it replaces, and those of erased tenants and subjects.
+    """Lets an UPDATE pass over values unread: those that it replaces, and those of erased tenants and subjects.
 
-    What does not open reads as NULL in that statement, and is noted. The row trigger asks for what its row had; if at
-    the end more was noted, an expression of the user's has read such a value: then the statement fails.
+    In that statement a value that does not open reads as NULL, and is noted. The row trigger asks which values of
+    its row were noted. If others are left at the end, an expression of the user has read such a value, and the
+    statement fails.
     """
 
     def __init__(self, loader: Loader) -> None:
@@ -140,7 +153,9 @@ class Unread:
         self._count = 0
 
     def note(self, table: int, what: str) -> None:  # noqa: ARG002 -- without an argument PostgreSQL would ask once
-        """Of an UPDATE: `mend` before one that replaces values, `mended` after it; `erased` before any."""
+        """Called by the triggers of an UPDATE: `mend` before one that replaces values, `mended` after it,
+        `erased` before any.
+        """
         known = {"mend": self.mend_begins, "mended": self.mend_ends, "erased": self.erased_pass}
         if what not in known:
             raise errors.BadInput("only the triggers of a protected table call this function")
@@ -154,7 +169,7 @@ class Unread:
         self._erased_in, _ = calling()
 
     def mend_ends(self) -> None:
-        """Raises InvalidEnvelope."""
+        """Raises InvalidEnvelope when the statement has read a bad value that it does not replace."""
         statement, _ = calling()
         if statement == self._replaced_in:
             self._replaced_in = None
@@ -162,7 +177,7 @@ class Unread:
                 raise errors.InvalidEnvelope
 
     def passes(self, error: errors.EnvelopeError, capability: bytes) -> bool:
-        """Whether the calling statement may go on with NULL."""
+        """Tells whether the calling statement may read NULL in the place of a value that raised `error`."""
         if self._replaced_in is None and self._erased_in is None:
             return False
         statement, _ = calling()
@@ -173,7 +188,7 @@ class Unread:
         return statement == self._erased_in and isinstance(error, errors.KeyDestroyed)
 
     def unreadable(self, table: int) -> list[str]:  # noqa: ARG002 -- without an argument PostgreSQL would ask once
-        """The fields, by uuid, that did not open in the row at hand."""
+        """Returns the fields, by uuid, that did not open in the row at hand."""
         statement, _ = calling()
         if statement != self._replaced_in:
             return []

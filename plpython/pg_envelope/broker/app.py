@@ -34,12 +34,12 @@ from pg_envelope.broker.watch.metrics import Labels, Metrics
 log = logging.getLogger(__name__)
 
 EXIT_REFUSED = 2
-# What requests to a KMS get to end, when the broker stops.
+# The time that requests to a KMS get to end, when the broker stops.
 STOP_SECONDS = 2.0
 
 
 def run(config: Path) -> int:
-    """Runs until SIGTERM or SIGINT; 0, or 2 when it refuses to start and says why on standard error."""
+    """Runs until SIGTERM or SIGINT. Returns 0, or 2 when it refuses to start and says why on standard error."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="pg_envelope broker: %(levelname)s: %(message)s")
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
     hardening.harden()
@@ -55,7 +55,7 @@ def run(config: Path) -> int:
 
 
 def _leave_hanging_threads() -> None:
-    """A thread that waits in a HSM's module, or for DNS, has no socket to close. It must not keep the process alive."""
+    """Ends the process in spite of threads that wait in an HSM's module, or for DNS: they have no socket to close."""
     end = time.monotonic() + STOP_SECONDS
     threads = [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
     for thread in threads:
@@ -66,7 +66,7 @@ def _leave_hanging_threads() -> None:
 
 
 class Broker:
-    """All parts of a running broker."""
+    """Holds all parts of a running broker."""
 
     def __init__(self, config: Config, audit: Audit, erasures: Erasures) -> None:
         self.config, self.audit, self.erasures, self.metrics = config, audit, erasures, Metrics()
@@ -87,9 +87,9 @@ class Broker:
         return Kms(name, provider, settings.timeout_ms / 1000, self.metrics, clock.now)
 
     async def serve(self) -> None:
-        """Until cancelled."""
+        """Serves until it is cancelled."""
         web = await self._web()
-        server = Server(self.config.broker, self.service, self.audit, self.metrics)
+        server = Server(self.config.broker, self.service, self.metrics)
         self._register_connections(server)
         self.audit.write("started", environment=self.config.broker.environment, epoch=self.epoch.value)
         if self.erasures.cut:
@@ -121,7 +121,7 @@ class Broker:
         self.audit.write("stopped")
 
     async def _probe(self, name: str) -> None:
-        """Asks for each KEK of a KMS again and again: `status` and the metrics tell what is found here."""
+        """Asks for each KEK of a KMS again and again. `status` and the metrics tell what it found."""
         said: dict[str, str | None] = {}
         kms = self.kms[name]
         while True:
@@ -148,7 +148,7 @@ class Broker:
                 _logged(work)
 
     def _health(self) -> str:
-        """Always with status 200: to restart a broker because its KMS is down would throw its cache away."""
+        """Answers with status 200 always: a restart because the KMS is down would throw the broker's cache away."""
         states = {
             name: status.state_of(self.deks, self.kms[kek.kms], name, kek.key)[0]
             for name, kek in self.config.kek.items()
@@ -230,5 +230,5 @@ def _reopen(audit: Audit) -> None:
 
 
 def _without_text(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
-    """asyncio would log the exception's text, which could hold a secret."""
+    """Logs errors of the event loop without their text: asyncio would log the text, which could hold a secret."""
     log.error("%s: %s", context.get("message"), type(context.get("exception")).__name__)

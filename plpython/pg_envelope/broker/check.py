@@ -1,4 +1,4 @@
-"""`pg-envelope broker --check`: what a person wants to know before the broker starts, or when it does not work."""
+"""Carries out `pg-envelope broker --check`, before the broker's start, or when the broker does not work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ State = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; `detail` and `hint` are for a person and hold no secret."""
+    """The result of one check. `detail` and `hint` are for a person and hold no secret."""
 
     name: str
     state: State
@@ -36,7 +36,7 @@ class Finding:
 
 
 def check(config: Path) -> list[Finding]:
-    """Looks at the configuration, the files, each KMS and each KEK; asks the KMS, changes nothing there."""
+    """Checks the configuration, the files, each KMS and each KEK. It asks the KMS, and changes nothing there."""
     try:
         settings = load(config)
     except errors.EnvelopeError as error:
@@ -63,7 +63,7 @@ def _machine(config: Config) -> Iterator[Finding]:
 
 
 def _places(broker: BrokerSettings) -> Iterator[Finding]:
-    """What only one broker can have. Beside one that runs it cannot be tried; that one has it all."""
+    """Tries the places that only one broker can hold. While a broker runs it holds them, so they cannot be tried."""
     directory = broker.socket.parent
     yield _tried("socket directory", str(directory), lambda: files.refuse_shared_directory(directory))
     if startup.running(broker):
@@ -90,7 +90,7 @@ def _keks(config: Config) -> Iterator[Finding]:
 
 
 def _say_nothing(_: errors.EnvelopeError) -> None:
-    """A refused login is a finding already."""
+    """Does not report a refused login here, because it is a finding already."""
 
 
 def _kek(config: Config, provider: Provider, name: str, kek: Kek) -> Iterator[Finding]:
@@ -113,7 +113,7 @@ def _bounded(config: Config, kek: Kek, ask: Callable[[], T]) -> T:
 
 
 def _round_trip(config: Config, provider: Provider, kek: Kek) -> None:
-    # DEK id 0 is never given to a key: this wrap can be of no use to anybody.
+    # No key ever has DEK id 0, so this wrap is of no use to anybody.
     context = derivation.context(config.broker.environment, NO_DATABASE, 0)
     wrapped = _bounded(config, kek, lambda: provider.generate(kek.key, context))
     opened = _bounded(config, kek, lambda: provider.unwrap(kek.key, [Item(context, wrapped)]))[0]
@@ -122,7 +122,9 @@ def _round_trip(config: Config, provider: Provider, kek: Kek) -> None:
 
 
 def _store(provider: Provider) -> None:
-    """That the entry of a database that cannot exist is not there is the answer of a store that may be read."""
+    """Reads the entry of a database that cannot exist. The answer that it is not there shows that the store may be
+    read.
+    """
     try:
         if provider.store is not None:
             provider.store.read(f"{NO_DATABASE}/0")
@@ -139,7 +141,7 @@ def _tried(name: str, detail: str, attempt: Callable[[], object]) -> Finding:
 
 
 def _hinted(name: str, detail: str, attempt: Callable[[], object]) -> Finding:
-    """As `_tried`, for what does not keep the broker from starting."""
+    """Returns what `_tried` returns, for a problem that does not keep the broker from starting."""
     return replace(found, state="warning") if (found := _tried(name, detail, attempt)).state == "failed" else found
 
 

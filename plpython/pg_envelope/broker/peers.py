@@ -1,4 +1,4 @@
-"""How much one user of the machine may hold of the broker: connections, and frames that are not whole yet."""
+"""Limits what one user of the machine may hold of the broker: connections, and frames that are not whole yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from pg_envelope import errors
 
-# Each may grow to a frame's most, 1 MB.
+# Each may grow to the largest frame, 1 MB.
 HALF_SENT = 64
 
 
@@ -23,7 +23,7 @@ class Peers:
 
     @contextmanager
     def connected(self, uid: int) -> Iterator[None]:
-        """Raises Overloaded when the user has as many connections as it may."""
+        """Counts a connection. Raises Overloaded when the user has as many as are allowed."""
         if self.connections[uid] >= self._most:
             raise errors.Overloaded("the broker has too many connections of this user")
         self.connections[uid] += 1
@@ -33,5 +33,5 @@ class Peers:
             self.connections[uid] -= 1
 
     def frame(self, uid: int) -> asyncio.Semaphore:
-        """The server holds it while it reads a large frame. A user with too many unfinished ones waits for them."""
+        """Held by the server while it reads a large frame. A user with too many unfinished frames waits for them."""
         return self._frames[uid]

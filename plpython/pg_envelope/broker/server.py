@@ -1,4 +1,4 @@
-"""The Unix socket: who may connect, framing, and the way of a request to the service."""
+"""Serves the Unix socket: who may connect, framing, and the way of a request to the service."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ from pg_envelope.broker.requests.service import Service
 from pg_envelope.broker.settings.config import BrokerSettings as Settings
 from pg_envelope.broker.settings.config import Users
 from pg_envelope.broker.system import files
-from pg_envelope.broker.watch.audit import Audit
 from pg_envelope.broker.watch.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 512
 BODY_SECONDS = 10.0
-# What asyncio holds of a connection anyway. Such a frame waits for no other that is not whole.
+# asyncio holds so much of a connection anyway. A frame of this size waits for no other unfinished frame.
 SMALL = 1 << 16
 CREDENTIALS = struct.Struct("3i")
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -37,8 +36,8 @@ OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Server:
     """Accepts connections until it is closed."""
 
-    def __init__(self, settings: Settings, service: Service, audit: Audit, metrics: Metrics) -> None:
-        self._settings, self._service, self._audit, self._metrics = settings, service, audit, metrics
+    def __init__(self, settings: Settings, service: Service, metrics: Metrics) -> None:
+        self._settings, self._service, self._metrics = settings, service, metrics
         self._allowed = uids(settings.allowed_users)
         self._connections: set[asyncio.Task[None]] = set()
         self.peers = Peers(settings.max_connections)
@@ -75,12 +74,12 @@ class Server:
             log.error("%s", error.said)
 
     async def _admit(self, connection: socket.socket) -> None:
-        """Checks the peer before anything of it is read."""
+        """Checks the peer before it reads anything from the peer."""
         connection.setblocking(False)
         pid, uid, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
         if uid not in self._allowed:
             self._metrics.refused.add()
-            self._audit.write("peer_refused", peer={"uid": uid, "pid": pid})
+            self._service.repeats.write("peer_refused", peer={"uid": uid, "pid": pid})
             refusal = errors.NotPermitted(
                 "this user may not ask the broker", hint="See allowed_users in its configuration."
             )
@@ -108,7 +107,7 @@ class Server:
             try:
                 message = await self._message(reader, first, peer["uid"])
             except errors.BadInput as error:
-                # What follows cannot be told from the rest of the bad frame: nothing more is read.
+                # The bytes that follow cannot be told from the rest of the bad frame, so nothing more is read.
                 self._metrics.requests.add("unknown", error.code)
                 writer.write(wire.frame(wire.failure(error)))
                 await writer.drain()
@@ -118,7 +117,7 @@ class Server:
                 await writer.drain()
 
     async def _message(self, reader: asyncio.StreamReader, first: bytes, uid: int) -> wire.Message:
-        """The rest of a frame that has begun. A peer may be silent between frames for as long as it likes."""
+        """Reads the rest of a frame that has begun. Between frames, a peer may be silent for as long as it likes."""
         async with asyncio.timeout(BODY_SECONDS):
             length = wire.body_length(first + await reader.readexactly(wire.LENGTH_BYTES - 1))
             if length <= SMALL:
@@ -139,7 +138,7 @@ def _framed(response: wire.Message) -> bytes:
 
 
 def uids(users: Users) -> frozenset[int]:
-    """The user ids that may connect. Raises NotConfigured for a name that this machine does not know."""
+    """Returns the user ids that may connect. Raises NotConfigured for a name that this machine does not know."""
     return frozenset(_uid(user) for user in users)
 
 
@@ -153,7 +152,9 @@ def _uid(user: str | int) -> int:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """A listening socket with its final owner and mode. Raises NotConfigured. The epoch's lock must be held."""
+    """Returns a listening socket with its final owner and mode. Raises NotConfigured. The caller must hold the epoch's
+    lock.
+    """
     files.refuse_shared_directory(settings.socket.parent)
     _remove_stale(settings.socket)
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -200,13 +201,13 @@ def _gid(name: str) -> int:
 
 
 def _remove_stale(path: Path) -> None:
-    """What a killed broker left behind; that none is running is known from the epoch file's lock."""
+    """Removes the socket that a killed broker left behind. The epoch file's lock shows that no broker runs."""
     refuse_occupied(path)
     path.unlink(missing_ok=True)
 
 
 def refuse_occupied(path: Path) -> None:
-    """Raises NotConfigured when something else than a socket is where the socket must be."""
+    """Raises NotConfigured when something other than a socket is in the socket's place."""
     try:
         found = os.lstat(path)
     except OSError:

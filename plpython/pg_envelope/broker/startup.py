@@ -1,4 +1,4 @@
-"""What must hold before the broker starts: its secrets, and a rehearsal of each thing that it will open or occupy.
+"""Checks, before the broker starts, its secrets, and rehearses opening each thing that the broker will hold.
 
 A rehearsal runs the code of the start itself. It refuses what the start would refuse, and releases all that it took.
 """
@@ -41,7 +41,7 @@ def secret_files(config: Config) -> list[Path]:
 
 
 def secret_keks(config: Config) -> list[tuple[SecretsSettings, str]]:
-    """The KEKs that are made from secrets in the environment: settings and key."""
+    """Returns the KEKs that are made from secrets in the environment: settings and key."""
     found = ((config.kms[kek.kms], kek.key) for kek in config.kek.values())
     return [(settings, key) for settings, key in found if isinstance(settings, SecretsSettings)]
 
@@ -51,7 +51,7 @@ def keyrings(config: Config) -> list[Path]:
 
 
 def become_owner(config: Path) -> None:
-    """From root to the owner of the configuration, who is the broker's user: what root may do says nothing of him."""
+    """Changes from root to the broker's user, who owns the configuration: root's rights say nothing of that user's."""
     if os.geteuid() != 0 or not config.exists() or (uid := config.stat().st_uid) == 0:
         return
     try:
@@ -64,7 +64,7 @@ def become_owner(config: Path) -> None:
 
 
 def running(broker: BrokerSettings) -> bool:
-    """Whether a broker with this socket runs already: its directory is locked, and somebody listens."""
+    """Tells whether a broker with this socket runs already: its directory is locked, and somebody listens."""
     try:
         rehearse_epoch(broker)
     except errors.NotConfigured:
@@ -96,7 +96,7 @@ def rehearse_socket(broker: BrokerSettings) -> None:
 
 
 def rehearse_metrics(broker: BrokerSettings) -> None:
-    """Raises NotConfigured when somebody else has the port."""
+    """Raises NotConfigured when another process has the port."""
 
     async def attempt() -> None:
         (await http.start(broker.metrics, {})).close()
@@ -120,9 +120,9 @@ def rehearse_ledger(broker: BrokerSettings) -> None:
 
 
 def rehearse_audit(broker: BrokerSettings) -> None:
-    """Writes a line: `checked` into a log that is there, else one into a file that goes again. Raises EnvelopeError.
+    """Writes a line `checked` into an existing log, or a line into a file that it removes. Raises EnvelopeError.
 
-    The log itself is not made, since who checks may be another user than the broker's.
+    It does not make the log itself, because the user who checks may not be the broker's user.
     """
     target = Path(broker.audit_log)
     if broker.audit_log == STANDARD_OUTPUT:

@@ -60,7 +60,7 @@ FAULTS = [
     ("socket", {"socket": "/tmp/" + "x" * 120}, None, "too long"),
     ("socket", {}, a_file_at_the_socket, "not a socket"),
     ("epoch", {}, a_foreign_epoch, "not an epoch"),
-    ("ledger of erasures", {}, half_a_ledger, "one is missing"),
+    ("ledger of erasures", {}, half_a_ledger, "or its key is missing"),
     ("ledger of erasures", {}, a_broken_ledger, "broken"),
     ("ledger of erasures", {"erasures": "/no/such/folder/erasures.jsonl"}, None, "/no/such/folder"),
     ("audit log", {"audit_log": "/dev/full"}, None, "audit log"),

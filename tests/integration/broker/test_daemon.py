@@ -20,21 +20,28 @@ from tests.integration.broker.conftest import PATIENCE
 NOBODY = 65534
 STRANGER = """
 import socket, sys
-peer = socket.socket(socket.AF_UNIX)
-peer.connect(sys.argv[1])
-print(peer.recv(65536)[4:].decode())
+for _ in range(int(sys.argv[2])):
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect(sys.argv[1])
+    print(peer.recv(65536)[4:].decode())
 """
+TRIES = 200
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_another_user_is_refused_before_a_byte_is_read(make_broker, bao, directory):
     broker = make_broker(bao, broker={"socket_mode": "0666"}).ready()
     directory.chmod(0o755)
-    command = ["/usr/bin/python3", "-c", STRANGER, str(broker.socket_path)]
+    command = ["/usr/bin/python3", "-c", STRANGER, str(broker.socket_path), str(TRIES)]
     told = subprocess.run(command, user=NOBODY, group=NOBODY, capture_output=True, text=True, timeout=PATIENCE, cwd="/")
-    assert '"not_permitted"' in told.stdout, told.stderr
-    refused = [event for event in broker.events() if event["event"] == "peer_refused"]
-    assert refused[0]["peer"]["uid"] == NOBODY
+    assert told.stdout.count('"not_permitted"') == TRIES, told.stderr
+    assert [event["peer"]["uid"] for event in refusals(broker)] == [NOBODY]
+    broker.stop()
+    assert [event.get("repeated") for event in refusals(broker)] == [None, TRIES - 1]
+
+
+def refusals(broker):
+    return [event for event in broker.events() if event["event"] == "peer_refused"]
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,10 @@ def test_it_does_not_start_on_a_ledger_that_was_changed(broker, directory):
     assert "line 1:" in broker.log_path.read_text()
     path.write_bytes(whole + b'{"torn":')
     broker.start()
-    assert [event["bytes"] for event in broker.events() if event["event"] == "ledger_recovered"] == [8]
+    # The socket is there before the first event is written.
+    assert wait_until(
+        lambda: [event["bytes"] for event in broker.events() if event["event"] == "ledger_recovered"]
+    ) == [8]
     assert path.read_bytes() == whole
 
 

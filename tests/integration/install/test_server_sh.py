@@ -2,92 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from stack.postgres import pg_config
-
-ROOT = Path(__file__).parents[3]
-SOURCES = ("plpython", "client", "extension", "deploy", "pyproject.toml", "README.md", "LICENSE")
-
-
-class Machine:
-    """A copy of the sources, and a server whose folders are below `home`."""
-
-    def __init__(self, home: Path) -> None:
-        self.home, self.checkout, self.bin = home, home / "checkout", home / "bin"
-        self.library, self.share = home / "lib", home / "share"
-        for folder in (self.checkout, self.bin, self.library, self.share / "extension", home / "wheels"):
-            folder.mkdir(parents=True)
-        for name in SOURCES:
-            source = ROOT / name
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, self.checkout / name)
-        (self.checkout / ".venv").symlink_to(ROOT / ".venv")
-        self.pg_config = self._pg_config()
-
-    def _pg_config(self) -> Path:
-        path = self.home / "pg_config"
-        real = pg_config("--bindir") / "pg_config"
-        path.write_text(
-            f'#!/bin/sh\ncase $1 in --pkglibdir) echo "{self.library}" ;; --sharedir) echo "{self.share}" ;;'
-            f' *) exec "{real}" "$@" ;; esac\n'
-        )
-        path.chmod(0o755)
-        return path
-
-    @property
-    def venv(self) -> Path:
-        return self.library / "pg_envelope"
-
-    @property
-    def build(self) -> str:
-        return os.readlink(self.venv)
-
-    def run(self, action: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        own = {"PG_CONFIG": str(self.pg_config), "BINDIR": str(self.bin), "PIP_FIND_LINKS": str(self.home / "wheels")}
-        command = [self.checkout / "deploy/server.sh", action]
-        return subprocess.run(
-            command, env=os.environ | own | environment, capture_output=True, text=True, check=False, timeout=300
-        )
-
-    def install(self, **environment: str) -> None:
-        done = self.run("install", **environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def python(self, code: str) -> str:
-        """What the installed venv's Python prints."""
-        command = [self.venv / "bin/python", "-I", "-c", code]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    def works(self) -> bool:
-        done = subprocess.run([self.bin / "pg-envelope", "--help"], capture_output=True, check=False)
-        return done.returncode == 0 and self.python("import pg_envelope.backend.session") == ""
-
-    def wheel(self, name: str) -> Path:
-        """A small distribution, as a provider's package stands beside ours in the venv."""
-        path = self.home / "wheels" / f"{name}-1.0-py3-none-any.whl"
-        info = f"{name}-1.0.dist-info"
-        with zipfile.ZipFile(path, "w") as wheel:
-            wheel.writestr(f"{name}.py", "answer = 42\n")
-            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-            wheel.writestr(f"{info}/RECORD", "")
-        return path
-
-    def add(self, wheel: Path) -> None:
-        pip = [ROOT / ".venv/bin/python", "-m", "pip", "-qq", "--python", self.venv / "bin/python"]
-        subprocess.run([*pip, "install", "--no-index", wheel], check=True)
-
-    def change(self, name: str, text: str) -> None:
-        with open(self.checkout / name, "a") as file:
-            file.write(text)
+from .fix_machine import ROOT, Machine
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +33,7 @@ def machine(installed: Machine) -> Iterator[Machine]:
 def test_what_is_installed_works(machine: Machine) -> None:
     assert machine.works()
     assert (machine.share / "extension/pg_envelope.control").exists()
-    unit = (machine.home / "lib/systemd/system/pg-envelope-broker.service").read_text()
+    unit = (machine.units / "pg-envelope-broker.service").read_text()
     assert f"ExecStart={machine.bin}/pg-envelope broker" in unit
 
 
@@ -124,14 +44,14 @@ def test_installing_again_changes_nothing(machine: Machine) -> None:
 
 
 def test_without_a_network_the_old_installation_stays(machine: Machine) -> None:
-    before, script = machine.build, next((machine.share / "extension").glob("*.sql")).read_bytes()
+    before, script = machine.build, machine.script.read_bytes()
     done = machine.run("install", EXTRAS="kmip", PIP_NO_INDEX="1")
     assert done.returncode != 0
     assert "Nothing was changed" in done.stderr
     assert machine.build == before
     assert machine.works()
-    assert next((machine.share / "extension").glob("*.sql")).read_bytes() == script
-    assert len(list((machine.library / "pg_envelope.d").iterdir())) <= 2
+    assert machine.script.read_bytes() == script
+    assert not machine.leftovers()
 
 
 def test_a_build_that_does_not_load_is_not_taken(machine: Machine) -> None:
@@ -180,5 +100,5 @@ def test_uninstall_warns_first(machine: Machine) -> None:
 def test_uninstall_with_yes_removes_all_that_install_made(machine: Machine) -> None:
     machine.install()
     assert machine.run("uninstall", YES="1").returncode == 0
-    tops = (machine.library, machine.share, machine.bin, machine.home / "lib")
+    tops = (machine.library, machine.share, machine.bin, machine.units)
     assert not [path for top in tops for path in top.rglob("*") if not path.is_dir()]

@@ -201,7 +201,7 @@ def test_two_at_once(people: Database) -> None:
         other.execute("SELECT pg_advisory_lock('envelope_private.schedule'::regclass::oid::bigint)")
         told = notices(people.admin)
         people.sql(ROTATE_DUE)
-        assert told == [f"rotate_due: another session does it already (pid {other.info.backend_pid})"]
+        assert told == [f"rotate_due: another session rotates already (pid {other.info.backend_pid})"]
         assert people.sql(VERSIONS) == [(1, 1)]
         other.execute("SELECT pg_advisory_unlock_all()")
     people.sql(ROTATE_DUE)

@@ -127,7 +127,7 @@ def test_a_value_without_key_is_told_what_was_looked_for(db: Database) -> None:
     for call in ("shred", "rotate", "rotate_emergency", "compromise", "suspend", "unsuspend"):
         with pytest.raises(psycopg.errors.UndefinedObject, match="has no key of this subject") as unknown:
             db.sql(CALLS[call], "2001-02-03")
-        assert "A value of type date was looked for, as column s has them" in str(unknown.value.diag.message_hint)
+        assert "The search was for a value of type date, as in column s" in str(unknown.value.diag.message_hint)
         assert "2001" not in str(unknown.value.diag.message_hint)
 
 

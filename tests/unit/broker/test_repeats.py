@@ -47,7 +47,7 @@ def test_the_first_is_a_line_at_once_and_the_others_are_counted(path):
     audit = Audit(str(path))
     repeats = Repeats(audit, 60, clock, Metrics().repeats)
     for pid in range(5):
-        repeats.write(facts(pid=pid, cached=bool(pid)))
+        repeats.write("request", **facts(pid=pid, cached=bool(pid)))
     repeats.sweep()
     assert [line["who"] for line in lines(path)] == [{"role": "r", "pid": 0}]
     clock.now += 60
@@ -55,6 +55,22 @@ def test_the_first_is_a_line_at_once_and_the_others_are_counted(path):
     first, second = lines(path)
     assert (second["repeated"], second["since"] >= first["time"]) == (4, True)
     assert (second["who"], second["key_ids"], second["op"]) == ({"role": "r"}, [1], "derive")
+    assert second["peer"] == {"uid": 1}
+    audit.close()
+
+
+def test_events_of_two_kinds_are_counted_apart(path):
+    audit = Audit(str(path))
+    repeats = Repeats(audit, 60, Clock(), Metrics().repeats)
+    for event in ("one", "other") * 3:
+        repeats.write(event, peer={"uid": 1, "pid": 2})
+    repeats.tell_all()
+    told = [(line["event"], line["peer"], line.get("repeated")) for line in lines(path)]
+    assert told == [
+        *((event, {"uid": 1, "pid": 2}, None) for event in ("one", "other")),
+        ("one", {"uid": 1}, 2),
+        ("other", {"uid": 1}, 2),
+    ]
     audit.close()
 
 
@@ -63,7 +79,7 @@ def test_what_says_something_else_is_a_line_of_its_own(path, other):
     audit = Audit(str(path))
     repeats = Repeats(audit, 60, Clock(), Metrics().repeats)
     for one in ({}, other, {}, other):
-        repeats.write(facts(**one))
+        repeats.write("request", **facts(**one))
     assert len(lines(path)) == 2
     audit.close()
 
@@ -73,16 +89,16 @@ def test_nothing_is_counted_that_could_not_be_written():
     repeats = Repeats(audit, 60, Clock(), Metrics().repeats)
     for _ in range(3):
         with pytest.raises(errors.Internal):
-            repeats.write(facts())
+            repeats.write("request", **facts())
     audit.close()
 
 
 def test_a_log_that_fails_later_ends_the_counting(path):
     audit = Audit(str(path))
     repeats = Repeats(audit, 60, Clock(), Metrics().repeats)
-    repeats.write(facts())
+    repeats.write("request", **facts())
     audit.trouble = "No space left on device"
-    repeats.write(facts(pid=2))
+    repeats.write("request", **facts(pid=2))
     assert [line["event"] for line in lines(path)] == ["request", "audit_recovered", "request"]
     audit.close()
 
@@ -96,7 +112,7 @@ def test_every_request_is_in_the_log_once_whenever_it_is_swept(tmp_path_factory,
     audit = Audit(str(path))
     repeats = Repeats(audit, seconds, clock, Metrics().repeats)
     for role, key, passing in asked:
-        repeats.write(facts(role=role, key=key))
+        repeats.write("request", **facts(role=role, key=key))
         clock.now += passing
         repeats.sweep()
     repeats.tell_all()

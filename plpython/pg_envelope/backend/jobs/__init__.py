@@ -1,1 +1,1 @@
-"""Re-encryption as jobs: shares of a table, walked in committed batches, and the receipt at their end."""
+"""Runs re-encryption and verification as jobs, which walk shares of a table in committed batches."""

@@ -1,4 +1,4 @@
-"""Values that do not open: the SQL that finds them, and the list of them that people read."""
+"""Finds the values that do not open, by SQL, and keeps the list of them that people read."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
 
 Result = TypeVar("Result")
-# What the server says of bytes that it cannot read, and of a text that the type, or a CHECK of a domain, does not take.
+# The classes of the server's errors for bytes that it cannot read, and for a text that the type, or the CHECK of a
+# domain, refuses.
 OF_A_VALUE = ("XX001", "XX002", "22", "23", "P0")
-# Of a value whose key is destroyed, suspended or lost; and of all values, while there are no keys at all.
+# The errors of a value whose key is destroyed, suspended or lost. All values have them while there are no keys at all.
 OF_A_KEY = ("55000", "42704", "58000")
-# Which of a million bad values people see; all of them are counted.
+# The list has so many bad values at most. All of them are counted.
 MOST_LISTED = 10_000
 FORGET = """
 DELETE FROM envelope_private.fault f USING envelope_private.field c
@@ -35,7 +36,10 @@ KEEP_TYPES = ["text", "uuid[]", "text[]", "bigint[]", "text[]"]
 
 
 def despite(act: Callable[[bool], Result]) -> Result:
-    """What `act` gives for False, or, where one value stops that, for True: then `act` asks value by value."""
+    """Returns what `act` gives for False. Where one value stops it, returns what `act` gives for True.
+
+    For True, `act` opens value by value.
+    """
     try:
         return act(False)
     except Exception as error:
@@ -45,9 +49,11 @@ def despite(act: Callable[[bool], Result]) -> Result:
 
 
 def fault(layout: Layout, name: str, source: str = "t", *, careful: bool = False) -> str:
-    """Why the envelope in a column of `source` does not open, or NULL; for the table's owner.
+    """Returns an SQL expression that tells why the envelope in a column of `source` does not open. It gives NULL for
+    one that opens.
 
-    `careful`: also why one that opens gives no value, and without an error of the server for bytes it cannot read.
+    It is for the table's owner. `careful`: it also tells why an envelope that opens gives no value, and the server
+    raises no error for bytes that it cannot read.
     """
     protected = layout.protected[name]
     bound = generate.row_key(layout, protected, source)
@@ -58,7 +64,9 @@ def fault(layout: Layout, name: str, source: str = "t", *, careful: bool = False
 
 
 def faults(layout: Layout, careful: bool) -> dict[str, str]:
-    """By column; where not `careful`, the query fails at an envelope that opens and gives no value."""
+    """Returns the expressions of `fault`, by column. Without `careful`, the query fails at an envelope that opens and
+    gives no value.
+    """
     if careful:
         return {name: fault(layout, name, careful=True) for name in layout.protected}
     return {name: _read(layout, name) for name in layout.protected}
@@ -73,7 +81,9 @@ def _value(layout: Layout, name: str) -> str:
 
 
 def listing(layout: Layout, reasons: Mapping[str, str], where: str = "true", *, careful: bool = False) -> str:
-    """A query for rows of name, reason, key_id, row_key; `reasons` are expressions by column, NULL for no fault."""
+    """Returns a query for rows of name, reason, key_id, row_key. `reasons` holds an expression for each column; NULL is
+    no fault.
+    """
     items = commas(f"({literal(name)}, {generate.stored(name, careful)}, {reason})" for name, reason in reasons.items())
     return (
         f"SELECT f.name, f.reason, {key_id('f.value')} AS key_id, {_row_key(layout)} AS row_key"
@@ -83,14 +93,16 @@ def listing(layout: Layout, reasons: Mapping[str, str], where: str = "true", *, 
 
 
 def found(owner: AsOwner, layout: Layout, where: str) -> list[Row]:
-    """The values that do not open, or give no value, in the rows that a condition finds."""
+    """Returns the values that do not open, or give no value, in the rows that a condition finds."""
     if _all_read(owner, layout, where):
         return []
     return despite(lambda careful: owner.rows(listing(layout, faults(layout, careful), where, careful=careful)))
 
 
 def _all_read(owner: AsOwner, layout: Layout, where: str) -> bool:
-    """The usual case, in which each value is decrypted once. What was erased may read as NULL, and is told."""
+    """Tells whether all values open. In this usual case each value is decrypted once. An erased value that reads as
+    NULL counts as bad.
+    """
     values = [(ident(name), _value(layout, name)) for name in layout.protected]
     missing = " + ".join(f"count(t.{name}) - count({value})" for name, value in values)
     try:
@@ -102,12 +114,16 @@ def _all_read(owner: AsOwner, layout: Layout, where: str) -> bool:
 
 
 def key_id(value: str) -> str:
-    """A header's key id in hexadecimal; 0 for what is too short to have one, or cannot be read."""
+    """Returns an SQL expression for a header's key id in hexadecimal: 0 for a value that is too short or cannot be
+    read.
+    """
     return f"'0' || coalesce(encode(substr({value}, 3, 4), 'hex'), '')"
 
 
 def _row_key(layout: Layout) -> str:
-    """How to find the row: its primary key's texts by column; without one where it lies now."""
+    """Returns an SQL expression that tells how to find the row: the primary key's texts by column, or else the row's
+    ctid.
+    """
     columns = [(name, canonical(layout.column(name), "t")) for name in layout.row_key]
     pairs = commas(f"{literal(name)}, {text}" for name, text in columns or [("ctid", "t.ctid::text")])
     return f"jsonb_build_object({pairs})::text"
@@ -118,7 +134,9 @@ def forget(host: Host, key: Row, found_by: str) -> None:
 
 
 def keep(host: Host, layout: Layout, found_by: str, found: list[Row]) -> Counter[str]:
-    """Lists what `listing` found and this kind of job has not listed yet; how many those are, by reason."""
+    """Adds what `listing` found to the list, unless this kind of job has listed it. Returns how many values are new, by
+    reason.
+    """
     if not found:
         return Counter()
     columns = [

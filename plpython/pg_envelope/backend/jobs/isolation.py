@@ -1,4 +1,4 @@
-"""READ COMMITTED for a procedure's transactions, whatever its session's default is."""
+"""Makes a procedure's transactions READ COMMITTED, whatever the default of its session is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ SHOW = f"SELECT pg_catalog.current_setting('{NAME}') AS level"
 
 @contextmanager
 def read_committed(host: Host) -> Iterator[None]:
-    """A row that changes under a batch is then no error. SET TRANSACTION cannot do it: plpy runs in subtransactions."""
+    """A row that changes under a batch is then no error. SET TRANSACTION cannot do it, because plpy runs in
+    subtransactions.
+    """
     row = host.row(SHOW)
     before = str(row["level"]) if row else "read committed"
     if before == "read committed":

@@ -1,4 +1,4 @@
-"""One worker's row in envelope_private.job: made at its start, written with each batch, and what others ask of it."""
+"""Keeps one worker's row in envelope_private.job, writes it with each batch, and reads orders of other sessions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from pg_envelope.backend.host import Host
 # How long a paused or throttled worker waits before it looks for a cancel and for orders.
 SLICE_SECONDS = 0.1
 
-# Each start and each claim of the end sees what the one before it left; a batch only waits for their few statements.
+# Each start, and each claim of the end, sees what the one before it left. A batch waits only for these few statements.
 ONE_BY_ONE = "LOCK TABLE envelope_private.job IN SHARE ROW EXCLUSIVE MODE"
 LIVE = """
 SELECT job_id, pid FROM envelope_private.live_job
 WHERE key_uuid = $1 AND what = $2 AND part = $3 AND parts = $4 AND pid <> pg_backend_pid()"""
-# A job of another division, or of a run that is over, counts only while it works. A job's own row counts always.
+# A job with another number of parts, or of a run that is over, counts only while it works. A job's own row always
+# counts.
 CLEAR = """
 DELETE FROM envelope_private.job j
 WHERE key_uuid = $1 AND what = $2 AND ((part = $3 AND parts = $4)
@@ -61,7 +62,9 @@ class Aborted(errors.EnvelopeError):
 
 
 class Job:
-    """A share of a table, and how far it is. `rows`, `faults`, `blocks`, `total` are what the next write tells."""
+    """A share of a table, and the progress in it. The next write of the row stores `rows`, `faults`, `blocks` and
+    `total`.
+    """
 
     def __init__(self, host: Host, key_uuid: str, part: int = 1, parts: int = 1, what: str = "reencrypt") -> None:
         self._host, self._key_uuid = host, key_uuid
@@ -72,7 +75,10 @@ class Job:
         self._since: float | None = time.monotonic()
 
     def start(self, take_over: bool) -> None:
-        """Commits its row. Raises Running where another session works on this part; `take_over` sends them all away."""
+        """Makes the row and commits it. Raises Running where another session works on this part.
+
+        `take_over` makes all other sessions stop their work on the table.
+        """
         self._host.run(ONE_BY_ONE)
         if take_over:
             self._host.rows(ABORT_OTHERS, ["uuid", "text"], [self._key_uuid, self.what])
@@ -91,7 +97,10 @@ class Job:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Whatever ends it early is in its row afterwards; what a kill leaves there, the session's absence tells."""
+        """Writes into the row how the job ended, when an error ends it early.
+
+        After a kill the row still says `running`. Readers see that its session is gone.
+        """
         try:
             yield
         except Exception as error:
@@ -101,12 +110,14 @@ class Job:
             raise
 
     def commit(self) -> None:
-        """Writes how far it is, in the batch's own transaction. Raises Aborted when another session took over."""
+        """Writes the progress in the batch's own transaction. Raises Aborted when another session took over."""
         self._keep("running")
         self._host.commit()
 
     def rest(self, seconds: float) -> None:
-        """Waits so long, and for as long as it is told to pause: without locks and snapshot. Raises Aborted."""
+        """Waits for so many seconds, and for as long as the job is paused, without locks and without a snapshot. Raises
+        Aborted.
+        """
         until = time.monotonic() + seconds
         paused = False
         while True:
@@ -123,7 +134,9 @@ class Job:
             time.sleep(SLICE_SECONDS if paused else min(SLICE_SECONDS, left))
 
     def done(self) -> bool:
-        """The end of its share. True for the last of all parts: it goes on with the whole table, and stays running."""
+        """Ends this job's share. Returns True for the last of all parts, which goes on with the whole table and stays
+        `running`.
+        """
         self._host.run(ONE_BY_ONE)
         row = self._host.row(OTHERS_DONE, *self._mine())
         last = row is not None and row["found"] == self.parts - 1
@@ -132,7 +145,7 @@ class Job:
         return last
 
     def complete(self) -> int:
-        """The end of the whole table; how many rows all parts have re-encrypted."""
+        """Ends the job of the whole table. Returns how many rows all parts have re-encrypted."""
         self._keep("done")
         whole = ["uuid", "text", "int4"], [self._key_uuid, self.what, self.parts]
         self._host.rows(COMPLETE, *whole)
@@ -144,13 +157,15 @@ class Job:
         return ["uuid", "text", "int4", "int4"], [self._key_uuid, self.what, self.part, self.parts]
 
     def _wanted(self) -> str:
-        """Leaves a new transaction in which nothing has run yet: any statement would leave a snapshot there."""
+        """Returns the order for this job. Leaves a new transaction in which nothing has run yet: a statement would
+        leave a snapshot.
+        """
         row = self._host.row(WANTED, ["uuid"], [self._id])
         self._host.commit()
         return str(row["wanted"]) if row else "run"
 
     def _pause(self, paused: bool) -> None:
-        """The clock of the rate stands meanwhile."""
+        """Stops the clock of the rate during a pause."""
         self._seconds, self._since = self._worked(), None if paused else time.monotonic()
         self._keep("paused" if paused else "running")
         self._host.commit()

@@ -1,4 +1,4 @@
-"""Transactions that began before a table's newest key: what they wrote, or still write, may be under an older one."""
+"""Waits for transactions that began before a table's newest key: their values may be under an older key."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NOTICE_SECONDS = 10.0
 SLICE_SECONDS = 0.1
 SHOWN = 10
 
-# How old, in transactions, the newest key is that replaced another one: the row was written by the one that made it.
-# A row that is older than a transaction number can tell has a negative age.
+# The age, in transactions, of the newest key that replaced another one, by the transaction that wrote its row.
 ROTATED = """
 SELECT min(age(fk.xmin)) AS age FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
 JOIN envelope_private.key k ON coalesce(k.scope_of, k.key_uuid) = d.key_uuid
 WHERE k.key_uuid = $1 AND fk.state = 'active' AND (fk.version > 1 OR d.version > 1) AND age(fk.xmin) >= 0"""
-# These are at least as old: a snapshot of theirs may not show it. A transaction's writes and its snapshot
-# are both looked at: one that wrote, and now waits for its client, has no snapshot.
+# These transactions are at least as old: their snapshots may not show the newest key. The query looks at a
+# transaction's writes and at its snapshot, because a transaction that wrote, and now waits for its client, has no
+# snapshot.
 OLDER = """
 SELECT 'pid ' || a.pid AS who, format('%s %s %s', a.pid, a.backend_start, a.xact_start) AS which
 FROM pg_catalog.pg_stat_activity a
@@ -39,14 +39,14 @@ class OlderTransactions(errors.NotConfigured):
 
 
 def wait_for_older(host: Host, key_uuid: str, job: Job) -> bool:
-    """Until all that began before the newest key have ended; whether there were any.
+    """Waits until all transactions that began before the newest key have ended. Returns whether there were any.
 
-    Raises OlderTransactions after lock_timeout, or 10 minutes where that is not set.
+    Raises OlderTransactions after lock_timeout, or after 10 minutes where lock_timeout is not set.
     """
     row = host.row(LIMIT)
     limit = row["seconds"] if row and row["seconds"] else LIMIT_SECONDS
     began, told = time.monotonic(), -NOTICE_SECONDS
-    # The present ones suffice: a later transaction sees the newest key, however old its snapshot looks.
+    # It is enough to wait for those of now: a later transaction sees the newest key, however old its snapshot looks.
     first = left = _older(host, key_uuid)
     while left:
         since = time.monotonic() - began
@@ -65,7 +65,7 @@ def wait_for_older(host: Host, key_uuid: str, job: Job) -> bool:
 
 
 def _older(host: Host, key_uuid: str) -> dict[str, str]:
-    """Which they are, with words for each. age() counts from one point in all of a transaction."""
+    """Returns these transactions, with words for each. age() counts from one point in all of a transaction."""
     row = host.row(ROTATED, ["uuid"], [key_uuid])
     if row is None or row["age"] is None:
         return {}

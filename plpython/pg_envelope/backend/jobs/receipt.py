@@ -1,6 +1,7 @@
-"""The receipt of a re-encryption: a count of all headers that finds no old one, signed by the broker, kept here.
+"""Makes the receipt of a re-encryption: a count of all headers that finds no old one, signed by the broker and kept
+here.
 
-Where values are left that do not open, it says how many and why, and claims nothing for their column.
+Where values are left that do not open, the receipt says how many and why, and claims nothing for their column.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pg_envelope.backend.tables.owner import AsOwner
 NEWEST = """
 SELECT f.field_uuid, fk.version FROM envelope_private.field f JOIN envelope_private.field_key fk USING (field_uuid)
 WHERE f.key_uuid = $1 AND fk.state = 'active'"""
-# Read after it, so that it holds for every server that has replayed as much.
+# Read after the scan, so that the receipt holds for every server that has replayed as much.
 WHERE_AND_WHEN = """
 SELECT pg_current_wal_insert_lsn()::text AS lsn, to_char(clock_timestamp() AT TIME ZONE 'UTC',
     'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS finished_at"""
@@ -35,7 +36,7 @@ SAME_TABLE = "SELECT to_regclass($1)::oid = $2 AS same"
 
 
 class Missing(errors.Unavailable):
-    """All is re-encrypted; only the signature is not there."""
+    """The re-encryption is complete, but its receipt could not be signed."""
 
 
 class Receipts:
@@ -45,9 +46,10 @@ class Receipts:
         self._host, self._owner, self._layout, self._key = host, owner, layout, key
 
     def scan(self) -> dict[str, Any] | None:
-        """The statement; None when there are old envelopes that open. Within one transaction of its own.
+        """Returns the receipt's statement, or None when there are old envelopes that open. It needs a transaction of
+        its own.
 
-        What is left is listed in the same transaction. Raises ColumnMissing, where a column is not found.
+        It lists the values that are left in the same transaction. Raises ColumnMissing, where a column is not found.
         """
         self._same_table()
         whole.refuse_missing(self._host, self._key, self._layout)
@@ -73,7 +75,9 @@ class Receipts:
         }
 
     def keep(self, signing: Signing, statement: dict[str, Any]) -> str:
-        """Has it signed, and stores it; its text. Raises Missing, with what to do later."""
+        """Lets the broker sign the statement, and stores it. Returns its text. Raises Missing, with a hint at what to
+        do later.
+        """
         try:
             signed = signing.sign(statement)
         except errors.EnvelopeError as error:
@@ -99,7 +103,9 @@ class Receipts:
             faulty.keep(self._host, self._layout, "reencrypt", self._owner.rows(found))
 
     def _count(self, old: Stale) -> str:
-        """Rows by the key ids of their envelopes, in one scan: few groups, as a table has few versions at a time."""
+        """Counts rows by the key ids of their envelopes, in one scan. A table has few versions at a time, so there are
+        few groups.
+        """
         names = list(enumerate(self._layout.protected))
         keys = [f"{self._key_id(name, old.careful)} AS key_{number}" for number, name in names]
         left = [f"{old.left(name)} AS left_{number}" for number, name in names]
@@ -110,14 +116,17 @@ class Receipts:
         )
 
     def _key_id(self, name: str, careful: bool) -> str:
-        """In hexadecimal; in tenant and subject scope there are too many, and 0 stands for all."""
+        """Returns an expression in hexadecimal. Tenant and subject scope have too many key ids, so 0 stands for all of
+        them.
+        """
         found = faulty.key_id(stored(name, careful)) if self._key["scope"] == "table" else "'0'"
         return f"CASE WHEN t.{ident(name)} IS DISTINCT FROM NULL THEN {found} END"
 
     def _field(self, number: int, name: str, groups: list[Row], newest: dict[str, int]) -> dict[str, Any]:
-        """How many values each key has; there is none under a version below `zero_below` that can still be read.
+        """Returns the part of the statement for one field: how many values each key has.
 
-        `left` counts, by reason, those that do not open; with any of them nothing is claimed: `zero_below` is None.
+        No value that can still be read is under a version below `zero_below`. `left` counts the values that do not
+        open, by reason. With any of them the receipt claims nothing: `zero_below` is None.
         """
         values: Counter[int] = Counter()
         left: Counter[str] = Counter()
@@ -133,7 +142,9 @@ class Receipts:
         return {"column": name, "field": uuid, "zero_below": zero_below, "left": dict(left), "keys": keys}
 
     def _same_table(self) -> None:
-        """Its owner could have put another table or a view in its place; from here on, the lock keeps it there."""
+        """Refuses another table or view in its place, which its owner could have put there. From here on, the lock
+        keeps the table there.
+        """
         self._host.run(f"LOCK TABLE {self._layout.base} IN ACCESS SHARE MODE")
         found = self._host.row(SAME_TABLE, ["text", "oid"], [self._layout.base, self._key["base"]])
         if not (found and found["same"]):

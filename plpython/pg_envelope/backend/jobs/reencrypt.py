@@ -1,4 +1,7 @@
-"""reencrypt(): one part of a table, or all of it; the last part to end looks at the whole and makes the receipt."""
+"""Carries out reencrypt() for one part of a table, or all of it.
+
+The last part checks the whole and makes the receipt.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ MEND = "Write each value anew through the view, or delete the row; docs/runbooks
 
 
 class Reencryption:
-    """Of one table, by its view or base table. Raises NotProtected."""
+    """Re-encrypts one table, found by its view or base table. Raises NotProtected."""
 
     def __init__(self, host: Host, signing: Signing, oid: int) -> None:
         self._host, self._signing = host, signing
@@ -32,7 +35,10 @@ class Reencryption:
         self._receipts = Receipts(host, self._owner, self._layout, self._key)
 
     def run(self, pace: Pace, part: int = 1, parts: int = 1, take_over: bool = False) -> None:
-        """Commits as it goes; what is committed stays done. `take_over` sends other sessions at this table away."""
+        """Re-encrypts in committed batches; what is committed stays done.
+
+        `take_over` makes other sessions stop their work on this table.
+        """
         _check(pace, part, parts)
         begin(self._host, "reencrypt")
         with read_committed(self._host):
@@ -42,7 +48,7 @@ class Reencryption:
                 self._host.commit()
 
     def _run(self, job: Job, pace: Pace, take_over: bool) -> dict[str, Any] | None:
-        """What the receipt shall say; None when other parts are not done yet."""
+        """Returns the statement for the receipt, or None when other parts are not done yet."""
         walks = walker.Walker(self._host, self._key, job, pace)
         resealing = Resealing(self._host, self._owner, self._layout, self._key, job, walks)
         job.start(take_over)
@@ -61,7 +67,9 @@ class Reencryption:
         return statement
 
     def _tell(self, rows: int, left: int) -> None:
-        """Without row keys: they are for who may read the table, and this goes to the server's log, too."""
+        """Tells how it ended, without row keys: they are for readers of the table only, and this notice goes to the
+        server's log, too.
+        """
         done = f"{rows} rows were re-encrypted"
         if left:
             self._host.warning(
@@ -72,7 +80,10 @@ class Reencryption:
             self._host.notice(f"reencrypt: all values of {self._layout.view} have the newest key version; {done}")
 
     def receipt(self) -> str:
-        """A receipt of what is, with a warning when values are left that do not open. Raises OldValues."""
+        """Makes a receipt of the present state, with a warning when values are left that do not open.
+
+        Raises OldValues.
+        """
         statement = self._receipts.scan()
         if statement is None:
             raise OldValues(
@@ -86,7 +97,9 @@ class Reencryption:
         return self._receipts.keep(self._signing, statement)
 
     def _finished(self, resealing: Resealing, job: Job) -> dict[str, Any]:
-        """Rows may have moved between parts, and a rotation may come at any time: until a scan finds nothing old."""
+        """Repeats until a scan finds nothing old: rows may have moved between parts, and a rotation may come at any
+        time.
+        """
         resealing.clean()
         if wait_for_older(self._host, str(self._key["key_uuid"]), job):
             resealing.clean()
@@ -101,7 +114,7 @@ class OldValues(errors.NotConfigured):
 
 
 def _check(pace: Pace, part: int, parts: int) -> None:
-    """Raises BadInput."""
+    """Checks the arguments. Raises BadInput."""
     walker.check(pace)
     if not 1 <= part <= parts <= MOST_PARTS:
         raise errors.BadInput(f"part must be 1 or more and at most parts, parts at most {MOST_PARTS}")

@@ -1,4 +1,4 @@
-"""Old values to the newest key, until none is left that opens. What does not open is passed over and stays."""
+"""Brings old values to the newest key, until none is left that opens. Values that do not open stay as they are."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from pg_envelope.backend.tables import generate, whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
 
-# So many tries in a row may leave as many rows to do. Then a trigger keeps old values, or rows change at each try.
+# After so many tries in a row that leave as many rows to do, a trigger keeps old values, or rows change at each try.
 IDLE_PASSES = 20
-# While it waits for a row that another session has locked, it looks for orders this often.
+# While the job waits for a row that another session has locked, it looks for orders this often.
 LOCK_SLICE = "SET LOCAL lock_timeout = '500ms'"
 LOCK_NOT_AVAILABLE = "55P03"
 
 
 class Resealing:
-    """Of one table, for one job. Every statement that meets the owner's code runs as the owner."""
+    """Reseals the values of one table, for one job. Every statement that meets the owner's code runs as the owner."""
 
     def __init__(self, host: Host, owner: AsOwner, layout: Layout, key: Row, job: Job, walker: Walker) -> None:
         self._host, self._owner, self._layout, self._key = host, owner, layout, key
         self._job, self._walker = job, walker
 
     def walk(self) -> None:
-        """Once over this job's part."""
+        """Walks once over this job's part."""
         self._walker.walk(self._batch, self._job.part, self._job.parts)
 
     def clean(self) -> None:
-        """Until no old envelope is left that opens. Rows that others have locked come when there are no more."""
+        """Repeats until no old envelope is left that opens. It takes the rows that others have locked when no other
+        rows are left.
+        """
         if self._count(movable=False):
             self._walker.walk(self._batch)
         before, idle = None, 0
@@ -51,7 +53,10 @@ class Resealing:
                 )
 
     def _count(self, movable: bool) -> int:
-        """Rows with old values; `movable`: that open. As the owner, who could have put a view in the table's place."""
+        """Returns the number of rows with old values; with `movable`, only of those with old values that open.
+
+        It counts as the owner, who could have put a view in the table's place.
+        """
         quiet(self._host)
         whole.refuse_hidden(self._host, self._key, self._layout, "reencrypt")
 
@@ -61,12 +66,14 @@ class Resealing:
             return self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {condition}")
 
         found = despite(count)
-        # The snapshot must not last over the next wait: it would hold up VACUUM.
+        # The snapshot must not last over the next wait, because it would hold up VACUUM.
         self._host.commit()
         return found
 
     def _batch(self, batch: Blocks) -> int:
-        """Without a wait for locks: who holds some and waits for others meets deadlocks."""
+        """Reseals the rows of some blocks, and waits for no lock: a session that holds some and waits for others meets
+        deadlocks.
+        """
 
         def reseal(careful: bool) -> int:
             where = f"{batch.condition()} AND {self._stale(careful).any}"
@@ -75,7 +82,7 @@ class Resealing:
         return despite(reseal)
 
     def _one(self) -> None:
-        """One old row, after a wait for the transaction that holds it; no other lock is held meanwhile."""
+        """Reseals one old row, after a wait for the transaction that holds it. It holds no other lock meanwhile."""
         while not self._tried():
             self._host.rollback()
             self._job.rest(0)
@@ -83,7 +90,7 @@ class Resealing:
         self._walker.rest()
 
     def _tried(self) -> bool:
-        """False when a slice of the wait is over."""
+        """Returns False when a slice of the wait is over."""
         quiet(self._host)
         self._host.setting(LOCK_SLICE)
         try:
@@ -102,9 +109,10 @@ class Resealing:
         return stale(self._host, self._layout, self._key, careful)
 
     def _reseal(self, which: str, careful: bool) -> str:
-        """Of the rows that a condition finds; one with nothing but values that stay is not written.
+        """Returns the statement that reseals the rows that a condition finds. It writes no row in which every value
+        stays.
 
-        A value that stays is not compared with itself: the server would have to read it.
+        A value that stays is not compared with itself, because the server would have to read it.
         """
         columns = [(ident(name), f"old.value_{number}") for number, name in enumerate(self._layout.protected)]
         resealed = (generate.resealed(self._layout, name, careful) for name in self._layout.protected)

@@ -1,4 +1,4 @@
-"""Which values are not under the newest key, which of them can be brought there, and which are left."""
+"""Tells which values are not under the newest key, which of them can be brought there, and which are left."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ WHERE fk.field_uuid = $1 AND 'destroyed' IN (fk.state, d.state)"""
 
 @dataclass(frozen=True)
 class Stale:
-    """Conditions on a row of `t`, by column: it has an envelope that is not under the newest key.
+    """SQL conditions on a row of `t`, by column: the row has an envelope that is not under the newest key.
 
-    `careful`: for a table with bytes that the server cannot read; without it, those stop a statement.
+    `careful` is for a table with bytes that the server cannot read. Without it, such bytes stop a statement.
     """
 
     layout: Layout
@@ -33,12 +33,12 @@ class Stale:
 
     @property
     def any(self) -> str:
-        """True for a row with such a value. Compares headers only."""
+        """The condition for a row with such a value. It compares headers only."""
         return f"({' OR '.join(self.by_column.values())})"
 
     @property
     def movable(self) -> str:
-        """True for a row with such a value that opens. Opens the old values, and no other ones."""
+        """The condition for a row with such a value that opens. It opens the old values only."""
         opens = (
             f"CASE WHEN {old} THEN {fault(self.layout, name)} IS NULL ELSE false END"
             for name, old in self.by_column.items()
@@ -46,7 +46,10 @@ class Stale:
         return f"({' OR '.join(opens)})"
 
     def left(self, name: str) -> str:
-        """Why the value of a column cannot be brought to the newest key; NULL for all that have it or can be."""
+        """The expression for why the value of a column cannot be brought to the newest key.
+
+        It is NULL for a value that has the newest key, or can be brought there.
+        """
         left = f"WHEN {self.by_column[name]} THEN {fault(self.layout, name)}"
         return f"CASE {self._unreadable(name)} {left} END"
 
@@ -57,14 +60,14 @@ class Stale:
 
 
 def stale(host: Host, layout: Layout, key: Row, careful: bool) -> Stale:
-    """As the catalog is now."""
+    """Makes the conditions from the catalog as it is now."""
     if key["scope"] != "table":
-        # Each tenant or subject has a newest key of its own; one that is destroyed or suspended cannot be left.
+        # Each tenant or subject has a newest key of its own. A value under a destroyed or suspended key stays under it.
         waits = {name: f"envelope.is_stale({stored(name, careful)})" for name in layout.protected}
         return Stale(layout, waits, careful)
     headers = {row["field_uuid"]: row["header"].hex() for row in host.rows(HEADERS, ["uuid"], [key["key_uuid"]])}
     if not headers:
-        # An unprotect() that has just ended dropped it.
+        # An unprotect() that has just ended dropped the field.
         raise errors.NotProtected
     return Stale(
         layout,
@@ -77,7 +80,7 @@ def stale(host: Host, layout: Layout, key: Row, careful: bool) -> Stale:
 
 
 def _under_an_old_key(host: Host, value: str, field_uuid: str, newest: str) -> str:
-    """Erased values stay as they are: nobody can read them, to write them anew."""
+    """Leaves erased values as they are: nobody can read them, so nobody can write them anew."""
     erased = host.rows(ERASED, ["uuid"], [field_uuid])
     alive = "".join(f" AND substr({value}, 3, 4) <> '\\x{row['key_id']}'" for row in erased)
     return f"substr({value}, 1, 6) <> '\\x{newest}'{alive}"

@@ -18,13 +18,13 @@ from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import careful, catalog, inspect, whole
 from pg_envelope.backend.tables.owner import AsOwner
 
-# A value is listed once for each reason up to here, so that a million erased ones do not hide the damaged one.
+# For each reason, the list has so many values at most, so that a million erased values do not hide a damaged one.
 MOST_OF_A_REASON = 1000
-# A row that an UPDATE moves to where the walk has been already is looked at afterwards. Under a steady stream of
-# writes there is always one more: what moves in the last pass may have been missed, if it was damaged before.
+# An UPDATE may move a row to where the walk has been already. Such a row is looked at afterwards. Under a steady stream
+# of writes there is always one more. A row that moves in the last pass may be missed, if it was damaged before.
 MOST_PASSES = 4
 FILE = "SELECT pg_relation_filenode($1::regclass) AS filenode"
-# The same table in the same file, or it begins anew.
+# A verification goes on only in the same table and the same file. Otherwise it begins anew.
 GOES_ON = """
 SELECT next_block, value_count, faults::text, began_xid::text, began_at::text FROM envelope_private.verification
 WHERE key_uuid = $1 AND base = $2 AND filenode = $3 AND finished_at IS NULL"""
@@ -41,7 +41,7 @@ TABLES = "SELECT base, view_name FROM envelope_private.protected_table ORDER BY 
 
 
 class Verification:
-    """Of one table, by its view or base table. Raises NotProtected, ColumnMissing."""
+    """Verifies one table, found by its view or base table. Raises NotProtected, ColumnMissing."""
 
     def __init__(self, host: Host, oid: int) -> None:
         self._host = host
@@ -55,7 +55,7 @@ class Verification:
         self._moved = 0
 
     def run(self, pace: Pace, anew: bool) -> None:
-        """Commits as it goes. Goes on where an earlier call ended early, unless `anew`. Raises BadInput."""
+        """Verifies in committed batches. Goes on where an earlier call ended early, unless `anew`. Raises BadInput."""
         check(pace)
         begin(self._host, "verify")
         whole.refuse_missing(self._host, self._key, self._layout)
@@ -102,7 +102,9 @@ class Verification:
         return state
 
     def _look(self, where: str, next_block: int) -> int:
-        """The values of rows that a condition finds: opens them all, and lists what does not open; how many."""
+        """Opens the values of the rows that a condition finds, and lists those that do not open. Returns how many it
+        opened.
+        """
         columns = " + ".join(f"count(t.{ident(name)})" for name in self._layout.protected)
         seen = self._owner.count(f"SELECT {columns} AS found FROM {self._layout.base} t WHERE {where}")
         found = faulty.found(self._owner, self._layout, where)
@@ -125,7 +127,7 @@ class Verification:
         self._host.rows(KEEP, ["uuid", "bigint", "bigint", "text"], kept)
 
     def _follow(self, walker: Walker, since: str) -> None:
-        """Rows that others wrote meanwhile; they are not counted twice as values."""
+        """Looks at rows that others wrote meanwhile. Their values are not counted twice."""
         for _ in range(MOST_PASSES):
             (now,) = self._host.rows(NOW)
             self._host.commit()
@@ -145,7 +147,9 @@ class Verification:
         return 0
 
     def _tell(self) -> None:
-        """Without row keys: they are for who may read the table, and this goes to the server's log, too."""
+        """Tells how it ended, without row keys: they are for readers of the table only, and this notice goes to the
+        server's log, too.
+        """
         told = f"verify: {self._values} values of {self._layout.view}"
         bad = {reason: count for reason, count in self._faults.items() if count}
         if not bad:
@@ -168,7 +172,9 @@ class SomeNotVerified(errors.NotConfigured):
 
 
 def verify_all(host: Host, pace: Pace, anew: bool) -> None:
-    """Table by table; one that cannot be looked at does not stop the others. Raises SomeNotVerified at the end."""
+    """Verifies table by table. A table that cannot be looked at does not stop the others. Raises SomeNotVerified at the
+    end.
+    """
     begin(host, "verify")
     tables, failed = host.rows(TABLES), []
     for table in tables:
@@ -180,7 +186,7 @@ def verify_all(host: Host, pace: Pace, anew: bool) -> None:
 
 
 def _error(host: Host, table: Row, pace: Pace, anew: bool) -> errors.EnvelopeError | None:
-    """Why this table could not be looked at; what ends the whole session is raised."""
+    """Returns why this table could not be looked at. Raises an error that ends the whole session."""
     try:
         Verification(host, table["base"]).run(pace, anew)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Passes over a table's blocks for a job, in committed batches, beside writers. What a batch does, its job says."""
+"""Walks over a table's blocks for a job, in committed batches, beside writers. The job says what a batch does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DONE = {"reencrypt": "rows re-encrypted", "verify": "values verified"}
 
 
 class Pace(NamedTuple):
-    """How a job walks: rows in a batch, seconds between batches, from which end."""
+    """The pace of a job: rows in a batch, seconds between batches, and whether it begins at the table's end."""
 
     batch_size: int = 1000
     pause_seconds: float = 0.0
@@ -41,11 +41,11 @@ class Blocks(NamedTuple):
     last: int
 
     def condition(self) -> str:
-        """For `t.ctid`, which PostgreSQL then reads as a range of blocks."""
+        """Returns a condition on `t.ctid`, which PostgreSQL reads as a range of blocks."""
         return f"t.ctid >= '({self.first},0)' AND t.ctid < '({self.last},0)'"
 
 
-# Does a batch, and tells how many rows or values that were.
+# Handles a batch, and returns how many rows or values that were.
 Act = Callable[[Blocks], int]
 
 
@@ -57,8 +57,10 @@ class Walker:
         self._told = time.monotonic()
 
     def walk(self, act: Act, part: int = 1, parts: int = 1, first: int = 0) -> None:
-        """Every block of a part once, from block `first` on: one of every `parts` batches, for rows seldom fill a
-        table evenly. Each batch is a transaction of its own, in which the job tells how far it is.
+        """Walks over every block of a part once, from block `first` on.
+
+        A part is one of every `parts` batches, because rows seldom fill a table evenly. Each batch is a transaction of
+        its own, in which the job writes its progress.
         """
         batches, done = self._batches(part, parts, first), first
         total = first + sum(batch.last - batch.first for batch in batches)
@@ -74,7 +76,7 @@ class Walker:
             self.rest()
 
     def rest(self) -> None:
-        """What lies between two batches: the pause, and orders of others. Raises Aborted."""
+        """Waits between two batches: for the pause of the pace, and while others pause the job. Raises Aborted."""
         self._job.rest(self._pace.pause_seconds)
 
     def _batches(self, part: int, parts: int, start: int) -> list[Blocks]:
@@ -84,7 +86,7 @@ class Walker:
         return found[::-1] if self._pace.newest_first else found
 
     def _size(self) -> tuple[int, int]:
-        """The table's blocks, and how many of them hold about batch_size rows."""
+        """Returns the table's blocks, and how many of them hold about batch_size rows."""
         row = self._host.row(SIZE, ["oid"], [self._key["base"]])
         self._host.commit()
         assert row is not None
@@ -99,5 +101,5 @@ class Walker:
 
 
 def quiet(host: Host) -> None:
-    """User triggers do not fire in this transaction, for no value changes."""
+    """Keeps user triggers from firing in this transaction, because no value changes."""
     host.setting("SET LOCAL session_replication_role = replica")

@@ -1,1 +1,1 @@
-"""What is done to keys over the years: rotation, moves, suspension, erasure, schedules, backups, environments."""
+"""Does what keys need over the years: rotation, moves, suspension, erasure, schedules, backups, environments."""

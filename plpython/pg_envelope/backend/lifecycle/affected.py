@@ -1,4 +1,4 @@
-"""How many rows an erasure would reach: what a person wants to know before keys are destroyed."""
+"""Counts the rows that an erasure would reach. A person wants to know that before keys are destroyed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WHERE $1 IN (t.base, t.view) ORDER BY o.base"""
 
 
 def affected(host: Host, oid: int, subject: str | None) -> list[Row]:
-    """relation, row_count: of each table whose keys shred() would destroy. Raises NotProtected."""
+    """Returns relation and row_count for each table whose keys shred() would destroy. Raises NotProtected."""
     scoped = catalog.key_of(host, oid)["scope"] != "table"
     if scoped != (subject is not None):
-        raise errors.BadInput("a tenant or subject goes with tables that have keys for each, and with no others")
+        raise errors.BadInput("a tenant or subject is for tables that have a key for each of them")
     texts = [] if subject is None else ScopeColumn.of(host, oid).known_or_new(subject)
     return [_counted(host, row["base"], texts) for row in host.rows(TABLES, ["oid"], [oid])]
 
@@ -30,13 +30,13 @@ def _counted(host: Host, base_oid: int, subject: list[str]) -> Row:
     base = inspect.inspect(host, base_oid)
     key = catalog.key_of(host, base_oid)
     layout = catalog.layout_of(host, key, base)
-    # It runs as the owner, because it may run an index or output function of the owner's.
+    # It runs as the owner, because it may run an index or output function that belongs to the owner.
     count = AsOwner(host, base.owner_oid).count(*_query(layout, subject))
     return {"relation": key["view_name"] or layout.base, "row_count": count}
 
 
 def _query(layout: Layout, subject: list[str]) -> tuple[str, list[str], list[list[str]]]:
-    """The subject, by its texts, is a parameter, so that no log has it."""
+    """Returns the query. The texts of the subject are a parameter, so that no log has them."""
     counted = f"SELECT count(*) AS found FROM {layout.base} t"
     if layout.scope_column is None or not subject:
         return counted, [], []

@@ -1,4 +1,4 @@
-"""Wrapped DEKs in committed batches through the broker's `rewrap`: what rotate_kek(), rewrap() and move_kek() share."""
+"""Rewraps DEKs in committed batches through the broker's `rewrap`, for rotate_kek(), rewrap() and move_kek()."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from pg_envelope.backend.keys import STORES
 from pg_envelope.backend.lifecycle import makers
 from pg_envelope.backend.link import Link, not_understood
 
-# What one request to the broker carries. A DEK in store vault costs a read and a write of its own there.
+# One request to the broker carries so many DEKs. A DEK in store vault costs a read and a write of its own there.
 BATCH = {"catalog": 200, "vault": 50}
 SMALLEST_BATCH = 10
 NOTICE_SECONDS = 1.0
-# What is wrong with one DEK; any other error would meet the next batch as well.
+# These errors are about one DEK. Any other error would meet the next batch as well.
 OF_ONE_DEK = (errors.UnwrapFailed, errors.KeyNotFound, errors.KeyDestroyed, errors.StoreConflict)
 # Smaller requests may go through.
 TOO_SLOW = (errors.Deadline, errors.KmsBusy)
 SHOWN = 10
 
-# One batch at a time in the whole database. Locked before a transaction's first snapshot, so that it sees what the one
-# before it wrote at any isolation level. Nobody without rights on the table can hold up the others.
+# Only one batch runs at a time in the whole database. The lock comes before a transaction's first snapshot, so that the
+# transaction sees what the one before it wrote, at any isolation level. Nobody without rights on the table can hold up
+# the others.
 ONE_BY_ONE = "LOCK TABLE envelope_private.installation IN SHARE UPDATE EXCLUSIVE MODE"
 INSTALLATION = "SELECT database_uuid::text AS uuid FROM envelope_private.installation"
 
@@ -31,13 +32,13 @@ Answered = tuple[Row, wire.Message]
 
 
 class DeksLeft(errors.Unavailable):
-    """Some DEKs are still where they were."""
+    """Some DEKs could not be brought to the new place."""
 
     default_hint = None
 
 
 class Batches(ABC):
-    """Passes over the DEKs that are not yet where they should be; what is done is no longer found by the next batch."""
+    """Passes over the DEKs that are not yet in the new place. The next batch no longer finds those that are done."""
 
     done_word = "rewrapped"
 
@@ -50,30 +51,34 @@ class Batches(ABC):
     @property
     @abstractmethod
     def _again(self) -> str:
-        """The statement that goes on."""
+        """The statement that goes on after an error."""
 
     @abstractmethod
     def _behind(self) -> int:
-        """How many are left."""
+        """Returns how many DEKs are left."""
 
     @abstractmethod
     def _next(self, store: str, last: int, size: int) -> list[Row]:
-        """The first `size` of those in a store whose ids are above `last`."""
+        """Returns the first `size` DEKs of a store whose ids are above `last`."""
 
     @abstractmethod
     def _places(self, store: str) -> dict[str, str]:
-        """The request's members that say from where to where."""
+        """Returns the request's members that tell the old and the new place."""
 
     @abstractmethod
     def _write(self, store: str, good: list[Answered]) -> int:
-        """To the catalog, over nothing but what was read; how many were changed."""
+        """Writes the new wraps to the catalog, over rows that are still as they were read. Returns how many rows
+        changed.
+        """
 
     @abstractmethod
     def _finish(self) -> None:
         """Tells what was done, or raises DeksLeft."""
 
     def run(self) -> None:
-        """Raises what stopped it, or DeksLeft; what is committed stays done, and calling again goes on from there."""
+        """Raises the error that stopped it, or DeksLeft. What is committed stays done, and the next call goes on from
+        there.
+        """
         self._total = self._behind()
         self._host.commit()
         try:
@@ -88,18 +93,22 @@ class Batches(ABC):
         self._finish()
 
     def _wait_for_new_deks(self) -> None:
-        """Who got a DEK from the broker before the KEK was changed has the table locked until it can be seen here."""
+        """Waits for sessions that got a DEK from the broker before the KEK was changed.
+
+        Such a session holds a lock on the table of DEKs until its DEK can be seen here.
+        """
         self._drop_spares()
         self._host.commit()
         makers.wait(self._host, self._host.commit, self._what)
-        # A transaction that was rolled back meanwhile gave spares back. The batch waits for a session that takes one.
+        # A transaction that was rolled back meanwhile gave spares back. The batch waits for a session that takes one of
+        # them.
         while self._drop_spares():
             self._host.commit()
             makers.wait(self._host, self._host.commit, self._what)
         self._host.commit()
 
     def _drop_spares(self) -> int:
-        """Those that wait for a tenant or subject under what was left behind; how many there were."""
+        """Drops the spares under the old KEK or version. Returns how many there were."""
         return 0
 
     def _pass(self) -> None:
@@ -110,7 +119,7 @@ class Batches(ABC):
                 self._tell()
 
     def _batch(self, store: str, last: int) -> int | None:
-        """Does the DEKs after `last`, and commits. The last one of them; None when there are none."""
+        """Rewraps the DEKs after `last`, and commits. Returns the id of the last one, or None when there are none."""
         self._host.run(ONE_BY_ONE)
         installation = self._host.row(INSTALLATION)
         size = self._sizes[store]
@@ -127,7 +136,7 @@ class Batches(ABC):
         return int(rows[-1]["dek_id"]) if rows else None
 
     def _ask_and_write(self, database: str, store: str, rows: list[Row]) -> errors.EnvelopeError | None:
-        """Writes what the broker wrapped anew. The error that stops all others, if there is one."""
+        """Writes what the broker wrapped anew. Returns the error that stops all other DEKs, if there is one."""
         try:
             answers = self._asked(database, store, rows)
         except errors.EnvelopeError as error:
@@ -164,14 +173,14 @@ class Batches(ABC):
             self._told = time.monotonic()
 
     def _causes(self) -> str:
-        """What was done, and why the first of the others were not."""
+        """Returns a text: how many were done, and why the first ten of the others failed."""
         causes = [f"DEK {dek_id}: {error.message}" for dek_id, error in sorted(self._failed.items())]
         more = [f"and {len(causes) - SHOWN} more"] if len(causes) > SHOWN else []
         return "; ".join([f"{self._done} were {self.done_word}", *causes[:SHOWN], *more])
 
 
 def _fits(row: Row, found: object, store: str) -> bool:
-    """Whether an answer is about this DEK, and holds a new wrap where the catalog keeps it."""
+    """Tells whether an answer is about this DEK, and holds a new wrap where the catalog keeps it."""
     if not isinstance(found, dict) or found.get("dek_id") != row["dek_id"]:
         return False
     if "error" in found:

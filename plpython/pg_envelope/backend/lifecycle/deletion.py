@@ -1,11 +1,13 @@
-"""A KEK that can be deleted in its KMS under the data: refused where one setting forbids it, warned about elsewhere."""
+"""Looks for KEKs that can be deleted in their KMS under the data. Refuses them where one setting forbids it; warns
+elsewhere.
+"""
 
 from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 
-# Deleted there, a key is gone at once and for good; and to forbid it takes one command.
+# A key that is deleted there is gone at once and for good. One command forbids the deletion.
 REFUSED = "vault"
 
 
@@ -15,7 +17,7 @@ class DeletableKek(errors.NotConfigured):
 
 
 def check(host: Host, told: Row) -> None:
-    """`told` is the broker's word on the KEK. Raises DeletableKek."""
+    """`told` is the broker's answer about the KEK. Raises DeletableKek."""
     if told.get("deletable") is not True:
         return
     if told["provider"] == REFUSED:

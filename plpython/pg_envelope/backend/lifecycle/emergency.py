@@ -1,4 +1,4 @@
-"""rotate_emergency(): keys that others may know are worth nothing from now on, for a table, a tenant or a subject."""
+"""Carries out rotate_emergency(): it replaces keys at once that others may know."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ TABLES = "SELECT base FROM envelope_private.protected_table WHERE scope_key = $1
 
 
 def rotate_emergency(host: Host, link: Link, keys: Keys, oid: int, scope: str | None, reason: str) -> None:
-    """New keys at once, the old ones compromised; then every value under the new ones.
+    """Makes new keys at once and the old ones compromised, and then re-encrypts every value.
 
-    Raises BadInput, KeyNotFound, KeyDestroyed, KeySuspended, Unavailable, or what ends a re-encryption.
+    Raises BadInput, KeyNotFound, KeyDestroyed, KeySuspended, Unavailable, or the error that ends a re-encryption.
     """
     if not reason.strip():
-        raise errors.BadInput("rotate_emergency() needs a reason", hint="It goes to the audit log.")
+        raise errors.BadInput("rotate_emergency() needs a reason", hint="The reason goes to the audit log.")
     begin(host, "rotate_emergency")
-    # It marks several DEKs, newest first, and a batch of rewrap() writes several, oldest first: not at the same time.
+    # It marks several DEKs, the newest first. A batch of rewrap() writes several, the oldest first. So they do not run
+    # at the same time.
     host.run(ONE_BY_ONE)
     key = catalog.key_of(host, oid)
     if key["scope"] != "table":
@@ -66,7 +67,7 @@ def _of_table(host: Host, keys: Keys, key: Row, reason: str) -> None:
 
 
 def _reencrypted(host: Host, signing: Signing, base: int) -> Missing | None:
-    """All but the signature of its receipt is done, when it returns an error."""
+    """Re-encrypts. When it returns an error, all is done but the signature of the receipt."""
     try:
         Reencryption(host, signing, base).run(Pace(newest_first=True), take_over=True)
     except Missing as error:
@@ -79,6 +80,6 @@ def _forget(link: Link, reason: str) -> None:
 
 
 def _notify(host: Host, key: Row, more: dict[str, object]) -> None:
-    """Delivered at the commit. Every role can listen, so it says no more than which table, and nobody's name."""
+    """Notifies at the commit. Every role can listen, so the text names only the table, and no person."""
     told = {"event": "rotate_emergency", "relation": key["view_name"] or key["base_name"], **more}
     host.rows("SELECT pg_notify($1, $2)", ["text", "text"], [CHANNEL, json.dumps(told)])

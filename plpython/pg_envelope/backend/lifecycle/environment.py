@@ -1,4 +1,4 @@
-"""Where the database's keys belong: recorded before the first key, and compared ever after."""
+"""Records where the database's keys belong, before the first key, and compares it ever after."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ON CONFLICT (only_row) DO UPDATE SET environment = excluded.environment WHERE i.
 
 
 class Nameless(errors.NotConfigured):
-    """Another uuid would be drawn under the keys of the one that is lost."""
+    """The database uuid is lost, and there are keys under it. A new uuid could not open them."""
 
     text = "the key catalog does not say any more which database its keys belong to"
     default_hint = (
@@ -26,7 +26,9 @@ class Nameless(errors.NotConfigured):
 
 
 def installed(host: Host, link: Link) -> Row:
-    """`uuid` and `environment` of this database, drawn and recorded when there is no key yet. Raises Nameless."""
+    """Returns `uuid` and `environment` of this database. Draws and records them when there is no key yet. Raises
+    Nameless.
+    """
     row = host.row(INSTALLATION)
     if row is None or row["environment"] is None:
         host.rows(RECORD, ["text", "text"], [link.ask("status")["environment"], home()])
@@ -37,7 +39,7 @@ def installed(host: Host, link: Link) -> Row:
 
 
 def check(host: Host, told: wire.Message) -> Row:
-    """A row of status(): `told` is what the broker says."""
+    """Returns a row of status(); `told` is the broker's answer."""
     row = host.row(INSTALLATION)
     mine, theirs = (row["environment"] if row else None), str(told["environment"])
     if mine is None or mine == theirs:
@@ -46,7 +48,7 @@ def check(host: Host, told: wire.Message) -> Row:
         "The broker's environment was changed, or this is a copy: see docs/environments.md. No key opens here until it"
         f" is {mine} again, or CALL envelope.rekey({literal(mine)}) has moved a copy."
     )
-    return _row("failed", f"the keys are of {mine}, the broker of {theirs}", hint)
+    return _row("failed", f"the keys belong to environment {mine}, the broker to {theirs}", hint)
 
 
 def _row(state: str, detail: str, hint: str | None) -> Row:

@@ -1,4 +1,4 @@
-"""shred() and shred_key(): the broker's ledger first, then the catalog. Asking again goes on."""
+"""Carries out shred() and shred_key(): first the broker's ledger, then the catalog. A repeated call goes on."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ SELECT n.dek_id, n.fingerprint, d.key_uuid, $3, decode($4, 'hex'), decode($5, 'h
     $9, $10, $11::timestamptz, d.created_at, $12
 FROM (SELECT $1::bigint AS dek_id, $2::bytea AS fingerprint) AS n
 LEFT JOIN envelope_private.dek d USING (dek_id, fingerprint) ON CONFLICT DO NOTHING"""
-AGAIN = "What died already stays dead; calling again goes on."
+AGAIN = "Keys that were destroyed stay destroyed. A second call goes on."
 
 
 class Erasure(Keys):
     """Runs as a superuser, in a procedure that has begun a transaction of its own."""
 
     def of_table(self, oid: int) -> Row:
-        """The key of a protected table. Raises NotProtected."""
+        """Returns the key of a protected table. Raises NotProtected."""
         row = self._host.row(KEY, ["oid", "text"], [oid, None])
         if row is None:
             raise errors.NotProtected(
@@ -71,14 +71,14 @@ class Erasure(Keys):
         return row
 
     def of_name(self, name: str | None) -> Row:
-        """A named key. Raises KeyNotFound."""
+        """Returns a named key. Raises KeyNotFound."""
         row = self._host.row(KEY, ["oid", "text"], [None, name])
         if row is None:
             raise errors.KeyNotFound("there is no key of this name", hint="envelope.keys lists the keys.")
         return row
 
     def of_dropped(self, key_uuid: str | None) -> Row:
-        """The key of a table that is gone. Raises KeyNotFound, and BadInput while a table uses its DEKs."""
+        """Returns the key of a table that is gone. Raises KeyNotFound, and BadInput while a table uses its DEKs."""
         row = self._host.row(DROPPED, ["uuid"], [key_uuid])
         if row is None:
             raise errors.KeyNotFound(
@@ -91,12 +91,12 @@ class Erasure(Keys):
         return row
 
     def shred(self, what: str, key: Row, subject: str | None, reason: str) -> None:
-        """Destroys every version that the subject, the table or the named key has; commits, and empties caches.
+        """Destroys every version that the subject, the table or the named key has. Commits, and empties all caches.
 
         Raises BadInput without a reason, and MaybeCopy.
         """
         _check_reason(what, reason)
-        # The lock keeps a batch of rewrap() away, and a session that makes a key for this subject.
+        # The lock keeps away a batch of rewrap(), and a session that makes a key for this subject.
         self._host.run(ONE_BY_ONE)
         label = self._lock(key["owner"])
         if subject is not None:
@@ -107,21 +107,21 @@ class Erasure(Keys):
                 f"{label} has no key version to destroy", hint="envelope.keys lists the versions of each key."
             )
         alive = [row for row in found if row["state"] != "destroyed"]
-        # First: if a row is locked, nothing has been destroyed yet.
+        # This comes first: if a row is locked, nothing has been destroyed yet.
         clearing.clear(self._host, str(key["owner"]), subject)
         self.destroy(what, label, alive, subject, reason)
         self._end(what)
         self._tell(what, key, len(alive), len(found))
 
     def _end(self, what: str) -> None:
-        """Commits, and has all sessions forget the erased keys."""
+        """Commits, and makes all sessions forget the erased keys."""
         mark = revocation.mark(self._host)
         self._host.commit()
         revocation.tell(self._host, mark)
         self._link.ask("flush", reason=what)
 
     def destroy(self, what: str, label: str, deks: Sequence[Row], subject: str | None, reason: str) -> None:
-        """Has the broker erase these DEKs, and carries it out in the catalog, within the caller's transaction.
+        """Lets the broker erase these DEKs, and destroys them in the catalog, within the caller's transaction.
 
         Raises MaybeCopy.
         """
@@ -134,12 +134,14 @@ class Erasure(Keys):
             self._record(what, label, self.carry_out(deks), reason)
 
     def ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
-        """The ledger's entry for each DEK, which is dead by then. Raises what a KMS's store would not do."""
+        """Returns the ledger's entry for each DEK, which is dead by then. Raises the error of a KMS's store that
+        refused.
+        """
         parts = (deks[start : start + BATCH] for start in range(0, len(deks), BATCH))
         return [entry for part in parts for entry in self._ask(part, told)]
 
     def _refuse_copy(self) -> None:
-        """The ledger names DEKs by the database's uuid, which a copy has, too."""
+        """Refuses to erase in a copy: the ledger names DEKs by the database's uuid, and a copy has the same uuid."""
         identity.refuse_copy(self._host)
         others = identity.others_of(self._link, self._database_uuid())
         identity.refuse_twin(others, self._link.who().get("instance"))
@@ -159,7 +161,7 @@ class Erasure(Keys):
             answer = self._link.ask("erase", **self._place(), deks=asked, **told)["deks"]
         except errors.Unavailable as error:
             if type(error) in (errors.Unavailable, errors.Deadline, errors.Internal):
-                # Whether it came so far is not known here.
+                # The error does not tell whether the erasure came so far.
                 error.hint = f"{error.hint or ''} {AGAIN}".strip()
             raise
         return list(self._entries(deks, answer))
@@ -180,7 +182,7 @@ class Erasure(Keys):
             raise not_understood() from None
 
     def carry_out(self, deks: Sequence[Row]) -> list[Transition]:
-        """Destroys them in the catalog, as far as it has them and they live there."""
+        """Destroys the DEKs in the catalog that it has and that live there."""
         values = [[row["dek_id"] for row in deks], [row["fingerprint"] for row in deks]]
         return [
             {kind: row[kind], "from": row["before"], "to": "destroyed"}
@@ -189,7 +191,7 @@ class Erasure(Keys):
         ]
 
     def bury(self, deks: Sequence[Row], entries: Sequence[wire.Message]) -> None:
-        """A tombstone for each, with the ledger's own words."""
+        """Writes a tombstone for each DEK, with the ledger's own words."""
         for dek, entry in zip(deks, entries, strict=True):
             self._host.rows(
                 BURY,
@@ -226,12 +228,12 @@ def _check_reason(what: str, reason: str) -> None:
     if not reason.strip():
         raise errors.BadInput(
             f"{what}() needs a reason",
-            hint="It goes to the ledger and the audit log, and stays there: a ticket's number, not a name.",
+            hint="The reason stays in the ledger and the audit log: give a ticket's number, not a name.",
         )
 
 
 def check_scope(key: Row, subject: str | None) -> None:
-    """Raises BadInput for a subject where there are none, and for none where they have keys of their own."""
+    """Raises BadInput for a subject where there are none, and for no subject where they have keys of their own."""
     if key["scope"] == "table" and subject is not None:
         raise errors.BadInput(
             "this table has one key for all its rows, so nobody in it can be erased alone",

@@ -1,4 +1,6 @@
-"""forget_all_keys(): the one way to DROP EXTENSION while there are keys. It says what it destroys, and asks first."""
+"""Carries out forget_all_keys(), which DROP EXTENSION needs while there are keys. It asks first, and tells what it
+destroys.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ SELECT envelope_private.keys_at_stake() AS keys, current_database()::text AS dat
     (SELECT string_agg(coalesce(view_name, base_name), ', ' ORDER BY view_name) FROM envelope_private.protected_table)
         AS tables"""
 FORGET = "SELECT envelope_private.forget_all_keys()"
-# These belong to tables that were dropped: no view reads them any more.
+# These keys belong to tables that were dropped. No view reads them any more.
 RIGHTS = r"""
 SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class c
 WHERE c.relnamespace = 'envelope_private'::regnamespace AND c.relkind = 'm' AND c.relname LIKE 'right\_%'"""
@@ -26,11 +28,14 @@ class StillProtected(errors.NotConfigured):
 
 
 class Forgetting(Keys):
-    """In the caller's transaction."""
+    """Works in the caller's transaction."""
 
     def forget_all(self, database: str | None) -> int:
-        """How many DEKs are gone. Raises StillProtected, and BadInput unless the database is named."""
-        # The lock stops a session that would make a key now: it would be forgotten unseen.
+        """Destroys all DEKs of the catalog. Returns how many there were.
+
+        Raises StillProtected, and BadInput unless the database is named.
+        """
+        # The lock stops a session that would make a key now. That key would be forgotten unseen.
         self._host.run("LOCK TABLE envelope_private.dek IN SHARE ROW EXCLUSIVE MODE")
         row = self._host.row(AT_STAKE)
         assert row is not None
@@ -50,7 +55,9 @@ class Forgetting(Keys):
         return int(row["deks"])
 
     def _record_if_it_answers(self, what: str) -> None:
-        """A database whose broker is gone for good must be able to let go of its keys as well."""
+        """Records it in the audit log if the broker answers. Where the broker is gone for good, the keys must go as
+        well.
+        """
         try:
             self._record("forget_all_keys", what, [])
         except errors.Unavailable as error:

@@ -1,4 +1,4 @@
-"""Whether this database is the original, or a copy. A copy must not destroy the keys that both have."""
+"""Tells whether this database is the original or a copy. A copy must not destroy the keys that both have."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ class MaybeCopy(errors.NotConfigured):
 
 
 def refuse_copy(host: Host) -> None:
-    """Before a key is destroyed. Raises MaybeCopy."""
+    """To be called before a key is destroyed. Raises MaybeCopy."""
     here = host.row(HERE)
     if here is not None and here["home"] != home():
         raise MaybeCopy(detail=_difference(here), hint=_hint(here))
 
 
 def refuse_twin(others: list[wire.Message], instance: str | None) -> None:
-    """A copy of the whole machine has the same home: only the broker can tell, while both ask it. Raises MaybeCopy."""
+    """Raises MaybeCopy when the broker sees a twin. A copy of the whole machine has the same home, so only the broker
+    can tell.
+    """
     found = [other for other in others if _place_of(other["instance"]) == _place_of(instance)]
     if found:
         raise MaybeCopy(
@@ -44,22 +46,25 @@ def refuse_twin(others: list[wire.Message], instance: str | None) -> None:
 
 
 def check(host: Host, others: list[wire.Message]) -> Iterator[Row]:
-    """The row of status(); `others` as the broker answers."""
+    """Yields the row of status(); `others` is the broker's answer."""
     here = host.row(HERE)
     if here is None or here["standby"] or (here["home"] == home() and not others):
         yield _row("ok", _ok(here), None)
     elif here["home"] != home():
         yield _row("warning", f"this may be a copy. {_difference(here)}", _hint(here))
     else:
-        hint = f"Keys erased here die there, too. CALL envelope.rekey(...) there gives it its own keys: {RUNBOOK}."
+        hint = (
+            "Keys that are erased here are destroyed there, too. CALL envelope.rekey(...) gives the copy its own keys:"
+            f" {RUNBOOK}."
+        )
         yield _row("warning", f"a copy of this database is alive: {_told(others)}", hint)
 
 
 class Claim(Keys):
-    """this_is_the_original(), in the caller's transaction."""
+    """Carries out this_is_the_original(), in the caller's transaction."""
 
     def run(self) -> None:
-        """Raises KeyNotFound when there is no key that could be an original's."""
+        """Raises KeyNotFound when the database has no key yet."""
         row = self._host.row(CLAIM, ["text"], [home()])
         if row is None:
             raise errors.KeyNotFound("this database has no keys", hint="There is nothing to claim.")
@@ -68,20 +73,20 @@ class Claim(Keys):
         if others:
             self._host.warning(
                 f"another database with these keys is alive: {_told(others)}",
-                hint="Keys that are destroyed here die there, too. If it is the original, say so there, and CALL"
-                " envelope.rekey(...) here.",
+                hint="Keys that are destroyed here are destroyed there, too. If the other one is the original:"
+                " SELECT envelope.this_is_the_original() there, and CALL envelope.rekey(...) here.",
             )
 
 
 def others_of(link: Link, database: str) -> list[wire.Message]:
-    """Databases with the same uuid that the broker has seen alive beside this one."""
+    """Returns the databases with the same uuid that the broker has seen alive beside this one."""
     told = link.ask("erasures", database_uuid=database, after=0, most=0, verify=False)
     found: list[wire.Message] = told.get("others", [])
     return found
 
 
 def _place_of(instance: object) -> str:
-    """Database and data directory, without the run of the server: FORMAT.md section 4."""
+    """Returns database and data directory, without the run of the server: FORMAT.md section 4."""
     return str(instance).rpartition("/")[0]
 
 
@@ -92,7 +97,7 @@ def _ok(here: Row | None) -> str:
 
 
 def _difference(here: Row) -> str:
-    """The parts of a home: cluster, database, data directory."""
+    """Returns the parts of a home that differ: cluster, database, data directory."""
     was = f"database {here['home_name']}" if here["home_name"] else "a database that is not known"
     return f"Its keys were made in {was}, at {here['home']}; this is {here['name']}, at {home()}."
 

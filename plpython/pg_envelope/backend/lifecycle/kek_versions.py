@@ -1,4 +1,4 @@
-"""What the broker knows of KEKs' versions and users, as rows: before and after old versions are retired in the KMS."""
+"""Lists what the broker knows of KEKs' versions and users, for the time before old versions are retired in the KMS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pg_envelope.backend.link import Link
 
 
 def kms_versions(host: Host, link: Link) -> list[Row]:
-    """One row per KEK: oldest version that opens, newest, other databases under it. None when the broker is away."""
+    """Returns a row per KEK: the oldest version that opens, the newest, and other databases under it. None without a
+    broker.
+    """
     here = host.row(INSTALLATION) or {"uuid": None}
     try:
         known = link.ask("status")["keks"]

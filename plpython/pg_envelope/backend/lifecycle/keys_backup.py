@@ -1,4 +1,4 @@
-"""DEKs into a backup and out of it, between the catalog and the broker; here they are sealed, always."""
+"""Carries DEKs into a backup and out of it, between the catalog and the broker. Here they are always sealed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SELECT d.dek_id, d.key_uuid::text, coalesce(k.name, k.view::text, k.base::text, 
 FROM envelope_private.dek d LEFT JOIN envelope_private.key k USING (key_uuid)
 WHERE d.state <> 'destroyed' AND d.dek_id > $1 ORDER BY d.dek_id LIMIT $2"""
 TOLD = ("dek_id", "key_uuid", "label", "version", "state", "kek", "store", "kek_version")
-# Locked, so that no rewrap under way writes the old KEK's wrap over the new one's.
+# The rows are locked, so that no rewrap under way writes the old KEK's wrap over the new one.
 RETURNED = """
 SELECT d.dek_id, d.fingerprint FROM envelope_private.dek d
 WHERE d.dek_id = ANY ($1) AND d.state <> 'destroyed' ORDER BY d.dek_id FOR UPDATE"""
-# The next versions are made under the new KEK, too, where they would be made under the one that is lost.
+# The next versions are made under the new KEK, too, where they would be made under the lost one.
 REDIRECT = {
     "key": """
 UPDATE envelope_private.key k SET kek = $1, store = CASE WHEN $2 THEN k.store ELSE 'catalog' END
@@ -31,7 +31,7 @@ UPDATE envelope_private.tenant t SET kek = $1, store = CASE WHEN $2 THEN t.store
 FROM envelope_private.dek d WHERE d.dek_id = ANY ($3) AND d.key_uuid = t.key_uuid
     AND d.scope = t.scope AND d.kek = t.kek""",
 }
-# Wrapped by the KEK that is lost, which may even have the name of the new one.
+# The lost KEK wrapped these spares. It may even have the name of the new one.
 DROP_SPARES = """
 SELECT envelope_private.drop_spares(of_key => k.key_uuid)
 FROM (SELECT DISTINCT d.key_uuid FROM envelope_private.dek d WHERE d.dek_id = ANY ($1)) k"""
@@ -41,13 +41,13 @@ FROM unnest($2::bigint[], $3::text[], $4::int4[]) AS n (dek_id, wrapped, kek_ver
 
 
 class KeysBackup:
-    """One batch a call, in the caller's transaction."""
+    """Carries one batch a call, in the caller's transaction."""
 
     def __init__(self, host: Host, link: Link, keys: Keys) -> None:
         self._host, self._link, self._keys = host, link, keys
 
     def keys_backup(self, after: int | None, how_many: int | None) -> list[Row]:
-        """The next DEKs, sealed; `error` says why one is not."""
+        """Returns the next DEKs, sealed. `error` says why a DEK is not sealed."""
         rows = self._host.rows(NEXT, ["bigint", "int4"], [after or 0, min(how_many or MOST, MOST)])
         if not rows:
             return []
@@ -68,14 +68,18 @@ class KeysBackup:
         return self._place("keys_return", kek=kek or "")
 
     def _place(self, op: str, **more: str) -> list[Row]:
-        """What the broker answers when it is asked without any DEK."""
+        """Returns one row: the broker's public key and environment, and the database's uuid. The request carries no
+        DEK.
+        """
         here = self._installation()
         told = self._ask(op, [], **more)
         known = {name: str(told[name]) for name in ("public_key", "environment")}
         return [{**known, "database_uuid": here["uuid"]}]
 
     def keys_return(self, kek: str, public_key: str, dek_ids: list[int], sealed: list[str]) -> list[Row]:
-        """Destroyed DEKs, and those that the catalog does not have, are passed over: no row tells of them."""
+        """Brings DEKs back. It passes over destroyed DEKs and those that the catalog does not have: no row tells of
+        them.
+        """
         if None in (kek, public_key, dek_ids, sealed) or len(dek_ids) != len(sealed):
             raise errors.BadInput("keys_return() needs a KEK, a public key, and a sealed key for each DEK")
         known = {row["dek_id"]: row for row in self._host.rows(RETURNED, ["bigint[]"], [dek_ids])}
@@ -100,7 +104,7 @@ class KeysBackup:
         self._host.rows(KEEP, ["text", "bigint[]", "text[]", "int4[]"], [kek, dek_ids, *columns])
 
     def _asked(self, op: str, deks: list[Row], **more: str) -> list[wire.Message]:
-        """The answers, in the order of the request."""
+        """Returns the answers, in the order of the request."""
         answer = self._ask(op, deks, **more).get("deks")
         if not isinstance(answer, list) or [found.get("dek_id") for found in answer] != [dek["dek_id"] for dek in deks]:
             raise not_understood()

@@ -1,4 +1,4 @@
-"""Transactions that may have made a key, of which nothing can be seen yet: waited for, without being in their way."""
+"""Waits for transactions that may have made a key which nobody else can see yet. It holds up none of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pg_envelope.backend.host import Host, Row
 SLICE_SECONDS = 0.1
 TOLD_AFTER_SECONDS = 5.0
 MOST_SECONDS = 600.0
-# A lock of our own would not do: the session that makes the next key would wait behind it.
+# A lock of our own would not do, because the session that makes the next key would wait behind it.
 HOLDERS = """
 SELECT l.virtualtransaction AS id,
     CASE WHEN l.pid IS NOT NULL THEN format('process %s of %s', l.pid, coalesce(a.usename, '?'))
@@ -31,9 +31,9 @@ class StillMaking(errors.NotConfigured):
 
 
 def wait(host: Host, commit: Callable[[], None], what: str) -> None:
-    """For those that hold the table of DEKs now; who comes later gets DEKs as they are made now. Commits as it waits.
+    """Waits for the sessions that hold the table of DEKs now, and commits as it waits.
 
-    Raises StillMaking after `lock_timeout`, or ten minutes.
+    A session that comes later gets DEKs in the new way. Raises StillMaking after `lock_timeout`, or after ten minutes.
     """
     holders = _holders(host)
     start, told = time.monotonic(), False
@@ -55,7 +55,7 @@ def wait(host: Host, commit: Callable[[], None], what: str) -> None:
 
 
 def _holders(host: Host) -> dict[str, str]:
-    # Who they are is read once for a transaction.
+    # PostgreSQL reads pg_stat_activity once for a transaction.
     host.rows("SELECT pg_stat_clear_snapshot()")
     found: list[Row] = host.rows(HOLDERS)
     return {row["id"]: row["label"] for row in found}

@@ -1,4 +1,4 @@
-"""move_kek(): DEKs from one KEK or store to another, whatever the KMS, while their tables are read and written."""
+"""Carries out move_kek(): DEKs go to another KEK or store, in any KMS, while their tables are read and written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UPDATE envelope_private.dek d SET kek = $3, store = $4, wrapped = n.wrapped, kek
 FROM unnest($5::bigint[], $6::text[], $7::text[], $8::int4[]) AS n (dek_id, old, wrapped, kek_version)
 WHERE d.dek_id = n.dek_id AND d.kek = $1 AND d.store = $2 AND d.state <> 'destroyed'
     AND d.wrapped IS NOT DISTINCT FROM n.old RETURNING d.dek_id"""
-# Where the next versions are made; $3 is the store for what was in store vault, $4 for what was in the catalog.
+# Redirects the next versions to the new place. $3 is the store for DEKs of store vault, $4 for DEKs of the catalog.
 REDIRECT = """
 UPDATE envelope_private.{table} SET kek = $2, store = CASE store WHEN 'vault' THEN $3 ELSE $4 END
 WHERE kek = $1 AND ($5 IS NULL OR key_uuid = $5) AND ($6 IS NULL OR {scope} = $6)"""
@@ -41,7 +41,10 @@ DROP_SPARES = "SELECT envelope_private.drop_spares($1, of_key => $2) AS found"
 
 @dataclass(frozen=True)
 class Wanted:
-    """From where to where; `store` None: each stays in its store if the new KEK has that. `key_uuid` owns the DEKs."""
+    """A move as it was asked for. Without `store`, each DEK stays in its store if the new KEK has that store.
+
+    `key_uuid` owns the DEKs, None for all. `scope` is a tenant. `again` is the call that goes on.
+    """
 
     from_kek: str
     to_kek: str
@@ -52,7 +55,7 @@ class Wanted:
 
 
 class Move(Batches):
-    """Moves what is under one KEK, and what will be made there."""
+    """Moves the DEKs that are under one KEK, and makes new ones in the new place."""
 
     done_word = "moved"
 
@@ -89,7 +92,7 @@ class Move(Batches):
         return [wanted.from_kek, wanted.to_kek, wanted.store, wanted.key_uuid, wanted.scope]
 
     def _redirect(self) -> None:
-        """New DEKs are made in the new place; those under way are waited for, and found by the last pass."""
+        """Makes new DEKs in the new place. The last pass finds the DEKs that are under way now."""
         wanted = self._wanted
         values = [wanted.from_kek, wanted.to_kek, *(self._into[store] for store in STORES), wanted.key_uuid]
         if wanted.scope is not None:
@@ -100,7 +103,7 @@ class Move(Batches):
         self._host.rows(REDIRECT.format(table="tenant", scope="scope"), REDIRECT_TYPES, [*values, wanted.scope])
 
     def _drop_spares(self) -> int:
-        """DEKs that nobody has yet; each table makes others, in the new place."""
+        """Drops the spares, which nobody uses yet. Each table makes new spares in the new place."""
         if self._wanted.scope is not None:
             return 0
         row = self._host.row(DROP_SPARES, ["text", "uuid"], [self._wanted.from_kek, self._wanted.key_uuid])
@@ -134,7 +137,7 @@ class Move(Batches):
             raise DeksLeft(
                 f"{behind} DEKs are still under KEK {self._wanted.from_kek}",
                 detail=self._causes(),
-                hint=f"That KEK must stay until this ends well: {self._again}. envelope.keys shows dek_id.",
+                hint=f"That KEK must stay until this call succeeds: {self._again}. envelope.keys shows dek_id.",
             )
         self._host.notice(
             f"move_kek: {self._done} DEKs were moved from KEK {self._wanted.from_kek} to {self._wanted.to_kek}",
@@ -143,5 +146,5 @@ class Move(Batches):
 
 
 def again(values: dict[str, str | None]) -> str:
-    """The call, as a person would write it."""
+    """Returns the call, as a person would write it."""
     return f"CALL envelope.move_kek({', '.join(f'{n} => {literal(v)}' for n, v in values.items() if v is not None)})"

@@ -1,4 +1,4 @@
-"""rekey(): a copy of a database becomes one of the broker's environment, with all its values."""
+"""Carries out rekey(): a copy of a database gets keys of its own in the broker's environment, with all its values."""
 
 from __future__ import annotations
 
@@ -47,17 +47,18 @@ REDIRECT = "UPDATE envelope_private.{table} SET kek = $1, store = CASE WHEN $2 T
 
 
 class Rekey:
-    """Wraps every DEK for the new place beside its old wrap, in committed batches; then one transaction switches all.
+    """Wraps every DEK for the new place beside its old wrap, in committed batches. Then one transaction switches all of
+    them.
 
-    Until that transaction the catalog is the old one, whole: killed at any point, the copy is what it was, and calling
-    again goes on. The original's wraps are read, never written: KV entries are made below the new database uuid.
+    Until that transaction the catalog stays whole as it was. If it is killed, the copy is unchanged, and the next call
+    goes on. It reads the original's wraps and never writes them: KV entries are made below the new database uuid.
     """
 
     def __init__(self, host: Host, link: Link, keys: Keys) -> None:
         self._host, self._link, self._keys = host, link, keys
 
     def run(self, from_environment: str, from_kek: str | None, to_kek: str | None) -> None:
-        """Raises what stopped it; nothing is switched then."""
+        """Raises the error that stopped it; nothing is switched then."""
         origin = self._begin(from_environment)
         for row in self._host.rows(KEKS):
             ends = row["kek"], *(row["kek"] if kek is None else kek for kek in (from_kek, to_kek))
@@ -65,22 +66,22 @@ class Rekey:
         count = self._switch(origin, to_kek)
         self._host.commit()
         self._link.ask("flush", reason="rekey")
-        self._host.notice(f"rekey: {count} DEKs are of environment {origin['to_environment']} now")
+        self._host.notice(f"rekey: {count} DEKs belong to environment {origin['to_environment']} now")
         self._host.warning(
             "backups of the keys that were made before open nothing in this database any more",
-            detail="They are sealed for the environment and database uuid that it had.",
+            detail="They are sealed for the environment and database uuid that the database had before.",
             hint="Make a new one: pg-envelope keys-backup make --out FILE. Keep the old ones for the original.",
         )
 
     def _begin(self, from_environment: str) -> Row:
-        """The old and the new place; the new database uuid is committed before anything is made under it."""
+        """Returns the old and the new place. The new database uuid is committed before anything is made under it."""
         self._host.run(ONE_BY_ONE)
         environment = str(self._link.ask("status")["environment"])
         here = self._host.row(INSTALLATION)
         if here is None:
             raise errors.KeyNotFound("this database has no keys", hint="There is nothing to move.")
         if here["environment"] not in (None, from_environment):
-            raise errors.BadInput("the keys of this database are of another environment", detail=here["environment"])
+            raise errors.BadInput("the keys of this database belong to another environment", detail=here["environment"])
         self._host.rows(START, ["text", "text"], [from_environment, environment])
         target = self._host.row(UNDER_WAY)
         assert target is not None
@@ -88,7 +89,7 @@ class Rekey:
             raise errors.NotConfigured(
                 "another rekey() of this database is under way",
                 detail=f"from {target['from_environment']} to {target['environment']}",
-                hint="End that first, by a broker of that environment; or give it up:"
+                hint="First end that rekey with a broker of that environment, or give it up:"
                 " DELETE FROM envelope_private.rekey; DELETE FROM envelope_private.rekey_dek.",
             )
         self._host.commit()
@@ -100,7 +101,7 @@ class Rekey:
         }
 
     def _switch(self, origin: Row, to_kek: str | None) -> int:
-        """All at once; how many DEKs. Raises DeksLeft when one has no new wrap."""
+        """Switches all DEKs at once. Returns how many. Raises DeksLeft when one has no new wrap."""
         self._host.run(ONE_BY_ONE)
         self._host.run(NO_NEW_DEKS)
         left = self._host.row(ANY_LEFT)
@@ -129,12 +130,15 @@ class Rekey:
 
 
 class _Staging(Batches):
-    """The DEKs that the catalog names under one KEK."""
+    """Wraps the DEKs that the catalog names under one KEK."""
 
     done_word = "wrapped anew"
 
     def __init__(self, host: Host, link: Link, keys: Keys, origin: Row, ends: tuple[str, str, str]) -> None:
-        """`ends` are the KEK's name in the catalog, the one to open with, the one to wrap with. Raises KekUnknown."""
+        """`ends` are the KEK's name in the catalog, the KEK to open with, and the KEK to wrap with.
+
+        Raises KekUnknown.
+        """
         super().__init__(host, link, "rekey")
         self._origin, (self._kek, self._from_kek, self._to_kek) = origin, ends
         keys.kek(self._from_kek)

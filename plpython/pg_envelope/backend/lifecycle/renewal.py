@@ -1,4 +1,4 @@
-"""A new field key in the middle of somebody's write, when the old one has sealed enough: without ever waiting."""
+"""Makes a new field key in the middle of a user's write, when the old one has sealed enough. It never waits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
 
 REASON = "message budget"
-# Rows that another session has locked: it rotates, too, or will be seen to have done so. Where triggers are off
-# (session_replication_role) a new key would not reach the seals.
+# SKIP LOCKED: another session that has locked the rows rotates, too, or will have rotated. Where
+# session_replication_role switches triggers off, a new key would not reach the seals.
 LOCKED = """
 SELECT fk.field_uuid, fk.dek_id,
     coalesce(k.name, coalesce(k.view::text, k.base::text) || '.' || f.attname, 'dropped') AS label
@@ -20,7 +20,7 @@ JOIN envelope_private.capability c USING (field_uuid)
 WHERE fk.key_id = $1 AND fk.state = 'active' AND d.state = 'active'
     AND current_setting('session_replication_role') <> 'replica'
 FOR UPDATE OF k, fk, c SKIP LOCKED"""
-# This is for tenant and subject scope. The lock is that of backend/scope_keys.py.
+# This query is for tenant and subject scope. The lock is the one of backend/scope_keys.py.
 LOCKED_SCOPE = """
 SELECT coalesce(k.view::text, k.base::text, 'dropped') AS label
 FROM envelope_private.field_key fk
@@ -34,7 +34,7 @@ ENDS_THE_STATEMENT = "57"
 
 
 def renew(host: Host, link: Link, key_id: int) -> None:
-    """Replaces an active field key by a new one. Whatever stands in the way, the old key goes on as it is."""
+    """Replaces an active field key by a new one. When anything stands in the way, the old key stays active."""
     keys = Keys(host, link)
     try:
         with host.subtransaction():

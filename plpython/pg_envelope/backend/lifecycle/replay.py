@@ -1,4 +1,4 @@
-"""replay_erasures(): destroys again, after a restore, the keys that the broker's ledger has as erased."""
+"""Carries out replay_erasures(): after a restore, it destroys the keys again that the ledger lists as erased."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pg_envelope.backend.link import Link
 from pg_envelope.backend.search import clearing
 
 WHAT = "replay_erasures"
-# A long ledger takes the broker longer to verify than one request may last.
+# The broker takes longer to verify a long ledger than one request may last.
 PATIENCE = 30
 ENTRIES = 500
 INSTALLATION = "SELECT database_uuid::text AS uuid FROM envelope_private.installation"
@@ -34,7 +34,7 @@ LEFT JOIN envelope_private.key k USING (key_uuid) LEFT JOIN pg_class t ON t.oid 
 WHERE d.state <> 'destroyed' ORDER BY d.dek_id"""
 SKIP_IDS = """
 SELECT setval('envelope_private.dek_id_seq', $1) WHERE $1 > (SELECT last_value FROM envelope_private.dek_id_seq)"""
-# Tombstones whose DEK does not live in the catalog: what has been carried out.
+# Tombstones whose DEK is no longer in the catalog: their erasures have been carried out.
 CARRIED_OUT = """
 SELECT count(*) AS count FROM envelope_private.tombstone t WHERE NOT EXISTS (
     SELECT FROM envelope_private.dek d
@@ -43,7 +43,7 @@ TOMBSTONES = """
 SELECT dek_id, fingerprint, kek, store, kek_version, label, reason, encode(subject, 'hex') AS subject,
     encode(salt, 'hex') AS salt
 FROM envelope_private.tombstone ORDER BY label, reason, subject, salt, dek_id"""
-# Whose last key has gone with these DEKs.
+# Keys whose last version has gone with these DEKs.
 ERASED = """
 SELECT DISTINCT d.key_uuid::text AS key, d.scope FROM envelope_private.dek d
 WHERE d.dek_id = ANY ($1) AND NOT EXISTS (
@@ -63,7 +63,7 @@ class OnStandby(errors.NotConfigured):
 
 
 class Replay(Erasure):
-    """In the caller's transaction."""
+    """Works in the caller's transaction."""
 
     def __init__(self, host: Host, link: Link, destroy_active: bool = False) -> None:
         super().__init__(host, link)
@@ -72,8 +72,10 @@ class Replay(Erasure):
         self._in_use: list[Row] = []
 
     def run(self) -> list[Row]:
-        """One row: lines of the whole ledger, DEKs of this database in it, those that lived, those it did not know,
-        and those that are in use here and were left alone. Raises OnStandby.
+        """Returns one row: the lines of the whole ledger, the DEKs of this database in it, those that lived, those that
+        the catalog did not know, and those that are in use here and were left alone.
+
+        Raises OnStandby.
         """
         if _on_standby(self._host):
             raise OnStandby(hint="Call it on the primary. The standby replays its changes.")
@@ -82,7 +84,7 @@ class Replay(Erasure):
         if installation is None:
             return []
         self._refuse_copy()
-        # Some spares of a backup were used since, and erased with their subjects.
+        # Since the backup, some of its spares were used, and erased with their subjects.
         self._host.rows("SELECT envelope_private.drop_spares()")
         lines = self._verified(installation["uuid"])
         known: list[tuple[int, bytes]] = []
@@ -103,13 +105,15 @@ class Replay(Erasure):
         ]
 
     def _verified(self, database: str) -> int:
-        """How many lines the ledger has, all of them verified."""
+        """Has the broker verify its whole ledger. Returns the number of its lines."""
         for _ in range(PATIENCE):
             try:
                 return int(self._page(database, 0, 0, verify=True)["lines"])
             except errors.Deadline:
                 continue
-        raise errors.Deadline("the broker did not verify its ledger in time", hint="Try again: it goes on with it.")
+        raise errors.Deadline(
+            "the broker did not verify its ledger in time", hint="Try again: the broker goes on with the verification."
+        )
 
     def _page(self, database: str, after: int, most: int, *, verify: bool = False) -> wire.Message:
         return self._link.ask("erasures", database_uuid=database, after=after, most=most, verify=verify)
@@ -121,7 +125,7 @@ class Replay(Erasure):
             after += len(entries)
 
     def _replay(self, entry: wire.Message) -> list[tuple[int, bytes]]:
-        """Carries out one entry of the ledger; the DEKs that it names."""
+        """Carries out one entry of the ledger. Returns the DEKs that it names."""
         names = ("dek_id", "fingerprint", "kek", "store", "kek_version")
         deks = [dict(zip(names, dek, strict=True)) for dek in entry["deks"]]
         for dek in deks:
@@ -131,7 +135,7 @@ class Replay(Erasure):
         self._in_use += [row | {"entry": entry} for row in alive if row["dek_id"] in spared]
         dead = [dek for dek in deks if dek["dek_id"] not in spared]
         if in_store := [dek for dek in dead if dek["store"] == "vault"]:
-            # Its store may have been restored as well.
+            # The store of the KMS may have been restored as well.
             self.ask(in_store, {name: entry[name] for name in TOLD})
         self.bury(dead, [entry] * len(dead))
         if dying := [row for row in alive if row["dek_id"] not in spared]:
@@ -141,7 +145,7 @@ class Replay(Erasure):
         return [(dek["dek_id"], dek["fingerprint"]) for dek in deks]
 
     def _clear_tokens(self, dead: list[int]) -> None:
-        """A backup brings tokens back, too."""
+        """Clears the tokens that a backup has brought back."""
         for row in self._host.rows(ERASED, ["bigint[]"], [dead]):
             clearing.clear(self._host, row["key"], row["scope"])
 
@@ -150,7 +154,7 @@ class Replay(Erasure):
         return self._host.rows(ALIVE, ["bigint[]", "bytea[]"], values)
 
     def _name_in_use(self) -> None:
-        """The ledger may hold erasures of a copy of this database. So it asks a person who may know."""
+        """Warns of erased keys that are in use here. A copy of this database may have erased them."""
         if self._in_use:
             named = [_named(row) for row in self._in_use[:SHOWN]]
             more = [f"and {len(self._in_use) - SHOWN} more"] if len(self._in_use) > SHOWN else []
@@ -162,7 +166,7 @@ class Replay(Erasure):
             )
 
     def _tell_broker(self, known: set[tuple[int, bytes]]) -> None:
-        """A broker whose ledger began later, or was lost, learns what this catalog knows."""
+        """Tells the broker what this catalog knows: its ledger may have begun later, or was lost."""
         rows = [row for row in self._host.rows(TOMBSTONES) if (row["dek_id"], row["fingerprint"]) not in known]
         for told, group in groupby(rows, key=lambda row: tuple((name, row[name]) for name in TOLD)):
             deks = list(group)
@@ -177,7 +181,9 @@ def _named(row: Row) -> str:
 
 
 def check(host: Host, link: Link) -> Iterator[Row]:
-    """Two rows of status(): whether catalog and ledger agree on how many DEKs are dead, and whose keys these are."""
+    """Yields two rows of status(): whether catalog and ledger have the same number of dead DEKs, and whose keys these
+    are.
+    """
     installation, carried = host.row(INSTALLATION), host.row(CARRIED_OUT)
     others: list[wire.Message] = []
     if installation is None or carried is None:
@@ -202,7 +208,7 @@ def _agreement(host: Host, ledger: int, here: int) -> Row:
 
 
 def _advice(host: Host, ahead: bool) -> str:
-    """`ahead`: the ledger knows more. On a standby nothing can be replayed by hand."""
+    """Returns the hint. `ahead`: the ledger knows more than the catalog. On a standby nobody can replay by hand."""
     if not _on_standby(host):
         return HINT
     return LAGS if ahead else OTHER_LEDGER

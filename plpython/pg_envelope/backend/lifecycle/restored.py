@@ -1,4 +1,6 @@
-"""adopt_restored(): a protected table that was dropped, and restored from a dump, is taken back under its keys."""
+"""Carries out adopt_restored(): takes a protected table back under its keys after it was dropped and restored from a
+dump.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.refresh import refresh
 
-# Enough to tell one table's envelopes from another's, and quick in a large table.
+# So many envelopes are enough to tell one table's from another's, and are quickly read in a large table.
 LOOKED_AT = 100
 KNOWN = "SELECT FROM envelope_private.key WHERE $1 IN (base, view)"
-# The table itself, or the one below a view.
+# Finds the table itself, or the table below a view.
 BASES = """
 SELECT c.oid FROM pg_catalog.pg_class c
 WHERE c.relkind IN ('r', 'p') AND (c.oid = $1 OR c.oid IN (
@@ -32,7 +34,7 @@ WHERE b.oid = $1 AND EXISTS (
 CANDIDATES = """
 SELECT key_uuid::text, row_key, scope, scope_column, owner::text, created_at::text
 FROM envelope_private.lost_table WHERE restored = $1 AND ($2 IS NULL OR key_uuid = $2) ORDER BY created_at"""
-# Each envelope's key is one of the column's, or of the tenants' or subjects' of the table.
+# True when each envelope's key is one of the column's, or of the tenants' or subjects' of the table.
 FOREIGN = """
 SELECT count(*) AS found FROM unnest($3::bigint[]) AS seen (key_id)
 WHERE NOT EXISTS (
@@ -70,7 +72,7 @@ def adopt_restored(host: Host, oid: int, key_uuid: str | None) -> None:
 
 
 def _view(host: Host, base: Table) -> int | None:
-    """The view over it whose name protect() had made the table's name from."""
+    """Returns the view over the base table that has the name from which protect() made the table's name."""
     views = host.rows(VIEWS, ["oid"], [base.oid])
     return next((view["oid"] for view in views if derived_name(view["name"], "_encrypted") == base.name), None)
 
@@ -86,7 +88,7 @@ def _base(host: Host, oid: int) -> Table:
 
 
 def _fits(host: Host, base: Table, key: Row) -> bool:
-    """As the table's owner, who could have put anything in its place."""
+    """Looks at envelopes as the table's owner, who could have put anything in its place."""
     owner = AsOwner(host, base.owner_oid)
     return not any(_foreign(host, owner, base, key, column) for column in _encrypted(host, base))
 
@@ -128,7 +130,9 @@ def _only(fitting: list[Row]) -> Row:
 
 
 def _refuse_incomplete(base: Table, key: Row) -> None:
-    """pg_restore --table leaves constraints out, and the values are bound to the primary key."""
+    """Refuses a table without its primary key: pg_restore --table leaves constraints out, and values are bound to the
+    key.
+    """
     wanted = list(key["row_key"])
     if wanted and set(wanted) != set(base.primary_key):
         raise errors.BadInput(

@@ -1,4 +1,4 @@
-"""retire(): an old key version that nothing needs any more is suspended, and destroyed when its grace is over."""
+"""Carries out retire(): suspends an old key version that no value needs, and destroys it when its grace is over."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEY_IDS = "SELECT encode(substr(int8send(key_id), 5), 'hex') AS id FROM envelope
 KNOWN_IDS = """
 SELECT encode(substr(int8send(fk.key_id), 5), 'hex') AS id
 FROM envelope_private.field_key fk JOIN envelope_private.field f USING (field_uuid) WHERE f.key_uuid = $1"""
-# A backup from after its retirement holds no value under this version: the table was looked through before.
+# A backup from after the retirement holds no value under this version, because the table was looked through before.
 BACKUPS = """
 SELECT string_agg(format('%s (expires: %s)', label, coalesce(expires_at::text, 'never')), ', ' ORDER BY taken_at)
     AS found
@@ -38,7 +38,7 @@ WHERE d.dek_id = $1 AND b.taken_at >= d.created_at
     AND b.taken_at <= CASE WHEN d.is_retired THEN d.state_since ELSE now() END
     AND coalesce(b.expires_at, 'infinity') > now() AND b.forgotten_at IS NULL"""
 LSN = "SELECT pg_current_wal_insert_lsn()::text AS lsn"
-# An idle slot keeps WAL for a standby that is away; a base backup under way has a sender that replays nothing.
+# An idle slot keeps WAL for a standby that is away. A base backup under way has a sender that replays nothing.
 STANDBYS = """
 SELECT string_agg(name, ', ' ORDER BY name) AS found FROM (
     SELECT format('%s (%s)', application_name, coalesce(client_addr::text, 'local')) AS name
@@ -58,7 +58,7 @@ class StillNeeded(errors.NotConfigured):
 
 
 class Retirement(Erasure):
-    """Of one version of one table's key; commits, and empties caches."""
+    """Retires one version of one table's key. It commits, and empties all caches."""
 
     def retire(self, oid: int, version: int | None, destroy: bool) -> None:
         """Raises StillActive, StillNeeded, KeyDestroyed, KeyNotFound, Unsupported; then nothing was changed."""
@@ -67,7 +67,7 @@ class Retirement(Erasure):
         if key["scope"] != "table":
             raise errors.Unsupported(
                 "retire() is for tables with one key for all rows",
-                hint="CALL envelope.shred(rel, subject) destroys one's.",
+                hint="CALL envelope.shred(rel, subject) destroys the keys of one subject.",
             )
         label = self._lock(str(key["key_uuid"]))
         dek = self._version(str(key["key_uuid"]), version)
@@ -77,7 +77,9 @@ class Retirement(Erasure):
         elif destroy:
             self._destroy(label, version, dek)
         else:
-            self._host.notice(f"retire: version {version} of {label} is suspended, and free from {dek['free_at']}")
+            self._host.notice(
+                f"retire: version {version} of {label} is suspended, and can be destroyed from {dek['free_at']}"
+            )
 
     def _version(self, key_uuid: str, version: int | None) -> Row:
         dek = self._host.row(VERSION, ["uuid", "int4"], [key_uuid, version])
@@ -90,13 +92,15 @@ class Retirement(Erasure):
         return dek
 
     def _refuse_used(self, key: Row, dek: Row) -> None:
-        """As the owner, who could have put a view of that name in the table's place."""
+        """Raises StillNeeded when values are under the version. Looks as the owner, who could have put a view in the
+        table's place.
+        """
         table = inspect.inspect(self._host, key["base"])
         layout = catalog.layout_of(self._host, key, table)
         whole.refuse_hidden(self._host, key, layout, "retire")
-        # It waits for transactions that wrote under this version. After the suspension no other one can.
+        # The lock waits for transactions that wrote under this version. After the suspension no transaction can.
         self._host.run(f"LOCK TABLE {layout.base} IN SHARE MODE")
-        # The lock is held: a column that is not found cannot be searched, and may hold values under this version.
+        # The lock is held here: a column that is not found cannot be searched, and may hold values under this version.
         whole.refuse_missing(self._host, key, layout)
         under_it = f"IN ({self._ids(KEY_IDS, 'bigint', dek['dek_id'])})"
         unknown = f"NOT IN ({self._ids(KNOWN_IDS, 'uuid', str(key['key_uuid']))})"
@@ -104,9 +108,9 @@ class Retirement(Erasure):
         if used:
             raise StillNeeded(
                 detail=f"values in {layout.base} under it: {', '.join(used)}",
-                hint="CALL envelope.reencrypt(...) leaves none. If it is suspended, first:"
+                hint="CALL envelope.reencrypt(...) moves them. If the version is suspended, first:"
                 f" CALL envelope.unsuspend(..., version => {dek['version']})."
-                " What reencrypt leaves does not open: see envelope.faults.",
+                " Values that reencrypt leaves do not open: see envelope.faults.",
             )
         if odd:
             raise StillNeeded(
@@ -118,7 +122,9 @@ class Retirement(Erasure):
         return commas(f"'\\x{row['id']}'" for row in self._host.rows(query, [kind], [of]))
 
     def _counts(self, owner: AsOwner, layout: Layout, *conditions: str) -> list[list[str]]:
-        """For each condition on a key id, the columns with such values and how many; in one scan."""
+        """For each condition on a key id, counts the values by column, in one scan. Returns texts, one for each column
+        that has any.
+        """
         counts = {
             (name, condition): f"count(*) FILTER (WHERE substr(t.{ident(name)}, 3, 4) {condition})"
             for condition in conditions
@@ -142,7 +148,7 @@ class Retirement(Erasure):
             f"retire: version {version} of {label} is suspended; it can be destroyed after {dek['grace']}",
             detail=f"Backups that need it: {backups}" if backups else None,
             hint="CALL envelope.retire(..., destroy => true) destroys it then;"
-            f" CALL envelope.unsuspend(..., version => {version}) takes it back.",
+            f" CALL envelope.unsuspend(..., version => {version}) makes it usable again.",
         )
 
     def _destroy(self, label: str, version: int | None, dek: Row) -> None:
@@ -154,7 +160,7 @@ class Retirement(Erasure):
         if backups := self._backups(dek):
             raise StillNeeded(
                 detail=f"backups with values under it: {backups}",
-                hint="Wait until they expire, or, when they are destroyed: SELECT envelope.forget_backup(label).",
+                hint="Wait until they expire. For a destroyed backup: SELECT envelope.forget_backup(label).",
             )
         self._refuse_standbys()
         self.destroy("retire", label, [dek], None, "retired")
@@ -166,7 +172,7 @@ class Retirement(Erasure):
         return row["found"] if row else None
 
     def _refuse_standbys(self) -> None:
-        """A standby that is behind may still have old values: a while is given to it."""
+        """Refuses while a standby is behind, because it may still have old values. Gives it a while to catch up."""
         here = self._host.row(LSN)
         until = time.monotonic() + STANDBY_SECONDS
         while found := self._behind(str(here and here["lsn"])):
@@ -178,7 +184,7 @@ class Retirement(Erasure):
             self._host.interrupts()
 
     def _behind(self, lsn: str) -> str | None:
-        # Statistics views are read once for a transaction.
+        # PostgreSQL reads statistics views once for a transaction.
         self._host.rows("SELECT pg_stat_clear_snapshot()")
         row = self._host.row(STANDBYS, ["text"], [lsn])
         return row["found"] if row else None

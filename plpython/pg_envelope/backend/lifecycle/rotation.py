@@ -1,4 +1,4 @@
-"""rotate_kek() and rewrap(): they commit as they go, so that a crash costs one batch at most."""
+"""Carries out rotate_kek() and rewrap(), which commit as they work, so that a crash costs one batch at most."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROTATED = """
 INSERT INTO envelope_private.kek_rotation (kek, kek_version, rotated_at) VALUES ($1, $2, now())
 ON CONFLICT (kek) DO UPDATE SET kek_version = excluded.kek_version, rotated_at = excluded.rotated_at"""
 NEWEST = "SELECT max(kek_version) AS version FROM envelope_private.dek WHERE kek = $1 AND state <> 'destroyed'"
-# The ones that the KEK's newest version wrapped: they open, or that version is not the one that the KMS has now.
+# DEKs that the KEK's newest version wrapped. If none of them opens, the KMS has another key version of that number.
 SAMPLE = """
 SELECT dek_id, store, wrapped, fingerprint, kek_version FROM envelope_private.dek
 WHERE kek = $1 AND state <> 'destroyed' AND kek_version = $2 ORDER BY store = $3 DESC, dek_id DESC LIMIT $4"""
@@ -35,17 +35,20 @@ WHERE d.dek_id = n.dek_id AND d.kek = $1 AND d.store = $2 AND d.state <> 'destro
 
 
 class Rewrap(Batches):
-    """Brings the DEKs of one KEK to its newest version; which one that is, the first answer tells if need be."""
+    """Brings the DEKs of one KEK to its newest version.
+
+    The first answer of the broker tells that version, if need be.
+    """
 
     def __init__(self, host: Host, link: Link, kek: str, what: str) -> None:
         super().__init__(host, link, what)
         self._kek = kek
         self._newest: int | None = None
-        # A version's number does not say that its wraps open: a KMS that was restored gives the same number anew.
+        # A version's number does not prove that its wraps open: a KMS that was restored gives the same number again.
         self._proving = True
 
     def rotate(self) -> None:
-        """A new version of the KEK; what is wrapped under older ones opens as before. Raises KekRolledBack."""
+        """Makes a new version of the KEK. DEKs under older versions open as before. Raises KekRolledBack."""
         known = self._known()
         try:
             self._prove_sample(known)
@@ -53,7 +56,7 @@ class Rewrap(Batches):
         except (errors.Deadline, errors.KmsUnavailable) as error:
             error.hint = f"{error.hint or ''} No DEK was changed. If the KEK was rotated: {self._again}.".strip()
             raise
-        # Whatever has this version from now on was wrapped and opened by the KMS as it is.
+        # From now on, the KMS as it is has wrapped and opened every DEK that has this version.
         self._proving = False
         self._host.rows(ROTATED, ["text", "int4"], [self._kek, self._newest])
         self._host.notice(f"{self._what}: KEK {self._kek} has version {self._newest}")
@@ -63,7 +66,7 @@ class Rewrap(Batches):
         return int(row["version"] or 0) if row else 0
 
     def _prove_sample(self, known: int) -> None:
-        """Raises KekRolledBack when nothing opens that the newest version known here has wrapped."""
+        """Raises KekRolledBack when none of the DEKs opens that the newest known version has wrapped."""
         rows = self._host.rows(SAMPLE, ["text", "int4", "text", "int4"], [self._kek, known, "catalog", SAMPLED])
         installation = self._host.row(INSTALLATION)
         if not rows or installation is None:
@@ -73,7 +76,7 @@ class Rewrap(Batches):
         failed = [wire.error_from(answer["error"]) for _, answer in answers if "error" in answer]
         if len(failed) == len(answers) and all(isinstance(error, errors.UnwrapFailed) for error in failed):
             raise errors.KekRolledBack(
-                f"no DEK opens that version {known} of KEK {self._kek} has wrapped: the KMS has another of that number"
+                f"no DEK under version {known} of KEK {self._kek} opens: the KMS has another version of that number"
             )
 
     def _pass(self) -> None:
@@ -118,7 +121,7 @@ class Rewrap(Batches):
             raise DeksLeft(
                 f"{behind} DEKs are still under an old version of KEK {self._kek}",
                 detail=self._causes(),
-                hint=f"Old KEK versions must stay until this ends well: {self._again}. envelope.keys shows dek_id.",
+                hint=f"Old KEK versions must stay until this call succeeds: {self._again}. envelope.keys shows dek_id.",
             )
         if self._failed:
             raise DeksLeft(

@@ -1,7 +1,7 @@
-"""Whether a KEK is still the same: an earlier wrap must open.
+"""Checks whether a KEK is still the same: an earlier wrap must open.
 
-Under the same name there can be another: two secrets that were swapped, a keyring that was made anew, a transit key
-that was deleted and made again. A key made then would be lost as soon as the right one is back.
+Under the same name there can be another KEK: two secrets that were swapped, a keyring that was made anew, a transit key
+that was deleted and made again. A key that is made then would be lost as soon as the right KEK is back.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.link import Link, not_understood
 
-# A few, the newest first: one alone may have been deleted in its store, or trimmed away in the KMS.
+# The sample has several DEKs, the newest first, because one alone may have been deleted in its store, or trimmed in the
+# KMS.
 SAMPLE = """
 SELECT dek_id, kek, store, wrapped, fingerprint FROM envelope_private.dek
 WHERE kek = $1 AND state NOT IN ('destroyed', 'suspended') ORDER BY dek_id DESC LIMIT 3"""
-# The broker opens a DEK only to derive a field key. This one belongs to no field, and is thrown away.
+# The broker opens a DEK only to derive a field key. This field key belongs to no field, and is thrown away.
 FIELD = {"key_id": 1, "field_uuid": str(UUID(int=0)), "salt": base64.b64encode(bytes(32)).decode()}
 HINT = (
     "Did somebody change the secrets, the keyring or the key in the KMS that [kek.{0}] names? Put the right ones back, "
@@ -31,9 +32,9 @@ class AnotherKek(errors.NotConfigured):
 
 
 def check(host: Host, link: Link, kek: str, place: dict[str, str]) -> None:
-    """Raises AnotherKek when none of the newest DEKs under the KEK opens; nothing to say when there is none.
+    """Raises AnotherKek when none of the newest DEKs under the KEK opens. Returns when there is no DEK.
 
-    `place` is `database_uuid` and, to be refused by a broker of another one, `environment`.
+    `place` holds `database_uuid`, and may hold `environment`, so that a broker of another environment refuses.
     """
     rows = host.rows(SAMPLE, ["text"], [kek])
     if not rows:
@@ -51,7 +52,7 @@ def _request(row: Row) -> Row:
 
 
 def _codes(answer: wire.Message) -> Iterator[str]:
-    """The code of each DEK's answer, "ok" for one that opened."""
+    """Yields the code of each DEK's answer: "ok" for a DEK that opened."""
     answers = answer.get("keys")
     if not isinstance(answers, list):
         raise not_understood()

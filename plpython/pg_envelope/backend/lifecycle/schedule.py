@@ -1,4 +1,4 @@
-"""rotate_due(): rotates each key that is due, in a transaction of its own, and counts those that are overdue."""
+"""Carries out rotate_due(): rotates each key that is due, in a transaction of its own, and counts the overdue ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SomeNotRotated(errors.Unavailable):
 
 
 class RotateDue:
-    """One run: the list as it is at its beginning, each item asked again in its own transaction."""
+    """One run: it takes the list at its beginning, and asks for each item again in the item's own transaction."""
 
     def __init__(
         self, host: Host, keys: Keys, rotate_kek: Callable[[str], None], reencrypt: Callable[[int], None]
@@ -48,11 +48,14 @@ class RotateDue:
         self._failed: list[str] = []
 
     def run(self, dry_run: bool) -> None:
-        """Raises SomeNotRotated at the end, if a key could not be rotated. Does nothing if another session does it."""
+        """Raises SomeNotRotated at the end, if a key could not be rotated.
+
+        Does nothing while another session does it.
+        """
         locked = self._host.row(LOCK)
         if not (locked and locked["mine"]):
             holder = self._host.row(HOLDER)
-            self._host.notice(f"rotate_due: another session does it already (pid {holder and holder['pids']})")
+            self._host.notice(f"rotate_due: another session rotates already (pid {holder and holder['pids']})")
             return
         try:
             self._all(dry_run)
@@ -76,7 +79,9 @@ class RotateDue:
             self._host.notice("rotate_due: nothing is due")
 
     def _one(self, item: Row) -> None:
-        """Rotates, if that is still due: a new DEK has brought new field keys, or somebody else was quicker."""
+        """Rotates one key if it is still due. A new DEK may have brought new field keys, or another session was
+        quicker.
+        """
         try:
             if not self._host.rows(DUE, TYPES, [item["level"], item["subject"], item["attname"]]):
                 return
@@ -109,7 +114,7 @@ def _name(item: Row) -> str:
 
 
 def tell_overdue(host: Host, link: Link) -> None:
-    """How many keys are later than their schedule allows, for the broker's metrics; without a broker nobody asks."""
+    """Tells the broker, for its metrics, how many keys are overdue. Does nothing when no broker answers."""
     row = host.row(OVERDUE)
     with suppress(errors.EnvelopeError):
         link.ask("schedule", overdue=int(row["count"]) if row else 0)

@@ -1,4 +1,4 @@
-"""New keys for one tenant or subject, or for all of a table, and the old ones compromised: in committed batches."""
+"""Replaces the keys of one tenant or subject, or of all, in committed batches. The old keys become compromised."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pg_envelope.backend.link import Link
 from pg_envelope.backend.scope_keys import ScopeKeys
 
 WHAT = "rotate_emergency"
-# What two requests to the KMS make, and what one lock table and one line of the audit log hold with ease.
+# Two requests to the KMS make so many DEKs. One lock table and one line of the audit log hold them with ease.
 BATCH = 200
-# Sessions forget those that they keep, too.
+# Sessions forget the spares that they keep, too.
 DROP_SPARES = "SELECT envelope_private.drop_spares(of_key => $1)"
-# This waits for a session that is taking one of them.
+# This statement waits for a session that is taking a spare.
 DROP_TAKEN = "DELETE FROM envelope_private.spare_dek WHERE key_uuid = $1 AND dek_id <= $2"
 # The sequence may be behind its tables.
 NEWEST_ID = """
@@ -36,7 +36,9 @@ WHERE key_uuid = $1 AND scope = ANY ($2) AND dek_id <= $3 AND state <> 'destroye
 
 
 class ScopeEmergency(ScopeKeys):
-    """Of one table's key; every batch is committed. What is suspended stays so, and comes back compromised."""
+    """Works for one table's key, and commits every batch. A suspended version stays suspended, and is compromised
+    afterwards.
+    """
 
     def __init__(self, host: Host, link: Link, key: Row, reason: str) -> None:
         super().__init__(host, link)
@@ -46,7 +48,7 @@ class ScopeEmergency(ScopeKeys):
         self._told = time.monotonic()
 
     def run(self, scopes: list[str] | None) -> None:
-        """Of one tenant or subject, by its texts, or of all; leaves the last batch to the caller's commit.
+        """Replaces the keys of one tenant or subject, by its texts, or of all. The caller commits the last batch.
 
         Raises KeyNotFound, KeyDestroyed or KeySuspended for one, StillMaking for all.
         """
@@ -70,7 +72,7 @@ class ScopeEmergency(ScopeKeys):
         self._batch_of(scopes, newest)
 
     def _all(self) -> None:
-        """Waits for the transactions that made a DEK, until it is visible here: then every key from before is known."""
+        """Waits until every DEK of a transaction under way is visible here. Then every key from before is known."""
         newest, last = self._forget_spares(), None
         self._host.commit()
         makers.wait(self._host, self._host.commit, WHAT)
@@ -82,7 +84,7 @@ class ScopeEmergency(ScopeKeys):
             last = page[-1]
 
     def _forget_spares(self) -> int:
-        """The id above which every DEK is from after that."""
+        """Drops the spares. Returns a DEK id: every DEK above it is made after this moment."""
         self._host.rows(DROP_SPARES, ["uuid"], [self._owner])
         row = self._host.row(NEWEST_ID)
         return int(row["id"]) if row else 0

@@ -1,4 +1,4 @@
-"""Statements signed by the broker with the named key `pg_envelope receipts`, which is made when first used."""
+"""Lets the broker sign statements with the named key `pg_envelope receipts`, which is made at its first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
 
 NAME = "pg_envelope receipts"
-# The KEK of the database's first key: one of this name need not exist.
+# The KEK of the database's first key: a KEK of this name need not exist.
 KEK = "SELECT kek FROM envelope_private.key ORDER BY created_at, key_uuid LIMIT 1"
 VERSIONS = """
 SELECT d.version, d.state, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint, i.database_uuid
@@ -21,7 +21,7 @@ WHERE k.name = $1 AND d.state NOT IN ('suspended', 'destroyed') ORDER BY d.versi
 
 
 class Signed(NamedTuple):
-    """What was signed, byte for byte; `signature` and `public_key` in base64."""
+    """A signed statement: its text, byte for byte, and `signature` and `public_key` in base64."""
 
     text: str
     signature: str
@@ -35,14 +35,14 @@ class Signing:
         self._host, self._link, self._keys = host, link, keys
 
     def sign(self, statement: dict[str, Any]) -> Signed:
-        """The statement with environment, database, who and time added by the broker, signed by the active version."""
+        """Signs a statement by the active version. The broker adds environment, database, who asks, and the time."""
         active = self._active() or self._made()
         if active is None:
             raise errors.KeyNotFound(f"the key '{NAME}' has no active version", hint="SELECT envelope.rotate_key(name)")
         return self._ask(active, statement)
 
     def public_keys(self) -> list[Row]:
-        """One row for each version that still opens: version, state and public_key."""
+        """Returns a row for each version that still opens: version, state and public_key."""
         rows = self._host.rows(VERSIONS, ["text"], [NAME])
         told = {"what": "public key"}
         return [
@@ -56,7 +56,7 @@ class Signing:
 
     def _made(self) -> Row | None:
         kek = self._host.row(KEK)
-        # The name is taken. Either another session has made the key meanwhile, or none of its versions is active.
+        # The name is in use. Either another session has made the key meanwhile, or none of its versions is active.
         with contextlib.suppress(errors.AlreadyProtected):
             self._keys.create_named(NAME, str(kek["kek"]) if kek else "default", None)
         return self._active()

@@ -1,4 +1,4 @@
-"""What DBAs call for tenants: suspend, unsuspend, their own KEKs, and moving DEKs between KEKs."""
+"""Carries out the routines for tenants: suspend, unsuspend, a KEK of their own, and moves between KEKs."""
 
 from __future__ import annotations
 
@@ -90,18 +90,18 @@ class Tenants:
             ) from None
 
     def _scopes(self, oid: int, tenant: str | None) -> list[str] | list[None]:
-        """The texts under which a tenant's keys are; None for the one key of a table."""
+        """Returns the texts under which a tenant's keys are; None for the one key of a table."""
         return [None] if tenant is None else ScopeColumn.of(self._host, oid).known(tenant)
 
     def _begin(self, what: str, rel: str | None) -> int:
-        """The relation's OID, in a transaction of this procedure's own. Raises NotPermitted."""
+        """Returns the relation's OID, in a transaction of this procedure's own. Raises NotPermitted."""
         refuse_others(self._host, what, "It writes the key catalog, and commits.")
         oid = 0 if rel is None else self._host.relation(rel)
         begin(self._host, what)
         return oid
 
     def _key(self, oid: int, tenant: str | None) -> Row:
-        """The key and scope of a table's values. Raises BadInput for a tenant in a table without tenants."""
+        """Returns the key and scope of a table's values. Raises BadInput for a tenant in a table without tenants."""
         row = self._host.row(KEY, ["uuid"], [catalog.key_of(self._host, oid)["key_uuid"]])
         assert row is not None
         if tenant is not None and row["scope"] == "table":

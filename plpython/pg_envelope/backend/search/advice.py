@@ -1,4 +1,4 @@
-"""search_advice(), and what protect() makes of it: a column whose tokens are as good as its values is not searched."""
+"""Carries out search_advice(), and lets protect() refuse to search a column whose tokens are as good as its values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 
 SAMPLE = 100_000
-# The halves are drawn by a hash of the row's number, so that the same table is always told the same.
+# A hash of the row's number draws the halves, so that the same table always gets the same advice.
 COUNTS = """
 SELECT known, attacked, pg_catalog.count(*) AS values FROM (
     SELECT pg_catalog.count(*) FILTER (WHERE half = 0) AS known,
@@ -27,14 +27,14 @@ FORCE = '{{"{}": {{"search": {{"exact": {{"force": true}}}}}}}} searches it all 
 
 
 def measure(host: Host, table: Table, column: Column) -> Leakage:
-    """Of a plain table, or of a protected one by its view. Runs as the table's owner."""
+    """Measures a column of a plain table, or of a protected one by its view. Runs as the table's owner."""
     query = COUNTS.format(column=ident(column.name), table=table.sql, sample=SAMPLE)
     rows = AsOwner(host, table.owner_oid).rows(query)
     return leakage(value for row in rows for value in [Value(row["known"], row["attacked"])] * row["values"])
 
 
 def advice(host: Host, table: Table, name: str | None) -> list[Row]:
-    """The row of envelope.search_advice(). Raises BadInput and Unsupported."""
+    """Returns the row of envelope.search_advice(). Raises BadInput and Unsupported."""
     column = table.column(name or "")
     if column is None:
         raise errors.BadInput(f"{table.sql} has no such column", hint="Names are case-sensitive here.")
@@ -55,7 +55,7 @@ def advice(host: Host, table: Table, name: str | None) -> list[Row]:
 
 
 def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
-    """Columns that protect() does not make searchable unless it is told to; a warning for some others."""
+    """Yields the columns that protect() makes searchable only with `force`. Warns about some others."""
     for name, options in wanted.items():
         column = table.column(name)
         unforced = [search for search in options.search if not search.force]

@@ -1,4 +1,4 @@
-"""Indexes and UNIQUE constraints of a column that is protected: they become those of its tokens, and come back."""
+"""Carries indexes and UNIQUE constraints of a protected column over to its tokens, and back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pg_envelope.backend.search.column import searchable
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.inspect import Table
 
-# Of one table, what a token can stand in for: B-trees of plain columns. `class` and `collation` are NULL for defaults.
+# The indexes of one table that tokens can replace: B-trees of plain columns. `class` and `collation` are NULL for
+# defaults.
 INDEXES = """
 SELECT c.relname AS name, i.indisunique AS is_unique, k.conname IS NOT NULL AS is_constraint,
     coalesce(k.condeferrable, false) AS is_deferrable, coalesce(k.condeferred, false) AS is_deferred,
@@ -66,7 +67,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Index:
-    """A B-tree of plain columns, or the UNIQUE constraint that it is for."""
+    """A B-tree of plain columns, or the UNIQUE constraint behind which it stands."""
 
     name: str
     parts: tuple[Part, ...]
@@ -82,12 +83,16 @@ class Index:
         return {part.name for part in self.parts}
 
     def of_tokens(self, tokens: Mapping[str, tuple[str, str]]) -> Index:
-        """The same with search columns in the place of protected ones; `tokens` has names and operator classes."""
+        """Returns the same index with search columns in the place of protected ones. `tokens` has names and operator
+        classes.
+        """
         parts = (Part(*tokens[p.name][:1], 0, tokens[p.name][1]) if p.name in tokens else p for p in self.parts)
         return replace(self, parts=tuple(parts))
 
     def create(self, table: str) -> str:
-        """As an index: no constraint takes an operator class of its own, and none is missed, for errors are alike."""
+        """Returns the statement for an index. It is never a constraint, because a constraint takes no operator class.
+        The errors are alike.
+        """
         unique = "UNIQUE " if self.is_unique else ""
         columns = commas(part.sql() for part in self.parts)
         return f"CREATE {unique}INDEX {ident(self.name)} ON {table} ({columns}){self._tail()}" + self._where()
@@ -117,7 +122,7 @@ class Index:
 
 
 def find(host: Host, table: Table, wanted: Iterable[str]) -> list[Index]:
-    """Those on columns that are to be protected, which tokens can stand in for."""
+    """Returns the indexes on columns that are to be protected which tokens can replace."""
     names = set(wanted)
     fit = {column.name for column in table.columns if searchable(host, column)}
     found = [_index(row) for row in host.rows(INDEXES, ["oid", "text[]"], [table.oid, list(names)])]
@@ -125,7 +130,9 @@ def find(host: Host, table: Table, wanted: Iterable[str]) -> list[Index]:
 
 
 def _fits(index: Index, names: set[str]) -> bool:
-    """Deferred, a duplicate would be told later than an index tells it. No value can be had from an index of tokens."""
+    """Tells whether tokens can replace an index. A deferred one checks later than an index, and an index of tokens has
+    no values.
+    """
     protected = (part for part in index.parts if part.name in names)
     plain = all(part.opclass is None and part.collation is None for part in protected)
     return plain and not index.is_deferrable and not names & set(index.included)
@@ -139,7 +146,7 @@ def _index(row: dict[str, Any]) -> Index:
 
 
 def record(host: Host, key_uuid: str, indexes: Iterable[Index]) -> None:
-    """For unprotect()."""
+    """Records the indexes, for unprotect()."""
     for index in indexes:
         host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, index.name, json.dumps(asdict(index))])
 

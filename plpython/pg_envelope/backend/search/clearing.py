@@ -1,4 +1,4 @@
-"""Tokens of what is erased go, too: while its search key lives, a token can be tested against guesses."""
+"""Clears the tokens of erased values. While the search key lives, a token could be tested against guesses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SELECT base FROM envelope_private.protected_table t WHERE t.scope_key = $1
 
 
 def clear(host: Host, scope_key: str, scope: str | None) -> None:
-    """In all tables that share the DEKs: the tokens of a tenant's or subject's rows, or of all rows."""
+    """Clears, in all tables that share the DEKs, the tokens of a tenant's or subject's rows, or of all rows."""
     for row in host.rows(TABLES, ["uuid"], [scope_key]):
         base = inspect.inspect(host, row["base"])
         layout = catalog.layout_of(host, catalog.key_of(host, base.oid), base)
-        # Neither the table's triggers nor its publications' origin make anything of it.
+        # The table's triggers do not fire for it.
         with settings_kept():
             host.setting("SET LOCAL session_replication_role = replica")
             AsOwner(host, base.owner_oid).run(_statement(layout, scope))

@@ -1,4 +1,4 @@
-"""What a search column is, and by what its values are equal."""
+"""Describes search columns, and which values they take for equal."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pg_envelope.backend.tables.inspect import Column
 SCHEMA = "envelope_search"
 TOKEN = f"{SCHEMA}.token"
 TEXTS = frozenset(("text", "varchar", "bpchar"))
-# PostgreSQL compares them so: they have no equality of their own.
+# These types have no equality of their own: PostgreSQL compares them as texts.
 COMPARED_AS = {"text": "text", "varchar": "text", "cidr": "inet"}
 FLOATS = frozenset(("float4", "float8"))
-# Equal values have one text, which no setting changes.
+# Equal values of these types have one text, which no setting changes.
 STEADY = frozenset("bool int2 int4 int8 oid uuid inet macaddr macaddr8".split())  # noqa: SIM905
 # PL/Python hands over this text.
 LISTED = STEADY - {"bool"} | {"text"}
-# Equal values have one text under the settings of envelope_internal.canonical().
+# Equal values of these types have one text under the settings of envelope_internal.canonical().
 DATED = frozenset(("date", "time", "timestamp", "timestamptz"))
 ENUM = "e"
-# `one` because a row without columns would be an empty dict, which is false.
+# `one` is there because a row without columns would be an empty dict, which is false.
 LOOSE = """
 SELECT 1 AS one FROM pg_catalog.pg_collation WHERE oid = $1::regcollation AND NOT collisdeterministic"""
 
@@ -47,12 +47,12 @@ class SearchColumn:
         return qualified(SCHEMA, self.type_name)
 
     def part(self, what: str) -> str:
-        """The name of something that is made for the type."""
+        """Returns the name of an object that is made for the type."""
         return qualified(SCHEMA, f"{self.type_name}_{what}")
 
     @property
     def is_enum(self) -> bool:
-        """Its type is a user's, and named with its schema."""
+        """True when a user made the type of the column's values, so that its name needs a schema."""
         return "." in self.plain_type
 
     @property
@@ -61,7 +61,7 @@ class SearchColumn:
 
 
 def plain_type(column: Column) -> str | None:
-    """The type whose equality counts: `text` for all texts that compare byte by byte. None: not one of those known."""
+    """Returns the type whose equality counts: `text` for texts that compare byte by byte, None for an unknown type."""
     if column.base_type in COMPARED_AS:
         return COMPARED_AS[column.base_type]
     if column.base_type in TEXTS | FLOATS | STEADY | DATED | {"numeric", "bytea"}:
@@ -72,19 +72,19 @@ def plain_type(column: Column) -> str | None:
 
 
 def searchable(host: Host, column: Column) -> bool:
-    """Whether equal values of a column have equal tokens."""
+    """Tells whether equal values of a column have equal tokens."""
     return plain_type(column) is not None and not is_loose(host, column)
 
 
 def is_loose(host: Host, column: Column) -> bool:
-    """Whether its collation takes values for equal that differ in bytes."""
+    """Tells whether the column's collation takes values for equal that differ in bytes."""
     return column.collation is not None and bool(host.rows(LOOSE, ["text"], [column.collation]))
 
 
 def equal_text(kind: str, value: str) -> str:
-    """The SQL expression for a text that equal values of a type share, and only they."""
+    """Returns the SQL expression for a text that all equal values of a type share, and no others."""
     if kind in TEXTS:
-        # That of a char(n) ends before its blanks, which do not count there.
+        # The text of a char(n) ends before its blanks, which do not count there.
         return f"({value})::{TEXT}"
     if kind == "citext":
         return f'pg_catalog.lower(({value})::{TEXT} COLLATE pg_catalog."default")'
@@ -93,18 +93,18 @@ def equal_text(kind: str, value: str) -> str:
     if kind == "bytea":
         return f"pg_catalog.encode({value}, 'hex')"
     if kind in FLOATS:
-        # Two zeros have two texts.
+        # The type has two zeros, with two texts.
         return f"envelope_internal.canonical(CASE WHEN {value} OPERATOR(pg_catalog.=) 0 THEN 0 ELSE {value} END)"
     if kind in DATED:
         return f"envelope_internal.canonical({value})"
     if kind == "inet":
-        # A cidr of one address would show its mask.
+        # The text of a cidr of one address would show its mask.
         return f"({value})::pg_catalog.inet::{PLAINTEXT}::{TEXT}"
     return f"({value})::{PLAINTEXT}::{TEXT}"
 
 
 def written_text(column: Column, value: str) -> str:
-    """equal_text, of a column's value."""
+    """Returns `equal_text` of a column's value."""
     kind = plain_type(column)
     assert kind is not None
     return equal_text(kind, value)
@@ -115,5 +115,5 @@ def default_name(column: str) -> str:
 
 
 def quoted_type(kind: str) -> str:
-    """The type of a typed operator, as SQL takes it."""
+    """Returns the type of a typed operator, as SQL takes it."""
     return kind if "." in kind or kind == "citext" else f"pg_catalog.{ident(kind)}"

@@ -1,4 +1,4 @@
-"""grant_search(): the right to look rows up, without the right to read what is looked for."""
+"""Carries out grant_search(): it gives the right to look rows up without the right to read the searched values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pg_envelope.backend.tables import catalog, inspect
 
 
 def grant_search(host: Host, oid: int, column: str | None, role: str | None) -> None:
-    """SELECT on all search columns of a protected column. Raises NotProtected and BadInput."""
+    """Grants SELECT on all search columns of a protected column. Raises NotProtected and BadInput."""
     if not role:
         raise errors.BadInput("grant_search() needs a role")
     key = catalog.key_of(host, oid)

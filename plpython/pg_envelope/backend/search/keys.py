@@ -34,7 +34,7 @@ HINT = "A search key joins columns of one type and normaliser, in tables of one 
 
 @dataclass(frozen=True)
 class KeyOrigin:
-    """Where a search key comes from: the table's KEK and store."""
+    """The KEK and store of the table, from which its search keys come."""
 
     kek: str
     store: str | None
@@ -77,7 +77,9 @@ def _new(
 
 
 def _name(host: Host, table: Table, wanted: SearchWanted) -> str:
-    """The key's name as given; or one made of the column's, with a number where an earlier key has that."""
+    """Returns the key's name as given, or a name made of the column's, with a number where an earlier key has that
+    name.
+    """
     if wanted.key:
         return wanted.key
     name, number = f"search {table.schema}.{table.name}.{wanted.name}", 1
@@ -95,7 +97,9 @@ def active_key_id(host: Host, search_uuid: str) -> int:
 
 
 def _run(host: Host, statements: list[str]) -> None:
-    """Without PostgreSQL's notices: of a type that is made in two steps, and of each thing that goes with it."""
+    """Runs a statement without PostgreSQL's notices: they tell of a type that is made in two steps, and of dropped
+    dependents.
+    """
     with settings_kept():
         host.setting("SET LOCAL client_min_messages = warning")
         for statement in statements:
@@ -103,19 +107,19 @@ def _run(host: Host, statements: list[str]) -> None:
 
 
 def record(host: Host, field_uuid: str, attnum: int, search: SearchColumn) -> None:
-    """The column is there; its table's owner may use the key from now on."""
+    """Records the search column. The table's owner may use the key from now on."""
     host.rows(USE, ["uuid", "name", "int2", "uuid"], [field_uuid, search.name, attnum, search.search_uuid])
     host.rows("SELECT envelope_private.renew_seal($1)", ["uuid"], [search.search_uuid])
 
 
 def drop_unused(host: Host, searches: list[SearchColumn]) -> None:
-    """Types of keys that no column uses any more; the keys stay, for old backups."""
+    """Drops the types of keys that no column uses any more. The keys stay, for old backups."""
     for row in host.rows(UNUSED, ["uuid[]"], [[search.search_uuid for search in searches]]):
         _drop(host, row)
 
 
 def drop_all(host: Host) -> None:
-    """Before all keys are forgotten: what tables that were dropped have left."""
+    """Drops the types that dropped tables have left, before all keys are forgotten."""
     for row in host.rows(EVERY):
         _drop(host, row)
 

@@ -1,7 +1,7 @@
-"""How much of a column its tokens would give away, to somebody who sees them all and knows how common each value is.
+"""Measures how much of a column its tokens would tell a person who sees them all and knows how common each value is.
 
-The attack is tried, not estimated. Half of a sample stands for what is known of the world, the other half for the
-table. Tokens and values are both put in the order of how often they occur, and matched place by place.
+The attack is tried, not estimated. One half of a sample stands for the person's knowledge of the world, the other half
+for the table. Tokens and values are both sorted by how often they occur, and matched place by place.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import log2
 
-# Below so many rows a sample says nothing.
+# A sample of fewer rows says nothing.
 ENOUGH = 1000
-# Shares of the rows that are read.
+# The limits are shares of the rows that the attack reads.
 REFUSE, WARN = 0.5, 0.05
-# So few values are told apart by hand.
+# A person can tell so few values apart by hand.
 FEW = 10
 
 
 @dataclass(frozen=True)
 class Value:
-    """How often one value occurs: in the half that is known, and in the half that is attacked."""
+    """The counts of one value in both halves: `known` in the known half, `attacked` in the attacked half."""
 
     known: int
     attacked: int
@@ -33,7 +33,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Leakage:
-    """`top` is the share of the most common value, `matched` that of the rows which the attack reads, both 0 … 1.
+    """`top` is the share of the most common value, and `matched` the share of rows that the attack reads, both 0 … 1.
 
     `entropy` is the min-entropy in bits: by the best first guess.
     """
@@ -82,7 +82,9 @@ def leakage(values: Iterable[Value]) -> Leakage:
 
 
 def _expected(values: list[Value]) -> Iterator[float]:
-    """For each value the rows that are read, on average over all orders of what occurs equally often."""
+    """Yields for each value the rows that the attack reads, on average over all orders of values that occur equally
+    often.
+    """
     known = _places([value.known for value in values if value.known])
     attacked = _places([value.attacked for value in values if value.attacked])
     for value in values:
@@ -93,7 +95,7 @@ def _expected(values: list[Value]) -> Iterator[float]:
 
 
 def _places(counts: list[int]) -> dict[int, range]:
-    """By a count, the places that values of that count have in the order of counts."""
+    """Returns, by count, the places that the values of that count have in the order of counts."""
     places, start = {}, 0
     for count, group in groupby(sorted(counts, reverse=True)):
         end = start + len(list(group))

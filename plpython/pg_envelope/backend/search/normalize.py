@@ -1,4 +1,4 @@
-"""Normalisers: what of a text counts when it is searched. A version is part of each token, so none ever changes."""
+"""Holds the normalisers. A normaliser's version is part of each token, so no version ever changes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ def _trim(value: str) -> str:
 
 
 def _casefold(value: str) -> str:
-    """Unicode's NFKC_Casefold: a caseless match of what looks alike."""
+    """Unicode's NFKC_Casefold: a match of texts that look alike, without regard to case."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", value).casefold())
     return unicodedata.normalize("NFKC", folded.casefold())
 
 
 def _email(value: str) -> str:
-    """No mail system of today tells upper from lower case. Dots and +tags stay: whose they are, only the host knows."""
+    """No mail system of today tells upper from lower case. Dots and +tags stay, because only the host knows whose they
+    are.
+    """
     return _casefold(value).strip()
 
 
@@ -62,7 +64,7 @@ def _last(count: int) -> Normalize:
 
 
 def newest(name: str) -> str:
-    """Name and version, for a name that a user wrote. Raises BadInput."""
+    """Returns name and version, for a name that a user wrote. Raises BadInput."""
     versioned = f"{name}/1"
     try:
         normalizer(versioned)
@@ -72,7 +74,10 @@ def newest(name: str) -> str:
 
 
 def normalizer(versioned: str) -> Normalize:
-    """By name and version. Raises Internal for one that this version of the package does not have."""
+    """Returns a normaliser by name and version.
+
+    Raises Internal for one that this version of the package does not have.
+    """
     found = KNOWN.get(versioned)
     if found is not None:
         return found

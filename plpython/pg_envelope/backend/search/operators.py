@@ -1,7 +1,7 @@
-"""The SQL that makes what people write: = and <> between a search column and what they look for, or another column.
+"""Writes the SQL of the operators = and <> between a search column and a searched value, or another search column.
 
-PostgreSQL puts the operators' functions into the query. What is left is one comparison of tokens, which an index
-serves, and one call that makes the token. So these functions are STABLE, pin nothing, and use each argument once.
+PostgreSQL puts the operators' functions into the query. One comparison of tokens is left, which an index serves, and
+one call that makes the token. So these functions are STABLE, pin nothing, and use each argument once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def create(search: SearchColumn, schema: str, key_id: int) -> list[str]:
 
 
 def needles(search: SearchColumn, key_id: int) -> list[str]:
-    """From what somebody looks for to its token; made anew when another version of the key becomes active."""
+    """Makes the functions from a searched value to its token. They are made again when another version of the key
+    becomes active.
+    """
     call = f"GD['pg_envelope'].search.needle({key_id}, needle, {search.normalizer!r})"
     token = (
         f"CREATE OR REPLACE FUNCTION {search.part('token')}(needle {TEXT}) RETURNS {TOKEN}"
@@ -38,12 +40,14 @@ def needles(search: SearchColumn, key_id: int) -> list[str]:
 
 
 def kinds(search: SearchColumn) -> list[str]:
-    """What may be looked for: a text, and a value of the column's own type."""
+    """Returns the types that users may look for: text, and the type of the column's own values."""
     return [TEXT] if search.is_text else [TEXT, quoted_type(search.plain_type)]
 
 
 def listed(search: SearchColumn) -> list[str]:
-    """Types of which the index serves `= ANY (array)`: an order of needles must be had without a query."""
+    """Returns the types for which the index serves `= ANY (array)`. The order of their needles must be known without a
+    query.
+    """
     return kinds(search)[-1:] if search.plain_type in LISTED else []
 
 
@@ -55,10 +59,11 @@ def _needle(search: SearchColumn, kind: str) -> str:
 
 
 def _orders(search: SearchColumn, kind: str, key_id: int) -> Iterator[str]:
-    """How the index orders a token and a needle, and two needles.
+    """Yields the functions by which the index orders a token and a needle, and two needles.
 
-    The first needle of a session asks the broker. An array of one is not sorted beforehand; then that happens in the
-    index's root, whose lock is shared: it holds up only who splits that page, and for the broker's deadline at most.
+    The first needle of a session asks the broker. An array of one needle is not sorted before the index's root is read,
+    so the request may run under that page's shared lock. It holds up only a session that splits this page, and only for
+    the broker's deadline.
     """
     normalize = repr(search.normalizer)
     calls = {
@@ -88,7 +93,9 @@ def _with_needles(search: SearchColumn, schema: str) -> Iterator[str]:
 
 
 def _both_ways(search: SearchColumn, schema: str, operator: str, kind: str) -> Iterator[str]:
-    """Not with an enum on the left: it has no operator of its own, and this one would be found for its literals."""
+    """True unless an enum would be on the left: an enum has no operator of its own, and its literals would find this
+    one.
+    """
     token = f"{search.part('needle')}({{}})::{search.type}"
     if search.is_enum and kind != TEXT:
         yield from _operator(
@@ -108,7 +115,7 @@ def _with_columns(search: SearchColumn, schema: str) -> Iterator[str]:
 
 
 def _parsed(expression: str) -> str:
-    """Now, and not by its callers, who cannot name what it calls."""
+    """The body is parsed now. Callers could not name the functions that it calls."""
     return f"BEGIN ATOMIC SELECT {expression}; END"
 
 
@@ -130,7 +137,7 @@ def _operator(
 
 
 def drop(search: SearchColumn) -> list[str]:
-    """The key's type with all that hangs on it; nothing of it may be left in a view."""
+    """Drops the key's type with everything that depends on it. No view may use any of it."""
     left = [
         *(f"{search.part('needle')}({kind})" for kind in kinds(search)),
         *(f"{search.part('order')}({one}, {kind})" for kind in listed(search) for one in ("pg_catalog.bytea", kind)),
@@ -145,7 +152,9 @@ def drop(search: SearchColumn) -> list[str]:
 
 
 def granted(search: SearchColumn) -> str:
-    """Of all that was made: default privileges may have taken EXECUTE from PUBLIC. No name in the schema is found."""
+    """Grants EXECUTE, because default privileges may have taken it from PUBLIC. No name in the schema is found without
+    that.
+    """
     return (
         "SELECT pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', p.oid::pg_catalog.regprocedure)"
         " AS statement"

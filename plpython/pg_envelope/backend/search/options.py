@@ -1,4 +1,4 @@
-"""What protect() is told about searching a column: `search`, and `unique`."""
+"""Reads the options of protect() about searching a column: `search`, and `unique`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KNOWN = {"normalize": str, "as": str, "key": str, "unique": bool, "force": bool}
 
 @dataclass(frozen=True)
 class SearchWanted:
-    """A search column that is wanted: its name, the normaliser with its version, and the name of a key to share.
+    """A search column as it was asked for: its name, the normaliser with its version, and the name of a key to share.
 
-    `force`: also where tokens are as good as the values.
+    `force`: the column is made even where tokens are as good as the values.
     """
 
     name: str
@@ -32,7 +32,7 @@ class SearchWanted:
 
 
 def parse(column: str, given: Any, unique: Any) -> tuple[SearchWanted, ...]:
-    """In the order given. `unique` counts for the first. Raises BadInput."""
+    """Returns the search columns in the order given. `unique` counts for the first one. Raises BadInput."""
     if type(unique) is not bool:
         raise _bad(column, "unique must be true or false")
     items = given if isinstance(given, list) else [] if given is None else [given]

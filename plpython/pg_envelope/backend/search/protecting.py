@@ -1,4 +1,4 @@
-"""protect() and search columns: what is wanted, what stands in the way, and the tokens of the rows that are there."""
+"""Makes search columns in protect(): the options, the obstacles, and the tokens of existing rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TYPES = "text, varchar, char, citext, numbers, dates and times, uuid, inet, maca
 
 
 def with_searches(wanted: Mapping[str, FieldOptions], carried: Iterable[Index]) -> dict[str, FieldOptions]:
-    """Columns whose indexes are carried over are searched for equal values, if nothing else was said."""
+    """Adds a search for equal values to columns whose indexes are carried over, where no search was asked for."""
     indexed = {name for index in carried for name in index.names()}
     return {
         name: replace(options, search=(SearchWanted(default_name(name)),))
@@ -36,7 +36,7 @@ def with_searches(wanted: Mapping[str, FieldOptions], carried: Iterable[Index]) 
 
 
 def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
-    """What keeps columns from being searched, one line each."""
+    """Yields the reasons why columns cannot be searched, a line each."""
     taken = [column.name for column in table.columns]
     for name, options in wanted.items():
         column = table.column(name)
@@ -61,7 +61,7 @@ def _unfit(column: Column, options: FieldOptions) -> Iterator[str]:
 def make(
     host: Host, keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], origin: KeyOrigin
 ) -> dict[str, SearchColumn]:
-    """Keys and types; the columns come with add()."""
+    """Makes keys and types. add() makes the columns."""
     made = {}
     for column in table.columns:
         for search in wanted[column.name].search if column.name in wanted else ():
@@ -70,14 +70,14 @@ def make(
 
 
 def add(host: Host, table: Table, searches: Iterable[SearchColumn]) -> None:
-    """Empty token columns, the last ones of the table."""
+    """Adds empty token columns, as the last columns of the table."""
     added = commas(f"ADD COLUMN {ident(search.name)} {TOKEN}" for search in searches)
     if added:
         host.run(f"ALTER TABLE {table.sql} {added}")
 
 
 def filled(layout: Layout) -> list[str]:
-    """Actions of the ALTER TABLE that seals: each token is made of the value in the same pass."""
+    """Returns actions for the ALTER TABLE that seals. Each token is made of the value in the same pass."""
     return [
         f"ALTER {ident(search.name)} TYPE {TOKEN} USING"
         f" {of_value_as_role(layout, search, f'{ident(layout.view_name)}.{ident(search.source)}')}"
@@ -87,14 +87,14 @@ def filled(layout: Layout) -> list[str]:
 
 @contextmanager
 def usable(host: Host, table: Table) -> Iterator[None]:
-    """The table's owner may name the types of tokens, and make an index, for statements that run its code."""
+    """Lets the table's owner name the types of tokens and make an index, while statements run its code."""
     rights = [f"USAGE ON SCHEMA {SCHEMA}", f"USAGE ON TYPE {TOKEN}"]
     row = host.row(MAY_CREATE, ["oid", "name"], [table.owner_oid, table.schema])
     if row is not None and not row["may"]:
         rights.append(f"CREATE ON SCHEMA {ident(table.schema)}")
     for right in rights:
         host.run(f"GRANT {right} TO {ident(table.owner)}")
-    # After an error nothing of it is left: the transaction ends.
+    # After an error the transaction ends, so no grant is left.
     yield
     for right in rights:
         host.run(f"REVOKE {right} FROM {ident(table.owner)}")
@@ -107,7 +107,7 @@ def record(host: Host, layout: Layout) -> None:
 
 
 def index(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions], carried: list[Index]) -> None:
-    """The token indexes: those of before under their names, and one for each search column that has none."""
+    """Makes the token indexes: the earlier ones under their names, and one for each search column that has none."""
     owner = AsOwner(host, table.owner_oid)
     chosen = _chosen(layout)
     made = [index.of_tokens(chosen) for index in carried]
@@ -121,12 +121,12 @@ def index(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOp
 
 
 def _alone(indexes: Iterable[Index]) -> set[str]:
-    """Search columns that have a unique index of their own already."""
+    """Returns the search columns that have a unique index of their own already."""
     return {i.parts[0].name for i in indexes if i.is_unique and len(i.parts) == 1 and i.predicate is None}
 
 
 def _chosen(layout: Layout) -> dict[str, tuple[str, str]]:
-    """For each protected column the search column that stands in for it: the exact one, or the first."""
+    """Returns, for each protected column, the search column that stands in for it: the exact one, or the first."""
     found: dict[str, SearchColumn] = {}
     for search in layout.searches.values():
         if search.source not in found or (
@@ -142,7 +142,10 @@ def _own_index(layout: Layout, search: SearchColumn, is_unique: bool) -> Index:
 
 
 def grant(host: Host, layout: Layout, acl: Iterable[Row]) -> None:
-    """Who may read single columns may search them, too. Rights to the whole table hold for all of its columns."""
+    """Lets roles that may read single columns search them, too.
+
+    Rights to the whole table hold for all of its columns.
+    """
     for row in acl:
         for search in layout.searches_of(row["column"]) if row["privilege"] == "SELECT" and row["column"] else ():
             option = " WITH GRANT OPTION" if row["is_grantable"] and row["grantee"] else ""
@@ -150,7 +153,7 @@ def grant(host: Host, layout: Layout, acl: Iterable[Row]) -> None:
 
 
 def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
-    """What a person should know of the change."""
+    """Tells by notices which indexes became token indexes."""
     chosen = _chosen(layout)
     for one in carried:
         columns = commas(chosen[part.name][0] if part.name in chosen else part.name for part in one.parts)
@@ -163,7 +166,7 @@ def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
 
 
 def drop_columns(host: Host, table: str, layout: Layout) -> None:
-    """unprotect(): the token columns, with their indexes, and what nobody else's columns are of."""
+    """Removes the token columns for unprotect(), with their indexes, and the types that no other column uses."""
     dropped = commas(f"DROP COLUMN {ident(name)}" for name in layout.searches)
     if dropped:
         host.run(f"ALTER TABLE {table} {dropped}")

@@ -1,4 +1,4 @@
-"""What triggers and operators of search columns call: the token of a value, and of what somebody looks for."""
+"""Serves triggers and operators of search columns: it makes the token of a stored value, and of a searched value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.tokens import TokenKey
 
 INPUT = "\\x"
-# Needles whose tokens are remembered: an index compares each needle of an array some twenty times.
+# So many needles are remembered with their tokens: an index compares each needle of an array some twenty times.
 MOST_RECENT = 1000
 
 
@@ -32,7 +32,7 @@ class Tokens:
         self.compare_needles = guard.plain(self._compare_needles)
 
     def _token(self, value: str | None, seal: bytes | None, normalize: str) -> str | None:
-        """Of a value that is written, for who holds the search key's seal. Raises NotPermitted."""
+        """Returns the token of a value that is written, for a holder of the search key's seal. Raises NotPermitted."""
         if value is None:
             return None
         if seal is None:
@@ -45,11 +45,13 @@ class Tokens:
         return self._token(value, self._authority.right("search", search or "").seal, normalize)
 
     def _needle(self, key_id: int, value: str, normalize: str) -> str:
-        """Of what somebody looks for. The right is the operator's: it takes a value of the search column's type."""
+        """Returns the token of a searched value. The operator has the right: it takes a value of the search column's
+        type.
+        """
         return INPUT + self._sought(key_id, value, normalize).hex()
 
     def _compare(self, token: bytes, key_id: int, value: str, normalize: str) -> int:
-        """As a B-tree orders a stored token and a needle."""
+        """Compares a stored token and a needle as a B-tree does: -1, 0 or 1."""
         return _order(token, self._sought(key_id, value, normalize))
 
     def _compare_needles(self, left: str, key_id: int, right: str, normalize: str) -> int:
@@ -62,7 +64,7 @@ class Tokens:
         try:
             key = self._key(slot)
         except errors.NotPermitted:
-            # A restore of the key catalog draws new capabilities.
+            # After a restore, the key catalog has new capabilities.
             del self._slots[key_id]
             raise
         recent = self._recent.get((key_id, value))
@@ -78,7 +80,9 @@ class Tokens:
         return self._made(self._key(slot), value, normalize)
 
     def _key(self, slot: bytes) -> TokenKey:
-        """Also for what is remembered: a key that was taken away is asked for again, and not given."""
+        """Asks for the key even when the token is remembered, so that a key that was taken away gives nothing. Raises
+        NotPermitted.
+        """
         key = self._session_keys.get(slot)
         if not isinstance(key, TokenKey):
             raise errors.NotPermitted

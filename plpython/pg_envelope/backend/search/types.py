@@ -1,7 +1,7 @@
-"""The SQL that makes a search key's type: opaque, and compared by the server's own code for bytea.
+"""Writes the SQL of a search key's type, which is opaque and compared by the server's own code for bytea.
 
-It has no literal, so an untyped IN list is refused instead of compared as something else. Its output is empty, so
-nobody sees a token. Only search columns are of it, so who may not read one cannot compare either.
+The type has no literal, so an untyped IN list is refused and not compared as something else. Its output is empty, so
+nobody sees a token. Only search columns have the type, so a role that may not read one cannot compare either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn
 from pg_envelope.backend.sqltext import literal
 
-# The server's comparison of bytea, its commutator, and how many rows it finds.
+# The server's comparison of bytea, its commutator, and the estimate of how many rows it finds.
 COMPARISONS = {
     "<": ("bytealt", ">", "scalarltsel", "scalarltjoinsel"),
     "<=": ("byteale", ">=", "scalarlesel", "scalarlejoinsel"),
@@ -29,16 +29,16 @@ def create(search: SearchColumn) -> list[str]:
 
 
 def comment(search: SearchColumn, label: str) -> str:
-    """The type's, by which a person finds out what it is for."""
+    """Returns the type's comment, which tells a person the type's purpose."""
     return f"COMMENT ON TYPE {search.type} IS {literal(f'pg_envelope: search tokens of {label}')}"
 
 
 def _type(search: SearchColumn) -> Iterator[str]:
     name = search.type
     yield f"CREATE TYPE {name}"
-    # Refuses every text, and does not repeat it.
+    # The input function refuses every text, and does not repeat it.
     yield _internal(f"{search.part('in')}(pg_catalog.cstring)", name, SAFE, "shell_in")
-    # A binary COPY asks for it, of columns that it leaves out, too.
+    # A binary COPY asks for the function, also for columns that it leaves out.
     yield _internal(f"{search.part('recv')}(pg_catalog.internal)", name, SAFE, "pg_node_tree_recv")
     yield _internal(f"{search.part('out')}({name})", "pg_catalog.cstring", SAFE, "void_out")
     yield _internal(f"{search.part('send')}({name})", "pg_catalog.bytea", SAFE, "void_send")
@@ -48,7 +48,7 @@ def _type(search: SearchColumn) -> Iterator[str]:
     )
     yield f"CREATE TYPE {name} ({functions}, INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain)"
     yield f"CREATE CAST ({TOKEN} AS {name}) WITHOUT FUNCTION AS IMPLICIT"
-    # With the type itself on both sides, a literal of unknown type would be taken for one of it.
+    # With the type itself on both sides, PostgreSQL would take a literal of unknown type for a value of this type.
     yield f"CREATE DOMAIN {search.part('self')} AS {name}"
 
 

@@ -1,1 +1,1 @@
-"""Protected tables: what a table is (inspect), what cannot be carried over (refusals), what is generated, the steps."""
+"""Makes protected tables: it inspects a table, refuses what cannot be kept, and generates SQL."""

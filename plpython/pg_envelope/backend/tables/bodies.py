@@ -1,6 +1,6 @@
-"""What the table's own triggers would notice of its protection, found by reading their functions.
+"""Finds out, by reading their functions, which of the table's own triggers would notice its protection.
 
-A small lexer, no parser: it passes over comments and literals, and looks for a few words.
+It is a small lexer, not a parser: it passes over comments and literals, and looks for a few words.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TOKEN = re.compile(
 
 
 def differences(host: Host, oid: int, layout: Layout) -> Iterator[str]:
-    """One line for each trigger that would notice something, with the way out."""
+    """Yields a line for each trigger that would notice something, with the way out."""
     for row in host.rows(TRIGGERS, ["oid"], [oid]):
         found = list(_of_body(row["language"], row["body"], layout.protected))
         if row["once"] and row["writes"]:
@@ -55,7 +55,7 @@ def _of_body(language: str, body: str, protected: Collection[str]) -> Iterator[s
 
 
 def tokens(body: str) -> Iterator[str]:
-    """The words and marks of a PL/pgSQL body; unquoted names in lower case."""
+    """Yields the words and marks of a PL/pgSQL body, unquoted names in lower case."""
     for found in TOKEN.finditer(body):
         if found["quoted"] is not None:
             yield found["quoted"].replace('""', '"')
@@ -64,7 +64,7 @@ def tokens(body: str) -> Iterator[str]:
 
 
 def _columns(words: list[str]) -> set[str]:
-    """What follows NEW. or OLD."""
+    """Returns the names that follow NEW. or OLD."""
     return {
         column
         for row, dot, column in zip(words, words[1:], words[2:], strict=False)
@@ -73,7 +73,7 @@ def _columns(words: list[str]) -> set[str]:
 
 
 def _whole_rows(words: list[str]) -> bool:
-    """NEW or OLD that is neither asked for a column nor returned."""
+    """Tells whether the body uses NEW or OLD as a whole: neither with a column's name, nor to return it."""
     padded = ["", *words, ""]
     around = zip(padded, words, padded[2:], strict=False)
     return any(

@@ -1,4 +1,4 @@
-"""Makes the view, its triggers and its rights over a base table; used by protect() and refresh()."""
+"""Makes the view, its triggers and its rights over a base table, for protect() and refresh()."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 
-# All that a view and its base table call, whatever the view was called when it was made.
+# All functions that a view and its base table call, under whatever name the view was made.
 FUNCTIONS = f"""
 SELECT p.oid::regprocedure::text AS signature, n.nspname || '.' || p.proname AS name
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -31,7 +31,7 @@ LOOK_AGAIN = "UPDATE pg_catalog.pg_class SET relhastriggers = relhastriggers WHE
 
 
 def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str | None) -> None:
-    """A new view and triggers over the renamed base; `acl` and `shape` are what the table had, if known."""
+    """Makes a new view and triggers over the renamed base. `acl` and `shape` are those of the table, if known."""
     catalog.allow_owner(host, table)
     make_rights(host, table, layout)
     host.run(generate.stub(layout.view, layout.view_columns))
@@ -50,7 +50,7 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
 
 
 def make_rights(host: Host, table: Table, layout: Layout) -> None:
-    """The relations that hand the capabilities to the view, with what they are now."""
+    """Makes the relations that hand the capabilities to the view, with the capabilities of now."""
     for name, statement in generate.rights(layout).items():
         found = host.row("SELECT to_regclass($1) AS found", ["text"], [name])
         if found and found["found"]:
@@ -73,7 +73,7 @@ SELECT pg_get_userbyid(extowner) AS name FROM pg_catalog.pg_extension WHERE extn
 
 
 def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
-    """The functions and triggers behind the view, and the guard of the base table."""
+    """Makes the functions and triggers behind the view, and the guard of the base table."""
     before = functions(host, layout.key_uuid)
     _make_checks(host, table, layout)
     for statement in generate.functions(layout):
@@ -101,7 +101,7 @@ def drop_no_drafts(host: Host, table: Table) -> None:
 
 
 def _make_checks(host: Host, table: Table, layout: Layout) -> None:
-    """As the owner: to read a literal of a domain can run the domain's CHECK."""
+    """Runs as the owner, because reading a literal of a domain can run the domain's CHECK."""
     statements = generate.check_functions(layout)
     if not statements:
         return
@@ -121,14 +121,14 @@ MAY_CREATE = "SELECT has_schema_privilege($1, $2::text, 'CREATE') AS may"
 
 def _own(host: Host, layout: Layout, signature: str, owner: str) -> None:
     host.run(f"ALTER FUNCTION {signature} OWNER TO {ident(owner)}")
-    # Default privileges may have let others in; who may EXECUTE it could hang it on a table of their own.
+    # Default privileges may have given EXECUTE to others. Whoever may EXECUTE it could put it on a table of their own.
     for grantee in host.rows(GRANTEES, ["text"], [signature]):
         host.run(f"REVOKE ALL ON FUNCTION {signature} FROM {ident(grantee['name'])}")
     grants.comment(host, f"FUNCTION {signature}", generate.COMMENTED + layout.key_uuid)
 
 
 def _drop_old_triggers(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
-    """Those that the layout has no more."""
+    """Drops the triggers that the layout does not have any more."""
     wanted = generate.trigger_names(layout)
     for relation, oid in ((layout.view, view_oid), (layout.base, table.oid)):
         for row in host.rows(OUR_TRIGGERS, ["oid"], [oid]):
@@ -142,41 +142,43 @@ WHERE tgrelid = $1 AND NOT tgisinternal AND tgname ~ '^(envelope_|~envelope_guar
 
 
 def functions(host: Host, key_uuid: str) -> set[str]:
-    """The generated functions of a protected table, by their signatures."""
+    """Returns the generated functions of a protected table, by their signatures."""
     return {row["signature"] for row in host.rows(FUNCTIONS, ["text"], [key_uuid])}
 
 
 def describe(host: Host, layout: Layout, columns: Sequence[Column]) -> None:
-    """The view's columns get the table's comments."""
+    """Gives the table's comments to the view's columns."""
     for column in columns:
         if column.comment is not None:
             grants.comment(host, f"COLUMN {layout.view}.{ident(column.name)}", column.comment)
 
 
 def set_defaults(host: Host, table: Table, layout: Layout, columns: Sequence[Column]) -> None:
-    """The view's columns get the table's defaults, at once: each ALTER is followed by a look at both relations."""
+    """Gives the table's defaults to the view's columns, all at once: after each ALTER, both relations are looked at."""
     parts = [set_default(column.name, column.default) for column in columns if column.default and not column.generated]
     if parts:
-        # It runs as the owner: reading a literal can run a domain's CHECK.
+        # This runs as the owner, because reading a literal can run a domain's CHECK.
         AsOwner(host, table.owner_oid).run(f"ALTER VIEW {layout.view} {commas(parts)}")
 
 
 def set_default(column: str, default: str | None) -> str:
-    """The part of an ALTER TABLE or ALTER VIEW for one column."""
+    """Returns the part of an ALTER TABLE or ALTER VIEW for one column."""
     return f"ALTER {ident(column)} {'DROP DEFAULT' if default is None else f'SET DEFAULT {default}'}"
 
 
 def _hand_over(host: Host, table: Table, layout: Layout, view_oid: int, acl: list[Row]) -> None:
-    """The view gets the table's privileges; the base table only its owner's, or all under row security."""
+    """Gives the table's privileges to the view. The base table keeps only its owner's, or under row security all of
+    them.
+    """
     grants.give(host, view_oid, layout.view, acl)
     grant_base(host, table, layout, view_oid)
 
 
 def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
-    """View and triggers reach the base table with its owner's rights, which the owner may have revoked.
+    """Gives the owner the rights by which view and triggers reach the base table: the owner may have revoked them.
 
-    Where writes run code of the table, and under row-level security, they reach it, and its identity sequences, with
-    their caller's.
+    Where writes run code of the table, and under row-level security, they reach it with the rights of their caller, who
+    also needs its identity sequences.
     """
     if layout.as_caller:
         acl = grants.read(host, view_oid)
@@ -194,12 +196,14 @@ def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
 
 
 def mirror(acl: list[Row]) -> str:
-    """Privileges as one text, to see whether those of a view have changed since the base table got the same."""
+    """Returns privileges as one text, to see whether those of a view have changed since the base table got the same."""
     return repr(acl)
 
 
 def sequence_grants(table: Table, acl: list[Row], verb: str, to: str) -> list[str]:
-    """A table draws its identity for every role that may INSERT. A trigger that runs as its caller needs USAGE."""
+    """Returns the statements for identity sequences. A table draws its identity for every role that may INSERT, but a
+    trigger that runs as its caller needs USAGE.
+    """
     grantees = {grants.role(row["grantee"]) for row in acl if row["privilege"] == "INSERT"} - {ident(table.owner)}
     return [
         f"{verb} USAGE ON SEQUENCE {column.sequence} {to} {grantee}"

@@ -1,7 +1,8 @@
-"""A column's canonical text (FORMAT.md section 1.2), and a value from that text: the two SQL expressions for it.
+"""Writes the two SQL expressions for a column's canonical text (FORMAT.md section 1.2), and for a value from that
+text.
 
-A cast that a user has made takes part in neither: both go by way of envelope.plaintext, to which there are no casts but
-the value's own output and input function.
+Neither uses a cast that a user has made. Both go by way of envelope.plaintext, to which the only casts are the value's
+own output and input function.
 """
 
 from __future__ import annotations
@@ -11,22 +12,22 @@ from pg_envelope.backend.tables.inspect import Column
 
 TEXT = "pg_catalog.text"
 PLAINTEXT = "envelope.plaintext"
-# xml is kept as text, byte for byte: its output function would drop the declaration.
+# xml is kept as text, byte for byte, because its output function would drop the declaration.
 RELABELLED = frozenset(("text", "varchar", "xml"))
-# Neither their output nor their input depends on any setting.
+# Neither the output nor the input of these types depends on any setting.
 STEADY = frozenset(
     "name bpchar char bool int2 int4 int8 numeric oid xid xid8 cid tid uuid json jsonb jsonpath bit varbit inet cidr"  # noqa: SIM905
     " macaddr macaddr8 pg_lsn pg_snapshot txid_snapshot tsvector tsquery int4range int8range numrange int4multirange"
     " int8multirange nummultirange int2vector oidvector".split()
 )
-# Two of these are equal only when their texts are.
+# Two values of these types are equal only when their texts are.
 ONE_TEXT = frozenset(
     "text varchar name char bool int2 int4 int8 oid xid xid8 uuid bytea date time timestamp timestamptz macaddr"  # noqa: SIM905
     " macaddr8 inet cidr pg_lsn bit varbit".split()
 )
 SHORTENED = frozenset(("varchar", "bpchar", "bit", "varbit"))
 ENUM, BASE = "e", "b"
-# Words of the grammar, which stand for pg_catalog's types whatever the search_path.
+# These are words of the grammar. They stand for pg_catalog's types whatever the search_path is.
 GRAMMAR = frozenset(
     "bit boolean character double integer smallint bigint numeric real interval time timestamp".split()  # noqa: SIM905
 )
@@ -63,12 +64,13 @@ def fits(column: Column, given: str) -> str:
 
 
 def has_one_text(column: Column) -> bool:
-    """Whether equal values have equal texts; for texts under a deterministic collation."""
+    """Tells whether equal values have equal texts. For texts this needs a deterministic collation."""
     return column.kind == ENUM or column.base_type in ONE_TEXT
 
 
 def may_lose(column: Column) -> bool:
-    """Whether the type's own text may be less than the value: nobody knows it of a base type that is not PostgreSQL's.
+    """Tells whether the type's own text may be less than the value. Nobody knows that of a base type from outside
+    PostgreSQL.
 
     A timestamp with a precision is rounded after its range was checked, and may then be no timestamp any more.
     """
@@ -93,7 +95,7 @@ def _typed(column: Column, content: str) -> str:
 
 
 def _read(column: Column, content: str, type_name: str) -> str:
-    """Arrays, and what may have one inside, by a function: their input depends on array_nulls."""
+    """Reads arrays, and types that may have one inside, by a function, because their input depends on array_nulls."""
     if column.base_type in STEADY:
         return content
     if column.is_array:
@@ -108,6 +110,8 @@ def _is_steady(column: Column) -> bool:
 
 
 def _qualified(type_name: str) -> str:
-    """format_type leaves the schema out for pg_catalog's types only, under the search_path that it was called with."""
+    """Qualifies a type's name. format_type leaves the schema out for pg_catalog's types, under the search_path of its
+    caller.
+    """
     word = type_name.replace("(", " ").replace("[", " ").split(" ")[0]
     return type_name if "." in type_name or word in GRAMMAR else f"pg_catalog.{type_name}"

@@ -1,6 +1,6 @@
-"""A view that reads a column with care, as long as some of its envelopes give no value.
+"""Makes a view read a column with care, as long as some of its envelopes give no value.
 
-To catch an error costs a subtransaction for each value, so the view of a table without such values does not.
+It costs a subtransaction for each value to catch an error. So the view of a table without such values does not do it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ IS_CAREFUL = "SELECT pg_get_viewdef($1) LIKE '%envelope\\_internal.has\\_value(%
 
 
 def follow(host: Host, oid: int) -> None:
-    """The view of a table, by its base table, reads as envelope.faults asks for. Warns where the view is in use."""
+    """Makes the view anew, by its base table, for the values in envelope.faults. Warns where the view is in use."""
     key = catalog.key_of(host, oid)
     layout = catalog.layout_of(host, key, inspect.inspect(host, oid))
     (now,) = host.rows(IS_CAREFUL, ["oid"], [key["view"]])

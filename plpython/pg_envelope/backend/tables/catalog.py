@@ -1,4 +1,4 @@
-"""Protected tables as the catalog has them: recorded by protect(), read back by everything after it."""
+"""Keeps protected tables in the catalog: protect() records them, and everything after it reads them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JOIN pg_catalog.pg_type t ON t.oid = envelope_private.base_type(c.type::regtype)
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 WHERE c.key_uuid = $1"""
 SEARCH_FIELDS = ("search_uuid", "type_name", "normalizer", "plain_type")
-# By name, and after a rename by number, as protected columns are found.
+# Protected columns are found by name, and after a rename by number.
 SEARCHES = """
 SELECT s.field_uuid, a.attname, k.search_uuid, k.type_name, k.normalizer, k.plain_type
 FROM envelope_private.field f JOIN envelope_private.search s USING (field_uuid)
@@ -46,7 +46,7 @@ CHECK_FIELDS = ("name", "expression", "validated", "enforced", "no_inherit", "co
 
 
 def key_of(host: Host, oid: int) -> Row:
-    """The key row of a protected table, by its view or base table. Raises NotProtected."""
+    """Returns the key row of a protected table, by its view or base table. Raises NotProtected."""
     row = host.row(KEY, ["oid"], [oid])
     if row is None:
         raise errors.NotProtected(
@@ -57,12 +57,12 @@ def key_of(host: Host, oid: int) -> Row:
 
 
 def refuse_scoped(key: Row, what: str) -> None:
-    """For what is done to the one key of a table, where tenants or subjects have keys of their own."""
+    """Refuses an act on the one key of a table, where tenants or subjects have keys of their own."""
     if key["scope"] != "table":
         raise errors.Unsupported(
             f"{what}() is not for tables in {key['scope']} scope: there is no key for all of the table",
-            hint=f"SELECT envelope.rotate('<table>', '<{key['scope']}>') gives one a new key with all that follows from"
-            " it; CALL envelope.reencrypt('<table>') brings its values there.",
+            hint=f"SELECT envelope.rotate('<table>', '<{key['scope']}>') gives one of them a new key."
+            " CALL envelope.reencrypt('<table>') then brings its values to that key.",
         )
 
 
@@ -77,7 +77,7 @@ def refuse_protected(host: Host, oid: int) -> None:
 
 
 def record(host: Host, table: Table, layout: Layout) -> None:
-    """What later steps need and the server will not hold any more: row key, checks, plaintext types."""
+    """Records what later steps need and the server will not hold any more: row key, checks, plaintext types."""
     host.rows(
         "UPDATE envelope_private.key SET row_key = $2::name[], by_role = $3, as_caller = $4, checks = $5::jsonb"
         " WHERE base = $1::oid",
@@ -104,7 +104,7 @@ def _checks_json(checks: tuple[Check, ...]) -> str:
 
 
 def record_modes(host: Host, layout: Layout) -> None:
-    """Whose role reads and writes, and what finds a row, as the base table has it now."""
+    """Records, as the base table has them now, whose role reads and writes, and which columns find a row."""
     host.rows(
         "UPDATE envelope_private.key SET by_role = $2, as_caller = $3, row_key = $4::name[] WHERE key_uuid = $1",
         ["uuid", "bool", "bool", "text[]"],
@@ -126,7 +126,7 @@ def release_owners(host: Host) -> None:
 
 
 def layout_of(host: Host, key: Row, base: Table) -> Layout:
-    """The layout of a protected table as the catalog and the base table tell it now."""
+    """Returns the layout of a protected table, as the catalog and the base table tell it now."""
     fields = {row["attnum"]: row for row in host.rows(FIELDS, ["uuid"], [key["key_uuid"]])}
     columns = tuple(
         column.holding(fields[column.attnum]) if column.attnum in fields else column for column in base.columns
@@ -158,14 +158,16 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
 
 
 def _row_key(key: Row, base: Table, protected: Iterable[Protected]) -> dict[str, str]:
-    """As it was when values were bound to it; if none is, the base table's primary key of today finds a row."""
+    """Returns the row key to which values were bound. If none is recorded, the primary key of the base table finds a
+    row.
+    """
     if any(field.options.bind == "row" for field in protected):
         return {name: base.primary_key.get(name, EQUALS) for name in key["row_key"]}
     return base.primary_key
 
 
 def _searches(host: Host, key_uuid: str, base: Table, protected: Mapping[str, Protected]) -> dict[str, SearchColumn]:
-    """In the order of the columns; those that the base table has."""
+    """Returns the search columns that the base table has, in the order of its columns."""
     sources = {found.field_uuid: name for name, found in protected.items()}
     rows = {row["attname"]: row for row in host.rows(SEARCHES, ["uuid", "oid"], [key_uuid, base.oid])}
     return {
@@ -190,7 +192,7 @@ def _options(field: Row) -> FieldOptions:
 def rename(
     host: Host, key_uuid: str, renamed: Mapping[str, str], row_key: list[str], scope_column: str | None, checks: str
 ) -> None:
-    """Takes over names that columns of the base table got since."""
+    """Takes over the new names of columns that were renamed in the base table."""
     host.rows(
         "UPDATE envelope_private.field f SET attname = n.new"
         " FROM unnest($2::name[], $3::name[]) n (old, new) WHERE f.key_uuid = $1 AND f.attname = n.old",
@@ -213,7 +215,7 @@ def rename(
 
 
 def forget(host: Host, key_uuid: str) -> None:
-    """The table is plain again: nobody needs a capability; its keys stay, for decryption only."""
+    """Makes the table plain in the catalog. Nobody needs a capability any more. Its keys stay, for decryption only."""
     host.rows(
         "DELETE FROM envelope_private.capability WHERE field_uuid IN"
         " (SELECT field_uuid FROM envelope_private.field WHERE key_uuid = $1)",

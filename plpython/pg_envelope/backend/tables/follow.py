@@ -1,4 +1,4 @@
-"""After DDL of a user's own: the base table follows its view, and the view follows its base table."""
+"""Brings view and base table in step after a user's DDL on one of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pg_envelope.backend.tables.refresh import refresh
 
 
 def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
-    """For a protected table, by its view; `touched` is the relation that a command changed, `attnum` its column or 0.
+    """Brings a protected table in step, by its view. `touched` is the changed relation; `attnum` is its column, or 0.
 
-    Raises what refresh() and kept.check() do, and so refuses the command.
+    Raises what refresh() and kept.check() raise, and so refuses the command.
     """
     key = catalog.key_of(host, oid)
     if key["view_relname"] is None:
@@ -34,7 +34,9 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
 
 
 def _warn_of_column_privileges(host: Host, base: Table, view: Table) -> None:
-    """New ones: the view reads as its caller, who needs the right to every column of the base table."""
+    """Warns of new privileges on columns: the view reads as its caller, who needs the right to every column of the base
+    table.
+    """
     known = grants.read(host, base.oid)
     if any(row["column"] and row not in known for row in grants.read(host, view.oid)):
         host.warning(
@@ -48,7 +50,7 @@ def _modes(layout: Layout) -> tuple[bool, bool, set[str]]:
 
 
 def _view_lags(base: Table, view: Table, attnum: int) -> bool:
-    """Whether the base table got another owner, or one of its columns another name."""
+    """Tells whether the base table got another owner, or one of its columns another name."""
     return base.owner != view.owner or (attnum > 0 and _names(base)[: len(view.columns)] != _names(view))
 
 
@@ -57,7 +59,7 @@ def _names(table: Table) -> list[str]:
 
 
 def _base_follows(host: Host, base: Table, view: Table, attnum: int) -> bool:
-    """What was done to the view is done to the base table; whether the view is to be made again from that."""
+    """Does to the base table what was done to the view. Returns whether the view must be made again."""
     changed = base.owner != view.owner
     defaults = []
     for old, new in zip(base.columns, view.columns, strict=False):
@@ -75,5 +77,5 @@ def _base_follows(host: Host, base: Table, view: Table, attnum: int) -> bool:
 
 
 def _is_base_s(old: Column, new: Column) -> bool:
-    """Whether the column is open; the defaults of protected, generated and identity columns are the view's alone."""
+    """Tells whether the base table has the column's default: it has none for protected and generated columns."""
     return not old.generated and not old.identity and old.type == new.type

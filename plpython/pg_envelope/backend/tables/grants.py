@@ -1,4 +1,4 @@
-"""Privileges, comments and ownership, moved between a table and the view that takes its name."""
+"""Moves privileges, comments and ownership between a table and the view that takes its name."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ WHERE c.oid = $1 AND t.attnum > 0 AND NOT t.attisdropped ORDER BY 1, 2, 6"""
 
 
 def read(host: Host, oid: int) -> list[Row]:
-    """Every privilege on a relation and its columns, the owner's own too."""
+    """Returns every privilege on a relation and its columns, also the owner's own."""
     return host.rows(RELATION_ACL, ["oid"], [oid]) + host.rows(COLUMN_ACL, ["oid"], [oid])
 
 
 def revoke_all(host: Host, oid: int, sql: str, keep: str | None = None) -> None:
-    """Takes all privileges from all but `keep`; column privileges go with the relation's."""
+    """Takes all privileges from all roles but `keep`. The relation's REVOKE also takes column privileges."""
     for grantee in {row["grantee"] for row in read(host, oid)} - {keep}:
         host.run(f"REVOKE ALL ON {sql} FROM {role(grantee)} CASCADE")
 
 
 def give(host: Host, oid: int, sql: str, wanted: list[Row]) -> None:
-    """Exactly these privileges, each by who granted it, so that a later REVOKE ... CASCADE reaches as far."""
+    """Grants exactly these privileges, each by its grantor, so that a later REVOKE ... CASCADE reaches as far."""
     if read(host, oid) == wanted:
         return
     revoke_all(host, oid, sql)
     waiting = wanted
     while waiting:
-        # A grantor other than the owner first needs the grant option that it used.
+        # A grantor other than the owner first needs the grant option that the grantor used.
         ready = [row for row in waiting if row["by_owner"] or not any(_enables(other, row) for other in waiting)]
         if not ready:
             raise errors.Unsupported(f"the privileges on {sql} were granted in a circle")
@@ -50,7 +50,7 @@ def give(host: Host, oid: int, sql: str, wanted: list[Row]) -> None:
 
 
 def _enables(other: Row, row: Row) -> bool:
-    """Whether `row` was granted by virtue of `other`."""
+    """Tells whether `row` was granted by virtue of `other`."""
     same = other["privilege"] == row["privilege"] and other["column"] in (None, row["column"])
     return bool(same and other["is_grantable"] and other["grantee_oid"] == row["grantor"])
 
@@ -70,5 +70,5 @@ def role(name: str | None) -> str:
 
 
 def comment(host: Host, what: str, text: str | None) -> None:
-    """COMMENT ON what; None removes it."""
+    """Sets COMMENT ON `what`; None removes it."""
     host.run(f"COMMENT ON {what} IS {'NULL' if text is None else literal(text)}")

@@ -1,4 +1,4 @@
-"""What a table is: columns, primary key, constraints, owner. Reads catalogs only; decides nothing."""
+"""Reads what a table is from the catalogs: columns, primary key, constraints, owner. It decides nothing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import qualified
 
-# Of a CHECK: whether what it says depends on who writes, and under which search_path. PostgreSQL's own functions are in
-# no pg_depend: they are found by their numbers in the expression's tree.
+# Tells of a CHECK whether its result depends on the writing role and its search_path. PostgreSQL's own functions are
+# not in pg_depend, so their numbers are looked for in the expression's tree.
 ASKS_CALLER = r"""(k.conbin::text ~ 'SQLVALUEFUNCTION :op (9|10|11|14) ' OR EXISTS (
         SELECT FROM regexp_matches(k.conbin::text, 'funcid ([0-9]+)', 'g') f
         JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid AND p.provolatile <> 'i'
         WHERE p.proname ~ '^(current_|session_user|getpgusername|has_|pg_has_role|row_security_active|to_reg|reg.*in$|'
             '.*_is_visible$|pg_get_serial_sequence)'))"""
-# Code that a write of a row runs with its caller's role and settings: triggers, functions of users in constraints,
-# generated columns and indexes, and CHECKs that ask for the caller.
-# The CHECK of the base table that the package makes itself, where writes run code of the table.
+# The package makes this CHECK of the base table itself, where writes run code of the table.
 NO_DRAFTS = "envelope_no_drafts"
+# Code that a write of a row runs with its caller's role and settings: triggers, functions of users in constraints,
+# generated columns and indexes, and CHECKs that depend on the caller.
 RUNS_CODE = f"""(EXISTS (
         SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND {ASKS_CALLER})
     OR EXISTS (
@@ -73,10 +73,10 @@ LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
 
-# With the operator that the key's index serves: pg_catalog has none for some types of extensions. The operators for all
-# enums, arrays or ranges are not the only candidates once a user has made an implicit cast from the column's type: then
-# it is the package's own, which no index serves. The index of a key WITHOUT OVERLAPS is GiST, in which 3 can be the
-# strategy number of &&.
+# Each column comes with the operator that the key's index serves, because pg_catalog has none for some types of
+# extensions. Once a user has made an implicit cast from the column's type, the operators for all enums, arrays or
+# ranges are not the only candidates. Then the package's own operator is used, which no index serves. The index of a key
+# WITHOUT OVERLAPS is GiST, in which 3 can be the strategy number of &&.
 PRIMARY_KEY = """
 SELECT a.attname AS name, CASE
     WHEN p.opcintype::regtype::text ~ '^(any|record$)' AND EXISTS (
@@ -96,7 +96,7 @@ JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
 JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 WHERE c.conrelid = $1 AND c.contype = 'p' ORDER BY k.position"""
 
-# PostgreSQL's own limit.
+# This is PostgreSQL's own limit.
 MOST_COLUMNS = 1600
 SHAPE = """
 SELECT string_agg(format('%I %s %s', attname, format_type(atttypid, atttypmod), attcollation), ', ' ORDER BY attnum)
@@ -140,7 +140,7 @@ class Column:
     sequence: str | None
 
     def holding(self, plain: Row) -> Column:
-        """This column of a base table as its plaintext's: type and collation as the catalog keeps them."""
+        """Returns this column of a base table with the type and collation of its plaintext, from the catalog."""
         kept = ("type", "base_type", "element_type", "kind", "collation", "storage")
         return replace(self, **{name: plain[name] for name in kept})
 
@@ -202,9 +202,9 @@ class Table:
         return qualified(self.schema, self.name)
 
     def writes_as_caller(self, checks: Iterable[Check]) -> bool:
-        """Whether a write runs code of users, which then needs its caller's role and settings.
+        """Tells whether a write runs code of users, which then needs its caller's role and settings.
 
-        Not with privileges on single columns: their holders could go past the view. The owner's role runs it then.
+        Not with privileges on single columns: their holders could write past the view. Then the code runs as the owner.
         """
         runs_code = self.runs_code or any(check.runs_code for check in checks)
         return self.row_security or (runs_code and not self.has_column_writers)
@@ -226,13 +226,15 @@ def inspect(host: Host, oid: int) -> Table:
 
 
 def shape(host: Host, oid: int, first: int = MOST_COLUMNS) -> str:
-    """The first columns with type, modifier and collation: equal for a table and for the view that replaces it."""
+    """Returns the first columns with type, modifier and collation. They are equal for a table and for the view that
+    replaces it.
+    """
     row = host.row(SHAPE, ["oid", "int4"], [oid, first])
     return str(row["shape"]) if row else ""
 
 
 def relation_oid(host: Host, sql: str) -> int:
-    """The OID of a relation by its quoted name."""
+    """Returns the OID of a relation by its quoted name."""
     row = host.row("SELECT $1::regclass::oid AS oid", ["text"], [sql])
     assert row is not None
     return int(row["oid"])

@@ -1,4 +1,4 @@
-"""What DDL must leave as it is, or values could not be read again, and an UPDATE would not find its row."""
+"""Refuses DDL after which values could not be read again, or an UPDATE would not find its row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAY_OUT = "CALL envelope.unprotect(...) first, and protect the table again after
 
 
 def check(host: Host, layout: Layout, base: Table) -> None:
-    """Raises Unsupported for a base table that has become what protect() would have refused."""
+    """Raises Unsupported for a base table that protect() would refuse as it is now."""
     reasons = list(_reasons(host, layout, base))
     if reasons:
         raise errors.Unsupported(f"{layout.view} is protected: {reasons[0]}", hint=WAY_OUT)
@@ -36,7 +36,7 @@ def _reasons(host: Host, layout: Layout, base: Table) -> Iterator[str]:
 
 
 def opens(host: Host, layout: Layout, base: Table) -> None:
-    """Raises Unsupported when the first values of a column do not open: one of them may be damaged, but not all."""
+    """Raises Unsupported when none of the first values of a column opens. A single one may be damaged."""
     for name in layout.protected:
         first = f"SELECT {faulty.fault(layout, name)} AS fault FROM {layout.base} t WHERE t.{ident(name)} IS NOT NULL"
         found = AsOwner(host, base.owner_oid).rows(f"{first} LIMIT {FIRST}")

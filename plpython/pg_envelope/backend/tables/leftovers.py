@@ -1,7 +1,7 @@
-"""What code of a table's owner would leave in the session that called it: taken away again, or refused.
+"""Removes or refuses what code of a table's owner would leave in the session that called it.
 
-A restricted operation forbids most of it. This is the rest: advisory locks of the session, open cursors, and objects
-in pg_temp, whose types and functions a later statement of the session could meet.
+A restricted operation forbids most of it. Left over are advisory locks of the session, open cursors, and objects in
+pg_temp, whose types and functions a later statement of the session could meet.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.sqltext import ident
 
-# The parts of a lock's key: one of 64 bits has objsubid 1, one of two times 32 bits has 2.
+# The parts of a lock's key: a key of 64 bits has objsubid 1, a key of two times 32 bits has 2.
 HELD = """
 SELECT 'cursor' AS kind, name AS found FROM pg_catalog.pg_cursors
 UNION ALL
@@ -23,7 +23,7 @@ WHERE refclassid = 'pg_namespace'::regclass AND refobjid = pg_my_temp_schema()
 UNION ALL
 SELECT 'lock', format('%s %s %s %s', objsubid, mode, classid, objid) FROM pg_catalog.pg_locks
 WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted"""
-# False for a lock that ends with the transaction; PostgreSQL warns of each, which nobody needs to read.
+# The result is false for a lock that ends with the transaction. PostgreSQL warns of each, which nobody needs to read.
 UNLOCK = """
 WITH quiet AS MATERIALIZED (
     SELECT set_config('client_min_messages', 'error', true),
@@ -39,7 +39,7 @@ HINT = "Look at the functions of its CHECKs, casts, indexes and triggers. The st
 
 
 class LeftBehind(errors.NotPermitted):
-    """Code of a table's owner did to the session what it must not do to its caller's."""
+    """Code of a table's owner did something to its caller's session that it must not do."""
 
     text = "the table's own code changed the session of its caller"
     default_hint = HINT
@@ -72,7 +72,7 @@ def _of(kind: str, found: set[tuple[str, str]]) -> list[str]:
 
 
 def _release(host: Host, locks: list[str]) -> None:
-    """Those of the session, as often as they were taken."""
+    """Releases locks of the session, each as often as it was taken."""
     for lock in locks:
         objsubid, mode, *key = lock.split()
         values = [int(objsubid), mode, *map(int, key)]

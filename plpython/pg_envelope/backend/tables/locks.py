@@ -1,6 +1,6 @@
-"""Locks on a protected table in the order in which readers take them: first the view, then its base table.
+"""Locks a protected table in the order in which readers do: first the view, then its base table.
 
-Each try waits for a second at most: behind a waiting ACCESS EXCLUSIVE lock every new reader queues up.
+Each try waits for a second at most, because every new reader queues up behind a waiting ACCESS EXCLUSIVE lock.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Locked(errors.EnvelopeError):
 
 
 def exclusive(host: Host, *relations: str) -> None:
-    """Waits for ACCESS EXCLUSIVE locks in this order, all or none at each try. Raises Locked.
+    """Waits for ACCESS EXCLUSIVE locks in this order; each try gets all or none. Raises Locked.
 
-    A lock_timeout of the session's own is kept to: then there is one try, of that length.
+    Where the session has a lock_timeout of its own, there is one try of that length.
     """
     row = host.row(OWN_LIMIT)
     own = int(row["ms"]) if row else 0
@@ -43,7 +43,7 @@ def exclusive(host: Host, *relations: str) -> None:
 
 def _tried(host: Host, relations: tuple[str, ...], limit_ms: int) -> bool:
     try:
-        # The session's own limit is as before afterwards.
+        # Afterwards the session's own limit is as before.
         with host.subtransaction(), settings_kept():
             host.setting(LIMIT.format(limit_ms))
             for relation in relations:

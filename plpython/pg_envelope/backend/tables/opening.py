@@ -1,4 +1,4 @@
-"""The way back from envelopes to plain columns, in place; nothing is lost on it that could be read."""
+"""Turns envelopes back into plain columns, in place. It loses no value that could be read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
 DAMAGED = ("error", "null")
-# SQLSTATEs of a value whose key is not there.
+# The SQLSTATEs of a value whose key is not there.
 OF_A_KEY = ("55000", "42704")
-# The error names so many rows whose values stop it.
+# The error names so many of the rows whose values stop it.
 SHOWN = 10
 
 
 class Damaged(errors.Unsupported):
-    """Values do not open: XX001, as for any reader of them."""
+    """Values do not open. The SQLSTATE is XX001, as for any reader of them."""
 
     sqlstate = "XX001"
 
@@ -34,7 +34,7 @@ def check(damaged: str) -> None:
 
 
 def open_columns(host: Host, key: Row, base: Table, layout: Layout, damaged: str) -> None:
-    """All protected columns of the base table get their own types. Raises Damaged, where values do not open.
+    """Gives all protected columns of the base table their own types. Raises Damaged, where values do not open.
 
     `damaged` is 'null' to write NULL for values that nobody can open any more.
     """
@@ -50,7 +50,7 @@ def open_columns(host: Host, key: Row, base: Table, layout: Layout, damaged: str
     try:
         lost = faulty.despite(opened)
     except Exception as error:
-        # Looked for only now: to open every value once more would double the time of the usual case.
+        # The bad values are looked for only now: opening every value once more would double the time of the usual case.
         if str(getattr(error, "sqlstate", "")).startswith((*faulty.OF_A_VALUE, *OF_A_KEY)):
             _refuse_damaged(owner, layout)
         raise
@@ -82,7 +82,7 @@ def _opened(layout: Layout, base: Table, protected: Protected, damaged: str, car
 
 
 def _refuse_damaged(owner: AsOwner, layout: Layout) -> None:
-    """Its DETAIL names primary keys, as PostgreSQL's own errors about them do, and nothing that was encrypted."""
+    """Raises Damaged. Its DETAIL names primary keys, as PostgreSQL's own errors do, and nothing that was encrypted."""
     found = faulty.listing(layout, faulty.faults(layout, careful=True), careful=True)
     counts = owner.rows(f"SELECT name, reason, count(*) AS count FROM ({found}) AS f GROUP BY 1, 2 ORDER BY 1, 2")
     if counts:
@@ -104,7 +104,7 @@ def _named(some: list[Row], of: int) -> list[str]:
 
 
 def _row(row: Row) -> str:
-    """As PostgreSQL writes a key in its errors."""
+    """Writes a key as PostgreSQL does in its errors."""
     key = json.loads(row["row_key"])
     return f"({commas(key)})=({commas(key.values())})"
 

@@ -1,4 +1,4 @@
-"""The `columns` argument of protect(): names, or an object name → {bind, suite, pad, search, unique}."""
+"""Reads the `columns` argument of protect(): names, or an object name → {bind, suite, pad, search, unique}."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCOPE_HINT = "For example: scope => 'subject', scope_column => 'person_id'. docs
 
 
 def parse(columns: str | None) -> dict[str, FieldOptions]:
-    """Options by column name, in the order given. Raises BadInput."""
+    """Returns options by column name, in the order given. Raises BadInput."""
     given = json.loads(columns or "null")
     if isinstance(given, list):
         if not all(isinstance(name, str) for name in given) or len(set(given)) < len(given):
@@ -34,7 +34,9 @@ def parse(columns: str | None) -> dict[str, FieldOptions]:
 
 @dataclass(frozen=True)
 class Scoping:
-    """Which values share a DEK; `of` is the OID of a table whose DEKs are used; `erased` how they read without them."""
+    """Tells which values share a DEK. `of` is the OID of a table whose DEKs are used; `erased` is how values read
+    without DEKs.
+    """
 
     kind: str = "table"
     column: str | None = None
@@ -43,7 +45,7 @@ class Scoping:
 
 
 def parse_scope(scope: str | None, column: str | None, of: int | None, erased: str | None) -> Scoping:
-    """protect()'s last arguments. Raises BadInput."""
+    """Reads the last arguments of protect(). Raises BadInput."""
     chosen = Scoping(scope or "table", column, of, erased or "error")
     if chosen.kind not in SCOPES:
         raise errors.BadInput(f"scope must be one of {', '.join(SCOPES)}")
@@ -59,7 +61,7 @@ def parse_scope(scope: str | None, column: str | None, of: int | None, erased: s
 
 
 def check_store(store: str | None) -> None:
-    """Raises BadInput before a key is made for a store that is none."""
+    """Raises BadInput for an unknown store, before a key is made for it."""
     if store not in (None, *STORES):
         raise errors.BadInput(
             f"store must be one of {', '.join(STORES)}", hint="Left out, it is the KEK's own default."

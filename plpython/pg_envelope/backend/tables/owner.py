@@ -1,9 +1,9 @@
-"""Statements that meet a table owner's code (casts, domains, indexes, triggers), run with the owner's rights only.
+"""Runs statements that meet code of a table's owner (casts, domains, indexes, triggers) with the owner's rights only.
 
-The server's own construction, as VACUUM and REINDEX have it: the user changes, and the operation is restricted. In it
-no code can SET ROLE back, nor leave anything behind that would run later as the superuser: no deferred trigger, no
-cursor WITH HOLD, no prepared statement, no temporary table. What it SETs, search_path above all, ends with it; what
-else it could leave, `leftovers` takes away or refuses.
+It is the server's own construction, as in VACUUM and REINDEX: the user changes, and the operation is restricted. In it
+no code can SET ROLE back, nor leave anything that would run later as the superuser: no deferred trigger, no cursor WITH
+HOLD, no prepared statement, no temporary table. Its SETs, search_path above all, end with it. `leftovers` removes or
+refuses the rest.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class AsOwner:
         self._role = role
 
     def run(self, statement: str) -> int:
-        """The number of rows the statement touched."""
+        """Runs a statement. Returns the number of rows that it touched."""
         with self._owner():
             return self._host.run(statement)
 
     def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
-        """What the owner sees: it may be made up by the owner, and no more than the owner's own."""
+        """Returns rows that the owner may read. The owner's code may have made them up."""
         with self._owner():
             return self._host.rows(query, types, values) if types else self._host.once(query)
 
     def count(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> int:
-        """What `query` gives as `found`."""
+        """Returns the column `found` of the first row as a number, or 0 without a row."""
         found = self.rows(query, types, values)
         return int(found[0]["found"]) if found else 0
 
@@ -51,7 +51,7 @@ class AsOwner:
 
 @contextmanager
 def _restricted(role: int) -> Iterator[None]:
-    """Neither function can raise; an error of the statement comes as an exception, after its subtransaction's end."""
+    """Neither function can raise. An error of the statement comes as an exception, after its subtransaction's end."""
     user, context = ctypes.c_uint32(), ctypes.c_int()
     server().GetUserIdAndSecContext(ctypes.byref(user), ctypes.byref(context))
     server().SetUserIdAndSecContext(ctypes.c_uint32(role), context.value | RESTRICTED)

@@ -1,4 +1,4 @@
-"""protect(): a plain table becomes a base table of envelopes and the decrypting view over it, in one transaction."""
+"""Carries out protect(): a plain table becomes a base table of envelopes and a decrypting view, in one transaction."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pg_envelope.backend.tables.options import Scoping
 from pg_envelope.backend.tables.owner import AsOwner
 
 RESIDUE_HINT = (
-    "What was written before is still in WAL, in backups and in old statistics: docs/after-protecting.md says how to "
+    "Plaintext from before is still in WAL, in backups and in old statistics: docs/after-protecting.md says how to "
     "get rid of it. New writes through {view} leave no plaintext."
 )
 COMPRESSION = {"p": "pglz", "l": "lz4"}
@@ -45,7 +45,7 @@ def protect(
     store: str | None,
     scoping: Scoping,
 ) -> None:
-    """Raises BadInput, AlreadyProtected or Unsupported before anything is touched."""
+    """Protects the table. Raises BadInput, AlreadyProtected or Unsupported before anything is touched."""
     options.check_store(store)
     catalog.refuse_protected(host, oid)
     table = inspect.inspect(host, oid)
@@ -85,7 +85,7 @@ def _keys(
     store: str | None,
     scoping: Scoping,
 ) -> tuple[str, dict[str, str]]:
-    """Makes the table's key, its fields and what they begin with; the fields' uuids by column."""
+    """Makes the table's key, its fields and their first versions. Returns the fields' uuids by column."""
     if scoping.of is not None:
         kek, store = scoped.shared(host, scoping, kek, store)
     elif scoping.kind == "subject":
@@ -103,7 +103,7 @@ def _keys(
 def _layout(
     table: Table, key_uuid: str, wanted: Mapping[str, FieldOptions], fields: Mapping[str, str], scoping: Scoping
 ) -> Layout:
-    """Decides what goes where."""
+    """Decides how the protected table shall look."""
     protected = {
         column.name: Protected(column, fields[column.name], wanted[column.name])
         for column in table.columns
@@ -127,7 +127,7 @@ def _layout(
 
 
 def _searched(host: Host, keys: Keys, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Layout:
-    """With the search columns, which are empty yet."""
+    """Returns the layout with the search columns, which are still empty."""
     key = host.rows("SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1", ["uuid"], [layout.key_uuid])[0]
     searches = protecting.make(host, keys, table, wanted, KeyOrigin(key["kek"], key["store"]))
     protecting.add(host, table, searches.values())
@@ -137,7 +137,7 @@ def _searched(host: Host, keys: Keys, table: Table, layout: Layout, wanted: Mapp
 
 
 def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index]) -> None:
-    """Rewrites the table once, values to envelopes; no row is ever INSERTed in the clear and UPDATEd later."""
+    """Rewrites the table once, from values to envelopes. No row is ever INSERTed in the clear and UPDATEd later."""
     for index in indexes:
         host.run(index.drop(table.schema, table.sql))
     names = [ident(name) for name in layout.protected]
@@ -152,20 +152,22 @@ def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index]) ->
     AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
     # Envelopes do not compress, and their headers are read without the rest.
     stored = [f"ALTER {name} SET STORAGE EXTERNAL" for name in names]
-    # Kept here for unprotect(); without effect on a column that is stored EXTERNAL.
+    # The setting is kept here for unprotect(). It has no effect on a column that is stored EXTERNAL.
     stored += [part for protected in layout.protected.values() for part in set_compression(protected.column)]
     host.run(f"ALTER TABLE {table.sql} {commas(stored)}")
     host.run(f"ALTER TABLE {table.sql} RENAME TO {ident(layout.base_name)}")
 
 
 def set_compression(column: Column) -> list[str]:
-    """The part of an ALTER TABLE; none for a column that takes the server's own method."""
+    """Returns the part of an ALTER TABLE, or nothing for a column that takes the server's own method."""
     method = COMPRESSION.get(column.compression)
     return [f"ALTER {ident(column.name)} SET COMPRESSION {method}"] if method else []
 
 
 def _first_envelope(layout: Layout, protected: Protected) -> str:
-    """By role, for USING takes no sub-select; the owner has the right to the table's fields."""
+    """Makes the first envelope by the role's right, because USING takes no sub-select. The owner has the right to the
+    fields.
+    """
     return generate.encrypted_as_role(layout, protected, source=ident(layout.view_name))
 
 

@@ -1,4 +1,4 @@
-"""Logical replication of a table that is about to be protected: its subscribers stop until they have the base table."""
+"""Warns about logical replication of a table: subscribers stop until they have the base table."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ WHERE relation = $1::oid::regclass"""
 
 
 def warn(host: Host, base: int, name: str) -> None:
-    """Tells which publications send envelopes from now on, under the base table's name."""
+    """Warns which publications send envelopes from now on, under the base table's name."""
     row = host.row(PUBLICATIONS, ["oid"], [base])
     if row and row["found"]:
         host.warning(
-            f"publications send {name}, with envelopes, from now on; their subscribers wait until they have it, too",
+            f"publications send the base table {name} from now on; their subscribers wait until they have it",
             detail=row["found"],
             hint="See docs/logical-replication.md. Until then the publisher keeps its WAL for them.",
         )

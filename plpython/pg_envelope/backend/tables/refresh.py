@@ -1,4 +1,6 @@
-"""refresh(): the view and triggers again, after the base table gained or renamed columns, or changed its owner."""
+"""Carries out refresh(): makes view and triggers again, after the base table gained or renamed columns, or changed its
+owner.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ WHERE conrelid = to_regclass($1) AND contype = 'c'"""
 
 
 def refresh(host: Host, oid: int) -> None:
-    """Raises NotProtected; PostgreSQL's own error when the view cannot take the change in place."""
+    """Raises NotProtected, or PostgreSQL's own error when the view cannot take the change in place."""
     key = catalog.key_of(host, oid)
     _lock(host, key)
     table = inspect.inspect(host, key["base"])
@@ -61,13 +63,13 @@ def _lock(host: Host, key: Row) -> None:
         return
     view = inspect.inspect(host, key["view"])
     if view.owner != base.owner:
-        # To lock a view is to lock its base table with the right of the view's owner.
+        # A lock on a view also locks its base table, with the right of the view's owner.
         host.run(f"ALTER VIEW {view.sql} OWNER TO {ident(base.owner)}")
     locks.exclusive(host, view.sql, base.sql)
 
 
 def _make_again(host: Host, key: Row, table: Table) -> None:
-    """The view was dropped, with its grants and defaults; the base table holds everything else."""
+    """Makes a view again that was dropped with its grants and defaults. The base table holds everything else."""
     name = table.name.removesuffix("_encrypted")
     if host.row(
         "SELECT to_regclass($1)::oid AS taken WHERE to_regclass($1) IS NOT NULL",
@@ -87,8 +89,10 @@ def _make_again(host: Host, key: Row, table: Table) -> None:
 
 
 def _take_over_names(host: Host, key: Row, table: Table, before: Table) -> Row:
-    """The view's columns, the row key and the CHECK expressions follow columns that were renamed in the base table."""
-    # The view has the base table's columns in their order, and holds on to them: none can be dropped below it.
+    """Renames the view's columns, the row key and the CHECK expressions after columns that were renamed in the base
+    table.
+    """
+    # The view has the base table's columns in their order. It depends on them, so none can be dropped below it.
     pairs = zip(before.columns, table.columns, strict=False)
     renamed = {old.name: new.name for old, new in pairs if old.name != new.name}
     if not renamed:
@@ -109,7 +113,7 @@ def _take_over_names(host: Host, key: Row, table: Table, before: Table) -> Row:
 
 
 def _rename_columns(host: Host, kind: str, relation: str, renamed: Mapping[str, str]) -> None:
-    """In two steps: columns may have exchanged their names."""
+    """Renames in two steps, because columns may have exchanged their names."""
     for position, old in enumerate(renamed):
         host.run(f"ALTER {kind} {relation} RENAME COLUMN {ident(old)} TO {ident(f'pg_envelope {position}')}")
     for position, new in enumerate(renamed.values()):
@@ -117,7 +121,9 @@ def _rename_columns(host: Host, kind: str, relation: str, renamed: Mapping[str, 
 
 
 def _renamed(host: Host, view: Table, renamed: Mapping[str, str], check: Mapping[str, str]) -> str:
-    """A CHECK expression with the new names, as PostgreSQL writes it: on an empty table with the old ones, renamed."""
+    """Returns a CHECK expression with the new names, as PostgreSQL writes it, through an empty table whose columns are
+    renamed.
+    """
     host.run(f"CREATE TEMPORARY TABLE {SCRATCH} (LIKE {view.sql})")
     try:
         host.run(f"ALTER TABLE {SCRATCH} OWNER TO {ident(view.owner)}")

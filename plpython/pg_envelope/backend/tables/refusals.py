@@ -1,4 +1,4 @@
-"""What protect() cannot carry over: found before anything is touched, and listed whole."""
+"""Refuses tables that protect() cannot carry over. It looks before anything is touched, and lists all reasons."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = {
     "t": "a TOAST table",
 }
 
-# Everything that depends on a protected column, but for its own default and its own CHECK constraints.
+# Everything that depends on a protected column, without its own default and its own CHECK constraints.
 DEPENDENTS = """
 SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what
 FROM pg_catalog.pg_depend d
@@ -44,7 +44,7 @@ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid 
         WHERE i.indrelid = $1 AND c.relname = ANY ($3)))
 ORDER BY 1"""
 
-# Views and indexes over the whole row, rules, and whatever uses the table's row type.
+# Views and indexes over the whole row, rules, and objects that use the table's row type.
 ROW_DEPENDENTS = """
 SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what
 FROM pg_catalog.pg_depend d
@@ -68,14 +68,14 @@ WHERE n.nspname = $1 AND c.relname = $2"""
 BYPASSES = "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1 AND rolbypassrls AND NOT rolsuper"
 COLUMN_PRIVILEGES = "SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attacl <> '{}'"
 
-# What is left over from a protected table that was dropped is ours by its comment, and behind no trigger.
+# The package knows the remains of a protected table that was dropped by their comment. No trigger calls them.
 TAKEN_FUNCTIONS = f"""
 SELECT p.proname AS name FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = $1 AND p.proname = ANY ($2::name[])
     AND (EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgfoid = p.oid)
         OR NOT starts_with(coalesce(obj_description(p.oid, 'pg_proc'), ''), {literal(COMMENTED)}))
 ORDER BY 1"""
-# A BEFORE trigger that comes after the guard could change the row key behind its back.
+# A BEFORE trigger that comes after the guard could change the row key without its knowledge.
 LATE_TRIGGERS = f"""
 SELECT t.tgname AS name FROM pg_catalog.pg_trigger t WHERE t.tgrelid = $1 AND NOT t.tgisinternal
     AND t.tgtype::int & 67 = 3 AND t.tgname::text COLLATE "C" > {literal(min(GUARDS.values()))}
@@ -83,7 +83,7 @@ SELECT t.tgname AS name FROM pg_catalog.pg_trigger t WHERE t.tgrelid = $1 AND NO
 
 
 def check_kind(table: Table) -> None:
-    """Raises Unsupported for what is no ordinary table of the user's own."""
+    """Raises Unsupported for a relation that is no ordinary table of the user's own."""
     reasons = list(_kind_reasons(table))
     if reasons:
         raise errors.Unsupported(f"{table.sql} cannot be protected: it is {reasons[0]}", hint=KIND_HINT)
@@ -108,7 +108,7 @@ def _kind_reasons(table: Table) -> Iterator[str]:
 
 
 def check_same(before: Table, after: Table) -> None:
-    """Locked by name: raises Conflict when that was another relation by then."""
+    """Raises Conflict when the name that was locked belongs to another relation by then."""
     if (before.schema, before.name) != (after.schema, after.name):
         raise errors.Conflict(f"{before.sql} was renamed meanwhile", hint="Call protect() again.")
 
@@ -120,7 +120,7 @@ def check_contents(
     scope_column: str | None,
     carried: Sequence[Index] = (),
 ) -> None:
-    """Raises BadInput for columns that are not there, Unsupported with the list of all that stands in the way."""
+    """Raises BadInput for columns that are not there, Unsupported with the list of all reasons."""
     missing = [name for name in (*wanted, *filter(None, [scope_column])) if table.column(name) is None]
     if missing:
         raise errors.BadInput(
@@ -132,7 +132,7 @@ def check_contents(
             hint='Add one, or bind by column only: {"name": {"bind": "column"}}.',
         )
     obstacles = [*_obstacles(host, table, wanted, carried), *_scope_obstacles(host, table, wanted, scope_column)]
-    # It reads values, as the table's owner: only if all else is well.
+    # The trial reads values as the table's owner, so it runs only if all else is well.
     obstacles = obstacles or list(advice.obstacles(host, table, wanted))
     if obstacles:
         raise errors.Unsupported(
@@ -188,12 +188,12 @@ def _column_obstacles(host: Host, table: Table, column: Column, carried: list[st
 
 
 def _lost(host: Host, table: Table, column: Column) -> str:
-    """How many values do not come back from their canonical text."""
+    """Returns how many values do not come back from their canonical text, "some", or an empty text for none."""
     query = f"SELECT count(*) AS found FROM {table.sql} t WHERE {generate.loses(column, 't')}"
     try:
         found = AsOwner(host, table.owner_oid).count(query)
     except Exception as error:
-        # This error is for a text that is no value of the type at all.
+        # This error comes from a text that is no value of the type at all.
         if not str(getattr(error, "sqlstate", "")).startswith("22"):
             raise
         return "some"

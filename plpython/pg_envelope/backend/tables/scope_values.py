@@ -1,4 +1,7 @@
-"""A tenant or subject as people write it, and the texts under which its keys are: by the type of the scope column."""
+"""Finds the texts under which the keys of a tenant or subject are, from a value that a person writes.
+
+The type of the scope column decides which texts these are.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ WHERE key_uuid = $1 AND scope IS NOT NULL AND ($2 IS NULL OR scope = $2)"""
 DETERMINISTIC = """
 SELECT c.collisdeterministic AS deterministic FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation WHERE a.attrelid = $1 AND a.attnum = $2"""
-# Classes of SQLSTATE: what an input function or a domain's CHECK says of a value.
+# Classes of SQLSTATE that an input function or a domain's CHECK raises for a value.
 BAD_VALUE = ("22", "23")
 NO_EQUALITY = "42883"
 
@@ -33,7 +36,9 @@ class ScopeColumn:
 
     @classmethod
     def of(cls, host: Host, oid: int) -> ScopeColumn:
-        """By the OID of view or base table, under a pinned search_path. Raises NotProtected, BadInput."""
+        """Finds the scope column by the OID of view or base table, under a pinned search_path. Raises NotProtected,
+        BadInput.
+        """
         key = catalog.key_of(host, oid)
         if key["scope_column"] is None:
             raise errors.BadInput(
@@ -50,7 +55,10 @@ class ScopeColumn:
         return cls(host, key, column, base.owner_oid)
 
     def texts(self, given: list[str]) -> list[str]:
-        """The canonical text of each value. Raises BadInput for what is no value of the column's type."""
+        """Returns the canonical text of each value.
+
+        Raises BadInput for a text that is no value of the column's type.
+        """
         query = (
             f"SELECT {canonical(self.column, 'v')} AS text, v.fits"
             f' FROM (SELECT {written(self.column, "g.given")} AS "{self._name}", {fits(self.column, "g.given")} AS fits'
@@ -67,7 +75,8 @@ class ScopeColumn:
         return [row["text"] for row in rows]
 
     def known(self, given: str) -> list[str]:
-        """The texts of all keys of a tenant or subject: several where equal values have several texts.
+        """Returns the texts of all keys of a tenant or subject. There are several where equal values have several
+        texts.
 
         Raises BadInput, and KeyNotFound when there is none.
         """
@@ -75,13 +84,13 @@ class ScopeColumn:
         if not found:
             raise errors.KeyNotFound(
                 f"{self.key['view_name']} has no key of this {self.key['scope']}",
-                hint=f"A value of type {self.column.type} was looked for, as column {self.column.name} has them, among"
-                " the scopes of envelope.keys. If it is the right value, nothing was written for it.",
+                hint=f"The search was for a value of type {self.column.type}, as in column {self.column.name}, among"
+                " the scopes of envelope.keys. If the value is right, nothing was written for it yet.",
             )
         return found
 
     def known_or_new(self, given: str) -> list[str]:
-        """The same, and the text that a new key would have."""
+        """Returns the same texts, and the text that a new key would have."""
         try:
             (text,) = self.texts([given])
         except errors.BadInput:
@@ -111,7 +120,7 @@ class ScopeColumn:
         return [row["known"] for row in rows]
 
     def _equality(self) -> str:
-        """As records: the type's own equality, wherever its operator is, with the column's collation."""
+        """Compares records: that uses the type's own equality, wherever its operator is, and the column's collation."""
         left, right = restored(self.column, "k.known"), written(self.column, "$2::pg_catalog.text")
         return (
             "SELECT k.known FROM pg_catalog.unnest($1::pg_catalog.text[]) AS k (known)"

@@ -1,4 +1,4 @@
-"""Tables in tenant and subject scope: what protect() records of it."""
+"""Records the scope of a table in tenant or subject scope, for protect()."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pg_envelope.backend.tables.options import Scoping
 
 SHARED = """
 SELECT k.kek, k.store FROM envelope_private.key k WHERE k.key_uuid = $1"""
-# The counter of messages under the DEKs is made now: later it would be made in the middle of a write.
+# The counter of messages under the DEKs is made now. Later it would be made in the middle of a write.
 RECORD = """
 UPDATE envelope_private.key SET scope = $2, scope_column = $3, erased = $5,
     scope_of = (SELECT coalesce(o.scope_of, o.key_uuid) FROM envelope_private.key o WHERE $4 IN (o.base, o.view))
@@ -18,7 +18,7 @@ SEALS = "SELECT envelope_private.renew_seal(field_uuid) FROM envelope_private.fi
 
 
 def shared(host: Host, scoping: Scoping, kek: str, store: str | None) -> tuple[str, str]:
-    """KEK and store of the table whose DEKs are to be shared. Raises NotProtected, BadInput."""
+    """Returns KEK and store of the table whose DEKs are to be shared. Raises NotProtected, BadInput."""
     other = catalog.key_of(host, scoping.of or 0)
     if other["scope"] != scoping.kind:
         raise errors.BadInput(f"{other['view_name']} is not in {scoping.kind} scope: it has no DEKs to share")
@@ -34,7 +34,7 @@ def shared(host: Host, scoping: Scoping, kek: str, store: str | None) -> tuple[s
 
 
 def record(host: Host, key_uuid: str, scoping: Scoping) -> None:
-    """Writes down the scope. Seals of tenants and subjects name no key, so they are made now."""
+    """Records the scope. Seals of tenants and subjects name no key, so they are made now."""
     host.rows(
         RECORD,
         ["uuid", "text", "name", "oid", "text"],

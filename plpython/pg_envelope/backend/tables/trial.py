@@ -1,9 +1,9 @@
-"""Whether protected tables work, found out by trying: a read of one row, and a write that is rolled back.
+"""Tries whether protected tables work: it reads one row, and writes one that is rolled back.
 
-A trial runs as the table's owner, in the restricted operation of owner.py, and waits for nobody. The write is a row
-that the base table must refuse: NULL where it is NOT NULL. So the view's trigger and the statement in it run, and
-BEFORE triggers of the table may; nothing is stored, and no AFTER trigger fires. Only a table without such a column gets
-a whole row for a moment. An identity column draws a number from its sequence, which no rollback gives back.
+A trial runs as the table's owner, in the restricted operation of owner.py, and waits for nobody. The base table must
+refuse the written row: it has NULL in a NOT NULL column. So the view's trigger and the statement in it run, and BEFORE
+triggers of the table may. Nothing is stored, and no AFTER trigger fires. Only a table without such a column gets a
+whole row for a moment. An identity column draws a number from its sequence, which no rollback gives back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.timelimit import QUERY_CANCELED, time_limit
 
-# The limit of one statement of a trial, and of all together: a monitor waits for them.
+# The limits of one statement of a trial, and of all together, because a monitor waits for them.
 LIMIT_SECONDS = 1.0
 TOTAL_SECONDS = 10.0
 LIMITS = "SET LOCAL lock_timeout = '50ms'"
@@ -27,8 +27,8 @@ ORIGIN = "SET LOCAL session_replication_role = origin"
 NAMED = 10
 READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on' AS read_only"
 STORED = "SELECT pg_stat_get_xact_tuples_inserted($1) AS count"
-# The view's columns, each with what the base table asks of it: of the column at its place, for names may have changed.
-# `sample` is a text that the type takes.
+# The view's columns, each with the rules that the base table has for the column at its place, because names may have
+# changed. `sample` is a text that the type takes.
 TABLES = """
 SELECT t.base, format('%I.%I', n.nspname, v.relname) AS name, b.relowner AS owner,
     EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = t.base AND g.tginitdeferred) AS deferred,
@@ -69,7 +69,9 @@ NO_RIGHT = "42501"
 
 
 class Outcome(NamedTuple):
-    """Of one statement: nothing, an SQLSTATE with its name, or why it says nothing of the table."""
+    """The outcome of one statement: nothing, an SQLSTATE with its name, or the reason why the trial says nothing of the
+    table.
+    """
 
     sqlstate: str = ""
     name: str = ""
@@ -81,7 +83,7 @@ class _Undo(Exception):
 
 
 class Findings:
-    """What the trials of one kind found."""
+    """The findings of the trials of one kind: reads or writes."""
 
     def __init__(self) -> None:
         self.broken: list[str] = []
@@ -89,7 +91,7 @@ class Findings:
         self.untried: list[str] = []
 
     def check(self, name: str, failing: str, read_only: bool) -> Row:
-        """A row for envelope.status()."""
+        """Returns a row for envelope.status()."""
         parts = [f"{failing}: {_named(self.broken)}"]
         parts += [f"with a row that does not open: {_named(self.bad_rows)}"] if self.bad_rows else []
         parts += [f"not tried: {_named(self.untried)}"] if self.untried else []
@@ -106,7 +108,7 @@ class Findings:
 
 
 class Trials:
-    """Of all protected tables, once. What it tells never holds a value: names, SQLSTATEs and their names."""
+    """Tries all protected tables once. Its texts hold names, SQLSTATEs and their names, never a value."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -114,7 +116,7 @@ class Trials:
         self._reads, self._writes = Findings(), Findings()
 
     def checks(self) -> Iterator[Row]:
-        """Two rows for envelope.status()."""
+        """Yields two rows for envelope.status()."""
         read_only = bool(self._host.rows(READ_ONLY)[0]["read_only"])
         for table in self._host.rows(TABLES):
             columns = json.loads(table["columns"])
@@ -125,7 +127,9 @@ class Trials:
         yield self._writes.check("writes", "tables that cannot be written", read_only)
 
     def _read(self, table: Row, columns: list[Column]) -> bool:
-        """Whether the first row opens, if there is one. One that was erased or suspended says that the way is well."""
+        """Tells whether the first row opens, if there is one. For an erased or suspended row the error shows that
+        reading works.
+        """
         outcome = self._try(table, _select(table["name"], columns))
         if outcome.sqlstate == DOES_NOT_OPEN:
             self._reads.bad_rows.append(table["name"])
@@ -151,11 +155,11 @@ class Trials:
             self._writes.broken.append(f"{table['name']} (the row was accepted, and not stored)")
 
     def _stored(self, table: Row) -> int:
-        """Rows that this transaction put into the base table, those that were undone included."""
+        """Returns how many rows this transaction put into the base table, including those that were undone."""
         return int(self._host.rows(STORED, ["oid"], [table["base"]])[0]["count"])
 
     def _try(self, table: Row, statement: str) -> Outcome:
-        """Raises what ends all: a cancel, or the session's own timeout."""
+        """Tries a statement. Raises an error that ends all: a cancel, or the session's own timeout."""
         if time.monotonic() > self._until:
             return Outcome(untried="no time left")
         began = time.monotonic()
@@ -182,7 +186,7 @@ class Trials:
 
     def _outcome(self, sqlstate: str, name: str, has_code: bool) -> Outcome:
         if sqlstate.startswith(NO_KEYS):
-            # Each other table would wait as long for it.
+            # Each other table would wait as long for the broker.
             self._until = 0.0
             return Outcome(untried="no keys from the broker")
         if sqlstate == LOCKED:
@@ -190,7 +194,7 @@ class Trials:
         if sqlstate == QUERY_CANCELED:
             return Outcome(untried=f"took longer than {LIMIT_SECONDS:g} s")
         if sqlstate == NO_RIGHT and has_code:
-            # A trigger may do what no restricted operation allows, such as a temporary table.
+            # A trigger may do something that no restricted operation allows, such as making a temporary table.
             return Outcome(untried="its triggers need rights that a trial has not")
         return Outcome(sqlstate, name)
 
@@ -202,12 +206,15 @@ def _select(view: str, columns: list[Column]) -> str:
 
 
 def _must_be_refused(column: Column) -> bool:
-    """Whether NULL in it makes the base table refuse the row."""
+    """Tells whether NULL in the column makes the base table refuse the row."""
     return bool(column["plain"] and column["not_null"] and not column["identity"] and not column["needed"])
 
 
 def _insert(view: str, columns: list[Column], opens: bool) -> str:
-    """A row with NULLs. What must not be NULL before the base table sees it is another row's, or the type's sample."""
+    """Returns an INSERT of a row with NULLs.
+
+    A column that needs a value before the base table sees it takes another row's value, or the type's sample.
+    """
     needed = [ident(column["name"]) for column in columns if column["needed"]]
     values = commas(_value(column, opens) for column in columns)
     row = f"(SELECT {commas(needed)} FROM {view} LIMIT 1)" if opens and needed else "(SELECT 1)"

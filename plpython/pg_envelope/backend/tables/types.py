@@ -1,4 +1,4 @@
-"""After ALTER TYPE and ALTER DOMAIN: texts that were encrypted before must still be values of the type.
+"""Checks, after ALTER TYPE and ALTER DOMAIN, that encrypted texts are still values of the type.
 
 PostgreSQL looks through the columns of plain tables by itself. In a base table it sees envelopes only.
 """
@@ -16,13 +16,14 @@ from pg_envelope.backend.tables.owner import AsOwner
 
 LABELS = """
 SELECT enumtypid::bigint AS type, array_agg(enumlabel::text) AS labels FROM pg_catalog.pg_enum GROUP BY enumtypid"""
-# An envelope that does not open, because its row key has another text; a text that is no value; a CHECK of a domain.
+# The errors of an envelope that does not open, because its row key has another text; of a text that is no value; of a
+# domain's CHECK.
 VIOLATED = "23"
 NO_VALUE = ("XX001", "22", VIOLATED)
 
 
 class Types:
-    """What a command does to types: the labels before it are kept until its end."""
+    """Follows a command that changes types. It keeps the labels from before the command until the command's end."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -32,9 +33,9 @@ class Types:
         self._before = self._labels()
 
     def changed(self, view: int, kind: int) -> None:
-        """Of a table that has the type. Raises Unsupported when some value could not be read any more."""
+        """Checks a table that has the type. Raises Unsupported when some value could not be read any more."""
         before = self._before.get(kind)
-        # A new label of an enum, the usual case, hurts no value: no reason to read the whole table.
+        # A new label of an enum, the usual case, hurts no value, so the table need not be read.
         if before is None or not before <= self._labels()[kind]:
             self._read_all(view)
 
@@ -46,7 +47,8 @@ class Types:
         base = inspect.inspect(self._host, key["base"])
         layout = catalog.layout_of(self._host, key, base)
         whole.refuse_hidden(self._host, key, layout, "ALTER TYPE")
-        # Writers wait, because the old type made their values. PostgreSQL does the same for a domain's new CHECK.
+        # Writers wait, because they would write values of the old type. PostgreSQL does the same for a domain's new
+        # CHECK.
         self._host.run(f"LOCK TABLE {layout.base} IN SHARE MODE")
         counts = commas(f"count({_value(layout, protected)})" for protected in layout.protected.values())
         try:
@@ -60,7 +62,7 @@ class Types:
 
 
 def _refusal(layout: Layout, state: str) -> errors.EnvelopeError:
-    """With the SQLSTATE of a plain table where a CHECK or NOT NULL of a domain is violated."""
+    """Returns the error, with the SQLSTATE of a plain table where a CHECK or NOT NULL of a domain is violated."""
     refusal = errors.Unsupported(
         f"values of {layout.view} could not be read any more; the type stays as it was",
         hint="Give these rows other values first. Or CALL envelope.unprotect(...), change the type, and protect"
@@ -72,6 +74,6 @@ def _refusal(layout: Layout, state: str) -> errors.EnvelopeError:
 
 
 def _value(layout: Layout, protected: Protected) -> str:
-    """Erased values cannot be read in any case."""
+    """Returns the expression that reads a value. Erased values cannot be read in any case."""
     gone = f"{faulty.fault(layout, protected.column.name)} OPERATOR(pg_catalog.=) {literal(DESTROYED)}"
     return f"CASE WHEN {gone} THEN NULL ELSE {generate.opened_as_role(layout, protected, 't')} END"

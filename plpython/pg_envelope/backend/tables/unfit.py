@@ -1,4 +1,6 @@
-"""Types whose text is not the whole value in every session, or never becomes a value again: protect() refuses them."""
+"""Lists types whose text is not the whole value in every session, or never becomes a value again. protect() refuses
+them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.tables.inspect import Column, Table
 
-# Their text shows a name, which changes with a rename; their number does not survive a dump.
+# Their text shows a name, which changes with a rename. Their number does not survive a dump.
 NAMES = {
     "aclitem": "which names roles that can be renamed: make it text",
     **dict.fromkeys(
@@ -29,8 +31,8 @@ VALUES: Mapping[str, str] = {
         "which PostgreSQL writes as text and never reads from it: make it text",
     ),
 }
-# Every type that a column's type is made of, known by its output function: a user's type may have the same one.
-# xml is well where it is the whole of a column.
+# Every type inside a column's type, known by its output function, because a user's type may have the same one. An xml
+# column is accepted when xml is its whole type.
 PARTS = """
 WITH known AS (
     SELECT t.typname AS name, f.prosrc AS writes
@@ -46,7 +48,7 @@ ORDER BY 1"""
 
 
 def reasons(host: Host, table: Table, column: Column, types: Mapping[str, str] = VALUES) -> Iterator[str]:
-    """Which of `types` a column is made of, however deep, and what to do about it."""
+    """Yields which of `types` are inside a column's type, at any depth, and what to do about it."""
     values = [table.oid, column.attnum, list(types), column.base_type, list(EXTENSIONS)]
     for row in host.rows(PARTS, ["oid", "int4", "text[]", "text", "text[]"], values):
         yield f"holds {row['name']}, {types[row['name']]}"

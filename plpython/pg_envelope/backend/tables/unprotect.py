@@ -1,4 +1,7 @@
-"""unprotect(): back to a plain table under its old name, in one transaction; its keys stay, for old backups."""
+"""Carries out unprotect(): a plain table under its old name again, in one transaction.
+
+Its keys stay, for old backups.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
 
 
 def unprotect(host: Host, oid: int, damaged: str) -> None:
-    """Raises NotProtected, Unsupported with the list of what depends on the view, Damaged with that of bad values."""
+    """Raises NotProtected, Unsupported with the list of objects that depend on the view, Damaged with the list of bad
+    values.
+    """
     opening.check(damaged)
     key = catalog.key_of(host, oid)
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
@@ -48,14 +53,14 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
 
 
 def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
-    """The view, the guard, and all that they call but the rights: the values are read once more."""
+    """Drops the view, the guard, and all that they call but the rights, because the values are read once more."""
     for event in generate.EVENTS:
         host.run(f"DROP TRIGGER IF EXISTS {ident(f'envelope_{event}')} ON {view.sql}")
     for name in generate.GUARDS.values():
         host.run(f"DROP TRIGGER IF EXISTS {ident(name)} ON {base.sql}")
     for function in functions(host, layout.key_uuid):
         host.run(f"DROP FUNCTION {function}")
-    # Its defaults are dropped one by one.
+    # The view's defaults would be dropped one by one.
     host.run(generate.stub(view.sql, view.columns))
     host.run(f"DROP VIEW {view.sql}")
     drop_no_drafts(host, base)
@@ -72,7 +77,9 @@ def _refuse_dependents(host: Host, view: Table) -> None:
 
 
 def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dict[str, object]]) -> None:
-    """What protect() moved to the view goes back: storage, defaults, CHECK constraints, comments, privileges."""
+    """Gives back to the table what protect() moved to the view: storage, defaults, CHECK constraints, comments,
+    privileges.
+    """
     table = qualified(layout.schema, view.name)
     owner = AsOwner(host, base.owner_oid)
     defaults = [
@@ -99,7 +106,7 @@ def _stored(layout: Layout) -> Iterator[str]:
 
 
 def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> None:
-    """Those that tokens stood in for."""
+    """Makes the indexes again for which tokens stood in."""
     indexes = carried.recorded(host, layout.key_uuid)
     if indexes:
         with protecting.usable(host, base):
@@ -117,7 +124,7 @@ def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None
 
 
 def _restore_comments(host: Host, base: Table, view: Table, table: str) -> None:
-    """They may have been changed on the view, which is what people see."""
+    """Takes the comments from the view: people see them there, and may have changed them."""
     if view.comment != base.comment:
         grants.comment(host, f"TABLE {table}", view.comment)
     for column in view.columns:

@@ -1,4 +1,4 @@
-"""What must hold before a look through a table can speak for all of its values."""
+"""Refuses a look through a table that cannot speak for all of its values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.tables.generate import Layout
 
-# For a field `f` and a table `t`. It finds columns by name: after a restore the numbers may be others.
+# For a field `f` and a table `t`. The condition finds columns by name, because after a restore the numbers may be
+# others.
 IS_FOUND = """
 EXISTS (SELECT FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = t.base AND a.attname = f.attname AND NOT a.attisdropped
@@ -25,7 +26,7 @@ class ColumnMissing(errors.NotConfigured):
 
 
 def refuse_missing(host: Host, key: Row, layout: Layout) -> None:
-    """Raises ColumnMissing where a protected column is not found: nobody can look at its values."""
+    """Raises ColumnMissing where a protected column is not found, because nobody can look at its values."""
     row = host.row(MISSING, ["uuid", "oid", "text[]"], [key["key_uuid"], key["base"], list(layout.protected)])
     if row and row["names"]:
         raise ColumnMissing(

@@ -1,1 +1,1 @@
-"""The DEKs in memory, and the epoch that takes them back."""
+"""Keeps the DEKs in memory, and the epoch that revokes them."""

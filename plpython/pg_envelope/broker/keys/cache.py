@@ -1,4 +1,4 @@
-"""The unwrapped DEKs in memory: bounded, with a time to live and a grace."""
+"""Keeps the unwrapped DEKs in memory, with a bound, a time to live and a grace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pg_envelope.broker.watch.metrics import Metrics
 
 
 class CacheKey(NamedTuple):
-    """All that a wrap is bound to, and the wrap itself: no other request can reach this DEK."""
+    """Everything that a wrap is bound to, and the wrap itself. So no other request can reach this DEK."""
 
     environment: str
     database: UUID
@@ -25,7 +25,7 @@ class CacheKey(NamedTuple):
 
 @dataclass(frozen=True)
 class OpenedDek:
-    """A DEK as the KMS opened it; `verified` is when, in seconds of the cache's clock."""
+    """A DEK as the KMS opened it. `verified` is when that was, in seconds of the cache's clock."""
 
     dek: bytes = field(repr=False)
     fingerprint: bytes
@@ -33,7 +33,7 @@ class OpenedDek:
 
 
 class Cache:
-    """Least recently used first out."""
+    """Drops the least recently used DEK first."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float], metrics: Metrics) -> None:
         self._settings, self._clock, self._metrics = settings, clock, metrics
@@ -43,7 +43,7 @@ class Cache:
         return len(self._held)
 
     def get(self, key: CacheKey) -> OpenedDek | None:
-        """What is held and not over; it may be stale."""
+        """Returns a DEK that may still be used, or None. It may be stale: good only while the KMS does not answer."""
         found = self._held.get(key)
         if found is None:
             return None
@@ -64,14 +64,14 @@ class Cache:
         self._held.pop(key, None)
 
     def forget(self, database: UUID, dek_ids: set[int]) -> int:
-        """Drops what is held of these DEKs, under whatever wrap; how many."""
+        """Drops these DEKs, under whatever wrap. Returns how many were held."""
         found = [key for key in self._held if key.database == database and key.dek_id in dek_ids]
         for key in found:
             self.drop(key)
         return len(found)
 
     def clear(self) -> int:
-        """Forgets all; how many there were."""
+        """Drops all DEKs. Returns how many were held."""
         count = len(self._held)
         self._held.clear()
         return count
@@ -80,12 +80,14 @@ class Cache:
         return self.left(opened, down=False) > 0
 
     def left(self, opened: OpenedDek, down: bool) -> float:
-        """Seconds that the DEK may still be used without asking the KMS, or while it is down."""
+        """Returns the seconds for which the DEK may still be used: without asking the KMS, or with `down`, while it
+        does not answer.
+        """
         life = max(self._settings.ttl_seconds, self._settings.grace_seconds) if down else self._settings.ttl_seconds
         return opened.verified + life - self._clock()
 
     def sweep(self) -> int:
-        """Drops what is over even in its grace, so that unused keys do not stay in memory; how many."""
+        """Drops DEKs whose grace is over, so that unused keys do not stay in memory. Returns how many."""
         over = [key for key, opened in self._held.items() if self.left(opened, down=True) <= 0]
         for key in over:
             self.drop(key)
@@ -93,6 +95,8 @@ class Cache:
         return len(over)
 
     def longest_grace(self, keks: set[str]) -> float:
-        """Seconds until the last DEK under these KEKs is over, if their KMS stays down; 0 when none is held."""
+        """Returns the seconds until the last DEK under these KEKs is over, if their KMS stays down; 0 when none is
+        held.
+        """
         left = (self.left(opened, down=True) for key, opened in self._held.items() if key.kek in keks)
         return max(0.0, max(left, default=0.0))

@@ -1,4 +1,6 @@
-"""From references to DEKs: the cache, one flight a DEK, batches to the KMS, and the grace while it is down."""
+"""Opens the DEKs that requests name: by the cache, one flight a DEK, batches to the KMS, and the grace while it is
+down.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ Flight = asyncio.Future[OpenedDek | errors.EnvelopeError]
 
 
 class Answer(NamedTuple):
-    """A DEK or why there is none; `left` seconds that it may be used, `cached` when the KMS was not asked."""
+    """A DEK, or the error for which there is none. `left` is how many seconds it may be used. `cached`: the KMS was not
+    asked.
+    """
 
     dek: OpenedDek | errors.EnvelopeError
     cached: bool
@@ -31,7 +35,7 @@ class Answer(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A wrapped DEK, and the KEK that opens it, by its name in the KMS."""
+    """A wrapped DEK, and the name in the KMS of the KEK that opens it."""
 
     name: str
     wrapped: str
@@ -44,7 +48,7 @@ class Limits:
 
 
 class OpenDeks:
-    """Shared by all requests; lives in the event loop, so what stands between two awaits is atomic."""
+    """All requests share it. It lives in the event loop, so the code between two awaits is atomic."""
 
     def __init__(
         self,
@@ -65,13 +69,16 @@ class OpenDeks:
         return CacheKey(self._limits.environment, database, dek_id, kek, store, wrapped)
 
     def kek(self, name: str) -> tuple[Kms, str]:
-        """The KMS of a KEK and the KEK's name there. Raises KekUnknown."""
+        """Returns the KMS of a KEK, and the KEK's name there. Raises KekUnknown."""
         if name not in self._keks:
             raise errors.KekUnknown()
         return self._kms[self._keks[name].kms], self._keks[name].key
 
     def name_of(self, kms: Kms, entry: Entry, otherwise: str) -> str:
-        """The KEK, by its name in the KMS, that opens a store's entry: after a move it is ahead of the catalog."""
+        """Returns the KEK, by its name in the KMS, that opens a store's entry.
+
+        After a move it is ahead of the catalog.
+        """
         held = self._keks.get(entry.kek)
         return held.key if held is not None and held.kms == kms.name else otherwise
 
@@ -80,29 +87,32 @@ class OpenDeks:
         self._cache.put(key, opened)
 
     def follow(self, old: CacheKey, new: CacheKey, dek: bytes) -> None:
-        """Holds a DEK under its new wrap, too, when it is in use under the old one."""
+        """Keeps a DEK under its new wrap, too, when it is in use under the old one."""
         if self._cache.get(old) is not None:
             self._cache.put(new, OpenedDek(dek, derivation.fingerprint(dek, new.dek_id), self._clock()))
 
     def drop_all(self) -> int:
-        """Empties the cache. Flights under way answer those who wait already; their DEKs are not kept."""
+        """Empties the cache.
+
+        Flights under way still answer the requests that wait for them. Their DEKs are not kept.
+        """
         self._flights = {}
         return self._cache.clear()
 
     def forget(self, database: UUID, dek_ids: set[int]) -> int:
-        """Drops DEKs that must not be used any more; what is under way is not kept either."""
+        """Drops DEKs that must not be used any more. DEKs of flights under way are not kept either."""
         self._flights = {}
         return self._cache.forget(database, dek_ids)
 
     async def resolve(self, wanted: Sequence[CacheKey], until: float) -> list[Answer]:
-        """An answer for each key, in order; later than `until` never, unless the loop itself is late."""
+        """Returns an answer for each key, in order. It is never later than `until`, unless the loop itself is late."""
         held = {key: self._cache.get(key) for key in wanted}
         fresh = {key for key, opened in held.items() if opened is not None and self._cache.fresh(opened)}
         flights = self._launch([key for key in held if key not in fresh])
         self._metrics.hits.add(by=len(fresh))
         self._metrics.misses.add(by=len(flights))
         if flights:
-            # Time is kept back, so that a stale DEK can still be handed out when the KMS hangs.
+            # Some time is kept back, so that a stale DEK can still be handed out when the KMS hangs.
             await asyncio.wait(flights.values(), timeout=SHARE_OF_DEADLINE * max(0.0, until - self._clock()))
         return [self._answer(key, held[key], flights.get(key)) for key in wanted]
 
@@ -134,7 +144,7 @@ class OpenDeks:
             self._audit.write("grace_over", kms=kms.name, reason=reason)
 
     def grace_expired(self) -> None:
-        """The app calls it at intervals: a grace also ends when no request asks for the keys."""
+        """To be called at intervals, because a grace also ends when no request asks for the keys."""
         for kms in self._kms.values():
             if kms.in_grace and kms.down is None:
                 self._end_grace(kms, "kms_is_back")
@@ -142,7 +152,9 @@ class OpenDeks:
                 self._end_grace(kms, "expired")
 
     def grace_left(self, kek: str) -> float:
-        """Seconds until the last cached DEK under this KEK is over if the KMS stays down; 0 when none is cached."""
+        """Returns the seconds until the last cached DEK under this KEK is over if the KMS stays down; 0 when none is
+        cached.
+        """
         return self._cache.longest_grace({kek})
 
     def keks_of(self, kms: Kms) -> set[str]:
@@ -153,7 +165,7 @@ class OpenDeks:
         return self._cache.left(opened, down=kms.down is not None)
 
     def _launch(self, missing: list[CacheKey]) -> dict[CacheKey, Flight]:
-        """The flight of each key: one under way, or a new one, by KEK."""
+        """Returns the flight of each key, by KEK: one under way, or a new one."""
         by_kek: dict[str, list[CacheKey]] = {}
         flights = {}
         for key in missing:
@@ -168,7 +180,7 @@ class OpenDeks:
         return flights
 
     async def _fly(self, kek: str, group: list[CacheKey], flights: dict[CacheKey, Flight]) -> None:
-        """Lands every flight of the group, with a DEK or an error; `flights` is the table of before a flush."""
+        """Ends every flight of the group, with a DEK or an error. `flights` is the table from before a flush."""
         until = self._clock() + self._limits.flight_seconds
         try:
             kms, name = self.kek(kek)
@@ -182,7 +194,7 @@ class OpenDeks:
             self._land_all(group, errors.Internal(), flights)
 
     async def source(self, kms: Kms, name: str, key: CacheKey, until: float) -> Source | errors.EnvelopeError:
-        """The wrapped DEK, from the request or from the KMS's store, with the KEK that opens it."""
+        """Returns the wrapped DEK, from the request or from the KMS's store, with the KEK that opens it."""
         try:
             store = store_of(kms, key.store)
             check_wrapped(key.store, key.wrapped)
@@ -239,14 +251,14 @@ class OpenDeks:
 
 
 def store_of(kms: Kms, name: str) -> Store | None:
-    """The KMS's own store, or None for the catalog. Raises StoreUnknown."""
+    """Returns the KMS's own store, or None for the catalog. Raises StoreUnknown."""
     if name not in kms.provider.stores:
         raise errors.StoreUnknown()
     return None if name == "catalog" else kms.provider.store
 
 
 def check_wrapped(store: str, wrapped: str | None) -> None:
-    """Raises BadInput when the request holds a wrapped DEK that belongs to a store, or none where there must be one."""
+    """Raises BadInput when a request with a store also holds a wrapped DEK, or a request without a store holds none."""
     if (wrapped is None) == (store == "catalog"):
         raise errors.BadInput("'wrapped' must be given for the store 'catalog', and for no other")
 

@@ -1,4 +1,4 @@
-"""The revocation epoch that backends map: FORMAT.md section 4.1."""
+"""Writes the revocation epoch, which backends map: FORMAT.md section 4.1."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ SIZE = len(MAGIC) + COUNTER_BYTES
 
 
 class EpochFile:
-    """The counter, written in place. Its lock makes this broker the only one of its directory."""
+    """The counter, written in place. Its lock lets only one broker use its directory."""
 
     def __init__(self, path: Path) -> None:
-        """Opens the file, or makes it (mode 0644). Raises NotConfigured when it is foreign or locked by a broker."""
+        """Opens the file, or makes it (mode 0644). Raises NotConfigured when the file is foreign or another broker has
+        locked it.
+        """
         self._path = path
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -32,13 +34,13 @@ class EpochFile:
             raise
 
     def bump(self) -> int:
-        """The next value, seen by every backend at its next call."""
+        """Sets the next value, which every backend sees at its next call."""
         self.value += 1
         self._write(self.value)
         return self.value
 
     def close(self) -> None:
-        """Closes the file, and does not remove it: backends map it."""
+        """Closes the file. It does not remove the file, because backends map it."""
         os.close(self._file)
 
     def _lock(self) -> None:
@@ -56,7 +58,8 @@ class EpochFile:
         return int.from_bytes(content[len(MAGIC) :], "big")
 
     def _create(self) -> int:
-        # Starting at the clock and not at 1: a file made again after a loss must not repeat a value that backends know.
+        # The counter starts at the clock and not at 1. A file that is made again after a loss must not repeat a value
+        # that backends know.
         value = time.time_ns() // 1000
         os.fchmod(self._file, 0o644)
         os.pwrite(self._file, MAGIC + value.to_bytes(COUNTER_BYTES, "big"), 0)

@@ -1,1 +1,1 @@
-"""The way to the KMSs: calls with a deadline, a breaker, and one provider for each kind of KMS."""
+"""Reaches the KMSs: calls with a deadline, a breaker, and one provider for each kind of KMS."""

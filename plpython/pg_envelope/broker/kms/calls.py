@@ -1,4 +1,4 @@
-"""One call of a provider: it has an end, and its answers have a size, whatever HTTP client is at work.
+"""Runs one call of a provider, and bounds its time and the size of its answers, whatever HTTP client it uses.
 
 A client's own timeout counts for each read, so a server that sends a byte now and then holds a thread for ever. Python
 tells an audit hook of every socket that a library connects and of every request that http.client sends. So the hook
@@ -25,7 +25,7 @@ from pg_envelope import errors
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 1 << 20
-# Deflate makes at most 1,032 bytes of one: what is unpacked stays small, too.
+# Deflate makes at most 1,032 bytes of one, so unpacked answers stay small, too.
 MOST_PACKED_BYTES = 1 << 14
 PACKED = ("gzip", "deflate")
 
@@ -43,7 +43,9 @@ class Call:
         self._why: errors.EnvelopeError | None = None
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function gives. Raises EnvelopeErrors only: an answer that is not understood is the KMS's fault."""
+        """Returns the function's result. Raises EnvelopeErrors only: an answer that is not understood is the KMS's
+        fault.
+        """
         _threads.call = self
         try:
             return function(*args, **kwargs)
@@ -64,12 +66,12 @@ class Call:
                     held.shutdown(socket.SHUT_RDWR)
 
     def fail(self, why: errors.EnvelopeError) -> OSError:
-        """Remembers what the call failed of; the exception for the client library, which may hide it."""
+        """Remembers why the call failed. Returns the exception for the client library, which may hide it."""
         self._why = why
         return ConnectionAbortedError()
 
     def hold(self, used: socket.socket) -> None:
-        """A duplicate of the socket, since libraries hand the original's descriptor on when TLS begins."""
+        """Keeps a duplicate of the socket, since libraries hand the original's descriptor on when TLS begins."""
         with self._lock:
             if self._over:
                 raise TimeoutError
@@ -84,7 +86,7 @@ class Call:
 
 
 class _Answers:
-    """Makes http.client's response objects, of which none reads more than MOST_BYTES."""
+    """Makes http.client's response objects. None of them reads more than MOST_BYTES."""
 
     def __init__(self, make: Callable[..., http.client.HTTPResponse]) -> None:
         self._make = make
@@ -104,7 +106,7 @@ class _Answers:
 
 
 class _Counted(io.RawIOBase):
-    """An answer as it comes from the socket, header and framing included."""
+    """Counts an answer as it comes from the socket, with header and framing."""
 
     def __init__(self, source: io.RawIOBase) -> None:
         super().__init__()
@@ -144,7 +146,7 @@ _threads = _Threads()
 
 @contextmanager
 def within(seconds: float) -> Iterator[Call]:
-    """A call for one who has no event loop to end it."""
+    """Runs a call for a caller without an event loop, and ends it in time."""
     call = Call()
     timer = threading.Timer(seconds, call.end)
     timer.daemon = True
@@ -184,7 +186,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _send(call: Call, connection: Any) -> None:
-    """Also a connection that was kept from an earlier call."""
+    """Also takes a connection that was kept from an earlier call."""
     if connection.sock is not None:
         call.hold(connection.sock)
     if not isinstance(connection.response_class, _Answers):

@@ -1,4 +1,4 @@
-"""One configured KMS at work: worker threads, time limits, retries, breaker, and what is known of its state."""
+"""Uses one configured KMS: worker threads, time limits, retries, breaker, and what is known of its state."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Kms:
 
     @property
     def down(self) -> errors.EnvelopeError | None:
-        """The error that all requests get now, when the KMS does not answer or is sealed."""
+        """The error that all requests get now, because the KMS does not answer or is sealed. None when it answers."""
         return self._breaker.error
 
     async def call(self, op: str, until: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -60,7 +60,7 @@ class Kms:
         raise errors.KmsUnavailable()
 
     async def once(self, op: str, until: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a request that must not be repeated, but for one that the KMS was too busy to begin."""
+        """Runs a request once. Only one that the KMS was too busy to begin is repeated."""
         pause = FIRST_RETRY
         while True:
             try:
@@ -73,7 +73,7 @@ class Kms:
                 await asyncio.sleep(wait)
 
     async def _attempt(self, op: str, until: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """One request, within the KMS's timeout and `until`."""
+        """Sends one request, within the KMS's timeout and `until`."""
         self._breaker.admit()
         async with self._free:
             start, outcome = self._clock(), "cancelled"
@@ -98,7 +98,7 @@ class Kms:
         key: str,
         items: Sequence[I],
     ) -> list[T | errors.EnvelopeError]:
-        """A result or an error for each item, in order, in requests of at most the provider's batch."""
+        """Returns a result or an error for each item, in order. A request has at most the provider's batch."""
         size = self.provider.batch
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         results = await asyncio.gather(*(self._chunk(op, until, function, key, chunk) for chunk in chunks))
@@ -122,13 +122,13 @@ class Kms:
         return found
 
     def saw(self, key: str, version: int) -> None:
-        """A newer version of a KEK than the last look found: another broker has rotated it since."""
+        """Notes a newer version of a KEK than the last look found: another broker has rotated the KEK since."""
         known = self.keks.get(key)
         if isinstance(known, Description) and known.version < version:
             self.keks[key] = replace(known, version=version)
 
     def _learn(self, error: errors.EnvelopeError, seconds: float) -> None:
-        """What an error says about the KMS: a refusal shows that it is up; our own deadline shows nothing."""
+        """Learns the KMS's state from an error: a refusal shows that it is up, and our own deadline shows nothing."""
         if isinstance(error, errors.KmsUnavailable | errors.KmsSealed) and not isinstance(error, errors.KmsBusy):
             self._breaker.failure(error, timed_out=seconds > 0.9 * self._timeout)
         elif not isinstance(error, errors.Deadline):
@@ -145,7 +145,7 @@ class Kms:
                 raise errors.Deadline() from None
             raise no_answer() from None
         finally:
-            # The asker may be gone, too: then nothing waits for the answer any more.
+            # The asker may be gone, too. Then nothing waits for the answer any more.
             call.end()
 
     async def ready(self, key: str, until: float) -> None:

@@ -1,1 +1,1 @@
-"""The ledger of erasures: which DEKs are dead for ever."""
+"""Keeps the ledger of erasures: the DEKs that are dead for ever."""

@@ -1,4 +1,4 @@
-"""Which DEKs the ledger says were erased. The broker gives an erased DEK to nobody."""
+"""Tells which DEKs were erased, by the ledger. The broker gives an erased DEK to nobody."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Place = int | list[int]
 
 
 class Proof(NamedTuple):
-    """How long the ledger is, and the hash of its last line."""
+    """The number of the ledger's lines, and the hash of its last line."""
 
     lines: int
     head: str
@@ -26,7 +26,7 @@ class Proof(NamedTuple):
 
 @dataclass(frozen=True)
 class DyingDek:
-    """A DEK to be erased: what the ledger keeps of it."""
+    """A DEK to be erased, as the ledger keeps it."""
 
     dek_id: int
     fingerprint: bytes
@@ -36,7 +36,10 @@ class DyingDek:
 
 
 class Erasures:
-    """The broker asks before it opens a DEK, and again before it hands the DEK out. Kept are offsets, not entries."""
+    """The broker asks it before it opens a DEK, and again before it hands the DEK out.
+
+    It holds offsets, not entries.
+    """
 
     def __init__(self, path: Path) -> None:
         """Loads the whole ledger. Raises NotConfigured when it is not whole, or not ours."""
@@ -53,7 +56,7 @@ class Erasures:
 
     @property
     def cut(self) -> int:
-        """Bytes of an entry that a crash left unfinished; it was never acknowledged."""
+        """The bytes of an entry that a crash left unfinished. The entry was never acknowledged."""
         return self._ledger.cut
 
     @property
@@ -65,11 +68,13 @@ class Erasures:
         return self._ledger.public_key
 
     def knows(self, database: UUID, dek_id: int) -> bool:
-        """Whether a DEK of this id was erased: the id must not be given to another."""
+        """Tells whether a DEK of this id was erased. The id must not be given to another DEK."""
         return dek_id in self._places.get(str(database), {})
 
     def entry(self, database: UUID, dek_id: int, fingerprint: bytes) -> Entry | None:
-        """The entry that erased this DEK, if there is one. The fingerprint: a clone can have another DEK of this id."""
+        """Returns the entry that erased this DEK, or None. It compares the fingerprint, because a clone can have
+        another DEK of this id.
+        """
         place = self._places.get(str(database), {}).get(dek_id)
         if place is None:
             return None
@@ -81,19 +86,23 @@ class Erasures:
         return self.entry(database, dek_id, fingerprint) is not None
 
     def add(self, database: UUID, deks: Sequence[DyingDek], facts: Entry) -> Entry:
-        """The entry, once it is on the disk: from here on these DEKs are dead. Raises Internal when it cannot be."""
+        """Returns the entry, once it is on the disk: from here on these DEKs are dead. Raises Internal when it cannot
+        be written.
+        """
         listed = [[dek.dek_id, dek.fingerprint.hex(), dek.kek, dek.store, dek.kek_version] for dek in deks]
         offset, entry = self._ledger.add({"database": str(database), **facts, "deks": listed})
         self._note(offset, entry)
         return entry
 
     def count(self, database: UUID) -> int:
-        """How many DEKs of a database are dead."""
+        """Returns how many DEKs of a database are dead."""
         places = self._places.get(str(database), {}).values()
         return sum(1 if isinstance(place, int) else len(place) for place in places)
 
     def page(self, database: UUID, after: int, most: int) -> list[Entry]:
-        """Entries of a database after the first `after`, oldest first: at most `most`, and what a response holds."""
+        """Returns entries of a database after the first `after`, oldest first: at most `most`, and as many as fit into
+        a response.
+        """
         found: list[Entry] = []
         room = PAGE_BYTES
         for offset in self._offsets.get(str(database), array("Q"))[after : after + most]:

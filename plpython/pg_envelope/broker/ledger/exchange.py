@@ -1,4 +1,4 @@
-"""The ledger of erasures by hand, beside the broker: read it, and take over another broker's."""
+"""Reads the ledger of erasures beside the broker, and takes over another broker's ledger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEPT = ("time", "who", "label", "subject", "salt", "reason")
 
 
 def entries(config: Path) -> list[Entry]:
-    """All entries, verified; the broker may run. Raises NotConfigured."""
+    """Returns all entries, verified. The broker may run meanwhile. Raises NotConfigured."""
     path = load(config).broker.erasures
     return [entry for _, _, entry in verified(path, public_key_of(path))]
 
@@ -26,12 +26,14 @@ def public_key(config: Path) -> str:
 
 
 def take_over(config: Path, source: Path, key: str) -> tuple[int, int]:
-    """Adds what another ledger says, verified with its key; (entries added, entries known). Raises NotConfigured."""
+    """Adds the entries of another ledger, verified with its key. Returns (entries added, entries known). Raises
+    NotConfigured.
+    """
     try:
         raw = base64.b64decode(key, validate=True)
     except binascii.Error:
         raise errors.BadInput("the public key is not base64") from None
-    # All of it before the first is written: the signature stands at the end.
+    # All of it is read before the first entry is written, because the signature stands at the end.
     found = [entry for _, _, entry in verified(source, raw)]
     erasures = Erasures(load(config).broker.erasures)
     try:

@@ -1,6 +1,6 @@
-"""An append-only file of signed lines, each of which holds the hash of the one before: FORMAT.md section 7.
+"""Keeps an append-only file of signed lines, each with the hash of the one before: FORMAT.md section 7.
 
-A line counts once it is on the disk whole. What a crash left of a line was never acknowledged, and is cut off.
+A line counts once it is on the disk whole. The rest of a line that a crash left was never acknowledged, and is cut off.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ SIGNATURE = b',"signature":"'
 SEED_BYTES = 32
 CHUNK = 1 << 20
 USUAL_LINE = 4096
-RESTORE_HINT = "Restore ledger and key from a backup, both. Without them this broker would open what was erased."
+RESTORE_HINT = "Restore both the ledger and its key from a backup. Without them this broker would open erased DEKs."
 
 Entry = dict[str, Any]
 
 
 class Broken(errors.NotConfigured):
-    """The ledger is not what the broker wrote."""
+    """The ledger differs from what the broker wrote."""
 
     def __init__(self, path: Path, line: int, problem: str) -> None:
         super().__init__(f"the ledger of erasures is broken: {path}, line {line}: {problem}", hint=RESTORE_HINT)
 
 
 class Ledger:
-    """The file and its key, held under a lock: one process writes."""
+    """The file and its key, held under a lock, so that only one process writes."""
 
     def __init__(self, path: Path) -> None:
         """Makes both files when there is neither. Raises NotConfigured when they are not ours, or in use."""
@@ -56,7 +56,7 @@ class Ledger:
         return self._key.public_key().public_bytes_raw()
 
     def load(self) -> Iterator[tuple[int, Entry]]:
-        """(offset, entry) of each line; after the last one the ledger can be added to. Raises Broken."""
+        """Yields (offset, entry) of each line. After the last one the ledger can be added to. Raises Broken."""
         self._recover()
         for offset, line, entry in verified(self.path, self.public_key):
             self.count, self.head, self._end = self.count + 1, _hash(line), offset + len(line) + 1
@@ -77,14 +77,16 @@ class Ledger:
         return offset, entry
 
     def read(self, offset: int) -> bytes:
-        """The line that `load` or `add` gave the offset of."""
+        """Returns the line at an offset that `load` or `add` gave."""
         found = b""
         while b"\n" not in found and (more := os.pread(self._file, USUAL_LINE, offset + len(found))):
             found += more
         return found.partition(b"\n")[0]
 
     def verify(self) -> tuple[int, str]:
-        """Reads the file again, up to where it is now: its lines, and the last one's hash. Raises Broken."""
+        """Reads the file again, up to its present end. Returns its number of lines, and the last one's hash. Raises
+        Broken.
+        """
         end, expected, number, line = self._end, (self.count, self.head), 0, b""
         for _, found, entry in verified(self.path, self.public_key, end):
             line, number = found, entry["n"]
@@ -96,11 +98,13 @@ class Ledger:
         os.close(self._file)
 
     def _begin(self) -> None:
-        """The key gets its name last: with it, the ledger is there, and one that is missing then was removed."""
+        """Makes key and ledger. The key gets its name last: it shows that the ledger was there, if that is missing
+        later.
+        """
         draft = self.key_path.with_name(self.key_path.name + ".new")
         if self.key_path.exists() != self.path.exists() and not (draft.exists() and _is_draft(self.path)):
             raise errors.NotConfigured(
-                f"of the ledger of erasures and its key one is missing: {self.path}, {self.key_path.name}",
+                f"the ledger of erasures or its key is missing: {self.path}, {self.key_path.name}",
                 hint=RESTORE_HINT,
             )
         if self.key_path.exists():
@@ -116,7 +120,7 @@ class Ledger:
             ) from None
 
     def _recover(self) -> None:
-        """Cuts off what a crash left of the last line: no newline, or blocks that were never written."""
+        """Cuts off the rest of the last line that a crash left: no newline, or blocks that were never written."""
         end, size = _whole_lines(self._file), os.fstat(self._file).st_size
         self.cut = size - end
         if self.cut:
@@ -134,20 +138,20 @@ def check_directory(path: Path) -> None:
 
 
 def key_path(path: Path) -> Path:
-    """The file beside a ledger that holds its private key."""
+    """Returns the file beside a ledger that holds its private key."""
     return path.with_name(path.name + ".key")
 
 
 def public_key_of(path: Path) -> bytes:
-    """The public key of a ledger of ours. Raises NotConfigured."""
+    """Returns the public key of a ledger of ours. Raises NotConfigured."""
     return Ed25519PrivateKey.from_private_bytes(_seed(key_path(path))).public_key().public_bytes_raw()
 
 
 def verified(path: Path, public_key: bytes, end: int | None = None) -> Iterator[tuple[int, bytes, Entry]]:
-    """(offset, line, entry) of each line of a chain that holds, up to the offset `end`.
+    """Yields (offset, line, entry) of each line of an unbroken chain, up to the offset `end`.
 
-    The last line's signature covers all: each line is bound by the hash in the next. Raises Broken, with the line that
-    its successor does not name.
+    The last line's signature covers all lines, because each is bound by the hash in the next one. Raises Broken, with
+    the line that its successor does not name.
     """
     previous, number, offset, line = FIRST, 0, 0, b""
     with open(path, "rb") as file:
@@ -221,7 +225,7 @@ def _opened(path: Path) -> int:
 
 
 def _is_draft(path: Path) -> bool:
-    """Whether a start that was cut off left this: a ledger without a line, or none."""
+    """Tells whether a start that was cut off left this: a ledger without a line, or none."""
     return not path.exists() or path.stat().st_size == 0
 
 
@@ -250,7 +254,9 @@ def _write(file: int, data: bytes, offset: int) -> None:
 
 
 def _whole_lines(file: int) -> int:
-    """Where the last whole line ends. JSON holds no NUL: a last line with one was not written through."""
+    """Returns the offset after the last whole line. JSON holds no NUL, so a last line with a NUL was not written to its
+    end.
+    """
     size = os.fstat(file).st_size
     tail = b""
     while tail.count(b"\n", 0, -1) < 1 and len(tail) < size:

@@ -1,4 +1,7 @@
-"""One erase request: the entry in the ledger first, then what the KMSs' stores hold. Asking again goes on."""
+"""Carries out an erase request: the entry in the ledger first, then the entries of the KMSs' stores.
+
+A repeat goes on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from pg_envelope.broker.keys.deks import OpenDeks, store_of
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Store
 from pg_envelope.broker.ledger.erasures import DyingDek, Erasures
-from pg_envelope.broker.requests.messages import EraseRequest
+from pg_envelope.broker.requests.asked import AskedRequest, base64_text, told_outcome
+from pg_envelope.broker.requests.messages import EraseRequest, ErasuresRequest
+from pg_envelope.broker.requests.reading import read
+from pg_envelope.broker.requests.state import State
 from pg_envelope.broker.watch import audit
 
 POLICY_HINT = (
@@ -18,12 +24,45 @@ POLICY_HINT = (
 )
 AGAIN_HINT = "The broker opens the key for nobody any more. Its entry in the KMS's store is still there: call again."
 
-
 TOLD = ("n", "time", "who", "label", "subject", "salt", "reason")
 
 
+async def erase(state: State, asked: AskedRequest) -> wire.Message:
+    wanted = read(EraseRequest, asked.body)
+    asked.facts.update(database=str(wanted.database_uuid), label=wanted.label, reason=wanted.reason)
+    asked.facts["dek_ids"] = [dek.dek_id for dek in wanted.deks]
+    erasing = Erasing(state.deks, state.kms, state.erasures, wanted, asked.until)
+    await erasing.prepare()
+    asked.facts["erased"] = erasing.record(asked.facts["who"])
+    # A repeated request makes the line, too: the broker may have died before it wrote the first.
+    state.deks.forget(wanted.database_uuid, {dek.dek_id for dek in wanted.deks})
+    asked.facts["epoch"] = state.epoch.bump()
+    found = await erasing.destroy()
+    asked.facts.update(told_outcome(found))
+    return {"epoch": asked.facts["epoch"], "deks": found}
+
+
+async def erased(state: State, asked: AskedRequest) -> wire.Message:
+    wanted = read(ErasuresRequest, asked.body)
+    asked.facts["database"] = str(wanted.database_uuid)
+    if wanted.verify:
+        await state.ledger_check.run()
+    proof = state.erasures.proof
+    return {
+        "lines": proof.lines,
+        "head": proof.head,
+        "public_key": base64_text(state.erasures.public_key),
+        "count": state.erasures.count(wanted.database_uuid),
+        "entries": state.erasures.page(wanted.database_uuid, wanted.after, wanted.most),
+        "dead": [dek.dek_id for dek in wanted.deks if state.dead(wanted.database_uuid, dek)],
+        "others": state.sightings.others(wanted.database_uuid, asked.facts["who"].get("instance")),
+    }
+
+
 class Erasing:
-    """`prepare` changes nothing; after `record` the DEKs are dead; `destroy` removes what the stores hold."""
+    """Erases in three steps: `prepare` changes nothing, after `record` the DEKs are dead, `destroy` removes stores'
+    entries.
+    """
 
     def __init__(
         self, deks: OpenDeks, kms: Mapping[str, Kms], erasures: Erasures, wanted: EraseRequest, until: float
@@ -32,7 +71,9 @@ class Erasing:
         self._wanted, self._until = wanted, until
 
     async def prepare(self) -> None:
-        """Asks each store to delete DEK id 0, which has no entry. A store that may not delete refuses now, in time."""
+        """Asks each store to delete DEK id 0, which has no entry. A store that may not delete refuses now, before
+        anything is dead.
+        """
         for kms, store in {place for dek in self._wanted.deks if (place := self._own(dek)) is not None}:
             try:
                 await self._destroy(kms, store, 0)
@@ -40,7 +81,7 @@ class Erasing:
                 raise errors.KmsDenied("the KMS does not let the broker delete keys", hint=POLICY_HINT) from None
 
     def record(self, who: dict[str, str | int]) -> list[int]:
-        """Writes to the ledger the DEKs that it does not have yet; returns their ids."""
+        """Writes those DEKs to the ledger that it does not have yet. Returns their ids."""
         wanted = self._wanted
         alive = [dek for dek in wanted.deks if not self._entry(dek)]
         by = {name: who[name] for name in ("role", "acting") if name in who}
@@ -50,7 +91,9 @@ class Erasing:
         return [dek.dek_id for dek in alive]
 
     async def destroy(self) -> list[wire.Message]:
-        """The members of `deks` in the response: what the ledger says of each, and what a store would not do."""
+        """Returns the members of `deks` in the response: the ledger's entry of each, and the error of a store that
+        refused.
+        """
         return list(await asyncio.gather(*map(self._destroyed, self._wanted.deks)))
 
     async def _destroyed(self, dek: DyingDek) -> wire.Message:
@@ -68,7 +111,7 @@ class Erasing:
         return answer
 
     async def _swept(self, kms: Kms, dek: DyingDek) -> bool:
-        """Removes an entry that a move left in another KMS's store. False when the store cannot be searched."""
+        """Removes an entry that a move left in another KMS's store. Returns False when the store cannot be searched."""
         store = kms.provider.store
         if store is None or self._own(dek) == (kms, store):
             return True
@@ -85,7 +128,7 @@ class Erasing:
         await kms.call("kv_destroy", self._until, store.destroy, self._path(dek_id))
 
     def _own(self, dek: DyingDek) -> tuple[Kms, Store] | None:
-        """The store that keeps the DEK, if the catalog does not keep it."""
+        """Returns the store that keeps the DEK, if the catalog does not keep it."""
         if dek.store == "catalog":
             return None
         kms, _ = self._deks.kek(dek.kek)

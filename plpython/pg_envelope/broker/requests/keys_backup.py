@@ -1,4 +1,4 @@
-"""DEKs out, sealed for the break-glass key, and back in under another KEK: FORMAT.md sections 4 and 6."""
+"""Seals DEKs for the break-glass key, and takes them back under another KEK: FORMAT.md sections 4 and 6."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STORE = "catalog"
 
 
 def read_public_key(path: Path) -> X25519PublicKey:
-    """Raises NotConfigured. Only root and the broker may write the file: its writer gets every DEK."""
+    """Raises NotConfigured. Only root and the broker may write the file: whoever writes it gets every DEK."""
     try:
         return keys_backup.public_key(files.read_private(path, PUBLIC_FILE).decode())
     except (errors.BadInput, UnicodeDecodeError):
@@ -34,7 +34,7 @@ def read_public_key(path: Path) -> X25519PublicKey:
 
 
 class BackupSealer:
-    """Answers `keys_backup`: nothing without a public key in the configuration."""
+    """Answers `keys_backup`. It seals nothing without a public key in the configuration."""
 
     def __init__(self, settings: BrokerSettings, deks: OpenDeks) -> None:
         self._environment, self._deks = settings.environment, deks
@@ -42,7 +42,7 @@ class BackupSealer:
         self._public = read_public_key(Path(path)) if path else None
 
     async def run(self, wanted: KeysBackupRequest, until: float) -> wire.Message:
-        """DEKs of the cache are as good: while the KMS is lost, it may be the last place that has them."""
+        """Also takes DEKs of the cache: while the KMS is lost, the cache may be the last place that has them."""
         if self._public is None:
             raise errors.NotPermitted(
                 "this broker gives no DEKs into a backup",
@@ -71,7 +71,7 @@ def _sealed(public: X25519PublicKey, place: keys_backup.SealPlace, dek: DekRef, 
 
 
 class BackupReturner:
-    """Answers `keys_return`: DEKs sealed for a key that only this process has, wrapped by a KEK of today."""
+    """Answers `keys_return`: DEKs that are sealed for a key of this process only are wrapped by a KEK of today."""
 
     def __init__(self, settings: BrokerSettings, deks: OpenDeks, clock: Callable[[], float]) -> None:
         self._settings, self._deks, self._clock = settings, deks, clock
@@ -81,13 +81,13 @@ class BackupReturner:
         if not self._settings.allow_keys_return:
             raise errors.NotPermitted(
                 "this broker takes no DEKs out of a backup",
-                hint="Set allow_keys_return = true under [broker] for as long as the restore takes, and restart it.",
+                hint="Set allow_keys_return = true under [broker] for as long as the return takes, and restart it.",
             )
         self._deks.kek(wanted.kek)
         key = self._one_time_key(renew=not wanted.deks)
         public = keys_backup.public_text(key.public_key())
         if wanted.deks and wanted.public_key != public:
-            raise errors.BadInput("the broker has another one-time key now", hint="Begin the restore again.")
+            raise errors.BadInput("the broker has another one-time key now", hint="Begin the return again.")
         returning = _Returning(self._deks, wanted, key, self._settings.environment, until)
         return {
             "public_key": public,
@@ -103,7 +103,7 @@ class BackupReturner:
 
 
 class _Returning(Outcomes):
-    """One request. A DEK that fails does not stop the others."""
+    """Handles one request. A DEK that fails does not stop the others."""
 
     def __init__(
         self, deks: OpenDeks, wanted: KeysReturnRequest, key: X25519PrivateKey, environment: str, until: float
@@ -127,7 +127,7 @@ class _Returning(Outcomes):
             return error.with_traceback(None)
 
     def _checked(self, found: dict[CacheKey, bytes | errors.EnvelopeError]) -> dict[CacheKey, bytes]:
-        """Those that are the DEK which the catalog means."""
+        """Returns those DEKs that are the ones which the catalog means."""
         opened = self._sorted_out(found)
         for key, dek in opened.items():
             if len(dek) != derivation.DEK_BYTES or not self._fits(key, dek):

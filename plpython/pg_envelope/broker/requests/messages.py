@@ -1,4 +1,4 @@
-"""What a backend may ask for: FORMAT.md section 4, declared once. A test holds the page against these classes."""
+"""Declares once what a backend may ask for: FORMAT.md section 4. A test compares the page with these classes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Salt = Annotated[bytes, Base64(derivation.SALT_BYTES)]
 
 
 def look(value: object) -> str | bool:
-    """The name of a KEK, or whether each is meant. Raises ValueError."""
+    """Reads the name of a KEK, or True for each KEK. Raises ValueError."""
     return value if isinstance(value, bool) else Text()(value)
 
 
 def _who(value: object) -> dict[str, str | int]:
-    """Known members only, of bounded length; what is not there is left out."""
+    """Keeps known members only, of bounded length. A member that is missing is left out."""
     found = Object()(value)
     known = {name: found.get(name) for name in wire.Who.__annotations__}
     return {
@@ -45,7 +45,7 @@ def _who(value: object) -> dict[str, str | int]:
 
 
 class DekIdentity(Protocol):
-    """What it takes to know whether a DEK was erased."""
+    """The id and the fingerprint of a DEK, which tell whether it was erased."""
 
     @property
     def dek_id(self) -> int: ...
@@ -131,14 +131,14 @@ class Transition:
             raise bad("key_id")
 
     def told(self) -> dict[str, int | str | None]:
-        """As the audit log has it."""
+        """Returns the change as the audit log has it."""
         one = {"key_id": self.key_id} if self.dek_id is None else {"dek_id": self.dek_id}
         return {**one, "from": self.from_, "to": self.to}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What all requests have."""
+    """The members that all requests have."""
 
     op: Name
     deadline_ms: Annotated[int, Integer(1, (1 << 31) - 1)]
@@ -148,12 +148,12 @@ class Request:
 
 @dataclass(frozen=True)
 class StatusRequest:
-    """`look` is a KEK that the broker asks for first, or True for each."""
+    """Asks for the broker's state. `look` is a KEK that the broker asks for first, or True for each."""
 
     look: Annotated[str | bool, look] | None
 
     def looked(self, keks: Iterable[str]) -> list[str]:
-        """Those of the KEKs that the broker asks for first."""
+        """The KEKs that the broker asks for first."""
         return [name for name in keks if self.look is True or self.look == name]
 
 
@@ -180,7 +180,7 @@ class GenerateManyRequest:
 
 @dataclass(frozen=True)
 class DeriveRequest:
-    """`ahead` is how many of the keys, the last ones, nobody has asked for yet."""
+    """Asks for field keys. `ahead` is how many of the last keys nobody has asked for yet."""
 
     database_uuid: Identity
     keys: tuple[DekWithFields, ...]
@@ -189,7 +189,7 @@ class DeriveRequest:
 
 @dataclass(frozen=True)
 class RewrapRequest:
-    """DEKs for the KEK's newest version, or for another KEK, store, environment or database than the old one."""
+    """Asks to move DEKs to the KEK's newest version, or to another KEK, store, environment or database."""
 
     database_uuid: Identity
     kek: Name
@@ -233,7 +233,7 @@ class FlushRequest:
 
 @dataclass(frozen=True)
 class ScheduleRequest:
-    """`overdue` is how many keys of the database are."""
+    """Tells how many keys of the database are overdue."""
 
     overdue: Number
 
@@ -277,7 +277,7 @@ class ProveRequest:
 
 @dataclass(frozen=True)
 class RefusedRequest:
-    """What a backend refused for want of a right, for the audit log."""
+    """Tells the audit log what a backend refused for want of a right."""
 
     reason: Name
     label: Name | None
@@ -299,7 +299,10 @@ class SignRequest:
 
 @dataclass(frozen=True)
 class EraseRequest:
-    """`subject` is SHA-256(salt | subject) in hex; None, with `salt`, for a whole table or a named key."""
+    """Asks to erase DEKs. `subject` is SHA-256(salt | subject) in hex.
+
+    It is None, as `salt` is, for a whole table or a named key.
+    """
 
     database_uuid: Identity
     label: Name
@@ -315,7 +318,10 @@ class EraseRequest:
 
 @dataclass(frozen=True)
 class ErasuresRequest:
-    """A page of the ledger: entries of one database after the first `after`, at most `most`; `deks`: are they dead?"""
+    """Asks for a page of the ledger: entries of one database after the first `after`, at most `most`.
+
+    `deks` are DEKs about which the answer tells whether they are dead.
+    """
 
     database_uuid: Identity
     after: Version
@@ -344,7 +350,7 @@ OPERATIONS: dict[str, tuple[type[Any], ...]] = {
 
 
 def request(message: wire.Message) -> Request:
-    """The part that all requests have. Raises BadInput."""
+    """Reads the part that all requests have. Raises BadInput."""
     if message.get("v") != wire.PROTOCOL:
         raise errors.BadInput("the protocol version is not supported", detail=f"this broker speaks {wire.PROTOCOL}")
     op = message.get("op")

@@ -32,16 +32,18 @@ class WrapPlace:
         self.store: Store | None = store_of(self.kms, store)
 
     def here(self, key: CacheKey) -> CacheKey:
-        """What a wrap is bound to in this place: another environment and database, when DEKs come from there."""
+        """Returns the key as a wrap in this place is bound: with another environment and database, when DEKs come from
+        there.
+        """
         return key if self._bound is None else key._replace(environment=self._bound[0], database=self._bound[1])
 
     def same_entries(self, other: WrapPlace) -> bool:
-        """Whether both keep their wraps in one store, so that the one's entry is the other's."""
+        """Tells whether both keep their wraps in one store, so that both mean the same entry."""
         same_paths = self._bound == other._bound
         return same_paths and self.store is not None and self.kms is other.kms and other.store is not None
 
     async def entry(self, key: CacheKey) -> Entry | None:
-        """The entry of the store. None when there is none."""
+        """Returns the entry of the store, or None when there is none."""
         if self.store is None:
             return None
         try:
@@ -52,7 +54,7 @@ class WrapPlace:
     async def opened(
         self, wraps: dict[CacheKey, str], name: str | None = None
     ) -> dict[CacheKey, bytes | errors.EnvelopeError]:
-        """`name`: of another KEK in the same KMS."""
+        """Opens wraps; `name` is another KEK in the same KMS."""
         items = [Item(context_of(self.here(key)), wrapped) for key, wrapped in wraps.items()]
         results = await self.kms.batches("unwrap", self.until, self.kms.provider.unwrap, name or self.name, items)
         return dict(zip(wraps, results, strict=True))
@@ -64,7 +66,9 @@ class WrapPlace:
 
 
 class Moving(Outcomes):
-    """One rewrap request with `from_kek` or `from_store`; a DEK that fails keeps its error, the others go on."""
+    """Handles one rewrap request with `from_kek` or `from_store`. A DEK that fails keeps its error, and the others go
+    on.
+    """
 
     def __init__(self, deks: OpenDeks, wanted: RewrapRequest, source: tuple[str, str], until: float) -> None:
         self._deks = deks
@@ -77,7 +81,7 @@ class Moving(Outcomes):
         super().__init__()
 
     async def run(self) -> list[wire.Message]:
-        """The members of `deks` in the response, in the request's order."""
+        """Returns the members of `deks` in the response, in the request's order."""
         for place in (self._from, self._to):
             await place.kms.ready(place.name, place.until)
         there = await self._each(self._refs, self._to.entry)
@@ -92,13 +96,17 @@ class Moving(Outcomes):
         return [self._answer(key, {**done, **new}.get(key), to_catalog=self._to.store is None) for key in self._refs]
 
     async def _same(self, there: dict[CacheKey, Entry], name: str) -> dict[CacheKey, str]:
-        """The wraps in the new place that this KEK opens to the right DEK. Under the new KEK: moved already."""
+        """Returns the wraps in the new place that this KEK opens to the right DEK. Under the new KEK these are moved
+        already.
+        """
         wraps = {key: entry.wrapped for key, entry in there.items()}
         found = await self._to.opened(wraps, name)
         return {key: wraps[key] for key, dek in found.items() if isinstance(dek, bytes) and self._fits(key, dek)}
 
     async def _foreign(self, there: dict[CacheKey, Entry], done: dict[CacheKey, str]) -> set[CacheKey]:
-        """Those whose entry in the new place is not ours. An entry is ours if the KEK that the entry names opens it."""
+        """Returns the DEKs whose entry in the new place is not ours. An entry is ours if the KEK that it names opens
+        it.
+        """
         if self._to.same_entries(self._from):
             return set()
         left = {key: entry for key, entry in there.items() if key not in done}
@@ -109,7 +117,7 @@ class Moving(Outcomes):
         return set(left).difference(*ours)
 
     async def _old(self, wanted: Iterable[CacheKey], foreign: set[CacheKey]) -> dict[CacheKey, str]:
-        """The wraps to move. A move never overwrites an entry that is not ours."""
+        """Returns the wraps to move. A move never overwrites an entry that is not ours."""
         if self._from.store is None:
             found = {key: Entry(key.wrapped or "", 0) for key in wanted}
         else:
@@ -120,7 +128,9 @@ class Moving(Outcomes):
         return {key: entry.wrapped for key, entry in found.items() if key not in self._failed}
 
     async def _kept(self, key: CacheKey, wrapped: str, there: Entry | None) -> None:
-        """Writes the new wrap to the new place's store, if it has one; once only, never over what was not read."""
+        """Writes the new wrap to the new place's store, if it has one: once only, and over nothing but the entry that
+        was read.
+        """
         store, kms, fingerprint = self._to.store, self._to.kms, self._refs[key].fingerprint
         if store is None:
             return
@@ -131,7 +141,7 @@ class Moving(Outcomes):
             await kms.once("kv_write", self._to.until, store.replace, *arguments, there.version)
 
     def _cached(self, new: dict[CacheKey, str], proved: dict[CacheKey, bytes]) -> None:
-        """A DEK in use stays at hand: a move must not make every backend wait for the KMS."""
+        """Keeps a DEK in use at hand, because a move must not make every backend wait for the KMS."""
         for key, dek in proved.items():
             if key not in self._failed:
                 wrapped = new[key] if self._to.store is None else None
@@ -154,7 +164,7 @@ class Moving(Outcomes):
         return derivation.same(derivation.fingerprint(dek, key.dek_id), self._refs[key].fingerprint)
 
     def _checked(self, found: dict[CacheKey, bytes | errors.EnvelopeError]) -> dict[CacheKey, bytes]:
-        """Those that opened to the DEK that the catalog means."""
+        """Returns the DEKs that opened to the DEK which the catalog means."""
         opened = self._sorted_out(found)
         wrong = [key for key, dek in opened.items() if not self._fits(key, dek)]
         self._failed.update({key: errors.UnwrapFailed() for key in wrong})

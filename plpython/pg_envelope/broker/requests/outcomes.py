@@ -1,4 +1,4 @@
-"""What became of each DEK of a request. A DEK that fails does not stop the others."""
+"""Collects the result of each DEK of a request. A DEK that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class Outcomes:
-    """Keeps the errors; what is left goes on to the next step."""
+    """Keeps the errors. The other DEKs go on to the next step."""
 
     def __init__(self) -> None:
         self._failed: dict[CacheKey, errors.EnvelopeError] = {}
 
     def _sorted_out(self, results: dict[CacheKey, T | errors.EnvelopeError]) -> dict[CacheKey, T]:
-        """Those that succeeded; the others' errors are kept."""
+        """Returns the DEKs that succeeded, and keeps the errors of the others."""
         found: dict[CacheKey, T] = {}
         for key, result in results.items():
             if isinstance(result, errors.EnvelopeError):
@@ -28,7 +28,7 @@ class Outcomes:
         return found
 
     def _answer(self, key: CacheKey, wrapped: str | None, *, to_catalog: bool) -> wire.Message:
-        """FORMAT.md section 4: the wrapped DEK goes back only to store `catalog`."""
+        """Returns the answer for a DEK: FORMAT.md section 4. The wrapped DEK goes back only to store `catalog`."""
         if key in self._failed or wrapped is None:
             return {"dek_id": key.dek_id, "error": wire.error_body(self._failed.get(key, errors.Internal()))}
         return {

@@ -1,7 +1,7 @@
-"""Whether wrapped DEKs still open in the KMS: FORMAT.md section 4, `prove`.
+"""Finds out whether wrapped DEKs still open in the KMS: FORMAT.md section 4, `prove`.
 
-It asks the KMS also for what the cache holds, and leaves the cache as it is: when the KMS has lost something, the
-cache may be the last place that has it.
+It asks the KMS even for DEKs in the cache, and leaves the cache as it is. When the KMS has lost something, the cache
+may be the last place that has it.
 """
 
 from __future__ import annotations
@@ -14,24 +14,34 @@ from pg_envelope.broker.keys.cache import CacheKey
 from pg_envelope.broker.keys.deks import OpenDeks, Source, context_of
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Item
+from pg_envelope.broker.requests.asked import AskedRequest
 from pg_envelope.broker.requests.messages import ProveRequest
+from pg_envelope.broker.requests.reading import read
+from pg_envelope.broker.requests.state import State
 
 Found = Source | errors.EnvelopeError
 Problem = errors.EnvelopeError | None
 
 
+async def prove(state: State, asked: AskedRequest) -> wire.Message:
+    wanted = read(ProveRequest, asked.body)
+    asked.facts.update(database=str(wanted.database_uuid), dek_ids=[dek.dek_id for dek in wanted.deks])
+    dead = {dek.dek_id for dek in wanted.deks if state.dead(wanted.database_uuid, dek)}
+    return {"deks": await Proving(state.deks, wanted, dead, asked.until).run()}
+
+
 class Proving:
-    """One request. A DEK that does not open does not stop the others."""
+    """Handles one request. A DEK that does not open does not stop the others."""
 
     def __init__(self, deks: OpenDeks, wanted: ProveRequest, dead: Container[int], until: float) -> None:
-        """`dead`: ids of those that the ledger knows as erased."""
+        """`dead` holds the ids of DEKs that the ledger knows as erased."""
         self._deks, self._dead, self._until = deks, dead, until
         self._refs = {
             deks.key(wanted.database_uuid, dek.dek_id, dek.kek, dek.store, dek.wrapped): dek for dek in wanted.deks
         }
 
     async def run(self) -> list[wire.Message]:
-        """The members of `deks` in the response, in the request's order."""
+        """Returns the members of `deks` in the response, in the request's order."""
         by_kek: dict[str, list[CacheKey]] = {}
         for key in (key for key in self._refs if key.dek_id not in self._dead):
             by_kek.setdefault(key.kek, []).append(key)

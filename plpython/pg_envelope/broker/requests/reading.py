@@ -1,4 +1,4 @@
-"""Reads a JSON object as a dataclass. Its annotations are the one declaration of what a member may hold."""
+"""Reads a JSON object as a dataclass, whose annotations are the one declaration of what a member may hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import UUID
 from pg_envelope import errors
 
 T = TypeVar("T")
-# From a JSON value to the member's value; raises ValueError.
+# Turns a JSON value into the member's value. Raises ValueError.
 Reader = Callable[[object], Any]
 MAX_TEXT = 4096
 
@@ -83,7 +83,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Count:
-    """How long a list may be. `different`: no DEK is in it twice."""
+    """The length of a list, with its limits. `different`: no DEK is in it twice."""
 
     least: int
     most: int
@@ -97,7 +97,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Member:
-    """One member of a JSON object, for the attribute of its name; null is as good as missing."""
+    """One member of a JSON object, for the attribute of its name. A null is the same as a missing member."""
 
     attribute: str
     read: Reader
@@ -105,7 +105,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """An attribute cannot have the name of a keyword: it has `_` behind it."""
+        """The name in JSON. An attribute cannot have the name of a keyword, so it has `_` behind it."""
         return self.attribute.removesuffix("_")
 
     def value(self, found: dict[str, Any]) -> Any:
@@ -119,19 +119,21 @@ class Member:
 
 
 def bad(name: str) -> errors.BadInput:
-    """It names the member, and says nothing of what it held."""
+    """Returns the error. It names the member, and repeats nothing of its content."""
     return errors.BadInput(f"the request's member {name} is missing or not valid")
 
 
 def read(kind: type[T], found: object) -> T:
-    """Members that `kind` does not declare are passed over. Raises BadInput, or ValueError for what is no object."""
+    """Reads an object, and passes over members that `kind` does not declare. Raises BadInput, or ValueError for another
+    type.
+    """
     content = Object()(found)
     return kind(**{member.attribute: member.value(content) for member in members(cast(Any, kind))})
 
 
 @cache
 def members(kind: Any) -> tuple[Member, ...]:
-    """The members that a dataclass declares."""
+    """Returns the members that a dataclass declares."""
     hints = get_type_hints(kind, include_extras=True)
     return tuple(Member(one.name, _reader(hints[one.name]), _default(hints[one.name], one)) for one in fields(kind))
 

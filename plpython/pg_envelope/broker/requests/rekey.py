@@ -1,4 +1,4 @@
-"""Which keys this broker works with: those of its environment. It takes over others only as configured."""
+"""Refuses keys of other environments. The broker takes over others only as configured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_environment(asked: str | None, settings: BrokerSettings) -> None:
 
 
 def check_origin(origin: tuple[str, UUID], settings: BrokerSettings) -> None:
-    """A copy within this environment takes nothing from another one. Raises NotPermitted."""
+    """Raises NotPermitted for a copy within this environment: it takes nothing from another one."""
     if origin[0] not in (settings.environment, *settings.rekey_from):
         raise errors.NotPermitted(
             "this broker takes no keys over from that environment",

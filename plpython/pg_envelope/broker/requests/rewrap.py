@@ -8,12 +8,48 @@ from pg_envelope import derivation, errors, wire
 from pg_envelope.broker.keys.cache import CacheKey
 from pg_envelope.broker.keys.deks import OpenDeks, check_wrapped, context_of, store_of, store_path
 from pg_envelope.broker.kms.providers.base import Entry, Item, Store, kek_version
-from pg_envelope.broker.requests.messages import RewrapRequest, WrappedDek
+from pg_envelope.broker.requests import rekey
+from pg_envelope.broker.requests.asked import AskedRequest, told_outcome
+from pg_envelope.broker.requests.messages import RewrapRequest, RotateKekRequest, WrappedDek
+from pg_envelope.broker.requests.moving import Moving
 from pg_envelope.broker.requests.outcomes import Outcomes
+from pg_envelope.broker.requests.reading import read
+from pg_envelope.broker.requests.state import State
+
+
+async def rewrap(state: State, asked: AskedRequest) -> wire.Message:
+    wanted = read(RewrapRequest, asked.body)
+    state.users.note([wanted.kek], wanted.database_uuid, asked.facts["who"])
+    asked.facts.update(kek=wanted.kek, store=wanted.store, database=str(wanted.database_uuid))
+    asked.facts.update(dek_ids=[dek.dek_id for dek in wanted.deks])
+    state.refuse_dead(wanted.database_uuid, wanted.deks)
+    if wanted.source is None:
+        found = await Rewrapping(state.deks, wanted, asked.until).run()
+    else:
+        asked.facts.update(from_kek=wanted.source[0], from_store=wanted.source[1])
+        if wanted.origin is not None:
+            asked.facts.update(from_environment=wanted.origin[0], from_database=str(wanted.origin[1]))
+            rekey.check_origin(wanted.origin, state.config.broker)
+            state.refuse_dead(wanted.origin[1], wanted.deks)
+        found = await Moving(state.deks, wanted, wanted.source, asked.until).run()
+    asked.facts.update(told_outcome(found))
+    return {"deks": found}
+
+
+async def rotate_kek(state: State, asked: AskedRequest) -> wire.Message:
+    wanted = read(RotateKekRequest, asked.body)
+    asked.facts["kek"] = wanted.kek
+    kms, name = state.deks.kek(wanted.kek)
+    await kms.probe(name, asked.until)
+    kms.check_version(name, wanted.kek_version)
+    version = await kms.once("rotate", asked.until, kms.provider.rotate, name)
+    kms.saw(name, version)
+    asked.facts["kek_version"] = version
+    return {"kek_version": version}
 
 
 class Rewrapping(Outcomes):
-    """One rewrap request; a DEK that fails keeps its old wrap and its error, the others go on."""
+    """Handles one rewrap request. A DEK that fails keeps its old wrap and its error, and the others go on."""
 
     def __init__(self, deks: OpenDeks, wanted: RewrapRequest, until: float) -> None:
         self._deks, self._wanted, self._until = deks, wanted, until
@@ -23,7 +59,7 @@ class Rewrapping(Outcomes):
         super().__init__()
 
     async def run(self) -> list[wire.Message]:
-        """The members of `deks` in the response, in the request's order."""
+        """Returns the members of `deks` in the response, in the request's order."""
         await self._kms.ready(self._name, self._until)
         old = await self._entries()
         new = await self._rewrapped(old)
@@ -79,7 +115,9 @@ class Rewrapping(Outcomes):
             self._failed[key] = error
 
     def _cached(self, new: dict[CacheKey, str], opened: dict[CacheKey, bytes]) -> None:
-        """A DEK in use stays at hand under its new wrap: a rotation must not make every backend wait for the KMS."""
+        """Keeps a DEK in use at hand under its new wrap, because a rotation must not make every backend wait for the
+        KMS.
+        """
         for key, dek in opened.items():
             if self._store is None and key not in self._failed:
                 self._deks.follow(key, key._replace(wrapped=new[key]), dek)

@@ -1,4 +1,4 @@
-"""Which running databases asked lately, by their uuid: two at the same time are an original and a living copy."""
+"""Remembers which running databases asked lately, by uuid. Two at the same time are an original and a living copy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_DATABASES, MOST_INSTANCES = 10_000, 20
 
 @dataclass
 class Sighting:
-    """One run of a server, with one database in it; seconds of the broker's clock."""
+    """One run of a server, with one database in it. Times are seconds of the broker's clock."""
 
     name: str
     first: float
@@ -26,14 +26,16 @@ class Sighting:
 
 
 class Sightings:
-    """In memory only. A copy that this broker did not see is found by the database's own record of its home."""
+    """Keeps the sightings in memory only. The database's own record of its home finds a copy that this broker did not
+    see.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._seen: OrderedDict[str, OrderedDict[str, Sighting]] = OrderedDict()
 
     def note(self, body: wire.Message, who: Mapping[str, str | int]) -> None:
-        """A request of a primary for a database's keys."""
+        """Notes a request of a primary for a database's keys."""
         database, instance = body.get("database_uuid"), who.get("instance")
         if isinstance(database, str) and isinstance(instance, str):
             now = self._clock()
@@ -42,7 +44,7 @@ class Sightings:
             held.last = now
 
     def others(self, database: object, instance: object) -> list[wire.Message]:
-        """Those that spoke after this instance had spoken first, so that no restart explains them."""
+        """Returns those that spoke after this instance had spoken first. No restart explains them."""
         seen, now = self._seen.get(str(database), OrderedDict()), self._clock()
         mine = seen.get(str(instance))
         return [
@@ -53,7 +55,7 @@ class Sightings:
 
 
 def _youngest(held: OrderedDict[str, Held], name: str, new: Held, most: int) -> Held:
-    """What is held under a name, or `new`; the one of longest ago makes room for it."""
+    """Returns the entry of a name, or puts `new` in its place. The least recently used entry makes room for it."""
     found = held.setdefault(name, new)
     held.move_to_end(name)
     while len(held) > most:

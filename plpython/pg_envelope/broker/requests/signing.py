@@ -1,4 +1,4 @@
-"""Statements that a DEK signs, so that anyone can check later what this broker was told: FORMAT.md section 5."""
+"""Signs statements with a DEK, so that anyone can check later what this broker was told: FORMAT.md section 5."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEED_BYTES = 32
 
 
 class Signature(NamedTuple):
-    """What was signed, byte for byte; `signature` and `public_key` are raw Ed25519."""
+    """The signed text, byte for byte. `signature` and `public_key` are raw Ed25519."""
 
     text: str
     signature: bytes
@@ -30,7 +30,7 @@ def sign(dek: bytes, statement: dict[str, Any], facts: dict[str, Any]) -> Signat
 
 
 def exact(content: dict[str, Any]) -> str:
-    """One line of JSON, the same for the same content: members in order of their names, ASCII only."""
+    """Returns one line of JSON, the same for the same content: members in order of their names, ASCII only."""
     try:
         return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The broker's view of itself, from what is already known: it never waits for a KMS."""
+"""Tells the broker's state from what it knows already. It never waits for a KMS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pg_envelope.broker.settings.config import Config
 
 
 def version() -> str:
-    """The distribution's version; "unknown" in a source tree that was never installed."""
+    """Returns the distribution's version, or "unknown" in a source tree that was never installed."""
     try:
         return metadata.version("pg-envelope")
     except metadata.PackageNotFoundError:
@@ -22,7 +22,7 @@ def version() -> str:
 
 
 def report(config: Config, deks: OpenDeks, kms: Mapping[str, Kms], epoch: int, users: KekUsers) -> wire.Message:
-    """The response to `status`."""
+    """Returns the response to `status`."""
     return {
         "version": version(),
         "protocol": wire.PROTOCOL,
@@ -49,7 +49,7 @@ def _kek(config: Config, deks: OpenDeks, kms: Mapping[str, Kms], name: str) -> w
 
 
 def state_of(deks: OpenDeks, kms: Kms, name: str, key: str) -> tuple[str, str | None, str | None]:
-    """(ok, degraded or failed; detail; hint) of a KEK."""
+    """Returns (ok, degraded or failed; detail; hint) of a KEK."""
     known = kms.keks.get(key)
     problem = kms.down or (known if isinstance(known, errors.EnvelopeError) else None)
     if problem is not None:

@@ -1,4 +1,4 @@
-"""Which databases use a KEK, as far as this broker knows. All must rewrap before old KEK versions are removed."""
+"""Remembers which databases use a KEK. All must rewrap before old KEK versions are removed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ MOST = 1000
 
 
 class KekUsers:
-    """In memory, since the broker's start. When there are too many, the one that asked longest ago is forgotten."""
+    """Kept in memory, since the broker's start.
+
+    When there are too many, the one that asked longest ago is forgotten.
+    """
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, UUID], str] = OrderedDict()
 
     def note(self, keks: Iterable[str], database: UUID, who: Mapping[str, str | int]) -> None:
-        """A request for a database's keys under these KEKs; `who` tells the database's name."""
+        """Notes a request for a database's keys under these KEKs. `who` tells the database's name."""
         for kek in keks:
             self._seen[kek, database] = str(who.get("database", ""))
             self._seen.move_to_end((kek, database))
@@ -26,5 +29,5 @@ class KekUsers:
             self._seen.popitem(last=False)
 
     def of(self, kek: str) -> list[wire.Message]:
-        """The databases under a KEK: uuid and name, as the response to `status` has them."""
+        """Returns the databases under a KEK: uuid and name, as the response to `status` has them."""
         return [{"uuid": str(uuid), "name": name} for (used, uuid), name in self._seen.items() if used == kek]

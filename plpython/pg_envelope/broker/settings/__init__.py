@@ -1,1 +1,1 @@
-"""The broker's configuration, checked and typed."""
+"""Holds the broker's configuration, checked and typed."""

@@ -1,4 +1,4 @@
-"""The broker's configuration: its keys, types, defaults and limits, and the strict reader of the TOML file."""
+"""Reads the broker's configuration: its keys, types, defaults and limits, by a strict reader of the TOML file."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class CacheSettings:
     max_keys: int = 10_000
 
     def __post_init__(self) -> None:
-        # Upper bounds: for so long a right that was taken away in the KMS can go unnoticed.
+        # These are upper bounds: a right that was taken away in the KMS can go unnoticed for so long.
         want(0 < self.ttl_seconds <= DAY, f"cache.ttl_seconds must be above 0 and at most {DAY}, a day")
         want(0 <= self.grace_seconds <= 7 * DAY, f"cache.grace_seconds must be 0 to {7 * DAY}, seven days")
         want(0 < self.session_ttl_seconds <= DAY, f"cache.session_ttl_seconds must be above 0 and at most {DAY}, a day")
@@ -118,7 +118,7 @@ class Config:
 
 
 def load(path: Path) -> Config:
-    """The checked configuration of a file. Raises NotConfigured, naming the key that is wrong."""
+    """Returns the checked configuration of a file. Raises NotConfigured, which names the wrong key."""
     try:
         tables = tomllib.loads(files.read_private(path, files.CONFIG).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -127,7 +127,7 @@ def load(path: Path) -> Config:
 
 
 def parse(tables: dict[str, Any]) -> Config:
-    """The checked configuration of TOML tables. Raises NotConfigured."""
+    """Returns the checked configuration of TOML tables. Raises NotConfigured."""
     _refuse_unknown(tables, {"broker", "cache", "kms", "kek"}, "")
     return Config(
         broker=_build(BrokerSettings, _table(tables.get("broker", {}), "broker"), "broker"),
@@ -138,7 +138,10 @@ def parse(tables: dict[str, Any]) -> Config:
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """(host, port) of "127.0.0.1:9464" or "[::1]:9464". Raises NotConfigured unless it is a loopback address."""
+    """Returns (host, port) of "127.0.0.1:9464" or "[::1]:9464".
+
+    Raises NotConfigured unless it is a loopback address.
+    """
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:

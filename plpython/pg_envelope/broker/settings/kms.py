@@ -1,4 +1,4 @@
-"""The types of [kms.NAME]: one for each provider, with its keys, defaults and limits.
+"""Declares the types of [kms.NAME]: one for each provider, with its keys, defaults and limits.
 
 Each has `provider` (its name in the file and in `status`), `extra` (what to install), `key_form` and `key_text` (what
 the `key` of a [kek.NAME] looks like there), and `secret_files`.
@@ -127,7 +127,7 @@ class AwsSettings:
 
     provider: ClassVar[str] = "aws"
     extra: ClassVar[str] = "aws"
-    # Not an alias: pointed at another key, it would make every wrap unreadable.
+    # An alias is not allowed: if it is pointed at another key, every wrap becomes unreadable.
     key_form: ClassVar[re.Pattern[str]] = re.compile(
         r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/)?(mrk-)?[0-9a-f-]{32,36}\Z"
     )

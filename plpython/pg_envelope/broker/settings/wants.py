@@ -1,4 +1,4 @@
-"""The refusals that all types of the configuration share."""
+"""Holds the refusals that all types of the configuration share."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def want_timeout(timeout_ms: int) -> None:
 
 
 def want_file(path: str, name: str) -> None:
-    """For a setting that may be empty."""
+    """Checks the file of a setting that may be empty."""
     want(not path or Path(path).is_file(), f"kms {name}: there is no file {path}")
 
 
 def want_encrypted(address: str, name: str = "address") -> None:
-    """An https:// URL without a password in it; http:// is for loopback addresses."""
+    """Raises NotConfigured unless it is an https:// URL without a password in it. http:// is for loopback addresses."""
     parts = urlsplit(address)
     want(parts.scheme in ("http", "https") and bool(parts.hostname), f"kms {name} must be an https:// URL")
     want(parts.username is None and parts.password is None, f"kms {name} must not hold a user or password")

@@ -1,1 +1,1 @@
-"""What the operating system gives: private files, a clock that counts sleep, memory that stays in memory."""
+"""Uses the operating system: private files, a clock that counts sleep, memory that stays in memory."""

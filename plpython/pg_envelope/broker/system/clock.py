@@ -1,4 +1,4 @@
-"""The clock by which keys expire."""
+"""Holds the clock by which keys expire."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import time
 
 
 def now() -> float:
-    """Seconds; also counts while the machine sleeps, so that a suspended machine's keys grow old."""
+    """Returns seconds. They also count while the machine sleeps, so that a suspended machine's keys grow old."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -16,7 +16,9 @@ MAX_SECRET = 1 << 20
 
 
 def read_private(path: Path, most: int = PRIVATE) -> bytes:
-    """The file's bytes. Raises NotConfigured when its mode goes beyond `most` or its owner is neither us nor root."""
+    """Returns the file's bytes. Raises NotConfigured when its mode goes beyond `most` or its owner is neither us nor
+    root.
+    """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             refuse_shared(os.fstat(file.fileno()), path, most | _credential(path))
@@ -26,18 +28,20 @@ def read_private(path: Path, most: int = PRIVATE) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """A pipe has no writer perhaps, and is refused for what it is."""
+    """Opens without waiting: a pipe may have no writer, and is refused because it is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _credential(path: Path) -> int:
-    """The mode that a file may have as one of systemd's credentials: their folder is for the service's user alone."""
+    """Returns the mode that a file may have as one of systemd's credentials: only the service's user can enter their
+    folder.
+    """
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return CREDENTIAL if folder and path.parent == Path(folder) else 0
 
 
 def read_secret(path: Path) -> str:
-    """One secret as text, without the line end that editors add. Raises NotConfigured."""
+    """Returns one secret as text, without the line end that editors add. Raises NotConfigured."""
     try:
         secret = read_private(path).decode().strip()
     except UnicodeDecodeError:
@@ -61,7 +65,7 @@ def refuse_shared_directory(path: Path) -> None:
 
 
 def refuse_shared(found: os.stat_result, path: Path, most: int = PRIVATE) -> None:
-    """Raises NotConfigured for what is no file, has a mode beyond `most`, or is neither ours nor root's."""
+    """Raises NotConfigured for anything but a file, for a mode beyond `most`, and for any owner but us and root."""
     if not stat.S_ISREG(found.st_mode):
         raise errors.NotConfigured(f"{path} is not a regular file")
     if stat.S_IMODE(found.st_mode) & ~most:

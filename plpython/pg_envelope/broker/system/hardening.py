@@ -27,7 +27,7 @@ def harden() -> None:
 
 
 def _keep_memory_together(libc: ctypes.CDLL) -> None:
-    """By default glibc keeps a heap for each thread, so the calls to a KMS would each leave free memory behind."""
+    """By default glibc keeps a heap for each thread, so each call to a KMS would leave free memory behind."""
     libc.mallopt(M_ARENA_MAX, 1)
 
 

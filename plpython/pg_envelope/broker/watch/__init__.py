@@ -1,1 +1,1 @@
-"""What the broker tells about itself: audit log and metrics."""
+"""Tells about the broker itself: audit log and metrics."""

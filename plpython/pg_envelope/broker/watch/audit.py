@@ -1,4 +1,4 @@
-"""The audit log: one JSON line an event, never a key, a wrapped key or a token."""
+"""Writes the audit log: one JSON line an event, never a key, a wrapped key or a token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pg_envelope import errors
 
 STANDARD_OUTPUT = "-"
 LEAST_FREE_BYTES = 16 << 20
-# How long a full pipe, or the journal, may hold up the broker; not at all once it is known to be full.
+# A full pipe, or the journal, may hold up the broker for so long. Once it is known to be full, it may not at all.
 WAIT_MS = 1000
 REMOVED = "its file was removed"
 HINT = "The broker gives out no key without a line in it. See audit_log in the broker's configuration, and its disk."
@@ -36,7 +36,7 @@ class Audit:
         self._append(_line(event, facts))
 
     def problem(self) -> tuple[str, str, str] | None:
-        """What an operator must know of it: (failed or degraded; detail; hint)."""
+        """Returns a problem for the operator: (failed or degraded; detail; hint). None when all is well."""
         if self.trouble is not None:
             return "failed", f"cannot be written: {self.trouble}", HINT
         if (free := self._free_bytes()) is not None and free < LEAST_FREE_BYTES:
@@ -53,7 +53,8 @@ class Audit:
         try:
             self._leave_removed()
             if self.trouble is not None:
-                # The gap comes before what follows it; what a full disk cut off must not swallow the next line.
+                # The note of the gap comes before what follows it. The rest of a line that a full disk cut off must not
+                # swallow the next line.
                 lines = b"\n" * self._cut + _line("audit_recovered", {"trouble": self.trouble}) + lines
             self._write_all(lines, wait)
         except OSError as error:
@@ -62,7 +63,7 @@ class Audit:
         self.trouble = None
 
     def _write_all(self, lines: bytes, wait_ms: int) -> None:
-        """A pipe that nobody empties must not hold up the broker. Raises OSError."""
+        """Does not let a pipe that nobody empties hold up the broker. Raises OSError."""
         room = select.poll()
         room.register(self._file, select.POLLOUT)
         while lines:
@@ -73,21 +74,24 @@ class Audit:
             lines = lines[written:]
 
     def _leave_removed(self) -> None:
-        """Goes on in a new file: what is written to one that was removed, nobody can read. Raises OSError."""
+        """Goes on in a new file when the old one was removed, because nobody can read a removed file.
+
+        Raises OSError.
+        """
         found = os.fstat(self._file)
         if self._target != STANDARD_OUTPUT and stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
             self.trouble, self._cut = REMOVED, False
             self._replace(_opened(self._target))
 
     def _free_bytes(self) -> int | None:
-        """None where it is no file on a disk."""
+        """Returns the free bytes of the disk, or None where the log is no file on a disk."""
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
             return None
         found = os.fstatvfs(self._file)
         return found.f_bavail * found.f_frsize
 
     def reopen(self) -> None:
-        """Goes on in a new file after a rotation moved the old one away; keeps the old one when that fails."""
+        """Goes on in a new file after a rotation moved the old one away. Keeps the old one when that fails."""
         if self._target == STANDARD_OUTPUT:
             return
         self._replace(self._open())
@@ -110,7 +114,7 @@ class Audit:
 
 
 def now() -> str:
-    """The time of an event, in UTC."""
+    """Returns the time of an event, in UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -119,6 +123,6 @@ def _line(event: str, facts: dict[str, Any]) -> bytes:
 
 
 def _opened(path: str) -> int:
-    """Also a pipe: one without a reader is an error, where it would otherwise be waited for."""
+    """Opens a pipe, too. One without a reader is an error, where opening would otherwise wait for a reader."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.open(path, flags, 0o600)

@@ -1,4 +1,4 @@
-"""/metrics and /healthz on loopback."""
+"""Serves /metrics and /healthz on loopback."""
 
 from __future__ import annotations
 

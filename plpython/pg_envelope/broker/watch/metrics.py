@@ -1,4 +1,4 @@
-"""Counters, gauges and histograms in Prometheus' text form."""
+"""Keeps counters, gauges and histograms in Prometheus' text form."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Histogram:
 
 
 class Told:
-    """The last value that was told, by one label; beyond a bound of labels new ones are left out."""
+    """Keeps the last value that was told, by one label. Beyond a bound of labels new ones are left out."""
 
     kind = "gauge"
 
@@ -74,7 +74,7 @@ class Told:
 
 
 class Gauge:
-    """Values asked for when the metrics are read."""
+    """Keeps values that are asked for when the metrics are read."""
 
     kind = "gauge"
 
@@ -87,7 +87,7 @@ class Gauge:
 
 
 class Metrics:
-    """All that the broker counts."""
+    """Holds all that the broker counts."""
 
     def __init__(self) -> None:
         self.requests = Counter("pg_envelope_requests_total", "Requests of backends.", "op", "outcome")
@@ -99,7 +99,7 @@ class Metrics:
         self.stale = Counter("pg_envelope_cache_stale_total", "DEKs used in their grace, while the KMS was down.")
         self.expired = Counter("pg_envelope_keys_expired_total", "DEKs dropped because their time was over.")
         self.refused = Counter("pg_envelope_peers_refused_total", "Connections of users that may not connect.")
-        self.repeats = Counter("pg_envelope_audit_repeats_total", "Requests that the audit log counts, not lists.")
+        self.repeats = Counter("pg_envelope_audit_repeats_total", "Events that the audit log counts, not lists.")
         self.overdue = Told(
             "pg_envelope_overdue_keys", "Keys later than their schedule allows, as last told.", "database"
         )
@@ -108,7 +108,7 @@ class Metrics:
         ]
 
     def gauge(self, name: str, text: str, read: Callable[[], dict[Labels, float]], *labels: str) -> None:
-        """Adds values that are computed when someone looks."""
+        """Adds values that are computed when a reader looks."""
         self._all.append(Gauge(name, text, read, *labels))
 
     def render(self) -> str:
@@ -127,7 +127,7 @@ def _braces(names: Labels, values: Labels) -> str:
 
 
 def _number(value: float) -> str:
-    """All of its digits: what counts up must never stand still."""
+    """Writes a number with all of its digits, because a counter must never stand still."""
     return f"{value:.0f}" if value == int(value) else repr(value)
 
 

@@ -1,6 +1,6 @@
-"""The SQL that protect() writes: a decrypting view, what writes through it, and what guards the base table.
+"""Writes the SQL of protect(): a decrypting view, the triggers that write through it, and the base table's guard.
 
-Pure text from a Layout; nothing here talks to a server. Every name is quoted and every object qualified.
+It makes text from a Layout, and talks to no server. Every name is quoted, and every object is qualified.
 """
 
 from pg_envelope.backend.tables.generate.expressions import (

@@ -1,6 +1,6 @@
-"""PL/pgSQL text: functions, blocks, conditions, errors.
+"""Writes PL/pgSQL text: functions, blocks, conditions, errors.
 
-A line that is broken here is broken by NEXT until the text is whole: so indenting never touches a literal or a name.
+Until the text is whole, NEXT stands for each line break, so that indenting never touches a literal or a name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pg_envelope.backend.tables.generate.layout import Layout
 NEXT = "\0"
 NOTE = "-- Written by pg_envelope. After a change of the base table: CALL envelope.refresh(...)"
 BEGINNING = f"\n#variable_conflict use_column\n{NOTE}\n"
-# A plan made for one call would hold OLD and NEW as constants, which auto_explain writes into the log.
+# A plan made for one call would hold OLD and NEW as constants, and auto_explain writes constants into the log.
 GENERIC = "SET plan_cache_mode = force_generic_plan"
 PINNED = f"SET search_path = pg_catalog, pg_temp {GENERIC}"
 
@@ -22,13 +22,15 @@ PINNED = f"SET search_path = pg_catalog, pg_temp {GENERIC}"
 def owners(
     name: str, arguments: str, returns: str, body: str, volatility: str = "VOLATILE", pinned: bool = True
 ) -> list[str]:
-    """A function with its owner's rights; under a pinned path, which takes 1 µs a call, if it holds foreign text."""
+    """Writes a function with its owner's rights. If it holds foreign text it pins the search_path, which takes 1 µs a
+    call.
+    """
     how = f"{volatility} SECURITY DEFINER {PINNED if pinned else GENERIC}"
     return _function(f"{name}({arguments})", returns, how, body)
 
 
 def callers(name: str, arguments: str, returns: str, body: str) -> list[str]:
-    """A function with its caller's rights and path."""
+    """Writes a function with its caller's rights and search_path."""
     return _function(f"{name}({arguments})", returns, f"SECURITY INVOKER {GENERIC}", body)
 
 

@@ -1,6 +1,6 @@
-"""A row of the base table in the clear, for the table's own triggers: as far as their role may read it.
+"""Writes the function that shows the table's own triggers a row in the clear, as far as their role may read it.
 
-What was just written is a draft, which its session may open. What is stored is read through the view.
+A value that was just written is a draft, which its session may open. A stored value is read through the view.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pg_envelope.backend.tables.generate.layout import Layout, Protected
 
 
 def clear(layout: Layout) -> str:
-    """The body of a function from a row of the base table to jsonb."""
-    # Each as jsonb: values with collations of their own cannot be arguments of one function.
+    """Returns the body of a function from a row of the base table to jsonb."""
+    # Each value becomes jsonb, because values with collations of their own cannot be arguments of one function.
     values = commas(
         f"{literal(name)}, pg_catalog.to_jsonb({_value(layout, found)})" for name, found in layout.protected.items()
     )
@@ -29,7 +29,7 @@ def _value(layout: Layout, protected: Protected) -> str:
 
 
 def _stored(layout: Layout, name: str) -> str:
-    """The value that is in the table already, if the role that asks may read it."""
+    """Returns the expression for a value that is in the table already, if the role that asks may read it."""
     if not layout.row_key:
         return "NULL"
     key = " AND ".join(f"v.{ident(column)} {equals} ($1).{ident(column)}" for column, equals in layout.row_key.items())

@@ -1,6 +1,6 @@
-"""Expressions over a row of the table: its canonical texts, row key, rights, and values in the clear and encrypted.
+"""Writes expressions over a row: its canonical texts, row key, rights, and values in the clear and encrypted.
 
-They run under the caller's search_path, too, so that every function, type and operator is qualified.
+They run under the caller's search_path, too, so every function, type and operator is qualified.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pg_envelope.backend.tables.canonical import canonical, restored
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column
 
-# Equality of bytes: it exists for every type, and tells 1.0 from 1.00.
+# Compares bytes: every type has this equality, and it tells 1.0 from 1.00.
 SAME = "OPERATOR(pg_catalog.*=)"
 JOINED = " OPERATOR(pg_catalog.||) "
 TEXT = "pg_catalog.text"
 
 
 def bound_columns(layout: Layout, protected: Protected) -> list[str]:
-    """What an envelope's row key is made of, in its order: FORMAT.md section 1.1."""
+    """Returns the columns that make up an envelope's row key, in their order: FORMAT.md section 1.1."""
     if protected.options.bind != "row":
         return [layout.scope_column] if layout.scope_column else []
     scope = [layout.scope_column] if layout.scope_column and layout.scope_column not in layout.row_key else []
@@ -28,7 +28,7 @@ def bound_columns(layout: Layout, protected: Protected) -> list[str]:
 
 
 def all_bound(layout: Layout) -> list[str]:
-    """Every column that some envelope of a row is bound to, or that names the key which encrypts it."""
+    """Returns every column that some envelope of a row is bound to, or that names the key which encrypts it."""
     names = [name for protected in layout.protected.values() for name in bound_columns(layout, protected)]
     return list(dict.fromkeys([*names, *filter(None, [layout.scope_column])]))
 
@@ -39,7 +39,7 @@ def row_key(layout: Layout, protected: Protected, source: str) -> str:
 
 
 def joined_texts(layout: Layout, names: Iterable[str], source: str) -> str:
-    """Columns as one text: one alone as it is, more of them each after its length."""
+    """Joins columns to one text: a single column as it is, several columns each after its length."""
     texts = [canonical(layout.column(name), source) for name in names]
     if len(texts) < 2:
         return texts[0] if texts else "''"
@@ -47,7 +47,7 @@ def joined_texts(layout: Layout, names: Iterable[str], source: str) -> str:
 
 
 def scope(layout: Layout, source: str) -> str:
-    """A last argument: the tenant or subject whose key encrypts."""
+    """Returns a last argument: the tenant or subject whose key encrypts."""
     return f", {canonical(layout.column(layout.scope_column), source)}" if layout.scope_column else ""
 
 
@@ -56,25 +56,27 @@ def _field(protected: Protected) -> str:
 
 
 def seal(protected: Protected) -> str:
-    """The right to encrypt, for code that runs as the table's owner."""
+    """Returns the right to encrypt, for code that runs as the table's owner."""
     return key_of(protected.field_uuid)
 
 
 def key_of(field_uuid: str) -> str:
-    """The right to use the active key of a field, for code that runs as the table's owner."""
+    """Returns the right to use the active key of a field, for code that runs as the table's owner."""
     where = f"c.field_uuid OPERATOR(pg_catalog.=) '{field_uuid}'::pg_catalog.uuid"
     return f"(SELECT c.seal FROM envelope_private.capability c WHERE {where})"
 
 
 def capability(layout: Layout, protected: Protected) -> str:
-    """The right to decrypt: as the path of the view hands it over, or under row-level security the column's name."""
+    """Returns the right to decrypt: as the path of the view hands it over, or under row-level security the field's
+    uuid.
+    """
     if layout.by_role:
         return _field(protected)
     return f"(SELECT r.{ident(protected.field_uuid)} FROM {layout.right(protected)} r)"
 
 
 def kind_of(column: Column) -> str:
-    """What is encrypted is bytes or text; functions for values are named so."""
+    """Returns the suffix of the functions for a column's values: they encrypt bytes or text."""
     return "bytea" if column.is_bytes else "text"
 
 
@@ -84,7 +86,7 @@ def decrypted(layout: Layout, protected: Protected, source: str = "t") -> str:
 
 
 def decrypted_carefully(layout: Layout, protected: Protected, source: str = "t") -> str:
-    """decrypted() with one error, and no word of the server's, for all that gives no value."""
+    """Returns decrypted() with one error, in no word of the server's, for every envelope that gives no value."""
     given = _given(layout, protected, source)
     asked = f"envelope_internal.has_value({given}, {literal(reads(layout, protected))})"
     return restored(protected.column, f"CASE WHEN {asked} THEN {_decrypt(layout, protected)}({given}) END")
@@ -110,7 +112,7 @@ def reads_as_role(layout: Layout, protected: Protected) -> str:
 
 
 def content(protected: Protected, source: str) -> str:
-    """What is encrypted: the bytes of a bytea, the canonical text of everything else."""
+    """Returns the expression for what is encrypted: the bytes of a bytea, the canonical text of everything else."""
     column = protected.column
     return f"{source}.{ident(column.name)}" if column.is_bytes else canonical(column, source)
 
@@ -123,19 +125,19 @@ def encrypted(layout: Layout, protected: Protected, source: str = "NEW") -> str:
 
 
 def encrypted_as_role(layout: Layout, protected: Protected, source: str) -> str:
-    """The same by the current role's right, where no sub-select is allowed."""
+    """Returns the same by the current role's right, where no sub-select is allowed."""
     bound = f"{row_key(layout, protected, source)}{scope(layout, source)}"
     kind = kind_of(protected.column)
     return f"envelope_internal.encrypt_{kind}_as_role({content(protected, source)}, {_field(protected)}, {bound})"
 
 
 def drafted(protected: Protected) -> str:
-    """What stands for an envelope of NEW until the base table's guard knows the row key."""
+    """Returns the draft that stands for an envelope of NEW until the base table's guard knows the row key."""
     return f"envelope_internal.draft_{kind_of(protected.column)}({content(protected, 'NEW')})"
 
 
 def stored(name: str, careful: bool) -> str:
-    """The envelope in a column of `t`; `careful`: NULL where the server cannot read it."""
+    """Returns the envelope in a column of `t`. With `careful` it is NULL where the server cannot read it."""
     value = f"t.{ident(name)}"
     return f"envelope_internal.readable({value})" if careful else value
 
@@ -148,35 +150,35 @@ def resealed(layout: Layout, name: str, careful: bool) -> str:
 
 
 def opened_as_role(layout: Layout, protected: Protected, source: str) -> str:
-    """decrypted() by the current role's right, where no sub-select is allowed."""
+    """Returns decrypted() by the current role's right, where no sub-select is allowed."""
     return decrypted(replace(layout, by_role=True), protected, source)
 
 
 def record(values: Iterable[str]) -> str:
-    """A row as one value; without the cast PostgreSQL would compare its columns one by one."""
+    """Returns a row as one value. Without the cast PostgreSQL would compare its columns one by one."""
     return f"ROW({commas(values)})::pg_catalog.record"
 
 
 def same(names: Iterable[str], left: str = "NEW", right: str = "OLD") -> str:
-    """Whether columns of two rows hold the same bytes."""
+    """Returns the condition that columns of two rows hold the same bytes."""
     names = list(names)
     rows = (record(f"{source}.{ident(name)}" for name in names) for source in (left, right))
     return f" {SAME} ".join(rows)
 
 
 def differ(names: Iterable[str], left: str = "NEW", right: str = "OLD") -> str:
-    """Whether some column of two rows holds other bytes."""
+    """Returns the condition that some column of two rows holds other bytes."""
     return f"NOT ({same(names, left, right)})"
 
 
 def loses(column: Column, source: str) -> str:
-    """Whether a column of `source` would be another value after its way through the canonical text."""
+    """Returns the condition that a column of `source` would change its value on the way through the canonical text."""
     value = f"{source}.{ident(column.name)}"
     return f"NOT ({record([restored(column, canonical(column, source))])} {SAME} {record([value])})"
 
 
 def is_null(value: str) -> str:
-    """Also for composite values, of which IS NULL asks each part."""
+    """Also holds for composite values, where IS NULL asks for each part."""
     return f"{value} IS NOT DISTINCT FROM NULL"
 
 

@@ -1,5 +1,5 @@
-"""The base table's own trigger: what changes a row's key below the view, or writes without it, leaves no row that
-cannot be read.
+"""Writes the base table's own trigger. It keeps every row readable when a write changes a key below the view, or passes
+the view.
 
 It runs after every other BEFORE trigger, so it meets the row as it will be stored.
 """
@@ -24,16 +24,16 @@ from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.generate.search import guarded
 from pg_envelope.backend.tables.inspect import NO_DRAFTS
 
-# By the order of names this is the last of the BEFORE triggers.
+# In the order of names, this trigger is the last of the BEFORE triggers.
 NAME = "~envelope_guard"
-# In the guard itself the depth is one more. The limit means a statement of its own, not one of a trigger.
+# In the guard itself the depth is one more. The limit stands for a statement of its own, not for one of a trigger.
 DIRECT = "pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) "
 PAST_THE_VIEW = f"{DIRECT}0"
 APPLIED = "pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.=) 'replica'"
 
 
 def guard(layout: Layout) -> str:
-    """The body of the trigger function; it runs as the table's owner."""
+    """Returns the body of the trigger function, which runs as the table's owner."""
     admitted = [_admit(layout, protected) for protected in layout.protected.values()]
     moved = [_move(layout, protected) for protected in layout.protected.values() if _moves(layout, protected)]
     needed = [*all_bound(layout), *_not_null(layout)]
@@ -42,12 +42,12 @@ def guard(layout: Layout) -> str:
 
 
 def _not_null(layout: Layout) -> list[str]:
-    """Asked here where the table's own triggers come before."""
+    """Returns the columns whose NOT NULL is checked here, because the table's own triggers run before."""
     return [name for name, protected in layout.protected.items() if protected.column.not_null and layout.as_caller]
 
 
 def _needs(layout: Layout, name: str) -> str:
-    """What values are bound to; the base table would say so later, when they are sealed."""
+    """Refuses NULL in a column that values are bound to. The base table would refuse it only after they are sealed."""
     message = f'null value in column "{name}" of relation "{layout.view_name}" violates not-null constraint'
     return when(is_null(f"NEW.{ident(name)}"), fail(message, "23502", layout, column=name))
 
@@ -61,7 +61,7 @@ def _names(layout: Layout, protected: Protected) -> list[str]:
 
 
 def _move(layout: Layout, protected: Protected) -> str:
-    """An envelope that stays while the row's key changes is sealed anew for the new one."""
+    """Seals an envelope anew when it stays while the row's key changes."""
     name = ident(protected.column.name)
     moved = (
         f"envelope_internal.rebind(envelope_internal.readable(NEW.{name}), {seal(protected)},"
@@ -72,7 +72,9 @@ def _move(layout: Layout, protected: Protected) -> str:
 
 
 def _written(column: str) -> str:
-    """Whether an UPDATE gives a column another envelope. One that is stored apart may be one that cannot be read."""
+    """Returns the condition that an UPDATE gives a column another envelope. The server may be unable to read a TOASTed
+    one.
+    """
     name = ident(column)
     inside = is_inside(f"OLD.{name}")
     stays = f"envelope_internal.stays(NEW.{name}, OLD.{name})"
@@ -80,11 +82,11 @@ def _written(column: str) -> str:
 
 
 def _admit(layout: Layout, protected: Protected) -> str:
-    """A draft becomes an envelope. An envelope that was written directly must be under a key that is in use."""
+    """Turns a draft into an envelope. An envelope that was written directly must be under a key that is in use."""
     name = ident(protected.column.name)
     bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
     sealed = f"envelope_internal.seal_draft(NEW.{name}, {seal(protected)}, {bound})"
-    # What does not open is as bad under any key; reencrypt() and verify() name it.
+    # An envelope that does not open is bad under any key. reencrypt() and verify() name it.
     opens = f"envelope_internal.opens(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
     retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {opens}"
     written = f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {_written(protected.column.name)}"
@@ -111,20 +113,22 @@ def _admit(layout: Layout, protected: Protected) -> str:
 
 
 def is_inside(value: str) -> str:
-    """Whether a value lies in its row, and not in the TOAST relation: to know it, the server does not read it there."""
+    """Returns the condition that a value lies in its row and not in the TOAST relation. The server reads no value to
+    know it.
+    """
     return f"pg_catalog.pg_column_size({value}) OPERATOR(pg_catalog.>) pg_catalog.octet_length({value})"
 
 
 def _is_draft(name: str) -> str:
-    """Also beside an envelope that the server cannot read, which is none."""
+    """Returns a condition that also works beside an envelope that the server cannot read, which is no draft."""
     apart = is_draft(f"envelope_internal.readable({name})")
     return f"(CASE WHEN {is_inside(name)} THEN {is_draft(name)} ELSE {apart} END)"
 
 
 def no_drafts(layout: Layout) -> str:
-    """A CHECK of the base table: a draft that no guard has met is refused, never stored.
+    """Returns a CHECK of the base table: it refuses to store a draft that no guard has met.
 
-    Only where there are drafts: PostgreSQL reads a CHECK anew for each statement, which takes 5 µs a column.
+    It is there only where there are drafts, because PostgreSQL reads a CHECK anew for each statement, at 5 µs a column.
     """
     found = " OR ".join(_is_draft(ident(name)) for name in layout.protected)
     return f"CONSTRAINT {ident(NO_DRAFTS)} CHECK (({found}) IS NOT TRUE) NOT VALID"

@@ -1,4 +1,4 @@
-"""INSERT through the view."""
+"""Writes INSERT through the view."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pg_envelope.backend.tables.inspect import Column
 
 
 def insert(layout: Layout) -> str:
-    """The body of the trigger function."""
+    """Returns the body of the trigger function."""
     refusals = [*_identities(layout), *refused.generated(layout, "insert"), *refused.not_nulls(layout, "insert")]
     refusals += refused.losses(layout, "insert")
     checks = refused.checks(layout)
@@ -43,8 +43,9 @@ def _identity(layout: Layout, column: Column) -> str:
 
 
 def changed_below(layout: Layout) -> list[str]:
-    """Columns that the base table may give another value than NEW's: its triggers and expressions do, and tokens are
-    made of other columns.
+    """Returns the columns whose values may differ from NEW's: the base table's triggers and expressions change them.
+
+    Search columns are among them, because tokens are made of other columns.
     """
     plain = [ident(column.name) for column in layout.plain_columns if layout.as_caller or column.generated]
     return [*plain, *map(ident, layout.searches)]
@@ -84,7 +85,10 @@ def may_read(layout: Layout) -> str:
 
 
 def _as_caller(layout: Layout) -> str:
-    """RETURNING takes the right to read, and under row-level security a row that may be read: not for all who write."""
+    """Returns the INSERT as the caller.
+
+    RETURNING needs the right to read, and under row-level security a readable row.
+    """
     if not layout.plain_columns:
         return _statement(layout, "")
     drawn = [is_null(f"NEW.{ident(name)}") for name in layout.row_key]
@@ -95,7 +99,7 @@ def _as_caller(layout: Layout) -> str:
 
 
 def _seen(layout: Layout) -> str:
-    """What the row became, for those who may see it."""
+    """Reads the stored row back, for callers who may see it."""
     names = [*(ident(column.name) for column in layout.plain_columns), *map(ident, layout.searches)]
     key = " AND ".join(f"t.{ident(name)} {equals} NEW.{ident(name)}" for name, equals in layout.row_key.items())
     read = f"SELECT {commas(f't.{name}' for name in names)} INTO stored FROM {layout.base} t WHERE {key};"

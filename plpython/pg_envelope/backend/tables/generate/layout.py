@@ -1,4 +1,4 @@
-"""What a protected table shall look like: all that the generated SQL is made from."""
+"""Describes a protected table as it shall look. All generated SQL is made from this description."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pg_envelope.backend.sqltext import derived_name, qualified
 from pg_envelope.backend.tables.inspect import Check, Column
 
 RIGHTS_SCHEMA = "envelope_private"
-# Capabilities in one row, which must fit into a page of 8 kB.
+# So many capabilities fit into one row, because a row must fit into a page of 8 kB.
 MOST_RIGHTS = 400
 
 
 @dataclass(frozen=True)
 class Protected:
-    """A protected column: what it holds in the clear, and the field that encrypts it.
+    """A protected column: its values in the clear, and the field that encrypts them.
 
     `careful`: some of its envelopes give no value, and the view must not stop at them in an UPDATE that replaces them.
     """
@@ -31,11 +31,12 @@ class Protected:
 class Layout:
     """A base table and the view over it, as they shall be.
 
-    `row_key` maps columns to their equality operators; `scope_column` holds the tenant or subject, if they have keys;
+    `row_key` maps columns to their equality operators. `scope_column` holds the tenant or subject, if they have keys.
     `searches` has the search columns by their names.
+
     `as_caller`: a write runs code of the table (triggers, functions in constraints and indexes), which needs the
-    caller's role and settings, as on a plain table. `by_role`: row-level security, so reads run as the caller, too.
-    `key_is_deferrable`: for a while two rows may have one key.
+    caller's role and settings, as on a plain table. `by_role`: the table has row-level security, so reads run as the
+    caller, too. `key_is_deferrable`: two rows may have one key for a while.
     """
 
     key_uuid: str
@@ -56,7 +57,7 @@ class Layout:
 
     @property
     def view_columns(self) -> list[Column]:
-        """With the types that the view gives them: a search column is shown as its key's type."""
+        """The columns with the types that the view gives them: a search column has its key's type."""
         types = {name: search.type for name, search in self.searches.items()}
         return [replace(column, type=types.get(column.name, column.type)) for column in self.columns]
 
@@ -70,25 +71,25 @@ class Layout:
 
     @property
     def rights(self) -> dict[str, list[Protected]]:
-        """The relations that hand this table's capabilities to its view, each with the columns that it is for."""
+        """The relations that hand this table's capabilities to its view, each with its columns."""
         fields = list(self.protected.values())
         pages = [fields[start : start + MOST_RIGHTS] for start in range(0, len(fields), MOST_RIGHTS)]
         names = (rights_name(self.key_uuid, page) for page in range(len(pages)))
         return {qualified(RIGHTS_SCHEMA, name): page for name, page in zip(names, pages, strict=True)}
 
     def right(self, wanted: Protected) -> str:
-        """The relation that hands over a column's capability."""
+        """Returns the relation that hands over a column's capability."""
         page = [protected.field_uuid for protected in self.protected.values()].index(wanted.field_uuid) // MOST_RIGHTS
         return qualified(RIGHTS_SCHEMA, rights_name(self.key_uuid, page))
 
     @property
     def plain_columns(self) -> list[Column]:
-        """Those that are stored as they are written; search columns are not written."""
+        """The columns that are stored as they are written. Nobody writes search columns."""
         made = self.protected.keys() | self.searches.keys()
         return [column for column in self.columns if column.name not in made]
 
     def searches_of(self, source: str) -> list[SearchColumn]:
-        """The search columns that find a protected column."""
+        """Returns the search columns that find a protected column."""
         return [search for search in self.searches.values() if search.source == source]
 
     @property

@@ -1,4 +1,4 @@
-"""What a write refuses as the plain table would, under the table's name: NULLs, CHECKs, generated values."""
+"""Writes the refusals of a write, as the plain table has them and under its name: NULLs, CHECKs, generated values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pg_envelope.backend.tables.inspect import Check, Column
 
 
 def checks(layout: Layout) -> list[str]:
-    """CHECK constraints on NEW.
+    """Returns CHECK constraints on NEW.
 
-    A table whose writes run its own code is asked afterwards, when NEW is the row as stored; the others before, with
-    generated columns computed here.
+    In a table whose writes run its own code they are checked afterwards, when NEW is the row as stored. In the others
+    they are checked before, with generated columns computed here.
     """
     return [
         when(
@@ -35,7 +35,7 @@ def _message(layout: Layout, check: Check) -> str:
 
 def _violated(layout: Layout, check: Check) -> str:
     computed = [column for column in layout.columns if column.generated and column.name in check.columns]
-    # What a generated column is computed from is not known here.
+    # The columns from which a generated column is computed are not known here.
     needed = [c for c in layout.columns if not c.generated and (computed or c.name in check.columns)]
     row = f"(SELECT {commas(f'NEW.{ident(c.name)} AS {ident(c.name)}' for c in needed)}) AS {ident(layout.view_name)}"
     if computed:
@@ -45,10 +45,10 @@ def _violated(layout: Layout, check: Check) -> str:
 
 
 def check_functions(layout: Layout) -> list[str]:
-    """CHECK expressions with their names resolved once and for all, for code that runs under the caller's path.
+    """Returns CHECK expressions with their names resolved once and for all, for code that runs under the caller's path.
 
-    They return a set, and are STABLE, so that PostgreSQL puts them into the query that calls them. A function that
-    runs by itself would have NEW's values as parameters, and auto_explain writes those into the log.
+    They return a set, and are STABLE, so that PostgreSQL puts them into the query that calls them. A function that runs
+    by itself would have NEW's values as parameters, and auto_explain writes those into the log.
     """
     if not layout.as_caller:
         return []
@@ -84,15 +84,18 @@ def _violated_as_caller(layout: Layout, number: int, check: Check) -> str:
 
 
 def not_nulls(layout: Layout, event: str) -> list[str]:
-    """Named after the view's column, before the base table would show its failing row.
+    """Returns the refusals of NULL, named after the view's column. The base table's error would show its failing row.
 
-    An UPDATE of a row that was NULL there, because its tenant or subject was erased, may leave it so.
+    An UPDATE may leave NULL in a row that was NULL because its tenant or subject was erased.
     """
     return [_not_null(layout, column, event) for column in layout.columns if _needs_value(layout, column)]
 
 
 def _needs_value(layout: Layout, column: Column) -> bool:
-    """Where the table's own code comes first, the guard asks for protected columns, and the base table for the rest."""
+    """Tells whether the view's trigger must refuse NULL.
+
+    In an `as_caller` table the guard and the base table do that.
+    """
     return column.not_null and not column.identity and not column.generated and not layout.as_caller
 
 
@@ -105,7 +108,7 @@ def _not_null(layout: Layout, column: Column, event: str) -> str:
 
 
 def losses(layout: Layout, event: str) -> list[str]:
-    """A value that its type's own text does not give back is refused here, or nobody could read it later."""
+    """Refuses a value that its type's own text does not give back. Nobody could read it later."""
     return [_loss(layout, found, event) for found in layout.protected.values() if may_lose(found.column)]
 
 
@@ -120,7 +123,7 @@ def _loss(layout: Layout, found: Protected, event: str) -> str:
 
 
 def generated(layout: Layout, event: str) -> list[str]:
-    """A generated column takes no value: refused as the table itself would."""
+    """Refuses a value for a generated column as the table itself would."""
     return [
         when(
             _given_value(column, event),
@@ -139,7 +142,9 @@ def generated(layout: Layout, event: str) -> list[str]:
 
 
 def _given_value(column: Column, event: str) -> str:
-    """True for a value of one's own. The view gives NULL for the keyword DEFAULT, so NULL counts as DEFAULT."""
+    """Returns the condition that the user gave a value. The view gives NULL for the keyword DEFAULT, so NULL counts as
+    DEFAULT.
+    """
     given = f"NOT ({is_null(f'NEW.{ident(column.name)}')})"
     if event == "insert":
         return given

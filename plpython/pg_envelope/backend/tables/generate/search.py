@@ -1,4 +1,4 @@
-"""Tokens of search columns, made where the envelope is made: FORMAT.md section 8."""
+"""Writes the tokens of search columns, in the place where the envelope is made: FORMAT.md section 8."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pg_envelope.backend.tables.inspect import Column
 
 
 def shown(search: SearchColumn) -> str:
-    """The search column of `t` as the view shows it: comparable, and without a text."""
+    """Returns the search column of `t` as the view shows it: comparable, and without a text."""
     return f"t.{ident(search.name)}::{search.type}"
 
 
 def of_value(layout: Layout, search: SearchColumn, value: str) -> str:
-    """The token of a value of the protected column, for code that runs as the table's owner."""
+    """Returns the token of a value of the protected column, for code that runs as the table's owner."""
     arguments = f"{_text(layout, search, value)}, {key_of(search.search_uuid)}, {_normalize(search)}"
     return f"envelope_internal.search_token({arguments})"
 
 
 def of_value_as_role(layout: Layout, search: SearchColumn, value: str) -> str:
-    """The same by the current role's right, where no sub-select is allowed."""
+    """Returns the same by the current role's right, where no sub-select is allowed."""
     uuid = f"'{search.search_uuid}'::pg_catalog.uuid"
     return f"envelope_internal.search_token_as_role({_text(layout, search, value)}, {uuid}, {_normalize(search)})"
 
@@ -47,14 +47,17 @@ def _normalize(search: SearchColumn) -> str:
 
 
 def made(layout: Layout, search: SearchColumn) -> str:
-    """For the view's trigger: the token of NEW. Where envelopes are made by the guard, so are tokens."""
+    """Returns the token of NEW, for the view's trigger.
+
+    Where the guard makes the envelopes, it also makes the tokens.
+    """
     return "NULL" if layout.as_caller else of_value(layout, search, f"NEW.{ident(search.source)}")
 
 
 def guarded(layout: Layout, search: SearchColumn) -> str:
-    """For the guard: the token of what it is about to seal, or of an envelope that came without its token.
+    """Returns, for the guard, the token of a value that it seals, or of an envelope that came without its token.
 
-    A dump, and a publisher, send both.
+    A dump and a publisher send both.
     """
     protected = layout.protected[search.source]
     value, token = f"NEW.{ident(search.source)}", f"NEW.{ident(search.name)}"

@@ -1,4 +1,4 @@
-"""UPDATE through the view: it acts on the row that its statement read, and never on a later one."""
+"""Writes UPDATE through the view. It changes the row that its statement read, and never a later one."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ INT8 = "pg_catalog.int8"
 _OURS = f"pg_catalog.pg_current_xact_id()::{TEXT}::{INT8}"
 _AHEAD = f"((t.xmin::{TEXT}::{INT8} OPERATOR(pg_catalog.-) {_OURS}) OPERATOR(pg_catalog.&) 4294967295)"
 # True for a row version that another transaction wrote. Subtransactions have ids of their own, greater than the
-# transaction's, so a greater one may be this transaction's; the row is visible, so if that has not ended, it is.
-# Only for rows that changed since the statement began: an older id could be taken for one of the future.
+# transaction's. So a greater id may belong to this transaction. The row is visible: if the transaction of that id has
+# not ended, it is this one. The test is only for rows that changed since the statement began, because an older id could
+# be taken for one of the future.
 THEIRS = (
     f"CASE WHEN {_AHEAD} OPERATOR(pg_catalog.>) 2147483647 THEN true"
     f" ELSE pg_catalog.pg_xact_status(({_OURS} OPERATOR(pg_catalog.+) {_AHEAD})::{TEXT}::pg_catalog.xid8)"
@@ -41,20 +42,20 @@ DECLARED = (
     "stored pg_catalog.record;",
     "unreadable pg_catalog.uuid[];",
 )
-# Variables are named with their block's label: a column may have any name.
+# Variables have their block's label in front, because a column may have any name.
 V = "pg_envelope"
 
 Assign = Callable[[Column], str]
 
 
 def update(layout: Layout) -> str:
-    """The body of the trigger function."""
+    """Returns the body of the trigger function."""
     checks = refused.checks(layout)
     before, after = ([], checks) if layout.as_caller else (checks, [])
     refusals = [*refused.generated(layout, "update"), *refused.not_nulls(layout, "update")]
     refusals += refused.losses(layout, "update")
     statements = [
-        # Apart from the next line: that one must run without a snapshot of its own, and a text can need one.
+        # This is apart from the next line, which must run without a snapshot of its own. A text can need one.
         *_row_key(layout),
         f"{V}.seen := envelope_internal.reading(TG_RELID, {V}.row_key);",
         when(f"{V}.seen IS NULL", "RETURN NULL;"),
@@ -70,7 +71,7 @@ def update(layout: Layout) -> str:
 
 
 def _row_key(layout: Layout) -> list[str]:
-    """What tells the row from others: its key, or its place where another row may have that key, too."""
+    """Stores what tells the row from others: its key, or its ctid where another row may have that key, too."""
     if layout.key_is_deferrable:
         gone = when(f"{V}.version IS NULL", "RETURN NULL;")
         return [_version_of(layout), gone, f"{V}.row_key := {V}.version::{TEXT};"]
@@ -78,13 +79,16 @@ def _row_key(layout: Layout) -> list[str]:
 
 
 def _unreadable(layout: Layout) -> str:
-    """Values of OLD that are NULL because their envelopes do not open; to write NULL there is a change, too."""
+    """Finds the values of OLD that are NULL because their envelopes do not open.
+
+    To write NULL there is a change, too.
+    """
     missing = " OR ".join(is_null(f"OLD.{ident(name)}") for name in layout.protected)
     return when(missing, f"{V}.unreadable := envelope_internal.unreadable(TG_RELID);")
 
 
 def _tries(layout: Layout) -> list[str]:
-    """At most two, and the third is what a row needs that this transaction changed below the statement."""
+    """Tries twice. The third try is for a row that this transaction changed below the statement."""
     return [
         _split(layout, _fresh(layout)),
         "EXIT WHEN FOUND;",
@@ -95,7 +99,7 @@ def _tries(layout: Layout) -> list[str]:
 
 
 def _fresh(layout: Layout) -> str:
-    """Of the rows with this key, the one that the statement read."""
+    """Returns the condition for the row that the statement read, among the rows with this key."""
     version = f"t.ctid OPERATOR(pg_catalog.=) {V}.version"
     if layout.key_is_deferrable:
         return version
@@ -107,15 +111,15 @@ def _version_of(layout: Layout) -> str:
 
 
 def _found_by(layout: Layout) -> list[str]:
-    """The key; where two rows may have it, the other columns in the clear tell them apart."""
+    """Returns the key's columns. Where two rows may have that key, the other columns in the clear tell them apart."""
     others = [column.name for column in layout.plain_columns if column.name not in layout.row_key]
     return [*layout.row_key, *(others if layout.key_is_deferrable else [])]
 
 
 def _split(layout: Layout, fresh: str) -> str:
-    """Most updates change neither a protected column nor the row's key; their statement does without them.
+    """Splits the statement: most updates change neither a protected column nor the row's key, and need neither.
 
-    Who sets a key column calls the guard, and takes a lock that new rows of other tables wait for.
+    A statement that sets a key column calls the guard, and takes a lock that new rows of other tables wait for.
     """
     bound = [name for name in {**layout.row_key, **dict.fromkeys(all_bound(layout))} if name not in layout.protected]
     free = [column for column in layout.columns if column.name not in bound]
@@ -143,7 +147,7 @@ def _statement(layout: Layout, which: str, columns: tuple[Column, ...] | list[Co
     assigned = [f"{ident(column.name)} = {assign(column)}" for column in columns if _writable(column)]
     values = f",{NEXT}    ".join(assigned)
     where = f"WHERE {this_row(layout)} AND {which}"
-    # Not into NEW, which must stay as it is if no row is found.
+    # The result does not go into NEW, which must stay as it is if no row is found.
     returned = returning(changed_below(layout), f"{V}.stored")
     return f"UPDATE {layout.base} AS t SET{NEXT}    {values}{NEXT}{where}{returned};"
 
@@ -162,7 +166,7 @@ def _new_or_kept(layout: Layout) -> Assign:
         protected = layout.protected.get(search.source if search else column.name)
         if protected is None:
             return _new(column)
-        # What stays as it is, is bound anew by the guard of the base table if the row key changes.
+        # A value that stays is bound anew by the guard of the base table if the row key changes.
         return f"CASE WHEN {_changed(protected)} THEN {new_value(layout, column)} ELSE t.{ident(column.name)} END"
 
     return assign
@@ -181,15 +185,20 @@ def _changed_only(layout: Layout) -> Assign:
 
 
 def _missed(layout: Layout) -> list[str]:
-    """Gone, or withheld by a trigger or row policy: skipped, as PostgreSQL does. Changed by another transaction: an
-    error, no lost update. Changed by this one, after the statement began: by what an earlier row set off."""
+    """Handles a row that was not found. A row that is gone, or withheld by a trigger or row policy, is skipped, as
+    PostgreSQL does.
+
+    A row that another transaction changed is an error, so no update is lost. So is a row that this transaction changed
+    after the statement began, through an earlier row.
+    """
     read = f"t.ctid, t.ctid OPERATOR(pg_catalog.=) {V}.version AS withheld, {THEIRS} AS theirs"
     return [
         f"SELECT {read} INTO {V}.current FROM {layout.base} t WHERE {this_row(layout)};",
         when(f"NOT FOUND OR {V}.current.withheld", "RETURN NULL;"),
         when(
             f"{V}.current.theirs",
-            # Written, and no other than the statement read: reencrypt() does so, and an UPDATE that changes nothing.
+            # The row was written, and is still what the statement read: reencrypt() does so, and an UPDATE that changes
+            # nothing.
             *_still_the_same(layout),
             fail(
                 "could not serialize access due to concurrent update",
@@ -216,7 +225,7 @@ def _missed(layout: Layout) -> list[str]:
 def _still_the_same(layout: Layout) -> list[str]:
     old = record(f"OLD.{ident(column.name)}" for column in layout.columns)
     seen = record(f"v.{ident(column.name)}" for column in layout.columns)
-    # The owner reads from the base table. The caller reads what the caller may see.
+    # The owner reads from the base table. The caller reads only rows that the caller may see.
     relation = layout.view if layout.as_caller else f"({selected(layout)})"
     key = " AND ".join(f"v.{ident(name)} {equals} OLD.{ident(name)}" for name, equals in layout.row_key.items())
     same_row = f"EXISTS (SELECT FROM {relation} v WHERE {key} AND {seen} {SAME} {old})"
@@ -227,8 +236,10 @@ def _still_the_same(layout: Layout) -> list[str]:
 
 
 def version(layout: Layout) -> str:
-    """The body of a function that finds a row as the calling statement sees it: IMMUTABLE, so it has no snapshot of
-    its own."""
+    """Returns the body of a function that finds a row as the calling statement sees it.
+
+    It is IMMUTABLE, so it has no snapshot of its own.
+    """
     numbered = dict(zip(_found_by(layout), range(1, 1 + len(layout.columns)), strict=False))
     found = [f"t.{ident(name)} {equals} ${numbered.pop(name)}" for name, equals in layout.row_key.items()]
     if numbered:

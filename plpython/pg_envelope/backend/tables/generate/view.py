@@ -1,4 +1,4 @@
-"""The decrypting view, and the relation that hands it the table's capabilities."""
+"""Writes the decrypting view, and the relation that hands it the table's capabilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pg_envelope.backend.tables.inspect import Column
 
 
 def selected(layout: Layout) -> str:
-    """The query of the view."""
+    """Returns the query of the view."""
     values = [_value(layout, column.name) for column in layout.columns]
     items = zip(values, layout.columns, strict=True)
     columns = ",\n    ".join(f"{value} AS {ident(column.name)}" for value, column in items)
@@ -30,16 +30,16 @@ def _read(layout: Layout, protected: Protected) -> str:
 
 
 def view(layout: Layout) -> str:
-    # Given explicitly, because CREATE OR REPLACE VIEW would otherwise drop them without a word.
+    # The options are given explicitly, because CREATE OR REPLACE VIEW would otherwise drop them without a word.
     options = commas([f"security_invoker = {'true' if layout.by_role else 'false'}", *layout.view_options])
     return f"CREATE OR REPLACE VIEW {layout.view} WITH ({options}) AS {selected(layout)}"
 
 
 def stub(view: str, columns: Iterable[Column]) -> str:
-    """A view with these columns and nothing behind them.
+    """Returns a view with these columns and nothing behind them.
 
     PostgreSQL reads a view's whole query again for each column default that is set or dropped. With hundreds of
-    decrypting expressions that takes minutes; with these, seconds.
+    decrypting expressions that takes minutes. With these columns it takes seconds.
     """
     return f"CREATE OR REPLACE VIEW {view} AS SELECT {commas(map(_nothing, columns))}"
 
@@ -50,10 +50,10 @@ def _nothing(column: Column) -> str:
 
 
 def rights(layout: Layout) -> dict[str, str]:
-    """By the relation that it makes: one row, a column for each field.
+    """Returns statements by the relation that each makes: one row, a column for each field.
 
-    Materialized views, because LOCK TABLE on the decrypting view passes over them, and a dump does not hold their rows:
-    a restored database fills them with capabilities of its own.
+    The relations are materialized views, because LOCK TABLE on the decrypting view passes over them, and a dump does
+    not hold their rows. A restored database fills them with capabilities of its own.
     """
     return {name: _rights(name, page) for name, page in layout.rights.items()}
 

@@ -1,4 +1,4 @@
-"""Every statement that makes what writes through the view, and what guards the base table."""
+"""Writes every statement that makes the triggers and functions behind the view, and the guard of the base table."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ PASS_ERASED = "envelope_internal.erased_pass"  # noqa: S105
 EVENTS = ("insert", "update")
 FUNCTIONS = (*EVENTS, "version", "guard", "clear")
 GUARDS = {what: f"{guard.NAME}_{what}" for what in ("insert", "update", "write")}
-# How the comment of each function begins, by which it is known.
+# The comment of each function begins so. The comment tells the functions from others.
 COMMENTED = "pg_envelope: "
-# A view's trigger with this state fires whatever session_replication_role says: ALTER TABLE gives it to no view, and a
-# dump passes over it.
+# A view's trigger with this state fires whatever session_replication_role says. ALTER TABLE gives the state to no view,
+# and a dump leaves it out.
 ALWAYS = "t"
 
 
 def function_names(view_name: str, checks: int = 0) -> list[str]:
-    """The functions behind a view and its base table."""
+    """Returns the names of the functions behind a view and its base table."""
     return [function_name(view_name, what) for what in (*FUNCTIONS, *(f"check{n}" for n in range(checks)))]
 
 
 def functions(layout: Layout) -> list[str]:
-    """Trigger functions, and what they call."""
-    # All that is written here is qualified; the text of a CHECK is as PostgreSQL shows it under a pinned path.
+    """Returns the statements that make the trigger functions, and the functions that they call."""
+    # All generated text is qualified. The text of a CHECK is as PostgreSQL shows it under a pinned path.
     make = callers if layout.as_caller else partial(owners, pinned=bool(layout.checks))
     updated = update.update(layout) if layout.row_key else update.without_key(layout)
     made = [
@@ -44,7 +44,7 @@ def functions(layout: Layout) -> list[str]:
 
 
 def _clear(layout: Layout) -> list[str]:
-    """For the writing role, which the table's triggers run as. It reads as that role."""
+    """The function is for the writing role, as which the table's triggers run. It reads as that role."""
     name = layout.function("clear")
     made = callers(name, layout.base, "pg_catalog.jsonb", clear(layout))
     return [*made, f"GRANT EXECUTE ON FUNCTION {name}({layout.base}) TO PUBLIC"] if layout.as_caller else made
@@ -54,7 +54,7 @@ def _version(layout: Layout) -> list[str]:
     arguments = update.version_arguments(layout)
     name = layout.function("version")
     made = owners(name, arguments, "pg_catalog.tid", update.version(layout), "IMMUTABLE")
-    # It tells where a row is, and nothing of it.
+    # The function tells where a row is, and nothing of its content.
     return [*made, f"GRANT EXECUTE ON FUNCTION {name}({arguments}) TO PUBLIC"] if layout.as_caller else made
 
 
@@ -67,7 +67,7 @@ def triggers(layout: Layout) -> list[str]:
 
 
 def trigger_names(layout: Layout) -> set[str]:
-    """All that triggers() makes, on the view and on the base table."""
+    """Returns the names of all triggers that triggers() makes, on the view and on the base table."""
     names = {f"envelope_{event}" for event in EVENTS} | {GUARDS[what] for what in _guarded(layout)}
     if layout.row_key:
         names |= {"envelope_mend", "envelope_mended"}
@@ -89,7 +89,9 @@ def _instead(layout: Layout, event: str) -> str:
 
 
 def _statement_triggers(layout: Layout) -> list[str]:
-    """Who replaces a value that does not open, or cleans up beside an erased one, must not have to read it."""
+    """Returns statement triggers, so that an UPDATE need not read values that it replaces, or erased values beside
+    them.
+    """
     if not layout.row_key:
         return []
     names = ", ".join(ident(name) for name in layout.protected)
@@ -107,14 +109,14 @@ def _guards(layout: Layout) -> list[str]:
 
 
 def _every_guard(layout: Layout) -> list[str]:
-    """Drafts become envelopes at every write, and other triggers may change the key at every write."""
+    """Makes the guard run at every write: drafts become envelopes then, and other triggers may change the key."""
     return [*_guard(layout, "insert", "INSERT"), *_guard(layout, "update", "UPDATE")]
 
 
 def _few_guards(layout: Layout) -> list[str]:
-    """The view's trigger seals by itself: it is enough to meet changes of the key, and what is written past the view.
+    """Makes the guard run for changes of the key, and for writes past the view. The view's trigger seals by itself.
 
-    By columns rather than by WHEN, which PostgreSQL would read anew for each row.
+    The guard is limited by columns and not by WHEN, because PostgreSQL would read a WHEN anew for each row.
     """
     bound, protected = all_bound(layout), layout.protected
     made = _guard(layout, "insert", "INSERT", guard.PAST_THE_VIEW)
@@ -124,7 +126,9 @@ def _few_guards(layout: Layout) -> list[str]:
 
 
 def _guard(layout: Layout, what: str, event: str, condition: str = "") -> list[str]:
-    """What only looks at keys past the view does not hold up replication, nor reencrypt()."""
+    """Returns a guard's trigger. A guard that only looks at keys past the view holds up neither replication nor
+    reencrypt().
+    """
     made = trigger(GUARDS[what], f"BEFORE {event}", layout.base, "ROW", layout.function("guard"), condition)
     fires = "ENABLE" if condition else "ENABLE ALWAYS"
     return [made, f"ALTER TABLE {layout.base} {fires} TRIGGER {ident(GUARDS[what])}"]

@@ -1,1 +1,1 @@
-"""Providers: one class for each kind of KMS. Only they know their SDK."""
+"""Holds the providers: one class for each kind of KMS. Only they know their SDK."""

@@ -1,4 +1,4 @@
-"""AWS KMS: FORMAT.md section 2.1. The aws* modules alone know boto3 and botocore.
+"""Provider for AWS KMS: FORMAT.md section 2.1. Only the aws* modules know boto3 and botocore.
 
 KMS has no batches, so a request is one DEK. A DEK is in the clear here only when it is unwrapped: KMS itself makes it
 (GenerateDataKeyWithoutPlaintext) and moves it to the newest key material (ReEncrypt).
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 
 class Aws(base.OneByOne):
-    """One region and account. The client is made at its first use: finding credentials may ask the network."""
+    """One region and account. The client is made at its first use, because finding credentials may ask the network."""
 
     batch = 1
     stores = frozenset({"catalog"})
@@ -124,7 +124,7 @@ class Aws(base.OneByOne):
         return found
 
     def _rotations(self, key: str) -> int:
-        """How often the key's material was replaced, by schedule or on demand."""
+        """Returns how often the key's material was replaced, by schedule or on demand."""
         with translated():
             try:
                 pages = self._kms().get_paginator("list_key_rotations").paginate(KeyId=key)
@@ -149,7 +149,7 @@ class Aws(base.OneByOne):
 
 
 def encryption_context(context: str) -> dict[str, str]:
-    """The members of the context by name: key policies can ask for them, and CloudTrail shows them."""
+    """Returns the members of the context by name: key policies can ask for them, and CloudTrail shows them."""
     name, _, rest = context.partition("/")
     version, environment, database, dek = rest.split(" ")
     return {name: version, "environment": environment, "database": database, "dek": dek}
@@ -161,7 +161,7 @@ def _new_client(settings: Settings) -> Any:
         connect_timeout=seconds,
         read_timeout=seconds,
         max_pool_connections=CONNECTIONS,
-        # The broker repeats by itself, and knows the caller's deadline.
+        # boto3 must not repeat requests: the broker does, and knows the caller's deadline.
         retries={"mode": "standard", "total_max_attempts": 1},
         ignore_configured_endpoint_urls=True,
     )

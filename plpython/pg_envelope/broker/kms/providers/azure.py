@@ -1,8 +1,8 @@
-"""Azure Key Vault and Managed HSM: FORMAT.md section 2.1. The azure* modules alone know the Azure SDK.
+"""Provider for Azure Key Vault and Managed HSM: FORMAT.md section 2.1. Only the azure* modules know the Azure SDK.
 
-wrapKey and unwrapKey take no associated data, so what is wrapped is DEK | SHA-256(context), and the broker compares the
-hash when it has unwrapped. That binds a wrap to its place in the broker's eyes only: Key Vault itself would open it for
-anybody who may unwrap, and anybody who has an RSA key's public half can make a wrap of a DEK that they know.
+wrapKey and unwrapKey take no associated data. So DEK | SHA-256(context) is wrapped, and the broker compares the hash
+when it has unwrapped. That binds a wrap to its place for the broker only. Key Vault itself would open the wrap for
+everybody who may unwrap. Everybody who has an RSA key's public half can wrap a DEK that they know.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ALGORITHMS: dict[str, KeyWrapAlgorithm] = {
     KeyType.rsa_hsm: KeyWrapAlgorithm.rsa_oaep_256,
     KeyType.oct_hsm: KeyWrapAlgorithm.aes_256,
 }
-# Developers' logins run programs or open browsers: not for a daemon.
+# Developers' logins run programs or open browsers. They are not for a daemon.
 UNWANTED = {
     f"exclude_{kind}_credential": True
     for kind in (
@@ -51,7 +51,7 @@ logging.getLogger("azure").setLevel(logging.WARNING)
 
 
 class Azure(base.OneByOne):
-    """One vault. `credential` is for tests; without it, the identity of the machine, pod or environment."""
+    """One vault. `credential` is for tests. Without it, the identity is that of the machine, pod or environment."""
 
     batch = 1
     stores = frozenset({"catalog"})
@@ -123,7 +123,9 @@ class Azure(base.OneByOne):
         return base.a_dek(content[: derivation.DEK_BYTES])
 
     def _by_age(self, key: str) -> list[Any]:
-        """A key's versions, the oldest first: a version's number is its place. Single versions cannot be deleted."""
+        """Returns a key's versions, the oldest first. A version's number is its place, because single versions cannot
+        be deleted.
+        """
         found = self._keys().list_properties_of_key_versions(key)
         return sorted(found, key=lambda one: (one.created_on, one.version))
 
@@ -140,7 +142,7 @@ class Azure(base.OneByOne):
             return self._client
 
     def _crypto(self, key_id: str) -> CryptographyClient:
-        """The client of one version of a key."""
+        """Returns the client of one version of a key."""
         with self._lock:
             if key_id not in self._versions:
                 self._versions[key_id] = CryptographyClient(key_id, self._login(), **self._options())
@@ -152,7 +154,7 @@ class Azure(base.OneByOne):
         return self._credential
 
     def _options(self) -> dict[str, Any]:
-        """The broker repeats by itself, and knows the caller's deadline."""
+        """Switches off the SDK's own repeats: the broker repeats, and knows the caller's deadline."""
         seconds = self._settings.timeout_ms / 1000
         return {
             "retry_total": 0,

@@ -13,7 +13,7 @@ INVALID, UNAUTHORISED, FORBIDDEN, TOO_MANY, SERVER_ERROR = 400, 401, 403, 429, 5
 
 
 class BadRequest(errors.KmsInvalid):
-    """Refused with 400: for an unwrap, a wrap that does not open."""
+    """The vault refused with 400. For an unwrap that means a wrap that does not open."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the broker needs of a KMS; every method blocks and is called from worker threads."""
+"""Defines a provider: what the broker needs of a KMS. Every method blocks and is called from worker threads."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Plain(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A wrapped DEK in a key store; `version` is the store's, for replacing exactly what was read.
+    """A wrapped DEK in a key store. `version` is the store's, so that exactly the entry that was read is replaced.
 
-    `kek` is the KEK that wrapped it, by its name in the configuration; empty when the entry does not tell.
+    `kek` is the KEK that wrapped it, by its name in the configuration. It is empty when the entry does not tell.
     """
 
     wrapped: str
@@ -48,8 +48,8 @@ class Entry(NamedTuple):
 class Description:
     """A KEK that is fit for use: its newest version, and what an operator should know about it.
 
-    `deletable`: whether somebody with the right can delete it as it stands, for good; None: the provider does not tell.
-    `oldest`: the oldest version that still opens wraps; None: the provider does not tell.
+    `deletable`: a person with the right can delete it as it stands, for good; None when the provider does not tell.
+    `oldest`: the oldest version that still opens wraps; None when the provider does not tell.
     """
 
     version: int
@@ -65,17 +65,17 @@ class Store(Protocol):
         """Raises KeyNotFound when the store says that the entry is not there or was deleted."""
 
     def create(self, path: str, wrapped: str, kek: str, fingerprint: bytes) -> None:
-        """Raises StoreConflict when there is an entry, also a deleted one."""
+        """Raises StoreConflict when there is an entry already, even a deleted one."""
 
     def replace(self, path: str, wrapped: str, kek: str, fingerprint: bytes, version: int) -> None:
         """Raises StoreConflict when the entry is no longer at this version."""
 
     def destroy(self, path: str) -> None:
-        """Removes the entry with all its versions, for good; nothing to do when there is none."""
+        """Removes the entry with all its versions, for good. Does nothing when there is none."""
 
 
 class Provider(Protocol):
-    """Errors of all methods: KmsUnavailable, KmsSealed, KmsDenied, KmsInvalid, KekUnknown."""
+    """The methods of a provider. All raise KmsUnavailable, KmsSealed, KmsDenied, KmsInvalid, KekUnknown."""
 
     batch: int
     stores: frozenset[str]
@@ -85,32 +85,32 @@ class Provider(Protocol):
         """The store 'vault', if this KMS has one."""
 
     def describe(self, key: str) -> Description:
-        """Logs in if need be, reads the KEK, and raises KekUnknown unless it binds a wrap to its context."""
+        """Logs in if need be, and reads the KEK. Raises KekUnknown unless the KEK binds a wrap to its context."""
 
     def generate(self, key: str, context: str) -> str:
-        """A new DEK, wrapped."""
+        """Returns a new DEK, wrapped."""
 
     def wrap(self, key: str, items: Sequence[Plain]) -> list[str | errors.EnvelopeError]:
-        """DEKs that another KEK held, wrapped; at most `batch`."""
+        """Wraps DEKs that another KEK held; at most `batch`."""
 
     def unwrap(self, key: str, items: Sequence[Item]) -> list[bytes | errors.EnvelopeError]:
-        """At most `batch` DEKs in one request; an item that does not open is an UnwrapFailed in its place."""
+        """Opens at most `batch` DEKs in one request. A DEK that does not open is an UnwrapFailed in its place."""
 
     def rewrap(self, key: str, items: Sequence[Item]) -> list[str | errors.EnvelopeError]:
-        """The same DEKs under the KEK's newest version, as `unwrap`."""
+        """Returns the same DEKs under the KEK's newest version, with errors as in `unwrap`."""
 
     def rotate(self, key: str) -> int:
-        """The KEK's new version."""
+        """Makes a new version of the KEK, and returns its number."""
 
     def token_seconds(self) -> float | None:
-        """How long the login is good for; None when it has no end, or there is none."""
+        """Returns the seconds for which the login is good, or None when it has no end or there is no login."""
 
     def close(self) -> None:
         """Frees connections and forgets the login."""
 
 
 class OneByOne(ABC):
-    """What is alike for all providers that wrap and open a DEK at a time."""
+    """The common part of all providers that wrap and open one DEK at a time."""
 
     def generate(self, key: str, context: str) -> str:
         return self._wrap(key, Plain(context, os.urandom(derivation.DEK_BYTES)))
@@ -136,7 +136,7 @@ class OneByOne(ABC):
 
 
 def kek_version(wrapped: str) -> int:
-    """The KEK version that a wrapped DEK names. Raises UnwrapFailed when it names none."""
+    """Returns the KEK version that a wrapped DEK names. Raises UnwrapFailed when it names none."""
     found = _VERSION.match(wrapped)
     if found is None:
         raise errors.UnwrapFailed()
@@ -144,12 +144,12 @@ def kek_version(wrapped: str) -> int:
 
 
 def compose(prefix: str, version: int, content: bytes) -> str:
-    """The text of a wrapped DEK: `<prefix>:v<KEK version>:<base64>`."""
+    """Returns the text of a wrapped DEK: `<prefix>:v<KEK version>:<base64>`."""
     return f"{prefix}:v{version}:{base64.b64encode(content).decode()}"
 
 
 def parse(prefix: str, wrapped: str) -> tuple[int, bytes]:
-    """(KEK version, content) of a wrapped DEK in that form. Raises UnwrapFailed."""
+    """Returns (KEK version, content) of a wrapped DEK in that form. Raises UnwrapFailed."""
     version = kek_version(wrapped)
     head = f"{prefix}:v{version}:"
     if not wrapped.startswith(head):
@@ -158,7 +158,7 @@ def parse(prefix: str, wrapped: str) -> tuple[int, bytes]:
 
 
 def decoded(text: str) -> bytes:
-    """The bytes of strict base64. Raises UnwrapFailed."""
+    """Returns the bytes of strict base64. Raises UnwrapFailed."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -166,14 +166,17 @@ def decoded(text: str) -> bytes:
 
 
 def a_dek(content: bytes) -> bytes:
-    """What was opened, if it can be a DEK. Raises UnwrapFailed."""
+    """Returns the opened bytes, if they can be a DEK. Raises UnwrapFailed."""
     if len(content) != derivation.DEK_BYTES:
         raise errors.UnwrapFailed()
     return content
 
 
 def each(items: Sequence[I], function: Callable[[I], T]) -> list[T | errors.EnvelopeError]:
-    """A result or an UnwrapFailed for each item; any other error is the whole request's."""
+    """Returns a result or an UnwrapFailed for each item.
+
+    Any other error is raised, and belongs to the whole request.
+    """
     return [_one(item, function) for item in items]
 
 

@@ -1,8 +1,8 @@
-"""Google Cloud KMS: FORMAT.md section 2.1. The google* modules alone know google-cloud-kms and google-auth.
+"""Provider for Google Cloud KMS: FORMAT.md section 2.1. Only the google* modules know google-cloud-kms and google-auth.
 
-KMS neither makes DEKs nor moves them between versions: the broker draws a DEK and seals it with `encrypt`, and a rewrap
-is `decrypt` and `encrypt`. The checksums of the API are left out: the broker opens each new wrap, and its fingerprint
-shows any change.
+KMS neither makes DEKs nor moves them between versions. So the broker draws a DEK and seals it with `encrypt`, and a
+rewrap is `decrypt` and `encrypt`. The checksums of the API are left out, because the broker opens each new wrap, and
+its fingerprint shows any change.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ PAUSE = 0.1
 
 State = kms_v1.CryptoKeyVersion.CryptoKeyVersionState
 ENCRYPTS = kms_v1.CryptoKey.CryptoKeyPurpose.ENCRYPT_DECRYPT
-# A version in one of these will never open a wrap again.
+# A version in one of these states will never open a wrap again.
 GONE = {State.DESTROYED, State.IMPORT_FAILED, State.GENERATION_FAILED}
 
 
 class Google(base.OneByOne):
-    """One key ring. The client is made at its first use: finding credentials may ask the network."""
+    """One key ring. The client is made at its first use, because finding credentials may ask the network."""
 
     batch = 1
     stores = frozenset({"catalog"})
@@ -101,7 +101,7 @@ class Google(base.OneByOne):
             raise self._reason(key, version) from None
 
     def _reason(self, key: str, version: int) -> errors.EnvelopeError:
-        """A request as such was refused: because of the version's state, or because the wrap does not open."""
+        """Tells why KMS refused a request as such: the state of the version, or a wrap that does not open."""
         try:
             found = self._ask("get_crypto_key_version", {"name": f"{self._name(key)}/cryptoKeyVersions/{version}"})
         except errors.KekUnknown:
@@ -113,7 +113,7 @@ class Google(base.OneByOne):
         return errors.KmsDenied(detail=f"version {version} of the key is in the state {State(found.state).name}")
 
     def _generated(self, version: Any) -> Any:
-        """The version once it can be used; an HSM takes its time to make one."""
+        """Waits until the version can be used, because an HSM takes its time to make one."""
         end = time.monotonic() + self._seconds
         while version.state == State.PENDING_GENERATION:
             if time.monotonic() > end:

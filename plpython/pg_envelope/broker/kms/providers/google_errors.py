@@ -15,7 +15,7 @@ DOWN = (api.ServerError, api.RetryError)
 
 
 class GoogleWrongState(errors.KmsInvalid):
-    """Refused with 400: a wrap that does not open, or a version that is not enabled."""
+    """KMS refused with 400: the wrap does not open, or the version is not enabled."""
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Provider `keyring`: KEKs in a file sealed with a passphrase, for machines without a KMS. FORMAT.md section 2.1.
 
 The file is JSON: {"format", "kdf": {"name": "scrypt", "n", "r", "p", "salt"}, "nonce", "sealed"}. `sealed` is the
-AES-256-GCM encryption, under scrypt(passphrase), of {"keks": {name: {version: key}}}; its AAD is the format and kdf
-members as JSON with sorted keys. Whoever can put back an older copy of the file undoes rotations; that is not detected.
+AES-256-GCM encryption, under scrypt(passphrase), of {"keks": {name: {version: key}}}. Its AAD is the format and kdf
+members as JSON with sorted keys. A person who can put back an older copy of the file undoes rotations, and nothing
+detects that.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Keks = dict[str, dict[str, str]]
 
 
 class Keyring(base.OneByOne):
-    """The KEKs of one keyring file; read again when another process changed it."""
+    """The KEKs of one keyring file. The file is read again when another process changed it."""
 
     batch = 1000
     stores = frozenset({"catalog"})
@@ -153,7 +154,7 @@ class OpenKeyring:
 
 
 def _open(path: Path, passphrase: str) -> OpenKeyring:
-    """Raises NotConfigured: one text for a wrong passphrase and a changed file."""
+    """Raises NotConfigured, with one text for a wrong passphrase and a changed file."""
     content = files.read_private(path)
     try:
         held = json.loads(content)
@@ -175,7 +176,7 @@ def _save(path: Path, opened: OpenKeyring, keks: Keks) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """All or nothing, and on the disk before it counts: a lost KEK version loses data."""
+    """Replaces the file all or nothing, and on the disk before it counts: a lost KEK version loses data."""
     file, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(file, "wb") as out:
@@ -191,7 +192,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _keep_owner(path: Path, file: int) -> None:
-    """An administrator who rotates as root must not take the keyring from the broker."""
+    """Keeps the owner: an administrator who rotates as root must not take the keyring from the broker."""
     if os.geteuid() == 0 and path.exists():
         found = os.stat(path)
         os.fchown(file, found.st_uid, found.st_gid)
@@ -207,7 +208,8 @@ def _sync_directory(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time. Locks the directory: the file itself is replaced, and a lock would stay on the old one.
+    """Lets one writer in at a time. It locks the directory, because the file is replaced and a lock would stay on the
+    old one.
 
     Raises NotConfigured where the keyring cannot be written.
     """
@@ -228,7 +230,7 @@ def _kdf(cost: int) -> dict[str, Any]:
 
 def _sealing_key(header: dict[str, Any], passphrase: str) -> bytes:
     kdf = header["kdf"]
-    # The file's word is not taken for the cost: it could ask for no work, or for all memory.
+    # The file's word on the cost is not trusted: it could ask for no work, or for all memory.
     fit = header["format"] == FORMAT and (kdf["name"], kdf["r"], kdf["p"]) == ("scrypt", BLOCK_SIZE, PARALLEL)
     if not fit or kdf["n"] not in COSTS:
         raise ValueError("not this format")

@@ -1,7 +1,8 @@
-"""KMIP servers: FORMAT.md section 2.1.
+"""Provider for KMIP servers: FORMAT.md section 2.1.
 
 A KEK is the AES-256 keys `<key>-v<version>` in the server, by their attribute Name. The server seals and opens (Encrypt
-and Decrypt with AES-GCM): a KEK stays there. The broker draws DEKs and nonces: few servers have the operation for that.
+and Decrypt with AES-GCM), so a KEK stays there. The broker draws DEKs and nonces, because few servers have the
+operation for that.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from pg_envelope.broker.settings.kms import KmipSettings as Settings
 PREFIX = "kmip"
 NONCE_BYTES = 12
 SEALED_BYTES = NONCE_BYTES + derivation.DEK_BYTES + wire.TAG_BYTES
-# How many versions in a row may be missing before the next one counts as not there.
+# So many versions in a row may be missing before the next one counts as not there.
 AHEAD = 10
 UNUSED = {"PRE_ACTIVE", "DESTROYED", "DESTROYED_COMPROMISED"}
-# What servers say of a bad tag, and of much else.
+# Servers give these reasons for a bad tag, and for much else.
 DOUBTFUL = {"CRYPTOGRAPHIC_FAILURE", "GENERAL_FAILURE", "INTERNAL_SERVER_ERROR", "INVALID_FIELD"}
 PROBE, PROBE_CONTEXT = bytes(derivation.DEK_BYTES), "pg_envelope/1 probe"
 
@@ -90,7 +91,7 @@ class Kmip:
         return None
 
     def close(self) -> None:
-        """No connection outlives its call."""
+        """Has nothing to close: no connection outlives its call."""
 
 
 def _name(key: str, version: int) -> str:
@@ -98,14 +99,19 @@ def _name(key: str, version: int) -> str:
 
 
 def _located(link: KmipLink, key: str, numbers: Iterable[int]) -> dict[int, list[str]]:
-    """The ids of the keys of these versions. A server that lets names repeat may have more than one of a version."""
+    """Returns the ids of the keys of these versions.
+
+    A server that lets names repeat may have several of one version.
+    """
     wanted = list(numbers)
     answers = link.must(*(wire.locate(_name(key, number)) for number in wanted))
     return {number: wire.uids(answer) for number, answer in zip(wanted, answers, strict=True) if wire.uids(answer)}
 
 
 def _versions(link: KmipLink, key: str) -> Versions:
-    """All keys of a KEK, also those that are not in use yet or any more. Raises KekUnknown when there is none."""
+    """Returns all keys of a KEK, also those that are not yet, or no longer, in use. Raises KekUnknown when there is
+    none.
+    """
     uids: dict[int, list[str]] = {}
     asked = 0
     while asked < (last := max(uids, default=0) + AHEAD):
@@ -122,7 +128,9 @@ def _versions(link: KmipLink, key: str) -> Versions:
 
 
 def _fit(versions: Versions) -> Versions:
-    """Those that are or were in use. Raises KekUnknown when one of them is not fit, KmsDenied when there is none."""
+    """Returns the keys that are or were in use. Raises KekUnknown when one of them is not fit, KmsDenied when there is
+    none.
+    """
     used = {number: [one for one in same if one.state not in UNUSED] for number, same in versions.items()}
     if not all(one.fit for same in used.values() for one in same):
         raise errors.KekUnknown(
@@ -136,7 +144,9 @@ def _fit(versions: Versions) -> Versions:
 
 
 def _newest(versions: Versions) -> tuple[int, str]:
-    """The version to wrap with, and its id. Raises KmsDenied when it is not active: no older one takes its place."""
+    """Returns the version to wrap with, and its id. Raises KmsDenied when it is not active: no older one takes its
+    place.
+    """
     version = max(versions)
     for one in versions[version]:
         if one.state == "ACTIVE":
@@ -177,7 +187,7 @@ def _opened(link: KmipLink, key: str, items: Sequence[base.Item]) -> list[bytes 
     wanted = {one.version for one in parsed if isinstance(one, Sealed)}
     uids = _located(link, key, wanted)
     if wanted and not uids:
-        # Raises KekUnknown unless it is only these versions that are not there.
+        # Raises KekUnknown, unless only these versions are missing.
         _versions(link, key)
     tries = [
         (place, uid, one)
@@ -199,7 +209,9 @@ def _outcome(parsed: Sealed | errors.EnvelopeError, dek: bytes | None) -> bytes 
 
 
 def _judge(link: KmipLink, failures: Iterable[tuple[str, KmipFailed]]) -> None:
-    """Servers tell a bad tag and a failure of their own alike. Raises unless each of these was a bad wrap."""
+    """Finds out whether each wrap was bad. Servers give one error for a bad tag and for a failure of their own, which
+    is raised.
+    """
     doubtful = set()
     for uid, failed in failures:
         if failed.reason not in DOUBTFUL:
@@ -210,7 +222,7 @@ def _judge(link: KmipLink, failures: Iterable[tuple[str, KmipFailed]]) -> None:
 
 
 def _prove(link: KmipLink, uid: str) -> tuple[bytes, bytes]:
-    """Nonce and content of something that the key sealed and opened. Raises what is wrong when it does not work."""
+    """Lets the key seal and open something, and returns nonce and content. Raises the error when that does not work."""
     nonce = os.urandom(NONCE_BYTES)
     (answer,) = link.must(wire.encrypt(uid, nonce, PROBE, PROBE_CONTEXT))
     content = wire.sealed(answer)
@@ -219,7 +231,7 @@ def _prove(link: KmipLink, uid: str) -> tuple[bytes, bytes]:
 
 
 def _prove_binding(link: KmipLink, uid: str) -> None:
-    """Raises KekUnknown when the server opens a wrap under another context: it may pass over what it does not know."""
+    """Raises KekUnknown when the server opens a wrap under another context: such a server passes over the context."""
     nonce, content = _prove(link, uid)
     (answer,) = link.ask([wire.decrypt(uid, nonce, content, PROBE_CONTEXT + " elsewhere")])
     if not isinstance(answer, KmipFailed):

@@ -1,4 +1,4 @@
-"""A connection to a KMIP server over mutual TLS, for the requests of one call."""
+"""Connects to a KMIP server over mutual TLS, for the requests of one call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pg_envelope.broker.system import files
 
 HEADER_BYTES = 8
 MOST_BYTES = 1 << 20
-# A server's TLS alerts about our certificate, as OpenSSL calls them.
+# A server's TLS alerts about our certificate, in OpenSSL's words.
 REFUSED = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR")
 
 DENIED = {
@@ -34,13 +34,13 @@ DOWN = {"GENERAL_FAILURE", "INTERNAL_SERVER_ERROR", "PROTECTION_STORAGE_UNAVAILA
 
 
 class KmipLink:
-    """What is asked goes out in one message, within what is left of timeout_ms."""
+    """Sends requests in one message, and waits for the answers within the rest of timeout_ms."""
 
     def __init__(self, connection: ssl.SSLSocket, end: float) -> None:
         self._connection, self._end = connection, end
 
     def ask(self, asks: Sequence[Ask]) -> list[Any]:
-        """A payload or Failed for each operation. Raises KmsUnavailable when there is no answer to them."""
+        """Returns a payload or Failed for each operation. Raises KmsUnavailable when there is no answer to them."""
         if not asks:
             return []
         self._connection.settimeout(left(self._end))
@@ -57,7 +57,7 @@ class KmipLink:
             raise errors.KmsUnavailable(detail="it does not answer in KMIP") from None
 
     def must(self, *asks: Ask) -> list[Any]:
-        """The payloads. Raises the error of the first operation that failed."""
+        """Returns the payloads. Raises the error of the first operation that failed."""
         answers = self.ask(asks)
         for failed in wire.failures(answers):
             raise error_of(failed)
@@ -76,7 +76,9 @@ class KmipLink:
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[KmipLink]:
-    """A new connection for each call: a certificate that was replaced or revoked counts from the next one on."""
+    """Makes a new connection for each call, so that a certificate that was replaced or revoked counts from the next one
+    on.
+    """
     end = time.monotonic() + settings.timeout_ms / 1000
     context = _context(settings)
     try:
@@ -96,7 +98,9 @@ def connected(settings: Settings) -> Iterator[KmipLink]:
 
 
 def left(end: float) -> float:
-    """Seconds. Raises TimeoutError when there are none: to a socket, 0 means something else."""
+    """Returns the seconds that are left. Raises TimeoutError when there are none, because 0 means something else to a
+    socket.
+    """
     seconds = end - time.monotonic()
     if seconds <= 0:
         raise TimeoutError
@@ -104,7 +108,7 @@ def left(end: float) -> float:
 
 
 def error_of(failed: KmipFailed) -> errors.EnvelopeError:
-    """Looks at KMIP's reason only. The server's own text may hold a secret."""
+    """Returns the error for KMIP's reason only. The server's own text may hold a secret."""
     if failed.reason in MISSING:
         return errors.KekUnknown("the KMS has no such key", detail="It was removed a moment ago.")
     if failed.reason == "SERVER_LIMIT_EXCEEDED":
@@ -117,7 +121,7 @@ def error_of(failed: KmipFailed) -> errors.EnvelopeError:
 
 
 def _context(settings: Settings) -> ssl.SSLContext:
-    """With the files as they are now."""
+    """Makes the TLS context with the files as they are now."""
     try:
         files.read_private(settings.key_file)
         context = ssl.create_default_context(cafile=settings.ca_file or None)

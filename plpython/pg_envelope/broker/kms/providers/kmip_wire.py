@@ -1,6 +1,6 @@
-"""KMIP 1.4 requests and answers as bytes; this module alone knows PyKMIP.
+"""Writes KMIP 1.4 requests and reads answers; only this module knows PyKMIP.
 
-Only its messages are used. Its client neither checks the server's name nor sends associated data.
+It uses only PyKMIP's messages, because its client neither checks the server's name nor sends associated data.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Key:
 
 
 def encoded(asks: Sequence[Ask]) -> bytes:
-    """One request; an operation that fails does not keep the others from being tried."""
+    """Returns one request. An operation that fails does not keep the others from being tried."""
     header = messages.RequestHeader(
         protocol_version=contents.ProtocolVersion(1, 4),
         batch_error_cont_option=contents.BatchErrorContinuationOption(enums.BatchErrorContinuationOption.CONTINUE),
@@ -74,7 +74,9 @@ def encoded(asks: Sequence[Ask]) -> bytes:
 
 
 def decoded(content: bytes, asks: Sequence[Ask]) -> list[Any]:
-    """A payload or Failed for each operation. Raises whatever PyKMIP raises, or ValueError, when it is no answer."""
+    """Returns a payload or Failed for each operation. Raises whatever PyKMIP raises, or ValueError, when it is no
+    answer.
+    """
     message = messages.ResponseMessage()
     message.read(BytearrayStream(content), VERSION)
     items = message.batch_items
@@ -104,7 +106,7 @@ def describe(uid: str) -> Ask:
 
 
 def create(name: str) -> Ask:
-    """A new key that is fit, in the state PRE_ACTIVE."""
+    """Makes a new key that is fit, in the state PRE_ACTIVE."""
     wanted = [
         _attribute(AttributeType.CRYPTOGRAPHIC_ALGORITHM, enums.CryptographicAlgorithm.AES),
         _attribute(AttributeType.CRYPTOGRAPHIC_LENGTH, KEY_BITS),
@@ -133,17 +135,17 @@ def decrypt(uid: str, nonce: bytes, sealed: bytes, context: str) -> Ask:
 
 
 def uids(payload: Any) -> list[str]:
-    """Of a Locate's answer."""
+    """Returns the ids of a Locate's answer."""
     return [str(uid) for uid in payload.unique_identifiers or ()]
 
 
 def uid(payload: Any) -> str:
-    """Of a Create's answer."""
+    """Returns the id of a Create's answer."""
     return str(payload.unique_identifier)
 
 
 def key(payload: Any) -> Key:
-    """Of an answer to `describe`; what the server does not tell is not fit."""
+    """Returns the key of an answer to `describe`. A property that the server does not tell counts as unfit."""
     told = {one.attribute_name.value: one.attribute_value.value for one in payload.attributes or ()}
     state = told.get(AttributeType.STATE.value)
     fit = (
@@ -155,12 +157,12 @@ def key(payload: Any) -> Key:
 
 
 def sealed(payload: Any) -> bytes:
-    """Ciphertext | tag, of an Encrypt's answer; without a tag it is not `decrypt`'s."""
+    """Returns ciphertext | tag of an Encrypt's answer. Without a tag `decrypt` cannot open it."""
     return bytes(payload.data or b"") + bytes(payload.auth_tag or b"")
 
 
 def opened(payload: Any) -> bytes:
-    """Of a Decrypt's answer."""
+    """Returns the content of a Decrypt's answer."""
     return bytes(payload.data or b"")
 
 

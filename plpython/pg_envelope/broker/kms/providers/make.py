@@ -1,4 +1,4 @@
-"""From settings to a provider; an SDK is imported for what is configured, and for nothing else."""
+"""Makes a provider from its settings. It imports an SDK only for a provider that is configured."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ PLACES: dict[type[Any], tuple[str, str]] = {
 
 
 def make_provider(settings: KmsSettings, report: Report) -> Provider:
-    """`report` hears of every login that failed. Raises NotConfigured when the provider's extra is not installed."""
+    """Makes a provider; `report` hears of every login that failed. Raises NotConfigured when the provider's extra is
+    missing.
+    """
     module, name = PLACES[type(settings)]
     try:
         kind: Callable[..., Provider] = getattr(importlib.import_module(f"{__package__}.{module}"), name)

@@ -1,7 +1,7 @@
-"""PKCS#11 HSMs: FORMAT.md section 2.1. The pkcs11* modules alone know python-pkcs11.
+"""Provider for PKCS#11 HSMs: FORMAT.md section 2.1. Only the pkcs11* modules know python-pkcs11.
 
-A KEK is the AES-256 keys of one label in the token; the id (CKA_ID) of each is its version, 4 bytes, big endian. The
-HSM's own generator draws DEKs and nonces, and the HSM seals and opens: a KEK never leaves it.
+A KEK is the AES-256 keys of one label in the token. The id (CKA_ID) of each is its version, 4 bytes, big endian. The
+HSM's own generator draws DEKs and nonces, and the HSM seals and opens, so a KEK never leaves it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NONCE_BYTES = 12
 TAG_BITS = 128
 SEALED_BYTES = NONCE_BYTES + derivation.DEK_BYTES + TAG_BITS // 8
 ID_BYTES = 4
-# Nothing a thief could use: it proves only that the key still works.
+# A thief could not use it: it proves only that the key still works.
 PROBE = bytes(derivation.DEK_BYTES)
 
 Versions = dict[int, list[Any]]
@@ -84,7 +84,7 @@ class Pkcs11:
 
 
 def _versions(session: Any, key: str) -> Versions:
-    """The keys of a label by version. Two that were made at one moment may share a version; both count."""
+    """Returns the keys of a label by version. Two that were made at one moment may share a version, and both count."""
     template = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.LABEL: key, Attribute.TOKEN: True}
     found: Versions = {}
     for one in session.get_objects(template):
@@ -113,7 +113,7 @@ def _description(versions: Versions) -> base.Description:
 
 
 def _destroyable(versions: Versions) -> bool | None:
-    """By CKA_DESTROYABLE, which tokens older than PKCS#11 2.40 do not know."""
+    """Asks CKA_DESTROYABLE, which tokens older than PKCS#11 2.40 do not know."""
     try:
         return any(one[Attribute.DESTROYABLE] for same in versions.values() for one in same)
     except (exceptions.AttributeTypeInvalid, KeyError):
@@ -165,7 +165,7 @@ def _opened(session: Any, versions: Versions, item: base.Item) -> bytes:
 
 
 def _prove(session: Any, key: Any) -> None:
-    """Modules tell a bad tag and a lost token by the same error. Raises PKCS11Error when the key does not work."""
+    """Raises PKCS11Error when the key does not work: modules give one error for a bad tag and a lost token."""
     options = _gcm(session.generate_random(8 * NONCE_BYTES), "pg_envelope/1 probe")
     key.decrypt(key.encrypt(PROBE, **options), **options)
 

@@ -1,4 +1,4 @@
-"""A session with an HSM's token: login, one caller at a time, and a new session after the token was lost.
+"""Keeps a session with an HSM's token: login, one caller at a time, and a new session after the token was lost.
 
 python-pkcs11 initialises a module without its own locking, so all calls into one module stand behind one lock.
 """
@@ -47,7 +47,7 @@ class Pkcs11Token:
     """The token that the settings name."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises NotConfigured when others could replace the module: its code runs in the broker."""
+        """Raises NotConfigured when others could replace the module, because its code runs in the broker."""
         _refuse_foreign_code(settings.module)
         self._settings = settings
         self._lock = _locks.setdefault(str(settings.module), threading.Lock())
@@ -55,7 +55,7 @@ class Pkcs11Token:
         self._refused: Stamp | None = None
 
     def run(self, work: Callable[[Any], T]) -> T:
-        """`work` with a session; once more with a new one when the first was lost."""
+        """Runs `work` with a session, and once more with a new one when the first was lost."""
         with self._locked():
             if self._session is not None:
                 try:
@@ -68,7 +68,7 @@ class Pkcs11Token:
                 return work(self._session)
 
     def writing(self, work: Callable[[Any], T]) -> T:
-        """`work` with a session that may change the token; not repeated."""
+        """Runs `work` with a session that may change the token. It is not repeated."""
         with self._locked(), self._translated():
             self._session = self._session or self._open()
             session = self._session.token.open(rw=True)
@@ -84,7 +84,7 @@ class Pkcs11Token:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone with the module; no thread waits for a module that hangs."""
+        """Locks the module for one caller. No thread waits for a module that hangs."""
         if not self._lock.acquire(timeout=self._settings.timeout_ms / 1000):
             raise errors.KmsUnavailable(detail="the HSM is busy, or hangs")
         try:
@@ -106,7 +106,10 @@ class Pkcs11Token:
             raise errors.KmsUnavailable(detail=f"the HSM failed ({type(error).__name__})") from None
 
     def _open(self) -> Any:
-        """A session that is logged in. After a loss the module may have to start anew to see the token again."""
+        """Returns a session that is logged in.
+
+        After a loss the module may have to start anew to see the token again.
+        """
         module = pkcs11.lib(str(self._settings.module))
         try:
             return self._log_in(module.get_token(token_label=self._settings.token))
@@ -140,7 +143,9 @@ class Pkcs11Token:
 
 
 def _keep_last_try(token: Any) -> None:
-    """A wrong PIN in a file must not lock a token for good: the last try is a person's."""
+    """Refuses the last try of a PIN: a wrong PIN in a file must not lock a token for good. The last try is for a
+    person.
+    """
     if token.flags & pkcs11.TokenFlag.USER_PIN_LOCKED:
         raise _denied(BAD_PIN[exceptions.PinLocked])
     if token.flags & pkcs11.TokenFlag.USER_PIN_FINAL_TRY:

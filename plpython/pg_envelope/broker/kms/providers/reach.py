@@ -1,4 +1,4 @@
-"""Why a KMS was not reached, in words of our own: what a library says of it could hold a URL, a header or a token."""
+"""Tells why a KMS was not reached, in our own words: a library's text could hold a URL, a header or a token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REASONS = {
 
 
 def why(error: BaseException) -> str:
-    """The cause, from the error or any that it came from."""
+    """Returns the cause, from the error or any error behind it."""
     for found in _family(error):
         if isinstance(found, ssl.SSLCertVerificationError):
             return f"TLS failed: {CERTIFICATE.get(found.verify_code, UNKNOWN_CA)}"
@@ -40,7 +40,7 @@ def why(error: BaseException) -> str:
 
 
 def _family(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes; urllib3 and requests keep theirs in `reason` and in the arguments."""
+    """Yields the error and its causes; urllib3 and requests keep theirs in `reason` and in the arguments."""
     waiting, seen = [error], set[int]()
     while waiting:
         found = waiting.pop(0)

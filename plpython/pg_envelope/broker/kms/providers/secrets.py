@@ -1,7 +1,8 @@
-"""KEKs from two secrets in the environment, a base secret and one for each KEK: FORMAT.md section 2.1.
+"""Provider `secrets`: KEKs from two secrets in the environment, a base secret and one for each KEK: FORMAT.md section
+2.1.
 
-A KEK comes from both by HKDF, so that either one alone is of no use. A KEK rotates when its next secret is there at the
-next start: <purpose_secret>_<KEY>_V2 and so on; the older ones must stay as long as a wrap of theirs does.
+A KEK comes from both by HKDF, so either secret alone is of no use. A KEK rotates when its next secret is there at the
+next start: <purpose_secret>_<KEY>_V2 and so on. The older secrets must stay as long as one of their wraps does.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ HINT = "Make one with: openssl rand -base64 48"
 
 
 class SecretsProvider(base.OneByOne):
-    """Read once: the environment of a process does not change."""
+    """Reads the environment once, because the environment of a process does not change."""
 
     batch = 1000
     stores = frozenset({"catalog"})
@@ -72,12 +73,12 @@ def check(settings: Settings, key: str) -> None:
 
 
 def names(settings: Settings, key: str) -> list[str]:
-    """The variables that the KEK is made from, as many as are set."""
+    """Returns the variables from which the KEK is made, as many as are set."""
     return [settings.base_secret, *_purposes(settings, key)]
 
 
 def variable(settings: Settings, key: str) -> str:
-    """The variable of a KEK's first secret: capital letters, with '_' for '.' and '-'."""
+    """Returns the variable of a KEK's first secret: capital letters, with '_' for '.' and '-'."""
     return f"{settings.purpose_secret}_{re.sub(r'[^A-Z0-9]', '_', key.upper())}"
 
 
@@ -113,7 +114,7 @@ def _secret(name: str) -> bytes:
 
 
 def _kek(base_secret: bytes, purpose: bytes, key: str, version: int) -> bytes:
-    """A KEK and, behind it, what names it in its wraps."""
+    """Returns a KEK and, behind it, the text that names it in its wraps."""
     material = len(base_secret).to_bytes(4, "big") + base_secret + purpose
     info = f"pg_envelope/1 secrets {key} {version}".encode()
     return HKDF(SHA256(), KEK_BYTES + CHECK_BYTES, None, info).derive(material)

@@ -1,4 +1,4 @@
-"""HashiCorp Vault and OpenBao: KEKs in the transit engine. The vault* modules alone know hvac."""
+"""Provider for HashiCorp Vault and OpenBao: KEKs in the transit engine. Only the vault* modules know hvac."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ KEY_TYPE = "aes256-gcm96"
 
 
 class Vault:
-    """One server, one login. Each worker thread has a client and connections of its own: hvac's are not shared."""
+    """One server, one login. Each worker thread has a client and connections of its own, because hvac's cannot be
+    shared.
+    """
 
     batch = BATCH
     stores = frozenset({"vault", "catalog"})
@@ -122,7 +124,7 @@ class Vault:
 
 def _new_client(settings: Settings) -> hvac.Client:
     session = requests.Session()
-    # Proxies, CA bundles and .netrc from the environment are not for the one connection that carries keys.
+    # This connection carries keys. It takes no proxy, CA bundle or .netrc from the environment.
     session.trust_env = False
     session.verify = settings.ca_file or True
     return hvac.Client(
@@ -146,7 +148,7 @@ def _read_key(client: hvac.Client, key: str, mount: str) -> object:
 
 
 def _with_item_errors(client: hvac.Client, ask: Callable[[hvac.Client], Any]) -> Any:
-    """A batch with one bad item is answered with HTTP 400 and all results."""
+    """Takes the answer to a batch with one bad item: HTTP 400 and all results."""
     try:
         return ask(client)
     except exceptions.InvalidRequest as error:

@@ -1,4 +1,7 @@
-"""Turns what hvac and requests raise into the broker's errors; no raw text goes further, it may hold a token."""
+"""Turns what hvac and requests raise into the broker's errors.
+
+No raw text goes further, because it may hold a token.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pg_envelope import errors
 from pg_envelope.broker.kms.providers import reach
 
 Json = dict[str, Any]
-# Versions and seconds; both fit into what they are stored in.
+# Versions and seconds fit into the types in which they are stored.
 MOST_NUMBER = 10**9
 
 
@@ -31,13 +34,13 @@ def translated() -> Iterator[None]:
 
 
 def texts(error: exceptions.VaultError) -> list[str]:
-    """The error texts of an answer in Vault's form; empty when it has another form."""
+    """Returns the error texts of an answer in Vault's form; empty when it has another form."""
     found = error.json.get("errors") if isinstance(error.json, dict) else None
     return [str(text) for text in found] if isinstance(found, list) else []
 
 
 def data(answer: object) -> Json:
-    """The `data` of an answer. Raises KmsUnavailable when it has another form, such as a redirect's."""
+    """Returns the `data` of an answer. Raises KmsUnavailable when it has another form, such as a redirect's."""
     return part(answer, "data")
 
 
@@ -49,7 +52,7 @@ def part(answer: object, name: str) -> Json:
 
 
 def number(answer: Json, name: str) -> int:
-    """A member that counts something, or 0 when it is not there. Raises KmsUnavailable."""
+    """Returns a member that counts something, or 0 when it is not there. Raises KmsUnavailable."""
     found = answer.get(name) or 0
     if type(found) is not int or not 0 <= found < MOST_NUMBER:
         raise foreign()
@@ -57,7 +60,7 @@ def number(answer: Json, name: str) -> int:
 
 
 def text(answer: Json, name: str) -> str:
-    """A member. Raises KmsUnavailable when it is not there, or empty."""
+    """Returns a member. Raises KmsUnavailable when it is missing or empty."""
     found = answer.get(name)
     if not isinstance(found, str) or not found:
         raise foreign()

@@ -1,4 +1,4 @@
-"""The store 'vault': wrapped DEKs in KV version 2. FORMAT.md section 2.2."""
+"""Keeps wrapped DEKs in KV version 2: the store 'vault'. FORMAT.md section 2.2."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def _read(client: hvac.Client, mount: str, path: str) -> object:
 
 
 def _says_not_there(error: exceptions.InvalidPath) -> bool:
-    """Only the store's own words count: a missing mount or another server's 404 must not look like a deleted key."""
+    """Tells whether the store's own words say so. A missing mount or another server's 404 must not look like a deleted
+    key.
+    """
     answer = error.json if isinstance(error.json, dict) else {}
     return answer.get("errors") == [] or isinstance(_metadata(answer), dict)
 

@@ -1,4 +1,4 @@
-"""The broker's login at Vault or OpenBao: AppRole or a token file, renewal, and login again."""
+"""Logs the broker in at Vault or OpenBao, with AppRole or a token file. It renews the login and logs in again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pg_envelope.broker.system import clock, files
 RENEW_AT = 0.5
 LOGIN_PAUSE = 5.0
 LONGEST_LOGIN_PAUSE = 60.0
-# Tokens of Vault and OpenBao, service and batch. A secret_id is a UUID, or text that somebody chose.
+# Tokens of Vault and OpenBao, service and batch. A secret_id is a UUID, or a text that a person chose.
 WRAPPING_TOKEN = re.compile(r"(hv)?[sb]\.[A-Za-z0-9_-]{20,}")
 
 Stamp = tuple[tuple[int, int, int], ...]
@@ -61,7 +61,7 @@ class VaultLogin:
         self._last_login = 0.0
 
     def token(self, client: hvac.Client) -> str:
-        """A token to use now; logs in or renews when it is time. Raises as Provider says."""
+        """Returns a token to use now. Logs in or renews when it is time. Raises as Provider says."""
         now = self._token
         if now is not None and not now.wants_renewal():
             return now.text
@@ -72,11 +72,13 @@ class VaultLogin:
             return self._current(client).text
 
     def replace(self, client: hvac.Client, refused: str) -> str:
-        """Another token after the KMS refused this one. Raises KmsDenied when it is good and lacks the right."""
+        """Returns another token after the KMS refused this one. Raises KmsDenied when the token is good and lacks the
+        right.
+        """
         with self._locked():
             if self._token is not None and self._token.text != refused:
                 return self._token.text
-            # Not at every refusal: a missing policy would cost a login, and a lease, per request.
+            # This is not done at every refusal: a missing policy would cost a login, and a lease, per request.
             if clock.now() - self._last_login < LOGIN_PAUSE and self._is_good(client, refused):
                 raise no_right()
             return self._log_in(client).text
@@ -89,7 +91,7 @@ class VaultLogin:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone with the login; no thread waits longer for another's login than for the KMS itself."""
+        """Locks the login for one thread. No thread waits longer for another's login than for the KMS itself."""
         if not self._lock.acquire(timeout=self._timeout):
             raise errors.KmsUnavailable(detail="the login takes too long")
         try:
@@ -104,13 +106,13 @@ class VaultLogin:
         return self._renewed(client, now) if now.wants_renewal() else now
 
     def _renewed(self, client: hvac.Client, now: Token) -> Token:
-        """The token with a longer life, or another; this one when neither can be had, since it is still good."""
+        """Returns the token with a longer life, or another token. When neither can be had, this one is still good."""
         try:
             with translated():
                 if now.renewable:
                     client.token = now.text
                     longer = _token_of(part(client.auth.token.renew_self(), "auth"))
-                    # A token near its maximum life is renewed for ever shorter times: it is time for a new one.
+                    # A token near its maximum life is renewed for ever shorter times. It is time for a new one.
                     if longer.life is None or now.life is None or longer.life > RENEW_AT * now.life:
                         self._token = longer
                         return longer
@@ -150,7 +152,7 @@ class VaultLogin:
         return True
 
     def _give_back(self, client: hvac.Client, old: Token | None) -> None:
-        """Revokes a token that is needed no longer. A token from a file belongs to others, and stays."""
+        """Revokes a token that is not needed any more. A token from a file belongs to others, and stays."""
         if old is None or old.over() or not isinstance(self._method, AppRole):
             return
         try:
@@ -163,7 +165,7 @@ class VaultLogin:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """A login the KMS refused: not tried again for a while, since repeated failures lock a role out."""
+    """A login that the KMS refused. It is not tried again for a while, since repeated failures lock a role out."""
 
     error: errors.KmsDenied
     stamp: Stamp
@@ -181,7 +183,7 @@ class _Refusal:
 
 
 def no_right() -> errors.KmsDenied:
-    """For a request that was refused although the login is good."""
+    """Returns the error for a request that was refused although the login is good."""
     return errors.KmsDenied(
         detail="the login is good, but its policy does not allow this request",
         hint="Are transit_mount and kv_mount right? Run pg-envelope init again: it writes the policy anew.",
@@ -189,7 +191,7 @@ def no_right() -> errors.KmsDenied:
 
 
 def _denied(error: errors.EnvelopeError) -> errors.KmsDenied:
-    """`error` as a refused login. A file that cannot be used (NotConfigured) is the cause itself."""
+    """Returns `error` as a refused login. A file that cannot be used (NotConfigured) is the cause itself."""
     parts = (error.message, error.detail) if isinstance(error, errors.NotConfigured) else (error.detail,)
     detail = ": ".join(part for part in parts if part) or "the KMS says no more than: permission denied"
     hint = error.hint or "The broker's user must be able to read it."
@@ -210,7 +212,7 @@ def _approle(client: hvac.Client, role_id: str, secret_id: str, mount: str) -> o
 
 @contextmanager
 def _explained(method: AppRole, secret_id: str) -> Iterator[None]:
-    """What the KMS says of a login, as a cause that a person can do something about."""
+    """Turns the KMS's refusal of a login into a cause that a person can do something about."""
     try:
         yield
     except exceptions.InvalidRequest as error:

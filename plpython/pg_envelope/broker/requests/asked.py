@@ -1,0 +1,33 @@
+"""A request under way, and the facts of it that go to the audit log."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from pg_envelope import wire
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AskedRequest:
+    """A request's body, the time at which it must be answered, and the facts for the audit log."""
+
+    body: wire.Message
+    until: float
+    facts: Facts
+
+
+def told_outcome(found: list[wire.Message]) -> Facts:
+    """How many succeeded, and the codes of those that did not."""
+    failed = [item["error"]["code"] for item in found if "error" in item]
+    facts: Facts = {"count": len(found) - len(failed)}
+    if failed:
+        facts.update(outcome="failed" if len(failed) == len(found) else "partial", error=sorted(set(failed)))
+    return facts
+
+
+def base64_text(content: bytes) -> str:
+    return base64.b64encode(content).decode()

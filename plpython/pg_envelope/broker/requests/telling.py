@@ -1,0 +1,62 @@
+"""Requests that open no DEK: the broker's status, and events that it is told for its audit log and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pg_envelope import wire
+from pg_envelope.broker.requests import status as view
+from pg_envelope.broker.requests.asked import AskedRequest
+from pg_envelope.broker.requests.messages import (
+    FlushRequest,
+    RecordRequest,
+    RefusedRequest,
+    ScheduleRequest,
+    StatusRequest,
+)
+from pg_envelope.broker.requests.reading import read
+from pg_envelope.broker.requests.state import State
+
+# A status for which somebody waits, also while a KMS is wedged.
+LOOK_SECONDS = 2.0
+
+
+async def status(state: State, asked: AskedRequest) -> wire.Message:
+    if looked := read(StatusRequest, asked.body).looked(state.config.kek):
+        await _look(state, looked, min(asked.until, state.clock() + LOOK_SECONDS))
+    told = view.report(state.config, state.deks, state.kms, state.epoch.value, state.users)
+    return {**told, "audit": _audit_state(state)}
+
+
+async def _look(state: State, keks: list[str], until: float) -> None:
+    """Asks for KEKs now, as the probe does at its times; what is found is remembered, a problem too."""
+    known = [state.deks.kek(name) for name in keks]
+    await asyncio.gather(*(kms.probe(key, until) for kms, key in known), return_exceptions=True)
+
+
+def _audit_state(state: State) -> wire.Message | None:
+    found = state.audit.problem()
+    return None if found is None else dict(zip(("state", "detail", "hint"), found, strict=True))
+
+
+async def schedule(state: State, asked: AskedRequest) -> wire.Message:
+    told = read(ScheduleRequest, asked.body)
+    state.metrics.overdue.set(str(asked.facts["who"].get("database", "")), to=told.overdue)
+    return {}
+
+
+async def flush(state: State, asked: AskedRequest) -> wire.Message:
+    asked.facts["reason"] = read(FlushRequest, asked.body).reason
+    return {"epoch": state.flush(asked.facts)}
+
+
+async def record(_: State, asked: AskedRequest) -> wire.Message:
+    told = read(RecordRequest, asked.body)
+    asked.facts.update(database=str(told.database_uuid), action=told.action, label=told.label, reason=told.reason)
+    asked.facts["transitions"] = [one.told() for one in told.transitions]
+    return {}
+
+
+async def refused(_: State, asked: AskedRequest) -> wire.Message:
+    asked.facts.update(read(RefusedRequest, asked.body).told(), outcome="refused")
+    return {}
