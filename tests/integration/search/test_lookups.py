@@ -126,7 +126,9 @@ JOINS = {
 def test_joins(db: Database, form: str) -> None:
     db.sql(f"CREATE TABLE given AS SELECT '{ONE}'::text AS email; ANALYZE given")
     assert db.sql(JOINS[form]) == [(17,)]
-    assert "users_email_key" in plan(db.admin, JOINS[form])
+    found = plan(db.admin, JOINS[form])
+    # PostgreSQL 18 knows that a table joined to itself by a unique column gives the same rows, and reads it once.
+    assert "users_email_key" in found or ("users_pkey" in found and found.count("Scan") == 1)
 
 
 def test_what_groups_and_counts(db: Database) -> None:

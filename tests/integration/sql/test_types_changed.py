@@ -17,12 +17,13 @@ CREATE TYPE span AS RANGE (subtype = mood);
 CREATE TABLE t (id mood PRIMARY KEY, m mood, s small, p pair, l moods, r span, x text);
 INSERT INTO t VALUES ('sad', 'sad', -5, '(1,secret)', '{sad}', '[sad,ok]', 'x');
 """
+RETYPED = "ALTER TYPE pair ALTER ATTRIBUTE b TYPE int"
 # What would make a value of these columns unreadable; a change of the value after which it goes well.
 REFUSED = {
     "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'": (("m", "l", "r", "x"), "DELETE FROM t"),
     "ALTER TYPE pair ADD ATTRIBUTE c int": (("p",), "UPDATE t SET p = NULL"),
     "ALTER TYPE pair DROP ATTRIBUTE b": (("p",), "UPDATE t SET p = NULL"),
-    "ALTER TYPE pair ALTER ATTRIBUTE b TYPE int": (("p",), "UPDATE t SET p = '(1,2)'"),
+    RETYPED: (("p",), "UPDATE t SET p = '(1,2)'"),
     "ALTER DOMAIN small ADD CHECK (VALUE > 0)": (("s",), "UPDATE t SET s = 5"),
     "ALTER DOMAIN small ADD CHECK (VALUE > 0) NOT VALID": (("s",), "UPDATE t SET s = 5"),
 }
@@ -43,7 +44,7 @@ def protect(db: Database, column: str) -> None:
 
 
 @pytest.mark.parametrize(("change", "column"), CASES)
-def test_a_value_that_would_be_lost_is_kept(db: Database, change: str, column: str) -> None:
+def test_a_value_that_would_be_lost_is_kept(db: Database, change: str, column: str, keeps_types_of_views: bool) -> None:
     protect(db, column)
     before = db.sql("SELECT t::text FROM t")
     # As on a plain table, where that refuses it, too.
@@ -54,7 +55,11 @@ def test_a_value_that_would_be_lost_is_kept(db: Database, change: str, column: s
     assert "sad" not in (error.value.diag.message_primary or "")
     assert db.sql("SELECT t::text FROM t") == before
     db.sql(REFUSED[change][1])
-    db.sql(change)
+    if change == RETYPED and keeps_types_of_views:
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="on view t uses it"):
+            db.sql(change)
+    else:
+        db.sql(change)
     db.sql("SELECT t::text FROM t")
 
 
