@@ -25,7 +25,7 @@ BEGIN ATOMIC
             OR tgrelid IN (SELECT objid FROM touched WHERE classid = 'pg_class'::regclass)
                 AND (tgname LIKE '~envelope\_guard\_%' AND tgqual IS NULL
                     -- Of the key catalog: see 43_publications.sql.
-                    OR tgname IN ('complete', 'renew_seal')
+                    OR tgname IN ('complete', 'renew_seal', 'seal_changed')
                         AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'envelope_private'::regnamespace)))
         RETURNING tgrelid)
     -- Every session then looks again.
