@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import connections, inserts, kms, points, report, rights, scans, sodium, tables, targets, updates
+from bench import connections, inserts, kms, points, report, rights, scans, sodium, subjects, tables, targets, updates
 from bench.peers import ALL
 from bench.settings import Settings, parse
 from stack.processes import StackError
@@ -59,6 +59,8 @@ def _measured(stack: Stack, settings: Settings, console: Console) -> report.Run:
         for_keys, health_checks = kms.split(kms.requests(stack) - before)
         status.update("updates ...")
         measures += updates.measure(stack, settings)
+        status.update("subjects ...")
+        measures += subjects.measure(stack, settings)
         status.update("rights ...")
         measures += rights.measure(stack, settings)
         status.update("cold reads ...")

@@ -30,6 +30,7 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
     def ratio(name: str, other: str) -> float | None:
         return by_name[name].ratio("ours", other)
 
+    asked = by_name["subjects_asked"].peers["ours"]
     return [
         Target("scan of one column / pgcrypto decrypt_iv", 3, ratio("scan_1", "pgcrypto_iv")),
         Target("scan of one column / pgp_sym_decrypt", 1 / 40, ratio("scan_1", "pgcrypto_pgp")),
@@ -38,11 +39,13 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         Target("first read / interpreter and import alone", 1.5, ratio("first_read", "bare")),
         Target("KMS requests for keys while warm", 0, float(kms_requests)),
         Target("INSERT ... SELECT, three columns / plain table", 12, ratio("insert_select", "plain")),
+        Target("single-row INSERT, prepared / plain table", 2.2, ratio("insert_single", "plain")),
         Target("UPDATE of an open column / plain table", 3.1, ratio("update_open", "plain")),
         Target("UPDATE of one protected column / plain table", 3.7, ratio("update_1", "plain")),
         Target("UPDATE of three protected columns / plain table", 4.4, ratio("update_3", "plain")),
         Target("DELETE by key / plain table", 1.1, ratio("delete", "plain")),
         Target("INSERT of a new subject / plain table", 20, ratio("new_subject", "plain")),
+        Target("requests to the broker for 1,000 subjects in any order", 60, asked.median),
         Target("row-level security, one column / plain table", 3.4, ratio("rls_column", "plain")),
         Target("row-level security, whole row / plain table", 4.8, ratio("rls_row", "plain")),
         Target("row-level security, UPDATE / plain table", 8, ratio("rls_update", "plain")),

@@ -49,7 +49,8 @@ CREATE VIEW envelope_private.usable_key AS
         JOIN envelope_private.dek o USING (dek_id)
         JOIN envelope_private.key s ON coalesce(s.scope_of, s.key_uuid) = o.key_uuid
         JOIN envelope_private.field f ON f.key_uuid = s.key_uuid
-        WHERE fk.field_uuid IS NULL
+        -- Not "IS NULL", for which there is an index: while few rows are committed, PostgreSQL would read all keys by it.
+        WHERE (fk.field_uuid IS NOT NULL) IS FALSE
     ) AS u
     JOIN envelope_private.key k USING (key_uuid)
     JOIN envelope_private.dek d USING (dek_id)

@@ -56,9 +56,10 @@ BEGIN
     LOOP
         EXECUTE format('REFRESH MATERIALIZED VIEW %s', rights);
     END LOOP;
+    PERFORM envelope_private.keep_seals(key);
 END $$;
 COMMENT ON FUNCTION envelope_private.refresh_rights IS
-    'gives a table''s view the capabilities that are valid now';
+    'gives a table''s view and triggers the capabilities that are valid now';
 
 CREATE FUNCTION envelope_private.complete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -25,7 +25,7 @@ BEGIN ATOMIC
             OR tgrelid IN (SELECT objid FROM touched WHERE classid = 'pg_class'::regclass)
                 AND (tgname LIKE '~envelope\_guard\_%' AND tgqual IS NULL
                     -- Triggers of the key catalog: see 43_publications.sql.
-                    OR tgname IN ('complete', 'renew_seal')
+                    OR tgname IN ('complete', 'renew_seal', 'seal_changed')
                         AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'envelope_private'::regnamespace)))
         RETURNING tgrelid)
     -- This makes every session look at the triggers again.

@@ -89,6 +89,7 @@ COMMENT ON FUNCTION envelope.forget_all_keys IS
 CREATE FUNCTION envelope_private.forget_all_keys() RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
+    SELECT envelope_private.drop_seals(key_uuid) FROM envelope_private.key;
     UPDATE envelope_private.key SET name = NULL, base = NULL, view = NULL;
     DELETE FROM envelope_private.secret;
     DELETE FROM envelope_private.key_grant;

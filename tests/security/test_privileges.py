@@ -28,8 +28,8 @@ SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, p.oid::regp
         p.oid::regprocedure::text
     FROM ours JOIN pg_proc p ON classid = 'pg_proc'::regclass AND objid = p.oid
 UNION ALL
-SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END, c.oid::regclass::text,
-        c.oid::regclass::text
+SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END,
+        regexp_replace(c.oid::regclass::text, 'seal_[0-9a-f]{32}$', 'seal_KEY'), c.oid::regclass::text
     FROM ours JOIN pg_class c ON classid = 'pg_class'::regclass AND objid = c.oid
 UNION ALL
 SELECT 'type', t.oid::regtype::text, t.oid::regtype::text

@@ -289,6 +289,16 @@ class TestOwners:
             assert failure(role, f"TABLE envelope_private.{name}").sqlstate == DENIED
         assert failure(two.connect("owner"), f"REFRESH MATERIALIZED VIEW envelope_private.{name}").sqlstate == DENIED
 
+    def test_the_seals_of_a_table_are_its_owners_alone(self, two: Database, bob: Connection, alice: Connection) -> None:
+        uuid = two.one("SELECT key_uuid::text FROM envelope_private.key WHERE view = 'people'::regclass")
+        seals = f"TABLE envelope_private.seal_{uuid.replace('-', '')}"
+        for role in (alice, bob):
+            assert failure(role, seals).sqlstate == DENIED
+        assert len(two.connect("owner").execute(seals).fetchall()) == 1
+        two.sql("ALTER TABLE people OWNER TO alice")
+        assert failure(two.connect("owner"), seals).sqlstate == DENIED
+        assert len(alice.execute(seals).fetchall()) == 1
+
     def test_a_role_that_only_bypasses_policies_gets_nothing(
         self, two: Database, make_role: Callable[[str], str]
     ) -> None:

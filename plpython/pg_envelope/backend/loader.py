@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import groupby
 from math import inf
 from time import monotonic
@@ -18,7 +19,7 @@ from pg_envelope.backend.link import Link, not_understood
 from pg_envelope.backend.nonces import Nonces
 from pg_envelope.backend.replayed import Replayed
 from pg_envelope.backend.server import server
-from pg_envelope.backend.session_keys import CAPABILITY_BYTES, MAX_KEYS, Key
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES, MAX_KEYS, Fetched, Key, SessionKeys
 from pg_envelope.envelope import HEADER_BYTES, FieldKey
 from pg_envelope.suites import DEFAULT, KEY_BYTES
 
@@ -29,9 +30,13 @@ CURRENT = """
 SELECT pg_is_in_recovery() AS standby, CASE WHEN pg_is_in_recovery() THEN t.xid >= r.last_value
     ELSE pg_visible_in_snapshot(s.last_value::text::xid8, pg_current_snapshot()) END AS current
 FROM envelope_private.suspension_xid s, envelope_private.revocation_xid r, envelope_private.revocation t"""
+# With the DEK's id, too, each table is read by its primary key, whatever the statistics say. Rows that are not
+# committed yet do not count in them.
+OF_KEY_ID = """
+u.key_id = $1 AND u.dek_id = (SELECT f.dek_id FROM envelope_private.field_key f WHERE f.key_id = $1)"""
 # The capability is compared in Python and never sent as a parameter, because parameters can reach logs.
-KEY = """SELECT u.*, c.capability FROM envelope_private.usable_key u
-LEFT JOIN envelope_private.capability c USING (field_uuid) WHERE u.key_id = $1"""
+KEY = f"""SELECT u.*, c.capability FROM envelope_private.usable_key u
+LEFT JOIN envelope_private.capability c USING (field_uuid) WHERE {OF_KEY_ID}"""
 # The rows come in the order of the columns. `head` is a header with key id 0.
 READABLE = """
 SELECT f.field_uuid, f.scope_key, f.database_uuid, f.label, c.capability, substr(c.seal, 17, 6) AS head
@@ -39,8 +44,8 @@ FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM 
     JOIN envelope_private.protected_column p USING (key_uuid) CROSS JOIN envelope_private.installation i
     WHERE $1 IN (t.view, t.base) AND t.scope <> 'table' AND has_column_privilege($2, t.view, p.attname, 'SELECT')) f
 JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
-SEARCH = """SELECT c.seal FROM envelope_private.usable_key u JOIN envelope_private.capability c USING (field_uuid)
-WHERE u.key_id = $1 AND u.bind = 'search'"""
+SEARCH = f"""SELECT c.seal FROM envelope_private.usable_key u JOIN envelope_private.capability c USING (field_uuid)
+WHERE {OF_KEY_ID} AND u.bind = 'search'"""
 SCOPED = """
 FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
 WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed'
@@ -55,6 +60,7 @@ ERASED_SECONDS = 300.0
 STALE_HINT = "If this role should read it: CALL envelope.refresh(...) after a change of owner or a partial restore."
 
 Result = TypeVar("Result")
+Make = Callable[[bytes, bytes, float], Key]
 
 
 class Loader:
@@ -63,20 +69,20 @@ class Loader:
     def __init__(self, host: Host, link: Link) -> None:
         self._host = host
         self._link = link
-        self._ahead = Ahead(host)
+        self.ahead = Ahead(host)
         self.budget = Budget(host, self._renew)
         self.replayed = Replayed(host)
         self._nonces = Nonces()
 
-    def load(self, slot: bytes) -> dict[bytes, Key]:
-        """Returns the key of a slot, for the calling role, and the keys that it will probably need next, by
-        their slots.
+    def load(self, slot: bytes, keys: SessionKeys) -> dict[bytes, Fetched]:
+        """Returns the key of a slot, for the calling role, and the keys that it will probably need next and that are
+        not in `keys`, by their slots.
 
         Raises NotPermitted, InvalidEnvelope or what the broker says.
         """
-        return self._as_owner(lambda: self._load(slot))
+        return self._as_owner(lambda: self._load(slot, keys))
 
-    def prefetch(self, view: int, scopes: list[str]) -> dict[bytes, Key]:
+    def prefetch(self, view: int, scopes: list[str]) -> dict[bytes, Fetched]:
         """The keys of tenants or subjects of a protected table, for the columns that the calling role may read."""
         role = server().GetUserId()
         return self._as_owner(lambda: self._prefetch(view, role, scopes))
@@ -112,18 +118,18 @@ class Loader:
             raise errors.Conflict(hint="A key was suspended since this transaction began: run it again.")
         self.replayed.standby = found["standby"]
 
-    def _load(self, slot: bytes) -> dict[bytes, Key]:
+    def _load(self, slot: bytes, keys: SessionKeys) -> dict[bytes, Fetched]:
         row = self._catalog_row(slot)
         what = f"key {row['key_id']} of {row['label']}"
         if row["state"] == "suspended":
             raise errors.KeySuspended(detail=what)
         if row["state"] == "destroyed":
             if row["erased"] == "null":
-                return {slot: erased(self._host, row, monotonic() + ERASED_SECONDS)}
+                return {slot: Fetched.made(erased(self._host, row, monotonic() + ERASED_SECONDS))}
             raise errors.KeyDestroyed(detail=what)
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
         wanted = {slot: row}
-        for other in self._ahead.after(capability, row):
+        for other in self.ahead.after(slot, capability, row, keys):
             wanted[capability + head[:2] + other["key_id"].to_bytes(4, "big")] = other
         loaded = self._ask(wanted, asked=1)
         if isinstance(failed := loaded[slot], errors.EnvelopeError):
@@ -139,7 +145,7 @@ class Loader:
                 return row
         raise self._refusal(capability, {name: rows[0][name] for name in ("label", "key_id")} if rows else {})
 
-    def _prefetch(self, view: int, role: int, scopes: list[str]) -> dict[bytes, Key]:
+    def _prefetch(self, view: int, role: int, scopes: list[str]) -> dict[bytes, Fetched]:
         fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
         if not fields:
             raise errors.NotPermitted(
@@ -148,7 +154,7 @@ class Loader:
         scopes = _scope_texts(self._host, view, scopes)
         self._refuse_too_many(fields, scopes)
         size = max(1, min(MOST_DEKS, MOST_FIELD_KEYS // len(fields)))
-        found: dict[bytes, Key] = {}
+        found: dict[bytes, Fetched] = {}
         for start in range(0, len(scopes), size):
             part = scopes[start : start + size]
             keys = self._host.rows(OF_SCOPES, ["uuid", "text[]"], [fields[0]["scope_key"], part])
@@ -183,7 +189,7 @@ class Loader:
             return errors.UnknownKey()
         return errors.NotPermitted(hint=STALE_HINT, about=about)
 
-    def _ask(self, wanted: dict[bytes, Row], asked: int) -> dict[bytes, Key | errors.EnvelopeError]:
+    def _ask(self, wanted: dict[bytes, Row], asked: int) -> dict[bytes, Fetched | errors.EnvelopeError]:
         """Asks the broker for the keys of slots. All but the first `asked` of them are read ahead."""
         rows = list(wanted.values())
         more = {"ahead": len(rows) - asked} if len(rows) > asked else {}
@@ -194,22 +200,22 @@ class Loader:
             if not 0 <= ttl < inf or [answer["key_id"] for answer in answers] != [row["key_id"] for row in rows]:
                 raise not_understood()
             ends = monotonic() + ttl
+            makers = {row["field_uuid"]: self._maker(row) for row in rows}
             pairs = zip(wanted.items(), answers, strict=True)
-            return {slot: self._key(slot, row, answer, ends) for (slot, row), answer in pairs}
+            return {slot: _fetched(answer, ends, makers[row["field_uuid"]]) for (slot, row), answer in pairs}
         except (LookupError, TypeError, ValueError, AttributeError):
             raise not_understood() from None
 
-    def _key(self, slot: bytes, row: Row, answer: wire.Message, ends: float) -> Key | errors.EnvelopeError:
-        if "error" in answer:
-            return wire.error_from(answer["error"])
-        key = base64.b64decode(answer["key"], validate=True)
-        if len(key) != KEY_BYTES:
-            raise not_understood()
+    def _maker(self, row: Row) -> Make:
+        """Returns the function that makes keys of a field out of their bytes."""
         if row.get("bind") == "search":
-            return _token_key(key, ends)
-        field_uuid = bytes.fromhex(row["field_uuid"].replace("-", ""))
-        reserve = self.budget.of(row["key_id"])
-        return FieldKey(slot[CAPABILITY_BYTES:], field_uuid, key, ends, reserve=reserve, draw=self._nonces.draw)
+            return _token_key
+        return partial(self._field_key, bytes.fromhex(row["field_uuid"].replace("-", "")))
+
+    def _field_key(self, field_uuid: bytes, slot: bytes, content: bytes, ends: float) -> Key:
+        head = slot[CAPABILITY_BYTES:]
+        reserve = self.budget.of(envelope.key_id(head))
+        return FieldKey(head, field_uuid, content, ends, reserve=reserve, draw=self._nonces.draw)
 
     def _renew(self, key_id: int) -> None:
         """Renews a key that has sealed many values. The import is late, so that a new connection's first write
@@ -220,11 +226,20 @@ class Loader:
         renew(self._host, self._link, key_id)
 
 
-def _token_key(key: bytes, ends: float) -> Key:
+def _fetched(answer: wire.Message, ends: float, make: Make) -> Fetched | errors.EnvelopeError:
+    if "error" in answer:
+        return wire.error_from(answer["error"])
+    content = base64.b64decode(answer["key"], validate=True)
+    if len(content) != KEY_BYTES:
+        raise not_understood()
+    return Fetched(content, ends, make)
+
+
+def _token_key(_: bytes, content: bytes, ends: float) -> Key:
     """Imports the module here, so that only sessions that search pay for it."""
     from pg_envelope.tokens import TokenKey
 
-    return TokenKey(key, ends)
+    return TokenKey(content, ends)
 
 
 def _scope_texts(host: Host, view: int, scopes: list[str]) -> list[str]:
@@ -245,7 +260,7 @@ def _is_header(head: bytes) -> bool:
     return len(head) == HEADER_BYTES and head[0] == envelope.VERSION
 
 
-def _keys(loaded: Mapping[bytes, Key | errors.EnvelopeError]) -> dict[bytes, Key]:
+def _keys(loaded: Mapping[bytes, Fetched | errors.EnvelopeError]) -> dict[bytes, Fetched]:
     """Returns the keys by slot, without those that failed: a read that needs one asks for it, and gets the error."""
     return {slot: key for slot, key in loaded.items() if not isinstance(key, errors.EnvelopeError)}
 

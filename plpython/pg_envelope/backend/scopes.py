@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,8 +44,9 @@ class Scopes:
     It remembers them no longer than the subtransaction, because a rollback removes the keys that were made in it.
     """
 
-    def __init__(self, host: Host, link: Link) -> None:
-        self._host, self._link = host, link
+    def __init__(self, host: Host, link: Link, made: Callable[[int], None]) -> None:
+        """`made` hears of the id of each key that is made here."""
+        self._host, self._link, self._made = host, link, made
         self._moment: Moment | None = None
         self._until = 0.0
         self._seals: dict[tuple[bytes, str], bytes] = {}
@@ -82,6 +84,7 @@ class Scopes:
         key_id = self._keys.active(deks.owner, scope)
         if key_id is None:
             key_id = self._keys.make(deks.owner, scope, deks.label, subtransaction)
+            self._made(key_id)
         return template[:KEY_ID_AT] + key_id.to_bytes(4, "big")
 
     def _deks_of(self, template: bytes) -> Deks:

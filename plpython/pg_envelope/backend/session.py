@@ -44,7 +44,7 @@ class Session:
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
         session_keys = self._session_keys = SessionKeys(epoch, self.loader.load, self.loader.replayed.last)
-        self.scopes = Scopes(self.host, self.link)
+        self.scopes = Scopes(self.host, self.link, self.loader.ahead.made)
         self.values = Values(session_keys, self.authority, self.scopes)
         self.faults = Faults(self.values)
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, session_keys).keys)

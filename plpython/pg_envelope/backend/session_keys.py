@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from pg_envelope import errors
 from pg_envelope.backend.epoch import Epoch
@@ -15,8 +15,9 @@ from pg_envelope.backend.erased import Erased
 from pg_envelope.envelope import FieldKey
 
 CAPABILITY_BYTES = 16
-# 3.3 KB each, so 66 MB.
-MAX_KEYS = 20_000
+# A key takes 0.3 KB, so all take 24 MB. A key in use takes 3.1 KB more, so those take 50 MB.
+MAX_KEYS = 80_000
+MAX_AWAKE = 16_000
 # When the cache is full, an eighth of the keys makes room.
 PARTS_DROPPED = 8
 # A session that uses a key looks at the path of the epoch file so often, because a broker that lost its file makes a
@@ -30,18 +31,40 @@ if TYPE_CHECKING:
 Key = Union[FieldKey, Erased, "TokenKey"]
 
 
+class Fetched:
+    """A key as the broker gave it, until its first use makes a Key of it: most of those read ahead never have one.
+
+    `make` takes the slot, `content` and `ends` (monotonic seconds).
+    """
+
+    __slots__ = ("content", "ends", "make")
+
+    def __init__(self, content: bytes, ends: float, make: Callable[[bytes, bytes, float], Key]) -> None:
+        self.content, self.ends, self.make = content, ends, make
+
+    @classmethod
+    def made(cls, key: Key) -> Fetched:
+        """For a key that is no bytes."""
+        return cls(b"", key.expires, lambda *_: key)
+
+
 class SessionKeys:
-    """A bounded cache of FieldKeys; emptied when the revocation epoch moves, refilled through `load`.
+    """A bounded cache; emptied when the revocation epoch moves, refilled through `load`.
 
     It needs no notion of roles: a slot begins with the capability, and only those who may read a column can name it.
     """
 
     def __init__(
-        self, epoch: Epoch, load: Callable[[bytes], dict[bytes, Key]], replayed: Callable[[], int] = int
+        self,
+        epoch: Epoch,
+        load: Callable[[bytes, SessionKeys], dict[bytes, Fetched]],
+        replayed: Callable[[], int] = int,
     ) -> None:
         """`replayed` returns, on a standby, a number that moves when a revocation was replayed; elsewhere 0."""
+        # The keys in use. hot.py reads them.
         self.keys: dict[bytes, Key] = {}
-        self._ends: dict[bytes, float] = {}
+        self._fetched: dict[bytes, Fetched] = {}
+        self._first_uses: dict[bytes, int] = {}
         self._kept: tuple[bytes, int] | None = None
         self._epoch = epoch
         self._load = load
@@ -54,25 +77,45 @@ class SessionKeys:
             return self._fetch(slot)
         return key
 
-    def fill(self, load: Callable[[], dict[bytes, Key]]) -> int:
+    def fill(self, load: Callable[[], dict[bytes, Fetched]]) -> int:
         """Takes in the keys that `load` gives. Returns how many these were."""
-        epoch = self._latest()
+        self._latest()
         loaded = load()
-        self._add(loaded, epoch)
+        self._add(loaded)
         return len(loaded)
 
+    def holds(self, slot: bytes) -> bool:
+        """Tells whether the key of a slot is here, in use or not."""
+        fetched = self._fetched.get(slot)
+        return fetched is not None and fetched.ends >= monotonic()
+
+    def first_uses(self, capability: bytes) -> int:
+        """Counts the keys of a column that were read ahead and then asked for."""
+        return self._first_uses.get(capability, 0)
+
     def _fetch(self, slot: bytes) -> Key:
-        """A key's `expires` is when the session comes by here again. Its true end is in `_ends`."""
+        """A key's `expires` is when the session comes by here again. Its true end is in `_fetched`."""
+        # The epoch is read before the key. If the epoch moves meanwhile, a fresh key counts as stale, and never a stale
+        # key as fresh.
         epoch = self._latest()
+        fetched = self._fetched.get(slot)
+        if fetched is None or fetched.ends < monotonic():
+            loaded = self._load(slot, self)
+            self._add(loaded)
+            fetched = loaded[slot]
+        elif slot not in self.keys:
+            capability = slot[:CAPABILITY_BYTES]
+            self._first_uses[capability] = self.first_uses(capability) + 1
+        return self._awake(slot, fetched, epoch)
+
+    def _awake(self, slot: bytes, fetched: Fetched, epoch: bytes) -> Key:
         key = self.keys.get(slot)
-        if key is not None and self._ends[slot] >= monotonic():
-            key.expires = min(self._ends[slot], monotonic() + LOOK_SECONDS)
-            return key
-        # The epoch was read before the key. If the epoch moves meanwhile, a fresh key counts as stale, and never a
-        # stale key as fresh.
-        loaded = self._load(slot)
-        self._add(loaded, epoch)
-        return loaded[slot]
+        if key is None:
+            _make_room(self.keys, 1, MAX_AWAKE)
+            key = self.keys[slot] = fetched.make(slot, fetched.content, fetched.ends)
+            key.epoch = epoch
+        key.expires = min(fetched.ends, monotonic() + LOOK_SECONDS)
+        return key
 
     def _latest(self) -> bytes:
         """Returns the epoch of now. Drops the keys of another epoch first."""
@@ -87,32 +130,32 @@ class SessionKeys:
         return now[0]
 
     def _clear(self) -> None:
-        self.keys.clear()
-        self._ends.clear()
+        for kept in (self.keys, self._fetched, self._first_uses):
+            kept.clear()
 
-    def _add(self, loaded: dict[bytes, Key], epoch: bytes) -> None:
+    def _add(self, loaded: dict[bytes, Fetched]) -> None:
         for slot in loaded:
             self._drop(slot)
-        self._make_room(len(loaded))
-        for slot, key in loaded.items():
-            self.keys[slot] = key
-            self._ends[slot] = key.expires
-            key.epoch = epoch
-            key.expires = min(key.expires, monotonic() + LOOK_SECONDS)
-
-    def _make_room(self, count: int) -> None:
-        """Removes an eighth of the keys, of all ages.
-
-        If the oldest keys went first, a statement over slightly more keys than fit would never find one.
-        """
-        excess = len(self.keys) + count - MAX_KEYS
-        if excess <= 0:
-            return
-        slots = list(self.keys)
-        step = max(1, len(slots) // max(excess, len(slots) // PARTS_DROPPED))
-        for slot in slots[os.urandom(1)[0] % step :: step]:
+        for slot in _make_room(self._fetched, len(loaded), MAX_KEYS):
             self._drop(slot)
+        self._fetched |= loaded
 
     def _drop(self, slot: bytes) -> None:
         self.keys.pop(slot, None)
-        self._ends.pop(slot, None)
+        self._fetched.pop(slot, None)
+
+
+def _make_room(kept: dict[bytes, Any], count: int, most: int) -> list[bytes]:
+    """Keys of all ages go, some at a time; their slots.
+
+    If the oldest went first, a statement over a few keys more than there is room for would find none, every time.
+    """
+    excess = len(kept) + count - most
+    if excess <= 0:
+        return []
+    slots = list(kept)
+    step = max(1, len(slots) // max(excess, len(slots) // PARTS_DROPPED))
+    dropped = slots[os.urandom(1)[0] % step :: step]
+    for slot in dropped:
+        del kept[slot]
+    return dropped

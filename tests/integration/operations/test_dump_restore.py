@@ -86,10 +86,10 @@ def test_schema_then_data_without_triggers(
     run(other_cluster, target, "pg_restore", "--data-only", "--disable-triggers", *to_target)
     with other_cluster.connect(target) as connection:
         failed = connection.execute("SELECT check_name, hint FROM envelope.status() WHERE state = 'failed'").fetchall()
-        assert [check for check, _ in failed] == ["capabilities", "reads"]
+        assert [check for check, _ in failed] == ["capabilities", "reads", "writes"]
         assert failed[0][1] == "SELECT envelope.renew_capabilities()"
         connection.execute(failed[0][1])
-        fires = "SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgname IN ('complete', 'renew_seal')"
+        fires = "SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgname IN ('complete', 'renew_seal', 'seal_changed')"
         assert connection.execute(fires).fetchall() == [("A",)]
     assert_whole(other_cluster, target)
 

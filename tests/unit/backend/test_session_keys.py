@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pg_envelope import errors
 from pg_envelope.backend import session_keys
 from pg_envelope.backend.epoch import MAGIC, Epoch
-from pg_envelope.backend.session_keys import Key, SessionKeys
+from pg_envelope.backend.session_keys import Fetched, SessionKeys
 from pg_envelope.envelope import FieldKey
 
 SLOT = bytes(16) + b"\xe1\x01\0\0\0\1"
@@ -45,15 +45,20 @@ class Loads:
         self.slots: list[bytes] = []
         self.ttl = 60.0
         self.ahead: list[bytes] = []
+        self.made: list[bytes] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def __call__(self, slot: bytes) -> dict[bytes, Key]:
+    def __call__(self, slot: bytes, _: SessionKeys) -> dict[bytes, Fetched]:
         self.slots.append(slot)
         self.meanwhile()
         return {found: self.key(found) for found in (slot, *self.ahead)}
 
-    def key(self, slot: bytes) -> FieldKey:
-        return FieldKey(slot[16:], bytes(16), bytes(32), monotonic() + self.ttl)
+    def key(self, _: bytes) -> Fetched:
+        return Fetched(bytes(32), monotonic() + self.ttl, self.make)
+
+    def make(self, slot: bytes, content: bytes, ends: float) -> FieldKey:
+        self.made.append(slot)
+        return FieldKey(slot[16:], bytes(16), content, ends)
 
 
 @pytest.fixture
@@ -133,7 +138,7 @@ def test_without_the_file_no_key_is_used(ring: SessionKeys, loads: Loads, file: 
 
 
 def test_a_load_that_fails_leaves_nothing(file: EpochFile) -> None:
-    def denied(slot: bytes) -> dict[bytes, Key]:
+    def denied(slot: bytes, _: SessionKeys) -> dict[bytes, Fetched]:
         raise errors.NotPermitted
 
     ring = SessionKeys(Epoch(str(file.path), frozenset({os.geteuid()})), denied)
@@ -145,8 +150,11 @@ def test_a_load_that_fails_leaves_nothing(file: EpochFile) -> None:
 def test_what_was_read_ahead_is_there(ring: SessionKeys, loads: Loads) -> None:
     loads.ahead = [OTHER]
     ring.get(SLOT)
-    ring.get(OTHER)
-    assert loads.slots == [SLOT]
+    assert (ring.holds(OTHER), loads.made) == (True, [SLOT])
+    assert ring.first_uses(SLOT[:16]) == 0
+    assert ring.get(OTHER) is ring.get(OTHER)
+    assert (loads.slots, loads.made) == ([SLOT], [SLOT, OTHER])
+    assert (ring.first_uses(SLOT[:16]), ring.first_uses(bytes(range(16)))) == (1, 0)
 
 
 def test_what_was_filled_in_is_there_until_the_epoch_moves(ring: SessionKeys, loads: Loads, file: EpochFile) -> None:
@@ -159,7 +167,7 @@ def test_what_was_filled_in_is_there_until_the_epoch_moves(ring: SessionKeys, lo
 
 
 def test_a_bump_while_keys_are_filled_in_makes_them_stale(ring: SessionKeys, loads: Loads, file: EpochFile) -> None:
-    def load() -> dict[bytes, Key]:
+    def load() -> dict[bytes, Fetched]:
         file.bump()
         return {SLOT: loads.key(SLOT)}
 
@@ -175,6 +183,18 @@ def test_the_keyring_is_bounded(ring: SessionKeys, loads: Loads, monkeypatch: py
         ring.get(slot)
         assert len(ring.keys) <= 2
     assert loads.slots == slots
+
+
+def test_a_key_that_makes_room_is_made_anew_without_a_request(
+    ring: SessionKeys, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_keys, "MAX_AWAKE", 2)
+    slots = [slot_of(number) for number in range(1, 8)]
+    for slot in slots * 3:
+        ring.get(slot)
+        assert len(ring.keys) <= 2
+    assert loads.slots == slots
+    assert len(loads.made) > len(slots)
 
 
 @given(
@@ -195,7 +215,8 @@ def test_whatever_is_read_ahead_or_over_the_key_that_was_asked_for_is_given(
             loads.ahead = [slot_of(number) for number in ahead]
             assert ring.get(slot_of(wanted)).head == slot_of(wanted)[16:]  # type: ignore[union-attr]
             assert len(ring.keys) <= 5
-            assert ring.keys.keys() == ring._ends.keys()
+            assert ring.keys.keys() <= ring._fetched.keys()
+            assert len(ring._fetched) <= 5
 
 
 def slot_of(number: int) -> bytes:

@@ -50,7 +50,7 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
 
 
 def make_rights(host: Host, table: Table, layout: Layout) -> None:
-    """Makes the relations that hand the capabilities to the view, with the capabilities of now."""
+    """Makes the relations that hand the capabilities of now to the view, and the seals of now to its triggers."""
     for name, statement in generate.rights(layout).items():
         found = host.row("SELECT to_regclass($1) AS found", ["text"], [name])
         if found and found["found"]:
@@ -60,6 +60,7 @@ def make_rights(host: Host, table: Table, layout: Layout) -> None:
             host.run(f"COMMENT ON MATERIALIZED VIEW {name} IS 'pg_envelope: capabilities, read by the view alone'")
             host.run(f"ALTER MATERIALIZED VIEW {name} OWNER TO {ident(_extension_owner(host))}")
         host.run(f"GRANT SELECT ON {name} TO {ident(table.owner)}")
+    host.rows("SELECT envelope_private.keep_seals($1)", ["uuid"], [layout.key_uuid])
 
 
 def _extension_owner(host: Host) -> str:

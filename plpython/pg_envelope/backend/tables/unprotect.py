@@ -44,6 +44,7 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     opening.open_columns(host, key, base, layout, damaged)
     for rights in layout.rights:
         host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
+    host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
     protecting.drop_columns(host, base.sql, layout)
     host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
     _restore(host, base, view, layout, acl)

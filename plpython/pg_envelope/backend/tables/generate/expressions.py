@@ -60,6 +60,11 @@ def seal(protected: Protected) -> str:
     return key_of(protected.field_uuid)
 
 
+def seal_at_hand(protected: Protected) -> str:
+    """The same in a statement that reads the table's seals as `s`."""
+    return f"s.{ident(protected.field_uuid)}"
+
+
 def key_of(field_uuid: str) -> str:
     """Returns the right to use the active key of a field, for code that runs as the table's owner."""
     where = f"c.field_uuid OPERATOR(pg_catalog.=) '{field_uuid}'::pg_catalog.uuid"
@@ -117,11 +122,11 @@ def content(protected: Protected, source: str) -> str:
     return f"{source}.{ident(column.name)}" if column.is_bytes else canonical(column, source)
 
 
-def encrypted(layout: Layout, protected: Protected, source: str = "NEW") -> str:
-    """The expression that makes the envelope for a protected column of `source`, for code that runs as the owner."""
-    bound = f"{row_key(layout, protected, source)}{scope(layout, source)}"
+def encrypted(layout: Layout, protected: Protected, seal: str) -> str:
+    """The expression that makes the envelope for a protected column of NEW, for code that runs as the owner."""
+    bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
     kind = kind_of(protected.column)
-    return f"envelope_internal.encrypt_{kind}({content(protected, source)}, {seal(protected)}, {bound})"
+    return f"envelope_internal.encrypt_{kind}({content(protected, 'NEW')}, {seal}, {bound})"
 
 
 def encrypted_as_role(layout: Layout, protected: Protected, source: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables.generate import refused
 from pg_envelope.backend.tables.generate.blocks import NEXT, block, fail, when
-from pg_envelope.backend.tables.generate.expressions import drafted, encrypted, is_null
-from pg_envelope.backend.tables.generate.layout import Layout
+from pg_envelope.backend.tables.generate.expressions import drafted, encrypted, is_null, seal, seal_at_hand
+from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.generate.search import made
 from pg_envelope.backend.tables.inspect import Column
 
@@ -18,10 +20,10 @@ def insert(layout: Layout) -> str:
     checks = refused.checks(layout)
     before, after = ([], checks) if layout.as_caller else (checks, [])
     withheld = when("NOT FOUND", "RETURN NULL;")
-    stored = [_as_caller(layout) if layout.as_caller else _statement(layout, _into_new(layout)), withheld]
+    stored = _as_caller(layout) if layout.as_caller else _as_owner(layout)
     seen = [_seen(layout)] if layout.by_role and layout.plain_columns and layout.row_key else []
     declare = ["stored pg_catalog.record;"] if seen else []
-    return block([*refusals, *before, *stored, *seen, *after, "RETURN NEW;"], declare)
+    return block([*refusals, *before, stored, withheld, *seen, *after, "RETURN NEW;"], declare)
 
 
 def _identities(layout: Layout) -> list[str]:
@@ -62,22 +64,31 @@ def _into_new(layout: Layout) -> str:
     return returning(names, commas(f"NEW.{name}" for name in names))
 
 
-def _statement(layout: Layout, returned: str) -> str:
+def _statement(layout: Layout, returned: str, at_hand: str | None = None) -> str:
+    """`at_hand`: the table that the seals come from, if not from sub-selects. Without its row nothing is stored."""
     written = layout.written_columns
     names = commas(ident(column.name) for column in written)
-    values = f",{NEXT}    ".join(new_value(layout, column) for column in written)
-    return (
-        f"INSERT INTO {layout.base} AS t ({names}){NEXT}OVERRIDING SYSTEM VALUE VALUES ({NEXT}    {values}){returned};"
-    )
+    seal_of = seal_at_hand if at_hand else seal
+    values = f",{NEXT}    ".join(new_value(layout, column, seal_of) for column in written)
+    row = f"SELECT{NEXT}    {values}{NEXT}FROM {at_hand} s" if at_hand else f"VALUES ({NEXT}    {values})"
+    return f"INSERT INTO {layout.base} AS t ({names}){NEXT}OVERRIDING SYSTEM VALUE {row}{returned};"
 
 
-def new_value(layout: Layout, column: Column) -> str:
+def _as_owner(layout: Layout) -> str:
+    """Nothing withholds the row: if it is not found, the seals are not at hand."""
+    returned = _into_new(layout)
+    if layout.seals is None:
+        return _statement(layout, returned)
+    return NEXT.join([_statement(layout, returned, layout.seals), when("NOT FOUND", _statement(layout, returned))])
+
+
+def new_value(layout: Layout, column: Column, seal_of: Callable[[Protected], str] = seal) -> str:
     if column.name in layout.searches:
         return made(layout, layout.searches[column.name])
     protected = layout.protected.get(column.name)
     if protected is None:
         return f"NEW.{ident(column.name)}"
-    return drafted(protected) if layout.as_caller else encrypted(layout, protected)
+    return drafted(protected) if layout.as_caller else encrypted(layout, protected, seal_of(protected))
 
 
 def may_read(layout: Layout) -> str:

@@ -12,6 +12,8 @@ from pg_envelope.backend.tables.inspect import Check, Column
 RIGHTS_SCHEMA = "envelope_private"
 # So many capabilities fit into one row, because a row must fit into a page of 8 kB.
 MOST_RIGHTS = 400
+# Seals in one row, likewise: sql/44_seals.sql.
+MOST_SEALS = 300
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Layout:
         return qualified(RIGHTS_SCHEMA, rights_name(self.key_uuid, page))
 
     @property
+    def seals(self) -> str | None:
+        """The table whose one row has the seals of all columns; None where they are too many for one row."""
+        return qualified(RIGHTS_SCHEMA, seals_name(self.key_uuid)) if len(self.protected) <= MOST_SEALS else None
+
+    @property
     def plain_columns(self) -> list[Column]:
         """The columns that are stored as they are written. Nobody writes search columns."""
         made = self.protected.keys() | self.searches.keys()
@@ -105,6 +112,10 @@ class Layout:
 
 def rights_name(key_uuid: str, page: int = 0) -> str:
     return f"right_{key_uuid.replace('-', '')}" + (f"_{page}" if page else "")
+
+
+def seals_name(key_uuid: str) -> str:
+    return f"seal_{key_uuid.replace('-', '')}"
 
 
 def function_name(view_name: str, what: str) -> str:

@@ -88,7 +88,10 @@ def not_nulls(layout: Layout, event: str) -> list[str]:
 
     An UPDATE may leave NULL in a row that was NULL because its tenant or subject was erased.
     """
-    return [_not_null(layout, column, event) for column in layout.columns if _needs_value(layout, column)]
+    conditions = {column: _lacks(layout, column, event) for column in layout.columns if _needs_value(layout, column)}
+    refusals = [when(condition, _null_error(layout, column)) for column, condition in conditions.items()]
+    # One condition for the usual case: PL/pgSQL makes each of them ready anew in each transaction.
+    return [when(" OR ".join(conditions.values()), *refusals)] if len(refusals) > 1 else refusals
 
 
 def _needs_value(layout: Layout, column: Column) -> bool:
@@ -99,12 +102,16 @@ def _needs_value(layout: Layout, column: Column) -> bool:
     return column.not_null and not column.identity and not column.generated and not layout.as_caller
 
 
-def _not_null(layout: Layout, column: Column, event: str) -> str:
-    condition = is_null(f"NEW.{ident(column.name)}")
+def _lacks(layout: Layout, column: Column, event: str) -> str:
+    null = is_null(f"NEW.{ident(column.name)}")
     if event == "update" and column.name in layout.protected:
-        condition += f" AND NOT ({is_null(f'OLD.{ident(column.name)}')})"
+        return f"{null} AND NOT ({is_null(f'OLD.{ident(column.name)}')})"
+    return null
+
+
+def _null_error(layout: Layout, column: Column) -> str:
     message = f'null value in column "{column.name}" of relation "{layout.view_name}" violates not-null constraint'
-    return when(condition, fail(message, "23502", layout, column=column.name))
+    return fail(message, "23502", layout, column=column.name)
 
 
 def losses(layout: Layout, event: str) -> list[str]:

@@ -125,12 +125,15 @@ def _split(layout: Layout, fresh: str) -> str:
     free = [column for column in layout.columns if column.name not in bound]
     made = layout.protected.keys() | layout.searches.keys()
     opened = [column for column in free if column.name not in made and _writable(column)]
-    changed = " OR ".join(_changed(protected) for protected in layout.protected.values())
     values = _statement(layout, fresh, free, _new_or_kept(layout))
-    if opened:
-        values = when(changed, values, otherwise=[_statement(layout, fresh, opened, _new)])
     whole = _statement(layout, fresh, layout.columns, _new_or_kept(layout))
-    return when(differ(bound), whole, otherwise=[values])
+    more = when(differ(bound), whole, otherwise=[values])
+    if not opened:
+        return more
+    # One condition for the usual case: PL/pgSQL makes each of them ready anew in each transaction.
+    touched = differ(dict.fromkeys([*bound, *layout.protected]))
+    unread = f"pg_catalog.cardinality({V}.unreadable) OPERATOR(pg_catalog.>) 0"
+    return when(f"{touched} OR {unread}", more, otherwise=[_statement(layout, fresh, opened, _new)])
 
 
 def _writable(column: Column) -> bool:
