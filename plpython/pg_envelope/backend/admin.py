@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +32,12 @@ from pg_envelope.backend.lifecycle.schedule import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.scope_keys import rotate_scopes
+from pg_envelope.backend.search.adding import add_search
 from pg_envelope.backend.search.advice import advice
+from pg_envelope.backend.search.dropping import drop_search
 from pg_envelope.backend.search.granting import grant_search
+from pg_envelope.backend.search.options import parse_one
+from pg_envelope.backend.search.rotating import rotate_search
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.follow import follow
@@ -45,6 +50,10 @@ from pg_envelope.backend.tables.unprotect import unprotect
 from pg_envelope.backend.unreadable import verify
 
 COMMITS = "It writes the key catalog, and commits."
+
+
+def _pace(batch_size: int | None, pause_ms: int | None, *, newest_first: bool = False) -> Pace:
+    return Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, newest_first)
 
 
 class Admin:
@@ -67,6 +76,9 @@ class Admin:
         self.receipt = guard.plain(self._receipt)
         self.search_advice = guard.plain(self._search_advice)
         self.grant_search = guard.plain(self._grant_search)
+        self.add_search = guard.plain(self._alone(self._add_search))
+        self.drop_search = guard.plain(self._alone(self._drop_search))
+        self.rotate_search = guard.plain(self._alone(self._rotate_search))
         self.verify = guard.plain(self._verify)
         self.rotate = guard.plain(self._rotate)
         self.rotate_key = guard.plain(self._rotate_key)
@@ -162,11 +174,11 @@ class Admin:
         parts: int | None,
         newest_first: bool | None,
     ) -> None:
-        pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, bool(newest_first))
+        pace = _pace(batch_size, pause_ms, newest_first=bool(newest_first))
         self._reencryption(rel, "reencrypt").run(pace, 1 if part is None else part, 1 if parts is None else parts)
 
     def _verify(self, rel: str | None, batch_size: int | None, pause_ms: int | None, anew: bool | None) -> None:
-        pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000)
+        pace = _pace(batch_size, pause_ms)
         oid = self._table("pg_catalog.pg_class" if rel is None else rel, "verify")
         if rel is None:
             verify_all(self._host, pace, bool(anew))
@@ -181,6 +193,27 @@ class Admin:
 
     def _grant_search(self, rel: str | None, column: str | None, role: str | None) -> None:
         grant_search(self._host, self._table(rel, "grant_search"), column, role)
+
+    def _add_search(
+        self, rel: str | None, column: str | None, spec: str | None, batch_size: int | None, pause_ms: int | None
+    ) -> None:
+        wanted = parse_one(column or "", json.loads(spec or "null"))
+        add_search(self._host, self._keys, self._table(rel, "add_search"), column, wanted, _pace(batch_size, pause_ms))
+
+    def _drop_search(self, rel: str | None, column: str | None, name: str | None) -> None:
+        drop_search(self._host, self._table(rel, "drop_search"), column, name)
+
+    def _rotate_search(
+        self,
+        rel: str | None,
+        column: str | None,
+        name: str | None,
+        normalize: str | None,
+        batch_size: int | None,
+        pause_ms: int | None,
+    ) -> None:
+        oid, pace = self._table(rel, "rotate_search"), _pace(batch_size, pause_ms)
+        rotate_search(self._host, self._keys, oid, column, name, normalize, pace)
 
     def _rotate(self, oid: int, scope: str | None) -> int:
         key = catalog.key_of(self._host, oid)

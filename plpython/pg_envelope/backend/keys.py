@@ -139,7 +139,7 @@ class Keys:
             raise errors.Unsupported(
                 f"{label} is a search key, whose tokens would have to be made anew",
                 detail="Nothing was changed.",
-                hint="CALL envelope.unprotect(...) and protect(...) give the table's search columns new keys.",
+                hint="CALL envelope.rotate_search(...) gives a search column another key.",
             )
 
     def rotate_field(self, key_uuid: str, column: str | None, reason: str = "") -> int:

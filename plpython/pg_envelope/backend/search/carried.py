@@ -45,6 +45,7 @@ WHERE i.indrelid = $1 AND m.amname = 'btree' AND NOT i.indisprimary AND NOT i.in
 ORDER BY c.relname"""
 RECORD = "INSERT INTO envelope_private.carried VALUES ($1, $2, $3::jsonb)"
 RECORDED = "SELECT definition::text FROM envelope_private.carried WHERE key_uuid = $1 ORDER BY name"
+FORGET_ONE = "DELETE FROM envelope_private.carried WHERE key_uuid = $1 AND name = $2"
 DESCENDING, NULLS_FIRST = 1, 2
 
 
@@ -138,6 +139,16 @@ def _index(row: dict[str, Any]) -> Index:
     return Index(row["name"], tuple(parts), included, predicate=row["predicate"], **rest)
 
 
+def of_column(host: Host, table: Table, column: str) -> list[Index]:
+    """B-trees on a column of tokens."""
+    found = [_index(row) for row in host.rows(INDEXES, ["oid", "text[]"], [table.oid, [column]])]
+    return [one for one in found if column in one.names() and column not in one.included]
+
+
+def renamed(index: Index, name: str) -> Index:
+    return replace(index, name=name)
+
+
 def record(host: Host, key_uuid: str, indexes: Iterable[Index]) -> None:
     """For unprotect()."""
     for index in indexes:
@@ -150,6 +161,13 @@ def recorded(host: Host, key_uuid: str) -> list[Index]:
         Index(**{**one, "parts": tuple(Part(**part) for part in one["parts"]), "included": tuple(one["included"])})
         for one in found
     ]
+
+
+def forget_of(host: Host, key_uuid: str, column: str, names: Iterable[str]) -> None:
+    """What stood for indexes of a column is gone: unprotect() does not put those back, which rows may violate now."""
+    for index in recorded(host, key_uuid):
+        if column in index.names() and index.name in set(names):
+            host.rows(FORGET_ONE, ["uuid", "name"], [key_uuid, index.name])
 
 
 def forget(host: Host, key_uuid: str) -> None:

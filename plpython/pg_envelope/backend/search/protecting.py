@@ -115,7 +115,7 @@ def index(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOp
     unique = {search.name for options in wanted.values() for search in options.search if search.unique}
     for search in layout.searches.values():
         if search.name not in led or search.name in unique - _alone(made):
-            made.append(_own_index(layout, search, search.name in unique))
+            made.append(own_index(layout, search, search.name in unique))
     for one in made:
         owner.run(one.create(layout.base))
 
@@ -136,15 +136,18 @@ def _chosen(layout: Layout) -> dict[str, tuple[str, str]]:
     return {source: (search.name, search.part("ops")) for source, search in found.items()}
 
 
-def _own_index(layout: Layout, search: SearchColumn, is_unique: bool) -> Index:
+def own_index(layout: Layout, search: SearchColumn, is_unique: bool) -> Index:
     name = derived_name(f"{layout.view_name}_{search.name}", "_key" if is_unique else "_idx")
     return Index(name, (Part(search.name, 0, search.part("ops")),), is_unique=is_unique)
 
 
-def grant(host: Host, layout: Layout, acl: Iterable[Row]) -> None:
+def grant(host: Host, layout: Layout, acl: Iterable[Row], only: Iterable[str] | None = None) -> None:
     """Who may read single columns may search them, too. Rights to the whole table hold for all of its columns."""
+    names = set(layout.searches if only is None else only)
     for row in acl:
         for search in layout.searches_of(row["column"]) if row["privilege"] == "SELECT" and row["column"] else ():
+            if search.name not in names:
+                continue
             option = " WITH GRANT OPTION" if row["is_grantable"] and row["grantee"] else ""
             host.run(f"GRANT SELECT ({ident(search.name)}) ON {layout.view} TO {grants.role(row['grantee'])}{option}")
 
@@ -164,12 +167,13 @@ def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
 
 def drop_columns(host: Host, table: str, layout: Layout) -> None:
     """unprotect(): the token columns, with their indexes, and what nobody else's columns are of."""
-    dropped = commas(f"DROP COLUMN {ident(name)}" for name in layout.searches)
-    if dropped:
-        host.run(f"ALTER TABLE {table} {dropped}")
-        host.rows(
-            "DELETE FROM envelope_private.search WHERE field_uuid = ANY ($1)",
-            ["uuid[]"],
-            [[protected.field_uuid for protected in layout.protected.values()]],
-        )
-        search_keys.drop_unused(host, list(layout.searches.values()))
+    if layout.searches:
+        drop_searches(host, table, layout, list(layout.searches.values()))
+
+
+def drop_searches(host: Host, table: str, layout: Layout, searches: list[SearchColumn]) -> None:
+    """No view shows them any more."""
+    host.run(f"ALTER TABLE {table} {commas(f'DROP COLUMN {ident(search.name)}' for search in searches)}")
+    for search in searches:
+        search_keys.forget(host, layout.protected[search.source].field_uuid, search.name)
+    search_keys.drop_unused(host, searches)

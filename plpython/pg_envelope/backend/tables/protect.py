@@ -8,8 +8,8 @@ from dataclasses import replace
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import carried, protecting
+from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Index
-from pg_envelope.backend.search.keys import KeyOrigin
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import (
     bodies,
@@ -128,8 +128,7 @@ def _layout(
 
 def _searched(host: Host, keys: Keys, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Layout:
     """With the search columns, which are empty yet."""
-    key = host.rows("SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1", ["uuid"], [layout.key_uuid])[0]
-    searches = protecting.make(host, keys, table, wanted, KeyOrigin(key["kek"], key["store"]))
+    searches = protecting.make(host, keys, table, wanted, search_keys.origin_of(host, layout.key_uuid))
     protecting.add(host, table, searches.values())
     layout = replace(layout, columns=inspect.inspect(host, table.oid).columns, searches=searches)
     protecting.record(host, layout)

@@ -32,7 +32,7 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     key = catalog.key_of(host, oid)
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
     locks.exclusive(host, view.sql, base.sql)
-    _refuse_dependents(host, view)
+    refuse_dependents(host, view, "unprotected")
     layout = catalog.layout_of(host, key, base)
     acl = grants.read(host, view.oid)
     _drop(host, base, view, layout)
@@ -49,25 +49,34 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
 
 def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
     """The view, the guard, and all that they call but the rights: the values are read once more."""
-    for event in generate.EVENTS:
-        host.run(f"DROP TRIGGER IF EXISTS {ident(f'envelope_{event}')} ON {view.sql}")
+    drop_view_triggers(host, view)
     for name in generate.GUARDS.values():
         host.run(f"DROP TRIGGER IF EXISTS {ident(name)} ON {base.sql}")
     for function in functions(host, layout.key_uuid):
         host.run(f"DROP FUNCTION {function}")
-    # Its defaults are dropped one by one.
-    host.run(generate.stub(view.sql, view.columns))
-    host.run(f"DROP VIEW {view.sql}")
+    drop_view(host, view)
     drop_no_drafts(host, base)
 
 
-def _refuse_dependents(host: Host, view: Table) -> None:
+def drop_view_triggers(host: Host, view: Table) -> None:
+    for event in generate.EVENTS:
+        host.run(f"DROP TRIGGER IF EXISTS {ident(f'envelope_{event}')} ON {view.sql}")
+
+
+def drop_view(host: Host, view: Table) -> None:
+    # Its defaults are dropped one by one.
+    host.run(generate.stub(view.sql, view.columns))
+    host.run(f"DROP VIEW {view.sql}")
+
+
+def refuse_dependents(host: Host, view: Table, what: str) -> None:
+    """Raises Unsupported with the list of what would go with the view."""
     found = host.rows(DEPENDENTS, ["oid", "oid"], [view.oid, view.row_type])
     if found:
         raise errors.Unsupported(
-            f"{view.sql} cannot be unprotected as it is; nothing was changed",
+            f"{view.sql} cannot be {what} as it is; nothing was changed",
             detail="\n".join(f"- {row['what']} depends on the view" for row in found),
-            hint="Drop the listed objects, then call unprotect() again.",
+            hint="Drop the listed objects, then call it again.",
         )
 
 

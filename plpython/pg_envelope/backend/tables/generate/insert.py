@@ -47,7 +47,7 @@ def changed_below(layout: Layout) -> list[str]:
     made of other columns.
     """
     plain = [ident(column.name) for column in layout.plain_columns if layout.as_caller or column.generated]
-    return [*plain, *map(ident, layout.searches)]
+    return [*plain, *(ident(search.name) for search in layout.shown_searches)]
 
 
 def returning(names: list[str], into: str) -> str:
@@ -96,7 +96,8 @@ def _as_caller(layout: Layout) -> str:
 
 def _seen(layout: Layout) -> str:
     """What the row became, for those who may see it."""
-    names = [*(ident(column.name) for column in layout.plain_columns), *map(ident, layout.searches)]
+    shown = [column.name for column in layout.plain_columns] + [search.name for search in layout.shown_searches]
+    names = [*map(ident, shown)]
     key = " AND ".join(f"t.{ident(name)} {equals} NEW.{ident(name)}" for name, equals in layout.row_key.items())
     read = f"SELECT {commas(f't.{name}' for name in names)} INTO stored FROM {layout.base} t WHERE {key};"
     taken = [f"NEW.{name} := stored.{name};" for name in names]

@@ -118,14 +118,14 @@ def _split(layout: Layout, fresh: str) -> str:
     Who sets a key column calls the guard, and takes a lock that new rows of other tables wait for.
     """
     bound = [name for name in {**layout.row_key, **dict.fromkeys(all_bound(layout))} if name not in layout.protected]
-    free = [column for column in layout.columns if column.name not in bound]
+    free = [column for column in layout.stored_columns if column.name not in bound]
     made = layout.protected.keys() | layout.searches.keys()
     opened = [column for column in free if column.name not in made and _writable(column)]
     changed = " OR ".join(_changed(protected) for protected in layout.protected.values())
     values = _statement(layout, fresh, free, _new_or_kept(layout))
     if opened:
         values = when(changed, values, otherwise=[_statement(layout, fresh, opened, _new)])
-    whole = _statement(layout, fresh, layout.columns, _new_or_kept(layout))
+    whole = _statement(layout, fresh, layout.stored_columns, _new_or_kept(layout))
     return when(differ(bound), whole, otherwise=[values])
 
 
@@ -207,7 +207,7 @@ def _missed(layout: Layout) -> list[str]:
                 hint="A function that this statement calls changed the row, too.",
             ),
         ),
-        _statement(layout, "true", layout.columns, _changed_only(layout)),
+        _statement(layout, "true", layout.stored_columns, _changed_only(layout)),
         when("NOT FOUND", "RETURN NULL;"),
         "EXIT;",
     ]
