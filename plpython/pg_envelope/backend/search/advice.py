@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs.faulty import fault
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search.column import plain_type, searchable
 from pg_envelope.backend.search.leakage import Leakage, Value, leakage
 from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.tables import catalog, generate, inspect
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -20,7 +22,7 @@ SELECT known, attacked, pg_catalog.count(*) AS values FROM (
     SELECT pg_catalog.count(*) FILTER (WHERE half = 0) AS known,
         pg_catalog.count(*) FILTER (WHERE half <> 0) AS attacked
     FROM (SELECT value, pg_catalog.hashint8(pg_catalog.row_number() OVER ()) & 1 AS half
-        FROM (SELECT t.{column} AS value FROM {table} t WHERE t.{column} IS NOT NULL LIMIT {sample}) s) h
+        FROM (SELECT v.value FROM ({values}) v WHERE v.value IS NOT NULL LIMIT {sample}) s) h
     GROUP BY value) g
 GROUP BY known, attacked"""
 FORCE = '{{"{}": {{"search": {{"exact": {{"force": true}}}}}}}} searches it all the same.'
@@ -28,9 +30,22 @@ FORCE = '{{"{}": {{"search": {{"exact": {{"force": true}}}}}}}} searches it all 
 
 def measure(host: Host, table: Table, column: Column) -> Leakage:
     """Of a plain table, or of a protected one by its view. Runs as the table's owner."""
-    query = COUNTS.format(column=ident(column.name), table=table.sql, sample=SAMPLE)
+    query = COUNTS.format(values=_values(host, table, column.name), sample=SAMPLE)
     rows = AsOwner(host, table.owner_oid).rows(query)
     return leakage(value for row in rows for value in [Value(row["known"], row["attacked"])] * row["values"])
+
+
+def _values(host: Host, table: Table, name: str) -> str:
+    """A query for them; of a protected table for those that open."""
+    key = host.row(catalog.KEY, ["oid"], [table.oid])
+    if key is None:
+        return f"SELECT t.{ident(name)} AS value FROM {table.sql} t"
+    layout = catalog.layout_of(host, key, inspect.inspect(host, key["base"]))
+    if name not in layout.protected:
+        return f"SELECT t.{ident(name)} AS value FROM {layout.base} t"
+    opened = generate.opened_as_role(layout, layout.protected[name], "t")
+    opens = f"{fault(layout, name, careful=True)} IS NULL"
+    return f"SELECT CASE WHEN t.{ident(name)} IS NOT NULL AND {opens} THEN {opened} END AS value FROM {layout.base} t"
 
 
 def advice(host: Host, table: Table, name: str | None) -> list[Row]:

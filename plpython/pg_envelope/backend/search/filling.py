@@ -23,7 +23,7 @@ from pg_envelope.backend.tables.owner import AsOwner
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingTokens:
     """Rows of `t` with a value and without its token, in some search columns. See resealing.Work."""
 
     layout: Layout
@@ -67,7 +67,7 @@ def fill(host: Host, oid: int, pace: Pace, search_uuid: str) -> None:
     whole.refuse_missing(host, key, layout)
     owner = AsOwner(host, base.owner_oid)
     searches = tuple(s for s in layout.searches.values() if s.search_uuid == search_uuid and not s.is_filled)
-    missing = partial(Missing, layout, searches)
+    missing = partial(MissingTokens, layout, searches)
     with read_committed(host):
         job = Job(host, layout.key_uuid, what="search")
         walker = Walker(host, key, job, pace)
@@ -82,7 +82,7 @@ def fill(host: Host, oid: int, pace: Pace, search_uuid: str) -> None:
     _tell(host, layout, job)
 
 
-def _left(owner: AsOwner, layout: Layout, missing: Callable[[bool], Missing]) -> int:
+def _left(owner: AsOwner, layout: Layout, missing: Callable[[bool], MissingTokens]) -> int:
     def count(careful: bool) -> int:
         return owner.count(f"SELECT count(*) AS found FROM {layout.base} t WHERE {missing(careful).any}")
 

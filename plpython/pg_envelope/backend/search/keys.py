@@ -171,9 +171,11 @@ def forget(host: Host, field_uuid: str, name: str) -> None:
 
 
 def drop_unused(host: Host, searches: list[SearchColumn]) -> None:
-    """Types of keys that no column uses any more; the keys stay, for old backups."""
+    """Types of keys that no column uses any more; the keys stay, for old backups, and make no token."""
     for row in host.rows(UNUSED, ["uuid[]"], [[search.search_uuid for search in searches]]):
+        key = key_of(host, str(row["search_uuid"]))
         _drop(host, row)
+        host.rows(RETIRE, ["uuid"], [key.key_uuid])
 
 
 def drop_all(host: Host) -> None:
