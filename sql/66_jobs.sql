@@ -46,7 +46,7 @@ CREATE VIEW envelope.faults WITH (security_barrier) AS
     WHERE pg_has_role(b.relowner, 'USAGE')
     ORDER BY k.base, f.attnum, x.row_key, x.found_at DESC;
 COMMENT ON VIEW envelope.faults IS
-    'values that do not open, as the last verify or reencrypt of their table found them: reason key unknown, key destroyed, key suspended, key lost, storage damaged, not of its type, or does not open. row_key is the primary key by column, or the ctid';
+    'values that do not open, as the last verify or reencrypt of their table found them: reason key unknown, key destroyed, key suspended, key lost, storage damaged, not of its type, or does not open; or wrong token, where the value opens and a search would not find its row. row_key is the primary key by column, or the ctid';
 
 CREATE VIEW envelope.verifications WITH (security_barrier) AS
     SELECT k.view::regclass AS relation, v.began_at, v.finished_at, v.value_count,

@@ -26,6 +26,8 @@ DESTROYED = REASONS[errors.KeyDestroyed]
 # Said by envelope_internal.fault_carefully: the server cannot read the stored bytes, or the type cannot read the text.
 STORAGE_DAMAGED = "storage damaged"
 NOT_OF_TYPE = "not of its type"
+# Said by verify() alone: the value opens, and a search finds its row by another value, or by none.
+WRONG_TOKEN = "wrong token"  # noqa: S105
 # Nothing that anybody could do makes such a value readable where it is.
 BEYOND_HELP = (DOES_NOT_OPEN, REASONS[errors.UnknownKey], DESTROYED, STORAGE_DAMAGED, NOT_OF_TYPE)
 # These were done on purpose, and other places tell them: the ledger erasures, envelope.keys suspensions.
