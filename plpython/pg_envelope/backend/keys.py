@@ -70,13 +70,15 @@ class StillActive(errors.NotConfigured):
 class FieldOptions:
     """How a field's values are bound, encrypted and searched.
 
-    `bind` is row, column, context, or search for a search key.
+    `bind` is row, column, context, or search for a search key. `drops_indexes`: protect() drops those of the column
+    that tokens cannot stand in for.
     """
 
     bind: str = "row"
     suite: int = suites.DEFAULT
     pad: bool = False
     search: tuple[SearchWanted, ...] = ()
+    drops_indexes: bool = False
 
 
 class Keys:

@@ -192,9 +192,9 @@ def test_equal_values_stop_a_unique_search_and_nothing_is_lost(db: Database) -> 
     make(db)
     db.sql("UPDATE person SET email = 'VALUE 8' WHERE id = 7")
     unique = """CALL envelope.add_search('person', 'email', '{"exact": {"normalize": "email", "unique": true}}')"""
-    with pytest.raises(psycopg.errors.UniqueViolation, match="are equal, after normalising by email/1") as caught:
+    with pytest.raises(psycopg.errors.UniqueViolation, match="equal after normalising") as caught:
         db.sql(unique)
-    assert "value" not in str(caught.value.diag.message_detail).lower()
+    assert caught.value.diag.message_detail is None
     with pytest.raises(psycopg.errors.Error, match="is being made of other options"):
         db.sql(ADD)
     db.sql("UPDATE person SET email = 'value 7' WHERE id = 7")

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.search import carried as carried_indexes
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search.carried import Index, Part
+from pg_envelope.backend.search.carried import Dropped, Index, Part
 from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn, default_name, is_loose, plain_type
 from pg_envelope.backend.search.keys import KeyOrigin
 from pg_envelope.backend.search.options import SearchWanted
@@ -21,18 +22,44 @@ from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 
 MAY_CREATE = "SELECT has_schema_privilege($1, $2::text, 'CREATE') AS may"
+EXACT = "exact/1"
+# What stands in for lower(column).
+LOWERED = ("casefold/1", "email/1")
+LOWER = "In the place of lower(), values that differ in case alone are equal, as normaliser casefold has it."
 TYPES = "text, varchar, char, citext, numbers, dates and times, uuid, inet, macaddr, bool, bytea and enums"
 
 
 def with_searches(wanted: Mapping[str, FieldOptions], carried: Iterable[Index]) -> dict[str, FieldOptions]:
     """Columns whose indexes are carried over are searched for equal values, if nothing else was said."""
-    indexed = {name for index in carried for name in index.names()}
+    indexed: dict[str, set[str]] = {}
+    for part in (part for index in carried for part in index.parts):
+        indexed.setdefault(part.name, set()).add(part.normalize or EXACT)
     return {
-        name: replace(options, search=(SearchWanted(default_name(name)),))
+        name: replace(options, search=tuple(_searches(name, sorted(indexed[name], key=EXACT.__ne__))))
         if name in indexed and not options.search
         else options
         for name, options in wanted.items()
     }
+
+
+def _searches(column: str, normalizers: list[str]) -> Iterator[SearchWanted]:
+    """One for each way in which indexes compare the column; the first has the usual name."""
+    for number, normalize in enumerate(normalizers):
+        name = f"{column}_{normalize.split('/')[0]}" if number else default_name(column)
+        yield SearchWanted(name, normalize)
+
+
+def stands_in(index: Index, wanted: Mapping[str, FieldOptions]) -> bool:
+    """Whether the search columns that were asked for serve an index, too."""
+    return all(
+        not wanted[part.name].search or any(_serves(s.normalize, part.normalize) for s in wanted[part.name].search)
+        for part in index.parts
+        if part.name in wanted
+    )
+
+
+def _serves(normalizer: str, wanted: str | None) -> bool:
+    return wanted is None or normalizer in LOWERED
 
 
 def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
@@ -117,7 +144,7 @@ def index(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOp
         if search.name not in led or search.name in unique - _alone(made):
             made.append(own_index(layout, search, search.name in unique))
     for one in made:
-        owner.run(one.create(layout.base))
+        carried_indexes.create(owner, one, layout.base)
 
 
 def _alone(indexes: Iterable[Index]) -> set[str]:
@@ -125,15 +152,16 @@ def _alone(indexes: Iterable[Index]) -> set[str]:
     return {i.parts[0].name for i in indexes if i.is_unique and len(i.parts) == 1 and i.predicate is None}
 
 
-def _chosen(layout: Layout) -> dict[str, tuple[str, str]]:
-    """For each protected column the search column that stands in for it: the exact one, or the first."""
-    found: dict[str, SearchColumn] = {}
-    for search in layout.searches.values():
-        if search.source not in found or (
-            search.normalizer == "exact/1" and found[search.source].normalizer != "exact/1"
-        ):
-            found[search.source] = search
-    return {source: (search.name, search.part("ops")) for source, search in found.items()}
+def _chosen(layout: Layout) -> dict[tuple[str, str | None], tuple[str, str]]:
+    """For each protected column the search column that stands in for it: the exact one, or the first. For lower() of
+    it the first without regard to case.
+    """
+    found: dict[tuple[str, str | None], SearchColumn] = {}
+    for search in sorted(layout.searches.values(), key=lambda search: search.normalizer != EXACT):
+        found.setdefault((search.source, None), search)
+        if search.normalizer in LOWERED:
+            found.setdefault((search.source, "casefold/1"), search)
+    return {key: (search.name, search.part("ops")) for key, search in found.items()}
 
 
 def own_index(layout: Layout, search: SearchColumn, is_unique: bool) -> Index:
@@ -156,13 +184,21 @@ def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
     """What a person should know of the change."""
     chosen = _chosen(layout)
     for one in carried:
-        columns = commas(chosen[part.name][0] if part.name in chosen else part.name for part in one.parts)
-        first = next(chosen[part.name][0] for part in one.parts if part.name in chosen)
+        made = one.of_tokens(chosen)
+        columns = commas(part.name for part in made.parts)
+        first = next(new.name for new, old in zip(made.parts, one.parts, strict=True) if new != old)
         kind = "UNIQUE constraint" if one.is_constraint else "unique index" if one.is_unique else "index"
         host.notice(
             f"{kind} {one.name} is a {'unique ' if one.is_unique else ''}token index on ({columns}) now",
+            detail=LOWER if any(part.normalize for part in one.parts) else None,
             hint=f"Queries find it by the search column: WHERE {first} = '...'. docs/search.md.",
         )
+
+
+def tell_dropped(host: Host, dropped: Iterable[Dropped]) -> None:
+    for one in dropped:
+        kind = "constraint" if one.is_constraint else "index"
+        host.notice(f"{kind} {one.name} is dropped", hint="envelope.unprotect() puts it back.")
 
 
 def drop_columns(host: Host, table: str, layout: Layout) -> None:

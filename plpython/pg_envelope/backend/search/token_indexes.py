@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.search.carried import Index
@@ -25,11 +24,6 @@ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND a.attname = $2
 TAKEN = """
 SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2"""
-DUPLICATE = "23505"
-
-
-class Duplicate(errors.EnvelopeError):
-    sqlstate = DUPLICATE
 
 
 def make(host: Host, base: Table, layout: Layout, searches: Iterable[SearchColumn]) -> None:
@@ -45,20 +39,7 @@ def _make(host: Host, base: Table, layout: Layout, search: SearchColumn) -> None
     with protecting.usable(host, base):
         for index in wanted:
             if index.name not in there and (search.replaces or not there):
-                _create(host, base, layout, search, index)
-
-
-def _create(host: Host, base: Table, layout: Layout, search: SearchColumn, index: Index) -> None:
-    try:
-        AsOwner(host, base.owner_oid).run(index.create(layout.base))
-    except Exception as error:
-        if getattr(error, "sqlstate", None) != DUPLICATE:
-            raise
-        raise Duplicate(
-            f"values of column {search.source} of {layout.view} are equal, after normalising by {search.normalizer}",
-            detail=f"Index {index.name} cannot be unique.",
-            hint="Change one of them, then call it again; or give up: CALL envelope.drop_search(...).",
-        ) from None
+                carried.create(AsOwner(host, base.owner_oid), index, layout.base)
 
 
 def _own(host: Host, layout: Layout, search: SearchColumn) -> Index:
@@ -77,7 +58,7 @@ def _free(host: Host, schema: str, name: str) -> str:
 def _like_before(host: Host, base: Table, search: SearchColumn) -> list[Index]:
     """The indexes of the column that it replaces, under names that last until it does."""
     replaced = search.replaces or ""
-    tokens = {replaced: (search.name, search.part("ops"))}
+    tokens: carried.Tokens = {(replaced, None): (search.name, search.part("ops"))}
     return [
         carried.renamed(index.of_tokens(tokens), temporary_name(index.name))
         for index in carried.of_column(host, base, replaced)

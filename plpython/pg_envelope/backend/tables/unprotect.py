@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search import carried, protecting
+from pg_envelope.backend.search.carried import Dropped, Index
 from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks, opening
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
@@ -113,8 +114,22 @@ def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> No
     if indexes:
         with protecting.usable(host, base):
             for index in indexes:
-                AsOwner(host, base.owner_oid).run(index.restore(qualified(layout.schema, view.name)))
+                _restore_index(host, AsOwner(host, base.owner_oid), index, qualified(layout.schema, view.name))
     carried.forget(host, layout.key_uuid)
+
+
+def _restore_index(host: Host, owner: AsOwner, index: Index | Dropped, table: str) -> None:
+    """One that was dropped may not fit any more: its expression names columns, which may have other names now."""
+    if isinstance(index, Index):
+        owner.run(index.restore(table))
+        return
+    try:
+        with host.subtransaction():
+            owner.run(index.restore(table))
+    except Exception as error:
+        if getattr(error, "sqlstate", "57").startswith("57"):
+            raise
+        host.warning(f"{index.name} could not be put back", hint=f"As it was: {index.restore(table)}")
 
 
 def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None:
