@@ -75,12 +75,12 @@ $$;
 COMMENT ON FUNCTION envelope.grant_search IS
     'lets a role look rows up by the search columns of a protected column, without reading it; REVOKE SELECT (...) takes it back';
 
-CREATE FUNCTION envelope.search_advice(rel regclass, "column" name)
+CREATE FUNCTION envelope.search_advice(rel regclass, "column" name, normalizer text DEFAULT 'exact')
     RETURNS TABLE (verdict text, advice text, sampled bigint, different_values bigint, top_share double precision,
         read_share double precision, min_entropy double precision)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.search_advice(rel, column)
+return GD['pg_envelope'].admin.search_advice(rel, column, normalizer)
 $$;
 COMMENT ON FUNCTION envelope.search_advice IS
     'what tokens of a column would tell, tried on up to 100,000 rows: verdict FINE, WARN, REFUSE or UNKNOWN; top_share is that of the most common value, read_share that of the rows which somebody reads who knows how common each value is';

@@ -179,6 +179,10 @@ def add_search(table: str, column: str, options: Mapping[str, Any], batch_size: 
     return Query(sql, (table, column, spec, batch_size, pause_ms))
 
 
+def search_advice(table: str, column: str, normalize: str) -> Query:
+    return Query("SELECT * FROM envelope.search_advice(%s::regclass, %s::name, %s::text)", (table, column, normalize))
+
+
 def rotate_search(
     table: str, column: str, name: str | None, normalize: str | None, batch_size: int, pause_ms: int
 ) -> Query:

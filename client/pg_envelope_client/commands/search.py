@@ -9,6 +9,7 @@ import typer
 from pg_envelope_client import output, statements
 from pg_envelope_client.commands.options import Dsn, Table
 from pg_envelope_client.commands.tables import resumable
+from pg_envelope_client.problems import FAILED
 from pg_envelope_client.registry import Registry
 
 searches = Registry("Search without decrypting: the search columns of protected columns.")
@@ -17,6 +18,7 @@ Column = Annotated[str, typer.Argument(metavar="COLUMN", help="The protected col
 Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Which search column, of several.")]
 BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one committed batch.")]
 Pause = Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")]
+ADVICE = ("verdict", "advice", "sampled", "different_values", "top_share", "read_share", "min_entropy")
 SHOWN = ("relation", "column", "search_column", "normalizer", "search_key", "state")
 
 
@@ -27,6 +29,23 @@ def every(dsn: Dsn = None) -> None:
 
     with session(dsn) as server:
         output.print_rows(server.rows(statements.SEARCHES), SHOWN, "No search columns.")
+
+
+@searches.command()
+def advise(
+    table: Table,
+    column: Annotated[str, typer.Argument(metavar="COLUMN", help="Protected already, or not yet.")],
+    normalize: Annotated[str, typer.Option(help="What would count of a value, such as email.")] = "exact",
+    dsn: Dsn = None,
+) -> None:
+    """Say what the tokens of a column would give away; exit code 1 where protect refuses it."""
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        (found,) = server.rows(statements.search_advice(table, column, normalize))
+    output.print_rows([found], ADVICE, "")
+    if found["verdict"] == "REFUSE":
+        raise typer.Exit(FAILED)
 
 
 @searches.command()

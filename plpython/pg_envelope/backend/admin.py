@@ -188,8 +188,8 @@ class Admin:
     def _receipt(self, rel: str | None) -> str:
         return self._reencryption(rel, "receipt").receipt()
 
-    def _search_advice(self, rel: str | None, column: str | None) -> list[Row]:
-        return advice(self._host, inspect(self._host, self._table(rel, "search_advice")), column)
+    def _search_advice(self, rel: str | None, column: str | None, normalize: str | None) -> list[Row]:
+        return advice(self._host, inspect(self._host, self._table(rel, "search_advice")), column, normalize)
 
     def _grant_search(self, rel: str | None, column: str | None, role: str | None) -> None:
         grant_search(self._host, self._table(rel, "grant_search"), column, role)

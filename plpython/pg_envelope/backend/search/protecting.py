@@ -13,16 +13,16 @@ from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Dropped, Index, Part
 from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn, default_name, is_loose, plain_type
 from pg_envelope.backend.search.keys import KeyOrigin
+from pg_envelope.backend.search.normalize import EXACT, unfit
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.generate.search import of_value_as_role
-from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
 MAY_CREATE = "SELECT has_schema_privilege($1, $2::text, 'CREATE') AS may"
-EXACT = "exact/1"
 # What stands in for lower(column).
 LOWERED = ("casefold/1", "email/1")
 LOWER = "In the place of lower(), values that differ in case alone are equal, as normaliser casefold has it."
@@ -74,15 +74,8 @@ def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> I
         elif is_loose(host, column):
             yield f"column {name} cannot be searched: its collation is nondeterministic, so equal values may differ"
         yield from (f"the name of a search column is taken: {s.name}" for s in options.search if s.name in taken)
-        yield from _unfit(column, options)
+        yield from filter(None, (unfit(column, search.normalize) for search in options.search))
         taken += [search.name for search in options.search]
-
-
-def _unfit(column: Column, options: FieldOptions) -> Iterator[str]:
-    kind = plain_type(column)
-    for search in options.search:
-        if kind not in ("text", "citext", None) and search.normalize != "exact/1":
-            yield f"column {column.name}: normaliser {search.normalize.split('/')[0]} is for texts"
 
 
 def make(

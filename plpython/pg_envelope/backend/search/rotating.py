@@ -15,8 +15,8 @@ from pg_envelope.backend.commits import begin
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs.walker import Pace, check
 from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.search import advice, place, protecting, token_indexes
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search import place, protecting, token_indexes
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.filling import fill
 from pg_envelope.backend.search.normalize import newest
@@ -116,7 +116,12 @@ def _obstacles(host: Host, use: Use, normalizer: str) -> Iterator[str]:
         yield f"search column {use.search.name} is not filled yet: call add_search() again first"
     wanted = SearchWanted(token_indexes.temporary_name(use.search.name), normalizer.split("/")[0])
     wanted = replace(wanted, normalize=normalizer)
-    yield from protecting.obstacles(host, use.place.view, {use.search.source: FieldOptions(search=(wanted,))})
+    options = {use.search.source: FieldOptions(search=(wanted,))}
+    reasons = list(protecting.obstacles(host, use.place.view, options))
+    yield from reasons
+    # Coarser tokens tell more; those of the same normaliser no more than before.
+    if not reasons and normalizer != use.search.normalizer:
+        yield from advice.obstacles(host, use.place.view, options)
     yield from token_indexes.obstacles(host, use.place.base, use.search.name)
 
 
