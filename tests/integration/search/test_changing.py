@@ -123,6 +123,28 @@ def test_a_change_of_keys_is_given_up(db: Database) -> None:
     assert db.sql("SELECT name, state FROM envelope.keys WHERE state = 'active' ORDER BY 1") == keys
 
 
+@pytest.mark.parametrize("kind", ["plain", "its own trigger"])
+def test_what_is_written_meanwhile_has_right_tokens(db: Database, kind: str) -> None:
+    """verify() compares every token with its value."""
+    make(db, kind)
+    writer = db.connect()
+    number = 0
+    for statement in (SLOW_ADD, SLOW_ROTATE):
+        job = Beside(db, statement.replace("200", "20"))
+        while job.alive:
+            number += 1
+            writer.execute("INSERT INTO person VALUES (%s, 1, %s)", [10000 + number, f"new {number}"])
+            writer.execute("UPDATE person SET email = %s WHERE id = %s", [f"changed {number}", number * 7 % ROWS + 1])
+            writer.execute("UPDATE person SET id = -id WHERE id = %s", [number * 11 % ROWS + 1])
+            writer.execute("DELETE FROM person WHERE id = %s", [number * 13 % ROWS + 1])
+        assert job.end() is None
+    assert number > 10
+    db.sql("CALL envelope.verify('person')")
+    assert db.sql("SELECT * FROM envelope.faults") == []
+    assert db.one("SELECT count(*) FROM person_encrypted WHERE (email IS NULL) <> (email_search IS NULL)") == 0
+    assert db.one(FOUND) == 0
+
+
 def test_a_search_finds_its_row_at_every_moment_of_a_rotation(db: Database) -> None:
     """Prepared before, in a session that goes on; and in new transactions."""
     make(db, search='{"search": "exact"}')
@@ -367,3 +389,15 @@ def test_only_who_administers_may_change_searches(db: Database) -> None:
     for call in ("add_search('person', 'email')", "drop_search('person', 'email')", "rotate_search('person', 'email')"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             db.sql(f"CALL envelope.{call}", user="owner")
+
+
+def test_operators_of_a_key_that_was_replaced_refuse_to_search(db: Database) -> None:
+    """As on a subscriber, which gets rows of the key catalog and no functions."""
+    make(db, search='{"search": "exact"}', rows=10)
+    assert db.sql("SELECT id FROM person WHERE email_search = 'value 7'") == [(7,)]
+    db.sql(
+        "UPDATE envelope_private.field_key SET state = 'decrypt-only' WHERE field_uuid IN"
+        " (SELECT search_uuid FROM envelope_private.search_key)"
+    )
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="the search key was replaced"):
+        db.connect().execute("SELECT id FROM person WHERE email_search = 'value 7'")

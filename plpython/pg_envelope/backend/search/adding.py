@@ -41,12 +41,12 @@ def add_search(host: Host, keys: Keys, oid: int, column: str | None, wanted: Sea
 
 
 def _began(found: Place, column: str | None, wanted: SearchWanted) -> bool:
-    """Whether an earlier call ended early. Raises Conflict where it was told something else."""
+    """Whether an earlier call ended early. Raises NotConfigured where it was told something else."""
     search = found.layout.searches.get(wanted.name)
     if search is None or search.is_filled:
         return False
     if (search.source, search.normalizer, search.is_unique) != (column, wanted.normalize, wanted.unique):
-        raise errors.Conflict(
+        raise errors.NotConfigured(
             f"search column {wanted.name} is being made of other options",
             hint="Call it with those again, or give up: CALL envelope.drop_search(...).",
         )

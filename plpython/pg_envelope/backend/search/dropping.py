@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pg_envelope import errors
 from pg_envelope.backend.host import Host
+from pg_envelope.backend.jobs.job import Running
 from pg_envelope.backend.search import carried, place, protecting, rotating, token_indexes
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.place import Place
@@ -26,7 +26,7 @@ WHERE tgrelid = $1 AND NOT tgisinternal AND tgname !~ '^envelope_' ORDER BY tgna
 def drop_search(host: Host, oid: int, column: str | None, name: str | None) -> None:
     """Where rotate_search() is changing it, that is given up, and the column stays as it was.
 
-    Raises NotProtected, BadInput, Conflict, or Unsupported with the list of what depends on the view."""
+    Raises NotProtected, BadInput, Running, or Unsupported with the list of what depends on the view."""
     found = place.find(host, oid)
     search = found.search(column, name)
     _refuse_live(host, found)
@@ -46,7 +46,7 @@ def drop_search(host: Host, oid: int, column: str | None, name: str | None) -> N
 
 def _refuse_live(host: Host, found: Place) -> None:
     if live := host.row(LIVE, ["uuid"], [found.layout.key_uuid]):
-        raise errors.Conflict(
+        raise Running(
             "another session makes search tokens of this table",
             detail=f"pid {live['pid']}",
             hint="SELECT envelope.abort(...) ends it.",

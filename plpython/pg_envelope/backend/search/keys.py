@@ -92,7 +92,9 @@ def make(host: Host, keys: Keys, table: Table, column: Column, wanted: SearchWan
     if found is None:
         return _new(host, keys, table, column, wanted, origin, kind)
     if found["changes"]:
-        raise errors.Conflict(f"the search key {wanted.key} is being replaced", hint="Wait for rotate_search() to end.")
+        raise errors.NotConfigured(
+            f"the search key {wanted.key} is being replaced", hint="Wait for rotate_search() to end."
+        )
     if (found["schema"], found["normalizer"], found["plain_type"], found["owner"]) != (
         table.schema,
         wanted.normalize,

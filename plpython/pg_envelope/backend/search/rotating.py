@@ -50,7 +50,10 @@ class Use:
 def rotate_search(
     host: Host, keys: Keys, oid: int, column: str | None, name: str | None, normalize: str | None, pace: Pace
 ) -> None:
-    """Commits as it goes; called again, it goes on. Raises BadInput, NotProtected, Conflict, Unsupported, Duplicate."""
+    """Commits as it goes; called again, it goes on.
+
+    Raises BadInput, NotProtected, NotConfigured, Unsupported, Duplicate.
+    """
     check(pace)
     begin(host, WHAT)
     found = place.find(host, oid)
@@ -72,7 +75,7 @@ def rotate_search(
 
 def _refuse_other(made: SearchColumn, normalizer: str) -> None:
     if made.normalizer != normalizer:
-        raise errors.Conflict(
+        raise errors.NotConfigured(
             f"an earlier call began to make tokens by {made.normalizer}",
             hint="Call it with that again, or give up: CALL envelope.drop_search(...).",
         )
