@@ -24,7 +24,7 @@ CREATE VIEW envelope.progress AS
     JOIN envelope_private.protected_table t USING (key_uuid)
     ORDER BY t.base, j.what, j.parts, j.part;
 COMMENT ON VIEW envelope.progress IS
-    'one row per job of reencrypt or verify, running or last: state running, paused, interrupted (its session is gone), aborted, failed or done';
+    'one row per job of reencrypt, verify, or of add_search and rotate_search (search), running or last: state running, paused, interrupted (its session is gone), aborted, failed or done';
 
 CREATE VIEW envelope.receipts AS
     SELECT k.view::regclass AS relation, r.made_at, (r.statement::jsonb #>> '{statement,finished_at}')::timestamptz AS finished_at,
@@ -47,7 +47,7 @@ CREATE VIEW envelope.faults WITH (security_barrier) AS
     WHERE pg_has_role(b.relowner, 'USAGE')
     ORDER BY k.base, f.attnum, x.row_key, x.found_at DESC;
 COMMENT ON VIEW envelope.faults IS
-    'values that do not open, as the last verify or reencrypt of their table found them: reason key unknown, key destroyed, key suspended, key lost, storage damaged, not of its type, or does not open. row_key is the primary key by column, or the ctid';
+    'values that do not open, as the last verify or reencrypt of their table found them: reason key unknown, key destroyed, key suspended, key lost, storage damaged, not of its type, or does not open; or wrong token, where the value opens and a search would not find its row. row_key is the primary key by column, or the ctid';
 
 CREATE VIEW envelope.verifications WITH (security_barrier) AS
     SELECT k.view::regclass AS relation, v.began_at, v.finished_at, v.value_count,
@@ -88,18 +88,18 @@ CREATE FUNCTION envelope.pause(rel regclass) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC SELECT envelope_private.order_jobs(rel, 'pause'); END;
 COMMENT ON FUNCTION envelope.pause IS
-    'pauses the jobs of reencrypt and verify on a table after their batch, without locks, until resume; returns how many';
+    'pauses the jobs on a table (reencrypt, verify, add_search, rotate_search) after their batch, without locks, until resume; returns how many';
 
 CREATE FUNCTION envelope.resume(rel regclass) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC SELECT envelope_private.order_jobs(rel, 'run'); END;
-COMMENT ON FUNCTION envelope.resume IS 'lets paused jobs of reencrypt and verify on a table go on; returns how many';
+COMMENT ON FUNCTION envelope.resume IS 'lets paused jobs on a table go on; returns how many';
 
 CREATE FUNCTION envelope.abort(rel regclass) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC SELECT envelope_private.order_jobs(rel, 'abort'); END;
 COMMENT ON FUNCTION envelope.abort IS
-    'ends the jobs of reencrypt and verify on a table after their batch; what is committed stays. Returns how many';
+    'ends the jobs on a table after their batch; what is committed stays. Returns how many';
 
 CREATE FUNCTION envelope.receipt(rel regclass) RETURNS text
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$

@@ -20,6 +20,7 @@ from pg_envelope_client.commands import (
     rekey,
     report,
     schedule,
+    search,
     secret,
     setup,
     suspension,
@@ -40,6 +41,7 @@ commands.command(rich_help_panel="Tables")(tables.unprotect)
 commands.command(rich_help_panel="Tables")(report.columns)
 commands.command(rich_help_panel="Tables")(report.status)
 commands.command(rich_help_panel="Tables")(verify.verify)
+commands.add_typer(search.searches, name="search", rich_help_panel="Tables")
 commands.command(rich_help_panel="Re-encryption")(jobs.reencrypt)
 commands.command(rich_help_panel="Re-encryption")(jobs.progress)
 commands.command(rich_help_panel="Re-encryption")(jobs.pause)

@@ -19,6 +19,7 @@ class Query:
 SIGNING_KEYS = Query("SELECT version, state, public_key FROM envelope.signing_keys()")
 KEYS = Query("SELECT * FROM envelope.keys")
 COLUMNS = Query("SELECT * FROM envelope.columns")
+SEARCHES = Query("SELECT * FROM envelope.searches")
 PROGRESS = Query("SELECT * FROM envelope.progress")
 RECEIPTS = Query("SELECT * FROM envelope.receipts")
 INSTALLATION = Query("SELECT database_uuid FROM envelope_private.installation")
@@ -170,6 +171,27 @@ def protect(
 
 def unprotect(table: str, damaged: str) -> Query:
     return Query("CALL envelope.unprotect(%s::regclass, %s::text)", (table, damaged))
+
+
+def add_search(table: str, column: str, options: Mapping[str, Any], batch_size: int, pause_ms: int) -> Query:
+    spec = json.dumps({"exact": options}, ensure_ascii=False)
+    sql = "CALL envelope.add_search(%s::regclass, %s::name, %s::jsonb, %s::integer, %s::integer)"
+    return Query(sql, (table, column, spec, batch_size, pause_ms))
+
+
+def search_advice(table: str, column: str, normalize: str) -> Query:
+    return Query("SELECT * FROM envelope.search_advice(%s::regclass, %s::name, %s::text)", (table, column, normalize))
+
+
+def rotate_search(
+    table: str, column: str, name: str | None, normalize: str | None, batch_size: int, pause_ms: int
+) -> Query:
+    sql = "CALL envelope.rotate_search(%s::regclass, %s::name, %s::name, %s::text, %s::integer, %s::integer)"
+    return Query(sql, (table, column, name, normalize, batch_size, pause_ms))
+
+
+def drop_search(table: str, column: str, name: str | None) -> Query:
+    return Query("CALL envelope.drop_search(%s::regclass, %s::name, %s::name)", (table, column, name))
 
 
 def verify(table: str | None, batch_size: int, pause_ms: int, anew: bool) -> Query:

@@ -284,6 +284,44 @@ def check_moved(world: World) -> None:
     expect("DEKs left under the old KEK", world.one(left, world.memo["from"]), 0)
 
 
+ADD_SEARCH = """CALL envelope.add_search('person', 'email', '{"exact": {"force": true}}', 60)"""
+ROTATE_SEARCH = "CALL envelope.rotate_search('person', 'email', batch_size => 60)"
+KEY_UUID = """
+SELECT f.key_uuid::text FROM envelope_private.search s JOIN envelope_private.field f ON f.field_uuid = s.search_uuid
+WHERE s.attname = 'email_search' AND s.is_filled"""
+
+
+def drop_search(world: World) -> None:
+    if world.one("SELECT count(*) FROM envelope.searches"):
+        world.sql("CALL envelope.drop_search('person', 'email')")
+
+
+def add_search_again(world: World) -> None:
+    if not world.one(f"SELECT count(*) FROM ({KEY_UUID}) s"):
+        world.sql(ADD_SEARCH)
+
+
+def remember_search(world: World) -> None:
+    add_search_again(world)
+    world.memo["search"] = world.one(KEY_UUID)
+
+
+def rotate_search_again(world: World) -> None:
+    if world.one(KEY_UUID) == world.memo["search"]:
+        world.sql(ROTATE_SEARCH)
+
+
+def check_tokens(world: World) -> None:
+    expect("search columns that are ready", world.one("SELECT bool_and(state = 'ready') FROM envelope.searches"), True)
+    world.sql("CALL envelope.verify('person')")
+    expect("wrong tokens", world.one("SELECT count(*) FROM envelope.faults WHERE reason = 'wrong token'"), 0)
+
+
+def check_new_search(world: World) -> None:
+    check_tokens(world)
+    expect("another search key", world.one(KEY_UUID) != world.memo["search"], True)
+
+
 ROTATE, ROTATE_KEY = "SELECT envelope.rotate('person')", "SELECT envelope.rotate_key('api')"
 PROCEDURES = (
     Procedure("protect", same(PROTECT), make_protected, check_protected, before=make_plain, protected=False),
@@ -317,6 +355,8 @@ PROCEDURES = (
     Procedure("shred", shred, shred_again, check_shredded, new_table),
     Procedure("protect_scoped", same(PROTECT_SHOP), protect_shop, check_shop, plain_shop, call(TENANTS)),
     Procedure("move_kek", move_kek, move_again, check_moved, choose_kek, call(MANY_KEYS)),
+    Procedure("add_search", same(ADD_SEARCH), add_search_again, check_tokens, before=drop_search),
+    Procedure("rotate_search", same(ROTATE_SEARCH), rotate_search_again, check_new_search, before=remember_search),
     Procedure("rotate_key", same(ROTATE_KEY), again("api", ROTATE_KEY), check_one_more("api"), before=remember("api")),
 )
 QUICK = {"protect", "rotate", "reencrypt", "rotate_kek", "rotate_emergency", "shred", "move_kek"}

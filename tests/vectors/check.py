@@ -191,7 +191,22 @@ def normalized(normalizer: str, text: str) -> str:
         text = unicodedata.normalize("NFC", text)
     if name == "digits" or name.startswith("last"):
         text = "".join(str(unicodedata.digit(c)) for c in text if unicodedata.category(c) == "Nd")
+    if name == "year":
+        return _year(text)
     return text[-int(name[4:]) :] if name.startswith("last") else text
+
+
+def _year(text: str) -> str:
+    """What comes before the month of year-month-day, and BC at its end. All else stays."""
+    number, *rest = text.split("-", 2)
+    if len(rest) < 2 or not number or set(number) - set("0123456789"):
+        return text
+    month, day = rest[0], rest[1][:2]
+    digits = set("0123456789")
+    after = rest[1][2:]
+    if not (len(month) == len(day) == 2 and set(month + day) <= digits and after[:1] in ("", " ", "T")):
+        return text
+    return number + (" BC" if after.endswith(" BC") else "")
 
 
 def check_wrap(vector: Vector) -> None:

@@ -58,6 +58,9 @@ TOKENS = {
     "without accents": ("unaccent/1", "Zoë Ångström", "zoe angstrom"),
     "last four": ("last4/1", "4111-1111-1111-1234", "1234"),
     "fewer than four": ("last4/1", "12", "12"),
+    "year": ("year/1", "1912-06-23", "1912"),
+    "year before Christ": ("year/1", "0044-03-15 12:00:00+00 BC", "0044 BC"),
+    "no year": ("year/1", "-infinity", "-infinity"),
 }
 
 Vector = dict[str, Any]

@@ -57,7 +57,7 @@ def _reencrypting(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def progress(table: MaybeTable = None, dsn: Dsn = None) -> None:
-    """Show the jobs of reencrypt and verify, running or last: how far, how fast, how long still."""
+    """Show the jobs of reencrypt, verify and search, running or last: how far, how fast, how long still."""
     _show(statements.progress(table) if table else statements.PROGRESS, SHOWN, "No job yet.", dsn)
 
 
@@ -73,7 +73,7 @@ def resume(table: Table, dsn: Dsn = None) -> None:
 
 def abort(table: Table, dsn: Dsn = None) -> None:
     """End the jobs of a table after their batch; the committed batches stay."""
-    _order(table, statements.abort(table), "told to end. To go on later: pg-envelope reencrypt", dsn)
+    _order(table, statements.abort(table), "told to end. Committed batches stay. See: pg-envelope progress", dsn)
 
 
 def receipts(

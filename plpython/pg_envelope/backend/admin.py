@@ -5,6 +5,7 @@ It is imported at its first use, so that a session that only reads does not pay 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -34,8 +35,12 @@ from pg_envelope.backend.lifecycle.schedule import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.scope_keys import rotate_scopes
+from pg_envelope.backend.search.adding import add_search
 from pg_envelope.backend.search.advice import advice
+from pg_envelope.backend.search.dropping import drop_search
 from pg_envelope.backend.search.granting import grant_search
+from pg_envelope.backend.search.options import parse_one
+from pg_envelope.backend.search.rotating import rotate_search
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.follow import follow
@@ -50,6 +55,10 @@ from pg_envelope.backend.unreadable import verify
 # Guard.plain: it wraps a function that SQL calls.
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 COMMITS = "It writes the key catalog, and commits."
+
+
+def _pace(batch_size: int | None, pause_ms: int | None, *, newest_first: bool = False) -> Pace:
+    return Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, newest_first)
 
 
 class Admin:
@@ -78,6 +87,9 @@ class Admin:
         self.type_changed = plain(types.changed)
         self.search_advice = plain(self._search_advice)
         self.grant_search = plain(self._grant_search)
+        self.add_search = plain(self._alone(self._add_search))
+        self.drop_search = plain(self._alone(self._drop_search))
+        self.rotate_search = plain(self._alone(self._rotate_search))
 
     def _offer_values(self, plain: Wrap) -> None:
         self.reencrypt = plain(self._reencrypt)
@@ -188,11 +200,11 @@ class Admin:
         parts: int | None,
         newest_first: bool | None,
     ) -> None:
-        pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, bool(newest_first))
+        pace = _pace(batch_size, pause_ms, newest_first=bool(newest_first))
         self._reencryption(rel, "reencrypt").run(pace, 1 if part is None else part, 1 if parts is None else parts)
 
     def _verify(self, rel: str | None, batch_size: int | None, pause_ms: int | None, anew: bool | None) -> None:
-        pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000)
+        pace = _pace(batch_size, pause_ms)
         oid = self._table("pg_catalog.pg_class" if rel is None else rel, "verify")
         if rel is None:
             verify_all(self._host, pace, bool(anew))
@@ -202,11 +214,32 @@ class Admin:
     def _receipt(self, rel: str | None) -> str:
         return self._reencryption(rel, "receipt").receipt()
 
-    def _search_advice(self, rel: str | None, column: str | None) -> list[Row]:
-        return advice(self._host, inspect(self._host, self._table(rel, "search_advice")), column)
+    def _search_advice(self, rel: str | None, column: str | None, normalize: str | None) -> list[Row]:
+        return advice(self._host, inspect(self._host, self._table(rel, "search_advice")), column, normalize)
 
     def _grant_search(self, rel: str | None, column: str | None, role: str | None) -> None:
         grant_search(self._host, self._table(rel, "grant_search"), column, role)
+
+    def _add_search(
+        self, rel: str | None, column: str | None, spec: str | None, batch_size: int | None, pause_ms: int | None
+    ) -> None:
+        wanted = parse_one(column or "", json.loads(spec or "null"))
+        add_search(self._host, self._keys, self._table(rel, "add_search"), column, wanted, _pace(batch_size, pause_ms))
+
+    def _drop_search(self, rel: str | None, column: str | None, name: str | None) -> None:
+        drop_search(self._host, self._table(rel, "drop_search"), column, name)
+
+    def _rotate_search(
+        self,
+        rel: str | None,
+        column: str | None,
+        name: str | None,
+        normalize: str | None,
+        batch_size: int | None,
+        pause_ms: int | None,
+    ) -> None:
+        oid, pace = self._table(rel, "rotate_search"), _pace(batch_size, pause_ms)
+        rotate_search(self._host, self._keys, oid, column, name, normalize, pace)
 
     def _rotate(self, oid: int, scope: str | None) -> int:
         key = catalog.key_of(self._host, oid)

@@ -27,6 +27,8 @@ DESTROYED = REASONS[errors.KeyDestroyed]
 # the text.
 STORAGE_DAMAGED = "storage damaged"
 NOT_OF_TYPE = "not of its type"
+# Only verify() gives this: the value opens, but a search finds its row by another value, or by none.
+WRONG_TOKEN = "wrong token"  # noqa: S105
 # Nobody can make such a value readable in the place where it is.
 BEYOND_HELP = (DOES_NOT_OPEN, REASONS[errors.UnknownKey], DESTROYED, STORAGE_DAMAGED, NOT_OF_TYPE)
 # People did these on purpose, and other places tell them: the ledger tells erasures, envelope.keys tells suspensions.

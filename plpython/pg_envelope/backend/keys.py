@@ -70,13 +70,15 @@ class StillActive(errors.NotConfigured):
 class FieldOptions:
     """The options of a field: how its values are bound, encrypted and searched.
 
-    `bind` is row, column, context, or search for a search key.
+    `bind` is row, column, context, or search for a search key. `drops_indexes`: protect() drops those of the column
+    that tokens cannot stand in for.
     """
 
     bind: str = "row"
     suite: int = suites.DEFAULT
     pad: bool = False
     search: tuple[SearchWanted, ...] = ()
+    drops_indexes: bool = False
 
 
 class Keys:
@@ -148,7 +150,7 @@ class Keys:
             raise errors.Unsupported(
                 f"{label} is a search key, whose tokens would have to be made anew",
                 detail="Nothing was changed.",
-                hint="CALL envelope.unprotect(...) and protect(...) give the table's search columns new keys.",
+                hint="CALL envelope.rotate_search(...) gives a search column another key.",
             )
 
     def rotate_field(self, key_uuid: str, column: str | None, reason: str = "") -> int:

@@ -44,8 +44,11 @@ FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM 
     JOIN envelope_private.protected_column p USING (key_uuid) CROSS JOIN envelope_private.installation i
     WHERE $1 IN (t.view, t.base) AND t.scope <> 'table' AND has_column_privilege($2, t.view, p.attname, 'SELECT')) f
 JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
-SEARCH = f"""SELECT c.seal FROM envelope_private.usable_key u JOIN envelope_private.capability c USING (field_uuid)
+SEARCH = f"""SELECT c.seal, u.state
+FROM envelope_private.usable_key u JOIN envelope_private.capability c USING (field_uuid)
 WHERE {OF_KEY_ID} AND u.bind = 'search'"""
+REPLACED = "decrypt-only"
+REPLACED_HINT = "The rows have other tokens now. Copy the table's schema from the publisher again."
 SCOPED = """
 FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
 WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed'
@@ -90,6 +93,9 @@ class Loader:
     def search_slot(self, key_id: int) -> bytes:
         """Returns the slot of a search key, for the operators that are made for it. Raises NotPermitted."""
         for row in self._as_owner(lambda: self._host.rows(SEARCH, ["bigint"], [key_id])):
+            if row["state"] == REPLACED:
+                # Where the key catalog is replicated, and the operators are not.
+                raise errors.NotConfigured("the search key was replaced", hint=REPLACED_HINT)
             if row["seal"]:
                 head = envelope.header(DEFAULT, padded=False, key_id=key_id)
                 return bytes(row["seal"][:CAPABILITY_BYTES]) + head

@@ -75,3 +75,29 @@ def test_grant_search(db: Database) -> None:
         db.sql("SELECT envelope.grant_search('users', 'id', 'alice')")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         alice.execute("SELECT envelope.grant_search('users', 'email', 'alice')")
+
+
+def test_coarser_tokens_are_measured_as_they_are(db: Database) -> None:
+    """20,000 different numbers have ten last digits."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, card text, born date)")
+    db.sql("INSERT INTO t SELECT i, '4111' || i, date '1950-01-01' + i FROM generate_series(1, 20000) i")
+    query = "SELECT verdict, different_values FROM envelope.search_advice('t', %s, %s)"
+    assert db.sql(query, "card", "exact") == [("FINE", 20000)]
+    assert db.sql(query, "card", "last1") == [("REFUSE", 10)]
+    assert db.sql(query, "born", "year") == [("FINE", 55)]
+    last_digit = '{"card": {"search": {"exact": {"normalize": "last1"}}}}'
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as refused:
+        db.sql(f"CALL envelope.protect('t', '{last_digit}')")
+    assert "There are 10 different values" in str(refused.value.diag.message_detail)
+    db.sql("""CALL envelope.protect('t', '{"card": {"search": "exact"}}')""")
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as refused:
+        db.sql("CALL envelope.rotate_search('t', 'card', normalizer => 'last1')")
+    assert "There are 10 different values" in str(refused.value.diag.message_detail)
+    assert db.sql(query, "card", "last1") == [("REFUSE", 10)]
+
+
+@pytest.mark.parametrize(("column", "normalizer"), [("card", "year"), ("born", "email"), ("card", "nothing")])
+def test_advice_refuses_a_normaliser_that_is_not_for_the_column(db: Database, column: str, normalizer: str) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, card text, born date)")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="normaliser"):
+        db.sql("SELECT FROM envelope.search_advice('t', %s, %s)", column, normalizer)

@@ -119,3 +119,21 @@ def test_types_without_one_text_for_equal_values_are_refused(db: Database, kind:
     with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
         db.sql("""CALL envelope.protect('t', '{"a": {"search": "exact"}}')""")
     assert UNFIT[kind] in (caught.value.diag.message_detail or "")
+
+
+def test_dates_are_found_by_their_year(db: Database) -> None:
+    """In any DateStyle and time zone; each timestamptz by its year in UTC."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, d date, z timestamptz, b date)")
+    db.sql(
+        "INSERT INTO t VALUES (1, '1912-06-23', '1999-12-31 23:30:00-01', '0044-03-15 BC'),"
+        " (2, '1912-01-01', '1999-12-31 22:30:00-01', '0044-03-15'), (3, '1913-01-01', NULL, 'infinity')"
+    )
+    year = '{"search": {"exact": {"normalize": "year"}}}'
+    db.sql(f"""CALL envelope.protect('t', '{{"d": {year}, "z": {year}, "b": {year}}}')""")
+    db.sql("SET DateStyle = German; SET TimeZone = 'Asia/Tokyo'")
+    found = "SELECT array_agg(id ORDER BY id) FROM t WHERE {}"
+    assert db.one(found.format("d_search = date '31.12.1912'")) == [1, 2]
+    assert db.one(found.format("d_search = '01.01.1913'")) == [3]
+    assert db.one(found.format("z_search = timestamptz '2000-06-01 00:00:00+00'")) == [1]
+    assert db.one(found.format("b_search = date '0044-12-31 BC'")) == [1]
+    assert db.one(found.format("b_search = date 'infinity'")) == [3]

@@ -27,6 +27,31 @@ def test_what_is_normalised_stays_as_it_is(name: str, text: str) -> None:
     assert normalizer(name)(once) == once
 
 
+DATES = st.one_of(st.dates().map(str), st.datetimes().map(str), st.from_regex(r"[0-9]{1,6}-[0-9]{2}-[0-9]{2}( BC)?"))
+
+
+@given(text=DATES)
+def test_a_year_is_what_comes_before_the_month(text: str) -> None:
+    year = normalizer("year/1")(text)
+    assert year == normalized("year/1", text)
+    assert normalizer("year/1")(year) == year
+
+
+@pytest.mark.parametrize(
+    ("text", "year"),
+    [
+        ("1912-06-23", "1912"),
+        ("0044-03-15 BC", "0044 BC"),
+        ("12024-01-01 10:00:00.5", "12024"),
+        ("0044-03-15 10:00:00+00 BC", "0044 BC"),
+        ("infinity", "infinity"),
+        ("-infinity", "-infinity"),
+    ],
+)
+def test_years(text: str, year: str) -> None:
+    assert normalizer("year/1")(text) == year
+
+
 @pytest.mark.parametrize("name", ["", "Exact", "last0", "last100", "last", "exact/1", "last4/2"])
 def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(errors.BadInput):

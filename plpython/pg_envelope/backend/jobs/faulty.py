@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from pg_envelope.backend.faults import WRONG_TOKEN
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import generate
 from pg_envelope.backend.tables.canonical import canonical
 from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.generate.expressions import SAME
+from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.owner import AsOwner
 
 Result = TypeVar("Result")
@@ -72,6 +75,25 @@ def faults(layout: Layout, careful: bool) -> dict[str, str]:
     return {name: _read(layout, name) for name in layout.protected}
 
 
+def _faults_and_tokens(layout: Layout, careful: bool) -> dict[str, str]:
+    """Also of values that open, and whose tokens are those of another value, or missing."""
+    return {name: _or_wrong_token(layout, name, reason) for name, reason in faults(layout, careful).items()}
+
+
+def _or_wrong_token(layout: Layout, name: str, reason: str) -> str:
+    if not layout.searches_of(name):
+        return reason
+    return f"coalesce({reason}, CASE WHEN {_wrong_token(layout, name)} THEN {literal(WRONG_TOKEN)} END)"
+
+
+def _wrong_token(layout: Layout, name: str) -> str:
+    """For a row of `t` whose value opens."""
+    searches = layout.searches_of(name)
+    stored = generate.record(f"t.{ident(search.name)}" for search in searches)
+    value = f"({_value(layout, name)})"
+    return f"NOT ({stored} {SAME} {generate.record(of_value_as_role(layout, search, value) for search in searches)})"
+
+
 def _read(layout: Layout, name: str) -> str:
     return f"coalesce({fault(layout, name)}, CASE WHEN ({_value(layout, name)}) IS NULL THEN NULL END)"
 
@@ -96,7 +118,11 @@ def found(owner: AsOwner, layout: Layout, where: str) -> list[Row]:
     """Returns the values that do not open, or give no value, in the rows that a condition finds."""
     if _all_read(owner, layout, where):
         return []
-    return despite(lambda careful: owner.rows(listing(layout, faults(layout, careful), where, careful=careful)))
+
+    def listed(careful: bool) -> list[Row]:
+        return owner.rows(listing(layout, _faults_and_tokens(layout, careful), where, careful=careful))
+
+    return despite(listed)
 
 
 def _all_read(owner: AsOwner, layout: Layout, where: str) -> bool:
@@ -105,6 +131,8 @@ def _all_read(owner: AsOwner, layout: Layout, where: str) -> bool:
     """
     values = [(ident(name), _value(layout, name)) for name in layout.protected]
     missing = " + ".join(f"count(t.{name}) - count({value})" for name, value in values)
+    searched = [name for name in layout.protected if layout.searches_of(name)]
+    missing += "".join(f" + count(*) FILTER (WHERE {_wrong_token(layout, name)})" for name in searched)
     try:
         return not owner.count(f"SELECT {missing} AS found FROM {layout.base} t WHERE {where}")
     except Exception as error:

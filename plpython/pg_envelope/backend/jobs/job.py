@@ -49,8 +49,8 @@ WHERE key_uuid = $1 AND what = $2 AND parts = $3 AND state = 'done'"""
 ROWS = """
 SELECT coalesce(sum(rows_done), 0)::bigint AS rows FROM envelope_private.job
 WHERE key_uuid = $1 AND what = $2 AND parts = $3"""
-VERBS = {"reencrypt": "re-encrypts", "verify": "verifies"}
-NOUNS = {"reencrypt": "re-encryption", "verify": "verification"}
+VERBS = {"reencrypt": "re-encrypts", "verify": "verifies", "search": "makes search tokens of"}
+NOUNS = {"reencrypt": "re-encryption", "verify": "verification", "search": "making of search tokens"}
 
 
 class Running(errors.NotConfigured):

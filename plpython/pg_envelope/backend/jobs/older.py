@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
@@ -31,6 +32,17 @@ UNION ALL
 SELECT 'prepared transaction ' || quote_literal(p.gid), p.transaction::text FROM pg_catalog.pg_prepared_xacts p
 WHERE p.database = current_database() AND age(p.transaction) >= $1
 ORDER BY who"""
+# Who only writes, and has no snapshot now, will see with the next one what is committed.
+READERS = """
+SELECT 'pid ' || a.pid AS who, format('%s %s %s', a.pid, a.backend_start, a.xact_start) AS which
+FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+    AND a.backend_type NOT IN ('autovacuum worker', 'walsender') AND age(a.backend_xmin) >= $1
+ORDER BY who"""
+NOW = "SELECT pg_current_xact_id()::xid::text AS xid"
+AGE = "SELECT age($1::xid) AS age"
+NEWEST_KEY, WRITE = "the newest key", "write values under an older one"
+LAST_TOKENS, READ = "the last tokens were made", "see rows without them"
 LIMIT = "SELECT setting::float8 / 1000 AS seconds FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'"
 
 
@@ -41,35 +53,50 @@ class OlderTransactions(errors.NotConfigured):
 def wait_for_older(host: Host, key_uuid: str, job: Job) -> bool:
     """Waits until all transactions that began before the newest key have ended. Returns whether there were any.
 
+    Raises OlderTransactions.
+    """
+    return _wait(host, job, lambda: _older(host, OLDER, ROTATED, "uuid", key_uuid), NEWEST_KEY, WRITE)
+
+
+def wait_for_readers(host: Host, job: Job) -> None:
+    """Waits until all transactions that may see older rows than those of now have ended. Raises OlderTransactions."""
+    (now,) = host.rows(NOW)
+    host.commit()
+    _wait(host, job, lambda: _older(host, READERS, AGE, "text", now["xid"]), LAST_TOKENS, READ)
+
+
+def _wait(host: Host, job: Job, older: Callable[[], dict[str, str]], since: str, they: str) -> bool:
+    """Waits for the transactions of now. Returns whether there were any. `since` and `they` are words for people.
+
     Raises OlderTransactions after lock_timeout, or after 10 minutes where lock_timeout is not set.
     """
     row = host.row(LIMIT)
     limit = row["seconds"] if row and row["seconds"] else LIMIT_SECONDS
     began, told = time.monotonic(), -NOTICE_SECONDS
-    # It is enough to wait for those of now: a later transaction sees the newest key, however old its snapshot looks.
-    first = left = _older(host, key_uuid)
+    # It is enough to wait for those of now: a later transaction sees the change, however old its snapshot looks.
+    first = left = older()
     while left:
-        since = time.monotonic() - began
-        if since >= limit:
+        waited = time.monotonic() - began
+        if waited >= limit:
             raise OlderTransactions(
-                "transactions that began before the newest key may still write values under an older one",
-                detail=f"after {limit:g} s: {_shown(left)}; all values that can be seen are under the newest key",
+                f"transactions that began before {since} may still {they}",
+                detail=f"after {limit:g} s: {_shown(left)}",
                 hint="When they have ended, call it again. lock_timeout says how long to wait.",
             )
-        if since - told >= NOTICE_SECONDS:
-            host.notice(f"reencrypt: waiting for transactions that began before the newest key: {_shown(left)}")
-            told = since
+        if waited - told >= NOTICE_SECONDS:
+            host.notice(f"{job.what}: waiting for transactions that began before {since}: {_shown(left)}")
+            told = waited
         job.rest(SLICE_SECONDS)
-        left = {which: who for which, who in _older(host, key_uuid).items() if which in first}
+        left = {which: who for which, who in older().items() if which in first}
     return bool(first)
 
 
-def _older(host: Host, key_uuid: str) -> dict[str, str]:
+def _older(host: Host, query: str, age: str, kind: str, of: str) -> dict[str, str]:
     """Returns these transactions, with words for each. age() counts from one point in all of a transaction."""
-    row = host.row(ROTATED, ["uuid"], [key_uuid])
+    row = host.row(age, [kind], [of])
     if row is None or row["age"] is None:
         return {}
-    return {other["which"]: other["who"] for other in host.rows(OLDER, ["int4"], [row["age"]])}
+    return {other["which"]: other["who"] for other in host.rows(query, ["int4"], [row["age"]])}
 
 
 def _shown(found: dict[str, str]) -> str:

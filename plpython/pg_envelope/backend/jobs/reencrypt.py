@@ -5,6 +5,7 @@ The last part checks the whole and makes the receipt.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pg_envelope import errors
@@ -16,6 +17,7 @@ from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.older import wait_for_older
 from pg_envelope.backend.jobs.receipt import Receipts
 from pg_envelope.backend.jobs.resealing import Resealing
+from pg_envelope.backend.jobs.stale import stale
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.tables import catalog, inspect, whole
@@ -50,7 +52,8 @@ class Reencryption:
     def _run(self, job: Job, pace: Pace, take_over: bool) -> dict[str, Any] | None:
         """Returns the statement for the receipt, or None when other parts are not done yet."""
         walks = walker.Walker(self._host, self._key, job, pace)
-        resealing = Resealing(self._host, self._owner, self._layout, self._key, job, walks)
+        old = partial(stale, self._host, self._layout, self._key)
+        resealing = Resealing(self._host, self._owner, self._layout, self._key, job, walks, old)
         job.start(take_over)
         with job.running():
             if job.parts > 1:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.faulty import despite
 from pg_envelope.backend.jobs.job import Job
-from pg_envelope.backend.jobs.stale import Stale, stale
 from pg_envelope.backend.jobs.walker import Blocks, Walker, quiet
 from pg_envelope.backend.sqltext import commas, ident
-from pg_envelope.backend.tables import generate, whole
+from pg_envelope.backend.tables import whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -20,12 +22,42 @@ LOCK_SLICE = "SET LOCAL lock_timeout = '500ms'"
 LOCK_NOT_AVAILABLE = "55P03"
 
 
-class Resealing:
-    """Reseals the values of one table, for one job. Every statement that meets the owner's code runs as the owner."""
+class Work(Protocol):
+    """Says which rows of `t` to write, and how.
 
-    def __init__(self, host: Host, owner: AsOwner, layout: Layout, key: Row, job: Job, walker: Walker) -> None:
+    `any` and `movable` are conditions. `values` has expressions by column; NULL keeps the stored value.
+    """
+
+    @property
+    def any(self) -> str:
+        """True for a row that is to be written; asks without opening a value."""
+
+    @property
+    def movable(self) -> str:
+        """True for one of those whose value opens."""
+
+    @property
+    def values(self) -> dict[str, str]: ...
+
+
+class Resealing:
+    """Of one table, for one job. Every statement that meets the owner's code runs as the owner.
+
+    `work` is told whether to be careful of bytes that the server cannot read.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        owner: AsOwner,
+        layout: Layout,
+        key: Row,
+        job: Job,
+        walker: Walker,
+        work: Callable[[bool], Work],
+    ) -> None:
         self._host, self._owner, self._layout, self._key = host, owner, layout, key
-        self._job, self._walker = job, walker
+        self._job, self._walker, self._work = job, walker, work
 
     def walk(self) -> None:
         """Walks once over this job's part."""
@@ -58,10 +90,10 @@ class Resealing:
         It counts as the owner, who could have put a view in the table's place.
         """
         quiet(self._host)
-        whole.refuse_hidden(self._host, self._key, self._layout, "reencrypt")
+        whole.refuse_hidden(self._host, self._key, self._layout, self._job.what)
 
         def count(careful: bool) -> int:
-            old = self._stale(careful)
+            old = self._work(careful)
             condition = old.movable if movable else old.any
             return self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {condition}")
 
@@ -76,7 +108,7 @@ class Resealing:
         """
 
         def reseal(careful: bool) -> int:
-            where = f"{batch.condition()} AND {self._stale(careful).any}"
+            where = f"{batch.condition()} AND {self._work(careful).any}"
             return self._owner.run(self._reseal(f"{where} FOR NO KEY UPDATE SKIP LOCKED", careful))
 
         return despite(reseal)
@@ -102,11 +134,8 @@ class Resealing:
         return True
 
     def _first(self, careful: bool) -> int:
-        which = f"{self._stale(careful).movable} LIMIT 1 FOR NO KEY UPDATE"
+        which = f"{self._work(careful).movable} LIMIT 1 FOR NO KEY UPDATE"
         return self._owner.run(self._reseal(which, careful))
-
-    def _stale(self, careful: bool) -> Stale:
-        return stale(self._host, self._layout, self._key, careful)
 
     def _reseal(self, which: str, careful: bool) -> str:
         """Returns the statement that reseals the rows that a condition finds. It writes no row in which every value
@@ -114,9 +143,9 @@ class Resealing:
 
         A value that stays is not compared with itself, because the server would have to read it.
         """
-        columns = [(ident(name), f"old.value_{number}") for number, name in enumerate(self._layout.protected)]
-        resealed = (generate.resealed(self._layout, name, careful) for name in self._layout.protected)
-        sealed = commas(f"{value} AS value_{number}" for number, value in enumerate(resealed))
+        made = self._work(careful).values
+        columns = [(ident(name), f"old.value_{number}") for number, name in enumerate(made)]
+        sealed = commas(f"{value} AS value_{number}" for number, value in enumerate(made.values()))
         values = commas(f"{name} = coalesce({value}, t.{name})" for name, value in columns)
         changed = " OR ".join(f"{value} IS NOT NULL" for _, value in columns)
         return (

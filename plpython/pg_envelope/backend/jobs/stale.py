@@ -9,7 +9,7 @@ from pg_envelope.backend.faults import STORAGE_DAMAGED
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.faulty import fault
 from pg_envelope.backend.sqltext import ident, literal
-from pg_envelope.backend.tables.generate import Layout, stored
+from pg_envelope.backend.tables.generate import Layout, resealed, stored
 
 HEADERS = """
 SELECT f.field_uuid, substr(c.seal, 17) AS header FROM envelope_private.field f
@@ -44,6 +44,11 @@ class Stale:
             for name, old in self.by_column.items()
         )
         return f"({' OR '.join(opens)})"
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What each column gets; NULL where it stays."""
+        return {name: resealed(self.layout, name, self.careful) for name in self.layout.protected}
 
     def left(self, name: str) -> str:
         """The expression for why the value of a column cannot be brought to the newest key.

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search.column import searchable
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.backend.tables.owner import AsOwner
 
 # The indexes of one table that tokens can replace: B-trees of plain columns. `class` and `collation` are NULL for
 # defaults.
@@ -18,13 +20,17 @@ INDEXES = """
 SELECT c.relname AS name, i.indisunique AS is_unique, k.conname IS NOT NULL AS is_constraint,
     coalesce(k.condeferrable, false) AS is_deferrable, coalesce(k.condeferred, false) AS is_deferred,
     coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_equal,
-    pg_get_expr(i.indpred, i.indrelid) AS predicate,
+    pg_get_expr(i.indpred, i.indrelid) AS predicate, i.indnkeyatts::int AS width,
     (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'order', i.indoption[p.n - 1]::int,
+            'normalize', CASE WHEN i.indkey[p.n - 1] = 0 THEN 'casefold/1' END,
             'class', CASE WHEN NOT o.opcdefault THEN format('%I.%I', n.nspname, o.opcname) END,
             'collation', CASE WHEN i.indcollation[p.n - 1] <> a.attcollation
                 THEN i.indcollation[p.n - 1]::regcollation::text END) ORDER BY p.n)
      FROM generate_series(1, i.indnkeyatts) p (n)
-     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[p.n - 1]
+     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND (a.attnum = i.indkey[p.n - 1]
+        OR i.indkey[p.n - 1] = 0 AND a.attnum > 0 AND NOT a.attisdropped
+            AND pg_get_indexdef(i.indexrelid, p.n::int, true)
+                IN (format('lower(%I)', a.attname), format('lower(%I::text)', a.attname)))
      JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[p.n - 1]
      JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace)::text AS columns,
     (SELECT coalesce(jsonb_agg(a.attname ORDER BY p.n), '[]')
@@ -34,7 +40,6 @@ FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_am m ON m.oid = c.relam
 LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype = 'u'
 WHERE i.indrelid = $1 AND m.amname = 'btree' AND NOT i.indisprimary AND NOT i.indisexclusion AND i.indisvalid
-    AND i.indexprs IS NULL
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.conindid = i.indexrelid AND f.contype = 'f')
     -- A condition on the protected column cannot be told from a token.
     AND NOT EXISTS (
@@ -46,20 +51,54 @@ WHERE i.indrelid = $1 AND m.amname = 'btree' AND NOT i.indisprimary AND NOT i.in
 ORDER BY c.relname"""
 RECORD = "INSERT INTO envelope_private.carried VALUES ($1, $2, $3::jsonb)"
 RECORDED = "SELECT definition::text FROM envelope_private.carried WHERE key_uuid = $1 ORDER BY name"
+FORGET_ONE = "DELETE FROM envelope_private.carried WHERE key_uuid = $1 AND name = $2"
+# The server writes the table's name with its schema: the search_path is pinned.
+DROPPABLE = """
+SELECT c.relname AS name, k.oid IS NOT NULL AS is_constraint, i.indisunique AS is_unique,
+    CASE WHEN k.oid IS NOT NULL THEN pg_get_constraintdef(k.oid) ELSE
+        substr(pg_get_indexdef(i.indexrelid), 1 + length(format('CREATE %sINDEX %I ON %I.%I ',
+            CASE WHEN i.indisunique THEN 'UNIQUE ' END, c.relname, n.nspname, t.relname))) END AS definition
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid
+    AND k.contype IN ('u', 'x')
+WHERE i.indrelid = $1 AND NOT i.indisprimary AND NOT i.indisreplident
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.conindid = i.indexrelid AND f.contype = 'f')
+    AND EXISTS (SELECT FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND a.attname = ANY ($2::name[])
+            AND (d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                OR d.classid = 'pg_constraint'::regclass AND d.objid = k.oid))
+ORDER BY c.relname"""
 DESCENDING, NULLS_FIRST = 1, 2
+# Of a protected column, and what is made of it first: the search column, and its operator class.
+Tokens = Mapping[tuple[str, str | None], tuple[str, str]]
+
+
+class Duplicate(errors.EnvelopeError):
+    sqlstate = "23505"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A column of an index. `order` has PostgreSQL's bits: 1 descending, 2 NULLs first."""
+    """A column of an index. `order` has PostgreSQL's bits: 1 descending, 2 NULLs first.
+
+    `normalize` is the normaliser that stands in for lower(column).
+    """
 
     name: str
     order: int = 0
     opclass: str | None = None
     collation: str | None = None
+    normalize: str | None = None
 
     def sql(self) -> str:
-        words = [ident(self.name), f"COLLATE {self.collation}" if self.collation else "", self.opclass or ""]
+        value = ident(self.name)
+        words = [
+            f"pg_catalog.lower({value})" if self.normalize else value,
+            f"COLLATE {self.collation}" if self.collation else "",
+            self.opclass or "",
+        ]
         words.append("DESC" if self.order & DESCENDING else "")
         words.append("NULLS FIRST" if self.order & NULLS_FIRST else "NULLS LAST")
         return " ".join(filter(None, words))
@@ -82,12 +121,9 @@ class Index:
     def names(self) -> set[str]:
         return {part.name for part in self.parts}
 
-    def of_tokens(self, tokens: Mapping[str, tuple[str, str]]) -> Index:
-        """Returns the same index with search columns in the place of protected ones. `tokens` has names and operator
-        classes.
-        """
-        parts = (Part(*tokens[p.name][:1], 0, tokens[p.name][1]) if p.name in tokens else p for p in self.parts)
-        return replace(self, parts=tuple(parts))
+    def of_tokens(self, tokens: Tokens) -> Index:
+        """Returns the same index with search columns in the place of protected ones."""
+        return replace(self, parts=tuple(_of_tokens(part, tokens) for part in self.parts))
 
     def create(self, table: str) -> str:
         """Returns the statement for an index. It is never a constraint, because a constraint takes no operator class.
@@ -121,12 +157,48 @@ class Index:
         return f" WHERE {self.predicate}" if self.predicate else ""
 
 
+def _of_tokens(part: Part, tokens: Tokens) -> Part:
+    found = tokens.get((part.name, part.normalize))
+    return part if found is None else Part(found[0], opclass=found[1])
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What no token can stand in for, and is dropped on demand. `definition` is what follows the table's name."""
+
+    name: str
+    definition: str
+    is_constraint: bool = False
+    is_unique: bool = False
+
+    def names(self) -> set[str]:
+        return set()
+
+    def restore(self, table: str) -> str:
+        if self.is_constraint:
+            return f"ALTER TABLE {table} ADD CONSTRAINT {ident(self.name)} {self.definition}"
+        return f"CREATE {'UNIQUE ' if self.is_unique else ''}INDEX {ident(self.name)} ON {table} {self.definition}"
+
+    def drop(self, schema: str, table: str) -> str:
+        return Index(self.name, (), is_constraint=self.is_constraint).drop(schema, table)
+
+
+def droppable(host: Host, table: Table, columns: list[str], kept: Iterable[Index]) -> list[Dropped]:
+    """Indexes and constraints of columns whose options say "index": "drop", but for those that tokens stand in for."""
+    names = {index.name for index in kept}
+    rows = host.rows(DROPPABLE, ["oid", "text[]"], [table.oid, columns]) if columns else []
+    return [Dropped(**row) for row in rows if row["name"] not in names]
+
+
 def find(host: Host, table: Table, wanted: Iterable[str]) -> list[Index]:
     """Returns the indexes on columns that are to be protected which tokens can replace."""
     names = set(wanted)
     fit = {column.name for column in table.columns if searchable(host, column)}
-    found = [_index(row) for row in host.rows(INDEXES, ["oid", "text[]"], [table.oid, list(names)])]
-    return [one for one in found if (used := one.names() & names) and used <= fit and _fits(one, names)]
+    return [
+        one
+        for one in _found(host, table, list(names))
+        if (used := one.names() & names) and used <= fit and _fits(one, names)
+    ]
 
 
 def _fits(index: Index, names: set[str]) -> bool:
@@ -138,25 +210,63 @@ def _fits(index: Index, names: set[str]) -> bool:
     return plain and not index.is_deferrable and not names & set(index.included)
 
 
+def _found(host: Host, table: Table, names: list[str]) -> list[Index]:
+    """Without those that have other expressions in them."""
+    rows = host.rows(INDEXES, ["oid", "text[]"], [table.oid, names])
+    return [index for row in rows if len((index := _index(row)).parts) == row["width"]]
+
+
 def _index(row: dict[str, Any]) -> Index:
-    parts = [Part(p["name"], p["order"], p["class"], p["collation"]) for p in json.loads(row["columns"] or "[]")]
+    names = ("name", "order", "class", "collation", "normalize")
+    parts = [Part(*(part[name] for name in names)) for part in json.loads(row["columns"] or "[]")]
     rest = {name: row[name] for name in ("is_unique", "is_constraint", "is_deferrable", "is_deferred", "nulls_equal")}
     included = tuple(json.loads(row["included"]))
     return Index(row["name"], tuple(parts), included, predicate=row["predicate"], **rest)
 
 
-def record(host: Host, key_uuid: str, indexes: Iterable[Index]) -> None:
+def of_column(host: Host, table: Table, column: str) -> list[Index]:
+    """Returns the B-trees on a column of tokens."""
+    return [one for one in _found(host, table, [column]) if column in one.names() and column not in one.included]
+
+
+def renamed(index: Index, name: str) -> Index:
+    return replace(index, name=name)
+
+
+def record(host: Host, key_uuid: str, indexes: Iterable[Index | Dropped]) -> None:
     """Records the indexes, for unprotect()."""
     for index in indexes:
         host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, index.name, json.dumps(asdict(index))])
 
 
-def recorded(host: Host, key_uuid: str) -> list[Index]:
-    found = [json.loads(row["definition"]) for row in host.rows(RECORDED, ["uuid"], [key_uuid])]
-    return [
-        Index(**{**one, "parts": tuple(Part(**part) for part in one["parts"]), "included": tuple(one["included"])})
-        for one in found
-    ]
+def recorded(host: Host, key_uuid: str) -> list[Index | Dropped]:
+    return [_recorded(json.loads(row["definition"])) for row in host.rows(RECORDED, ["uuid"], [key_uuid])]
+
+
+def _recorded(one: dict[str, Any]) -> Index | Dropped:
+    if "definition" in one:
+        return Dropped(**one)
+    return Index(**{**one, "parts": tuple(Part(**part) for part in one["parts"]), "included": tuple(one["included"])})
+
+
+def create(owner: AsOwner, index: Index, table: str) -> None:
+    """Raises Duplicate."""
+    try:
+        owner.run(index.create(table))
+    except Exception as error:
+        if getattr(error, "sqlstate", None) != Duplicate.sqlstate:
+            raise
+        raise Duplicate(
+            f"index {index.name} cannot be unique: two rows have values that are equal after normalising",
+            hint="Change one of them, then call it again. docs/search.md says what each normaliser takes for equal.",
+        ) from None
+
+
+def forget_of(host: Host, key_uuid: str, column: str, names: Iterable[str]) -> None:
+    """What stood for indexes of a column is gone: unprotect() does not put those back, which rows may violate now."""
+    for index in recorded(host, key_uuid):
+        if column in index.names() and index.name in set(names):
+            host.rows(FORGET_ONE, ["uuid", "name"], [key_uuid, index.name])
 
 
 def forget(host: Host, key_uuid: str) -> None:

@@ -32,7 +32,8 @@ class SearchColumn:
     """A column of tokens beside a protected column, `source`.
 
     `type_name` is the type of the search key in schema envelope_search, `search_uuid` the key's field; `normalizer` is
-    the normaliser's name and version; `plain_type` is the type whose equality counts.
+    the normaliser's name and version; `plain_type` is the type whose equality counts. One that is not `is_filled` lacks
+    tokens of older rows, and the view does not show it; it may be there to take the place of the one it `replaces`.
     """
 
     name: str
@@ -41,6 +42,9 @@ class SearchColumn:
     type_name: str
     normalizer: str
     plain_type: str
+    is_filled: bool = True
+    is_unique: bool = False
+    replaces: str | None = None
 
     @property
     def type(self) -> str:

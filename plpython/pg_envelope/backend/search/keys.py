@@ -15,7 +15,9 @@ from pg_envelope.backend.sqltext import ident, literal
 from pg_envelope.backend.tables.inspect import Column, Table
 
 KNOWN = """
-SELECT k.search_uuid, k.type_name, k.schema, k.normalizer, k.plain_type, b.relowner AS owner
+SELECT k.search_uuid, k.type_name, k.schema, k.normalizer, k.plain_type, b.relowner AS owner, EXISTS (
+        SELECT FROM envelope_private.search s JOIN envelope_private.search r USING (field_uuid)
+        WHERE s.search_uuid = k.search_uuid AND r.replaces = s.attname) AS changes
 FROM envelope_private.key n JOIN envelope_private.field f USING (key_uuid)
 JOIN envelope_private.search_key k ON k.search_uuid = f.field_uuid
 LEFT JOIN pg_catalog.pg_class b ON b.relowner = envelope_private.search_owner(k.search_uuid)
@@ -23,7 +25,18 @@ WHERE n.name = $1 LIMIT 1"""
 TAKEN = "SELECT key_uuid FROM envelope_private.key WHERE name = $1"
 KEY_ID = "SELECT key_id FROM envelope_private.field_key WHERE field_uuid = $1 AND state = 'active'"
 RECORD = "INSERT INTO envelope_private.search_key VALUES ($1, $2, $3, $4, $5)"
-USE = "INSERT INTO envelope_private.search VALUES ($1, $2, $3, $4)"
+USE = """
+INSERT INTO envelope_private.search (field_uuid, attname, attnum, search_uuid, is_filled, is_unique, replaces)
+VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+USE_TYPES = ["uuid", "name", "int2", "uuid", "bool", "bool", "name"]
+FORGET = "DELETE FROM envelope_private.search WHERE field_uuid = $1 AND attname = $2"
+ORIGIN = "SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1"
+KEY = """
+SELECT k.key_uuid, k.name, k.kek, k.store FROM envelope_private.key k JOIN envelope_private.field f USING (key_uuid)
+WHERE f.field_uuid = $1"""
+TAKE_TYPE = "UPDATE envelope_private.search_key SET type_name = $2 WHERE search_uuid = $1"
+RENAME = "UPDATE envelope_private.key SET name = $2 WHERE key_uuid = $1"
+RETIRE = "SELECT envelope_private.retire_key($1)"
 UNUSED = """
 SELECT search_uuid, type_name, schema, normalizer, plain_type FROM envelope_private.search_key k
 WHERE search_uuid = ANY ($1)
@@ -40,6 +53,37 @@ class KeyOrigin:
     store: str | None
 
 
+def origin_of(host: Host, key_uuid: str) -> KeyOrigin:
+    """That of a table's key, for its search keys."""
+    (row,) = host.rows(ORIGIN, ["uuid"], [key_uuid])
+    return KeyOrigin(row["kek"], row["store"])
+
+
+@dataclass(frozen=True)
+class SearchKey:
+    """A key as the catalog has it."""
+
+    key_uuid: str
+    name: str
+    origin: KeyOrigin
+
+
+def key_of(host: Host, search_uuid: str) -> SearchKey:
+    (row,) = host.rows(KEY, ["uuid"], [search_uuid])
+    return SearchKey(str(row["key_uuid"]), row["name"], KeyOrigin(row["kek"], row["store"]))
+
+
+def take_over(host: Host, old_uuid: str, search: SearchColumn) -> None:
+    """A new key gets the type and the name of the one that it replaces, which nobody uses any more."""
+    old, new = key_of(host, old_uuid), key_of(host, search.search_uuid)
+    host.rows("DELETE FROM envelope_private.search_key WHERE search_uuid = $1", ["uuid"], [old_uuid])
+    host.rows(TAKE_TYPE, ["uuid", "name"], [search.search_uuid, search.type_name])
+    for key_uuid, name in ((new.key_uuid, None), (old.key_uuid, new.name), (new.key_uuid, old.name)):
+        host.rows(RENAME, ["uuid", "text"], [key_uuid, name])
+    host.rows(RETIRE, ["uuid"], [old.key_uuid])
+    _run(host, operators.needles(search, active_key_id(host, search.search_uuid)))
+
+
 def make(host: Host, keys: Keys, table: Table, column: Column, wanted: SearchWanted, origin: KeyOrigin) -> SearchColumn:
     """The search column of a protected column, under a key that is new or shared by its name. Raises BadInput."""
     kind = plain_type(column)
@@ -47,6 +91,10 @@ def make(host: Host, keys: Keys, table: Table, column: Column, wanted: SearchWan
     found = host.row(KNOWN, ["text"], [wanted.key]) if wanted.key else None
     if found is None:
         return _new(host, keys, table, column, wanted, origin, kind)
+    if found["changes"]:
+        raise errors.NotConfigured(
+            f"the search key {wanted.key} is being replaced", hint="Wait for rotate_search() to end."
+        )
     if (found["schema"], found["normalizer"], found["plain_type"], found["owner"]) != (
         table.schema,
         wanted.normalize,
@@ -60,29 +108,37 @@ def make(host: Host, keys: Keys, table: Table, column: Column, wanted: SearchWan
 def _new(
     host: Host, keys: Keys, table: Table, column: Column, wanted: SearchWanted, origin: KeyOrigin, kind: str
 ) -> SearchColumn:
-    key_uuid = keys.create(origin.kek, origin.store, name=_name(host, table, wanted))
-    search_uuid = keys.add_field(key_uuid, FieldOptions(bind="search"))
-    keys.add_first_version(key_uuid, [search_uuid])
+    name = wanted.key or free_name(host, f"search {table.schema}.{table.name}.{wanted.name}")
+    search_uuid = new_key(keys, name, origin)
     key_id = active_key_id(host, search_uuid)
     made = SearchColumn(wanted.name, column.name, search_uuid, f"exact_{key_id}", wanted.normalize, kind)
-    host.rows(
-        RECORD,
-        ["uuid", "name", "name", "text", "text"],
-        [search_uuid, made.type_name, table.schema, made.normalizer, kind],
-    )
+    record_key(host, made, made.type_name, table.schema)
     _run(host, [*types.create(made), *operators.create(made, table.schema, key_id)])
     _run(host, [row["statement"] for row in host.once(operators.granted(made))])
     host.run(types.comment(made, f"{table.sql}.{ident(column.name)}"))
     return made
 
 
-def _name(host: Host, table: Table, wanted: SearchWanted) -> str:
-    """Returns the key's name as given, or a name made of the column's, with a number where an earlier key has that
-    name.
-    """
-    if wanted.key:
-        return wanted.key
-    name, number = f"search {table.schema}.{table.name}.{wanted.name}", 1
+def new_key(keys: Keys, name: str, origin: KeyOrigin) -> str:
+    """Makes a DEK with one field, which makes tokens. Returns the field's uuid."""
+    key_uuid = keys.create(origin.kek, origin.store, name=name)
+    search_uuid = keys.add_field(key_uuid, FieldOptions(bind="search"))
+    keys.add_first_version(key_uuid, [search_uuid])
+    return search_uuid
+
+
+def record_key(host: Host, search: SearchColumn, type_name: str | None, schema: str) -> None:
+    """Records the key. `type_name` is None for a key that will take over the type of another key."""
+    host.rows(
+        RECORD,
+        ["uuid", "name", "name", "text", "text"],
+        [search.search_uuid, type_name, schema, search.normalizer, search.plain_type],
+    )
+
+
+def free_name(host: Host, name: str) -> str:
+    """Returns the name, with a number if an earlier key has it."""
+    number = 1
     while host.row(TAKEN, ["text"], [name if number == 1 else f"{name} {number}"]):
         number += 1
     return name if number == 1 else f"{name} {number}"
@@ -108,14 +164,22 @@ def _run(host: Host, statements: list[str]) -> None:
 
 def record(host: Host, field_uuid: str, attnum: int, search: SearchColumn) -> None:
     """Records the search column. The table's owner may use the key from now on."""
-    host.rows(USE, ["uuid", "name", "int2", "uuid"], [field_uuid, search.name, attnum, search.search_uuid])
+    state = [search.is_filled, search.is_unique, search.replaces]
+    host.rows(USE, USE_TYPES, [field_uuid, search.name, attnum, search.search_uuid, *state])
     host.rows("SELECT envelope_private.renew_seal($1)", ["uuid"], [search.search_uuid])
+
+
+def forget(host: Host, field_uuid: str, name: str) -> None:
+    """The column is gone."""
+    host.rows(FORGET, ["uuid", "name"], [field_uuid, name])
 
 
 def drop_unused(host: Host, searches: list[SearchColumn]) -> None:
     """Drops the types of keys that no column uses any more. The keys stay, for old backups."""
     for row in host.rows(UNUSED, ["uuid[]"], [[search.search_uuid for search in searches]]):
+        key = key_of(host, str(row["search_uuid"]))
         _drop(host, row)
+        host.rows(RETIRE, ["uuid"], [key.key_uuid])
 
 
 def drop_all(host: Host) -> None:
@@ -125,7 +189,8 @@ def drop_all(host: Host) -> None:
 
 
 def _drop(host: Host, row: Row) -> None:
-    _run(host, operators.drop(_column("", "", row)))
+    if row["type_name"] is not None:
+        _run(host, operators.drop(_column("", "", row)))
     host.run(f"DELETE FROM envelope_private.search_key WHERE search_uuid = {literal(str(row['search_uuid']))}")
 
 

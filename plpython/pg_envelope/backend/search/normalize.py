@@ -7,12 +7,19 @@ import unicodedata
 from collections.abc import Callable
 
 from pg_envelope import errors
+from pg_envelope.backend.search.column import plain_type
+from pg_envelope.backend.tables.inspect import Column
 
 Normalize = Callable[[str], str]
 
+EXACT = "exact/1"
+YEAR = "year/1"
+# Types whose canonical text begins with a year.
+WITH_YEAR = frozenset(("date", "timestamp", "timestamptz"))
+DATE = re.compile(r"([0-9]+)-[0-9]{2}-[0-9]{2}(?:[ T].*?)??( BC)?", re.DOTALL)
 NOT_DIGITS = re.compile(r"\D")
 LAST = re.compile(r"last(\d{1,2})/1")
-HINT = "Normalisers: exact, trim, casefold, email, digits, unaccent, and last4 (or another number)."
+HINT = "Normalisers: exact, trim, casefold, email, digits, unaccent, last4 (or another number), and year for dates."
 
 
 def _exact(value: str) -> str:
@@ -46,13 +53,20 @@ def _unaccent(value: str) -> str:
     return unicodedata.normalize("NFC", "".join(one for one in marked if not unicodedata.combining(one)))
 
 
+def _year(value: str) -> str:
+    """That of a date's canonical text; an infinite one stays as it is."""
+    found = DATE.fullmatch(value)
+    return value if found is None else "".join(found.groups(""))
+
+
 KNOWN: dict[str, Normalize] = {
-    "exact/1": _exact,
+    EXACT: _exact,
     "trim/1": _trim,
     "casefold/1": _casefold,
     "email/1": _email,
     "digits/1": _digits,
     "unaccent/1": _unaccent,
+    YEAR: _year,
 }
 
 
@@ -71,6 +85,16 @@ def newest(name: str) -> str:
     except errors.Internal:
         raise errors.BadInput("there is no such normaliser", hint=HINT) from None
     return versioned
+
+
+def unfit(column: Column, versioned: str) -> str | None:
+    """Why a normaliser is not for a column's type. Every column can be searched by exact."""
+    kind = plain_type(column)
+    is_date, is_text = kind in WITH_YEAR, kind in ("text", "citext", None)
+    if versioned == EXACT or (is_date if versioned == YEAR else is_text):
+        return None
+    whose = "dates and timestamps" if versioned == YEAR else "texts"
+    return f"column {column.name}: normaliser {versioned.split('/')[0]} is for {whose}"
 
 
 def normalizer(versioned: str) -> Normalize:

@@ -47,6 +47,11 @@ def parse(column: str, given: Any, unique: Any) -> tuple[SearchWanted, ...]:
     return tuple(wanted)
 
 
+def parse_one(column: str, given: Any) -> SearchWanted:
+    """What add_search() is told: one search, "exact" if nothing is said. Raises BadInput."""
+    return _one(column, "exact" if given is None else given)
+
+
 def _one(column: str, item: Any) -> SearchWanted:
     (kind, options) = next(_kinds(column, item))
     if kind != "exact":

@@ -8,31 +8,58 @@ from dataclasses import replace
 
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.search import carried as carried_indexes
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search.carried import Index, Part
+from pg_envelope.backend.search.carried import Dropped, Index, Part
 from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn, default_name, is_loose, plain_type
 from pg_envelope.backend.search.keys import KeyOrigin
+from pg_envelope.backend.search.normalize import EXACT, unfit
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.generate.search import of_value_as_role
-from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
 MAY_CREATE = "SELECT has_schema_privilege($1, $2::text, 'CREATE') AS may"
+# What stands in for lower(column).
+LOWERED = ("casefold/1", "email/1")
+LOWER = "In the place of lower(), values that differ in case alone are equal, as normaliser casefold has it."
 TYPES = "text, varchar, char, citext, numbers, dates and times, uuid, inet, macaddr, bool, bytea and enums"
 
 
 def with_searches(wanted: Mapping[str, FieldOptions], carried: Iterable[Index]) -> dict[str, FieldOptions]:
     """Adds a search for equal values to columns whose indexes are carried over, where no search was asked for."""
-    indexed = {name for index in carried for name in index.names()}
+    indexed: dict[str, set[str]] = {}
+    for part in (part for index in carried for part in index.parts):
+        indexed.setdefault(part.name, set()).add(part.normalize or EXACT)
     return {
-        name: replace(options, search=(SearchWanted(default_name(name)),))
+        name: replace(options, search=tuple(_searches(name, sorted(indexed[name], key=EXACT.__ne__))))
         if name in indexed and not options.search
         else options
         for name, options in wanted.items()
     }
+
+
+def _searches(column: str, normalizers: list[str]) -> Iterator[SearchWanted]:
+    """One for each way in which indexes compare the column; the first has the usual name."""
+    for number, normalize in enumerate(normalizers):
+        name = f"{column}_{normalize.split('/')[0]}" if number else default_name(column)
+        yield SearchWanted(name, normalize)
+
+
+def stands_in(index: Index, wanted: Mapping[str, FieldOptions]) -> bool:
+    """Whether the search columns that were asked for serve an index, too."""
+    return all(
+        not wanted[part.name].search or any(_serves(s.normalize, part.normalize) for s in wanted[part.name].search)
+        for part in index.parts
+        if part.name in wanted
+    )
+
+
+def _serves(normalizer: str, wanted: str | None) -> bool:
+    return wanted is None or normalizer in LOWERED
 
 
 def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
@@ -47,15 +74,8 @@ def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> I
         elif is_loose(host, column):
             yield f"column {name} cannot be searched: its collation is nondeterministic, so equal values may differ"
         yield from (f"the name of a search column is taken: {s.name}" for s in options.search if s.name in taken)
-        yield from _unfit(column, options)
+        yield from filter(None, (unfit(column, search.normalize) for search in options.search))
         taken += [search.name for search in options.search]
-
-
-def _unfit(column: Column, options: FieldOptions) -> Iterator[str]:
-    kind = plain_type(column)
-    for search in options.search:
-        if kind not in ("text", "citext", None) and search.normalize != "exact/1":
-            yield f"column {column.name}: normaliser {search.normalize.split('/')[0]} is for texts"
 
 
 def make(
@@ -115,9 +135,9 @@ def index(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOp
     unique = {search.name for options in wanted.values() for search in options.search if search.unique}
     for search in layout.searches.values():
         if search.name not in led or search.name in unique - _alone(made):
-            made.append(_own_index(layout, search, search.name in unique))
+            made.append(own_index(layout, search, search.name in unique))
     for one in made:
-        owner.run(one.create(layout.base))
+        carried_indexes.create(owner, one, layout.base)
 
 
 def _alone(indexes: Iterable[Index]) -> set[str]:
@@ -125,29 +145,34 @@ def _alone(indexes: Iterable[Index]) -> set[str]:
     return {i.parts[0].name for i in indexes if i.is_unique and len(i.parts) == 1 and i.predicate is None}
 
 
-def _chosen(layout: Layout) -> dict[str, tuple[str, str]]:
-    """Returns, for each protected column, the search column that stands in for it: the exact one, or the first."""
-    found: dict[str, SearchColumn] = {}
-    for search in layout.searches.values():
-        if search.source not in found or (
-            search.normalizer == "exact/1" and found[search.source].normalizer != "exact/1"
-        ):
-            found[search.source] = search
-    return {source: (search.name, search.part("ops")) for source, search in found.items()}
+def _chosen(layout: Layout) -> dict[tuple[str, str | None], tuple[str, str]]:
+    """Returns, for each protected column, the search column that stands in for it: the exact one, or the first.
+
+    For lower() of the column it is the first that ignores case.
+    """
+    found: dict[tuple[str, str | None], SearchColumn] = {}
+    for search in sorted(layout.searches.values(), key=lambda search: search.normalizer != EXACT):
+        found.setdefault((search.source, None), search)
+        if search.normalizer in LOWERED:
+            found.setdefault((search.source, "casefold/1"), search)
+    return {key: (search.name, search.part("ops")) for key, search in found.items()}
 
 
-def _own_index(layout: Layout, search: SearchColumn, is_unique: bool) -> Index:
+def own_index(layout: Layout, search: SearchColumn, is_unique: bool) -> Index:
     name = derived_name(f"{layout.view_name}_{search.name}", "_key" if is_unique else "_idx")
     return Index(name, (Part(search.name, 0, search.part("ops")),), is_unique=is_unique)
 
 
-def grant(host: Host, layout: Layout, acl: Iterable[Row]) -> None:
+def grant(host: Host, layout: Layout, acl: Iterable[Row], only: Iterable[str] | None = None) -> None:
     """Lets roles that may read single columns search them, too.
 
     Rights to the whole table hold for all of its columns.
     """
+    names = set(layout.searches if only is None else only)
     for row in acl:
         for search in layout.searches_of(row["column"]) if row["privilege"] == "SELECT" and row["column"] else ():
+            if search.name not in names:
+                continue
             option = " WITH GRANT OPTION" if row["is_grantable"] and row["grantee"] else ""
             host.run(f"GRANT SELECT ({ident(search.name)}) ON {layout.view} TO {grants.role(row['grantee'])}{option}")
 
@@ -156,23 +181,32 @@ def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
     """Tells by notices which indexes became token indexes."""
     chosen = _chosen(layout)
     for one in carried:
-        columns = commas(chosen[part.name][0] if part.name in chosen else part.name for part in one.parts)
-        first = next(chosen[part.name][0] for part in one.parts if part.name in chosen)
+        made = one.of_tokens(chosen)
+        columns = commas(part.name for part in made.parts)
+        first = next(new.name for new, old in zip(made.parts, one.parts, strict=True) if new != old)
         kind = "UNIQUE constraint" if one.is_constraint else "unique index" if one.is_unique else "index"
         host.notice(
             f"{kind} {one.name} is a {'unique ' if one.is_unique else ''}token index on ({columns}) now",
+            detail=LOWER if any(part.normalize for part in one.parts) else None,
             hint=f"Queries find it by the search column: WHERE {first} = '...'. docs/search.md.",
         )
 
 
+def tell_dropped(host: Host, dropped: Iterable[Dropped]) -> None:
+    for one in dropped:
+        kind = "constraint" if one.is_constraint else "index"
+        host.notice(f"{kind} {one.name} is dropped", hint="envelope.unprotect() puts it back.")
+
+
 def drop_columns(host: Host, table: str, layout: Layout) -> None:
     """Removes the token columns for unprotect(), with their indexes, and the types that no other column uses."""
-    dropped = commas(f"DROP COLUMN {ident(name)}" for name in layout.searches)
-    if dropped:
-        host.run(f"ALTER TABLE {table} {dropped}")
-        host.rows(
-            "DELETE FROM envelope_private.search WHERE field_uuid = ANY ($1)",
-            ["uuid[]"],
-            [[protected.field_uuid for protected in layout.protected.values()]],
-        )
-        search_keys.drop_unused(host, list(layout.searches.values()))
+    if layout.searches:
+        drop_searches(host, table, layout, list(layout.searches.values()))
+
+
+def drop_searches(host: Host, table: str, layout: Layout, searches: list[SearchColumn]) -> None:
+    """Drops search columns that no view shows any more."""
+    host.run(f"ALTER TABLE {table} {commas(f'DROP COLUMN {ident(search.name)}' for search in searches)}")
+    for search in searches:
+        search_keys.forget(host, layout.protected[search.source].field_uuid, search.name)
+    search_keys.drop_unused(host, searches)

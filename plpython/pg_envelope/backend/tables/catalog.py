@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.search.column import SearchColumn
+from pg_envelope.backend.search.column import TOKEN, SearchColumn
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Check, Column, Table
@@ -25,17 +25,24 @@ FROM envelope_private.protected_column c
 JOIN pg_catalog.pg_type t ON t.oid = envelope_private.base_type(c.type::regtype)
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 WHERE c.key_uuid = $1"""
-SEARCH_FIELDS = ("search_uuid", "type_name", "normalizer", "plain_type")
-# Protected columns are found by name, and after a rename by number.
+SEARCH_FIELDS = ("type_name", "normalizer", "plain_type", "is_filled", "is_unique", "replaces")
+# By name, and after a rename by number, as protected columns are found. `known`: its name in the view that shows it.
 SEARCHES = """
-SELECT s.field_uuid, a.attname, k.search_uuid, k.type_name, k.normalizer, k.plain_type
+SELECT s.field_uuid, a.attname, s.attname AS known, k.search_uuid, coalesce(k.type_name, o.type_name) AS type_name,
+    k.normalizer, k.plain_type, s.is_filled, s.is_unique, s.replaces
 FROM envelope_private.field f JOIN envelope_private.search s USING (field_uuid)
 JOIN envelope_private.search_key k USING (search_uuid)
+LEFT JOIN envelope_private.search r ON r.field_uuid = s.field_uuid AND r.attname = s.replaces
+LEFT JOIN envelope_private.search_key o ON o.search_uuid = r.search_uuid
 JOIN pg_catalog.pg_attribute a ON a.attrelid = $2 AND NOT a.attisdropped
     AND a.atttypid = 'envelope_search.token'::regtype AND (a.attname = s.attname
         OR a.attnum = s.attnum AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_attribute n WHERE n.attrelid = $2 AND n.attname = s.attname AND n.attnum > 0))
-WHERE f.key_uuid = $1"""
+WHERE f.key_uuid = $1 ORDER BY a.attnum"""
+SHOWN = """
+SELECT a.attname AS name, t.typnamespace = 'envelope_search'::regnamespace AS is_search
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
 IDLE_OWNERS = """
 SELECT p.polname AS policy, r.rolname AS role
 FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON p.polroles = ARRAY[r.oid]
@@ -128,9 +135,7 @@ def release_owners(host: Host) -> None:
 def layout_of(host: Host, key: Row, base: Table) -> Layout:
     """Returns the layout of a protected table, as the catalog and the base table tell it now."""
     fields = {row["attnum"]: row for row in host.rows(FIELDS, ["uuid"], [key["key_uuid"]])}
-    columns = tuple(
-        column.holding(fields[column.attnum]) if column.attnum in fields else column for column in base.columns
-    )
+    columns = [column.holding(fields[column.attnum]) if column.attnum in fields else column for column in base.columns]
     protected = {
         column.name: _protected(column, fields[column.attnum]) for column in columns if column.attnum in fields
     }
@@ -138,12 +143,13 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         Check(**{name: found[name] for name in CHECK_FIELDS}, columns=frozenset(found["columns"]))
         for found in json.loads(key["checks"])
     )
+    searches = _searches(host, str(key["key_uuid"]), base, protected)
     return Layout(
         key_uuid=str(key["key_uuid"]),
         schema=base.schema,
         view_name=key["view_relname"],
         base_name=base.name,
-        columns=columns,
+        columns=_in_order(columns, searches, [name for _, name in pairs(host, key, base)]),
         protected=protected,
         row_key=_row_key(key, base, protected.values()),
         checks=checks,
@@ -153,8 +159,33 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         erased=key["erased"],
         view_options=tuple(key["view_options"] or ()),
         key_is_deferrable=base.key_is_deferrable,
-        searches=_searches(host, str(key["key_uuid"]), base, protected),
+        searches=searches,
+        hidden=tuple(column for column in columns if column.name in searches and not searches[column.name].is_filled),
     )
+
+
+def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
+    """The names of a column in the view and in the base table, in the view's order; none where the view is gone.
+
+    A search column may lie elsewhere in the base table. All others are in the base table's order.
+    """
+    found = host.rows(SEARCHES, ["uuid", "oid"], [key["key_uuid"], base.oid])
+    names = {row["known"]: row["attname"] for row in found if row["is_filled"]}
+    shown = host.rows(SHOWN, ["oid"], [key["view"]])
+    plain = iter([column.name for column in base.columns if column.type != TOKEN])
+    # Renamed in the view a moment ago.
+    left = iter([names[known] for known in names.keys() - {row["name"] for row in shown}])
+
+    def base_name(name: str, is_search: bool) -> str:
+        return names.get(name) or next(left, name) if is_search else next(plain, name)
+
+    return [(row["name"], base_name(**row)) for row in shown]
+
+
+def _in_order(columns: list[Column], searches: Mapping[str, SearchColumn], shown: list[str]) -> tuple[Column, ...]:
+    """First those that the view shows already; without tokens that are not filled."""
+    visible = {c.name: c for c in columns if c.type != TOKEN or (c.name in searches and searches[c.name].is_filled)}
+    return tuple(visible[name] for name in dict.fromkeys([*shown, *visible]) if name in visible)
 
 
 def _row_key(key: Row, base: Table, protected: Iterable[Protected]) -> dict[str, str]:
@@ -174,7 +205,8 @@ def _searches(host: Host, key_uuid: str, base: Table, protected: Mapping[str, Pr
         column.name: SearchColumn(
             name=column.name,
             source=sources[str(rows[column.name]["field_uuid"])],
-            **{name: str(rows[column.name][name]) for name in SEARCH_FIELDS},
+            search_uuid=str(rows[column.name]["search_uuid"]),
+            **{name: rows[column.name][name] for name in SEARCH_FIELDS},
         )
         for column in base.columns
         if column.name in rows and str(rows[column.name]["field_uuid"]) in sources

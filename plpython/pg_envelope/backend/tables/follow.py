@@ -20,7 +20,12 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
     if key["view_relname"] is None:
         return
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
-    changed = _base_follows(host, base, view, attnum) if touched == view.oid else _view_lags(base, view, attnum)
+    pairs = catalog.pairs(host, key, base)
+    changed = (
+        _base_follows(host, base, view, pairs, attnum)
+        if touched == view.oid
+        else base.owner != view.owner or (attnum > 0 and any(shown != name for shown, name in pairs))
+    )
     base = inspect.inspect(host, key["base"])
     layout = catalog.layout_of(host, key, base)
     if layout.by_role:
@@ -49,20 +54,14 @@ def _modes(layout: Layout) -> tuple[bool, bool, set[str]]:
     return layout.as_caller, layout.by_role, set(layout.row_key)
 
 
-def _view_lags(base: Table, view: Table, attnum: int) -> bool:
-    """Tells whether the base table got another owner, or one of its columns another name."""
-    return base.owner != view.owner or (attnum > 0 and _names(base)[: len(view.columns)] != _names(view))
-
-
-def _names(table: Table) -> list[str]:
-    return [column.name for column in table.columns]
-
-
-def _base_follows(host: Host, base: Table, view: Table, attnum: int) -> bool:
+def _base_follows(host: Host, base: Table, view: Table, pairs: list[tuple[str, str]], attnum: int) -> bool:
     """Does to the base table what was done to the view. Returns whether the view must be made again."""
     changed = base.owner != view.owner
     defaults = []
-    for old, new in zip(base.columns, view.columns, strict=False):
+    for shown, name in pairs:
+        old, new = base.column(name), view.column(shown)
+        if old is None or new is None:
+            continue
         if new.attnum == attnum and old.name != new.name:
             host.run(f"ALTER VIEW {view.sql} RENAME COLUMN {ident(new.name)} TO {ident(old.name)}")
             host.run(f"ALTER TABLE {base.sql} RENAME COLUMN {ident(old.name)} TO {ident(new.name)}")

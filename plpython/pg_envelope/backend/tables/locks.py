@@ -27,27 +27,32 @@ class Locked(errors.EnvelopeError):
 
 
 def exclusive(host: Host, *relations: str) -> None:
-    """Waits for ACCESS EXCLUSIVE locks in this order; each try gets all or none. Raises Locked.
+    """Waits for ACCESS EXCLUSIVE locks. Raises Locked."""
+    lock(host, *relations, mode="ACCESS EXCLUSIVE")
+
+
+def lock(host: Host, *relations: str, mode: str) -> None:
+    """Waits for locks in this order, all or none at each try. Raises Locked.
 
     Where the session has a lock_timeout of its own, there is one try of that length.
     """
     row = host.row(OWN_LIMIT)
     own = int(row["ms"]) if row else 0
     for _ in range(1 if own else TRIES):
-        if _tried(host, relations, own or TRY_MS):
+        if _tried(host, relations, own or TRY_MS, mode):
             return
         time.sleep(PAUSE_SECONDS)
         host.interrupts()
     raise Locked(detail=", ".join(relations))
 
 
-def _tried(host: Host, relations: tuple[str, ...], limit_ms: int) -> bool:
+def _tried(host: Host, relations: tuple[str, ...], limit_ms: int, mode: str) -> bool:
     try:
         # Afterwards the session's own limit is as before.
         with host.subtransaction(), settings_kept():
             host.setting(LIMIT.format(limit_ms))
             for relation in relations:
-                host.run(f"LOCK TABLE {relation} IN ACCESS EXCLUSIVE MODE")
+                host.run(f"LOCK TABLE {relation} IN {mode} MODE")
     except Exception as error:
         if _state(error) in (LOCK_NOT_AVAILABLE, DEADLOCK):
             return False

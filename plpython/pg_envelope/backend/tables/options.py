@@ -71,11 +71,14 @@ def check_store(store: str | None) -> None:
 def _options(name: str, options: Any) -> FieldOptions:
     if not isinstance(options, dict):
         raise errors.BadInput(f"the options of column {name} must be an object", hint=HINT)
-    unknown = sorted(set(options) - SEALING - {"search", "unique"})
+    unknown = sorted(set(options) - SEALING - {"search", "unique", "index"})
     if unknown:
         raise errors.BadInput(f"column {name} has unknown options: {', '.join(unknown)}", hint=HINT)
     search = searching.parse(name, options.get("search"), options.get("unique", False))
-    chosen = FieldOptions(**{**{known: options[known] for known in SEALING & set(options)}, "search": search})
+    if options.get("index", "drop") != "drop":
+        raise errors.BadInput(f"column {name}: index can only be told to drop", hint=HINT)
+    sealing = {known: options[known] for known in SEALING & set(options)}
+    chosen = FieldOptions(**sealing, search=search, drops_indexes="index" in options)
     if chosen.bind not in BINDS:
         raise errors.BadInput(f"column {name}: bind must be one of {', '.join(BINDS)}", hint=HINT)
     if type(chosen.suite) is not int or chosen.suite not in SUITES:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import carried, protecting
-from pg_envelope.backend.search.carried import Index
-from pg_envelope.backend.search.keys import KeyOrigin
+from pg_envelope.backend.search import keys as search_keys
+from pg_envelope.backend.search.carried import Dropped, Index
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import (
     bodies,
@@ -55,25 +55,27 @@ def protect(
     locked, table = table, inspect.inspect(host, oid)
     refusals.check_same(locked, table)
     refusals.check_kind(table)
-    found = carried.find(host, table, wanted)
+    found = [index for index in carried.find(host, table, wanted) if protecting.stands_in(index, wanted)]
     wanted = protecting.with_searches(wanted, found)
-    refusals.check_contents(host, table, wanted, scoping.column, found)
+    dropped = carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found)
+    refusals.check_contents(host, table, wanted, scoping.column, [*found, *dropped])
     key_uuid, fields = _keys(host, keys, table, wanted, kek, store, scoping)
     layout = _layout(table, key_uuid, wanted, fields, scoping)
     catalog.record(host, table, layout)
-    carried.record(host, key_uuid, found)
+    carried.record(host, key_uuid, [*found, *dropped])
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
     layout = _searched(host, keys, table, layout, wanted)
     if layout.searches:
         with protecting.usable(host, table):
-            _seal(host, table, layout, found)
+            _seal(host, table, layout, [*found, *dropped])
             protecting.index(host, table, layout, wanted, found)
     else:
-        _seal(host, table, layout, found)
+        _seal(host, table, layout, dropped)
     build(host, table, layout, acl, shape)
     protecting.grant(host, layout, acl)
     _report(host, table, layout)
     protecting.tell(host, layout, found)
+    protecting.tell_dropped(host, dropped)
 
 
 def _keys(
@@ -128,15 +130,14 @@ def _layout(
 
 def _searched(host: Host, keys: Keys, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Layout:
     """Returns the layout with the search columns, which are still empty."""
-    key = host.rows("SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1", ["uuid"], [layout.key_uuid])[0]
-    searches = protecting.make(host, keys, table, wanted, KeyOrigin(key["kek"], key["store"]))
+    searches = protecting.make(host, keys, table, wanted, search_keys.origin_of(host, layout.key_uuid))
     protecting.add(host, table, searches.values())
     layout = replace(layout, columns=inspect.inspect(host, table.oid).columns, searches=searches)
     protecting.record(host, layout)
     return layout
 
 
-def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index]) -> None:
+def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index | Dropped]) -> None:
     """Rewrites the table once, from values to envelopes. No row is ever INSERTed in the clear and UPDATEd later."""
     for index in indexes:
         host.run(index.drop(table.schema, table.sql))

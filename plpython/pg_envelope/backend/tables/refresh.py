@@ -34,13 +34,14 @@ def refresh(host: Host, oid: int) -> None:
             f"{before.sql} and its base table {table.sql} are in different schemas", hint="Move one of them back."
         )
     key = _take_over_names(host, key, table, before)
+    shown = {name for _, name in catalog.pairs(host, key, table)}
     layout = catalog.layout_of(host, key, table)
     catalog.record_modes(host, layout)
     catalog.allow_owner(host, table)
     build.make_rights(host, table, layout)
     host.run(generate.view(layout))
     host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
-    added = table.columns[len(before.columns) :]
+    added = [column for column in layout.columns if column.name not in shown]
     build.set_defaults(host, table, layout, added)
     build.describe(host, layout, added)
     build.make_writes(host, table, layout, before.oid)
@@ -92,9 +93,8 @@ def _take_over_names(host: Host, key: Row, table: Table, before: Table) -> Row:
     """Renames the view's columns, the row key and the CHECK expressions after columns that were renamed in the base
     table.
     """
-    # The view has the base table's columns in their order. It depends on them, so none can be dropped below it.
-    pairs = zip(before.columns, table.columns, strict=False)
-    renamed = {old.name: new.name for old, new in pairs if old.name != new.name}
+    # The view holds on to the base table's columns: none can be dropped below it.
+    renamed = {old: new for old, new in catalog.pairs(host, key, table) if old != new}
     if not renamed:
         return key
     checks = [

@@ -8,7 +8,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search import advice, protecting
-from pg_envelope.backend.search.carried import Index
+from pg_envelope.backend.search.carried import Dropped, Index
 from pg_envelope.backend.sqltext import commas, derived_name, ident, literal
 from pg_envelope.backend.tables import generate, unfit
 from pg_envelope.backend.tables.canonical import may_lose
@@ -37,8 +37,8 @@ LEFT JOIN pg_catalog.pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oi
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2
     AND coalesce(k.contype NOT IN ('c', 'n'), true) AND f.adnum IS DISTINCT FROM $2
     AND NOT (d.classid = 'pg_class'::regclass AND d.objid = $1) AND d.deptype <> 'i'
-    -- What tokens stand in for.
-    AND NOT (k.conrelid IS NOT DISTINCT FROM $1 AND k.conname = ANY ($3::name[]) AND k.contype = 'u')
+    -- What tokens stand in for, and what is to be dropped.
+    AND NOT (k.conrelid IS NOT DISTINCT FROM $1 AND k.conname = ANY ($3::name[]) AND k.contype IN ('u', 'x'))
     AND NOT (d.classid = 'pg_class'::regclass AND d.objid IN (
         SELECT i.indexrelid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
         WHERE i.indrelid = $1 AND c.relname = ANY ($3)))
@@ -118,7 +118,7 @@ def check_contents(
     table: Table,
     wanted: Mapping[str, FieldOptions],
     scope_column: str | None,
-    carried: Sequence[Index] = (),
+    carried: Sequence[Index | Dropped] = (),
 ) -> None:
     """Raises BadInput for columns that are not there, Unsupported with the list of all reasons."""
     missing = [name for name in (*wanted, *filter(None, [scope_column])) if table.column(name) is None]
@@ -138,11 +138,14 @@ def check_contents(
         raise errors.Unsupported(
             f"{table.sql} cannot be protected as it is; nothing was changed",
             detail="\n".join(f"- {obstacle}" for obstacle in obstacles),
-            hint="Drop or change the listed objects, then call protect() again.",
+            hint="Drop or change the listed objects, then call protect() again. Indexes are dropped, and put back by"
+            ' unprotect(), where the column\'s options have "index": "drop".',
         )
 
 
-def _obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions], carried: Sequence[Index]) -> Iterator[str]:
+def _obstacles(
+    host: Host, table: Table, wanted: Mapping[str, FieldOptions], carried: Sequence[Index | Dropped]
+) -> Iterator[str]:
     base = derived_name(table.name, "_encrypted")
     if host.row(TAKEN, ["name", "name"], [table.schema, base]):
         yield f"the base table's name is taken: {base}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search import carried, protecting
+from pg_envelope.backend.search.carried import Dropped, Index
 from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks, opening
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
@@ -37,7 +38,7 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     key = catalog.key_of(host, oid)
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
     locks.exclusive(host, view.sql, base.sql)
-    _refuse_dependents(host, view)
+    refuse_dependents(host, view, "unprotected")
     layout = catalog.layout_of(host, key, base)
     acl = grants.read(host, view.oid)
     _drop(host, base, view, layout)
@@ -55,25 +56,34 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
 
 def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
     """Drops the view, the guard, and all that they call but the rights, because the values are read once more."""
-    for event in generate.EVENTS:
-        host.run(f"DROP TRIGGER IF EXISTS {ident(f'envelope_{event}')} ON {view.sql}")
+    drop_view_triggers(host, view)
     for name in generate.GUARDS.values():
         host.run(f"DROP TRIGGER IF EXISTS {ident(name)} ON {base.sql}")
     for function in functions(host, layout.key_uuid):
         host.run(f"DROP FUNCTION {function}")
-    # The view's defaults would be dropped one by one.
-    host.run(generate.stub(view.sql, view.columns))
-    host.run(f"DROP VIEW {view.sql}")
+    drop_view(host, view)
     drop_no_drafts(host, base)
 
 
-def _refuse_dependents(host: Host, view: Table) -> None:
+def drop_view_triggers(host: Host, view: Table) -> None:
+    for event in generate.EVENTS:
+        host.run(f"DROP TRIGGER IF EXISTS {ident(f'envelope_{event}')} ON {view.sql}")
+
+
+def drop_view(host: Host, view: Table) -> None:
+    # Its defaults are dropped one by one.
+    host.run(generate.stub(view.sql, view.columns))
+    host.run(f"DROP VIEW {view.sql}")
+
+
+def refuse_dependents(host: Host, view: Table, what: str) -> None:
+    """Raises Unsupported with the list of what would go with the view."""
     found = host.rows(DEPENDENTS, ["oid", "oid"], [view.oid, view.row_type])
     if found:
         raise errors.Unsupported(
-            f"{view.sql} cannot be unprotected as it is; nothing was changed",
+            f"{view.sql} cannot be {what} as it is; nothing was changed",
             detail="\n".join(f"- {row['what']} depends on the view" for row in found),
-            hint="Drop the listed objects, then call unprotect() again.",
+            hint="Drop the listed objects, then call it again.",
         )
 
 
@@ -112,8 +122,22 @@ def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> No
     if indexes:
         with protecting.usable(host, base):
             for index in indexes:
-                AsOwner(host, base.owner_oid).run(index.restore(qualified(layout.schema, view.name)))
+                _restore_index(host, AsOwner(host, base.owner_oid), index, qualified(layout.schema, view.name))
     carried.forget(host, layout.key_uuid)
+
+
+def _restore_index(host: Host, owner: AsOwner, index: Index | Dropped, table: str) -> None:
+    """One that was dropped may not fit any more: its expression names columns, which may have other names now."""
+    if isinstance(index, Index):
+        owner.run(index.restore(table))
+        return
+    try:
+        with host.subtransaction():
+            owner.run(index.restore(table))
+    except Exception as error:
+        if getattr(error, "sqlstate", "57").startswith("57"):
+            raise
+        host.warning(f"{index.name} could not be put back", hint=f"As it was: {index.restore(table)}")
 
 
 def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None:

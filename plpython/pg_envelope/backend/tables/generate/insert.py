@@ -50,7 +50,7 @@ def changed_below(layout: Layout) -> list[str]:
     Search columns are among them, because tokens are made of other columns.
     """
     plain = [ident(column.name) for column in layout.plain_columns if layout.as_caller or column.generated]
-    return [*plain, *map(ident, layout.searches)]
+    return [*plain, *(ident(search.name) for search in layout.shown_searches)]
 
 
 def returning(names: list[str], into: str) -> str:
@@ -111,7 +111,8 @@ def _as_caller(layout: Layout) -> str:
 
 def _seen(layout: Layout) -> str:
     """Reads the stored row back, for callers who may see it."""
-    names = [*(ident(column.name) for column in layout.plain_columns), *map(ident, layout.searches)]
+    shown = [column.name for column in layout.plain_columns] + [search.name for search in layout.shown_searches]
+    names = [*map(ident, shown)]
     key = " AND ".join(f"t.{ident(name)} {equals} NEW.{ident(name)}" for name, equals in layout.row_key.items())
     read = f"SELECT {commas(f't.{name}' for name in names)} INTO stored FROM {layout.base} t WHERE {key};"
     taken = [f"NEW.{name} := stored.{name};" for name in names]

@@ -34,7 +34,8 @@ class Layout:
     """A base table and the view over it, as they shall be.
 
     `row_key` maps columns to their equality operators. `scope_column` holds the tenant or subject, if they have keys.
-    `searches` has the search columns by their names.
+    `columns` are those that the view shows, in its order. `hidden` are columns of tokens that are not filled yet.
+    `searches` has the search columns by their names, with the hidden ones.
 
     `as_caller`: a write runs code of the table (triggers, functions in constraints and indexes), which needs the
     caller's role and settings, as on a plain table. `by_role`: the table has row-level security, so reads run as the
@@ -56,6 +57,7 @@ class Layout:
     view_options: tuple[str, ...] = ()
     key_is_deferrable: bool = False
     searches: dict[str, SearchColumn] = field(default_factory=dict)
+    hidden: tuple[Column, ...] = ()
 
     @property
     def view_columns(self) -> list[Column]:
@@ -95,19 +97,27 @@ class Layout:
         made = self.protected.keys() | self.searches.keys()
         return [column for column in self.columns if column.name not in made]
 
+    @property
+    def shown_searches(self) -> list[SearchColumn]:
+        return [search for search in self.searches.values() if search.is_filled]
+
     def searches_of(self, source: str) -> list[SearchColumn]:
         """Returns the search columns that find a protected column."""
-        return [search for search in self.searches.values() if search.source == source]
+        return [search for search in self.shown_searches if search.source == source]
+
+    @property
+    def stored_columns(self) -> tuple[Column, ...]:
+        return self.columns + self.hidden
 
     @property
     def written_columns(self) -> list[Column]:
-        return [column for column in self.columns if not column.generated]
+        return [column for column in self.stored_columns if not column.generated]
 
     def function(self, what: str) -> str:
         return qualified(self.schema, function_name(self.view_name, what))
 
     def column(self, name: str) -> Column:
-        return next(column for column in self.columns if column.name == name)
+        return next(column for column in self.stored_columns if column.name == name)
 
 
 def rights_name(key_uuid: str, page: int = 0) -> str:

@@ -122,11 +122,11 @@ def _split(layout: Layout, fresh: str) -> str:
     A statement that sets a key column calls the guard, and takes a lock that new rows of other tables wait for.
     """
     bound = [name for name in {**layout.row_key, **dict.fromkeys(all_bound(layout))} if name not in layout.protected]
-    free = [column for column in layout.columns if column.name not in bound]
+    free = [column for column in layout.stored_columns if column.name not in bound]
     made = layout.protected.keys() | layout.searches.keys()
     opened = [column for column in free if column.name not in made and _writable(column)]
     values = _statement(layout, fresh, free, _new_or_kept(layout))
-    whole = _statement(layout, fresh, layout.columns, _new_or_kept(layout))
+    whole = _statement(layout, fresh, layout.stored_columns, _new_or_kept(layout))
     more = when(differ(bound), whole, otherwise=[values])
     if not opened:
         return more
@@ -219,7 +219,7 @@ def _missed(layout: Layout) -> list[str]:
                 hint="A function that this statement calls changed the row, too.",
             ),
         ),
-        _statement(layout, "true", layout.columns, _changed_only(layout)),
+        _statement(layout, "true", layout.stored_columns, _changed_only(layout)),
         when("NOT FOUND", "RETURN NULL;"),
         "EXIT;",
     ]

@@ -1,0 +1,102 @@
+"""pg-envelope search: search columns of a protected column, added, changed and dropped while the table is in use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pg_envelope_client import output, statements
+from pg_envelope_client.commands.options import Dsn, Table
+from pg_envelope_client.commands.tables import resumable
+from pg_envelope_client.problems import FAILED
+from pg_envelope_client.registry import Registry
+
+searches = Registry("Search without decrypting: the search columns of protected columns.")
+
+Column = Annotated[str, typer.Argument(metavar="COLUMN", help="The protected column.")]
+Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Which search column, of several.")]
+BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one committed batch.")]
+Pause = Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")]
+ADVICE = ("verdict", "advice", "sampled", "different_values", "top_share", "read_share", "min_entropy")
+SHOWN = ("relation", "column", "search_column", "normalizer", "search_key", "state")
+
+
+@searches.command("list")
+def every(dsn: Dsn = None) -> None:
+    """List the search columns."""
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        output.print_rows(server.rows(statements.SEARCHES), SHOWN, "No search columns.")
+
+
+@searches.command()
+def advise(
+    table: Table,
+    column: Annotated[str, typer.Argument(metavar="COLUMN", help="Protected already, or not yet.")],
+    normalize: Annotated[str, typer.Option(help="What would count of a value, such as email.")] = "exact",
+    dsn: Dsn = None,
+) -> None:
+    """Say what the tokens of a column would give away; exit code 1 where protect refuses it."""
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        (found,) = server.rows(statements.search_advice(table, column, normalize))
+    output.print_rows([found], ADVICE, "")
+    if found["verdict"] == "REFUSE":
+        raise typer.Exit(FAILED)
+
+
+@searches.command()
+def add(
+    table: Table,
+    column: Column,
+    normalize: Annotated[str, typer.Option(help="What counts of a value, such as email.")] = "exact",
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Default: <column>_search.")] = None,
+    key: Annotated[str | None, typer.Option(help="A search key to share with other columns.")] = None,
+    unique: Annotated[bool, typer.Option("--unique", help="No two rows may have equal values.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also where tokens give the values away.")] = False,
+    batch_size: BatchSize = 1000,
+    pause: Pause = 0,
+    dsn: Dsn = None,
+) -> None:
+    """Give a protected column a search column, and its rows their tokens."""
+    given: dict[str, Any] = {"normalize": normalize, "as": name, "key": key, "unique": unique, "force": force}
+    spec = {option: value for option, value in given.items() if value is not None}
+    _run(table, statements.add_search(table, column, spec, batch_size, pause), f"search add {table} {column}", dsn)
+    output.done(f"{table}: column {column} can be searched. See: pg-envelope search list", table=table, column=column)
+
+
+@searches.command()
+def rotate(
+    table: Table,
+    column: Column,
+    name: Name = None,
+    normalize: Annotated[str | None, typer.Option(help="Another normaliser. Default: the same.")] = None,
+    batch_size: BatchSize = 1000,
+    pause: Pause = 0,
+    dsn: Dsn = None,
+) -> None:
+    """Give a search column another key, and its rows new tokens, while it is searched."""
+    statement = statements.rotate_search(table, column, name, normalize, batch_size, pause)
+    _run(table, statement, f"search rotate {table} {column}", dsn)
+    output.done(f"{table}: the search of column {column} has a new key.", table=table, column=column)
+
+
+@searches.command()
+def drop(table: Table, column: Column, name: Name = None, dsn: Dsn = None) -> None:
+    """Drop a search column, or give up one that is being made or changed."""
+    from pg_envelope_client.database import session
+
+    with session(dsn) as server:
+        server.run(statements.drop_search(table, column, name))
+    output.done(f"{table}: done. What is left: pg-envelope search list", table=table, column=column)
+
+
+def _run(table: str, statement: statements.Query, command: str, dsn: str | None) -> None:
+    from pg_envelope_client.database import session
+    from pg_envelope_client.progress import watching
+
+    with resumable(f"pg-envelope {command}"), watching(table) as watcher, session(dsn, watcher) as server:
+        server.run(statement)

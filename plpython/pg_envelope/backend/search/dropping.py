@@ -1,0 +1,92 @@
+"""drop_search(): a search column less; or the end of one that is still being made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.jobs.job import Running
+from pg_envelope.backend.search import carried, place, protecting, rotating, token_indexes
+from pg_envelope.backend.search.column import SearchColumn
+from pg_envelope.backend.search.place import Place
+from pg_envelope.backend.tables import grants
+from pg_envelope.backend.tables.build import build
+from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.backend.tables.unprotect import drop_view, drop_view_triggers, refuse_dependents
+
+LIVE = """
+SELECT pid FROM envelope_private.live_job WHERE key_uuid = $1 AND what = 'search' AND pid <> pg_backend_pid()"""
+OWN_TRIGGERS = """
+SELECT tgname AS name FROM pg_catalog.pg_trigger
+WHERE tgrelid = $1 AND NOT tgisinternal AND tgname !~ '^envelope_' ORDER BY tgname"""
+
+
+def drop_search(host: Host, oid: int, column: str | None, name: str | None) -> None:
+    """Where rotate_search() is changing it, that is given up, and the column stays as it was.
+
+    Raises NotProtected, BadInput, Running, or Unsupported with the list of what depends on the view."""
+    found = place.find(host, oid)
+    search = found.search(column, name)
+    _refuse_live(host, found)
+    if (next_one := place.replacing(found, search)) is not None:
+        rotating.give_up(host, next_one.search_uuid)
+        return
+    if search.is_filled:
+        refuse_dependents(host, found.view, "made without a search column")
+        place.refuse(found, "drop_search", _triggers(host, found))
+    place.lock(host, found)
+    if search.is_filled:
+        _drop(host, found, search)
+    else:
+        protecting.drop_searches(host, found.base.sql, found.layout, [search])
+        refresh(host, found.oid)
+
+
+def _refuse_live(host: Host, found: Place) -> None:
+    if live := host.row(LIVE, ["uuid"], [found.layout.key_uuid]):
+        raise Running(
+            "another session makes search tokens of this table",
+            detail=f"pid {live['pid']}",
+            hint="SELECT envelope.abort(...) ends it.",
+        )
+
+
+def _triggers(host: Host, found: Place) -> list[str]:
+    return [f"trigger {row['name']} is on the view" for row in host.rows(OWN_TRIGGERS, ["oid"], [found.view.oid])]
+
+
+def _drop(host: Host, found: Place, search: SearchColumn) -> None:
+    """The view is made again: PostgreSQL takes no column from one."""
+    indexes = token_indexes.names(host, found.base, search.name)
+    acl = [row for row in grants.read(host, found.view.oid) if row["column"] != search.name]
+    drop_view_triggers(host, found.view)
+    drop_view(host, found.view)
+    protecting.drop_searches(host, found.base.sql, found.layout, [search])
+    carried.forget_of(host, found.layout.key_uuid, search.source, indexes)
+    build(host, _like(found), _without(found, search), acl, None)
+    host.notice(
+        f"search column {search.name} of {found.layout.view} is dropped",
+        detail=f"with its indexes: {', '.join(indexes) or 'none'}",
+        hint="What a unique index of it kept apart can be equal from now on.",
+    )
+
+
+def _without(found: Place, search: SearchColumn) -> Layout:
+    layout = found.layout
+    return replace(
+        layout,
+        columns=tuple(column for column in layout.columns if column.name != search.name),
+        searches={name: one for name, one in layout.searches.items() if name != search.name},
+    )
+
+
+def _like(found: Place) -> Table:
+    """The base table with what people see of the view: comments, and defaults of protected columns."""
+    shown = tuple(found.view.column(column.name) or column for column in found.base.columns)
+    columns = tuple(
+        replace(column, default=seen.default, comment=seen.comment)
+        for column, seen in zip(found.base.columns, shown, strict=True)
+    )
+    return replace(found.base, columns=columns, comment=found.view.comment)

@@ -1,0 +1,98 @@
+"""Tokens of rows that were there before their search column, made in committed batches beside writers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.jobs.faulty import despite, fault
+from pg_envelope.backend.jobs.isolation import read_committed
+from pg_envelope.backend.jobs.job import Job
+from pg_envelope.backend.jobs.older import wait_for_readers
+from pg_envelope.backend.jobs.resealing import Resealing
+from pg_envelope.backend.jobs.walker import Pace, Walker
+from pg_envelope.backend.search import token_indexes
+from pg_envelope.backend.search.column import SearchColumn
+from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.tables import catalog, inspect, whole
+from pg_envelope.backend.tables.generate import Layout, opened_as_role
+from pg_envelope.backend.tables.generate.search import of_value_as_role
+from pg_envelope.backend.tables.owner import AsOwner
+
+
+@dataclass(frozen=True)
+class MissingTokens:
+    """Rows of `t` with a value and without its token, in some search columns. See resealing.Work."""
+
+    layout: Layout
+    searches: tuple[SearchColumn, ...]
+    careful: bool
+
+    @property
+    def any(self) -> str:
+        return f"({' OR '.join(map(_lacks, self.searches))})"
+
+    @property
+    def movable(self) -> str:
+        opens = (f"CASE WHEN {_lacks(search)} THEN {self._opens(search)} ELSE false END" for search in self.searches)
+        return f"({' OR '.join(opens)})"
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {search.name: self._token(search) for search in self.searches}
+
+    def _opens(self, search: SearchColumn) -> str:
+        return f"{fault(self.layout, search.source, careful=self.careful)} IS NULL"
+
+    def _token(self, search: SearchColumn) -> str:
+        value = opened_as_role(self.layout, self.layout.protected[search.source], "t")
+        token = of_value_as_role(self.layout, search, f"({value})")
+        return f"CASE WHEN {_lacks(search)} THEN CASE WHEN {self._opens(search)} THEN {token} END END"
+
+
+def _lacks(search: SearchColumn) -> str:
+    return f"(t.{ident(search.source)} IS NOT NULL AND t.{ident(search.name)} IS NULL)"
+
+
+def fill(host: Host, oid: int, pace: Pace, search_uuid: str) -> None:
+    """The columns of a search key in a table, none of them shown yet, get tokens and indexes. Commits as it goes.
+
+    Afterwards no transaction sees a row without its token, but for values that do not open.
+    """
+    key = catalog.key_of(host, oid)
+    base = inspect.inspect(host, key["base"])
+    layout = catalog.layout_of(host, key, base)
+    whole.refuse_missing(host, key, layout)
+    owner = AsOwner(host, base.owner_oid)
+    searches = tuple(s for s in layout.searches.values() if s.search_uuid == search_uuid and not s.is_filled)
+    missing = partial(MissingTokens, layout, searches)
+    with read_committed(host):
+        job = Job(host, layout.key_uuid, what="search")
+        walker = Walker(host, key, job, pace)
+        job.start(take_over=False)
+        with job.running():
+            Resealing(host, owner, layout, key, job, walker, missing).clean()
+            wait_for_readers(host, job)
+            token_indexes.make(host, base, layout, searches)
+            job.commit()
+            job.faults = _left(owner, layout, missing)
+            job.complete()
+    _tell(host, layout, job)
+
+
+def _left(owner: AsOwner, layout: Layout, missing: Callable[[bool], MissingTokens]) -> int:
+    def count(careful: bool) -> int:
+        return owner.count(f"SELECT count(*) AS found FROM {layout.base} t WHERE {missing(careful).any}")
+
+    return despite(count)
+
+
+def _tell(host: Host, layout: Layout, job: Job) -> None:
+    host.notice(f"search: {job.rows} rows of {layout.view} got search tokens")
+    if job.faults:
+        host.warning(
+            f"search: {job.faults} rows of {layout.view} got none, for their values do not open",
+            hint="CALL envelope.verify(...) lists them. What is written anew gets its token.",
+        )

@@ -1,0 +1,32 @@
+"""pg-envelope search: search columns from the command line."""
+
+from __future__ import annotations
+
+from stack.stack import Stack
+from tests.fix_stack import Database
+from tests.integration.client.test_commands import Command
+
+
+def test_a_search_column_s_life(stack: Stack, db: Database) -> None:
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text, gender text)")
+    db.sql("INSERT INTO person SELECT i, 'User' || i, (ARRAY['m', 'f'])[1 + i % 2] FROM generate_series(1, 1500) i")
+    db.sql("""CALL envelope.protect('person', '["email", "gender"]')""")
+    command = Command(stack, db.name)
+    assert "FINE" in command.done("search", "advise", "person", "email").out
+    refused = command.run("search", "advise", "person", "gender")
+    assert refused.code == 1
+    assert "REFUSE" in refused.out
+    assert "can be searched" in command.done("search", "add", "person", "email", "--as", "found", "--unique").out
+    assert db.sql("SELECT id FROM person WHERE found = 'User7'") == [(7,)]
+    command.done("search", "rotate", "person", "email", "--normalize", "casefold", "--batch-size", "100")
+    assert db.sql("SELECT id FROM person WHERE found = 'USER7'") == [(7,)]
+    listed = command.done("search", "list").out
+    assert "found" in listed
+    assert "casefold/1" in listed
+    command.done("search", "drop", "person", "email")
+    assert "No search columns" in command.done("search", "list").out
+    failed = command.run("search", "add", "person", "gender")
+    assert failed.code == 1
+    assert "There are 2 different values" in failed.err
+    command.done("search", "add", "person", "gender", "--force")
+    assert db.one("SELECT count(*) FROM person WHERE gender_search = 'f'") == 750
