@@ -205,7 +205,7 @@ PROCEDURES = (
 # Capabilities, seals and secrets: none of them is in a log either.
 UNLOGGED = """
 SELECT encode(capability, 'hex') FROM envelope_private.capability
-UNION ALL SELECT encode(seal, 'hex') FROM envelope_private.capability
+UNION ALL SELECT encode(seal, 'hex') FROM envelope_private.capability WHERE seal IS NOT NULL
 UNION ALL SELECT envelope.secret(name, version)::text FROM envelope.secrets WHERE name <> 'raw'
 UNION ALL SELECT hash FROM hashes"""
 # Functions that take neither a value of a table in the clear nor a secret, and that nothing above calls.
