@@ -10,6 +10,8 @@ ARGS ?=
 POINTS ?= 50
 SEED ?=
 MINUTES ?= 10
+# One more than there are processors: tests also wait for servers that start and stop.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 # The folder of the chroots in which other releases of Debian are tried.
 FRESH ?= build/fresh
 export PYTHON
@@ -42,7 +44,7 @@ down: ## end and remove what `make up` started
 
 test: export FOR_TESTS := 1
 test: install .venv/.dev lint ## lint, then all tests (ARGS="-k name" for some)
-	@.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 proof: export FOR_TESTS := 1
 proof: export PROOF_POINTS := $(POINTS)

@@ -47,9 +47,10 @@ DROP = (
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(st.sets(st.sampled_from((*CARRIED, *DROPPED)), min_size=2))
 def test_all_indexes_come_back_as_they_were(db: Database, made: set[str]) -> None:
+    db.sql("DROP TABLE IF EXISTS t, t_encrypted CASCADE")
     db.sql(TABLE)
     db.sql(ROWS)
     for statement in sorted(made):

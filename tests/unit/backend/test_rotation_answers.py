@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pg_envelope import errors
+from pg_envelope import errors, responses
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.lifecycle.rotation import Rewrap
+from pg_envelope.backend.link import not_understood
 
 from .fake_plpy import FakePlpy, Result
 
@@ -42,7 +43,7 @@ class Catalog(FakePlpy):
 
 
 class Broker:
-    """Answers every request with one message, or fails."""
+    """Answers every request with one message, or fails. It checks the answer's shape, as the link does."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -51,6 +52,8 @@ class Broker:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
+        if not responses.fits(op, answer):
+            raise not_understood()
         return answer
 
 

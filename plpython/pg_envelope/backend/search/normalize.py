@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable
 
 from pg_envelope import errors
-from pg_envelope.backend.search.column import plain_type
+from pg_envelope.backend.search.column import TEXTS, plain_type
 from pg_envelope.backend.tables.inspect import Column
 
 Normalize = Callable[[str], str]
@@ -88,9 +88,9 @@ def newest(name: str) -> str:
 
 
 def unfit(column: Column, versioned: str) -> str | None:
-    """Why a normaliser is not for a column's type. Every column can be searched by exact."""
+    """Returns the reason why a normaliser is not for a column's type. Every column can be searched by exact."""
     kind = plain_type(column)
-    is_date, is_text = kind in WITH_YEAR, kind in ("text", "citext", None)
+    is_date, is_text = kind in WITH_YEAR, kind in (*TEXTS, "citext", None)
     if versioned == EXACT or (is_date if versioned == YEAR else is_text):
         return None
     whose = "dates and timestamps" if versioned == YEAR else "texts"
