@@ -289,6 +289,17 @@ class TestOwners:
             assert failure(role, f"TABLE envelope_private.{name}").sqlstate == DENIED
         assert failure(two.connect("owner"), f"REFRESH MATERIALIZED VIEW envelope_private.{name}").sqlstate == DENIED
 
+    def test_capabilities_and_seals_follow_the_owner_and_nothing_else(self, two: Database) -> None:
+        two.sql("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO alice, PUBLIC")
+        make_people(two, "third", owner="owner")
+        two.sql("ALTER VIEW people OWNER TO bob; ALTER VIEW third OWNER TO bob")
+        readers = two.sql(
+            "SELECT c.relkind, r.rolname FROM pg_class c, pg_roles r"
+            " WHERE c.relnamespace = 'envelope_private'::regnamespace AND c.relname ~ '^(right|seal)_[0-9a-f]{32}'"
+            " AND r.rolname IN ('owner', 'bob', 'alice') AND has_table_privilege(r.oid, c.oid, 'SELECT')"
+        )
+        assert sorted(readers) == [("m", "bob")] * 3 + [("r", "bob")] * 3
+
     def test_the_seals_of_a_table_are_its_owners_alone(self, two: Database, bob: Connection, alice: Connection) -> None:
         uuid = two.one("SELECT key_uuid::text FROM envelope_private.key WHERE view = 'people'::regclass")
         seals = f"TABLE envelope_private.seal_{uuid.replace('-', '')}"

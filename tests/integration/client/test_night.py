@@ -67,15 +67,16 @@ def shred(database: Database, answer: str, *words: object) -> subprocess.Complet
 def test_shred_names_database_server_rows_and_subject(visits: Database, tmp_path: Path) -> None:
     subject = tmp_path / "subject"
     subject.write_text("clinic 1\n")
-    done = shred(visits, "n\n", "visit", "--subject-file", subject)
     cluster = visits.stack.cluster
+    before = cluster.log.stat().st_size
+    done = shred(visits, "n\n", "visit", "--subject-file", subject)
     assert done.returncode == 1
     assert f"database {visits.name} on {cluster.socket_directory} port {cluster.port}, as postgres" in done.stderr
     assert "'clinic 1' in visit" in done.stderr
     assert "public.visit: 4 rows" in done.stderr
     assert "public.bill: 1 rows" in done.stderr
     assert visits.one("SELECT count(note) FROM visit") == 7
-    assert "clinic 1" not in cluster.log.read_text().split("envelope_private.affected", 1)[1]
+    assert b"clinic 1" not in cluster.log.read_bytes()[before:]
     assert shred(visits, "y\n", "visit", "--subject-file", subject).returncode == 0
     assert visits.one("SELECT count(note) FROM visit WHERE clinic = 'clinic 0'") == 3
 

@@ -60,7 +60,16 @@ def make_rights(host: Host, table: Table, layout: Layout) -> None:
             host.run(f"COMMENT ON MATERIALIZED VIEW {name} IS 'pg_envelope: capabilities, read by the view alone'")
             host.run(f"ALTER MATERIALIZED VIEW {name} OWNER TO {ident(_extension_owner(host))}")
         host.run(f"GRANT SELECT ON {name} TO {ident(table.owner)}")
+        # An owner of before has it, and default privileges of an administrator may give it to others.
+        for other in host.rows(OTHER_READERS, ["text", "oid"], [name, table.owner_oid]):
+            host.run(f"REVOKE ALL ON {name} FROM {other['role']}")
     host.rows("SELECT envelope_private.keep_seals($1)", ["uuid"], [layout.key_uuid])
+
+
+OTHER_READERS = """
+SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role
+FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+WHERE c.oid = $1::regclass AND a.grantee NOT IN (c.relowner, $2)"""
 
 
 def _extension_owner(host: Host) -> str:
