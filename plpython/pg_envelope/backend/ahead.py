@@ -51,7 +51,7 @@ class Stream:
         self._first_uses = first_uses
 
     def size(self, first_uses: int) -> int:
-        """How many keys to read ahead: as many as what was read ahead before has paid for.
+        """Returns how many keys to read ahead: as many as earlier keys have paid for.
 
         Each key that was there when it was asked for has spared a request. A statement of one key reads none ahead.
         """
@@ -118,7 +118,7 @@ class Ahead:
 
 
 def _not_here(beginning: bytes, key_id: int, span: int, keys: SessionKeys) -> list[int]:
-    """Key ids up to `span` away whose keys the session does not hold, the nearest first; their slots begin alike."""
+    """Returns key ids up to `span` away whose keys the session lacks, the nearest first. Their slots begin alike."""
     end = min(max(0, key_id + span), KEY_IDS)
     beside = range(key_id + 1, end) if span > 0 else range(key_id - 1, end, -1)
     return [other for other in beside if not keys.holds(beginning + other.to_bytes(4, "big"))]

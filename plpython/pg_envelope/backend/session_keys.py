@@ -44,7 +44,7 @@ class Fetched:
 
     @classmethod
     def made(cls, key: Key) -> Fetched:
-        """For a key that is no bytes."""
+        """Wraps a key that is no bytes."""
         return cls(b"", key.expires, lambda *_: key)
 
 

@@ -76,7 +76,7 @@ def faults(layout: Layout, careful: bool) -> dict[str, str]:
 
 
 def _faults_and_tokens(layout: Layout, careful: bool) -> dict[str, str]:
-    """Also of values that open, and whose tokens are those of another value, or missing."""
+    """Also finds values that open, and whose tokens are missing or those of another value."""
     return {name: _or_wrong_token(layout, name, reason) for name, reason in faults(layout, careful).items()}
 
 
@@ -87,7 +87,7 @@ def _or_wrong_token(layout: Layout, name: str, reason: str) -> str:
 
 
 def _wrong_token(layout: Layout, name: str) -> str:
-    """For a row of `t` whose value opens."""
+    """Returns a condition for a row of `t` whose value opens."""
     searches = layout.searches_of(name)
     stored = generate.record(f"t.{ident(search.name)}" for search in searches)
     value = f"({_value(layout, name)})"

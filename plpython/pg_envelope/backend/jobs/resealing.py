@@ -30,18 +30,18 @@ class Work(Protocol):
 
     @property
     def any(self) -> str:
-        """True for a row that is to be written; asks without opening a value."""
+        """The condition for a row that is to be written. It opens no value."""
 
     @property
     def movable(self) -> str:
-        """True for one of those whose value opens."""
+        """The condition for such a row whose value opens."""
 
     @property
     def values(self) -> dict[str, str]: ...
 
 
 class Resealing:
-    """Of one table, for one job. Every statement that meets the owner's code runs as the owner.
+    """Writes rows of one table anew, for one job. Every statement that meets the owner's code runs as the owner.
 
     `work` is told whether to be careful of bytes that the server cannot read.
     """

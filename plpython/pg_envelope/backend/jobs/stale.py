@@ -47,7 +47,7 @@ class Stale:
 
     @property
     def values(self) -> dict[str, str]:
-        """What each column gets; NULL where it stays."""
+        """The expression for each column; NULL keeps the stored value."""
         return {name: resealed(self.layout, name, self.careful) for name in self.layout.protected}
 
     def left(self, name: str) -> str:

@@ -41,7 +41,7 @@ def add_search(host: Host, keys: Keys, oid: int, column: str | None, wanted: Sea
 
 
 def _began(found: Place, column: str | None, wanted: SearchWanted) -> bool:
-    """Whether an earlier call ended early. Raises NotConfigured where it was told something else."""
+    """Tells whether an earlier call ended early. Raises NotConfigured if that call had other options."""
     search = found.layout.searches.get(wanted.name)
     if search is None or search.is_filled:
         return False
@@ -73,7 +73,7 @@ def _obstacles(host: Host, found: Place, column: str, wanted: SearchWanted) -> I
 
 
 def _show(host: Host, found: Place, name: str) -> None:
-    """Short: the table is locked."""
+    """Shows the column in the view. This must be short, because the table is locked."""
     place.lock(host, found)
     search = found.layout.searches[name]
     acl = grants.read(host, found.view.oid)

@@ -164,7 +164,7 @@ def _of_tokens(part: Part, tokens: Tokens) -> Part:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What no token can stand in for, and is dropped on demand. `definition` is what follows the table's name."""
+    """An index that tokens cannot replace, dropped on demand. `definition` is the text behind the table's name."""
 
     name: str
     definition: str
@@ -211,7 +211,7 @@ def _fits(index: Index, names: set[str]) -> bool:
 
 
 def _found(host: Host, table: Table, names: list[str]) -> list[Index]:
-    """Without those that have other expressions in them."""
+    """Returns the indexes without those that have other expressions."""
     rows = host.rows(INDEXES, ["oid", "text[]"], [table.oid, names])
     return [index for row in rows if len((index := _index(row)).parts) == row["width"]]
 
@@ -263,7 +263,7 @@ def create(owner: AsOwner, index: Index, table: str) -> None:
 
 
 def forget_of(host: Host, key_uuid: str, column: str, names: Iterable[str]) -> None:
-    """What stood for indexes of a column is gone: unprotect() does not put those back, which rows may violate now."""
+    """Forgets the indexes whose tokens are gone. unprotect() does not put them back: rows may violate them now."""
     for index in recorded(host, key_uuid):
         if column in index.names() and index.name in set(names):
             host.rows(FORGET_ONE, ["uuid", "name"], [key_uuid, index.name])

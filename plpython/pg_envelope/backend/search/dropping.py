@@ -1,4 +1,4 @@
-"""drop_search(): a search column less; or the end of one that is still being made."""
+"""drop_search(): removes a search column, or ends the making of one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHERE tgrelid = $1 AND NOT tgisinternal AND tgname !~ '^envelope_' ORDER BY tgna
 
 
 def drop_search(host: Host, oid: int, column: str | None, name: str | None) -> None:
-    """Where rotate_search() is changing it, that is given up, and the column stays as it was.
+    """Gives up a rotate_search() that is changing the column; then the column stays as it was.
 
     Raises NotProtected, BadInput, Running, or Unsupported with the list of what depends on the view."""
     found = place.find(host, oid)
@@ -58,7 +58,7 @@ def _triggers(host: Host, found: Place) -> list[str]:
 
 
 def _drop(host: Host, found: Place, search: SearchColumn) -> None:
-    """The view is made again: PostgreSQL takes no column from one."""
+    """Makes the view again, because PostgreSQL removes no column from a view."""
     indexes = token_indexes.names(host, found.base, search.name)
     acl = [row for row in grants.read(host, found.view.oid) if row["column"] != search.name]
     drop_view_triggers(host, found.view)
@@ -83,7 +83,7 @@ def _without(found: Place, search: SearchColumn) -> Layout:
 
 
 def _like(found: Place) -> Table:
-    """The base table with what people see of the view: comments, and defaults of protected columns."""
+    """Returns the base table with the view's comments and the defaults of protected columns."""
     shown = tuple(found.view.column(column.name) or column for column in found.base.columns)
     columns = tuple(
         replace(column, default=seen.default, comment=seen.comment)

@@ -1,4 +1,4 @@
-"""Tokens of rows that were there before their search column, made in committed batches beside writers."""
+"""Makes tokens for rows that are older than their search column, in committed batches beside writers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pg_envelope.backend.tables.owner import AsOwner
 
 @dataclass(frozen=True)
 class MissingTokens:
-    """Rows of `t` with a value and without its token, in some search columns. See resealing.Work."""
+    """Finds rows of `t` that have a value and lack its token, in some search columns. See resealing.Work."""
 
     layout: Layout
     searches: tuple[SearchColumn, ...]
@@ -57,7 +57,7 @@ def _lacks(search: SearchColumn) -> str:
 
 
 def fill(host: Host, oid: int, pace: Pace, search_uuid: str) -> None:
-    """The columns of a search key in a table, none of them shown yet, get tokens and indexes. Commits as it goes.
+    """Makes tokens and indexes for the columns of a search key that the view does not show yet. Commits as it goes.
 
     Afterwards no transaction sees a row without its token, but for values that do not open.
     """

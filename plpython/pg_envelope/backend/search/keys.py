@@ -54,7 +54,7 @@ class KeyOrigin:
 
 
 def origin_of(host: Host, key_uuid: str) -> KeyOrigin:
-    """That of a table's key, for its search keys."""
+    """Returns the KEK and store of a table's key, for its search keys."""
     (row,) = host.rows(ORIGIN, ["uuid"], [key_uuid])
     return KeyOrigin(row["kek"], row["store"])
 
@@ -74,7 +74,7 @@ def key_of(host: Host, search_uuid: str) -> SearchKey:
 
 
 def take_over(host: Host, old_uuid: str, search: SearchColumn) -> None:
-    """A new key gets the type and the name of the one that it replaces, which nobody uses any more."""
+    """Gives a new key the type and the name of the key that it replaces, which nobody uses any more."""
     old, new = key_of(host, old_uuid), key_of(host, search.search_uuid)
     host.rows("DELETE FROM envelope_private.search_key WHERE search_uuid = $1", ["uuid"], [old_uuid])
     host.rows(TAKE_TYPE, ["uuid", "name"], [search.search_uuid, search.type_name])
@@ -170,7 +170,7 @@ def record(host: Host, field_uuid: str, attnum: int, search: SearchColumn) -> No
 
 
 def forget(host: Host, field_uuid: str, name: str) -> None:
-    """The column is gone."""
+    """Removes the record of a search column that is gone."""
     host.rows(FORGET, ["uuid", "name"], [field_uuid, name])
 
 

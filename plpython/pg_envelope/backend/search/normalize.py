@@ -54,7 +54,7 @@ def _unaccent(value: str) -> str:
 
 
 def _year(value: str) -> str:
-    """That of a date's canonical text; an infinite one stays as it is."""
+    """Returns the year of a date's canonical text. An infinite date stays as it is."""
     found = DATE.fullmatch(value)
     return value if found is None else "".join(found.groups(""))
 

@@ -48,7 +48,7 @@ def parse(column: str, given: Any, unique: Any) -> tuple[SearchWanted, ...]:
 
 
 def parse_one(column: str, given: Any) -> SearchWanted:
-    """What add_search() is told: one search, "exact" if nothing is said. Raises BadInput."""
+    """Reads the argument of add_search(): one search, "exact" by default. Raises BadInput."""
     return _one(column, "exact" if given is None else given)
 
 

@@ -1,4 +1,4 @@
-"""A protected table and its search columns, as the procedures that change them find it."""
+"""Finds and locks a protected table, for the procedures that change its search columns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Place:
         return self.base.oid
 
     def source(self, column: str | None) -> Column:
-        """A protected column, as its values are in the clear. Raises NotProtected."""
+        """Returns a protected column, as its values are in the clear. Raises NotProtected."""
         found = self.layout.protected.get(column or "")
         if found is None:
             raise errors.NotProtected(
@@ -39,7 +39,7 @@ class Place:
         return found.column
 
     def search(self, column: str | None, name: str | None) -> SearchColumn:
-        """The search column of that name, or the only one of a protected column; none that replaces another.
+        """Returns the search column of that name, or the only one of a protected column; none that replaces another.
 
         Raises NotProtected, BadInput.
         """
@@ -57,7 +57,7 @@ class Place:
 
 
 def find(host: Host, oid: int) -> Place:
-    """By the view or base table. Raises NotProtected."""
+    """Finds a table by its view or base table. Raises NotProtected."""
     key = catalog.key_of(host, oid)
     if key["view_relname"] is None:
         raise errors.NotProtected("the table's view is gone", hint="CALL envelope.refresh(...) makes it again.")
@@ -66,19 +66,19 @@ def find(host: Host, oid: int) -> Place:
 
 
 def replacing(place: Place, search: SearchColumn) -> SearchColumn | None:
-    """What rotate_search() is making to replace a search column."""
+    """Returns the column that rotate_search() is making to replace a search column."""
     every = place.layout.searches.values()
     return next((s for s in every if s.source == search.source and s.replaces == search.name), None)
 
 
 def lock(host: Host, *places: Place) -> None:
-    """Nobody uses the tables until the transaction's end. Raises Locked."""
+    """Locks the tables until the transaction ends, so that nobody uses them. Raises Locked."""
     relations = [name for place in places for name in (place.view.sql, place.base.sql)]
     locks.exclusive(host, *dict.fromkeys(relations))
 
 
 def refuse(place: Place, what: str, obstacles: list[str]) -> None:
-    """Raises Unsupported where there are some."""
+    """Raises Unsupported if there are obstacles."""
     if obstacles:
         raise errors.Unsupported(
             f"{what}: {place.layout.view} cannot be changed as it is; nothing was changed",
@@ -88,7 +88,7 @@ def refuse(place: Place, what: str, obstacles: list[str]) -> None:
 
 
 def begin_column(host: Host, place: Place, search: SearchColumn) -> None:
-    """An empty token column that the view does not show yet; refresh() makes writes fill it."""
+    """Adds an empty token column that the view does not show yet. After refresh() writes fill it."""
     host.run(f"ALTER TABLE {place.base.sql} ADD COLUMN {ident(search.name)} {TOKEN}")
     column = inspect.inspect(host, place.oid).column(search.name)
     assert column is not None

@@ -43,14 +43,14 @@ def with_searches(wanted: Mapping[str, FieldOptions], carried: Iterable[Index]) 
 
 
 def _searches(column: str, normalizers: list[str]) -> Iterator[SearchWanted]:
-    """One for each way in which indexes compare the column; the first has the usual name."""
+    """Yields a search for each way in which indexes compare the column. The first one has the usual name."""
     for number, normalize in enumerate(normalizers):
         name = f"{column}_{normalize.split('/')[0]}" if number else default_name(column)
         yield SearchWanted(name, normalize)
 
 
 def stands_in(index: Index, wanted: Mapping[str, FieldOptions]) -> bool:
-    """Whether the search columns that were asked for serve an index, too."""
+    """Tells whether the search columns that were asked for serve an index, too."""
     return all(
         not wanted[part.name].search or any(_serves(s.normalize, part.normalize) for s in wanted[part.name].search)
         for part in index.parts

@@ -93,7 +93,7 @@ def _places(uses: list[Use]) -> list[Place]:
 
 
 def _start(host: Host, keys: Keys, search: SearchColumn, normalizer: str) -> str:
-    """The new key, and a column for it in each table; the key's field."""
+    """Makes the new key, and a column for it in each table. Returns the key's field."""
     uses = _uses(host, search.search_uuid)
     for use in uses:
         place.refuse(use.place, WHAT, list(_obstacles(host, use, normalizer)))
@@ -134,7 +134,7 @@ def _refresh(host: Host, uses: list[Use]) -> None:
 
 
 def _exchange(host: Host, old_uuid: str, search_uuid: str) -> None:
-    """Short: the tables are locked."""
+    """Gives the new columns the places of the old ones. This must be short, because the tables are locked."""
     place.lock(host, *_places(_uses(host, search_uuid)))
     uses = _uses(host, search_uuid)
     renamed = [name for use in uses for name in _take_place(host, use)]
@@ -151,7 +151,7 @@ def _gone(use: Use) -> str:
 
 
 def _take_place(host: Host, use: Use) -> Iterator[str]:
-    """The new column gets the old one's name; gives what renames its indexes, when theirs are gone."""
+    """Gives the new column the old one's name. Yields statements that rename its indexes once the old ones are gone."""
     table, name = use.place.base.sql, use.search.replaces or ""
     for index in token_indexes.names(host, use.place.base, name):
         temporary = ident(use.place.layout.schema) + "." + ident(token_indexes.temporary_name(index))
@@ -163,7 +163,7 @@ def _take_place(host: Host, use: Use) -> Iterator[str]:
 
 
 def give_up(host: Host, search_uuid: str) -> None:
-    """The columns keep the tokens that they have."""
+    """Drops the columns that were being made. The search columns keep the tokens that they have."""
     uses = _uses(host, search_uuid)
     place.lock(host, *_places(uses))
     for use in uses:

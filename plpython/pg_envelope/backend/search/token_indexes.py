@@ -27,7 +27,7 @@ WHERE n.nspname = $1 AND c.relname = $2"""
 
 
 def make(host: Host, base: Table, layout: Layout, searches: Iterable[SearchColumn]) -> None:
-    """Of columns that the view does not show yet; writes wait meanwhile. Raises Duplicate, Locked."""
+    """Makes indexes of columns that the view does not show yet. Writes wait meanwhile. Raises Duplicate, Locked."""
     for search in searches:
         _make(host, base, layout, search)
 
@@ -56,7 +56,7 @@ def _free(host: Host, schema: str, name: str) -> str:
 
 
 def _like_before(host: Host, base: Table, search: SearchColumn) -> list[Index]:
-    """The indexes of the column that it replaces, under names that last until it does."""
+    """Returns the indexes of the column that it replaces, under temporary names."""
     replaced = search.replaces or ""
     tokens: carried.Tokens = {(replaced, None): (search.name, search.part("ops"))}
     return [

@@ -165,7 +165,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
 
 
 def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
-    """The names of a column in the view and in the base table, in the view's order; none where the view is gone.
+    """Returns each column's names in the view and in the base table, in the view's order; none if the view is gone.
 
     A search column may lie elsewhere in the base table. All others are in the base table's order.
     """
@@ -183,7 +183,7 @@ def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
 
 
 def _in_order(columns: list[Column], searches: Mapping[str, SearchColumn], shown: list[str]) -> tuple[Column, ...]:
-    """First those that the view shows already; without tokens that are not filled."""
+    """Puts the columns first that the view shows already, and leaves out tokens that are not filled."""
     visible = {c.name: c for c in columns if c.type != TOKEN or (c.name in searches and searches[c.name].is_filled)}
     return tuple(visible[name] for name in dict.fromkeys([*shown, *visible]) if name in visible)
 

@@ -127,7 +127,7 @@ def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> No
 
 
 def _restore_index(host: Host, owner: AsOwner, index: Index | Dropped, table: str) -> None:
-    """One that was dropped may not fit any more: its expression names columns, which may have other names now."""
+    """Puts a dropped index back. It may not fit any more: its expression names columns that may be renamed now."""
     if isinstance(index, Index):
         owner.run(index.restore(table))
         return

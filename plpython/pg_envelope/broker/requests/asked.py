@@ -1,4 +1,4 @@
-"""A request under way, and the facts of it that go to the audit log."""
+"""Describes a request under way, and the facts of it that go to the audit log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AskedRequest:
 
 
 def told_outcome(found: list[wire.Message]) -> Facts:
-    """How many succeeded, and the codes of those that did not."""
+    """Returns facts: how many succeeded, and the error codes of the others."""
     failed = [item["error"]["code"] for item in found if "error" in item]
     facts: Facts = {"count": len(found) - len(failed)}
     if failed:

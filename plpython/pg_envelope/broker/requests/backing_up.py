@@ -1,4 +1,4 @@
-"""The two requests of a keys backup: DEKs out, and DEKs back."""
+"""Answers the two requests of a keys backup: DEKs out, and DEKs back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Field keys out of DEKs, and statements that a DEK signs: FORMAT.md sections 2, 4 and 5."""
+"""Derives field keys from DEKs, and signs statements with a DEK: FORMAT.md sections 2, 4 and 5."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def sign(state: State, asked: AskedRequest) -> wire.Message:
 
 
 async def _resolved(state: State, database: UUID, deks: tuple[DekWithFields, ...], until: float) -> list[Answer]:
-    """An answer for each DEK. An erased DEK is not unwrapped. One erased during the request is not given out."""
+    """Returns an answer for each DEK. Erased DEKs are not unwrapped, nor given out if erased during the request."""
     wraps = [state.deks.key(database, dek.dek_id, dek.kek, dek.store, dek.wrapped) for dek in deks]
     dead = {wrap for wrap, dek in zip(wraps, deks, strict=True) if state.dead(database, dek)}
     asked = [wrap for wrap in wraps if wrap not in dead]

@@ -26,7 +26,7 @@ async def generate(state: State, asked: AskedRequest) -> wire.Message:
 
 
 def _begin(state: State, asked: AskedRequest, kek: str, store: str, database: UUID, dek_ids: tuple[int, ...]) -> int:
-    """The epoch before the DEKs exist. Raises StoreConflict for an id of an erased DEK."""
+    """Returns the epoch before the DEKs exist. Raises StoreConflict for an id of an erased DEK."""
     state.users.note([kek], database, asked.facts["who"])
     asked.facts.update(kek=kek, store=store, database=str(database), dek_ids=dek_ids)
     if any(state.erasures.knows(database, dek_id) for dek_id in dek_ids):
@@ -68,7 +68,7 @@ async def _one(state: State, asked: AskedRequest, wanted: GenerateRequest) -> wi
 
 
 async def _opened(state: State, kms: Kms, name: str, key: CacheKey, wrapped: str, until: float) -> OpenedDek:
-    """The new DEK, opened by the KMS: proof that it will open again."""
+    """Lets the KMS open the new DEK, as a proof that it will open again."""
     items = [Item(context_of(key), wrapped)]
     dek = (await kms.batches("unwrap", until, kms.provider.unwrap, name, items))[0]
     if not isinstance(dek, bytes):

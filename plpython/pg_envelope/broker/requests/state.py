@@ -1,4 +1,4 @@
-"""The parts of the broker that requests share, and the rules that hold for all of them."""
+"""Holds the parts of the broker that requests share, and the rules for all of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LedgerCheck:
         self._running: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
-        """One thread at a time. It goes on after the deadline of the request, and a later request finds its result."""
+        """Runs one check at a time. It goes on after the request's deadline, and a later request finds its result."""
         if self._running is None or self._running.done():
             self._running = asyncio.ensure_future(asyncio.to_thread(self._erasures.verify))
         await asyncio.shield(self._running)
