@@ -44,16 +44,21 @@ COMMENT ON FUNCTION envelope_private.field_key_changed IS 'keeps seals in step w
 CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.field_key
     FOR EACH ROW WHEN (NEW.field_uuid IS NOT NULL) EXECUTE FUNCTION envelope_private.field_key_changed();
 
+CREATE FUNCTION envelope_private.rights_of(key uuid) RETURNS SETOF regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT c.oid::regclass FROM pg_class c
+    WHERE c.relnamespace = 'envelope_private'::regnamespace AND c.relkind = 'm'
+        AND starts_with(c.relname, 'right_' || replace(key::text, '-', ''));
+END;
+COMMENT ON FUNCTION envelope_private.rights_of IS 'the relations that hand the capabilities of a table to its view';
+
 CREATE FUNCTION envelope_private.refresh_rights(key uuid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     rights regclass;
 BEGIN
-    FOR rights IN
-        SELECT c.oid FROM pg_class c
-        WHERE c.relnamespace = 'envelope_private'::regnamespace AND c.relkind = 'm'
-            AND starts_with(c.relname, 'right_' || replace(key::text, '-', ''))
-    LOOP
+    FOR rights IN SELECT envelope_private.rights_of(key) LOOP
         EXECUTE format('REFRESH MATERIALIZED VIEW %s', rights);
     END LOOP;
     PERFORM envelope_private.keep_seals(key);
@@ -71,7 +76,9 @@ BEGIN
     -- This runs one after the other. Two transactions that load at once would each miss the other's rows.
     PERFORM pg_advisory_xact_lock('envelope_private.capability'::regclass::oid::bigint);
     FOR found IN
-        SELECT f.field_uuid, f.key_uuid, b.relowner, c.field_uuid IS NULL AS lacks
+        SELECT f.field_uuid, f.key_uuid, b.relowner, c.field_uuid IS NULL AS lacks,
+            EXISTS (SELECT FROM envelope_private.rights_of(f.key_uuid) r
+                JOIN pg_class m ON m.oid = r AND NOT m.relispopulated) AS waits
         FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
         LEFT JOIN pg_class b ON b.oid = k.base LEFT JOIN envelope_private.capability c USING (field_uuid)
         -- A row of a field completes that field alone. To complete all fields for each row would be quadratic.
@@ -83,6 +90,11 @@ BEGIN
         END IF;
         IF found.lacks THEN
             PERFORM envelope_private.renew_whole(found.field_uuid);
+        END IF;
+        -- renew_seal makes the capability when the last of its rows comes. Rights that were filled before that would
+        -- stay empty.
+        IF (found.lacks OR found.waits)
+            AND EXISTS (SELECT FROM envelope_private.capability c WHERE c.field_uuid = found.field_uuid) THEN
             drawn := drawn || found.key_uuid;
         END IF;
     END LOOP;
