@@ -24,7 +24,7 @@ COMMENT ON FUNCTION envelope_internal.bootstrap IS
 -- With exit_on_error a session would end at an error that a step catches.
 CREATE FUNCTION envelope_internal.run_step(acting name) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET geqo = off
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
     SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan SET exit_on_error = off AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].run_step(acting)
