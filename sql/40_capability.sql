@@ -5,6 +5,14 @@ CREATE FUNCTION envelope_private.header(suite smallint, pad boolean, key_id bigi
     AS $$ SELECT set_byte('\xe100', 1, suite + CASE WHEN pad THEN 128 ELSE 0 END) || substr(int8send(key_id), 5) $$;
 COMMENT ON FUNCTION envelope_private.header IS 'an envelope''s first 6 bytes: FORMAT.md section 1';
 
+-- The sum, because << and | bind alike, from the left.
+CREATE FUNCTION envelope_private.key_id_of(value bytea) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN pg_catalog.get_byte(value, 2)::bigint * 16777216 + pg_catalog.get_byte(value, 3) * 65536
+    + pg_catalog.get_byte(value, 4) * 256 + pg_catalog.get_byte(value, 5);
+COMMENT ON FUNCTION envelope_private.key_id_of IS
+    'the key id in an envelope of 6 bytes or more: FORMAT.md section 1';
+
 CREATE FUNCTION envelope_private.renew_seal(field uuid) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

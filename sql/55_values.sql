@@ -228,8 +228,7 @@ BEGIN ATOMIC
     SELECT CASE WHEN octet_length(value) > 5 THEN coalesce((
         SELECT fk.state <> 'active' AND 'destroyed' NOT IN (fk.state, d.state) AND d.state <> 'suspended'
         FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
-        WHERE fk.key_id = get_byte(value, 2)::bigint << 24 | get_byte(value, 3) << 16 | get_byte(value, 4) << 8
-                | get_byte(value, 5)), true) ELSE false END;
+        WHERE fk.key_id = envelope_private.key_id_of(value)), true) ELSE false END;
 END;
 COMMENT ON FUNCTION envelope.is_stale IS
     'tells whether reencrypt would renew an envelope: it is not under the active key of its column, tenant or subject. False for a destroyed or suspended key, where reencrypt cannot help. SECURITY DEFINER: reads the key catalog';

@@ -120,8 +120,7 @@ BEGIN ATOMIC
     SELECT coalesce(CASE WHEN octet_length(value) > 5 THEN (
         SELECT fk.state <> 'active' OR d.state NOT IN ('active', 'destroyed')
         FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
-        WHERE fk.key_id = get_byte(value, 2)::bigint << 24 | get_byte(value, 3) << 16 | get_byte(value, 4) << 8
-                | get_byte(value, 5)
+        WHERE fk.key_id = envelope_private.key_id_of(value)
             AND 'destroyed' NOT IN (fk.state, d.state)) END, false);
 END;
 COMMENT ON FUNCTION envelope_internal.is_retired IS
