@@ -44,10 +44,10 @@ COMMENT ON FUNCTION envelope_private.field_key_changed IS 'keeps seals in step w
 CREATE TRIGGER renew_seal AFTER INSERT OR UPDATE OF state ON envelope_private.field_key
     FOR EACH ROW WHEN (NEW.field_uuid IS NOT NULL) EXECUTE FUNCTION envelope_private.field_key_changed();
 
-CREATE FUNCTION envelope_private.rights_of(key uuid) RETURNS SETOF regclass
+CREATE FUNCTION envelope_private.rights_of(key uuid) RETURNS SETOF pg_class
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT c.oid::regclass FROM pg_class c
+    SELECT c FROM pg_class c
     WHERE c.relnamespace = 'envelope_private'::regnamespace AND c.relkind = 'm'
         AND starts_with(c.relname, 'right_' || replace(key::text, '-', ''));
 END;
@@ -58,7 +58,7 @@ CREATE FUNCTION envelope_private.refresh_rights(key uuid) RETURNS void
 DECLARE
     rights regclass;
 BEGIN
-    FOR rights IN SELECT envelope_private.rights_of(key) LOOP
+    FOR rights IN SELECT r.oid FROM envelope_private.rights_of(key) r LOOP
         EXECUTE format('REFRESH MATERIALIZED VIEW %s', rights);
     END LOOP;
     PERFORM envelope_private.keep_seals(key);
@@ -77,8 +77,8 @@ BEGIN
     PERFORM pg_advisory_xact_lock('envelope_private.capability'::regclass::oid::bigint);
     FOR found IN
         SELECT f.field_uuid, f.key_uuid, b.relowner, c.field_uuid IS NULL AS lacks,
-            EXISTS (SELECT FROM envelope_private.rights_of(f.key_uuid) r
-                JOIN pg_class m ON m.oid = r AND NOT m.relispopulated) AS waits
+            EXISTS (
+                SELECT FROM envelope_private.rights_of(f.key_uuid) r WHERE NOT r.relispopulated) AS waits
         FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
         LEFT JOIN pg_class b ON b.oid = k.base LEFT JOIN envelope_private.capability c USING (field_uuid)
         -- A row of a field completes that field alone. To complete all fields for each row would be quadratic.
