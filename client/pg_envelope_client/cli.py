@@ -17,6 +17,7 @@ from pg_envelope_client.commands import (
     kek,
     keys,
     keys_backup,
+    lint,
     rekey,
     report,
     schedule,
@@ -42,6 +43,7 @@ commands.command(rich_help_panel="Tables")(report.columns)
 commands.command(rich_help_panel="Tables")(report.status)
 commands.command(rich_help_panel="Tables")(verify.verify)
 commands.add_typer(search.searches, name="search", rich_help_panel="Tables")
+commands.command(rich_help_panel="Tables")(lint.lint)
 commands.command(rich_help_panel="Re-encryption")(jobs.reencrypt)
 commands.command(rich_help_panel="Re-encryption")(jobs.progress)
 commands.command(rich_help_panel="Re-encryption")(jobs.pause)

@@ -20,6 +20,22 @@ SIGNING_KEYS = Query("SELECT version, state, public_key FROM envelope.signing_ke
 KEYS = Query("SELECT * FROM envelope.keys")
 COLUMNS = Query("SELECT * FROM envelope.columns")
 SEARCHES = Query("SELECT * FROM envelope.searches")
+# One row for each protected column and each of its searches. Who may not see the keys may lint.
+LINTED = Query(
+    "SELECT n.nspname AS schema, v.relname AS relation, c.column, s.search_column, s.normalizer, s.search_key,"
+    " (SELECT array_agg(a.attname::text) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a"
+    " ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = c.base_table AND i.indisprimary)"
+    " AS primary_key"
+    " FROM envelope.columns c JOIN pg_catalog.pg_class v ON v.oid = c.relation"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace"
+    " LEFT JOIN envelope.searches s ON s.relation = c.relation AND s.column = c.column AND s.state = 'ready'"
+    " ORDER BY 1, 2, 3, 4"
+)
+RUN_STATEMENTS = Query(
+    "SELECT queryid, query, sum(calls)::bigint AS calls, sum(total_exec_time) / 1000 AS seconds"
+    " FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " GROUP BY 1, 2 ORDER BY seconds DESC"
+)
 PROGRESS = Query("SELECT * FROM envelope.progress")
 RECEIPTS = Query("SELECT * FROM envelope.receipts")
 INSTALLATION = Query("SELECT database_uuid FROM envelope_private.installation")

@@ -1,0 +1,68 @@
+"""Describes what is protected: tables, their protected columns, and the search columns of those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+EXACT = "exact"
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search column. `normalizer` is without its version; columns of one `key` can be joined."""
+
+    name: str
+    normalizer: str
+    key: str
+
+
+@dataclass(frozen=True)
+class KnownTable:
+    """A protected table, with the searches of each protected column."""
+
+    schema: str
+    name: str
+    primary_key: frozenset[str]
+    columns: Mapping[str, tuple[Search, ...]]
+
+    def exact(self, column: str) -> Search | None:
+        """Returns the search that takes for equal what the column's own `=` does."""
+        return next((one for one in self.columns[column] if one.normalizer == EXACT), None)
+
+    def looser(self, column: str) -> Search | None:
+        """Returns a search that takes more values for equal than `=`, such as one without regard to case."""
+        return next((one for one in self.columns[column] if one.normalizer != EXACT), None)
+
+    def search(self, name: str) -> Search | None:
+        return next((one for searches in self.columns.values() for one in searches if one.name == name), None)
+
+
+class KnownTables:
+    """Finds tables by the names that statements give them."""
+
+    def __init__(self, tables: Iterable[KnownTable]) -> None:
+        self.tables = tuple(tables)
+
+    def find(self, schema: str | None, name: str) -> KnownTable | None:
+        """Returns the table. A name without schema finds a table of any schema, because no search_path is known."""
+        return next((one for one in self.tables if one.name == name and schema in (None, one.schema)), None)
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]]) -> KnownTables:
+    """Makes it of the rows of statements.LINTED: one for each protected column and each of its searches."""
+    tables: dict[tuple[str, str], dict[str, tuple[Search, ...]]] = {}
+    keys: dict[tuple[str, str], frozenset[str]] = {}
+    for row in rows:
+        place = row["schema"], row["relation"]
+        columns = tables.setdefault(place, {})
+        keys[place] = frozenset(row["primary_key"] or ())
+        columns[row["column"]] = columns.get(row["column"], ()) + _searches(row)
+    return KnownTables(KnownTable(*place, keys[place], columns) for place, columns in tables.items())
+
+
+def _searches(row: Mapping[str, Any]) -> tuple[Search, ...]:
+    if row["search_column"] is None:
+        return ()
+    return (Search(row["search_column"], row["normalizer"].split("/")[0], row["search_key"]),)

@@ -1,0 +1,191 @@
+"""pg-envelope lint: what is found in a statement, where, and how the statement is rewritten."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pg_envelope_client.lint import grammar, sources
+from pg_envelope_client.lint.findings import rewritten
+from pg_envelope_client.lint.protected import KnownTables, from_rows
+from pg_envelope_client.lint.walk import found_in
+from pg_envelope_client.problems import Problem
+
+ROWS = [
+    ("public", "customer", "email", "email_search", "exact/1", "customer.email"),
+    ("public", "customer", "email", "email_casefold", "casefold/1", "customer.email_casefold"),
+    ("public", "customer", "name", "name_loose", "unaccent/1", "customer.name"),
+    ("public", "customer", "phone", None, None, None),
+    ("public", "customer", "Odd Name", "Odd Search", "exact/1", "odd"),
+    ("shop", "invoice", "email", "email_search", "exact/1", "customer.email"),
+    ("shop", "invoice", "payer", "payer_search", "exact/1", "invoice.payer"),
+]
+NAMES = ("schema", "relation", "column", "search_column", "normalizer", "search_key")
+PROTECTED = from_rows({**dict(zip(NAMES, row, strict=True)), "primary_key": ["id"]} for row in ROWS)
+
+# Statements, in which <a|b> is what is written and what becomes of it.
+REWRITTEN = [
+    "SELECT * FROM customer WHERE <email|email_search> = 'a'",
+    "SELECT * FROM customer WHERE 'a' = <email|email_search>",
+    "SELECT * FROM customer c WHERE c.<email|email_search> = %s",
+    'SELECT * FROM customer WHERE <"email"|email_search> <> :who',
+    "SELECT * FROM public.customer WHERE customer . <email|email_search> = ?",
+    "SELECT * FROM customer WHERE <email|email_search> IN ('a'<|::text>, 'b'<|::text>)",
+    "SELECT * FROM customer WHERE <email|email_search> IN (%s, %s)",
+    "SELECT * FROM customer WHERE <email|email_search> = ANY ($1)",
+    "SELECT * FROM customer WHERE <email|email_search> IS NULL",
+    "SELECT * FROM customer WHERE NOT (id > 3 OR <email|email_search> = 'ä€')",
+    "SELECT 'ä€', * FROM customer WHERE <email|email_search> = %(who)s",
+    "SELECT * FROM customer WHERE <lower(email)|email_casefold> = lower('A')",
+    "SELECT * FROM customer c WHERE <upper( |>c.<email )|email_casefold> = 'A'",
+    "SELECT * FROM customer WHERE <|(name_loose = 'x' AND >name = 'x'<|)>",
+    "SELECT * FROM customer WHERE NOT <|(name_loose = 'x' AND >name = 'x'<|)>",
+    "SELECT * FROM customer c WHERE <|(c.name_loose = $1 AND >c.name = $1<|)>",
+    "SELECT count(DISTINCT <email|email_search>) FROM customer",
+    "UPDATE customer SET phone = 'x' WHERE <email|email_search> = 'a'",
+    "DELETE FROM customer WHERE <email|email_search> = 'a'",
+    "DELETE FROM other o USING customer c WHERE o.m = c.<email|email_search>",
+    "SELECT * FROM customer c JOIN shop.invoice i ON c.<email|email_search> = i.<email|email_search>",
+    "SELECT * FROM o WHERE m IN (SELECT id FROM customer WHERE <email|email_search> = $1)",
+    "SELECT * FROM customer WHERE <email|email_search> IN (SELECT m FROM o)",
+    "WITH x AS (SELECT 1) SELECT * FROM customer WHERE <email|email_search> = 'a'",
+    "WITH c AS (SELECT * FROM customer WHERE <email|email_search> = 'a') SELECT * FROM c",
+    "SELECT 1 UNION SELECT id FROM customer WHERE <email|email_search> = 'a'",
+    "SELECT * FROM o WHERE EXISTS (SELECT FROM customer c WHERE c.<email|email_search> = o.m)",
+    "SELECT * FROM o JOIN LATERAL (SELECT * FROM customer WHERE <email|email_search> = o.m) x ON true",
+    "INSERT INTO o SELECT id FROM customer WHERE <email|email_search> = 'a'",
+    'SELECT * FROM customer c WHERE c.<"Odd Name"|"Odd Search"> = $1',
+    "SELECT * FROM customer WHERE email_search IN ('a'<|::text>, 'b'<|::text>)",
+    "SELECT CASE WHEN EXISTS (SELECT FROM customer WHERE <email|email_search> = 'a') THEN 1 END",
+]
+# A statement that a person has to change: the column, and words of what is said.
+TOLD = [
+    ("SELECT * FROM customer WHERE phone = '1'", "customer.phone", "search add public.customer phone"),
+    ("SELECT * FROM customer WHERE email LIKE 'a%'", "customer.email", "no order"),
+    ("SELECT * FROM customer WHERE email ILIKE %s", "customer.email", "no order"),
+    ("SELECT * FROM customer WHERE email BETWEEN 'a' AND 'b'", "customer.email", "no order"),
+    ("SELECT * FROM customer WHERE name <> 'a'", "customer.name", "no order"),
+    ("SELECT * FROM customer WHERE name IS NULL", "customer.name", "search add"),
+    ("SELECT * FROM customer WHERE email > 'a'", "customer.email", "no order"),
+    ("SELECT * FROM customer WHERE email ~ 'a'", "customer.email", "no order"),
+    ("SELECT * FROM customer WHERE substr(phone, 1, 3) = '123'", "customer.phone", "no order"),
+    ("SELECT * FROM customer WHERE email::text = 'a'", "customer.email", "no order"),
+    ("SELECT * FROM customer WHERE phone", "customer.phone", "no order"),
+    ("SELECT * FROM customer WHERE email_search LIKE 'a%'", "customer.email_search", "refused"),
+    ("SELECT id, email FROM customer ORDER BY 2", "customer.email", "sort"),
+    ("SELECT id, email AS e FROM customer ORDER BY e", "customer.email", "sort"),
+    ("SELECT id FROM customer c ORDER BY c.email DESC", "customer.email", "sort"),
+    ("SELECT id FROM customer ORDER BY email_search", "customer.email_search", "sorts by tokens"),
+    ("SELECT email FROM customer GROUP BY email", "customer.email", "equal values"),
+    ("SELECT DISTINCT email FROM customer", "customer.email", "equal values"),
+    ("SELECT DISTINCT ON (phone) id FROM customer", "customer.phone", "search add"),
+    ("SELECT * FROM customer JOIN shop.invoice USING (email)", "customer.email", "ON"),
+    ("SELECT * FROM customer c JOIN shop.invoice i ON c.email = i.payer", "customer.email", "another search key"),
+    ("MERGE INTO customer c USING o ON c.phone = o.p WHEN MATCHED THEN DELETE", "customer.phone", "search add"),
+]  # fmt: skip
+# What decrypts no more rows than it has to, or is no statement about a protected table at all.
+QUIET = [
+    "SELECT email FROM customer",
+    "SELECT * FROM customer WHERE email_search = 'a'",
+    "SELECT * FROM customer WHERE id = 7 AND email = 'a'",
+    "UPDATE customer SET email = lower(email) WHERE id IN (1, 2)",
+    "SELECT * FROM customer c WHERE c.id = $1 AND c.email LIKE 'a%'",
+    "SELECT * FROM other WHERE email = 'a' ORDER BY email",
+    "SELECT * FROM other.customer WHERE email = 'a'",
+    "WITH customer AS (SELECT 1 AS email) SELECT * FROM customer WHERE email = 1",
+    "SELECT * FROM invoice i, customer c WHERE i.id = 1 AND c.id = 2 AND i.email = c.email",
+    "INSERT INTO customer (id, email) VALUES (1, 'a')",
+    "SELECT email = FROM",
+    "",
+]
+
+
+MARKED = re.compile(r"<([^|<>]*)\|([^|<>]*)>")
+
+
+@pytest.mark.parametrize("marked", REWRITTEN)
+def test_what_a_search_column_answers_is_rewritten(marked: str) -> None:
+    statement, expected = MARKED.sub(r"\1", marked), MARKED.sub(r"\2", marked)
+    assert rewritten(statement, found_in(statement, PROTECTED)) == expected
+    left = found_in(expected, PROTECTED)
+    assert all("AND" in found.instead for found in left), left
+
+
+@pytest.mark.parametrize(("statement", "column", "words"), TOLD)
+def test_what_a_person_has_to_change_is_told(statement: str, column: str, words: str) -> None:
+    found = found_in(statement, PROTECTED)
+    assert [one.column for one in found][:1] == [column]
+    assert words in found[0].what + found[0].instead
+    assert rewritten(statement, found) == statement
+
+
+@pytest.mark.parametrize("statement", QUIET)
+def test_nothing_is_said_of_the_rest(statement: str) -> None:
+    assert found_in(statement, PROTECTED) == []
+
+
+@given(st.text(), st.sampled_from([MARKED.sub(r"\1", marked) for marked in REWRITTEN]))
+def test_any_text_is_read_without_an_error(text: str, statement: str) -> None:
+    for one in (text, statement + text, text + statement, statement.replace("customer", text)):
+        found_in(one, PROTECTED)
+        grammar.split(one)
+
+
+def placed(path: Path, content: str) -> list[tuple[str, str]]:
+    path.write_text(content)
+    return [
+        (source.at(one.offset).rsplit(":", 1)[1], one.column)
+        for source in sources.of_folder(path)
+        for one in found_in(source.text, PROTECTED)
+    ]
+
+
+def test_lines_of_a_script(tmp_path: Path) -> None:
+    script = (
+        "\\set x 1\n-- all\nSELECT 1;\n\nSELECT *\n  FROM customer\n WHERE email = 'a;b';\n"
+        "SELECT 2; DELETE FROM customer WHERE phone = :x;\n"
+    )
+    assert placed(tmp_path / "a.sql", script) == [("7", "customer.email"), ("8", "customer.phone")]
+
+
+def test_strings_of_a_python_source(tmp_path: Path) -> None:
+    source = '''"""SELECT no statement FROM"""
+import x
+x.execute("SELECT * FROM customer WHERE email = %s", (x,))
+x.execute(f"SELECT * FROM customer WHERE phone = {x} AND {1 + 1} = 2")
+y = """
+    SELECT *
+    FROM customer WHERE phone = %(a)s"""
+z = "Select one of email = "
+'''
+    found = placed(tmp_path / "a.py", source)
+    assert found == [("3", "customer.email"), ("4", "customer.phone"), ("7", "customer.phone")]
+    assert placed(tmp_path / "b.py", "def broken(:") == []
+    assert [source.line for source in sources.of_folder(tmp_path)] == [1, 3, 4, 5, 8]
+
+
+def test_statements_of_a_log(tmp_path: Path) -> None:
+    log = (
+        "2026-01-01 10:00:00 UTC [1] LOG:  duration: 12.3 ms  statement: SELECT * FROM customer\n"
+        "\t WHERE email = 'a'\n"
+        "2026-01-01 10:00:00 UTC [1] LOG:  execute <unnamed>: SELECT * FROM customer WHERE phone = $1\n"
+        "2026-01-01 10:00:00 UTC [1] DETAIL:  parameters: $1 = 'x'\n"
+        "2026-01-01 10:00:00 UTC [1] LOG:  checkpoint starting: time\n"
+    )
+    assert placed(tmp_path / "a.log", log) == [("2", "customer.email"), ("3", "customer.phone")]
+
+
+def test_what_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Problem, match="is not text"):
+        sources.of_folder(tmp_path)
+
+
+def test_a_table_without_a_primary_key_is_never_one_row() -> None:
+    tables = from_rows([{**dict(zip(NAMES, ROWS[0], strict=True)), "primary_key": None}])
+    assert isinstance(tables, KnownTables)
+    assert found_in("SELECT * FROM customer WHERE id = 1 AND email = 'a'", tables)
