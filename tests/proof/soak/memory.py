@@ -10,6 +10,8 @@ from pathlib import Path
 FROM, TO = 0.25, 0.95
 # What the last third may be above the first one: what a heap varies by, without growing.
 FACTOR, SLACK_KB = 1.05, 1024
+# A pool of threads is full by then.
+LATEST_THREAD = 0.75
 # Too few samples are a process that was not there.
 FEWEST = 6
 
@@ -20,27 +22,39 @@ def private_kb(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
+def threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
 def open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 @dataclass
 class Series:
-    """Samples of one process: share of the run, kB, open files."""
+    """Samples of one process: share of the run, kB, open files, threads."""
 
     name: str
-    samples: list[tuple[float, int, int]] = field(default_factory=list)
+    samples: list[tuple[float, int, int, int]] = field(default_factory=list)
 
     def take(self, share: float, pid: int) -> None:
         """A process that has just ended, or begun anew, gives none."""
         try:
-            self.samples.append((share, private_kb(pid), open_files(pid)))
+            self.samples.append((share, private_kb(pid), open_files(pid), threads(pid)))
         except OSError:
             return
 
+    @property
+    def warm(self) -> float:
+        """The share of the run at which it has all of its threads, each of which needs memory of its own."""
+        judged = [(share, count) for share, _, _, count in self.samples if share >= FROM]
+        most = max((count for _, count in judged), default=0)
+        # One that comes and goes is none of the pool.
+        return min((share for share, count in judged if count >= most - 1), default=FROM)
+
     def thirds(self, what: int) -> tuple[float, float]:
         """Medians of the first and the last third of what is judged."""
-        judged = [sample[what] for sample in self.samples if FROM <= sample[0] <= TO]
+        judged = [sample[what] for sample in self.samples if self.warm <= sample[0] <= TO]
         assert len(judged) >= FEWEST, f"{self.name}: {len(judged)} samples are too few"
         third = len(judged) // 3
         return statistics.median(judged[:third]), statistics.median(judged[-third:])
@@ -48,6 +62,8 @@ class Series:
     def faults(self) -> list[str]:
         """Empty when it is flat."""
         found = []
+        if self.warm > LATEST_THREAD:
+            found.append(f"{self.name}: a new thread began when {self.warm:.0%} of the run were over")
         first, last = self.thirds(1)
         if last > first * FACTOR + SLACK_KB:
             found.append(f"{self.name}: memory grew from {first:.0f} kB to {last:.0f} kB")

@@ -160,12 +160,14 @@ class Soak:
         """How it goes, for who watches."""
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
         latest = {name: one.samples[-1][1] / 1024 for name, one in series.items() if one.samples}
+        threads = series["broker"].samples[-1][3] if latest.get("broker") else 0
         backends = [value for name, value in latest.items() if name != "broker"]
         statements, errors = self.board.statements.total(), self.board.announced_errors.total()
         return (
             f"  {minutes:3}:{seconds:02}  {statements:8,} statements  {errors:6,} announced errors"
             f"  {len(self.board.surprises)} others  {self.operator.done.total():4} acts, now {self.operator.now:14}"
-            f"  broker {latest.get('broker', 0):5.1f} MB  backends {max(backends, default=0):5.1f} MB"
+            f"  broker {latest.get('broker', 0):5.1f} MB, {threads:2} threads"
+            f"  backends {max(backends, default=0):5.1f} MB"
         )
 
     def report(self) -> str:
