@@ -137,3 +137,16 @@ def test_dates_are_found_by_their_year(db: Database) -> None:
     assert db.one(found.format("z_search = timestamptz '2000-06-01 00:00:00+00'")) == [1]
     assert db.one(found.format("b_search = date '0044-12-31 BC'")) == [1]
     assert db.one(found.format("b_search = date 'infinity'")) == [3]
+
+
+def test_a_telephone_number_is_found_however_it_is_written(db: Database) -> None:
+    db.sql("CREATE TABLE caller (id int PRIMARY KEY, phone text)")
+    db.sql("INSERT INTO caller VALUES (1, '030 1234567'), (2, '+44 20 7946 0000'), (3, 'unknown')")
+    wanted = '{"phone": {"search": {"exact": {"normalize": "phone-DE"}}, "unique": true}}'
+    db.sql("CALL envelope.protect('caller', %s::jsonb)", wanted)
+    for written, number in [("+49 (30) 123-4567", 1), ("0044 20 79460000", 2), ("unknown ", 3)]:
+        assert db.sql("SELECT id FROM caller WHERE phone_search = %s", written) == [(number,)]
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        db.sql("INSERT INTO caller VALUES (4, '0049301234567')")
+    with pytest.raises(psycopg.Error, match="there is no such region"):
+        db.sql("""CALL envelope.add_search('caller', 'phone', '{"exact": {"normalize": "phone-XX", "as": "x"}}')""")

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable
 
 from pg_envelope import errors
+from pg_envelope.backend.search import phone
 from pg_envelope.backend.search.column import TEXTS, plain_type
 from pg_envelope.backend.tables.inspect import Column
 
@@ -19,7 +20,8 @@ WITH_YEAR = frozenset(("date", "timestamp", "timestamptz"))
 DATE = re.compile(r"([0-9]+)-[0-9]{2}-[0-9]{2}(?:[ T].*?)??( BC)?", re.DOTALL)
 NOT_DIGITS = re.compile(r"\D")
 LAST = re.compile(r"last(\d{1,2})/1")
-HINT = "Normalisers: exact, trim, casefold, email, digits, unaccent, last4 (or another number), and year for dates."
+PHONE = re.compile(r"phone-([A-Z]{2})/1")
+HINT = "Normalisers: exact, trim, casefold, email, digits, unaccent, last4 (or another number), phone-DE (or another country), and year for dates."
 
 
 def _exact(value: str) -> str:
@@ -77,6 +79,13 @@ def _last(count: int) -> Normalize:
     return last
 
 
+def _phone(region: str) -> Normalize:
+    def number(value: str) -> str:
+        return phone.e164(value, region)
+
+    return number
+
+
 def newest(name: str) -> str:
     """Returns name and version, for a name that a user wrote. Raises BadInput."""
     versioned = f"{name}/1"
@@ -84,6 +93,8 @@ def newest(name: str) -> str:
         normalizer(versioned)
     except errors.Internal:
         raise errors.BadInput("there is no such normaliser", hint=HINT) from None
+    if telephone := PHONE.fullmatch(versioned):
+        phone.check(telephone[1])
     return versioned
 
 
@@ -105,6 +116,8 @@ def normalizer(versioned: str) -> Normalize:
     found = KNOWN.get(versioned)
     if found is not None:
         return found
+    if telephone := PHONE.fullmatch(versioned):
+        return _phone(telephone[1])
     last = LAST.fullmatch(versioned)
     if last is None or int(last[1]) == 0:
         raise errors.Internal
