@@ -21,7 +21,10 @@ DATE = re.compile(r"([0-9]+)-[0-9]{2}-[0-9]{2}(?:[ T].*?)??( BC)?", re.DOTALL)
 NOT_DIGITS = re.compile(r"\D")
 LAST = re.compile(r"last(\d{1,2})/1")
 PHONE = re.compile(r"phone-([A-Z]{2})/1")
-HINT = "Normalisers: exact, trim, casefold, email, digits, unaccent, last4 (or another number), phone-DE (or another country), and year for dates."
+HINT = (
+    "Normalisers: exact, trim, casefold, email, digits, unaccent, last4 (or another number), phone-DE (or another"
+    " country), and year for dates."
+)
 
 
 def _exact(value: str) -> str:
