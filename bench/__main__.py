@@ -9,7 +9,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import connections, inserts, kms, points, report, rights, scans, sodium, subjects, tables, targets, updates
+from bench import (
+    connections,
+    inserts,
+    kms,
+    points,
+    report,
+    rights,
+    scans,
+    searches,
+    sodium,
+    subjects,
+    tables,
+    targets,
+    updates,
+)
 from bench.peers import ALL
 from bench.settings import Settings, parse
 from stack.processes import StackError
@@ -61,6 +75,8 @@ def _measured(stack: Stack, settings: Settings, console: Console) -> report.Run:
         measures += updates.measure(stack, settings)
         status.update("subjects ...")
         measures += subjects.measure(stack, settings)
+        status.update("searches ...")
+        measures += searches.measure(stack, settings)
         status.update("rights ...")
         measures += rights.measure(stack, settings)
         status.update("cold reads ...")

@@ -30,6 +30,9 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
     def ratio(name: str, other: str) -> float | None:
         return by_name[name].ratio("ours", other)
 
+    def ours(name: str, other: str) -> float:
+        return by_name[name].peers["ours"].median / by_name[other].peers["ours"].median
+
     asked = by_name["subjects_asked"].peers["ours"]
     return [
         Target("scan of one column / pgcrypto decrypt_iv", 3, ratio("scan_1", "pgcrypto_iv")),
@@ -46,6 +49,12 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         Target("DELETE by key / plain table", 1.1, ratio("delete", "plain")),
         Target("INSERT of a new subject / plain table", 20, ratio("new_subject", "plain")),
         Target("requests to the broker for 1,000 subjects in any order", 60, asked.median),
+        Target("look-up by token / plain index, small table", 1.2, ratio("search_small", "plain")),
+        Target("look-up by token / plain index, large table", 1.2, ratio("search_large", "plain")),
+        Target("look-up by token, large table / small table", 1.2, ours("search_large", "search_small")),
+        Target("= ANY of 100 tokens / plain index", 2, ratio("search_any", "plain")),
+        Target("IN (SELECT unnest) of 100 tokens / plain index", 2, ratio("search_in", "plain")),
+        Target("INSERT with one token / without", 1.25, ratio("search_insert", "plain")),
         Target("row-level security, one column / plain table", 3.4, ratio("rls_column", "plain")),
         Target("row-level security, whole row / plain table", 4.8, ratio("rls_row", "plain")),
         Target("row-level security, UPDATE / plain table", 8, ratio("rls_update", "plain")),

@@ -20,6 +20,8 @@ EXPECTED = {
     **{name: {"plain", "ours"} for name in ("update_open", "update_1", "update_3", "delete", "new_subject")},
     **{f"rls_{what}": {"plain", "ours"} for what in ("column", "row", "update")},
     **{f"named_{what}": {"plain", "ours"} for what in ("encrypt", "decrypt")},
+    **{f"search_{what}": {"plain", "ours"} for what in ("small", "large", "any", "in", "insert")},
+    **{f"search_made_{size}": {"ours"} for size in ("small", "large")},
     "subjects": {"plain", "ours"},
     "subjects_asked": {"ours"},
     "cold": {"ours"},
