@@ -38,6 +38,7 @@ def measured(name: str, **medians: float) -> Measure:
 
 
 WRITES = ("insert_select", "insert_single", "update_open", "update_1", "update_3", "delete", "new_subject")
+SEARCHES = ("search_small", "search_large", "search_any", "search_in", "search_insert")
 RIGHTS = ("rls_column", "rls_row", "rls_update", "named_encrypt", "named_decrypt")
 
 
@@ -49,6 +50,7 @@ def judged(
     right: float = 3.0,
     write: float = 1.0,
     asked: float = 60.0,
+    search: float = 1.0,
 ) -> list[bool | None]:
     measures = [
         measured("scan_1", ours=scan, pgcrypto_iv=1.0, pgcrypto_pgp=100.0),
@@ -58,18 +60,20 @@ def judged(
         *(measured(name, ours=write, plain=1.0) for name in WRITES),
         measured("subjects_asked", ours=asked),
         *(measured(name, ours=right, plain=1.0) for name in RIGHTS),
+        *(measured(name, ours=search, plain=1.0) for name in SEARCHES),
     ]
     return [target.met for target in targets.evaluate(measures, requests)]
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 19
+    assert judged() == [True] * 25
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
     assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]
     assert judged(write=21)[6:13] == [False] * 7
-    assert judged(asked=61)[13:] == [False, *[True] * 5]
-    assert judged(right=8.5)[14:] == [False] * 5
+    assert judged(asked=61)[13:19] == [False, *[True] * 5]
+    assert judged(right=8.5)[14:19] == [False] * 5
+    assert judged(search=2.5)[19:] == [False, False, True, False, False, False]
 
 
 def test_a_peer_that_is_not_there_is_not_judged() -> None:
