@@ -102,12 +102,14 @@ CREATE TABLE envelope_private.field (
     bind text NOT NULL CHECK (bind IN ('row', 'column', 'context', 'search')),
     suite smallint NOT NULL CHECK (suite IN (1, 2, 3, 5)),
     pad boolean NOT NULL DEFAULT false,
+    audit text NOT NULL DEFAULT 'none' CHECK (audit IN ('none', 'statement', 'row', 'sync')),
     plain_type text,
     plain_collation text,
     plain_storage "char"
 );
 COMMENT ON TABLE envelope_private.field IS
     'one row per protected column, named key or search key; field_uuid is part of every envelope''s associated data';
+COMMENT ON COLUMN envelope_private.field.audit IS 'what the ledger of reads holds of a read: docs/ledger.md';
 COMMENT ON COLUMN envelope_private.field.plain_collation IS 'as regcollation writes it; pg_upgrade refuses that type';
 
 CREATE SEQUENCE envelope_private.key_id_seq MAXVALUE 4294967295;

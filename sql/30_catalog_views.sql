@@ -49,7 +49,7 @@ CREATE VIEW envelope_private.protected_column AS
     SELECT f.field_uuid, f.key_uuid, a.attnum, a.attname, t.base, t.view,
         coalesce(t.view_name, t.base::regclass::text) || '.' || a.attname AS label,
         coalesce(format_type(v.atttypid, v.atttypmod), f.plain_type) AS type, p.typname AS base_type, coalesce(e.typname, '') AS element_type, p.typtype = 'e' AS is_enum,
-        f.plain_collation::text AS collation, f.plain_storage AS storage, f.bind, f.suite, f.pad,
+        f.plain_collation::text AS collation, f.plain_storage AS storage, f.bind, f.suite, f.pad, f.audit,
         a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext
     FROM envelope_private.protected_table t
     JOIN envelope_private.field f USING (key_uuid)
@@ -66,7 +66,7 @@ COMMENT ON VIEW envelope_private.protected_column IS 'protected columns that exi
 
 CREATE VIEW envelope.columns AS
     SELECT t.view::regclass AS relation, c.attname AS column, c.type, t.base::regclass AS base_table, c.bind, c.suite,
-        c.pad, d.kek, d.version AS key_version, fk.key_id, c.field_uuid, t.scope, t.scope_column
+        c.pad, d.kek, d.version AS key_version, fk.key_id, c.field_uuid, t.scope, t.scope_column, c.audit
     FROM envelope_private.protected_column c
     JOIN envelope_private.protected_table t USING (key_uuid)
     LEFT JOIN envelope_private.field_key fk ON fk.field_uuid = c.field_uuid AND fk.state = 'active'

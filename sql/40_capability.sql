@@ -46,13 +46,13 @@ CREATE VIEW envelope_private.usable_key AS
         CASE WHEN 'destroyed' IN (u.state, d.state) THEN 'destroyed' WHEN d.state = 'suspended' THEN d.state
             ELSE u.state END AS state,
         coalesce(k.name, k.view::text || '.' || u.attname, k.base::text || '.' || u.attname, 'dropped') AS label,
-        u.scope_key, k.erased, u.bind
+        u.scope_key, k.erased, u.bind, u.audit
     FROM (
-        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind,
+        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind, f.audit,
             NULL::uuid AS scope_key
         FROM envelope_private.field_key fk JOIN envelope_private.field f USING (field_uuid)
         UNION ALL
-        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind, o.key_uuid
+        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind, f.audit, o.key_uuid
         FROM envelope_private.field_key fk
         JOIN envelope_private.dek o USING (dek_id)
         JOIN envelope_private.key s ON coalesce(s.scope_of, s.key_uuid) = o.key_uuid

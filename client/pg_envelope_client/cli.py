@@ -17,6 +17,7 @@ from pg_envelope_client.commands import (
     kek,
     keys,
     keys_backup,
+    ledger,
     rekey,
     report,
     schedule,
@@ -56,6 +57,7 @@ commands.add_typer(keys_backup.backups, name="keys-backup", rich_help_panel="Key
 commands.command(rich_help_panel="Keys")(rekey.rekey)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
+commands.add_typer(ledger.ledger, name="ledger", rich_help_panel="Audit")
 commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Erasure")
 commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)
 commands.command(rich_help_panel="Schedules")(schedule.due)

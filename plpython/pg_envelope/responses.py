@@ -60,6 +60,8 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
     "refused": ({},),
     "sign": ({"statement_signed": str, "signature": str, "public_key": str},),
     "erase": ({"epoch": int, "deks": ["ErasedDek"]},),
+    "attach": ({"statement_key": str},),
+    "drain": ({},),
     "erasures": (
         {
             "lines": int,

@@ -43,6 +43,7 @@ from pg_envelope.backend.search.options import parse_one
 from pg_envelope.backend.search.rotating import rotate_search
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
+from pg_envelope.backend.tables.audit import set_audit
 from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.inspect import inspect
 from pg_envelope.backend.tables.protect import protect
@@ -82,6 +83,7 @@ class Admin:
         self.refresh = plain(self._alone(self._refresh))
         self.adopt_restored = plain(self._alone(self._adopt_restored))
         self.follow = plain(self._alone(self._follow))
+        self.set_audit = plain(self._alone(self._set_audit))
         types = Types(self._host)
         self.type_changing = plain(types.changing)
         self.type_changed = plain(types.changed)
@@ -180,6 +182,11 @@ class Admin:
 
     def _follow(self, view: int, touched: int, attnum: int) -> None:
         follow(self._host, view, touched, attnum)
+
+    def _set_audit(self, rel: str | None, column: str | None, level: str | None) -> None:
+        oid = self._table(rel, "set_audit")
+        begin(self._host, "set_audit")
+        set_audit(self._host, self._link, self._keys, oid, column, level)
 
     def _refresh(self, rel: str | None) -> None:
         refresh(self._host, self._table(rel, "refresh"))

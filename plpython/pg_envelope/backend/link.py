@@ -20,6 +20,7 @@ from pg_envelope.backend.location import Location
 SLICE_SECONDS = 0.05
 DEADLINE_SECONDS = 10.0
 PEER = struct.Struct("3i")
+DESCRIPTOR = struct.Struct("i")
 STREAM = socket.SOCK_STREAM | socket.SOCK_CLOEXEC
 
 Result = TypeVar("Result")
@@ -91,6 +92,25 @@ class Link:
                 raise errors.Unavailable("the connection to the key broker broke") from None
         return _response(op, body)
 
+    def attach(self, descriptor: int, ring: str) -> tuple[Line, wire.Message]:
+        """Opens a connection that stays, and brings a ring to the broker. Raises what `ask` raises."""
+        line = Line(self._interrupts, self._deadline)
+        try:
+            line.connection.settimeout(SLICE_SECONDS)
+            self._connect(line.connection, line.patience())
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, DESCRIPTOR.pack(descriptor))]
+            return line, line.ask("attach", wire.frame(self._request("attach", {"ring": ring})), rights)
+        except BaseException:
+            line.close()
+            raise
+
+    def drain(self, line: Line, seq: int) -> None:
+        """Returns once the broker has the events of the ring up to number `seq` on its disk.
+
+        Raises what `ask` raises. Then the line is of no more use.
+        """
+        line.ask("drain", wire.frame(self._request("drain", {"seq": seq})))
+
     def tell(self, op: str, **arguments: object) -> None:
         """Sends a message that needs no answer. Raises rather than waits."""
         frame = wire.frame(self._request(op, arguments))
@@ -119,6 +139,41 @@ class Link:
                 detail=f"user id {uid}",
                 hint="Set broker_uid in /etc/pg_envelope/backend.conf, or PG_ENVELOPE_BROKER_UID for the postmaster.",
             )
+
+
+class Line:
+    """A connection to the broker that stays open. Its end tells each side that the other one is gone."""
+
+    def __init__(self, interrupts: Callable[[], None], deadline: float) -> None:
+        self.connection = socket.socket(socket.AF_UNIX, STREAM)
+        self.patience = partial(Patience, interrupts, deadline)
+
+    @property
+    def is_open(self) -> bool:
+        """Tells whether the broker is there. Between answers it sends nothing."""
+        try:
+            # With a time limit, Python would wait for so long before it asks.
+            self.connection.settimeout(None)
+            self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def ask(self, op: str, frame: bytes, rights: list[tuple[int, int, bytes]] | None = None) -> wire.Message:
+        """Returns the response. `rights` go with the first bytes of the frame. Raises what Link.ask raises."""
+        patience = self.patience()
+        self.connection.settimeout(SLICE_SECONDS)
+        try:
+            sent = patience.get(partial(self.connection.sendmsg, [frame], rights or []))
+            body = _exchange(self.connection, frame[sent:], patience)
+        except OSError:
+            raise errors.Unavailable("the connection to the key broker broke") from None
+        return _response(op, body)
+
+    def close(self) -> None:
+        self.connection.close()
 
 
 def _exchange(connection: socket.socket, frame: bytes, patience: Patience) -> bytes:

@@ -83,7 +83,7 @@ class Drafts:
         open later.
         """
         try:
-            self._values.decrypt(value, seal and seal[:CAPABILITY_BYTES], row_key)
+            self._values.opened(value, seal and seal[:CAPABILITY_BYTES], row_key)
         except errors.KeySuspended:
             return True
         except (errors.InvalidEnvelope, errors.KeyDestroyed):
@@ -104,7 +104,7 @@ class Drafts:
         if value is None or seal is None:
             return value
         try:
-            content = self._values.decrypt(value, seal[:CAPABILITY_BYTES], old_key)
+            content = self._values.opened(value, seal[:CAPABILITY_BYTES], old_key)
         except (errors.InvalidEnvelope, errors.KeyDestroyed):
             return value
         return value if content is None else self._values.encrypt(content, seal, new_key, scope)

@@ -20,6 +20,7 @@ from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.kms import THREADS, Kms
 from pg_envelope.broker.kms.providers.make import make_provider
 from pg_envelope.broker.ledger.erasures import Erasures
+from pg_envelope.broker.ledger.recorder import ReadRecorder
 from pg_envelope.broker.requests import status
 from pg_envelope.broker.requests.service import Service
 from pg_envelope.broker.server import Server
@@ -75,7 +76,9 @@ class Broker:
         limits = Limits(config.broker.environment, config.broker.deadline_ms / 1000)
         self.deks = OpenDeks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
         self.epoch = EpochFile(config.broker.epoch)
-        self.service = Service(config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures)
+        self.reads = ReadRecorder(config.broker)
+        parts = (config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures, self.reads)
+        self.service = Service(*parts)
         self._register_gauges()
 
     def _kms(self, name: str, settings: KmsSettings) -> Kms:
@@ -102,10 +105,12 @@ class Broker:
                 for name in self.kms:
                     tasks.create_task(self._probe(name))
                 tasks.create_task(self._sweep())
+                tasks.create_task(self.reads.run())
         finally:
             if web is not None:
                 web.close()
             await server.close()
+            await self.reads.close()
             await self._close()
 
     async def _web(self) -> asyncio.Server | None:
@@ -158,6 +163,8 @@ class Broker:
     def _register_gauges(self) -> None:
         gauge = self.metrics.gauge
         gauge("pg_envelope_cache_keys", "DEKs in the cache.", lambda: {(): len(self.cache)})
+        gauge("pg_envelope_ledger_up", "1 when the ledger of reads can be written.", self._ledger_up)
+        gauge("pg_envelope_ledger_sessions", "Sessions with a ring.", lambda: {(): self.reads.sessions})
         gauge("pg_envelope_epoch", "Revocation epoch.", lambda: {(): self.epoch.value})
         gauge("pg_envelope_audit_up", "1 when the audit log can be written.", self._audit_up)
         gauge("pg_envelope_build_info", "1, with the broker's version.", lambda: {(status.version(),): 1.0}, "version")
@@ -174,6 +181,9 @@ class Broker:
 
     def _audit_up(self) -> dict[Labels, float]:
         return {(): float(self.audit.trouble is None)}
+
+    def _ledger_up(self) -> dict[Labels, float]:
+        return {(): float(self.reads.trouble is None)}
 
     def _up(self) -> dict[Labels, float]:
         return {(name,): float(_is_up(kms)) for name, kms in self.kms.items()}

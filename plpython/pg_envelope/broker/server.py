@@ -17,6 +17,7 @@ from typing import Any
 
 from pg_envelope import errors, wire
 from pg_envelope.broker.peers import Peers
+from pg_envelope.broker.requests.asked import Carried
 from pg_envelope.broker.requests.service import Service
 from pg_envelope.broker.settings.config import BrokerSettings as Settings
 from pg_envelope.broker.settings.config import Users
@@ -93,17 +94,35 @@ class Server:
             await _refuse(connection, refusal)
 
     async def _welcome(self, connection: socket.socket, peer: dict[str, Any]) -> None:
+        first, carried = await _first(connection)
+        try:
+            await self._talk(connection, peer, first, carried)
+        finally:
+            if carried.descriptor is not None:
+                os.close(carried.descriptor)
+            # After the connection: what the session wrote while it was open is taken, and later the session sees that
+            # it is not open.
+            await self._service.ended(carried)
+
+    async def _talk(self, connection: socket.socket, peer: dict[str, Any], first: bytes, carried: Carried) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         try:
-            await self._converse(reader, writer, peer)
+            await self._converse(reader, writer, peer, first, carried)
             writer.close()
             async with asyncio.timeout(BODY_SECONDS):
                 await writer.wait_closed()
         finally:
             writer.transport.abort()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: dict[str, Any]) -> None:
-        while first := await reader.read(1):
+    async def _converse(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: dict[str, Any],
+        first: bytes,
+        carried: Carried,
+    ) -> None:
+        while first := first or await reader.read(1):
             try:
                 message = await self._message(reader, first, peer["uid"])
             except errors.BadInput as error:
@@ -112,7 +131,8 @@ class Server:
                 writer.write(wire.frame(wire.failure(error)))
                 await writer.drain()
                 return
-            writer.write(_framed(await self._service.answer(message, peer)))
+            first = b""
+            writer.write(_framed(await self._service.answer(message, peer, carried)))
             async with asyncio.timeout(BODY_SECONDS):
                 await writer.drain()
 
@@ -124,6 +144,19 @@ class Server:
                 return wire.parse(await reader.readexactly(length))
         async with self.peers.frame(uid), asyncio.timeout(BODY_SECONDS):
             return wire.parse(await reader.readexactly(length))
+
+
+async def _first(connection: socket.socket) -> tuple[bytes, Carried]:
+    """Waits for the first byte of a connection. A descriptor may come with it, and only with it."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)
+    first, descriptors, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    return first, Carried(descriptors[0] if descriptors else None)
 
 
 async def _refuse(connection: socket.socket, refusal: errors.EnvelopeError) -> None:

@@ -15,7 +15,7 @@ from pg_envelope.backend.tables.inspect import Check, Column, Table
 
 KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
-SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.type, c.collation, c.storage,
+SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.audit, c.type, c.collation, c.storage,
     EXISTS (SELECT FROM envelope_private.fault x
         WHERE x.field_uuid = c.field_uuid AND x.reason IN ('storage damaged', 'not of its type')) AS careful,
     CASE t.typsubscript WHEN 'array_subscript_handler'::regproc THEN 'a' ELSE t.typtype END AS kind,
@@ -218,7 +218,7 @@ def _protected(column: Column, field: Row) -> Protected:
 
 
 def _options(field: Row) -> FieldOptions:
-    return FieldOptions(field["bind"], field["suite"], field["pad"])
+    return FieldOptions(field["bind"], field["suite"], field["pad"], field["audit"])
 
 
 def rename(

@@ -16,6 +16,7 @@ from pg_envelope import errors
 from pg_envelope.broker.system import files
 
 SEED_BYTES = 32
+MODE = files.PRIVATE
 CHUNK = 1 << 20
 
 
@@ -126,7 +127,7 @@ def _is_draft(path: Path) -> bool:
 
 
 def _create(path: Path, content: bytes) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
     try:
         os.write(file, content)
         os.fsync(file)

@@ -38,6 +38,8 @@ class BrokerSettings:
     audit_log: str = "-"
     audit_repeats_seconds: float = 60.0
     erasures: Path = Path("/var/lib/pg_envelope/erasures.jsonl")
+    reads: str = ""
+    reads_anchor: str = ""
     metrics: str = "127.0.0.1:9464"
     break_glass_public_key_file: str = ""
     allow_keys_return: bool = False
@@ -58,6 +60,8 @@ class BrokerSettings:
             not keys_backup or Path(keys_backup).is_absolute(),
             "broker.break_glass_public_key_file must be an absolute path",
         )
+        for name, path in (("reads", self.reads), ("reads_anchor", self.reads_anchor)):
+            want(not path or Path(path).is_absolute(), f"broker.{name} must be an absolute path")
         want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
         want(self.max_connections > 0, "broker.max_connections must be above 0")
@@ -71,6 +75,11 @@ class BrokerSettings:
     @property
     def epoch(self) -> Path:
         return self.socket.parent / "epoch"
+
+    @property
+    def reads_path(self) -> Path:
+        """The ledger of reads. Its usual place is beside the ledger of erasures."""
+        return Path(self.reads) if self.reads else self.erasures.with_name("reads.jsonl")
 
     @property
     def mode(self) -> int:

@@ -77,7 +77,11 @@ def capability(layout: Layout, protected: Protected) -> str:
     """
     if layout.by_role:
         return _field(protected)
-    return f"(SELECT r.{ident(protected.field_uuid)} FROM {layout.right(protected)} r)"
+    right = f"r.{ident(protected.field_uuid)}"
+    # PostgreSQL runs this sub-select once for each execution of a plan, before the first value: so it is the place
+    # where an event is written.
+    given = f"envelope_internal.opened({right}, {_field(protected)})" if protected.is_audited else right
+    return f"(SELECT {given} FROM {layout.right(protected)} r)"
 
 
 def kind_of(column: Column) -> str:
@@ -98,7 +102,8 @@ def decrypted_carefully(layout: Layout, protected: Protected, source: str = "t")
 
 
 def _decrypt(layout: Layout, protected: Protected) -> str:
-    return f"envelope_internal.decrypt_{kind_of(protected.column)}{'_as_role' if layout.by_role else ''}"
+    path = "_as_role" if layout.by_role else "_audited" if protected.is_audited else ""
+    return f"envelope_internal.decrypt_{kind_of(protected.column)}{path}"
 
 
 def _given(layout: Layout, protected: Protected, source: str) -> str:

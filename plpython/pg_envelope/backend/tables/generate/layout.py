@@ -28,6 +28,10 @@ class Protected:
     options: FieldOptions
     careful: bool = False
 
+    @property
+    def is_audited(self) -> bool:
+        return self.options.audit != "none"
+
 
 @dataclass(frozen=True)
 class Layout:
