@@ -33,3 +33,11 @@ GD['pg_envelope'].admin.set_audit(rel, column, level)
 $$;
 COMMENT ON PROCEDURE envelope.set_audit IS
     'decides what the ledger of reads holds of each read of a protected column: none, statement, row or sync. Not inside a transaction';
+
+CREATE PROCEDURE envelope.set_audit_key(name text, level text)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.set_audit_key(name, level)
+$$;
+COMMENT ON PROCEDURE envelope.set_audit_key IS
+    'decides what the ledger of reads holds of each use of a named key or secret that decrypts: none, statement, row or sync. Not inside a transaction';

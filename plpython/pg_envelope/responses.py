@@ -44,6 +44,7 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
             "environment": str,
             "epoch": int,
             "audit": dict | None,
+            "reads": dict | None,
             "keks": {str: "Kek"},
         },
     ),

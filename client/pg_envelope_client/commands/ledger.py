@@ -20,9 +20,9 @@ Ledger = Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="The b
 Since = Annotated[str, typer.Option(metavar="TIME", help="Only events at or after this time, such as 2026-11-26.")]
 User = Annotated[str, typer.Option(metavar="ROLE", help="Only events of this session user.")]
 Column = Annotated[str, typer.Option(metavar="NAME", help="Only events of this column: table.column.")]
-SHOWN = ("timestamp", "user", "role", "table", "column", "operation", "count", "ip", "application")
+SHOWN = ("timestamp", "user", "role", "table", "column", "key", "operation", "count", "ip")
 EXPORTED = (
-    *("timestamp", "event", "user", "outer", "role", "database", "table", "column", "operation", "count", "ip"),
+    *("timestamp", "event", "user", "outer", "role", "database", "table", "column", "key", "operation", "count", "ip"),
     *("application", "pid", "query_id", "statement", "level", "field", "ring", "seq", "continues", "rows"),
 )
 # A spreadsheet takes a cell that begins so for a formula.

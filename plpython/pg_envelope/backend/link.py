@@ -96,7 +96,6 @@ class Link:
         """Opens a connection that stays, and brings a ring to the broker. Raises what `ask` raises."""
         line = Line(self._interrupts, self._deadline)
         try:
-            line.connection.settimeout(SLICE_SECONDS)
             self._connect(line.connection, line.patience())
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, DESCRIPTOR.pack(descriptor))]
             return line, line.ask("attach", wire.frame(self._request("attach", {"ring": ring})), rights)
@@ -145,26 +144,22 @@ class Line:
     """A connection to the broker that stays open. Its end tells each side that the other one is gone."""
 
     def __init__(self, interrupts: Callable[[], None], deadline: float) -> None:
+        from select import POLLIN, poll  # not for a session that reads no audited column
+
         self.connection = socket.socket(socket.AF_UNIX, STREAM)
+        self.connection.settimeout(SLICE_SECONDS)
+        self._events = poll()
+        self._events.register(self.connection, POLLIN)
         self.patience = partial(Patience, interrupts, deadline)
 
     @property
     def is_open(self) -> bool:
         """Tells whether the broker is there. Between answers it sends nothing."""
-        try:
-            # With a time limit, Python would wait for so long before it asks.
-            self.connection.settimeout(None)
-            self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return not self._events.poll(0)
 
     def ask(self, op: str, frame: bytes, rights: list[tuple[int, int, bytes]] | None = None) -> wire.Message:
         """Returns the response. `rights` go with the first bytes of the frame. Raises what Link.ask raises."""
         patience = self.patience()
-        self.connection.settimeout(SLICE_SECONDS)
         try:
             sent = patience.get(partial(self.connection.sendmsg, [frame], rights or []))
             body = _exchange(self.connection, frame[sent:], patience)

@@ -51,7 +51,7 @@ class Session:
         self.values = Values(session_keys, self.authority, self.scopes, lambda: self.reads)
         self.faults = Faults(self.values)
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, session_keys).keys)
-        self.secrets = Secrets(self.host, self.authority, session_keys, epoch)
+        self.secrets = Secrets(self.host, self.authority, session_keys, epoch, self.values.note_by_right)
         self._offer(self.values)
         self.decrypt_text = hot.decrypt_text(session_keys, epoch, self.guard.plain(self.values.decrypt_text))
         by_right = hot.decrypt_text(session_keys, epoch, self.guard.plain(self.values.decrypt_text_by_right))
@@ -128,7 +128,7 @@ class Session:
     def _import_reads(self) -> Reads:
         from pg_envelope.backend.reads import Reads
 
-        return Reads(self.host, self.link)
+        return Reads(self.host, self.link, self._epoch)
 
     @cached_property
     def opened(self) -> Callable[[bytes | None, str | None], bytes]:

@@ -120,14 +120,14 @@ class Values:
         return None if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:] else self.encrypt(content, newest, row_key)
 
     def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
-        return self.decrypt(value, self.right("read", field_uuid).capability, row_key, self._note_by_right)
+        return self.decrypt(value, self.right("read", field_uuid).capability, row_key, self.note_by_right)
 
     def decrypt_text_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> str | None:
         return self.decrypt_text_by_right(value, self.right("read", field_uuid).capability, row_key)
 
     def decrypt_text_by_right(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> str | None:
         """Does what decrypt_text_as_role does, where the role's right gave the capability."""
-        return self.decrypt_text(value, capability, row_key, self._note_by_right)
+        return self.decrypt_text(value, capability, row_key, self.note_by_right)
 
     def decrypt_audited(self, value: bytes | None, token: bytes | None, row_key: str | None) -> bytes | None:
         """Does what `decrypt` does, for a token of `Reads.opened` in the place of the capability."""
@@ -136,7 +136,8 @@ class Values:
     def decrypt_text_audited(self, value: bytes | None, token: bytes | None, row_key: str | None) -> str | None:
         return self.decrypt_text(value, self._counted(value, token, row_key), row_key, _pass_over)
 
-    def _note_by_right(self, key: AuditedKey, capability: bytes, row_key: str) -> None:
+    def note_by_right(self, key: AuditedKey, capability: bytes, row_key: str) -> None:
+        """Counts a value that is about to be read by the current role's right. Raises what Reads raises."""
         self._reads().count_by_right(key.field, capability, row_key)
 
     def _counted(self, value: bytes | None, token: bytes | None, row_key: str | None) -> bytes | None:
@@ -180,7 +181,7 @@ class Values:
         if value is None:
             return None
         right = self._authority.right("key", str(envelope.key_id(value)))
-        return self.decrypt(value, right.capability, context or "")
+        return self.decrypt(value, right.capability, context or "", self.note_by_right)
 
 
 def _refuse(_key: AuditedKey, _capability: bytes, _row_key: str) -> None:

@@ -72,6 +72,7 @@ def _places(broker: BrokerSettings) -> Iterator[Finding]:
     yield _tried("epoch", str(broker.epoch), lambda: startup.rehearse_epoch(broker))
     yield _tried("socket", str(broker.socket), lambda: startup.rehearse_socket(broker))
     yield _tried("ledger of erasures", str(broker.erasures), lambda: startup.rehearse_ledger(broker))
+    yield _hinted("ledger of reads", str(broker.reads_path), lambda: startup.rehearse_reads(broker))
     if broker.metrics:
         yield _tried("metrics", broker.metrics, lambda: startup.rehearse_metrics(broker))
 

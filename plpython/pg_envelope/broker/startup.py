@@ -18,6 +18,8 @@ from pg_envelope.broker import server
 from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.providers import secrets
 from pg_envelope.broker.ledger import ledger
+from pg_envelope.broker.ledger.held import check_directory, key_path
+from pg_envelope.broker.ledger.read_ledger import WHAT, ReadLedger
 from pg_envelope.broker.settings.config import BrokerSettings, Config
 from pg_envelope.broker.settings.kms import KeyringSettings, SecretsSettings
 from pg_envelope.broker.system import files
@@ -117,6 +119,16 @@ def rehearse_ledger(broker: BrokerSettings) -> None:
             pass
     finally:
         held.close()
+
+
+def rehearse_reads(broker: BrokerSettings) -> None:
+    """Reads the ledger of reads, if there is one. Raises NotConfigured when it is not whole, not ours, or in use."""
+    path = broker.reads_path
+    if path.exists() or key_path(path).exists():
+        ReadLedger(path, broker.environment).close()
+    else:
+        check_directory(path, WHAT)
+        _refuse_unwritable(path.parent)
 
 
 def rehearse_audit(broker: BrokerSettings) -> None:

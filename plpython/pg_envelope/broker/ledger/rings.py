@@ -23,6 +23,7 @@ TOLD = (
     "field",
     "table",
     "column",
+    "key",
     "level",
     "continues",
 )
