@@ -9,7 +9,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import connections, inserts, kms, points, report, rights, scans, sodium, subjects, tables, targets, updates
+from bench import (
+    audited,
+    connections,
+    inserts,
+    kms,
+    points,
+    report,
+    rights,
+    scans,
+    sodium,
+    subjects,
+    tables,
+    targets,
+    updates,
+)
 from bench.peers import ALL
 from bench.settings import Settings, parse
 from stack.processes import StackError
@@ -63,6 +77,8 @@ def _measured(stack: Stack, settings: Settings, console: Console) -> report.Run:
         measures += subjects.measure(stack, settings)
         status.update("rights ...")
         measures += rights.measure(stack, settings)
+        status.update("audited reads ...")
+        measures += audited.measure(stack, settings)
         status.update("cold reads ...")
         measures.append(connections.cold(stack, settings))
         version = connection.execute("SHOW server_version").fetchone()

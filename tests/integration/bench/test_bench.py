@@ -20,6 +20,7 @@ EXPECTED = {
     **{name: {"plain", "ours"} for name in ("update_open", "update_1", "update_3", "delete", "new_subject")},
     **{f"rls_{what}": {"plain", "ours"} for what in ("column", "row", "update")},
     **{f"named_{what}": {"plain", "ours"} for what in ("encrypt", "decrypt")},
+    **{f"audited_{what}": {"ours", "audited"} for what in ("scan", "point", "cpu")},
     "subjects": {"plain", "ours"},
     "subjects_asked": {"ours"},
     "cold": {"ours"},
@@ -58,7 +59,7 @@ def test_every_sample_is_a_measurement(written: dict[str, Any]) -> None:
 
 
 def test_every_target_is_judged_and_warm_reads_ask_the_kms_nothing(written: dict[str, Any]) -> None:
-    assert len(written["targets"]) == 19
+    assert len(written["targets"]) == 21
     assert all(target["met"] in (True, False) for target in written["targets"])
     (requests,) = (target["reached"] for target in written["targets"] if target["text"].startswith("KMS requests"))
     assert requests == 0

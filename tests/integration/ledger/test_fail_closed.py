@@ -298,7 +298,7 @@ def test_status_tells_of_a_ledger_that_cannot_be_used(audited: Database, breakab
     key = ledger(breakable).with_name("reads.jsonl.key")
     key.rename(key.with_name("away"))
     breakable.broker.start()
-    assert audited.one(check) == "failed"
+    wait_until(lambda: audited.one(check) == "failed", WAIT, "the broker's look at the ledger")
     breakable.broker.stop()
     key.with_name("away").rename(key)
     breakable.broker.start()

@@ -28,15 +28,19 @@ class ReadRecorder:
         self._rings: Rings | None = None
         self.trouble: errors.EnvelopeError | None = None
         self.statement_key = b""
-        try:
-            self._open()
-        except errors.EnvelopeError as error:
-            self._failed(error)
 
-    def _open(self) -> None:
-        found = ReadLedger(self._settings.reads_path, self._settings.environment, self._settings.reads_anchor)
-        self.public_key, self.statement_key, self.cut = str(found.public), found.statement_key, found.cut
-        self._rings = Rings(found)
+    def _open(self) -> Rings:
+        """Opens the ledger, once: a long one takes a while, in which the broker serves other requests. Raises
+        NotConfigured.
+        """
+        if self._rings is None:
+            if self.trouble is not None:
+                raise self.trouble
+            settings = self._settings
+            found = ReadLedger(settings.reads_path, settings.environment, settings.reads_anchor)
+            self.statement_key = found.statement_key
+            self._rings = Rings(found)
+        return self._rings
 
     @property
     def sessions(self) -> int:
@@ -45,18 +49,18 @@ class ReadRecorder:
 
     async def attach(self, descriptor: int, ring: str, who: dict[str, Any], pid: int) -> SessionRing:
         """Raises BadInput, or what is wrong with the ledger."""
-        return await self._do(lambda: self._usable().attach(descriptor, ring, who, pid))
+        return await self._do(lambda: self._open().attach(descriptor, ring, who, pid))
 
     async def drain(self, found: SessionRing, seq: int) -> None:
         """Returns once the events of a ring up to number `seq` are on the disk.
 
         Raises BadInput, or what is wrong with the ledger.
         """
-        await self._do(lambda: self._usable().drain(found, seq))
+        await self._do(lambda: self._open().drain(found, seq))
 
     async def detach(self, found: SessionRing) -> None:
         """Takes the last events of a session. What cannot be written now is tried again."""
-        await self._tried(lambda: self._usable().detach(found))
+        await self._tried(lambda: self._open().detach(found))
 
     async def run(self) -> None:
         """Empties the rings again and again, and signs checkpoints, until it is cancelled."""
@@ -69,16 +73,11 @@ class ReadRecorder:
             await self._tried(self._rings.close)
 
     def _pass(self) -> None:
-        if self._rings is not None:
-            self._rings.drain()
-            if self._rings.is_checkpoint_due():
-                self._rings.checkpoint()
-            self._recovered()
-
-    def _usable(self) -> Rings:
-        if self._rings is None:
-            raise self.trouble or errors.Internal()
-        return self._rings
+        rings = self._open()
+        rings.drain()
+        if rings.is_checkpoint_due():
+            rings.checkpoint()
+        self._recovered()
 
     async def _tried(self, act: Callable[[], None]) -> None:
         try:

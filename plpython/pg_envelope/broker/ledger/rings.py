@@ -44,7 +44,9 @@ class SessionRing:
             raise errors.BadInput("the ring has another id")
         self._facts = {"database": who.get("database"), "ip": who.get("client"), "pid": pid}
         self._staged: dict[int, tuple[int, int]] = {}
-        self._seq = self._next = taken.taken(self._id)
+        # The ledger knows better, but not of a session that has read nothing for long.
+        known = min(self._words[ring.TAKEN], self._words[ring.PUBLISHED])
+        self._seq = self._next = taken.taken(self._id) or known
         # What was told of each slot: the event, and its count of values. Another broker may have taken events of this
         # ring before. Their counts are told once more.
         self._told = {ring.slot(seq): (seq, 0) for seq in range(max(1, self._seq - ring.SLOTS + 1), self._seq + 1)}
