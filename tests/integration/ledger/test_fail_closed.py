@@ -90,11 +90,20 @@ def test_kill_of_the_backend_loses_no_event(audited: Database, stack: Stack) -> 
     session.execute("FETCH 5 FROM a")
     os.kill(pid, signal.SIGKILL)
     # The server ends all sessions when one is killed.
+    wait_until(lambda: not answers(audited.admin), WAIT, "the server's crash")
     with suppress(psycopg.OperationalError):
         audited.close()
     wait_until(lambda: (ring := ring_of(stack, pid)) and has_ended(stack, ring), WAIT, "the end of the session")
     assert [event["count"] for event in events_of(stack, ring_of(stack, pid))] == [5]
     wait_until(lambda: accepts(stack), WAIT, "the server after its crash")
+
+
+def answers(session: psycopg.Connection[Any]) -> bool:
+    try:
+        session.execute("SELECT")
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def accepts(stack: Stack) -> bool:

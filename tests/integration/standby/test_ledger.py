@@ -24,7 +24,7 @@ def test_a_standby_s_reads_are_recorded(
     session = connect(standby)
     wait_until(lambda: session.execute("SELECT email FROM person").fetchall(), 60, "the standby's replay")
     session.close()
-    wait_until(lambda: reads(other_broker)[-1]["count"] == 2, 60, "the event")
+    wait_until(lambda: any(event["count"] == 2 for event in reads(other_broker)), 60, "the event")
     event = reads(other_broker)[-1]
     assert (event["table"], event["column"], event["rows"]) == ("public.person", "email", ["1", "2"])
     other_broker.kill()
