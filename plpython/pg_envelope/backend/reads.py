@@ -103,17 +103,19 @@ class Reads:
 
     def _field(self, field: str | None, capability: bytes | None) -> AuditedField:
         """Returns what the catalog says of a column. Raises NotPermitted unless the capability is the column's."""
+        if field is None or capability is None:
+            raise errors.NotPermitted
         epoch = self._epoch.current()
-        found = self._fields.get(field or "")
-        if found is None or found.epoch != epoch or found.until < monotonic():
+        found = self._fields.get(field)
+        if found is None or found.epoch != epoch or found.until < monotonic() or not same(found.capability, capability):
             found = self._look_up(field, epoch)
-        if found is None or capability is None or not same(found.capability, capability):
+        if found is None or not same(found.capability, capability):
             raise errors.NotPermitted
         return found
 
-    def _look_up(self, field: str | None, epoch: bytes) -> AuditedField | None:
+    def _look_up(self, field: str, epoch: bytes) -> AuditedField | None:
         rows = self._host.as_owner(lambda: self._host.rows(FIELD, ["uuid"], [field]))
-        if not rows or field is None:
+        if not rows:
             return None
         row = rows[0]
         names = {name: row[name] for name in ("table", "column", "key") if row[name] is not None}

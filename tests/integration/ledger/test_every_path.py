@@ -114,15 +114,16 @@ def test_equal_statements_have_equal_hashes(audited: Database, recorded: Recorde
 
 
 def test_set_role_and_security_definer_are_told_apart(audited: Database, recorded: Recorded) -> None:
-    audited.sql("GRANT alice TO bob")
     audited.sql(
         "CREATE FUNCTION peek() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT email FROM person WHERE id = 1'"
     )
     audited.sql("ALTER FUNCTION peek OWNER TO owner")
+    audited.sql("GRANT alice TO bob")
     session = audited.connect("bob")
     session.execute("SET ROLE alice")
     session.execute("SELECT email FROM person WHERE id = 1")
     session.execute("RESET ROLE")
+    audited.sql("REVOKE alice FROM bob")
     session.execute("SELECT peek()")
     roles = [(event["user"], event["outer"], event["role"]) for event in recorded(session)]
     assert roles == [("bob", "alice", "alice"), ("bob", "bob", "owner")]
