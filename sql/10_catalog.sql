@@ -103,13 +103,20 @@ CREATE TABLE envelope_private.field (
     suite smallint NOT NULL CHECK (suite IN (1, 2, 3, 5)),
     pad boolean NOT NULL DEFAULT false,
     audit text NOT NULL DEFAULT 'none' CHECK (audit IN ('none', 'statement', 'row', 'sync')),
+    limit_rows integer CHECK (limit_rows > 0),
+    limit_seconds integer CHECK (limit_seconds > 0),
+    limit_then text CHECK (limit_then IN ('refuse', 'alarm')),
     plain_type text,
     plain_collation text,
-    plain_storage "char"
+    plain_storage "char",
+    CHECK (num_nulls(limit_rows, limit_seconds, limit_then) IN (0, 3)),
+    CHECK (limit_rows IS NULL OR audit <> 'none')
 );
 COMMENT ON TABLE envelope_private.field IS
     'one row per protected column, named key or search key; field_uuid is part of every envelope''s associated data';
 COMMENT ON COLUMN envelope_private.field.audit IS 'what the ledger of reads holds of a read: docs/ledger.md';
+COMMENT ON COLUMN envelope_private.field.limit_rows IS
+    'how many values one user may read in limit_seconds; NULL: any number. limit_then says what happens beyond';
 COMMENT ON COLUMN envelope_private.field.plain_collation IS 'as regcollation writes it; pg_upgrade refuses that type';
 
 CREATE SEQUENCE envelope_private.key_id_seq MAXVALUE 4294967295;

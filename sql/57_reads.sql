@@ -41,3 +41,12 @@ GD['pg_envelope'].admin.set_audit_key(name, level)
 $$;
 COMMENT ON PROCEDURE envelope.set_audit_key IS
     'decides what the ledger of reads holds of each use of a named key or secret that decrypts: none, statement, row or sync. Not inside a transaction';
+
+CREATE PROCEDURE envelope.set_limit(
+    rel regclass, "column" name, rows integer, per interval DEFAULT '1 minute', action text DEFAULT 'refuse')
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.set_limit(rel, column, rows, per, action)
+$$;
+COMMENT ON PROCEDURE envelope.set_limit IS
+    'bounds how many values of an audited column one session user may read in a time: beyond, action refuse or alarm. rows NULL ends the limit. Not inside a transaction';

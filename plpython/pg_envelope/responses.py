@@ -63,6 +63,7 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
     "erase": ({"epoch": int, "deks": ["ErasedDek"]},),
     "attach": ({"statement_key": str},),
     "drain": ({},),
+    "spend": ({"granted": int},),
     "erasures": (
         {
             "lines": int,

@@ -43,7 +43,7 @@ from pg_envelope.backend.search.options import parse_one
 from pg_envelope.backend.search.rotating import rotate_search
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options
-from pg_envelope.backend.tables.audit import Auditing
+from pg_envelope.backend.tables.audit import Auditing, LimitWanted
 from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.inspect import inspect
 from pg_envelope.backend.tables.protect import protect
@@ -84,6 +84,7 @@ class Admin:
         self.adopt_restored = plain(self._alone(self._adopt_restored))
         self.follow = plain(self._alone(self._follow))
         self.set_audit = plain(self._alone(self._set_audit))
+        self.set_limit = plain(self._set_limit)
         self.set_audit_key = plain(self._set_audit_key)
         types = Types(self._host)
         self.type_changing = plain(types.changing)
@@ -188,6 +189,13 @@ class Admin:
         oid = self._table(rel, "set_audit")
         begin(self._host, "set_audit")
         Auditing(self._host, self._link, self._keys).of_column(oid, column, level)
+
+    def _set_limit(
+        self, rel: str | None, column: str | None, rows: int | None, per: str | None, action: str | None
+    ) -> None:
+        oid = self._table(rel, "set_limit")
+        begin(self._host, "set_limit")
+        Auditing(self._host, self._link, self._keys).limit_column(oid, column, LimitWanted(rows, per, action))
 
     def _set_audit_key(self, name: str | None, level: str | None) -> None:
         refuse_others(self._host, "set_audit_key", COMMITS)

@@ -73,9 +73,9 @@ def decrypt_text_audited(session_keys: SessionKeys, epoch: Epoch, reads: Reads, 
         nonlocal known, capability, at, seq
         try:
             if token != known:
-                at, seq, has_rows = reads.place(token)
-                # Row keys are for the careful path, which looks at the token each time.
-                known, capability = b"" if has_rows else token, token[:CAPABILITY_BYTES]
+                at, seq, found = reads.place(token)
+                # Row keys and limits are for the careful path, which looks at the token each time.
+                known, capability = token if found.is_counted_only else b"", token[:CAPABILITY_BYTES]
             audited = keys[capability + value[:6]]
             if known and words[at - 1] == seq and monotonic() < audited.expires and audited.epoch == epoch.mapped:
                 key = audited.key

@@ -234,10 +234,10 @@ class Keys:
             part = transitions[start : start + MOST_TRANSITIONS]
             self._link.ask("record", **told, transitions=part)
 
-    def record_audit(self, key_uuid: str, label: str, change: str) -> None:
-        """Tells the broker's audit log that another level of audit holds for a column."""
+    def record_audit(self, action: str, key_uuid: str, label: str, change: str) -> None:
+        """Tells the broker's audit log that another level of audit, or another limit, holds for a column."""
         self._lock(key_uuid)
-        self._record("set_audit", label, [], change)
+        self._record(action, label, [], change)
 
     def store(self, kek: str, store: str | None) -> str:
         """Returns the store asked for, or the KEK's own default. Raises KekUnknown or DeletableKek before anything is

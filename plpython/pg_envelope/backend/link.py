@@ -103,12 +103,9 @@ class Link:
             line.close()
             raise
 
-    def drain(self, line: Line, seq: int) -> None:
-        """Returns once the broker has the events of the ring up to number `seq` on its disk.
-
-        Raises what `ask` raises. Then the line is of no more use.
-        """
-        line.ask("drain", wire.frame(self._request("drain", {"seq": seq})))
+    def ask_on(self, line: Line, op: str, **arguments: object) -> wire.Message:
+        """Does what `ask` does, on a line. When it raises, the line is of no more use."""
+        return line.ask(op, wire.frame(self._request(op, arguments)))
 
     def tell(self, op: str, **arguments: object) -> None:
         """Sends a message that needs no answer. Raises rather than waits."""

@@ -33,6 +33,14 @@ WITH_ROWS = ("row", "sync")
 Ids = tuple[int, int, int]
 
 
+class Limit(NamedTuple):
+    """At most `rows` values in any `seconds` for one user; `then`: refuse or alarm."""
+
+    rows: int
+    seconds: int
+    then: str
+
+
 class AuditedField(NamedTuple):
     """An audited column or named key. `names` has `table` and `column`, or `key`.
 
@@ -43,12 +51,18 @@ class AuditedField(NamedTuple):
     capability: bytes
     level: str
     names: Mapping[str, str]
+    limit: Limit | None
     epoch: bytes
     until: float
 
     @property
     def has_rows(self) -> bool:
         return self.level in WITH_ROWS
+
+    @property
+    def is_counted_only(self) -> bool:
+        """Tells whether a value needs nothing but to be counted."""
+        return self.limit is None and not self.has_rows
 
 
 class ReadFacts:
@@ -100,6 +114,10 @@ class ReadFacts:
                 break
             event.pop(name, None)
         return facts
+
+    def user(self) -> str:
+        """Returns the name of the session's user."""
+        return self._names((self._user(), self._outer(), self._role()))["user"]
 
     def _names(self, ids: Ids) -> dict[str, str]:
         (row,) = self._host.rows(NAMES, ["oid"] * 3, ids)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from time import monotonic
 
 from pg_envelope import errors, ring
+from pg_envelope.backend.allowance import Allowance
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import same
-from pg_envelope.backend.read_facts import LOOK_SECONDS, AuditedField, ReadFacts, put
+from pg_envelope.backend.read_facts import LOOK_SECONDS, AuditedField, Limit, ReadFacts, put
 from pg_envelope.backend.ring_writer import RingWriter
 from pg_envelope.backend.server import server
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES
@@ -23,13 +24,14 @@ SEQ_BYTES = 8
 TOKEN_BYTES = SEQ_AT + SEQ_BYTES
 FIELD = """
 SELECT f.audit, c.capability, p.attname AS "column",
-    pg_catalog.left(p.label, -1 - pg_catalog.length(p.attname)) AS "table", k.name AS key
+    pg_catalog.left(p.label, -1 - pg_catalog.length(p.attname)) AS "table", k.name AS key,
+    f.limit_rows, f.limit_seconds, f.limit_then
 FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid)
 JOIN envelope_private.key k ON k.key_uuid OPERATOR(pg_catalog.=) f.key_uuid
 LEFT JOIN envelope_private.protected_column p USING (field_uuid)
 WHERE f.field_uuid OPERATOR(pg_catalog.=) $1"""
-# The word where values are counted, the event's number, and whether row keys are kept.
-Place = tuple[int, int, bool]
+# The word where values are counted, the event's number, and what the event is about.
+Place = tuple[int, int, AuditedField]
 
 
 class Reads:
@@ -38,6 +40,7 @@ class Reads:
     def __init__(self, host: Host, link: Link, epoch: Epoch) -> None:
         self._host, self._epoch = host, epoch
         self._writer, self._facts = RingWriter(link), ReadFacts(host)
+        self._allowance = Allowance(self._writer, self._facts.user)
         # The hot path counts here.
         self.words = self._writer.words
         self._fields: dict[str, AuditedField] = {}
@@ -69,14 +72,12 @@ class Reads:
             found = self._field(_uuid(token[CAPABILITY_BYTES:SEQ_AT]), capability)
             seq = self._event(found, continues=seq)
             put(self._continued, token, seq)
-        return ring.slot(seq) + ring.COUNT, seq, found.has_rows
+        return ring.slot(seq) + ring.COUNT, seq, found
 
     def count(self, token: bytes, row_key: str) -> None:
         """Counts a value that is about to be read. Raises NotPermitted."""
-        at, seq, has_rows = self.place(token)
-        self.words[at] += 1
-        if has_rows:
-            self._writer.add_row(seq, row_key)
+        _, seq, found = self.place(token)
+        self._count(seq, found, row_key)
 
     def count_by_right(self, field: str, capability: bytes, row_key: str) -> None:
         """Counts a value that the current role reads by its own right: one event for each statement and column."""
@@ -87,6 +88,11 @@ class Reads:
             found = self._field(field, capability)
             seq = self._event(found)
             put(self._by_right, (field, role), (statement, seq))
+        self._count(seq, found, row_key)
+
+    def _count(self, seq: int, found: AuditedField, row_key: str) -> None:
+        if found.limit is not None:
+            self._allowance.take(found, found.limit)
         self.words[ring.slot(seq) + ring.COUNT] += 1
         if found.has_rows:
             self._writer.add_row(seq, row_key)
@@ -119,7 +125,9 @@ class Reads:
             return None
         row = rows[0]
         names = {name: row[name] for name in ("table", "column", "key") if row[name] is not None}
-        found = AuditedField(field, row["capability"], row["audit"], names, epoch, monotonic() + LOOK_SECONDS)
+        limit = Limit(row["limit_rows"], row["limit_seconds"], row["limit_then"]) if row["limit_rows"] else None
+        until = monotonic() + LOOK_SECONDS
+        found = AuditedField(field, row["capability"], row["audit"], names, limit, epoch, until)
         put(self._fields, field, found)
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
-from pg_envelope import errors, ring
+from pg_envelope import errors, ring, wire
 from pg_envelope.backend.link import Line, Link
 
 # Makes the body of an event, of the key that hashes statements.
@@ -40,6 +40,15 @@ class RingWriter:
             self._drain(line)
         return self.seq
 
+    def ask(self, line: Line | None, op: str, **arguments: object) -> wire.Message:
+        """Returns the broker's answer, on the connection of the ring. Raises what Link.ask raises."""
+        try:
+            return self._link.ask_on(line or self._line or self._attach(), op, **arguments)
+        except BaseException:
+            # The answer may still come, and would be taken for another one's.
+            self._leave()
+            raise
+
     def add_row(self, seq: int, row_key: str) -> None:
         ring.add_row(self._memory, self.words, seq, row_key.encode())
 
@@ -52,12 +61,7 @@ class RingWriter:
 
     def _drain(self, line: Line) -> None:
         """Waits until the broker has taken all events. Raises Unavailable: then no value may be read."""
-        try:
-            self._link.drain(line, self.seq)
-        except BaseException:
-            # The answer may still come, and would be taken for another one's.
-            self._leave()
-            raise
+        self.ask(line, "drain", seq=self.seq)
         if self.seq != self.words[ring.TAKEN]:
             raise errors.Unavailable("the broker did not take the events of this session's reads")
 

@@ -12,7 +12,7 @@ from stack.stack import Stack
 from tests.fix_stack import Database
 from tests.integration.operations.fix_clusters import run
 
-from .fix_reads import Recorded, events_of, ledger
+from .fix_reads import Recorded, ledger
 
 MARK = "mark-7b1f"
 
@@ -63,26 +63,18 @@ def test_a_restored_database_goes_on_recording(
     stack: Stack,
     other_cluster: Cluster,
     empty_database: Callable[[str], str],
+    recorded: Recorded,
     tmp_path: Path,
 ) -> None:
     dump = tmp_path / "dump"
     run(stack.cluster, audited.name, "pg_dump", "--format=custom", "--file", dump)
     target = empty_database("ledger")
     run(other_cluster, target, "pg_restore", "--exit-on-error", "--dbname", target, dump)
-    with other_cluster.connect(target) as connection:
-        assert connection.execute("SELECT email FROM person WHERE id = 1").fetchall() == [("user1@b.c",)]
-        levels = connection.execute('SELECT "column", audit FROM envelope.columns ORDER BY 1').fetchall()
-        pid = connection.info.backend_pid
+    session = other_cluster.connect(target)
+    assert session.execute("SELECT email FROM person WHERE id = 1").fetchall() == [("user1@b.c",)]
+    levels = session.execute('SELECT "column", audit FROM envelope.columns ORDER BY 1').fetchall()
     assert levels == [("email", "statement"), ("phone", "none"), ("photo", "statement")]
-    told = [event for ring in rings(stack, pid) for event in events_of(stack, ring)]
-    assert [(event["database"], event["column"]) for event in told] == [(target, "email")]
-
-
-def rings(stack: Stack, pid: int) -> list[str]:
-    from pg_envelope import reads_check
-
-    found = [entry for _, entry in reads_check.lines(ledger(stack))]
-    return [entry["ring"] for entry in found if entry["event"] == "attached" and entry["pid"] == pid]
+    assert [(event["database"], event["column"]) for event in recorded(session)] == [(target, "email")]
 
 
 def test_neither_values_nor_statements_nor_rights_are_in_the_ledger(

@@ -58,6 +58,10 @@ class ReadRecorder:
         """
         await self._do(lambda: self._open().drain(found, seq))
 
+    async def tell(self, name: str, **facts: object) -> None:
+        """Adds an entry of the broker's own. Raises what is wrong with the ledger."""
+        await self._do(lambda: self._open().tell(name, **facts))
+
     async def detach(self, found: SessionRing) -> None:
         """Takes the last events of a session. What cannot be written now is tried again."""
         await self._tried(lambda: self._open().detach(found))

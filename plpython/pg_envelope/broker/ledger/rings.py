@@ -196,6 +196,10 @@ class Rings:
         if whose is not None and not whose.has_taken(seq):
             raise errors.BadInput("the ring does not hold what it must")
 
+    def tell(self, name: str, **facts: object) -> None:
+        """Adds an entry of the broker's own. Raises Internal when the ledger cannot be written."""
+        self._ledger.add([event(name, **facts)])
+
     def is_checkpoint_due(self) -> bool:
         return time.time() >= self._ledger.checkpoint_time + CHECKPOINT_SECONDS
 

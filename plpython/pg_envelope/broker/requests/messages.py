@@ -345,6 +345,18 @@ class DrainRequest:
     seq: Version
 
 
+@dataclass(frozen=True)
+class SpendRequest:
+    """Asks how many of the `wanted` values of a column a user may read, of `rows` in any `seconds`."""
+
+    field: Identity
+    user: Name
+    rows: KeyId
+    seconds: KeyId
+    refuses: Annotated[bool, Flag()]
+    wanted: KeyId
+
+
 OPERATIONS: dict[str, tuple[type[Any], ...]] = {
     "status": (StatusRequest,),
     "generate": (GenerateRequest, GenerateManyRequest),
@@ -363,6 +375,7 @@ OPERATIONS: dict[str, tuple[type[Any], ...]] = {
     "erasures": (ErasuresRequest,),
     "attach": (AttachRequest,),
     "drain": (DrainRequest,),
+    "spend": (SpendRequest,),
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pg_envelope import errors, wire
+from pg_envelope.broker.ledger.limits import ReadLimit
 from pg_envelope.broker.requests.asked import AskedRequest, base64_text
-from pg_envelope.broker.requests.messages import AttachRequest, DrainRequest
+from pg_envelope.broker.requests.messages import AttachRequest, DrainRequest, SpendRequest
 from pg_envelope.broker.requests.reading import read
 from pg_envelope.broker.requests.state import State
 
@@ -25,3 +26,14 @@ async def drain(state: State, asked: AskedRequest) -> wire.Message:
         raise errors.BadInput("this connection has brought no ring")
     await state.reads.drain(asked.carried.ring, wanted.seq)
     return {}
+
+
+async def spend(state: State, asked: AskedRequest) -> wire.Message:
+    wanted = read(SpendRequest, asked.body)
+    limit = ReadLimit(wanted.rows, wanted.seconds, wanted.refuses)
+    granted = state.limits.ask(str(wanted.field), wanted.user, limit, wanted.wanted)
+    if granted.is_new:
+        state.metrics.limits.add(limit.then)
+        told = {"field": str(wanted.field), "user": wanted.user, "rows": limit.rows, "seconds": limit.seconds}
+        await state.reads.tell("limit", **told, then=limit.then, database=asked.facts["who"].get("database"))
+    return {"granted": granted.amount}

@@ -12,6 +12,7 @@ from pg_envelope.broker.keys.deks import OpenDeks
 from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.ledger.erasures import Erasures
+from pg_envelope.broker.ledger.limits import ReadLimits
 from pg_envelope.broker.ledger.recorder import ReadRecorder
 from pg_envelope.broker.requests import (
     backing_up,
@@ -59,8 +60,9 @@ HANDLERS: Mapping[str, Handler] = {
     "prove": proving.prove,
     "attach": ringing.attach,
     "drain": ringing.drain,
+    "spend": ringing.spend,
 }
-UNRECORDED = {"status", "schedule", "erasures", "prove", "attach", "drain"}
+UNRECORDED = {"status", "schedule", "erasures", "prove", "attach", "drain", "spend"}
 REPEATED = {"derive", "refused"}
 REVOKING = {"flush", "erase"}
 
@@ -95,6 +97,7 @@ class Service:
             returner=BackupReturner(config.broker, deks, clock),
             ledger_check=LedgerCheck(erasures),
             reads=reads,
+            limits=ReadLimits(clock),
         )
         self.waiting = 0
         self.repeats = Repeats(audit, config.broker.audit_repeats_seconds, clock, metrics.repeats)
