@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 
 DOCS = Path(__file__).parents[3] / "docs/metrics.md"
@@ -30,6 +31,7 @@ def test_labels_are_those_of_the_docs(broker):
     database, dek = broker.new_dek()
     broker.derive(database, dek)
     broker.good("schedule", overdue=1)
+    broker.good("spend", field=str(uuid.uuid4()), user="u", rows=1, seconds=60, refuses=False, wanted=2)
     docs, seen = documented(), set()
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", broker.page("/metrics"), re.MULTILINE):
         plain = re.sub(r"_(bucket|sum|count)$", "", name)
