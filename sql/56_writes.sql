@@ -59,6 +59,14 @@ $$;
 COMMENT ON FUNCTION envelope_internal.opens IS
     'used by the guard of a base table: whether an envelope opens in its place';
 
+CREATE FUNCTION envelope_internal.fits(value envelope.ciphertext, seal bytea, row_key text) RETURNS boolean
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].writes.fits(value, seal, row_key)
+$$;
+COMMENT ON FUNCTION envelope_internal.fits IS
+    'used by the guard of a base table: whether an envelope opens in its place, or is under a destroyed key, where nobody can tell';
+
 CREATE FUNCTION envelope_internal.rebind(
     value envelope.ciphertext, seal bytea, old_key text, new_key text, scope text DEFAULT NULL)
     RETURNS envelope.ciphertext
@@ -118,13 +126,15 @@ CREATE FUNCTION envelope_internal.is_retired(value envelope.ciphertext) RETURNS 
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT coalesce(CASE WHEN octet_length(value) > 5 THEN (
-        SELECT fk.state <> 'active' OR d.state NOT IN ('active', 'destroyed')
+        -- A transaction that began before a suspension would see the key as it was then. Its write must not count.
+        SELECT fk.state <> 'active' OR d.state <> 'active'
+            OR NOT pg_visible_in_snapshot(s.last_value::text::xid8, pg_current_snapshot())
         FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
-        WHERE fk.key_id = envelope_private.key_id_of(value)
-            AND 'destroyed' NOT IN (fk.state, d.state)) END, false);
+        CROSS JOIN envelope_private.suspension_xid s
+        WHERE fk.key_id = envelope_private.key_id_of(value)) END, false);
 END;
 COMMENT ON FUNCTION envelope_internal.is_retired IS
-    'tells whether an envelope is under a key that was active once and is not now. False for a destroyed key, because nothing can bring it back into use. SECURITY DEFINER: reads the key catalog';
+    'tells whether an envelope is under a key that was active once and is not now, or may not be. SECURITY DEFINER: reads the key catalog';
 
 CREATE FUNCTION envelope_internal.acts_on_itself(base regclass) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

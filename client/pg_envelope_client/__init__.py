@@ -1,1 +1,21 @@
-"""The thin client of pg_envelope and the pg-envelope command."""
+"""The `pg-envelope` command, and what an application imports to seal and open values by itself."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pg_envelope_client.sealing.broker import Broker
+    from pg_envelope_client.sealing.client import ColumnKey, KeyClient, NamedKey
+
+__all__ = ["Broker", "ColumnKey", "KeyClient", "NamedKey"]
+
+# They are imported at their first use: the command needs none of them, and starts quicker without.
+PLACES = {"Broker": "broker", "ColumnKey": "client", "KeyClient": "client", "NamedKey": "client"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.sealing.{PLACES[name]}"), name)

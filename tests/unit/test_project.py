@@ -227,7 +227,7 @@ def test_the_client_is_thin() -> None:
 
 
 # A room of the broker may use itself and those before it; the files of no room are the process, and may use all.
-ROOMS = ("system", "settings", "watch", "kms", "keys", "ledger", "requests")
+ROOMS = ("system", "settings", "watch", "kms", "keys", "ledger", "requests", "door")
 
 
 def room(name: str) -> str:
@@ -245,7 +245,7 @@ def test_the_broker_s_rooms_use_each_other_in_one_direction(module: str) -> None
 
 def test_every_file_of_the_broker_has_a_room_or_is_its_process() -> None:
     found = {module.rpartition("/")[2] for module in MODULES if "/broker/" in module and not room(module)}
-    assert found == {"__init__.py", "__main__.py", "app.py", "check.py", "server.py", "peers.py", "startup.py"}
+    assert found == {"__init__.py", "__main__.py", "app.py", "check.py", "server.py", "startup.py"}
 
 
 def classes(module: str) -> list[str]:

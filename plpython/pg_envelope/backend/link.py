@@ -14,6 +14,7 @@ from typing import TypeVar
 from pg_envelope import errors, responses, wire
 from pg_envelope.backend.epoch import START_HINT
 from pg_envelope.backend.location import Location
+from pg_envelope.responses import not_understood as not_understood
 
 # A blocking call in Python would hold up statement_timeout and cancel. So the code waits in slices and looks in
 # between.
@@ -89,7 +90,7 @@ class Link:
                 body = _exchange(connection, frame, patience)
             except OSError:
                 raise errors.Unavailable("the connection to the key broker broke") from None
-        return _response(op, body)
+        return responses.read(op, body)
 
     def tell(self, op: str, **arguments: object) -> None:
         """Sends a message that needs no answer. Raises rather than waits."""
@@ -144,35 +145,3 @@ def _receive(connection: socket.socket, count: int, patience: Patience) -> bytes
             raise errors.Unavailable("the key broker closed the connection")
         received += chunk
     return bytes(received)
-
-
-def _response(op: str, body: bytes) -> wire.Message:
-    try:
-        response = wire.parse(body)
-    except errors.BadInput:
-        response = {}
-    if response.get("v") != wire.PROTOCOL:
-        raise not_understood()
-    if response.get("ok") is not True:
-        raise _refusal(response.get("error"))
-    if not responses.fits(op, response):
-        raise not_understood()
-    return response
-
-
-def _refusal(error: object) -> errors.EnvelopeError:
-    """Returns the error that the broker answered. Of an answer in a strange form it takes only the members that are
-    text.
-    """
-    said = error if isinstance(error, dict) else {}
-    return wire.error_from({name: text for name, text in said.items() if isinstance(text, str)})
-
-
-def not_understood() -> errors.Unavailable:
-    """Returns the error for an answer that no broker of this protocol gives. The error repeats nothing of the
-    answer.
-    """
-    return errors.Unavailable(
-        f"what answers at the broker's socket does not speak protocol {wire.PROTOCOL}",
-        hint="Do the versions of broker and extension agree? Compare pg-envelope --version and envelope.status().",
-    )

@@ -83,16 +83,16 @@ class Loader:
 
         Raises NotPermitted, InvalidEnvelope or what the broker says.
         """
-        return self._as_owner(lambda: self._load(slot, keys))
+        return self.as_owner(lambda: self._load(slot, keys))
 
     def prefetch(self, view: int, scopes: list[str]) -> dict[bytes, Fetched]:
         """The keys of tenants or subjects of a protected table, for the columns that the calling role may read."""
         role = server().GetUserId()
-        return self._as_owner(lambda: self._prefetch(view, role, scopes))
+        return self.as_owner(lambda: self._prefetch(view, role, scopes))
 
     def search_slot(self, key_id: int) -> bytes:
         """Returns the slot of a search key, for the operators that are made for it. Raises NotPermitted."""
-        for row in self._as_owner(lambda: self._host.rows(SEARCH, ["bigint"], [key_id])):
+        for row in self.as_owner(lambda: self._host.rows(SEARCH, ["bigint"], [key_id])):
             if row["state"] == REPLACED:
                 # Where the key catalog is replicated, and the operators are not.
                 raise errors.NotConfigured("the search key was replaced", hint=REPLACED_HINT)
@@ -103,13 +103,13 @@ class Loader:
 
     def field_of(self, capability: bytes) -> str:
         """Returns the uuid of the field that a capability opens. Raises NotPermitted."""
-        rows = self._as_owner(lambda: self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability"))
+        rows = self.as_owner(lambda: self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability"))
         for row in rows:
             if same(row["capability"], capability):
                 return str(row["field_uuid"])
         raise errors.NotPermitted
 
-    def _as_owner(self, step: Callable[[], Result]) -> Result:
+    def as_owner(self, step: Callable[[], Result]) -> Result:
         """Runs `step` as Host.as_owner does, where the catalog shows what is suspended now. Raises Conflict."""
 
         def current() -> Result:

@@ -23,6 +23,7 @@ from pg_envelope.backend.values import Values
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin import Admin
+    from pg_envelope.backend.clients import Clients
     from pg_envelope.backend.lifecycle.tenants import Tenants
     from pg_envelope.backend.passwords import Passwords
     from pg_envelope.backend.search.tokens import Tokens
@@ -102,6 +103,16 @@ class Session:
         from pg_envelope.backend.writes import Writes
 
         return Writes(self.guard, self.values, self.loader)
+
+    @cached_property
+    def clients(self) -> Clients:
+        """The functions for clients that seal and open outside the server."""
+        return self.guard.plain(self._import_clients)()
+
+    def _import_clients(self) -> Clients:
+        from pg_envelope.backend.clients import Clients
+
+        return Clients(self.guard, self.host, self.link, self.loader)
 
     @cached_property
     def search(self) -> Tokens:

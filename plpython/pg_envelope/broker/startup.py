@@ -15,10 +15,12 @@ from pathlib import Path
 
 from pg_envelope import errors
 from pg_envelope.broker import server
+from pg_envelope.broker.door import door, tls
 from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.providers import secrets
 from pg_envelope.broker.ledger import ledger
 from pg_envelope.broker.settings.config import BrokerSettings, Config
+from pg_envelope.broker.settings.door import DoorSettings
 from pg_envelope.broker.settings.kms import KeyringSettings, SecretsSettings
 from pg_envelope.broker.system import files
 from pg_envelope.broker.watch import http
@@ -34,6 +36,8 @@ def check_secrets(config: Config) -> None:
         files.read_private(path)
     for settings, key in secret_keks(config):
         secrets.check(settings, key)
+    if config.door is not None:
+        tls.context(config.door)
 
 
 def secret_files(config: Config) -> list[Path]:
@@ -102,6 +106,11 @@ def rehearse_metrics(broker: BrokerSettings) -> None:
         (await http.start(broker.metrics, {})).close()
 
     asyncio.run(attempt())
+
+
+def rehearse_door(settings: DoorSettings) -> None:
+    """Raises NotConfigured when the door's address is taken."""
+    door.listen(settings).close()
 
 
 def rehearse_ledger(broker: BrokerSettings) -> None:

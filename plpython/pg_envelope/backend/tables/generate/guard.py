@@ -87,8 +87,8 @@ def _admit(layout: Layout, protected: Protected) -> str:
     bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
     sealed = f"envelope_internal.seal_draft(NEW.{name}, {seal(protected)}, {bound})"
     # An envelope that does not open is bad under any key. reencrypt() and verify() name it.
-    opens = f"envelope_internal.opens(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
-    retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {opens}"
+    fits = f"envelope_internal.fits(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
+    retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {fits}"
     written = f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {_written(protected.column.name)}"
     return when(
         f"{written}",
