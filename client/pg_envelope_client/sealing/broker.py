@@ -98,20 +98,18 @@ class Broker:
             return self._exchange(self._connection, frame)
         except OSError as error:
             self._drop()
-            raise _unavailable(error) from None
+            raise self._unavailable(error) from None
 
     def _kept(self) -> socket.socket | None:
         if self._owner != os.getpid():
-            # Two processes after a fork must not write into one TLS connection.
-            self._connection, self._owner = None, os.getpid()
+            # Two processes must not write into one connection. Closing this end tells the broker nothing.
+            self._drop()
+            self._owner = os.getpid()
         return self._connection
 
     def _connect(self) -> socket.socket:
         if self._tls is None:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(SECONDS)
-            connection.connect(self._address)
-            return connection
+            return _unix(self._address)
         host, port = self._place
         return self._tls.wrap_socket(socket.create_connection((host, port), SECONDS), server_hostname=host)
 
@@ -125,10 +123,28 @@ class Broker:
             raise responses.not_understood() from None
         return _received(connection, length)
 
+    def _unavailable(self, error: OSError) -> errors.Unavailable:
+        """The door closes the connection of a client whose certificate it does not take."""
+        if isinstance(error, ssl.SSLError) or (self._tls and isinstance(error, ConnectionResetError)):
+            detail = getattr(error, "reason", None)
+            return errors.Unavailable("the broker's door refused the connection", detail=detail, hint=REFUSED_HINT)
+        return errors.Unavailable(detail=error.strerror or type(error).__name__)
+
     def _drop(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+
+
+def _unix(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(SECONDS)
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _received(connection: socket.socket, count: int) -> bytes:
@@ -160,12 +176,6 @@ def _context(certificate: str | Path | None, key: str | Path | None, ca: str | P
     except OSError as error:
         raise errors.BadInput("a certificate of the client cannot be used", detail=error.strerror, hint=HINT) from None
     return made
-
-
-def _unavailable(error: OSError) -> errors.Unavailable:
-    if isinstance(error, ssl.SSLError):
-        return errors.Unavailable("the broker's door refused the connection", detail=error.reason, hint=REFUSED_HINT)
-    return errors.Unavailable(detail=error.strerror or type(error).__name__)
 
 
 def _request(key: Mapping[str, Any], field: UUID, label: str) -> wire.Dek:

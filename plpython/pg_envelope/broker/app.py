@@ -91,8 +91,9 @@ class BrokerProcess:
     async def serve(self) -> None:
         """Serves until it is cancelled."""
         web = await self._web()
-        server = Server(self.config.broker, self.service, self.metrics)
+        # Who waits for the socket finds the door open, too.
         door = self._door()
+        server = Server(self.config.broker, self.service, self.metrics)
         self._register_connections(server, door)
         self.audit.write("started", environment=self.config.broker.environment, epoch=self.epoch.value)
         if self.erasures.cut:

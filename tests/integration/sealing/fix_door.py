@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class DoorOfTests:
         self.authority = Authority(directory)
         make_certificates(directory, self.broker.account)
         self.address = f"127.0.0.1:{free_port()}"
-        self._clients: list[KeyClient] = []
+        self._open: list[KeyClient | Broker] = []
         self.certificate = self.authority.issue(CRM)
 
     def allow(self, *fields: str, crm: dict[str, Any] | None = None, **settings: Any) -> None:
@@ -112,17 +112,19 @@ class DoorOfTests:
 
     def connect(self, certificate: Path | None = None, ca_file: Path | None = None) -> Broker:
         path = certificate or self.certificate
-        return Broker(
+        made = Broker(
             f"tls://{self.address}",
             certificate_file=path,
             key_file=path.with_suffix(".key"),
             ca_file=ca_file or self.directory / "ca.pem",
         )
+        self._open.append(made)
+        return made
 
     def client(self, user: str = "alice", **options: Any) -> KeyClient:
         """A client whose connection to the database is that of an ordinary role."""
         made = KeyClient(self.connect(), lambda: self.db.stack.connect(self.db.name, user), check_seconds=0, **options)
-        self._clients.append(made)
+        self._open.append(made)
         return made
 
     def grant(self, table: str, *columns: str, role: str = "alice") -> KeyClient:
@@ -133,8 +135,8 @@ class DoorOfTests:
         return self.client(role)
 
     def close(self) -> None:
-        for client in self._clients:
-            client.close()
+        for one in self._open:
+            one.close()
 
 
 @pytest.fixture
@@ -151,6 +153,3 @@ def door(db: Database) -> Iterator[DoorOfTests]:
             made.close()
             private_file(broker.config_file, toml(before), broker.account)
             broker.restart()
-
-
-Opener = Callable[[], KeyClient]

@@ -152,7 +152,7 @@ def listen_address(text: str) -> tuple[str, int]:
 
     Raises NotConfigured unless it is a loopback address.
     """
-    host, port = address(text, "broker.metrics")
+    host, port = address(text, "broker.metrics", "a loopback address")
     loopback = ipaddress.ip_address(host).is_loopback
     want(loopback, 'broker.metrics must be a loopback address and a port, such as "127.0.0.1:9464"')
     return host, port

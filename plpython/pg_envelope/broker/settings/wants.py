@@ -23,14 +23,16 @@ def want(true: bool, problem: str) -> None:
         raise refuse(problem)
 
 
-def address(text: str, name: str) -> tuple[str, int]:
-    """Returns (host, port) of "127.0.0.1:9464" or "[::1]:9464". Raises NotConfigured for anything else."""
+def address(text: str, name: str, kind: str = "an IP address") -> tuple[str, int]:
+    """Returns (host, port) of "127.0.0.1:9464" or "[::1]:9464". Raises NotConfigured for anything else; `kind` says what
+    the setting wants.
+    """
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise refuse(f'{name} must be an IP address and a port, such as "127.0.0.1:9464"') from None
+        raise refuse(f'{name} must be {kind} and a port, such as "127.0.0.1:9464"') from None
     want(port.isdecimal() and int(port) < 65536, f"{name} has no valid port")
     return host, int(port)
 
