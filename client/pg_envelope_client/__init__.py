@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pg_envelope_client.sealing.broker import Broker
     from pg_envelope_client.sealing.client import ColumnKey, KeyClient, NamedKey
+    from pg_envelope_client.sealing.documents import open_document, seal_document
 
-__all__ = ["Broker", "ColumnKey", "KeyClient", "NamedKey"]
+__all__ = ["Broker", "ColumnKey", "KeyClient", "NamedKey", "open_document", "seal_document"]
 
 # They are imported at their first use: the command needs none of them, and starts quicker without.
-PLACES = {"Broker": "broker", "ColumnKey": "client", "KeyClient": "client", "NamedKey": "client"}
+PLACES = {
+    "Broker": "broker",
+    "ColumnKey": "client",
+    "KeyClient": "client",
+    "NamedKey": "client",
+    "open_document": "documents",
+    "seal_document": "documents",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,9 +24,7 @@ def want(true: bool, problem: str) -> None:
 
 
 def address(text: str, name: str, kind: str = "an IP address") -> tuple[str, int]:
-    """Returns (host, port) of "127.0.0.1:9464" or "[::1]:9464". Raises NotConfigured for anything else; `kind` says what
-    the setting wants.
-    """
+    """Returns (host, port) of "127.0.0.1:9464" or "[::1]:9464". Raises NotConfigured, which names the `kind`."""
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:
