@@ -9,8 +9,20 @@ if TYPE_CHECKING:
     from pg_envelope_client.sealing.broker import Broker
     from pg_envelope_client.sealing.client import ColumnKey, KeyClient, NamedKey
     from pg_envelope_client.sealing.documents import open_document, seal_document
+    from pg_envelope_client.sealing.files import SealedReader, open_file, reseal_file, seal_file
 
-__all__ = ["Broker", "ColumnKey", "KeyClient", "NamedKey", "open_document", "seal_document"]
+__all__ = [
+    "Broker",
+    "ColumnKey",
+    "KeyClient",
+    "NamedKey",
+    "SealedReader",
+    "open_document",
+    "open_file",
+    "reseal_file",
+    "seal_document",
+    "seal_file",
+]
 
 # They are imported at their first use: the command needs none of them, and starts quicker without.
 PLACES = {
@@ -20,6 +32,10 @@ PLACES = {
     "NamedKey": "client",
     "open_document": "documents",
     "seal_document": "documents",
+    "SealedReader": "files",
+    "open_file": "files",
+    "reseal_file": "files",
+    "seal_file": "files",
 }
 
 

@@ -13,6 +13,7 @@ from pg_envelope_client import output, streams
 from pg_envelope_client.commands import (
     database_backups,
     erasure,
+    files,
     jobs,
     kek,
     keys,
@@ -54,6 +55,8 @@ commands.command(rich_help_panel="Keys")(suspension.suspend)
 commands.command(rich_help_panel="Keys")(suspension.unsuspend)
 commands.add_typer(keys_backup.backups, name="keys-backup", rich_help_panel="Keys")
 commands.command(rich_help_panel="Keys")(rekey.rekey)
+commands.command(rich_help_panel="Files")(files.seal)
+commands.command("open", rich_help_panel="Files")(files.open_)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
 commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Erasure")

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -17,11 +16,10 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from pg_envelope import errors
-from pg_envelope.envelope import FieldKey
-from pg_envelope_client import NamedKey, open_document, seal_document
+from pg_envelope_client import open_document, seal_document
 from pg_envelope_client.sealing import plain
-from pg_envelope_client.sealing.layout import FieldLayout
 from tests.integration.sealing.fix_door import DoorOfTests
+from tests.vectors.local import local_key
 
 PATHS = ["ssn", "medical.history", "cards.*.pan", ("odd.name", "a/b~c")]
 LAYOUTS = ["compact", "parts", "record"]
@@ -33,25 +31,6 @@ DOCUMENT: dict[str, Any] = {
     "odd.name": {"a/b~c": b"\x00\xff"},
     "when": dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
 }
-
-
-class RingOfTests:
-    """One key for all, without a broker: what documents do with a key does not depend on where it came from."""
-
-    def __init__(self, suite: int = 1, padded: bool = False) -> None:
-        self.layout = FieldLayout(UUID(int=1), UUID(int=2), "crm", suite, padded, None, (), None)
-        self._key = FieldKey(self.layout.head(7), self.layout.field.bytes, bytes(32))
-
-    def seal(self, layout: FieldLayout, scope: str | None, content: bytes, row_key: bytes) -> bytes:
-        return self._key.seal(content, row_key)
-
-    def to_open(self, layout: FieldLayout, envelope: bytes) -> FieldKey:
-        return self._key
-
-
-def local_key(suite: int = 1, padded: bool = False) -> NamedKey:
-    ring = RingOfTests(suite, padded)
-    return NamedKey(ring, ring.layout)  # type: ignore[arg-type]
 
 
 KEY = local_key()
