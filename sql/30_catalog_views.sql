@@ -74,6 +74,15 @@ CREATE VIEW envelope.columns AS
     ORDER BY t.base, c.attnum;
 COMMENT ON VIEW envelope.columns IS 'one row per protected column, with the key version that its next write uses';
 
+CREATE VIEW envelope.clients AS
+    SELECT g.role, k.name, k.view::regclass AS relation, f.attname AS column, f.field_uuid, g.granted_at
+    FROM envelope_private.client_grant g
+    JOIN envelope_private.field f USING (field_uuid)
+    JOIN envelope_private.key k USING (key_uuid)
+    ORDER BY g.role::text, k.name, k.view::text, f.attnum;
+COMMENT ON VIEW envelope.clients IS
+    'one row per role and field that grant_client or grant_client_key gave; the broker''s configuration decides who gets the keys';
+
 CREATE VIEW envelope.keys AS
     SELECT k.name, k.view::regclass AS relation, d.version, d.state, d.kek, d.kek_version, d.store, d.dek_id,
         (SELECT array_agg(key_id ORDER BY key_id) FROM envelope_private.field_key fk WHERE fk.dek_id = d.dek_id)

@@ -218,7 +218,7 @@ def test_only_a_provider_s_own_modules_know_its_sdk(package: str, provider: str)
 
 
 def test_the_client_is_thin() -> None:
-    """It cannot decrypt: it knows neither the backend's code nor an AEAD."""
+    """It seals by the modules that all sides share, and knows neither the backend's code nor an AEAD of its own."""
     client = [module for module in MODULES if module.startswith("client/")]
     names = {name for module in client for name in imports(module)}
     assert not {

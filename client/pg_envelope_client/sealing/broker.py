@@ -6,7 +6,6 @@ import base64
 import os
 import socket
 import ssl
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from uuid import UUID
 
 from pg_envelope import errors, responses, wire
 from pg_envelope.suites import KEY_BYTES
+from pg_envelope_client.sealing.locks import ProcessLock
 
 SECONDS = 10.0
 HINT = 'For example: Broker("tls://keys.example:9465", certificate_file=..., key_file=..., ca_file=...).'
@@ -51,7 +51,7 @@ class Broker:
         if not address.startswith("/"):
             self._place = _place(address)
             self._tls = _context(certificate_file, key_file, ca_file)
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._connection: socket.socket | None = None
         self._owner = os.getpid()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
 from pg_envelope import errors
+from pg_envelope_client.sealing.locks import ProcessLock
 
 FIELD = "SELECT envelope_internal.client_field(%s::pg_catalog.regclass, %s::pg_catalog.name)"
 NAMED = "SELECT envelope_internal.client_named(%s::pg_catalog.text)"
@@ -26,7 +26,7 @@ class Catalog:
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._connection: Connection | None = None
         self._owner = os.getpid()
 
@@ -70,6 +70,8 @@ class Catalog:
                     raise
         self._connection = self._connect()
         self._connection.autocommit = True
+        # A connection pooler may give each statement to another session.
+        self._connection.prepare_threshold = None
         return _first(self._connection, query, values)
 
     def _kept(self) -> Connection | None:

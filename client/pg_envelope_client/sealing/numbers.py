@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from fractions import Fraction
 
 from pg_envelope import errors
 
@@ -13,7 +14,8 @@ MOST_WHOLE, MOST_SCALE = 131_072, 16_383
 EXACT = Context(prec=MOST_WHOLE + MOST_SCALE)
 # Beyond these exponents PostgreSQL writes a floating-point number with an `e`.
 LEAST, REAL_MOST, DOUBLE_MOST = -4, 6, 15
-REAL_DIGITS = 9
+DOUBLE_DIGITS = 17
+SIDES = (ROUND_FLOOR, ROUND_CEILING)
 
 
 def decimal(sizes: tuple[int, ...], value: object) -> str:
@@ -53,7 +55,11 @@ def _rounded(number: Decimal, precision: int, scale: int) -> Decimal:
 def double(value: object) -> str:
     """The shortest text that gives the same double again."""
     number = _number(value)
-    return _special(number) or _point(repr(abs(number)), number, DOUBLE_MOST)
+    if special := _special(number):
+        return special
+    size = abs(number)
+    digits = len(Decimal(repr(size)).normalize().as_tuple().digits)
+    return _point(_shortest(size, math.nextafter(size, 0), math.nextafter(size, math.inf), digits), number, DOUBLE_MOST)
 
 
 def real(value: object) -> str:
@@ -61,13 +67,33 @@ def real(value: object) -> str:
     number = _number(value)
     if special := _special(number):
         return special
-    single = _single(number)
-    if math.isinf(single) or (single == 0 and number != 0):
+    size = abs(_single(number))
+    if math.isinf(size) or (size == 0 and number != 0):
         raise errors.BadInput("the number is out of the column's range")
-    if single == 0:
-        return "-0" if math.copysign(1, number) < 0 else "0"
-    digits = (f"{abs(single):.{count}e}" for count in range(REAL_DIGITS))
-    return _point(next(text for text in digits if _single(float(text)) == abs(single)), number, REAL_MOST)
+    bits = int.from_bytes(struct.pack(">f", size), "big")
+    below, above = (_of_bits(max(0, bits + step)) for step in (-1, 1))
+    return _point(_shortest(size, below, above, 1), number, REAL_MOST)
+
+
+def _of_bits(bits: int) -> float:
+    return float(struct.unpack(">f", bits.to_bytes(4, "big"))[0])
+
+
+def _shortest(number: float, below: float, above: float, digits: int) -> Decimal:
+    """Returns the decimal of fewest digits, `digits` or more, that lies nearer to `number` than to its neighbours.
+
+    PostgreSQL does not take a decimal halfway between two numbers, which Python's repr takes.
+    """
+    exact = Fraction(number)
+    # Beyond the largest number the distance is that to the one before.
+    step = Fraction(above) if math.isfinite(above) else 2 * exact - Fraction(below)
+    low, high = (exact + Fraction(below)) / 2, (exact + step) / 2
+    for count in range(digits, DOUBLE_DIGITS + 1):
+        sides = (Context(prec=count, rounding=side).create_decimal(Decimal(number)) for side in SIDES)
+        inside = [one for one in sides if low < Fraction(one) < high or one == exact]
+        if inside:
+            return min(inside, key=lambda one: (abs(Fraction(one) - exact), one.as_tuple().digits[-1] % 2))
+    return Decimal(number)
 
 
 def _number(value: object) -> float:
@@ -91,9 +117,9 @@ def _special(number: float) -> str | None:
     return None
 
 
-def _point(shortest: str, number: float, most: int) -> str:
+def _point(shortest: Decimal, number: float, most: int) -> str:
     sign = "-" if math.copysign(1, number) < 0 else ""
-    found = Decimal(shortest).normalize()
+    found = shortest.normalize()
     exponent = found.adjusted() if found else 0
     if LEAST <= exponent < most:
         return sign + format(found, "f")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, NamedTuple
@@ -14,6 +12,7 @@ from pg_envelope.envelope import HEADER_BYTES, FieldKey
 from pg_envelope_client.sealing.broker import Broker
 from pg_envelope_client.sealing.catalog import Catalog
 from pg_envelope_client.sealing.layout import FieldLayout
+from pg_envelope_client.sealing.locks import ProcessLock
 
 MOST_KEYS = 10_000
 MOST_BLOCKS = 64
@@ -39,8 +38,7 @@ class KeyRing:
 
     def __init__(self, catalog: Catalog, broker: Broker, check_seconds: float) -> None:
         self._catalog, self._broker, self._check_seconds = catalog, broker, check_seconds
-        self._lock = threading.RLock()
-        self._owner = os.getpid()
+        self._lock = ProcessLock()
         self._epoch: int | None = None
         self._check_at = 0.0
         self._keys: dict[tuple[object, bytes], FieldKey | ErasedKey] = {}
@@ -135,8 +133,9 @@ class KeyRing:
 
     def _look(self) -> None:
         """Asks the broker now and then whether keys were revoked. Without an answer keys live for their time."""
-        if self._owner != os.getpid():
-            self._begin_again()
+        if self._lock.forked:
+            # The parent's reservations of messages are the parent's.
+            self.forget()
         if monotonic() < self._check_at:
             return
         with self._lock:
@@ -150,12 +149,6 @@ class KeyRing:
         if epoch != self._epoch:
             self.forget()
             self._epoch = epoch
-
-    def _begin_again(self) -> None:
-        # A lock that another thread held at the fork would stay locked.
-        self._lock = threading.RLock()
-        self._owner = os.getpid()
-        self.forget()
 
     def _bound(self, held: dict[Any, Any]) -> None:
         if len(held) >= MOST_KEYS:

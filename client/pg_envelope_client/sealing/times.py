@@ -10,13 +10,21 @@ from typing import Any
 from pg_envelope import errors
 
 MOST_DIGITS = 6
-# Values of PostgreSQL that Python has not: they are given and taken as text.
-BEYOND = re.compile(r"-?infinity|24:00:00([+-][0-9:]+)?|\d{4,7}-\d\d-\d\d( \d\d:\d\d:\d\d(\.\d{1,6})?(\+00)?)?( BC)?\Z")
+# Values of PostgreSQL that Python has not, by the function that writes the others. They are given and taken as text.
+DAY = r"(?:\d{5,7}-\d\d-\d\d{rest}|\d{4,7}-\d\d-\d\d{rest} BC|-?infinity)"
+MOMENT = r" \d\d:\d\d:\d\d(?:\.\d{0,5}[1-9])?"
+BEYOND = {
+    "date": DAY.replace("{rest}", ""),
+    "time": "24:00:00",
+    "time_zoned": r"24:00:00[+-]\d\d(?::\d\d){0,2}",
+    "timestamp": DAY.replace("{rest}", MOMENT),
+    "timestamp_zoned": DAY.replace("{rest}", MOMENT + r"\+00"),
+}
 
 
 def written(kind: type, write: Callable[[Any], str], digits: int, value: object) -> str:
     """The text of a date or time; `digits` are those of a second that the column keeps. Raises BadInput."""
-    if isinstance(value, str) and BEYOND.match(value):
+    if isinstance(value, str) and re.fullmatch(BEYOND[write.__name__], value):
         return value
     # A datetime is a date to Python, and none to PostgreSQL.
     if type(value) is not kind:

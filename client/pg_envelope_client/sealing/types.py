@@ -141,7 +141,7 @@ def _number(sizes: tuple[int, ...]) -> Codec:
 
 
 def _float(_: tuple[int, ...], write: Callable[[object], str]) -> Codec:
-    return Codec(write, float)
+    return Codec(write, _or_text(float))
 
 
 def _time(sizes: tuple[int, ...], kind: type, write: Callable[[Any], str], read: Callable[[str], Any]) -> Codec:
@@ -162,8 +162,8 @@ TYPES: dict[str, Callable[[tuple[int, ...]], Codec]] = {
     "numeric": _number,
     "real": partial(_float, write=numbers.real),
     "double precision": partial(_float, write=numbers.double),
-    "json": lambda _: Codec(jsonb.plain, jsonb.read),
-    "jsonb": lambda _: Codec(jsonb.canonical, jsonb.read),
+    "json": lambda _: Codec(jsonb.plain, _or_text(jsonb.read)),
+    "jsonb": lambda _: Codec(jsonb.canonical, _or_text(jsonb.read)),
     "date": partial(_time, kind=dt.date, write=times.date, read=dt.date.fromisoformat),
     "time without time zone": partial(_time, kind=dt.time, write=times.time, read=dt.time.fromisoformat),
     "time with time zone": partial(_time, kind=dt.time, write=times.time_zoned, read=dt.time.fromisoformat),

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pg_envelope import errors, wire
+from pg_envelope.broker.door.door import HANDSHAKES
 from pg_envelope.envelope import FieldKey, key_id
 from pg_envelope_client import Broker
 from stack.processes import StackError, run_as
@@ -179,3 +180,14 @@ def test_check_looks_at_the_door(shop: DoorOfTests) -> None:
     (shop.directory / "server-key.pem").chmod(0o644)
     with pytest.raises(StackError, match="is open to others"):
         run_as(broker.account, check)
+
+
+def test_strangers_who_say_nothing_keep_nobody_out(shop: DoorOfTests) -> None:
+    """They hold more connections than the door shakes hands with at once. The application has another address."""
+    host, port = shop.address.split(":")
+    held = [socket.create_connection((host, int(port)), 10, ("127.0.0.2", 0)) for _ in range(HANDSHAKES + 10)]
+    try:
+        assert shop.connect().epoch()
+    finally:
+        for connection in held:
+            connection.close()

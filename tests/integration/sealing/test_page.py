@@ -21,7 +21,11 @@ def test_a_page_s_python_runs(door: DoorOfTests, page: str, monkeypatch: pytest.
     db = door.db
     db.sql("CREATE TABLE customer (id int PRIMARY KEY, email text)")
     db.sql("CALL envelope.protect('customer', '[\"email\"]')")
+    db.sql("SELECT envelope.create_key('crm')")
     door.grant("customer", "email")
+    email = db.one("SELECT field_uuid FROM envelope.columns")
+    door.allow(email, db.one("SELECT envelope.grant_client_key('crm', 'alice')"))
+    (tmp_path / "scan.pdf").write_bytes(b"the end of it" * 9)
     places = (door.certificate, door.certificate.with_suffix(".key"), door.directory / "ca.pem")
     for name, place in zip(FILES, places, strict=True):
         (tmp_path / name).write_bytes(place.read_bytes())

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import time
+from collections import Counter
 from functools import partial
 
 from pg_envelope import errors, wire
@@ -29,6 +30,8 @@ BACKLOG = 128
 HANDSHAKE_SECONDS = 5.0
 # Strangers who have not shown a certificate yet may hold so many connections.
 HANDSHAKES = 64
+# Of one address. The others are for other addresses.
+HANDSHAKES_OF_ONE = 16
 # A connection ends after an hour at most, so that a certificate that is not renewed comes to an end, too.
 MOST_SECONDS = 3600.0
 PAUSE_SECONDS = 0.1
@@ -45,6 +48,7 @@ class Door:
         self.peers = Peers(settings.max_connections)
         self._conversation = Conversation(self.peers, metrics)
         self._handshakes = asyncio.Semaphore(HANDSHAKES)
+        self._shaking: Counter[str] = Counter()
         self._connections: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._socket = listen(settings)
@@ -78,20 +82,26 @@ class Door:
             log.error("door: %s", error.said)
 
     async def _admit(self, connection: socket.socket, peer: str) -> None:
+        self._shaking[peer] += 1
         try:
-            reader, writer = await self._shaken(connection)
+            reader, writer = await self._shaken(connection, peer)
         except OSError as error:
             self._refused(peer, {"reason": _reason(error)})
             raise
         finally:
+            self._shaking[peer] -= 1
+            self._shaking += Counter()
             self._handshakes.release()
         try:
             await self._welcome(reader, writer, peer)
         finally:
             writer.transport.abort()
 
-    async def _shaken(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _shaken(self, connection: socket.socket, peer: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Returns the connection's two ends after the TLS handshake. Raises OSError."""
+        if self._shaking[peer] > HANDSHAKES_OF_ONE:
+            connection.close()
+            raise ConnectionRefusedError
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
