@@ -89,6 +89,14 @@ $$;
 COMMENT ON FUNCTION envelope_internal.client_named IS
     'used by clients: the same for a named key; the role needs grant_client_key';
 
+CREATE FUNCTION envelope_internal.client_secret(name text) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].clients.secret(name)
+$$;
+COMMENT ON FUNCTION envelope_internal.client_secret IS
+    'used by clients: the two newest versions of a secret, sealed; the role needs grant_client_key';
+
 CREATE FUNCTION envelope_internal.client_key(field uuid, key_id bigint, scope text) RETURNS jsonb
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.sealing.client import ColumnKey, KeyClient, NamedKey
     from pg_envelope_client.sealing.documents import open_document, seal_document
     from pg_envelope_client.sealing.files import SealedReader, open_file, reseal_file, seal_file
+    from pg_envelope_client.sealing.secrets import Secrets
 
 __all__ = [
     "Broker",
@@ -17,6 +18,7 @@ __all__ = [
     "KeyClient",
     "NamedKey",
     "SealedReader",
+    "Secrets",
     "open_document",
     "open_file",
     "reseal_file",
@@ -33,6 +35,7 @@ PLACES = {
     "open_document": "documents",
     "seal_document": "documents",
     "SealedReader": "files",
+    "Secrets": "secrets",
     "open_file": "files",
     "reseal_file": "files",
     "seal_file": "files",

@@ -13,6 +13,7 @@ from pg_envelope_client.sealing.locks import ProcessLock
 
 FIELD = "SELECT envelope_internal.client_field(%s::pg_catalog.regclass, %s::pg_catalog.name)"
 NAMED = "SELECT envelope_internal.client_named(%s::pg_catalog.text)"
+SEALED = "SELECT envelope_internal.client_secret(%s::pg_catalog.text)"
 KEY = "SELECT envelope_internal.client_key(%s::pg_catalog.uuid, %s::pg_catalog.int8, %s::pg_catalog.text)"
 MESSAGES = "SELECT envelope_internal.client_messages(%s::pg_catalog.uuid, %s::pg_catalog.int8, %s::pg_catalog.int4)"
 PREFIX = "pg_envelope: "
@@ -36,6 +37,10 @@ class Catalog:
 
     def named(self, name: str) -> Answer:
         return dict(self._value(NAMED, name))
+
+    def secret(self, name: str) -> list[Answer]:
+        """Returns the two newest versions of a secret, sealed."""
+        return list(self._value(SEALED, name))
 
     def key(self, field: str, key_id: int | None, scope: str | None) -> Answer | None:
         """Returns a row of the key catalog, of a key id or of the active key. None when the field has no such key."""

@@ -42,6 +42,15 @@ class KeyClient:
         """Returns a named key. Raises NotPermitted."""
         return NamedKey(self._ring, FieldLayout.read(self._catalog.named(name)))
 
+    def secret_versions(self, name: str) -> list[tuple[int, bytes, float]]:
+        """Returns the two newest versions of a secret, the newest first: number, envelope, age in seconds."""
+        return [(row["version"], bytes.fromhex(row["sealed"]), row["age"]) for row in self._catalog.secret(name)]
+
+    @property
+    def generation(self) -> int:
+        """A number that changes when keys are dropped. What was opened under an earlier one must be opened again."""
+        return self._ring.generation
+
     async def warm(self, *keys: ColumnKey | NamedKey) -> None:
         """Loads the active keys without blocking the event loop, so that sealing need not wait for them."""
         await asyncio.gather(*(asyncio.to_thread(key.warm) for key in keys))

@@ -41,6 +41,7 @@ class KeyRing:
         self._lock = ProcessLock()
         self._epoch: int | None = None
         self._check_at = 0.0
+        self._forgotten = 0
         self._keys: dict[tuple[object, bytes], FieldKey | ErasedKey] = {}
         self._active: dict[tuple[object, str | None], ActiveKey] = {}
 
@@ -67,11 +68,18 @@ class KeyRing:
             with self._lock:
                 self._to_seal(layout, None)
 
+    @property
+    def generation(self) -> int:
+        """How often keys were dropped; asks the broker first, when it is time."""
+        self._look()
+        return self._forgotten
+
     def forget(self) -> None:
         """Drops all keys, so that each next use asks the key catalog and the broker again."""
         with self._lock:
             self._keys.clear()
             self._active.clear()
+            self._forgotten += 1
 
     def _to_seal(self, layout: FieldLayout, scope: str | None) -> FieldKey:
         self._look()

@@ -42,7 +42,7 @@ class OpenSecret(NamedTuple):
     text: str | None
 
 
-class Secrets:
+class SessionSecrets:
     """Looks secrets up, by the right of the current role.
 
     An opened secret serves the same role in the same statement and revocation epoch, for a second at most. So the

@@ -17,7 +17,7 @@ from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.prefetch import Prefetch
 from pg_envelope.backend.refusals import Refusals
 from pg_envelope.backend.scopes import Scopes
-from pg_envelope.backend.secrets import Secrets
+from pg_envelope.backend.secrets import SessionSecrets
 from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.backend.values import Values
 
@@ -49,7 +49,7 @@ class Session:
         self.values = Values(session_keys, self.authority, self.scopes)
         self.faults = Faults(self.values)
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, session_keys).keys)
-        self.secrets = Secrets(self.host, self.authority, session_keys, epoch)
+        self.secrets = SessionSecrets(self.host, self.authority, session_keys, epoch)
         self._offer(self.values)
         self.decrypt_text = hot.decrypt_text(session_keys, epoch, self.guard.plain(self.values.decrypt_text))
         careful_as_role = self.guard.plain(self.values.decrypt_text_as_role)
@@ -73,7 +73,7 @@ class Session:
         self.encrypt_named_bytea = plain(values.encrypt_named)
         self.run_step = plain(self.host.run_step)
 
-    def _offer_secrets(self, secrets: Secrets) -> None:
+    def _offer_secrets(self, secrets: SessionSecrets) -> None:
         plain = self.guard.plain
         self.secret_bytea = plain(secrets.get)
         self.secret_text = plain(secrets.text)

@@ -188,9 +188,8 @@ class BrokerProcess:
 
         gauge = self.metrics.gauge
         gauge("pg_envelope_connections", "Connections that are open.", lambda: read(server.peers), "uid")
-        if door is not None:
-            text = "Connections of applications that are open."
-            gauge("pg_envelope_application_connections", text, lambda: read(door.peers), "application")
+        text = "Connections of applications that are open."
+        gauge("pg_envelope_application_connections", text, lambda: read(door.peers) if door else {}, "application")
 
     def _audit_up(self) -> dict[Labels, float]:
         return {(): float(self.audit.trouble is None)}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import signal
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from pg_envelope import errors, wire
 from pg_envelope.broker.door.door import HANDSHAKES
 from pg_envelope.envelope import FieldKey, key_id
 from pg_envelope_client import Broker
-from stack.processes import StackError, run_as
+from stack.processes import StackError, run_as, wait_until
 from tests.integration.sealing.fix_door import CRM, Authority, DoorOfTests
 
 COLUMNS = "email", "phone"
@@ -191,3 +194,21 @@ def test_strangers_who_say_nothing_keep_nobody_out(shop: DoorOfTests) -> None:
     finally:
         for connection in held:
             connection.close()
+
+
+def test_applications_together_have_a_limit_of_requests(shop: DoorOfTests) -> None:
+    """The KMS hangs, so that a request stays under way; the next one is refused at once."""
+    layout = shop.client().field("customer", "email")._layout
+    row = shop.client()._catalog.key(str(layout.field), None, None)
+    assert row is not None
+    shop.allow(str(layout.field), max_requests=1)
+    first, second = shop.connect(), shop.connect()
+    assert first.epoch() == second.epoch()
+    os.kill(shop.db.stack.openbao.pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(lambda: first.derive(layout.database, row, layout.field, ""))
+            wait_until(lambda: isinstance(refusal(second), errors.Overloaded), 30, "a refusal")
+            assert isinstance(waiting.exception(), errors.Unavailable)
+    finally:
+        os.kill(shop.db.stack.openbao.pid, signal.SIGCONT)
