@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from pg_envelope import errors
 from pg_envelope_client.sealing.types import codec
+from stack.stack import DATABASE, Stack
 from tests.fix_stack import Database
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -56,10 +57,12 @@ REFUSED = (psycopg.errors.DataError,)
 
 
 @pytest.fixture(scope="module")
-def ask(stack: Any) -> Callable[[str, Any], str | None]:
+def ask(stack: Stack) -> Iterator[Callable[[str, Any], str | None]]:
     """PostgreSQL's canonical text of a value as an INSERT would store it; None when it refuses the value."""
-    database = Database(stack, "app")
-    database.sql("CREATE SCHEMA IF NOT EXISTS canonical")
+    with stack.connect("postgres") as connection:
+        connection.execute(f"CREATE DATABASE canonical TEMPLATE {DATABASE}")
+    database = Database(stack, "canonical")
+    database.sql("CREATE SCHEMA canonical")
 
     def text(kind: str, value: Any) -> str | None:
         database.sql(f'CREATE TABLE IF NOT EXISTS canonical."{kind}" (v {kind})')
@@ -70,7 +73,10 @@ def ask(stack: Any) -> Callable[[str, Any], str | None]:
         except REFUSED:
             return None
 
-    return text
+    yield text
+    database.close()
+    with stack.connect("postgres") as connection:
+        connection.execute("DROP DATABASE canonical")
 
 
 @pytest.mark.parametrize("kind", VALUES)

@@ -24,7 +24,9 @@ def test_a_page_s_python_runs(door: DoorOfTests, page: str, monkeypatch: pytest.
     db.sql("SELECT envelope.create_key('crm')")
     door.grant("customer", "email")
     email = db.one("SELECT field_uuid FROM envelope.columns")
-    door.allow(email, db.one("SELECT envelope.grant_client_key('crm', 'alice')"))
+    db.sql("SELECT envelope.import_secret('stripe', 'sk_live_1'::text)")
+    named = [db.one("SELECT envelope.grant_client_key(%s, 'alice')", name) for name in ("crm", "stripe")]
+    door.allow(email, *named)
     (tmp_path / "scan.pdf").write_bytes(b"the end of it" * 9)
     places = (door.certificate, door.certificate.with_suffix(".key"), door.directory / "ca.pem")
     for name, place in zip(FILES, places, strict=True):
