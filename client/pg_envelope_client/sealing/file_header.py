@@ -17,23 +17,30 @@ PREFIX_BYTES = len(MAGIC) + LENGTH_BYTES
 # The header fills whole blocks, so that another key's envelope fits in its place.
 BLOCK = 512
 MOST_ENVELOPE = 1 << 16
+MEMBERS = ("name", "type")
 
 
-class FileHeader(NamedTuple):
-    """The file's own key (32 bytes), and what its owner says of it: name and media type, or None."""
+class AboutFile(NamedTuple):
+    """What its owner says of a file."""
 
-    file_key: bytes
     name: str | None
     media_type: str | None
 
+
+class FileHeader(NamedTuple):
+    """The file's own key (32 bytes), and what its owner says of it."""
+
+    file_key: bytes
+    about: AboutFile
+
     @classmethod
-    def make(cls, name: str | None, media_type: str | None) -> FileHeader:
+    def make(cls, about: AboutFile) -> FileHeader:
         """Draws a new file key."""
-        return cls(os.urandom(KEY_BYTES), name, media_type)
+        return cls(os.urandom(KEY_BYTES), about)
 
     def sealed(self, key: NamedKey, context: str) -> bytes:
         """Returns the bytes of the header. Raises BadInput when name and type are too long."""
-        told = {"name": self.name, "type": self.media_type}
+        told = dict(zip(MEMBERS, self.about, strict=True))
         try:
             about = json.dumps({member: text for member, text in told.items() if text is not None}, ensure_ascii=False)
             envelope = key.seal(self.file_key + about.encode(), row_key(context))
@@ -73,11 +80,11 @@ def _opened(content: bytes | None) -> FileHeader:
         if content is None or len(content) < KEY_BYTES:
             raise ValueError
         about = json.loads(content[KEY_BYTES:].decode())
-        texts = [about.get(member) for member in ("name", "type")]
+        texts = [about.get(member) for member in MEMBERS]
     except (ValueError, AttributeError):
         raise errors.InvalidEnvelope from None
     name, media_type = (text if isinstance(text, str) else None for text in texts)
-    return FileHeader(content[:KEY_BYTES], name, media_type)
+    return FileHeader(content[:KEY_BYTES], AboutFile(name, media_type))
 
 
 def read_whole(source: IO[bytes], count: int) -> bytes:

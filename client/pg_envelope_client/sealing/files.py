@@ -11,7 +11,7 @@ from pg_envelope.aeads import AESGCM
 from pg_envelope.suites import REFUSALS, TAG_BYTES
 from pg_envelope_client.sealing import file_header
 from pg_envelope_client.sealing.client import NamedKey
-from pg_envelope_client.sealing.file_header import FileHeader, read_whole
+from pg_envelope_client.sealing.file_header import AboutFile, FileHeader, read_whole
 
 CHUNK = 1 << 16
 SEALED_CHUNK = CHUNK + TAG_BYTES
@@ -60,7 +60,7 @@ def seal_file(
     It holds a few chunks of 64 KiB in memory, whatever the file's size. `context` names the file, such as its path in a
     store: it opens with the same context only.
     """
-    header = FileHeader.make(name, media_type)
+    header = FileHeader.make(AboutFile(name, media_type))
     chunks = Chunks(header.file_key)
     target.write(header.sealed(key, context))
     number, present = 0, read_whole(source, CHUNK)
@@ -70,8 +70,8 @@ def seal_file(
     target.write(chunks.seal(number, True, present))
 
 
-def open_file(key: NamedKey, source: IO[bytes], target: IO[bytes], context: str = "") -> FileHeader:
-    """Writes the content of a sealed file, and returns its header. `source` may be a pipe.
+def open_file(key: NamedKey, source: IO[bytes], target: IO[bytes], context: str = "") -> AboutFile:
+    """Writes the content of a sealed file, and returns its name and media type. `source` may be a pipe.
 
     Raises InvalidEnvelope. Until it returns, what it has written may be the beginning of a file that was cut.
     """
@@ -82,7 +82,7 @@ def open_file(key: NamedKey, source: IO[bytes], target: IO[bytes], context: str 
         target.write(chunks.open(number, False, present))
         number, present = number + 1, following
     target.write(chunks.open(number, True, present))
-    return header
+    return header.about
 
 
 def reseal_file(key: NamedKey, file: IO[bytes], context: str = "", *, to: str | None = None) -> bool:
@@ -116,7 +116,7 @@ class SealedReader(io.RawIOBase):
         self._file = file
         file.seek(0)
         header, self._start = file_header.read(file, key, context)
-        self.name, self.media_type = header.name, header.media_type
+        self.name, self.media_type = header.about
         self._chunks = Chunks(header.file_key)
         sealed = file.seek(0, os.SEEK_END) - self._start
         self._last = max(0, -(-sealed // SEALED_CHUNK) - 1)
