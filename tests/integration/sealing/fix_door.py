@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -92,6 +93,7 @@ class DoorOfTests:
     def __init__(self, db: Database, directory: Path) -> None:
         self.db, self.directory = db, directory
         self.broker = db.stack.broker
+        self._earlier = self.broker.audit_log.stat().st_size
         self.authority = Authority(directory)
         make_certificates(directory, self.broker.account)
         self.address = f"127.0.0.1:{free_port()}"
@@ -126,6 +128,11 @@ class DoorOfTests:
         made = KeyClient(self.connect(), lambda: self.db.stack.connect(self.db.name, user), check_seconds=0, **options)
         self._open.append(made)
         return made
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The lines of this event in the audit log, since the test began."""
+        lines = self.broker.audit_log.read_bytes()[self._earlier :].splitlines()
+        return [found for found in map(json.loads, lines) if found["event"] == event]
 
     def grant(self, table: str, *columns: str, role: str = "alice") -> KeyClient:
         """Gives a role the columns, at the database and at the door. Returns a client of the role."""
