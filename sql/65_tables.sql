@@ -3,10 +3,11 @@
 
 CREATE PROCEDURE envelope.protect(
     rel regclass, columns jsonb, kek text DEFAULT 'default', store text DEFAULT NULL, scope text DEFAULT 'table',
-    scope_column name DEFAULT NULL, scope_of regclass DEFAULT NULL, erased text DEFAULT 'error')
+    scope_column name DEFAULT NULL, scope_of regclass DEFAULT NULL, erased text DEFAULT 'error',
+    keep_copies boolean DEFAULT false)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased)
+GD['pg_envelope'].admin.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased, keep_copies)
 $$;
 COMMENT ON PROCEDURE envelope.protect IS
     'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}';

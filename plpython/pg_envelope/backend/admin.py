@@ -152,12 +152,13 @@ class Admin:
         scope_column: str | None,
         scope_of: str | None,
         erased: str | None,
+        keep_copies: bool | None,
     ) -> None:
         wanted = options.parse(columns)
         oid = self._table(rel, "protect")
         other = None if scope_of is None else self._table(scope_of, "protect")
         scoping = options.parse_scope(scope, scope_column, other, erased)
-        protect(self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping)
+        protect(self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping, keep_copies=bool(keep_copies))
 
     def _unprotect(self, rel: str | None, damaged: str | None) -> None:
         unprotect(self._host, self._table(rel, "unprotect"), damaged or "error")

@@ -11,6 +11,7 @@ from pg_envelope.backend import logged
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.lifecycle import sequences
 from pg_envelope.backend.lifecycle.schedule import OVERDUE
+from pg_envelope.backend.tables.dependents import copies
 from pg_envelope.backend.tables.whole import IS_FOUND
 
 # A key is renewed at the soft limit, by its next write. Beyond the limit, something stands in the way.
@@ -74,13 +75,6 @@ SELECT string_agg(format('%s (%s)', label, scopes), ', ' ORDER BY label) AS foun
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
 WHERE lost OR messages > {WARNED_MESSAGES}"""
-COPIES = """
-SELECT string_agg(DISTINCT w.ev_class::regclass::text, ', ') AS found, count(DISTINCT w.ev_class) AS count
-FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
-JOIN pg_catalog.pg_class m ON m.oid = w.ev_class AND m.relkind = 'm'
-JOIN envelope_private.protected_column p ON p.view = d.refobjid
-    AND d.refobjsubid = (SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = p.view AND attname = p.attname)"""
-
 PUBLICATIONS = """
 SELECT string_agg(found, '; ' ORDER BY found) AS found, count(*) AS count FROM (
     SELECT format('%s publishes capabilities', publication) AS found FROM envelope_private.published WHERE is_capability
@@ -156,7 +150,7 @@ CHECKS = (
         "copies",
         "warning",
         "materialized views that store decrypted columns",
-        COPIES,
+        copies.OF_ALL,
         "Drop them, or protect what they hold.",
     ),
     CatalogCheck(

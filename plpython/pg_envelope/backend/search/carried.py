@@ -11,6 +11,7 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search.column import searchable
 from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -183,6 +184,9 @@ class Dropped:
         return Index(self.name, (), is_constraint=self.is_constraint).drop(schema, table)
 
 
+Carried = Index | Dropped | Statistics
+
+
 def droppable(host: Host, table: Table, columns: list[str], kept: Iterable[Index]) -> list[Dropped]:
     """Indexes and constraints of columns whose options say "index": "drop", but for those that tokens stand in for."""
     names = {index.name for index in kept}
@@ -233,19 +237,22 @@ def renamed(index: Index, name: str) -> Index:
     return replace(index, name=name)
 
 
-def record(host: Host, key_uuid: str, indexes: Iterable[Index | Dropped]) -> None:
-    """Records the indexes, for unprotect()."""
+def record(host: Host, key_uuid: str, indexes: Iterable[Carried]) -> None:
+    """Records the indexes and statistics, for unprotect(). Their names have schemas of their own, and may be alike."""
     for index in indexes:
-        host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, index.name, json.dumps(asdict(index))])
+        name = f"statistics {index.name}" if isinstance(index, Statistics) else index.name
+        host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, name, json.dumps(asdict(index))])
 
 
-def recorded(host: Host, key_uuid: str) -> list[Index | Dropped]:
+def recorded(host: Host, key_uuid: str) -> list[Carried]:
     return [_recorded(json.loads(row["definition"])) for row in host.rows(RECORDED, ["uuid"], [key_uuid])]
 
 
-def _recorded(one: dict[str, Any]) -> Index | Dropped:
+def _recorded(one: dict[str, Any]) -> Carried:
     if "definition" in one:
         return Dropped(**one)
+    if "made" in one:
+        return Statistics(**one)
     return Index(**{**one, "parts": tuple(Part(**part) for part in one["parts"]), "included": tuple(one["included"])})
 
 

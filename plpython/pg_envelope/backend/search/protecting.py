@@ -17,6 +17,7 @@ from pg_envelope.backend.search.normalize import EXACT, unfit
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import grants
+from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.inspect import Table
@@ -192,10 +193,16 @@ def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
         )
 
 
-def tell_dropped(host: Host, dropped: Iterable[Dropped]) -> None:
+def tell_dropped(host: Host, dropped: Iterable[Dropped | Statistics]) -> None:
     for one in dropped:
-        kind = "constraint" if one.is_constraint else "index"
+        kind = _kind(one)
         host.notice(f"{kind} {one.name} is dropped", hint="envelope.unprotect() puts it back.")
+
+
+def _kind(one: Dropped | Statistics) -> str:
+    if isinstance(one, Statistics):
+        return "statistics object"
+    return "constraint" if one.is_constraint else "index"
 
 
 def drop_columns(host: Host, table: str, layout: Layout) -> None:

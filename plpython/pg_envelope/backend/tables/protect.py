@@ -9,21 +9,23 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search.carried import Dropped, Index
+from pg_envelope.backend.search.carried import Carried, Dropped
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import (
     bodies,
     catalog,
+    dependents,
     generate,
     grants,
     inspect,
-    locks,
     options,
     publications,
     refusals,
     scoped,
 )
 from pg_envelope.backend.tables.build import build
+from pg_envelope.backend.tables.dependents import statistics
+from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.options import Scoping
@@ -44,34 +46,46 @@ def protect(
     kek: str,
     store: str | None,
     scoping: Scoping,
+    *,
+    keep_copies: bool = False,
 ) -> None:
-    """Protects the table. Raises BadInput, AlreadyProtected or Unsupported before anything is touched."""
+    """Protects the table. Raises BadInput, AlreadyProtected or Unsupported before anything is touched.
+
+    `keep_copies`: materialized views may go on holding values in the clear.
+    """
     options.check_store(store)
     catalog.refuse_protected(host, oid)
     table = inspect.inspect(host, oid)
     refusals.check_kind(table)
-    locks.exclusive(host, table.sql)
+    graph = dependents.lock(host, table, table.sql)
     catalog.refuse_protected(host, oid)
     locked, table = table, inspect.inspect(host, oid)
     refusals.check_same(locked, table)
     refusals.check_kind(table)
     found = [index for index in carried.find(host, table, wanted) if protecting.stands_in(index, wanted)]
     wanted = protecting.with_searches(wanted, found)
-    dropped = carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found)
-    refusals.check_contents(host, table, wanted, scoping.column, [*found, *dropped])
+    dropped: list[Dropped | Statistics] = [
+        *carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found),
+        *statistics.find(host, table, wanted),
+    ]
+    followers = dependents.read(host, graph.nodes)
+    obstacles = [*graph.obstacles, *dependents.obstacles(host, table, table.columns, followers)]
+    copied = {} if keep_copies else dependents.copies.find(host, table.oid, wanted)
+    refusals.check_contents(host, table, wanted, scoping.column, [*found, *dropped], obstacles, copied)
     key_uuid, fields = _keys(host, keys, table, wanted, kek, store, scoping)
     layout = _layout(table, key_uuid, wanted, fields, scoping)
     catalog.record(host, table, layout)
     carried.record(host, key_uuid, [*found, *dropped])
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
     layout = _searched(host, keys, table, layout, wanted)
-    if layout.searches:
-        with protecting.usable(host, table):
-            _seal(host, table, layout, [*found, *dropped])
-            protecting.index(host, table, layout, wanted, found)
-    else:
-        _seal(host, table, layout, dropped)
-    build(host, table, layout, acl, shape)
+    with dependents.carried(host, followers):
+        if layout.searches:
+            with protecting.usable(host, table):
+                _seal(host, table, layout, [*found, *dropped])
+                protecting.index(host, table, layout, wanted, found)
+        else:
+            _seal(host, table, layout, dropped)
+        build(host, table, layout, acl, shape)
     protecting.grant(host, layout, acl)
     _report(host, table, layout)
     protecting.tell(host, layout, found)
@@ -137,7 +151,7 @@ def _searched(host: Host, keys: Keys, table: Table, layout: Layout, wanted: Mapp
     return layout
 
 
-def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index | Dropped]) -> None:
+def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Carried]) -> None:
     """Rewrites the table once, from values to envelopes. No row is ever INSERTed in the clear and UPDATEd later."""
     for index in indexes:
         host.run(index.drop(table.schema, table.sql))
@@ -150,7 +164,8 @@ def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index | Dr
         for name, protected in layout.protected.items()
     ]
     changes = commas([*sealed, *protecting.filled(layout)])
-    AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
+    with dependents.carried(host, dependents.own.read(host, table, layout.protected)):
+        AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
     # Envelopes do not compress, and their headers are read without the rest.
     stored = [f"ALTER {name} SET STORAGE EXTERNAL" for name in names]
     # The setting is kept here for unprotect(). It has no effect on a column that is stored EXTERNAL.

@@ -5,27 +5,20 @@ Its keys stay, for old backups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search import carried, protecting
-from pg_envelope.backend.search.carried import Dropped, Index
+from pg_envelope.backend.search.carried import Carried, Index
 from pg_envelope.backend.sqltext import commas, ident, qualified
-from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks, opening
+from pg_envelope.backend.tables import catalog, dependents, generate, grants, inspect, opening
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
+from pg_envelope.backend.tables.dependents import Dependent, Graph
 from pg_envelope.backend.tables.generate import Layout
-from pg_envelope.backend.tables.inspect import Check, Table
+from pg_envelope.backend.tables.inspect import Check, Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.protect import set_compression
-
-DEPENDENTS = """
-SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what FROM pg_catalog.pg_depend d
-WHERE d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = $1
-        AND NOT (d.classid = 'pg_rewrite'::regclass
-            AND d.objid IN (SELECT oid FROM pg_catalog.pg_rewrite WHERE ev_class = $1))
-    OR d.refclassid = 'pg_type'::regclass AND d.refobjid = $2)
-    AND d.classid <> 'pg_trigger'::regclass AND d.classid <> 'pg_attrdef'::regclass"""
 
 STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
 
@@ -37,19 +30,22 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     opening.check(damaged)
     key = catalog.key_of(host, oid)
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
-    locks.exclusive(host, view.sql, base.sql)
-    refuse_dependents(host, view, "unprotected")
+    graph = dependents.lock(host, view, view.sql, base.sql)
     layout = catalog.layout_of(host, key, base)
+    shown = [column for column in view.columns if column.name not in layout.searches]
+    found = carryable(host, view, shown, graph, "unprotected")
     acl = grants.read(host, view.oid)
-    _drop(host, base, view, layout)
-    opening.open_columns(host, key, base, layout, damaged)
-    for rights in layout.rights:
-        host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
-    host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
-    protecting.drop_columns(host, base.sql, layout)
-    host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
-    _restore(host, base, view, layout, acl)
-    _restore_indexes(host, base, view, layout)
+    with dependents.carried(host, found):
+        _drop(host, base, view, layout)
+        with dependents.carried(host, dependents.own.read(host, base, layout.protected)):
+            opening.open_columns(host, key, base, layout, damaged)
+        for rights in layout.rights:
+            host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
+        host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
+        protecting.drop_columns(host, base.sql, layout)
+        host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
+        _restore(host, base, view, layout, acl)
+        _restore_indexes(host, base, view, layout)
     catalog.forget(host, key["key_uuid"])
     host.notice(f"{view.sql} is a plain table again", hint="Its keys stay in envelope.keys: old backups need them.")
 
@@ -76,15 +72,19 @@ def drop_view(host: Host, view: Table) -> None:
     host.run(f"DROP VIEW {view.sql}")
 
 
-def refuse_dependents(host: Host, view: Table, what: str) -> None:
-    """Raises Unsupported with the list of what would go with the view."""
-    found = host.rows(DEPENDENTS, ["oid", "oid"], [view.oid, view.row_type])
-    if found:
+def carryable(host: Host, view: Table, columns: Sequence[Column], graph: Graph, what: str) -> list[Dependent]:
+    """Returns what depends on a view, of which these columns will stay. Raises Unsupported with a line for each
+    dependent that needs more.
+    """
+    found = dependents.read(host, graph.nodes)
+    obstacles = [*graph.obstacles, *dependents.obstacles(host, view, columns, found)]
+    if obstacles:
         raise errors.Unsupported(
             f"{view.sql} cannot be {what} as it is; nothing was changed",
-            detail="\n".join(f"- {row['what']} depends on the view" for row in found),
-            hint="Drop the listed objects, then call it again.",
+            detail="\n".join(f"- {obstacle}" for obstacle in obstacles),
+            hint="Drop or change the listed objects, then call it again.",
         )
+    return found
 
 
 def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dict[str, object]]) -> None:
@@ -126,7 +126,7 @@ def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> No
     carried.forget(host, layout.key_uuid)
 
 
-def _restore_index(host: Host, owner: AsOwner, index: Index | Dropped, table: str) -> None:
+def _restore_index(host: Host, owner: AsOwner, index: Carried, table: str) -> None:
     """Puts a dropped index back. It may not fit any more: its expression names columns that may be renamed now."""
     if isinstance(index, Index):
         owner.run(index.restore(table))

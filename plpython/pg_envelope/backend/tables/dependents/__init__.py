@@ -1,0 +1,16 @@
+"""Carries along what depends on a table: views, materialized views, rules, policies and functions.
+
+found = dependents.lock(host, table, table.sql)
+listed = dependents.read(host, found.nodes)
+obstacles = found.obstacles + dependents.obstacles(host, table, columns, listed)
+with dependents.carried(host, listed):
+    ...  # another relation takes the name
+"""
+
+from pg_envelope.backend.tables.dependents import copies, own
+from pg_envelope.backend.tables.dependents.carry import carried, lock, read
+from pg_envelope.backend.tables.dependents.dependent import Dependent
+from pg_envelope.backend.tables.dependents.graph import Graph
+from pg_envelope.backend.tables.dependents.rehearsal import obstacles
+
+__all__ = ["Dependent", "Graph", "carried", "copies", "lock", "obstacles", "own", "read"]
