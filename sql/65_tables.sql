@@ -4,13 +4,24 @@
 CREATE PROCEDURE envelope.protect(
     rel regclass, columns jsonb, kek text DEFAULT 'default', store text DEFAULT NULL, scope text DEFAULT 'table',
     scope_column name DEFAULT NULL, scope_of regclass DEFAULT NULL, erased text DEFAULT 'error',
-    keep_copies boolean DEFAULT false)
+    keep_copies boolean DEFAULT false, dry_run boolean DEFAULT false)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased, keep_copies)
+GD['pg_envelope'].admin.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased, keep_copies, dry_run)
 $$;
 COMMENT ON PROCEDURE envelope.protect IS
-    'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}';
+    'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}. keep_copies: materialized views may hold the columns in the clear. dry_run: only print envelope.plan()';
+
+CREATE FUNCTION envelope.plan(
+    rel regclass, columns jsonb, scope text DEFAULT 'table', scope_column name DEFAULT NULL, scope_of regclass DEFAULT NULL,
+    keep_copies boolean DEFAULT false)
+    RETURNS TABLE (step text, object text, detail text)
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].admin.plan(rel, columns, scope, scope_column, scope_of, keep_copies)
+$$;
+COMMENT ON FUNCTION envelope.plan IS
+    'what protect() would do with a table: obstacles, locks, rows, bytes, time, statements, dependents, and what will be different. It changes nothing';
 
 CREATE PROCEDURE envelope.unprotect(rel regclass, damaged text DEFAULT 'error')
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend.caller import refuse_others
@@ -42,7 +42,7 @@ from pg_envelope.backend.search.granting import grant_search
 from pg_envelope.backend.search.options import parse_one
 from pg_envelope.backend.search.rotating import rotate_search
 from pg_envelope.backend.status import Status
-from pg_envelope.backend.tables import catalog, options
+from pg_envelope.backend.tables import catalog, options, plan
 from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.inspect import inspect
 from pg_envelope.backend.tables.protect import protect
@@ -54,6 +54,7 @@ from pg_envelope.backend.unreadable import verify
 
 # Guard.plain: it wraps a function that SQL calls.
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+Result = TypeVar("Result")
 COMMITS = "It writes the key catalog, and commits."
 
 
@@ -78,6 +79,7 @@ class Admin:
 
     def _offer_tables(self, plain: Wrap) -> None:
         self.protect = plain(self._alone(self._protect))
+        self.plan = plain(self._alone(self._plan))
         self.unprotect = plain(self._alone(self._unprotect))
         self.refresh = plain(self._alone(self._refresh))
         self.adopt_restored = plain(self._alone(self._adopt_restored))
@@ -153,27 +155,46 @@ class Admin:
         scope_of: str | None,
         erased: str | None,
         keep_copies: bool | None,
+        dry_run: bool | None,
     ) -> None:
+        if dry_run:
+            plan.tell(self._host, self._plan(rel, columns, scope, scope_column, scope_of, keep_copies))
+            return
         wanted = options.parse(columns)
         oid = self._table(rel, "protect")
         other = None if scope_of is None else self._table(scope_of, "protect")
         scoping = options.parse_scope(scope, scope_column, other, erased)
         protect(self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping, keep_copies=bool(keep_copies))
 
+    def _plan(
+        self,
+        rel: str | None,
+        columns: str | None,
+        scope: str | None,
+        scope_column: str | None,
+        scope_of: str | None,
+        keep_copies: bool | None,
+    ) -> list[Row]:
+        wanted = options.parse(columns)
+        oid = self._table(rel, "plan")
+        other = None if scope_of is None else self._table(scope_of, "plan")
+        scoping = options.parse_scope(scope, scope_column, other, None)
+        return plan.plan(self._host, oid, wanted, scoping, keep_copies=bool(keep_copies))
+
     def _unprotect(self, rel: str | None, damaged: str | None) -> None:
         unprotect(self._host, self._table(rel, "unprotect"), damaged or "error")
 
-    def _alone(self, call: Callable[..., None]) -> Callable[..., None]:
+    def _alone(self, call: Callable[..., Result]) -> Callable[..., Result | None]:
         """Switches off the following of DDL while the package itself changes the table: its own steps keep view
         and base in step.
         """
 
-        def called(*arguments: Any) -> None:
+        def called(*arguments: Any) -> Result | None:
             if self._changing_tables and call == self._follow:
-                return
+                return None
             before, self._changing_tables = self._changing_tables, True
             try:
-                call(*arguments)
+                return call(*arguments)
             finally:
                 self._changing_tables = before
 

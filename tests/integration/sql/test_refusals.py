@@ -48,7 +48,8 @@ OBSTACLES = {
     "CREATE TABLE o (n int CHECK (f(NULL) > 0))": "constraint o_check on table o uses a function that changes",
     "CREATE FUNCTION f(int, t) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';"
     "CREATE AGGREGATE s (t) (SFUNC = f, STYPE = int)": "function s(t) uses the row type",
-    "CREATE FUNCTION f(t) RETURNS text LANGUAGE sql AS 'SELECT 1'; CREATE CAST (t AS text) WITH FUNCTION f(t)": "cast from t to text uses",
+    "CREATE FUNCTION f(t) RETURNS text LANGUAGE sql AS 'SELECT 1';"
+    "CREATE CAST (t AS text) WITH FUNCTION f(t)": "cast from t to text uses",
     "CREATE DOMAIN d AS t": "type d uses the row type",
     "CREATE TABLE o (was t)": "column was of table o",
     "CREATE TABLE o (were t[])": "column were of table o",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -186,6 +186,7 @@ def _hand_over(host: Host, table: Table, layout: Layout, view_oid: int, acl: lis
 
 def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
     """Gives the owner the rights by which view and triggers reach the base table: the owner may have revoked them.
+    Others keep REFERENCES and TRUNCATE.
 
     Where writes run code of the table, and under row-level security, they reach it with the rights of their caller, who
     also needs its identity sequences.
@@ -203,6 +204,17 @@ def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
     else:
         grants.revoke_all(host, table.oid, layout.base, keep=table.owner)
         host.run(f"GRANT ALL ON {layout.base} TO {ident(table.owner)}")
+        owner_s = grants.read(host, table.oid)
+        grants.give(host, table.oid, layout.base, [*owner_s, *_of_no_view(host, table, layout, view_oid)])
+
+
+def _of_no_view(host: Host, table: Table, layout: Layout, view_oid: int) -> Iterator[Row]:
+    """Yields the privileges that no view can serve, by its own: they show no value, and need the base table."""
+    sealed = layout.protected.keys() | layout.searches.keys()
+    for row in grants.read(host, view_oid):
+        is_other_s = row["grantee_oid"] != table.owner_oid and row["column"] not in sealed
+        if is_other_s and row["privilege"] in ("REFERENCES", "TRUNCATE"):
+            yield row
 
 
 def mirror(acl: list[Row]) -> str:

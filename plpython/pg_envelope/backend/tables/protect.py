@@ -9,7 +9,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search.carried import Carried, Dropped
+from pg_envelope.backend.search.carried import Carried
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import (
     bodies,
@@ -24,12 +24,11 @@ from pg_envelope.backend.tables import (
     scoped,
 )
 from pg_envelope.backend.tables.build import build
-from pg_envelope.backend.tables.dependents import statistics
-from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.options import Scoping
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.backend.tables.prepare import prepare
 
 RESIDUE_HINT = (
     "Plaintext from before is still in WAL, in backups and in old statistics: docs/after-protecting.md says how to "
@@ -54,31 +53,16 @@ def protect(
     `keep_copies`: materialized views may go on holding values in the clear.
     """
     options.check_store(store)
-    catalog.refuse_protected(host, oid)
-    table = inspect.inspect(host, oid)
-    refusals.check_kind(table)
-    graph = dependents.lock(host, table, table.sql)
-    catalog.refuse_protected(host, oid)
-    locked, table = table, inspect.inspect(host, oid)
-    refusals.check_same(locked, table)
-    refusals.check_kind(table)
-    found = [index for index in carried.find(host, table, wanted) if protecting.stands_in(index, wanted)]
-    wanted = protecting.with_searches(wanted, found)
-    dropped: list[Dropped | Statistics] = [
-        *carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found),
-        *statistics.find(host, table, wanted),
-    ]
-    followers = dependents.read(host, graph.nodes)
-    obstacles = [*graph.obstacles, *dependents.obstacles(host, table, table.columns, followers)]
-    copied = {} if keep_copies else dependents.copies.find(host, table.oid, wanted)
-    refusals.check_contents(host, table, wanted, scoping.column, [*found, *dropped], obstacles, copied)
+    prepared = prepare(host, oid, wanted, scoping.column, keep_copies=keep_copies)
+    table, wanted, found, dropped = prepared.table, prepared.wanted, prepared.carried, prepared.dropped
+    refusals.refuse(table, wanted, prepared.obstacles)
     key_uuid, fields = _keys(host, keys, table, wanted, kek, store, scoping)
-    layout = _layout(table, key_uuid, wanted, fields, scoping)
+    layout = layout_of(table, key_uuid, wanted, fields, scoping)
     catalog.record(host, table, layout)
     carried.record(host, key_uuid, [*found, *dropped])
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
     layout = _searched(host, keys, table, layout, wanted)
-    with dependents.carried(host, followers):
+    with dependents.carried(host, prepared.followers):
         if layout.searches:
             with protecting.usable(host, table):
                 _seal(host, table, layout, [*found, *dropped])
@@ -116,7 +100,7 @@ def _keys(
     return key_uuid, fields
 
 
-def _layout(
+def layout_of(
     table: Table, key_uuid: str, wanted: Mapping[str, FieldOptions], fields: Mapping[str, str], scoping: Scoping
 ) -> Layout:
     """Decides how the protected table shall look."""
@@ -155,23 +139,39 @@ def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Carried]) 
     """Rewrites the table once, from values to envelopes. No row is ever INSERTed in the clear and UPDATEd later."""
     for index in indexes:
         host.run(index.drop(table.schema, table.sql))
-    names = [ident(name) for name in layout.protected]
-    dropped = [f"DROP CONSTRAINT {ident(check.name)}" for check in layout.checks]
-    dropped += [f"ALTER {name} DROP DEFAULT" for name in names]
-    host.run(f"ALTER TABLE {table.sql} {commas(dropped)}")
-    sealed = [
+    host.run(loosened(table, layout))
+    with dependents.carried(host, dependents.own.read(host, table, layout.protected)):
+        AsOwner(host, table.owner_oid).run(sealed(table, layout))
+    host.run(settled(table, layout))
+    host.run(renamed(table, layout))
+
+
+def loosened(table: Table, layout: Layout) -> str:
+    """Takes away what would look at envelopes. The view gets it."""
+    parts = [f"DROP CONSTRAINT {ident(check.name)}" for check in layout.checks]
+    parts += [f"ALTER {ident(name)} DROP DEFAULT" for name in layout.protected]
+    return f"ALTER TABLE {table.sql} {commas(parts)}"
+
+
+def sealed(table: Table, layout: Layout) -> str:
+    """The one statement that rewrites the table."""
+    parts = [
         f"ALTER {ident(name)} TYPE envelope.ciphertext USING {_first_envelope(layout, protected)}"
         for name, protected in layout.protected.items()
     ]
-    changes = commas([*sealed, *protecting.filled(layout)])
-    with dependents.carried(host, dependents.own.read(host, table, layout.protected)):
-        AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
+    return f"ALTER TABLE {table.sql} {commas([*parts, *protecting.filled(layout)])}"
+
+
+def settled(table: Table, layout: Layout) -> str:
     # Envelopes do not compress, and their headers are read without the rest.
-    stored = [f"ALTER {name} SET STORAGE EXTERNAL" for name in names]
+    stored = [f"ALTER {ident(name)} SET STORAGE EXTERNAL" for name in layout.protected]
     # The setting is kept here for unprotect(). It has no effect on a column that is stored EXTERNAL.
     stored += [part for protected in layout.protected.values() for part in set_compression(protected.column)]
-    host.run(f"ALTER TABLE {table.sql} {commas(stored)}")
-    host.run(f"ALTER TABLE {table.sql} RENAME TO {ident(layout.base_name)}")
+    return f"ALTER TABLE {table.sql} {commas(stored)}"
+
+
+def renamed(table: Table, layout: Layout) -> str:
+    return f"ALTER TABLE {table.sql} RENAME TO {ident(layout.base_name)}"
 
 
 def set_compression(column: Column) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from types import MappingProxyType
 from typing import NamedTuple
 
 from pg_envelope import errors
@@ -117,20 +116,8 @@ class Obstacle(NamedTuple):
     text: str
 
 
-def check_contents(
-    host: Host,
-    table: Table,
-    wanted: Mapping[str, FieldOptions],
-    scope_column: str | None,
-    carried: Sequence[Carried] = (),
-    dependents: Sequence[str] = (),
-    copies: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> None:
-    """Raises BadInput for columns that are not there, Unsupported with the list of all reasons.
-
-    `dependents` has a line for each dependent that cannot follow; `copies` has materialized views by the column whose
-    values they hold.
-    """
+def check_columns(table: Table, wanted: Mapping[str, FieldOptions], scope_column: str | None) -> None:
+    """Raises BadInput for columns that are not there, and for a table without the primary key that they need."""
     missing = [name for name in (*wanted, *filter(None, [scope_column])) if table.column(name) is None]
     if missing:
         raise errors.BadInput(
@@ -141,21 +128,41 @@ def check_contents(
             f"{table.sql} has no primary key to bind values to",
             hint='Add one, or bind by column only: {"name": {"bind": "column"}}.',
         )
+
+
+def obstacles(
+    host: Host,
+    table: Table,
+    wanted: Mapping[str, FieldOptions],
+    scope_column: str | None,
+    carried: Sequence[Carried],
+    dependents: Sequence[str],
+    copies: Mapping[str, Sequence[str]],
+) -> list[Obstacle]:
+    """Returns everything that keeps columns from being protected.
+
+    `carried` are indexes and statistics that are none. `dependents` has a line for each dependent that cannot follow.
+    `copies` has materialized views by the column whose values they hold.
+    """
     found = [
         *_of_table(host, table, wanted, scope_column, dependents),
         *_of_columns(host, table, wanted, carried, copies),
     ]
     # The trial reads values as the table's owner, so it runs only if all else is well.
-    found = found or [Obstacle(None, text) for text in advice.obstacles(host, table, wanted)]
+    return found or [Obstacle(None, text) for text in advice.obstacles(host, table, wanted)]
+
+
+def refuse(table: Table, wanted: Mapping[str, FieldOptions], found: Sequence[Obstacle]) -> None:
+    """Raises Unsupported with the list of all obstacles, if there are any."""
     if found:
         raise errors.Unsupported(
             f"{table.sql} cannot be protected as it is; nothing was changed",
             detail="\n".join(f"- {obstacle.text}" for obstacle in found),
-            hint=_way_out(found, wanted),
+            hint=way_out(found, wanted),
         )
 
 
-def _way_out(found: Sequence[Obstacle], wanted: Mapping[str, FieldOptions]) -> str:
+def way_out(found: Sequence[Obstacle], wanted: Mapping[str, FieldOptions]) -> str:
     obstructed = {obstacle.column for obstacle in found}
     left = [name for name in wanted if name not in obstructed]
     hint = WAY_OUT

@@ -27,9 +27,13 @@ class Dependent(ABC):
     text: str
     lock: tuple[str, str] | None
 
+    @property
     @abstractmethod
+    def leaves(self) -> str:
+        """The statement after which it uses the relation no more."""
+
     def away(self, host: Host) -> None:
-        """Makes it use the relation no more."""
+        host.run(self.leaves)
 
     def back(self, host: Host) -> None:
         """Raises PostgreSQL's error for a text that the new relation does not serve."""

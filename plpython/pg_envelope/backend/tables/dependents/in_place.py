@@ -50,8 +50,9 @@ class InPlace(Dependent):
 
     stub: str
 
-    def away(self, host: Host) -> None:
-        host.run(self.stub)
+    @property
+    def leaves(self) -> str:
+        return self.stub
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,9 @@ class MaterializedView(Dependent):
     acl: list[Row]
     is_populated: bool
 
-    def away(self, host: Host) -> None:
-        host.run(f"DROP MATERIALIZED VIEW {self.sql}")
+    @property
+    def leaves(self) -> str:
+        return f"DROP MATERIALIZED VIEW {self.sql}"
 
     def back(self, host: Host) -> None:
         self.as_owner(host, self.text, made=1)
@@ -100,8 +101,9 @@ class MadeFunction(Dependent):
     extensions: tuple[str, ...]
     acl: list[Row]
 
-    def away(self, host: Host) -> None:
-        host.run(f"DROP {self.signature}")
+    @property
+    def leaves(self) -> str:
+        return f"DROP {self.signature}"
 
     def back(self, host: Host) -> None:
         self.as_owner_unchecked(host, self.text, made=1)

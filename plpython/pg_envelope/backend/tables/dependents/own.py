@@ -46,8 +46,9 @@ class Own(Dependent):
     settings: tuple[str, ...]
     has_condition: bool
 
-    def away(self, host: Host) -> None:
-        host.run(self.stub)
+    @property
+    def leaves(self) -> str:
+        return self.stub
 
     def back(self, host: Host) -> None:
         if self.has_condition:
