@@ -127,9 +127,10 @@ def test_every_right_works_through_the_view_as_on_the_table(made: Database) -> N
 
 def test_an_owner_without_rights_on_the_table_and_default_privileges(db: Database) -> None:
     db.sql(
-        "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO alice; ALTER DEFAULT PRIVILEGES GRANT ALL ON ROUTINES TO alice"
+        "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO alice, PUBLIC;"
+        "ALTER DEFAULT PRIVILEGES GRANT ALL ON ROUTINES TO alice"
     )
-    db.sql("CREATE TABLE t (id int PRIMARY KEY, secret text); REVOKE ALL ON t FROM alice")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, secret text); REVOKE ALL ON t FROM alice, PUBLIC")
     db.sql("ALTER TABLE t OWNER TO owner; REVOKE ALL ON t FROM owner; GRANT SELECT, INSERT ON t TO bob")
     relation = db.sql(RELATION, "t")
     db.sql("""CALL envelope.protect('t', '["secret"]')""")

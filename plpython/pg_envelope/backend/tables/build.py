@@ -202,7 +202,7 @@ def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
         for statement in sequence_grants(table, acl, "GRANT", "TO"):
             host.run(statement)
     else:
-        grants.revoke_all(host, table.oid, layout.base, keep=table.owner)
+        grants.revoke_all(host, table.oid, layout.base, keep=[table.owner])
         host.run(f"GRANT ALL ON {layout.base} TO {ident(table.owner)}")
         owner_s = grants.read(host, table.oid)
         grants.give(host, table.oid, layout.base, [*owner_s, *_of_no_view(host, table, layout, view_oid)])

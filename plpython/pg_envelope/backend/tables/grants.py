@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -42,9 +42,9 @@ def read_routine(host: Host, oid: int) -> list[Row]:
     return host.rows(ROUTINE_ACL, ["oid"], [oid])
 
 
-def revoke_all(host: Host, oid: int, sql: str, keep: str | None = None, read: Reader = read) -> None:
-    """Takes all privileges from all roles but `keep`. The relation's REVOKE also takes column privileges."""
-    for grantee in {row["grantee"] for row in read(host, oid)} - {keep}:
+def revoke_all(host: Host, oid: int, sql: str, keep: Collection[str] = (), read: Reader = read) -> None:
+    """Takes all privileges from PUBLIC and all roles but `keep`. A relation's REVOKE also takes column privileges."""
+    for grantee in {row["grantee"] for row in read(host, oid)} - set(keep):
         host.run(f"REVOKE ALL ON {sql} FROM {role(grantee)} CASCADE")
 
 
