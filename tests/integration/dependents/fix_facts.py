@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 from tests.fix_stack import Database
 
 Facts = dict[str, list[tuple[object, ...]]]
@@ -17,7 +21,8 @@ MADE = """SELECT base FROM envelope_private.key WHERE base IS NOT NULL
 QUERIES = {
     "views": f"""
         SELECT CASE c.relkind WHEN 'v' THEN c.oid END, c.oid::regclass::text, c.relkind::text,
-            pg_get_userbyid(c.relowner), {ACL.format(acl="c.relacl", kind="'r'", owner="c.relowner")}, c.reloptions, pg_get_viewdef(c.oid),
+            pg_get_userbyid(c.relowner), {ACL.format(acl="c.relacl", kind="'r'", owner="c.relowner")},
+            c.reloptions, pg_get_viewdef(c.oid),
             obj_description(c.oid, 'pg_class'), c.relispopulated
         FROM pg_class c WHERE c.relkind IN ('v', 'm') AND c.relnamespace IN {NAMESPACES} AND c.oid NOT IN ({MADE})
         ORDER BY 2""",
@@ -49,8 +54,8 @@ QUERIES = {
         FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relkind = 'm' AND c.relnamespace IN {NAMESPACES}
         ORDER BY 1""",
     "triggers": f"""
-        SELECT t.oid, pg_get_triggerdef(t.oid), t.tgenabled::text, obj_description(t.oid, 'pg_trigger') FROM pg_trigger t
-        JOIN pg_class c ON c.oid = t.tgrelid
+        SELECT t.oid, pg_get_triggerdef(t.oid), t.tgenabled::text, obj_description(t.oid, 'pg_trigger')
+        FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
         WHERE c.relkind = 'v' AND c.relnamespace IN {NAMESPACES} AND c.oid NOT IN ({MADE}) ORDER BY 2""",
 }
 
@@ -69,3 +74,16 @@ def digest(db: Database, *relations: str) -> dict[str, str]:
         name: db.one(f"SELECT md5(coalesce(string_agg(x::text, E'\\n' ORDER BY x::text), '')) FROM {name} x")
         for name in relations
     }
+
+
+def dump(db: Database, *schemas: str) -> str:
+    """What pg_dump makes of schemas, without their rows."""
+    done = subprocess.run(
+        [Path(db.stack.cluster.bindir) / "pg_dump", "--schema-only", *(f"--schema={name}" for name in schemas)],
+        env={**os.environ, **db.stack.environ(), "PGDATABASE": db.name},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # The newer minor versions write a session's random key for psql.
+    return "\n".join(line for line in done.stdout.splitlines() if "restrict" not in line)

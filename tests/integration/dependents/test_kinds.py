@@ -1,4 +1,4 @@
-"""Each kind of dependent comes back alike: text, owner, privileges, comments, options, and what a granted role reads."""
+"""Each kind of dependent comes back alike: text, owner, privileges, comments, options, and what a reader gets."""
 
 from __future__ import annotations
 
