@@ -77,6 +77,15 @@ KINDS = {
         "CREATE RULE i AS ON INSERT TO v DO INSTEAD INSERT INTO t (id, a) VALUES (new.id, 'by rule')",
         "INSERT INTO v VALUES (9); UPDATE o SET note = 'new' WHERE id = 1; RESET ROLE; SELECT id, a FROM t",
     ),
+    "rules of the table itself": (
+        "GRANT ALL ON t TO bob; GRANT INSERT ON o TO owner; SET ROLE owner;"
+        "CREATE RULE d AS ON DELETE TO t DO ALSO INSERT INTO o VALUES (old.id + 10, old.a);"
+        "CREATE RULE i AS ON INSERT TO t WHERE new.b > 50 DO INSTEAD INSERT INTO o VALUES (new.id + 20, new.a);"
+        "CREATE RULE u AS ON UPDATE TO t DO ALSO INSERT INTO o VALUES (old.id + 30, old.a || '>' || new.a);"
+        "COMMENT ON RULE u ON t IS 'tells'",
+        "DELETE FROM t WHERE id = 2; INSERT INTO t VALUES (7, 'in', 1), (8, 'elsewhere', 60);"
+        " UPDATE t SET a = 'z' WHERE id = 1; RESET ROLE; SELECT o.id, note, t.a FROM o FULL JOIN t USING (id)",
+    ),
     "policies": (
         "ALTER TABLE o ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO bob;"
         "CREATE POLICY p ON o FOR UPDATE TO bob USING (id IN (SELECT id FROM t WHERE a = 'x')) WITH CHECK (true);"
@@ -220,3 +229,34 @@ def test_references_and_truncate_reach_the_base_table(db: Database) -> None:
     db.sql("""CALL envelope.protect('t', '["a"]'); SET LOCAL ROLE alice""")
     db.sql("CREATE TABLE child (t int REFERENCES t_encrypted (id)); DROP TABLE child; TRUNCATE t_encrypted; RESET ROLE")
     assert db.one("SELECT has_any_column_privilege('alice', 't_encrypted', 'SELECT, INSERT, UPDATE')") is False
+
+
+def test_under_row_level_security_readers_are_told(db: Database) -> None:
+    """Their owner's right counts no more: PostgreSQL asks for the right of the caller. That is less, never more."""
+    db.sql(
+        TABLE
+        + "CREATE VIEW v AS SELECT id FROM t; CREATE VIEW i WITH (security_invoker) AS SELECT id FROM t; RESET ROLE;"
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (b > 15)"
+    )
+    told: list[tuple[str | None, str | None]] = []
+    db.admin.add_notice_handler(lambda found: told.append((found.message_primary, found.message_detail)))
+    differences = "SELECT object FROM envelope.plan('t', '[\"a\"]') WHERE detail LIKE 'shows the rows of who asks%%'"
+    assert db.sql(differences) == [("view public.v",)]
+    db.sql("""CALL envelope.protect('t', '["a"]')""")
+    assert [detail for message, detail in told if "rows of who asks" in str(message)] == ["view public.v"]
+
+
+def test_search_columns_leave_the_views_that_never_used_them(db: Database) -> None:
+    """PostgreSQL writes each column of a function's row type into a view, whether the view uses it or not."""
+    db.sql(
+        TABLE
+        + """CREATE FUNCTION rows() RETURNS SETOF t STABLE BEGIN ATOMIC SELECT t FROM t; END; RESET ROLE;
+        CREATE INDEX ON t (a); CREATE VIEW v AS SELECT "X y".a FROM rows() "X y", LATERAL rows() WITH ORDINALITY"""
+    )
+    before = facts(db)
+    db.sql("""CALL envelope.protect('t', '["a", "c"]')""")
+    db.sql("CREATE VIEW w AS SELECT r.b AS a_search, s.a FROM rows() r (one), rows() s")
+    db.sql("CALL envelope.drop_search('t', 'a')")
+    assert db.one("SELECT count(*) FROM w") == 9
+    db.sql("CALL envelope.unprotect('t'); DROP VIEW w; CREATE INDEX ON t (a)")
+    assert facts(db) == before

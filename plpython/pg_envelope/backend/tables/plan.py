@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pg_envelope.backend.host import Host, Row, Undone
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.tables import bodies, protect
+from pg_envelope.backend.tables import bodies, dependents, protect
 from pg_envelope.backend.tables.dependents.in_place import InPlace
 from pg_envelope.backend.tables.dependents.made_again import MaterializedView
 from pg_envelope.backend.tables.generate import Layout
@@ -101,6 +101,8 @@ def _differences(host: Host, prepared: Prepared, layout: Layout) -> Iterator[Row
     for follower in prepared.followers:
         if isinstance(follower, MaterializedView) and follower.is_populated:
             yield _row("difference", follower.what, "is computed anew")
+    for reader in dependents.readers_as_owner(prepared.followers) if layout.by_role else []:
+        yield _row("difference", reader, "shows the rows of who asks, not those of its owner")
     for row in host.rows(PUBLICATIONS, ["oid"], [prepared.table.oid]):
         yield _row("difference", f"publication {row['publication']}", f"sends {layout.base}")
     for line in bodies.differences(host, prepared.table.oid, layout):

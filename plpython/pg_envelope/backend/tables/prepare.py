@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.search.carried import Dropped, Index
+from pg_envelope.backend.search.column import TOKEN
 from pg_envelope.backend.tables import catalog, dependents, inspect, refusals
 from pg_envelope.backend.tables.dependents import Dependent, statistics
 from pg_envelope.backend.tables.dependents.statistics import Statistics
-from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.refusals import Obstacle
 
 
@@ -51,8 +53,15 @@ def prepare(
         *carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found),
         *statistics.find(host, table, wanted),
     ]
-    followers = dependents.read(host, graph.nodes)
-    unserved = [*graph.obstacles, *dependents.obstacles(host, table, table.columns, followers)]
+    searches = [search.name for search in chain.from_iterable(options.search for options in wanted.values())]
+    followers = dependents.gaining(dependents.read(host, graph.nodes), len(table.columns), searches)
+    unserved = [*graph.obstacles, *dependents.obstacles(host, table, _shown(table, searches), followers)]
     copies = {} if keep_copies else dependents.copies.find(host, table.oid, wanted)
     obstacles = refusals.obstacles(host, table, wanted, scope_column, [*found, *dropped], unserved, copies)
     return Prepared(table, wanted, found, dropped, followers, obstacles)
+
+
+def _shown(table: Table, searches: Iterable[str]) -> Iterator[Column]:
+    """Yields the columns that the view will have, with a stand-in for each search column."""
+    yield from table.columns
+    yield from (replace(table.columns[0], name=name, type=TOKEN, collation=None) for name in searches)

@@ -24,6 +24,7 @@ from pg_envelope.backend.tables import (
     scoped,
 )
 from pg_envelope.backend.tables.build import build
+from pg_envelope.backend.tables.dependents import Dependent
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.options import Scoping
@@ -72,6 +73,7 @@ def protect(
         build(host, table, layout, acl, shape)
     protecting.grant(host, layout, acl)
     _report(host, table, layout)
+    _tell_readers(host, layout, prepared.followers)
     protecting.tell(host, layout, found)
     protecting.tell_dropped(host, dropped)
 
@@ -185,6 +187,16 @@ def _first_envelope(layout: Layout, protected: Protected) -> str:
     fields.
     """
     return generate.encrypted_as_role(layout, protected, source=ident(layout.view_name))
+
+
+def _tell_readers(host: Host, layout: Layout, followers: Sequence[Dependent]) -> None:
+    readers = dependents.readers_as_owner(followers) if layout.by_role else []
+    if readers:
+        host.warning(
+            f"objects over {layout.view} show the rows of who asks from now on, not those of their owner",
+            detail=", ".join(readers),
+            hint="The table has row-level security. Their readers need a right to it: docs/protected-tables.md.",
+        )
 
 
 def _report(host: Host, table: Table, layout: Layout) -> None:

@@ -15,6 +15,7 @@ from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog, dependents, generate, grants, inspect, opening
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
 from pg_envelope.backend.tables.dependents import Dependent, Graph
+from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Check, Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -76,7 +77,8 @@ def carryable(host: Host, view: Table, columns: Sequence[Column], graph: Graph, 
     """Returns what depends on a view, of which these columns will stay. Raises Unsupported with a line for each
     dependent that needs more.
     """
-    found = dependents.read(host, graph.nodes)
+    lost = [column.name for column in view.columns if column not in columns]
+    found = dependents.losing(dependents.read(host, graph.nodes), len(columns), lost)
     obstacles = [*graph.obstacles, *dependents.obstacles(host, view, columns, found)]
     if obstacles:
         raise errors.Unsupported(
@@ -134,6 +136,8 @@ def _restore_index(host: Host, owner: AsOwner, index: Carried, table: str) -> No
     try:
         with host.subtransaction():
             owner.run(index.restore(table))
+            for setting in index.settings() if isinstance(index, Statistics) else []:
+                host.run(setting)
     except Exception as error:
         if getattr(error, "sqlstate", "57").startswith("57"):
             raise

@@ -8,9 +8,22 @@ with dependents.carried(host, listed):
 """
 
 from pg_envelope.backend.tables.dependents import copies, own
-from pg_envelope.backend.tables.dependents.carry import carried, lock, read
+from pg_envelope.backend.tables.dependents.carry import carried, lock, read, readers_as_owner
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Graph
 from pg_envelope.backend.tables.dependents.rehearsal import obstacles
+from pg_envelope.backend.tables.dependents.row_columns import gaining, losing
 
-__all__ = ["Dependent", "Graph", "carried", "copies", "lock", "obstacles", "own", "read"]
+__all__ = [
+    "Dependent",
+    "Graph",
+    "carried",
+    "copies",
+    "gaining",
+    "lock",
+    "losing",
+    "obstacles",
+    "own",
+    "read",
+    "readers_as_owner",
+]

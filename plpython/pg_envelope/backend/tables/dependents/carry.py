@@ -10,11 +10,13 @@ from pg_envelope.backend.tables import locks
 from pg_envelope.backend.tables.dependents import graph, in_place, made_again
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Graph, Node
+from pg_envelope.backend.tables.dependents.in_place import InPlace
 from pg_envelope.backend.tables.inspect import Table
 
 KINDS: dict[str, Callable[[Host, Node], Dependent]] = {
     "v": in_place.view,
     "rule": in_place.rule,
+    "own rule": made_again.own_rule,
     "policy": in_place.policy,
     "function": in_place.function,
     "m": made_again.materialized_view,
@@ -64,3 +66,10 @@ def away(host: Host, dependents: Sequence[Dependent]) -> None:
     # Those that are dropped come after those that use them.
     for dependent in reversed(dependents):
         dependent.away(host)
+
+
+def readers_as_owner(dependents: Iterable[Dependent]) -> list[str]:
+    """Returns what reads with the right of its owner. Under row-level security a protected table asks for that of the
+    caller instead.
+    """
+    return [one.what for one in dependents if isinstance(one, InPlace) and one.reads_as_owner]

@@ -43,8 +43,12 @@ EDGES = """
 SELECT DISTINCT d.classid, d.objid, d.refclassid, d.refobjid
 FROM unnest($1::oid[], $2::oid[]) AS r (classid, objid)
 JOIN pg_catalog.pg_depend d ON d.classid = r.classid AND d.objid = r.objid AND d.deptype = 'n'"""
+# A rule that asks whether to act in the place of a DELETE would end the DELETE of other rows, because it needs a view
+# that PostgreSQL itself can update. On a view nobody can set when a rule fires.
 OWN_RULES = """
-SELECT format('rule %I', rulename) AS what FROM pg_catalog.pg_rewrite WHERE ev_class = $1 AND rulename <> '_RETURN'"""
+SELECT 'pg_rewrite'::regclass::oid AS classid, oid, format('rule %I', rulename) AS what,
+    ev_type = '4' AND is_instead AND ev_qual <> '<>' OR ev_enabled <> 'O' AS is_fixed
+FROM pg_catalog.pg_rewrite WHERE ev_class = $1 AND rulename <> '_RETURN' ORDER BY rulename"""
 CATALOGS = """
 SELECT 'pg_class'::regclass::oid AS class, 'pg_type'::regclass::oid AS type, 'pg_proc'::regclass::oid AS proc"""
 
@@ -82,9 +86,18 @@ class _Search:
     def run(self) -> None:
         waiting = self._identities(self._relation.oid)
         self.changed.update(dict.fromkeys(waiting))
+        for row in self._host.rows(OWN_RULES, ["oid"], [self._relation.oid]):
+            self._note_own(row)
         while waiting:
             found = self._host.rows(USERS, ["oid[]", "oid[]"], _columns(waiting))
             waiting = [identity for row in found for identity in self._visit(row)]
+
+    def _note_own(self, row: Row) -> None:
+        user = row["classid"], row["oid"]
+        if row["is_fixed"]:
+            self.obstacles[user] = f"{row['what']} belongs to it, and a view cannot have such a rule"
+        else:
+            self.nodes[user] = Node("own rule", row["what"], user, row["oid"])
 
     def _identities(self, oid: int) -> list[Object]:
         return [(row["classid"], row["oid"]) for row in self._host.rows(IDENTITIES, ["oid"], [oid]) if row["oid"]]
@@ -92,7 +105,7 @@ class _Search:
     def _visit(self, row: Row) -> Iterator[Object]:
         """Notes a dependent. Yields the objects that are made again with it."""
         user = row["classid"], row["objid"]
-        if user in self.nodes and self.nodes[user].kind != "function":
+        if user in self.obstacles or (user in self.nodes and self.nodes[user].kind != "function"):
             return
         reason = self._reason(row)
         if reason:
@@ -138,8 +151,7 @@ def find(host: Host, relation: Table) -> Graph:
     """Returns the dependents of a table or view, whatever columns they use."""
     search = _Search(host, relation)
     search.run()
-    own = [f"{row['what']} belongs to it, and cannot follow" for row in host.rows(OWN_RULES, ["oid"], [relation.oid])]
-    return Graph(_in_order(host, search), sorted([*own, *search.kept()]))
+    return Graph(_in_order(host, search), sorted(search.kept()))
 
 
 def _in_order(host: Host, search: _Search) -> list[Node]:
@@ -172,7 +184,7 @@ def _homes(search: _Search) -> dict[Object, Node]:
     return {
         (relation, node.oid) if node.kind in ("v", "m") else node.user: node
         for node in search.nodes.values()
-        if node.kind not in ("rule", "policy")
+        if node.kind not in ("rule", "own rule", "policy")
     }
 
 

@@ -15,12 +15,14 @@ from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Node
 
 VIEW = """
-SELECT pg_get_viewdef(c.oid) AS query, array_to_string(c.reloptions, ', ') AS options
+SELECT pg_get_viewdef(c.oid) AS query, array_to_string(c.reloptions, ', ') AS options,
+    EXISTS (SELECT FROM pg_options_to_table(c.reloptions) o
+        WHERE o.option_name = 'security_invoker' AND o.option_value::boolean) AS is_invoker
 FROM pg_catalog.pg_class c WHERE c.oid = $1"""
 RULE = """
 SELECT pg_get_ruledef(w.oid) AS text, w.rulename AS name, w.ev_type AS event, w.is_instead,
     c.oid::regclass::text AS relation, c.relowner AS owner, n.nspname AS schema,
-    quote_ident(pg_get_userbyid(c.relowner)) AS owner_name
+    quote_ident(pg_get_userbyid(c.relowner)) AS owner_name, obj_description(w.oid, 'pg_rewrite') AS comment
 FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE w.oid = $1"""
 POLICY = """
@@ -46,9 +48,13 @@ def lock_of(relation: str, owner: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class InPlace(Dependent):
-    """`stub` puts a text without the relation in the place of its own. Only a function's holds text of a user."""
+    """`stub` puts a text without the relation in the place of its own. Only a function's holds text of a user.
+
+    `reads_as_owner`: it reads tables with the right of its owner, whoever asks.
+    """
 
     stub: str
+    reads_as_owner: bool = False
 
     @property
     def leaves(self) -> str:
@@ -74,6 +80,7 @@ def view(host: Host, node: Node) -> InPlace:
         f"CREATE OR REPLACE VIEW {found.sql}{options} AS {row['query']}",
         lock_of(found.sql, ident(found.owner)),
         generate.stub(found.sql, found.columns),
+        reads_as_owner=not row["is_invoker"],
     )
 
 
@@ -83,7 +90,8 @@ def rule(host: Host, node: Node) -> InPlace:
     stub = f"RULE {ident(row['name'])} AS ON {EVENTS[row['event']]} TO {row['relation']} DO {instead}NOTHING"
     text = "CREATE OR REPLACE RULE" + row["text"].removeprefix("CREATE RULE")
     lock = lock_of(row["relation"], row["owner_name"])
-    return InPlace(node.what, row["owner"], row["schema"], text, lock, f"CREATE OR REPLACE {stub}")
+    stub = f"CREATE OR REPLACE {stub}"
+    return InPlace(node.what, row["owner"], row["schema"], text, lock, stub, reads_as_owner=True)
 
 
 def policy(host: Host, node: Node) -> InPlace:

@@ -1,4 +1,4 @@
-"""Dependents that cannot be changed in place: materialized views, and functions that take or return the row type.
+"""What cannot be changed in place: materialized views, functions that take or return the row type, and own rules.
 
 They are dropped and made again, with owner, privileges and comments, indexes and settings.
 """
@@ -12,7 +12,7 @@ from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import grants, inspect
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Node
-from pg_envelope.backend.tables.dependents.in_place import lock_of
+from pg_envelope.backend.tables.dependents.in_place import RULE, lock_of
 from pg_envelope.backend.tables.owner import AsOwner
 
 # `indexes` are made by the owner, because their expressions are the owner's text. `settings` hold no such text.
@@ -55,7 +55,7 @@ SIGNATURE = """format('%s %I.%I(%s)', CASE f.prokind WHEN 'p' THEN 'PROCEDURE' E
         f.proname, pg_get_function_identity_arguments(f.oid))"""
 FUNCTION = f"""
 SELECT pg_get_functiondef(f.oid) AS text, f.proowner AS owner, n.nspname AS schema,
-    {SIGNATURE} AS signature, obj_description(f.oid, 'pg_proc') AS comment,
+    {SIGNATURE} AS signature, f.prosqlbody IS NOT NULL AS is_parsed, obj_description(f.oid, 'pg_proc') AS comment,
     ARRAY(SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
         WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.deptype = 'x') AS extensions
 FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace WHERE f.oid = $1"""
@@ -94,9 +94,10 @@ class MaterializedView(Dependent):
 
 @dataclass(frozen=True)
 class MadeFunction(Dependent):
-    """A function or procedure; `signature` names it."""
+    """A function or procedure; `signature` names it. `is_parsed`: the catalog has its body as a tree."""
 
     signature: str
+    is_parsed: bool
     comment: str | None
     extensions: tuple[str, ...]
     acl: list[Row]
@@ -106,13 +107,39 @@ class MadeFunction(Dependent):
         return f"DROP {self.signature}"
 
     def back(self, host: Host) -> None:
-        self.as_owner_unchecked(host, self.text, made=1)
+        # PostgreSQL can look at what it has parsed before. Other texts mean the names of another search_path.
+        make = self.as_owner if self.is_parsed else self.as_owner_unchecked
+        make(host, self.text, made=1)
         if self.comment is not None:
             grants.comment(host, self.signature, self.comment)
         for extension in self.extensions:
             host.run(f"ALTER {self.signature} DEPENDS ON EXTENSION {ident(extension)}")
         (made,) = host.rows(NAMED, ["name", "text"], [self.schema, self.signature])
         grants.give(host, made["oid"], self.signature, self.acl, grants.read_routine)
+
+
+@dataclass(frozen=True)
+class OwnRule(Dependent):
+    """A rule of the relation itself. The view has it, as long as the table is protected."""
+
+    name: str
+    relation: str
+    comment: str | None
+
+    @property
+    def leaves(self) -> str:
+        return f"DROP RULE {ident(self.name)} ON {self.relation}"
+
+    def back(self, host: Host) -> None:
+        super().back(host)
+        if self.comment is not None:
+            grants.comment(host, f"RULE {ident(self.name)} ON {self.relation}", self.comment)
+
+
+def own_rule(host: Host, node: Node) -> OwnRule:
+    (row,) = host.rows(RULE, ["oid"], [node.oid])
+    made = row["owner"], row["schema"], row["text"]
+    return OwnRule(node.what, *made, None, row["name"], row["relation"], row["comment"])
 
 
 def materialized_view(host: Host, node: Node) -> MaterializedView:
@@ -144,6 +171,7 @@ def function(host: Host, node: Node) -> MadeFunction:
         row["text"],
         None,
         row["signature"],
+        row["is_parsed"],
         row["comment"],
         tuple(row["extensions"]),
         grants.read_routine(host, node.oid),

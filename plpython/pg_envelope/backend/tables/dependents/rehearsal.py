@@ -20,7 +20,11 @@ WRITABLE = (
     " EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger()"
 )
 # What the server's message does not say to a person who looks at a view.
-REASONS = {"42803": "a view has no primary key to group by: name every column in GROUP BY"}
+REASONS = {
+    "42803": "a view has no primary key to group by: name every column in GROUP BY",
+    "42P13": "it names each column of the row type, which gets search columns: let it return the whole row, as in"
+    " SELECT t FROM t",
+}
 INTERRUPTED = "57"
 
 

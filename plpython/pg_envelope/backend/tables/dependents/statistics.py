@@ -9,11 +9,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.sqltext import qualified
+from pg_envelope.backend.sqltext import ident, qualified
+from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.inspect import Table
 
 FOUND = """
-SELECT e.stxname AS name, n.nspname AS schema,
+SELECT e.stxname AS name, n.nspname AS schema, pg_get_userbyid(e.stxowner) AS owner,
+    obj_description(e.oid, 'pg_statistic_ext') AS comment,
     left(d.text, length(d.text) - length(format(' FROM %s', e.stxrelid::regclass))) AS made
 FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_namespace n ON n.oid = e.stxnamespace
 CROSS JOIN LATERAL (SELECT pg_get_statisticsobjdef(e.oid) AS text) d
@@ -30,12 +32,20 @@ class Statistics:
     name: str
     schema: str
     made: str
+    owner: str
+    comment: str | None
 
     def names(self) -> set[str]:
         return set()
 
     def restore(self, table: str) -> str:
         return f"{self.made} FROM {table}"
+
+    def settings(self) -> list[str]:
+        """Returns what their restorer does with his own rights, because they need not belong to the table's owner."""
+        name = f"STATISTICS {qualified(self.schema, self.name)}"
+        comment = [] if self.comment is None else [grants.comment_on(name, self.comment)]
+        return [f"ALTER {name} OWNER TO {ident(self.owner)}", *comment]
 
     def drop(self, _schema: str, _table: str) -> str:
         return f"DROP STATISTICS {qualified(self.schema, self.name)}"
