@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.server import settings_kept
@@ -18,7 +20,8 @@ class Dependent(ABC):
     """An object that uses a relation, as the catalogs tell it before anything is touched.
 
     `owner` is the OID of the role whose text it holds. `text` brings it back. `lock` is the relation that
-    a change locks, and a statement that waits for the same lock; or None.
+    a change locks, and a statement that waits for the same lock; or None. `needs_create`: PostgreSQL asks for the right
+    to create in the schema.
     """
 
     what: str
@@ -26,6 +29,7 @@ class Dependent(ABC):
     schema: str
     text: str
     lock: tuple[str, str] | None
+    needs_create: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -48,7 +52,7 @@ class Dependent(ABC):
 
         The statement makes `made` objects in the dependent's schema.
         """
-        with lent.create(host, self.owner, self.schema, made):
+        with lent.create(host, self.owner, self.schema, made) if self.needs_create else nullcontext():
             AsOwner(host, self.owner).run(statement)
 
     def as_owner_unchecked(self, host: Host, function: str, made: int = 0) -> None:

@@ -125,6 +125,7 @@ class OwnRule(Dependent):
     name: str
     relation: str
     comment: str | None
+    needs_create = False
 
     @property
     def leaves(self) -> str:

@@ -45,6 +45,7 @@ class Own(Dependent):
     stub: str
     settings: tuple[str, ...]
     has_condition: bool
+    needs_create = False
 
     @property
     def leaves(self) -> str:
