@@ -160,12 +160,15 @@ def protect(
     kek: str,
     store: str | None,
     scoping: ScopeArguments | None = None,
+    *,
+    keep_copies: bool = False,
+    dry_run: bool = False,
 ) -> Query:
     wanted, chosen = json.dumps(columns, ensure_ascii=False), scoping or ScopeArguments()
     return Query(
         "CALL envelope.protect(%s::regclass, %s::jsonb, %s::text, %s::text,"
-        " %s::text, %s::name, %s::regclass, %s::text)",
-        (table, wanted, kek, store, chosen.kind, chosen.column, chosen.of, chosen.erased),
+        " %s::text, %s::name, %s::regclass, %s::text, %s::boolean, %s::boolean)",
+        (table, wanted, kek, store, chosen.kind, chosen.column, chosen.of, chosen.erased, keep_copies, dry_run),
     )
 
 

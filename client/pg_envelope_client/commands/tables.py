@@ -34,6 +34,10 @@ def protect(
     erased: Annotated[
         ErasedChoice, typer.Option(help="The answer to a read after the DEK was destroyed.")
     ] = ErasedChoice.ERROR,
+    keep_copies: Annotated[
+        bool, typer.Option("--keep-copies", help="Let materialized views hold the columns in the clear.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
     dsn: Dsn = None,
 ) -> None:
     """Encrypt columns of a table; afterwards its name is the decrypting view."""
@@ -42,7 +46,13 @@ def protect(
     wanted = columns.parse_columns(specs)
     with resumable(f"pg-envelope protect {table}"), session(dsn) as server:
         scoping = statements.ScopeArguments(scope.value, scope_column, scope_of, erased.value)
-        server.run(statements.protect(table, wanted, kek, store and store.value, scoping))
+        server.run(
+            statements.protect(
+                table, wanted, kek, store and store.value, scoping, keep_copies=keep_copies, dry_run=dry_run
+            )
+        )
+    if dry_run:
+        return
     sentence = f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status"
     output.done(sentence, table=table, columns=list(wanted))
 

@@ -125,6 +125,13 @@ KINDS = {
         "CREATE FUNCTION calls(int) RETURNS numeric STABLE SECURITY DEFINER RETURN (k($1)).c",
         "SELECT w.a, calls(1) FROM w",
     ),
+    "row type of a materialized view": (
+        "CREATE MATERIALIZED VIEW m AS SELECT b, count(*) AS n FROM t GROUP BY b;"
+        "CREATE FUNCTION f(m) RETURNS bigint LANGUAGE sql AS 'SELECT $1.n';"
+        "CREATE VIEW v AS SELECT f(m) FROM m;"
+        "CREATE POLICY p ON o USING (EXISTS (SELECT FROM m WHERE f(m) = o.id)); GRANT SELECT ON v TO bob",
+        "TABLE v",
+    ),
     "circle": (
         "CREATE FUNCTION f() RETURNS bigint STABLE RETURN 1; CREATE VIEW v AS SELECT a, f() FROM t;"
         "CREATE OR REPLACE FUNCTION f() RETURNS bigint STABLE BEGIN ATOMIC SELECT 1 FROM v WHERE false; END;"

@@ -26,10 +26,10 @@ OBSTACLES = {
     "ALTER TABLE t ADD UNIQUE (a); CREATE TABLE o (a text CONSTRAINT k REFERENCES t (a))": "constraint k",
     "ALTER TABLE t ADD CONSTRAINT apart EXCLUDE USING btree (a WITH =)": "constraint apart",
     "CREATE TABLE o (a text PRIMARY KEY); ALTER TABLE t ADD CONSTRAINT k FOREIGN KEY (a) REFERENCES o": "constraint k",
-    "ALTER TABLE t ADD g text GENERATED ALWAYS AS (upper(a)) STORED": "column g",
+    "ALTER TABLE t ADD g text GENERATED ALWAYS AS (upper(a)) STORED": "column g of table t, a generated column that",
     "ALTER TABLE t ADD CONSTRAINT full_row CHECK (t IS NOT NULL)": "full_row uses the whole row",
     "CREATE PUBLICATION news FOR TABLE t WHERE (a > '')": "publication",
-    "CREATE POLICY mine ON t USING (a = current_user)": "policy mine",
+    "CREATE POLICY mine ON t USING (a = current_user)": "policy mine on table t, which would see an envelope",
     "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
     "CREATE TRIGGER cond BEFORE UPDATE ON t FOR EACH ROW WHEN (OLD.a = NEW.a) EXECUTE FUNCTION f()": "trigger cond",
     "CREATE VIEW v AS SELECT t FROM t": "column t of view v uses the row type",

@@ -35,7 +35,7 @@ KINDS = {
 # What depends on a protected column and cannot follow: neither its own default and its own CHECK constraints, nor what
 # tables/dependents carries along. Its publications and triggers are there, too.
 DEPENDENTS = """
-SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what
+SELECT DISTINCT d.classid::regclass::text AS catalog, pg_describe_object(d.classid, d.objid, d.objsubid) AS what
 FROM pg_catalog.pg_depend d
 LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
 LEFT JOIN pg_catalog.pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
@@ -51,7 +51,7 @@ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid 
     AND NOT (d.classid = 'pg_class'::regclass AND d.objid IN (
         SELECT i.indexrelid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
         WHERE i.indrelid = $1 AND c.relname = ANY ($3)))
-ORDER BY 1"""
+ORDER BY 2"""
 WHOLE_ROW_INDEXES = """
 SELECT pg_describe_object('pg_class'::regclass, i.indexrelid, 0) AS what FROM pg_catalog.pg_index i
 WHERE i.indrelid = $1 AND concat(i.indexprs::text, i.indpred::text) LIKE '%:varattno 0 %' ORDER BY 1"""
@@ -250,7 +250,14 @@ def _column_obstacles(host: Host, table: Table, column: Column, carried: list[st
     if may_lose(column) and (lost := _lost(host, table, column)):
         yield f"{where} has values that are more than the text that their type writes: {lost}"
     for row in host.rows(DEPENDENTS, ["oid", "int4", "text[]"], [table.oid, column.attnum, carried]):
-        yield f"{where} is used by {row['what']}"
+        yield f"{where} is used by {row['what']}{REASONS.get(row['catalog'], '')}"
+
+
+# What the kind of an object does not say by itself.
+REASONS = {
+    "pg_policy": ", which would see an envelope: let it ask for other columns",
+    "pg_attrdef": ", a generated column that would hold plaintext: make it a column of a view",
+}
 
 
 def _lost(host: Host, table: Table, column: Column) -> str:

@@ -62,7 +62,7 @@ class InPlace(Dependent):
 
 
 @dataclass(frozen=True)
-class Part(InPlace):
+class Attached(InPlace):
     """A rule or policy, which is part of another relation."""
 
     needs_create = False
@@ -91,17 +91,17 @@ def view(host: Host, node: Node) -> InPlace:
     )
 
 
-def rule(host: Host, node: Node) -> Part:
+def rule(host: Host, node: Node) -> Attached:
     (row,) = host.rows(RULE, ["oid"], [node.oid])
     instead = "INSTEAD " if row["is_instead"] else ""
     stub = f"RULE {ident(row['name'])} AS ON {EVENTS[row['event']]} TO {row['relation']} DO {instead}NOTHING"
     text = "CREATE OR REPLACE RULE" + row["text"].removeprefix("CREATE RULE")
     lock = lock_of(row["relation"], row["owner_name"])
     stub = f"CREATE OR REPLACE {stub}"
-    return Part(node.what, row["owner"], row["schema"], text, lock, stub, reads_as_owner=True)
+    return Attached(node.what, row["owner"], row["schema"], text, lock, stub, reads_as_owner=True)
 
 
-def policy(host: Host, node: Node) -> Part:
+def policy(host: Host, node: Node) -> Attached:
     """Its stub lets nobody see or write a row."""
     (row,) = host.rows(POLICY, ["oid"], [node.oid])
     parts = {"USING": row["using"], "WITH CHECK": row["with_check"]}
@@ -109,7 +109,7 @@ def policy(host: Host, node: Node) -> Part:
     texts = [f"{word} ({text})" for word, text in parts.items() if text is not None]
     stubs = [f"{word} (false)" for word, text in parts.items() if text is not None]
     lock = lock_of(row["relation"], row["owner_name"])
-    return Part(node.what, row["owner"], row["schema"], " ".join([alter, *texts]), lock, " ".join([alter, *stubs]))
+    return Attached(node.what, row["owner"], row["schema"], " ".join([alter, *texts]), lock, " ".join([alter, *stubs]))
 
 
 def function(host: Host, node: Node) -> AtomicFunction:
