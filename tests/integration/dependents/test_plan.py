@@ -37,7 +37,13 @@ def test_the_plan_has_every_part(planned: Database) -> None:
         "materialized view public.m",
         "function public.f(public.t)",
     }
-    assert {of for of, _ in by_step["difference"]} == {"i", "s", "materialized view public.m", "publication news"}
+    assert {of for of, _ in by_step["difference"]} == {
+        "i",
+        "a_search",
+        "s",
+        "materialized view public.m",
+        "publication news",
+    }
     statements = "\n".join(detail for _, detail in by_step["statement"])
     for part in (
         "DROP CONSTRAINT",

@@ -254,3 +254,13 @@ def test_unprotect_lists_what_needs_a_search_column(db: Database) -> None:
         found = refused(db, f"CALL envelope.{call}")
         assert found.sqlstate == "0A000"
         assert detail(found) == "- view w: column t.a_search does not exist"
+
+
+def test_unprotect_drops_no_trigger_of_the_view(db: Database) -> None:
+    db.sql(T)
+    db.sql("""CALL envelope.protect('t', '["a"]')""")
+    db.sql(
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END';"
+        "CREATE TRIGGER mine INSTEAD OF DELETE ON t FOR EACH ROW EXECUTE FUNCTION f()"
+    )
+    assert detail(refused(db, "CALL envelope.unprotect('t')")) == "- trigger mine is on the view"

@@ -18,9 +18,6 @@ from pg_envelope.backend.tables.unprotect import carryable, drop_view, drop_view
 
 LIVE = """
 SELECT pid FROM envelope_private.live_job WHERE key_uuid = $1 AND what = 'search' AND pid <> pg_backend_pid()"""
-OWN_TRIGGERS = """
-SELECT tgname AS name FROM pg_catalog.pg_trigger
-WHERE tgrelid = $1 AND NOT tgisinternal AND tgname !~ '^envelope_' ORDER BY tgname"""
 
 
 def drop_search(host: Host, oid: int, column: str | None, name: str | None) -> None:
@@ -38,7 +35,6 @@ def drop_search(host: Host, oid: int, column: str | None, name: str | None) -> N
         protecting.drop_searches(host, found.base.sql, found.layout, [search])
         refresh(host, found.oid)
         return
-    place.refuse(found, "drop_search", _triggers(host, found))
     graph = dependents.lock(host, found.view, found.view.sql, found.base.sql)
     shown = [column for column in found.view.columns if column.name != search.name]
     with dependents.carried(host, carryable(host, found.view, shown, graph, "made without a search column")):
@@ -52,10 +48,6 @@ def _refuse_live(host: Host, found: Place) -> None:
             detail=f"pid {live['pid']}",
             hint="SELECT envelope.abort(...) ends it.",
         )
-
-
-def _triggers(host: Host, found: Place) -> list[str]:
-    return [f"trigger {row['name']} is on the view" for row in host.rows(OWN_TRIGGERS, ["oid"], [found.view.oid])]
 
 
 def _drop(host: Host, found: Place, search: SearchColumn) -> None:

@@ -6,6 +6,7 @@ It makes no key, asks no broker and leaves nothing behind. For a moment it holds
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from uuid import UUID
 
 from pg_envelope.backend.host import Host, Row, Undone
@@ -96,6 +97,8 @@ def _differences(host: Host, prepared: Prepared, layout: Layout) -> Iterator[Row
     """Yields what people may notice. What holds for every protected table stands in docs/protected-tables.md."""
     for index in prepared.carried:
         yield _row("difference", index.name, "becomes an index of tokens: queries name the search column")
+    for search in chain.from_iterable(options.search for options in prepared.wanted.values()):
+        yield _row("difference", search.name, "is one more column, the last one, in SELECT * and in whole rows")
     for one in prepared.dropped:
         yield _row("difference", one.name, "is dropped; unprotect() puts it back")
     for follower in prepared.followers:

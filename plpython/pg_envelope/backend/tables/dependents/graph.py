@@ -49,6 +49,10 @@ OWN_RULES = """
 SELECT 'pg_rewrite'::regclass::oid AS classid, oid, format('rule %I', rulename) AS what,
     ev_type = '4' AND is_instead AND ev_qual <> '<>' OR ev_enabled <> 'O' AS is_fixed
 FROM pg_catalog.pg_rewrite WHERE ev_class = $1 AND rulename <> '_RETURN' ORDER BY rulename"""
+# Triggers that people made on the view. A table could have none of them.
+TRIGGERS = """
+SELECT format('trigger %I', tgname) AS what FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_class c ON c.oid = tgrelid
+WHERE tgrelid = $1 AND c.relkind = 'v' AND NOT tgisinternal AND tgname !~ '^envelope_' ORDER BY tgname"""
 CATALOGS = """
 SELECT 'pg_class'::regclass::oid AS class, 'pg_type'::regclass::oid AS type, 'pg_proc'::regclass::oid AS proc"""
 
@@ -151,7 +155,8 @@ def find(host: Host, relation: Table) -> Graph:
     """Returns the dependents of a table or view, whatever columns they use."""
     search = _Search(host, relation)
     search.run()
-    return Graph(_in_order(host, search), sorted(search.kept()))
+    own = [f"{row['what']} is on the view" for row in host.rows(TRIGGERS, ["oid"], [relation.oid])]
+    return Graph(_in_order(host, search), sorted([*own, *search.kept()]))
 
 
 def _in_order(host: Host, search: _Search) -> list[Node]:
