@@ -28,7 +28,7 @@ def test_the_plan_has_every_part(planned: Database) -> None:
     found = planned.sql(PLAN)
     by_step = {step: [(of, detail) for at, of, detail in found if at == step] for step, _, _ in found}
     assert [of for of, _ in by_step["lock"]][-1] == '"public"."t"'
-    assert {of for of, _ in by_step["lock"]} == {'"public"."v"', '"public"."m"', '"public"."t"'}
+    assert {of for of, _ in by_step["lock"]} == {"public.v", "public.m", '"public"."t"'}
     assert by_step["rows"] == [('"public"."t"', "1,000")]
     assert "written again" in by_step["bytes"][0][1]
     assert "about 0.0 s" in by_step["time"][0][1]

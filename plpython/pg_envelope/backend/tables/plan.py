@@ -56,8 +56,7 @@ def _rows(host: Host, prepared: Prepared, scoping: Scoping) -> Iterator[Row]:
     layout = protect.layout_of(table, NO_KEY, prepared.wanted, fields, scoping)
     for obstacle in prepared.obstacles:
         yield _row("obstacle", obstacle.column or table.sql, obstacle.text)
-    locked = [follower.lock[0] for follower in reversed(prepared.followers) if follower.lock]
-    for relation in dict.fromkeys([*locked, table.sql]):
+    for relation in prepared.locked:
         yield _row("lock", relation, "ACCESS EXCLUSIVE")
     yield from _sizes(host, prepared)
     yield from _statements(prepared, layout)

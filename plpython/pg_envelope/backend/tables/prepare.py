@@ -20,13 +20,14 @@ from pg_envelope.backend.tables.refusals import Obstacle
 
 @dataclass(frozen=True)
 class Prepared:
-    """A locked table, and what will become of what hangs on it.
+    """A table, the relations that are `locked` for it, and what will become of what hangs on it.
 
     `wanted` has the searches that its indexes ask for. Tokens stand in for the indexes in `carried`. `dropped` is put
     back by unprotect(). `followers` are its dependents, each after those that it uses.
     """
 
     table: Table
+    locked: list[str]
     wanted: Mapping[str, FieldOptions]
     carried: list[Index]
     dropped: list[Dropped | Statistics]
@@ -58,7 +59,7 @@ def prepare(
     unserved = [*graph.obstacles, *dependents.obstacles(host, table, _shown(table, searches), followers)]
     copies = {} if keep_copies else dependents.copies.find(host, table.oid, wanted)
     obstacles = refusals.obstacles(host, table, wanted, scope_column, [*found, *dropped], unserved, copies)
-    return Prepared(table, wanted, found, dropped, followers, obstacles)
+    return Prepared(table, dependents.names_locked(host, table, graph), wanted, found, dropped, followers, obstacles)
 
 
 def _shown(table: Table, searches: Iterable[str]) -> Iterator[Column]:

@@ -8,7 +8,7 @@ with dependents.carried(host, listed):
 """
 
 from pg_envelope.backend.tables.dependents import copies, own
-from pg_envelope.backend.tables.dependents.carry import carried, lock, read, readers_as_owner
+from pg_envelope.backend.tables.dependents.carry import carried, lock, names_locked, read, readers_as_owner
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Graph
 from pg_envelope.backend.tables.dependents.rehearsal import obstacles
@@ -22,6 +22,7 @@ __all__ = [
     "gaining",
     "lock",
     "losing",
+    "names_locked",
     "obstacles",
     "own",
     "read",

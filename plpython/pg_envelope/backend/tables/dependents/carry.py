@@ -24,6 +24,18 @@ KINDS: dict[str, Callable[[Host, Node], Dependent]] = {
 }
 
 
+# LOCK TABLE would also lock what is below a view, with the right of the view's owner. This takes the same lock, and
+# changes nothing.
+LOCKS = """
+SELECT c.oid::regclass::text AS relation,
+    format('ALTER TABLE %s OWNER TO %I', c.oid::regclass, pg_get_userbyid(c.relowner)) AS statement
+FROM unnest($1::oid[], $2::oid[]) WITH ORDINALITY AS u (classid, objid, place)
+LEFT JOIN pg_catalog.pg_rewrite w ON u.classid = 'pg_rewrite'::regclass AND w.oid = u.objid
+LEFT JOIN pg_catalog.pg_policy p ON u.classid = 'pg_policy'::regclass AND p.oid = u.objid
+JOIN pg_catalog.pg_class c ON c.oid IN (w.ev_class, p.polrelid)
+WHERE c.oid <> $3 ORDER BY u.place DESC"""
+
+
 def lock(host: Host, relation: Table, *locked: str) -> Graph:
     """Locks the dependents and then `locked`, in the order in which readers do. Raises Locked.
 
@@ -31,16 +43,23 @@ def lock(host: Host, relation: Table, *locked: str) -> Graph:
     """
     found = graph.find(host, relation)
     while True:
-        locks.held(host, {**_locks(host, found.nodes), **{name: locks.statement(name) for name in locked}})
+        locks.held(host, {**_locks(host, relation, found), **{name: locks.statement(name) for name in locked}})
         now = graph.find(host, relation)
         if now == found:
             return now
         found = now
 
 
-def _locks(host: Host, nodes: Iterable[Node]) -> dict[str, str]:
-    # What is used by others comes last.
-    return dict(filter(None, [dependent.lock for dependent in reversed(read(host, nodes))]))
+def names_locked(host: Host, relation: Table, found: Graph) -> list[str]:
+    """Returns what lock() locks, in its order."""
+    return [*_locks(host, relation, found), relation.sql]
+
+
+def _locks(host: Host, relation: Table, found: Graph) -> dict[str, str]:
+    """Returns statements by relations. What is used by others comes last."""
+    objects = graph.by_column(node.user for node in found.nodes)
+    rows = host.rows(LOCKS, ["oid[]", "oid[]", "oid"], [*objects, relation.oid])
+    return {row["relation"]: row["statement"] for row in rows}
 
 
 def read(host: Host, nodes: Iterable[Node]) -> list[Dependent]:

@@ -19,16 +19,14 @@ UNCHECKED = "SET LOCAL check_function_bodies = off"
 class Dependent(ABC):
     """An object that uses a relation, as the catalogs tell it before anything is touched.
 
-    `owner` is the OID of the role whose text it holds. `text` brings it back. `lock` is the relation that
-    a change locks, and a statement that waits for the same lock; or None. `needs_create`: PostgreSQL asks for the right
-    to create in the schema.
+    `owner` is the OID of the role whose text it holds. `text` brings it back. `needs_create`: PostgreSQL asks for the
+    right to create in the schema.
     """
 
     what: str
     owner: int
     schema: str
     text: str
-    lock: tuple[str, str] | None
     needs_create: ClassVar[bool] = True
 
     @property

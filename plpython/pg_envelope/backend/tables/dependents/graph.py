@@ -81,7 +81,7 @@ class _Search:
     def __init__(self, host: Host, relation: Table) -> None:
         self._host = host
         self._relation = relation
-        (self._catalogs,) = host.rows(CATALOGS)
+        (self.catalogs,) = host.rows(CATALOGS)
         self.nodes: dict[Object, Node] = {}
         self.obstacles: dict[Object, str] = {}
         # What is made again, or gives its name away, with the node behind it.
@@ -93,7 +93,7 @@ class _Search:
         for row in self._host.rows(OWN_RULES, ["oid"], [self._relation.oid]):
             self._note_own(row)
         while waiting:
-            found = self._host.rows(USERS, ["oid[]", "oid[]"], _columns(waiting))
+            found = self._host.rows(USERS, ["oid[]", "oid[]"], by_column(waiting))
             waiting = [identity for row in found for identity in self._visit(row)]
 
     def _note_own(self, row: Row) -> None:
@@ -127,7 +127,7 @@ class _Search:
         yield from new
 
     def _is_in_signature(self, row: Row) -> bool:
-        types = {oid for catalog, oid in self.changed if catalog == self._catalogs["type"]}
+        types = {oid for catalog, oid in self.changed if catalog == self.catalogs["type"]}
         return bool(types & set(row["signature"]))
 
     def _reason(self, row: Row) -> str | None:
@@ -139,12 +139,12 @@ class _Search:
         ):
             return f"{row['what']} uses the row type"
         if row["kind"] == "other" and (row["refclassid"], row["refobjid"]) != self._itself():
-            used = "a function that" if row["refclassid"] == self._catalogs["proc"] else "the row type, which"
+            used = "a function that" if row["refclassid"] == self.catalogs["proc"] else "the row type, which"
             return f"{row['what']} uses {used} changes"
         return None
 
     def _itself(self) -> Object:
-        return self._catalogs["class"], self._relation.oid
+        return self.catalogs["class"], self._relation.oid
 
     def kept(self) -> list[str]:
         """Returns the obstacles. A column of a materialized view that is made again is none."""
@@ -163,7 +163,7 @@ def _in_order(host: Host, search: _Search) -> list[Node]:
     """Sorts the dependents so that each comes after those that it uses. Of a circle, any may be the first."""
     edges: dict[Object, list[Node]] = {}
     homes = {**{identity: node for identity, node in search.changed.items() if node}, **_homes(search)}
-    for row in host.rows(EDGES, ["oid[]", "oid[]"], _columns(search.nodes)):
+    for row in host.rows(EDGES, ["oid[]", "oid[]"], by_column(search.nodes)):
         used = homes.get((row["refclassid"], row["refobjid"]))
         if used is not None:
             edges.setdefault((row["classid"], row["objid"]), []).append(used)
@@ -185,7 +185,7 @@ def _in_order(host: Host, search: _Search) -> list[Node]:
 
 def _homes(search: _Search) -> dict[Object, Node]:
     """Returns what a dependent of a dependent names: a view's relation, or a function."""
-    relation = search._catalogs["class"]
+    relation = search.catalogs["class"]
     return {
         (relation, node.oid) if node.kind in ("v", "m") else node.user: node
         for node in search.nodes.values()
@@ -193,6 +193,7 @@ def _homes(search: _Search) -> dict[Object, Node]:
     }
 
 
-def _columns(objects: Iterable[Object]) -> list[list[int]]:
+def by_column(objects: Iterable[Object]) -> list[list[int]]:
+    """Returns objects as two arrays for unnest(): their catalogs, and their OIDs."""
     listed = list(objects)
     return [[catalog for catalog, _ in listed], [oid for _, oid in listed]]

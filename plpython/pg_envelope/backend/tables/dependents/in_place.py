@@ -22,12 +22,11 @@ FROM pg_catalog.pg_class c WHERE c.oid = $1"""
 RULE = """
 SELECT pg_get_ruledef(w.oid) AS text, w.rulename AS name, w.ev_type AS event, w.is_instead,
     c.oid::regclass::text AS relation, c.relowner AS owner, n.nspname AS schema,
-    quote_ident(pg_get_userbyid(c.relowner)) AS owner_name, obj_description(w.oid, 'pg_rewrite') AS comment
+    obj_description(w.oid, 'pg_rewrite') AS comment
 FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE w.oid = $1"""
 POLICY = """
 SELECT p.polname AS name, c.oid::regclass::text AS relation, c.relowner AS owner, n.nspname AS schema,
-    quote_ident(pg_get_userbyid(c.relowner)) AS owner_name,
     pg_get_expr(p.polqual, p.polrelid) AS using, pg_get_expr(p.polwithcheck, p.polrelid) AS with_check
 FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.oid = $1"""
@@ -36,14 +35,6 @@ SELECT pg_get_functiondef(f.oid) AS text, pg_get_function_sqlbody(f.oid) AS body
     n.nspname AS schema
 FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace WHERE f.oid = $1"""
 EVENTS = {"2": "UPDATE", "3": "INSERT", "4": "DELETE"}
-
-
-def lock_of(relation: str, owner: str) -> tuple[str, str]:
-    """Returns the relation, and a statement that takes an ACCESS EXCLUSIVE lock on it and changes nothing.
-
-    LOCK TABLE would also lock what is below a view, with the right of the view's owner.
-    """
-    return relation, f"ALTER TABLE {relation} OWNER TO {owner}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,6 @@ def view(host: Host, node: Node) -> InPlace:
         found.owner_oid,
         found.schema,
         f"CREATE OR REPLACE VIEW {found.sql}{options} AS {row['query']}",
-        lock_of(found.sql, ident(found.owner)),
         generate.stub(found.sql, found.columns),
         reads_as_owner=not row["is_invoker"],
     )
@@ -96,9 +86,8 @@ def rule(host: Host, node: Node) -> Attached:
     instead = "INSTEAD " if row["is_instead"] else ""
     stub = f"RULE {ident(row['name'])} AS ON {EVENTS[row['event']]} TO {row['relation']} DO {instead}NOTHING"
     text = "CREATE OR REPLACE RULE" + row["text"].removeprefix("CREATE RULE")
-    lock = lock_of(row["relation"], row["owner_name"])
     stub = f"CREATE OR REPLACE {stub}"
-    return Attached(node.what, row["owner"], row["schema"], text, lock, stub, reads_as_owner=True)
+    return Attached(node.what, row["owner"], row["schema"], text, stub, reads_as_owner=True)
 
 
 def policy(host: Host, node: Node) -> Attached:
@@ -108,11 +97,10 @@ def policy(host: Host, node: Node) -> Attached:
     alter = f"ALTER POLICY {ident(row['name'])} ON {row['relation']}"
     texts = [f"{word} ({text})" for word, text in parts.items() if text is not None]
     stubs = [f"{word} (false)" for word, text in parts.items() if text is not None]
-    lock = lock_of(row["relation"], row["owner_name"])
-    return Attached(node.what, row["owner"], row["schema"], " ".join([alter, *texts]), lock, " ".join([alter, *stubs]))
+    return Attached(node.what, row["owner"], row["schema"], " ".join([alter, *texts]), " ".join([alter, *stubs]))
 
 
 def function(host: Host, node: Node) -> AtomicFunction:
     (row,) = host.rows(FUNCTION, ["oid"], [node.oid])
     stub = row["text"].rstrip().removesuffix(row["body"].rstrip()) + "AS ''"
-    return AtomicFunction(node.what, row["owner"], row["schema"], row["text"], None, stub)
+    return AtomicFunction(node.what, row["owner"], row["schema"], row["text"], stub)

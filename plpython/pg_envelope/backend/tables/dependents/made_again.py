@@ -12,7 +12,7 @@ from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import grants, inspect
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Node
-from pg_envelope.backend.tables.dependents.in_place import RULE, lock_of
+from pg_envelope.backend.tables.dependents.in_place import RULE
 from pg_envelope.backend.tables.owner import AsOwner
 
 # `indexes` are made by the owner, because their expressions are the owner's text. `settings` hold no such text.
@@ -140,7 +140,7 @@ class OwnRule(Dependent):
 def own_rule(host: Host, node: Node) -> OwnRule:
     (row,) = host.rows(RULE, ["oid"], [node.oid])
     made = row["owner"], row["schema"], row["text"]
-    return OwnRule(node.what, *made, None, row["name"], row["relation"], row["comment"])
+    return OwnRule(node.what, *made, row["name"], row["relation"], row["comment"])
 
 
 def materialized_view(host: Host, node: Node) -> MaterializedView:
@@ -154,7 +154,6 @@ def materialized_view(host: Host, node: Node) -> MaterializedView:
         found.owner_oid,
         found.schema,
         f"{made} AS {row['query'].rstrip().removesuffix(';')} WITH NO DATA",
-        lock_of(found.sql, ident(found.owner)),
         found.sql,
         tuple(row["indexes"]),
         tuple(row["settings"]),
@@ -170,7 +169,6 @@ def function(host: Host, node: Node) -> MadeFunction:
         row["owner"],
         row["schema"],
         row["text"],
-        None,
         row["signature"],
         row["is_parsed"],
         row["comment"],

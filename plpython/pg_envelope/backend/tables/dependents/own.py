@@ -93,4 +93,4 @@ def _publications(host: Host, table: Table, columns: Collection[str]) -> Iterato
 
 
 def _own(table: Table, what: str, text: str, stub: str, settings: list[str], has_condition: bool) -> Own:
-    return Own(what, table.owner_oid, table.schema, text, None, stub, tuple(settings), has_condition)
+    return Own(what, table.owner_oid, table.schema, text, stub, tuple(settings), has_condition)
