@@ -92,3 +92,25 @@ def assert_nothing_sneaked(trapped: Database) -> None:
     assert not trapped.sql("SELECT proname FROM pg_proc WHERE proname = 'sneaked'")
     assert not trapped.one("SELECT has_schema_privilege('alice', 'public', 'CREATE')")
     assert trapped.sql("SELECT id, a FROM t ORDER BY id") == [(1, "x"), (2, "y")]
+
+
+HARMLESS = """
+CREATE FUNCTION trap(value text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+CREATE DOMAIN sly AS text CHECK (public.trap(VALUE));
+CREATE TYPE nest AS (inner_value sly);
+CREATE FUNCTION trap_later(value text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true'"""
+
+
+@pytest.mark.parametrize("kind", DEPENDENTS)
+def test_a_literal_of_another_role_s_type_is_not_read_again(db: Database, kind: str) -> None:
+    """The type was harmless when a superuser used it. Its owner has given it another check since."""
+    db.sql("GRANT CREATE ON SCHEMA public TO alice; CREATE TABLE mine (id int)")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text, b int); INSERT INTO t VALUES (1, 'x', 2), (2, 'y', 3)")
+    db.sql(HARMLESS, user="alice")
+    db.sql(DEPENDENTS[kind])
+    db.sql(SNEAKS, user="alice")
+    (obstacles,) = db.sql(f"SELECT string_agg(detail, ', ') FROM ({CALLS[0]}) AS plan WHERE step = 'obstacle'")
+    assert "has a literal of type public.nest, and reading it would run code of alice" in obstacles[0]
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        db.sql("""CALL envelope.protect('t', '["a"]')""")
+    assert not db.sql("SELECT proname FROM pg_proc WHERE proname = 'sneaked'")

@@ -56,7 +56,7 @@ def prepare(
     ]
     searches = [search.name for search in chain.from_iterable(options.search for options in wanted.values())]
     followers = dependents.gaining(dependents.read(host, graph.nodes), len(table.columns), searches)
-    unserved = [*graph.obstacles, *dependents.obstacles(host, table, _shown(table, searches), followers)]
+    unserved = dependents.unserved(host, table, _shown(table, searches), graph, followers)
     copies = {} if keep_copies else dependents.copies.find(host, table.oid, wanted)
     obstacles = refusals.obstacles(host, table, wanted, scope_column, [*found, *dropped], unserved, copies)
     return Prepared(table, dependents.names_locked(host, table, graph), wanted, found, dropped, followers, obstacles)

@@ -79,7 +79,7 @@ def carryable(host: Host, view: Table, columns: Sequence[Column], graph: Graph, 
     """
     lost = [column.name for column in view.columns if column not in columns]
     found = dependents.losing(dependents.read(host, graph.nodes), len(columns), lost)
-    obstacles = [*graph.obstacles, *dependents.obstacles(host, view, columns, found)]
+    obstacles = dependents.unserved(host, view, columns, graph, found)
     if obstacles:
         raise errors.Unsupported(
             f"{view.sql} cannot be {what} as it is; nothing was changed",

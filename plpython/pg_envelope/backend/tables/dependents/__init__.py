@@ -2,16 +2,15 @@
 
 found = dependents.lock(host, table, table.sql)
 listed = dependents.read(host, found.nodes)
-obstacles = found.obstacles + dependents.obstacles(host, table, columns, listed)
+obstacles = dependents.unserved(host, table, columns, found, listed)
 with dependents.carried(host, listed):
     ...  # another relation takes the name
 """
 
 from pg_envelope.backend.tables.dependents import copies, own
-from pg_envelope.backend.tables.dependents.carry import carried, lock, names_locked, read, readers_as_owner
+from pg_envelope.backend.tables.dependents.carry import carried, lock, names_locked, read, readers_as_owner, unserved
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Graph
-from pg_envelope.backend.tables.dependents.rehearsal import obstacles
 from pg_envelope.backend.tables.dependents.row_columns import gaining, losing
 
 __all__ = [
@@ -23,8 +22,8 @@ __all__ = [
     "lock",
     "losing",
     "names_locked",
-    "obstacles",
     "own",
     "read",
     "readers_as_owner",
+    "unserved",
 ]

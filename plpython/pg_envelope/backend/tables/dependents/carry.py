@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.tables import locks
-from pg_envelope.backend.tables.dependents import graph, in_place, made_again
+from pg_envelope.backend.tables.dependents import graph, in_place, literals, made_again, rehearsal
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Graph, Node
 from pg_envelope.backend.tables.dependents.in_place import InPlace
-from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.backend.tables.inspect import Column, Table
 
 KINDS: dict[str, Callable[[Host, Node], Dependent]] = {
     "v": in_place.view,
@@ -92,3 +92,12 @@ def readers_as_owner(dependents: Iterable[Dependent]) -> list[str]:
     caller instead.
     """
     return [one.what for one in dependents if isinstance(one, InPlace) and one.reads_as_owner]
+
+
+def unserved(
+    host: Host, relation: Table, columns: Iterable[Column], found: Graph, dependents: Sequence[Dependent]
+) -> list[str]:
+    """Returns a line for each dependent that cannot follow, when a view with these columns has the relation's name."""
+    # The rehearsal would read these literals itself.
+    foreign = literals.obstacles(host, found)
+    return [*found.obstacles, *(foreign or rehearsal.obstacles(host, relation, columns, dependents))]
