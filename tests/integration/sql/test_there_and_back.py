@@ -260,3 +260,17 @@ def test_owners_with_long_names_alike_do_not_meet(db: Database) -> None:
             db.sql("RESET ROLE")
     finally:
         db.sql("RESET ROLE; DROP OWNED BY " + ", ".join(names) + " CASCADE; DROP ROLE " + ", ".join(names))
+
+
+def test_comments_of_indexes_come_back(db: Database) -> None:
+    """Of those that tokens stood in for, and of those that were dropped."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text, b text CONSTRAINT once UNIQUE, c text)")
+    db.sql(
+        "CREATE INDEX ia ON t (a); CREATE INDEX ic ON t (upper(c)); ALTER TABLE t ADD CONSTRAINT x EXCLUDE (c WITH =)"
+    )
+    db.sql("COMMENT ON INDEX ia IS 'it''s a'; COMMENT ON INDEX ic IS 'c'; COMMENT ON CONSTRAINT once ON t IS 'b'")
+    db.sql("COMMENT ON CONSTRAINT x ON t IS 'x'")
+    schema = dump(db)
+    db.sql("""CALL envelope.protect('t', '{"a": {}, "b": {}, "c": {"index": "drop"}}')""")
+    db.sql("CALL envelope.unprotect('t')")
+    assert dump(db) == schema

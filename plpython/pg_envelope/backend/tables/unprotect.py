@@ -15,7 +15,6 @@ from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog, dependents, generate, grants, inspect, opening
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
 from pg_envelope.backend.tables.dependents import Dependent, Graph
-from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Check, Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -124,24 +123,28 @@ def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> No
     if indexes:
         with protecting.usable(host, base):
             for index in indexes:
-                _restore_index(host, AsOwner(host, base.owner_oid), index, qualified(layout.schema, view.name))
+                _restore_index(host, AsOwner(host, base.owner_oid), index, layout.schema, view.sql)
     carried.forget(host, layout.key_uuid)
 
 
-def _restore_index(host: Host, owner: AsOwner, index: Carried, table: str) -> None:
+def _restore_index(host: Host, owner: AsOwner, index: Carried, schema: str, table: str) -> None:
     """Puts a dropped index back. It may not fit any more: its expression names columns that may be renamed now."""
     if isinstance(index, Index):
-        owner.run(index.restore(table))
+        _put_back(host, owner, index, schema, table)
         return
     try:
         with host.subtransaction():
-            owner.run(index.restore(table))
-            for setting in index.settings() if isinstance(index, Statistics) else []:
-                host.run(setting)
+            _put_back(host, owner, index, schema, table)
     except Exception as error:
         if getattr(error, "sqlstate", "57").startswith("57"):
             raise
         host.warning(f"{index.name} could not be put back", hint=f"As it was: {index.restore(table)}")
+
+
+def _put_back(host: Host, owner: AsOwner, index: Carried, schema: str, table: str) -> None:
+    owner.run(index.restore(table))
+    for setting in index.settings(schema, table):
+        host.run(setting)
 
 
 def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None:

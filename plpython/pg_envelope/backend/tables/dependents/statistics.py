@@ -41,7 +41,7 @@ class Statistics:
     def restore(self, table: str) -> str:
         return f"{self.made} FROM {table}"
 
-    def settings(self) -> list[str]:
+    def settings(self, _schema: str, _table: str) -> list[str]:
         """Returns what their restorer does with his own rights, because they need not belong to the table's owner."""
         name = f"STATISTICS {qualified(self.schema, self.name)}"
         comment = [] if self.comment is None else [grants.comment_on(name, self.comment)]
