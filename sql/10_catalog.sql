@@ -33,6 +33,8 @@ CREATE TABLE envelope_private.key (
     scope_column name,
     scope_of uuid,
     erased text NOT NULL DEFAULT 'error' CHECK (erased IN ('error', 'null')),
+    rollout text CHECK (rollout IN ('protect', 'unprotect')),
+    residue oid,
     created_at timestamptz NOT NULL DEFAULT now(),
     CHECK (name IS NULL OR base IS NULL),
     CHECK ((scope = 'table') = (scope_column IS NULL)),
@@ -51,6 +53,10 @@ COMMENT ON COLUMN envelope_private.key.scope IS
     'which values share a DEK: all of the table, or those of one value of scope_column';
 COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';
 COMMENT ON COLUMN envelope_private.key.erased IS 'the result of a read after the DEK was destroyed: an error, or NULL';
+COMMENT ON COLUMN envelope_private.key.rollout IS
+    'protect(online) or unprotect(online) is under way: some values are in the clear, and others are envelopes';
+COMMENT ON COLUMN envelope_private.key.residue IS
+    'the file of the base table whose dead rows hold values in the clear; a rewrite of the table makes another file';
 COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext, which the trigger checks: [{name, expression}]';
 
 CREATE SEQUENCE envelope_private.dek_id_seq;
@@ -104,10 +110,15 @@ CREATE TABLE envelope_private.field (
     pad boolean NOT NULL DEFAULT false,
     plain_type text,
     plain_collation text,
-    plain_storage "char"
+    plain_storage "char",
+    plain_column name,
+    plain_not_null boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE envelope_private.field IS
     'one row per protected column, named key or search key; field_uuid is part of every envelope''s associated data';
+COMMENT ON COLUMN envelope_private.field.plain_column IS
+    'the column of the base table that has the values in the clear during a roll-out. Afterwards it is empty, and keeps the place of the protected column among the others';
+COMMENT ON COLUMN envelope_private.field.plain_not_null IS 'during a roll-out: the values are NOT NULL';
 COMMENT ON COLUMN envelope_private.field.plain_collation IS 'as regcollation writes it; pg_upgrade refuses that type';
 
 CREATE SEQUENCE envelope_private.key_id_seq MAXVALUE 4294967295;

@@ -30,6 +30,7 @@ COMMENT ON FUNCTION envelope_private.type_parts IS
 CREATE VIEW envelope_private.protected_table AS
     SELECT k.key_uuid, k.base::oid, k.view::oid, n.nspname AS schema, b.relname AS base_name, v.relname AS view_relname,
         quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.as_caller, k.checks::text, k.scope, k.scope_column, k.erased, k.mirrored,
+        k.rollout, k.residue,
         coalesce(k.scope_of, k.key_uuid) AS scope_key,
         ARRAY(SELECT o FROM unnest(v.reloptions) o WHERE NOT starts_with(o, 'security_invoker=')) AS view_options,
         v.oid IS NOT NULL AND v.relowner = b.relowner AND b.relrowsecurity = k.by_role
@@ -50,7 +51,8 @@ CREATE VIEW envelope_private.protected_column AS
         coalesce(t.view_name, t.base::regclass::text) || '.' || a.attname AS label,
         coalesce(format_type(v.atttypid, v.atttypmod), f.plain_type) AS type, p.typname AS base_type, coalesce(e.typname, '') AS element_type, p.typtype = 'e' AS is_enum,
         f.plain_collation::text AS collation, f.plain_storage AS storage, f.bind, f.suite, f.pad,
-        a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext
+        a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext,
+        h.attname AS plain_column, f.plain_not_null, coalesce(h.attnum, a.attnum) AS place
     FROM envelope_private.protected_table t
     JOIN envelope_private.field f USING (key_uuid)
     -- Columns are found by name, because a restored table may number them anew. The number counts only after a rename
@@ -59,6 +61,7 @@ CREATE VIEW envelope_private.protected_column AS
         a.attname = f.attname
         OR a.attnum = f.attnum AND a.atttypid = 'envelope.ciphertext'::regtype AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_attribute n WHERE n.attrelid = t.base AND n.attname = f.attname AND n.attnum > 0))
+    LEFT JOIN pg_catalog.pg_attribute h ON h.attrelid = t.base AND h.attname = f.plain_column AND NOT h.attisdropped
     LEFT JOIN pg_catalog.pg_attribute v ON v.attrelid = t.view AND v.attname = f.attname
     LEFT JOIN pg_catalog.pg_type p ON p.oid = envelope_private.base_type(coalesce(v.atttypid, to_regtype(f.plain_type)))
     LEFT JOIN pg_catalog.pg_type e ON e.oid = p.typelem AND p.typcategory = 'A';

@@ -34,6 +34,7 @@ from pg_envelope.backend.lifecycle.rotation import Rewrap
 from pg_envelope.backend.lifecycle.schedule import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
+from pg_envelope.backend.rollout.rollout import protect_online, unprotect_online
 from pg_envelope.backend.scope_keys import rotate_scopes
 from pg_envelope.backend.search.adding import add_search
 from pg_envelope.backend.search.advice import advice
@@ -152,15 +153,28 @@ class Admin:
         scope_column: str | None,
         scope_of: str | None,
         erased: str | None,
+        online: bool | None,
+        batch_size: int | None,
+        pause_ms: int | None,
     ) -> None:
         wanted = options.parse(columns)
         oid = self._table(rel, "protect")
         other = None if scope_of is None else self._table(scope_of, "protect")
         scoping = options.parse_scope(scope, scope_column, other, erased)
-        protect(self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping)
+        asked = self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping
+        if online:
+            protect_online(*asked, _pace(batch_size, pause_ms))
+        else:
+            protect(*asked)
 
-    def _unprotect(self, rel: str | None, damaged: str | None) -> None:
-        unprotect(self._host, self._table(rel, "unprotect"), damaged or "error")
+    def _unprotect(
+        self, rel: str | None, damaged: str | None, online: bool | None, batch_size: int | None, pause_ms: int | None
+    ) -> None:
+        oid = self._table(rel, "unprotect")
+        if online:
+            unprotect_online(self._host, oid, damaged or "error", _pace(batch_size, pause_ms))
+        else:
+            unprotect(self._host, oid, damaged or "error")
 
     def _alone(self, call: Callable[..., None]) -> Callable[..., None]:
         """Switches off the following of DDL while the package itself changes the table: its own steps keep view

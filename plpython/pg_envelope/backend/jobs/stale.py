@@ -50,6 +50,10 @@ class Stale:
         """The expression for each column; NULL keeps the stored value."""
         return {name: resealed(self.layout, name, self.careful) for name in self.layout.protected}
 
+    @property
+    def emptied(self) -> dict[str, str]:
+        return {}
+
     def left(self, name: str) -> str:
         """The expression for why the value of a column cannot be brought to the newest key.
 

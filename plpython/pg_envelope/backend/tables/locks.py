@@ -14,6 +14,9 @@ from pg_envelope.backend.server import settings_kept
 
 TRIES = 30
 TRY_MS = 1000
+# For a table that must not stop: nobody waits longer behind such a try. All tries together take some minutes.
+BRIEF_TRIES = 600
+BRIEF_MS = 100
 PAUSE_SECONDS = 0.2
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 OWN_LIMIT = "SELECT setting::bigint AS ms FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'"
@@ -31,15 +34,20 @@ def exclusive(host: Host, *relations: str) -> None:
     lock(host, *relations, mode="ACCESS EXCLUSIVE")
 
 
-def lock(host: Host, *relations: str, mode: str) -> None:
+def briefly(host: Host, *relations: str) -> None:
+    """Waits for the same locks in short tries. Raises Locked."""
+    lock(host, *relations, mode="ACCESS EXCLUSIVE", tries=BRIEF_TRIES, try_ms=BRIEF_MS)
+
+
+def lock(host: Host, *relations: str, mode: str, tries: int = TRIES, try_ms: int = TRY_MS) -> None:
     """Waits for locks in this order, all or none at each try. Raises Locked.
 
     Where the session has a lock_timeout of its own, there is one try of that length.
     """
     row = host.row(OWN_LIMIT)
     own = int(row["ms"]) if row else 0
-    for _ in range(1 if own else TRIES):
-        if _tried(host, relations, own or TRY_MS, mode):
+    for _ in range(1 if own else tries):
+        if _tried(host, relations, own or try_ms, mode):
             return
         time.sleep(PAUSE_SECONDS)
         host.interrupts()

@@ -59,8 +59,8 @@ def protect(
     wanted = protecting.with_searches(wanted, found)
     dropped = carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found)
     refusals.check_contents(host, table, wanted, scoping.column, [*found, *dropped])
-    key_uuid, fields = _keys(host, keys, table, wanted, kek, store, scoping)
-    layout = _layout(table, key_uuid, wanted, fields, scoping)
+    key_uuid, fields = make_keys(host, keys, table, wanted, kek, store, scoping)
+    layout = layout_for(table, key_uuid, wanted, fields, scoping)
     catalog.record(host, table, layout)
     carried.record(host, key_uuid, [*found, *dropped])
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
@@ -73,12 +73,12 @@ def protect(
         _seal(host, table, layout, dropped)
     build(host, table, layout, acl, shape)
     protecting.grant(host, layout, acl)
-    _report(host, table, layout)
+    report(host, table, layout)
     protecting.tell(host, layout, found)
     protecting.tell_dropped(host, dropped)
 
 
-def _keys(
+def make_keys(
     host: Host,
     keys: Keys,
     table: Table,
@@ -102,7 +102,7 @@ def _keys(
     return key_uuid, fields
 
 
-def _layout(
+def layout_for(
     table: Table, key_uuid: str, wanted: Mapping[str, FieldOptions], fields: Mapping[str, str], scoping: Scoping
 ) -> Layout:
     """Decides how the protected table shall look."""
@@ -141,10 +141,8 @@ def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index | Dr
     """Rewrites the table once, from values to envelopes. No row is ever INSERTed in the clear and UPDATEd later."""
     for index in indexes:
         host.run(index.drop(table.schema, table.sql))
+    strip(host, table, layout)
     names = [ident(name) for name in layout.protected]
-    dropped = [f"DROP CONSTRAINT {ident(check.name)}" for check in layout.checks]
-    dropped += [f"ALTER {name} DROP DEFAULT" for name in names]
-    host.run(f"ALTER TABLE {table.sql} {commas(dropped)}")
     sealed = [
         f"ALTER {ident(name)} TYPE envelope.ciphertext USING {_first_envelope(layout, protected)}"
         for name, protected in layout.protected.items()
@@ -157,6 +155,13 @@ def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index | Dr
     stored += [part for protected in layout.protected.values() for part in set_compression(protected.column)]
     host.run(f"ALTER TABLE {table.sql} {commas(stored)}")
     host.run(f"ALTER TABLE {table.sql} RENAME TO {ident(layout.base_name)}")
+
+
+def strip(host: Host, table: Table, layout: Layout) -> None:
+    """Drops what the view and its triggers have in the table's place: CHECK constraints and defaults."""
+    dropped = [f"DROP CONSTRAINT {ident(check.name)}" for check in layout.checks]
+    dropped += [f"ALTER {ident(name)} DROP DEFAULT" for name in layout.protected]
+    host.run(f"ALTER TABLE {table.sql} {commas(dropped)}")
 
 
 def set_compression(column: Column) -> list[str]:
@@ -172,7 +177,7 @@ def _first_envelope(layout: Layout, protected: Protected) -> str:
     return generate.encrypted_as_role(layout, protected, source=ident(layout.view_name))
 
 
-def _report(host: Host, table: Table, layout: Layout) -> None:
+def report(host: Host, table: Table, layout: Layout) -> None:
     hint = RESIDUE_HINT.format(view=layout.view)
     host.notice(f"{layout.view} is protected; its base table is {layout.base}", hint=hint)
     publications.warn(host, table.oid, layout.base)

@@ -5,10 +5,11 @@ Its keys stay, for old backups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pg_envelope import errors
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.rollout import proofs
 from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.search.carried import Dropped, Index
 from pg_envelope.backend.sqltext import commas, ident, qualified
@@ -40,18 +41,44 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     locks.exclusive(host, view.sql, base.sql)
     refuse_dependents(host, view, "unprotected")
     layout = catalog.layout_of(host, key, base)
+    make_plain(host, key, base, view, layout, lambda: opening.open_columns(host, key, base, layout, damaged))
+
+
+def make_plain(
+    host: Host, key: Row, base: Table, view: Table, layout: Layout, open_columns: Callable[[], None] | None = None
+) -> None:
+    """Makes the table plain again. `open_columns` opens the values, if no roll-out has done so."""
     acl = grants.read(host, view.oid)
     _drop(host, base, view, layout)
-    opening.open_columns(host, key, base, layout, damaged)
+    if open_columns:
+        open_columns()
     for rights in layout.rights:
         host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
     host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
     protecting.drop_columns(host, base.sql, layout)
+    _into_place(host, base, layout)
     host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
+    _set_not_null(host, base, view, layout)
     _restore(host, base, view, layout, acl)
     _restore_indexes(host, base, view, layout)
     catalog.forget(host, key["key_uuid"])
     host.notice(f"{view.sql} is a plain table again", hint="Its keys stay in envelope.keys: old backups need them.")
+
+
+def _into_place(host: Host, base: Table, layout: Layout) -> None:
+    """Gives the columns that have the values now their names. They have kept their places among the others."""
+    for plain, name in layout.plains.items():
+        host.run(f"ALTER TABLE {base.sql} DROP COLUMN {ident(name)}")
+        host.run(f"ALTER TABLE {base.sql} RENAME COLUMN {ident(plain)} TO {ident(name)}")
+
+
+def _set_not_null(host: Host, base: Table, view: Table, layout: Layout) -> None:
+    """Comes after the table has its name, because PostgreSQL 18 names the constraint after it."""
+    table = qualified(layout.schema, view.name)
+    for name in layout.plains.values():
+        if layout.protected[name].column.not_null:
+            host.run(f"ALTER TABLE {table} ALTER {ident(name)} SET NOT NULL")
+    proofs.drop(host, table, inspect.inspect(host, base.oid), layout)
 
 
 def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
@@ -101,9 +128,14 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
     if defaults:
         owner.run(f"ALTER TABLE {table} {commas(defaults)}")
     host.run(f"ALTER TABLE {table} {commas(_stored(layout))}")
+    now = inspect.inspect(host, base.oid)
+    there = {check.name for check in now.checks}
     for check in layout.checks:
-        _restore_check(host, owner, table, check)
-    _restore_comments(host, base, view, table)
+        if check.name not in there:
+            add_check(owner, table, check, validated=check.validated)
+        if check.comment is not None:
+            grants.comment(host, f"CONSTRAINT {ident(check.name)} ON {table}", check.comment)
+    _restore_comments(host, now, view, table)
     grants.give(host, base.oid, table, [row for row in acl if row["column"] not in layout.searches])
     if layout.as_caller:
         for statement in sequence_grants(base, acl, "REVOKE", "FROM"):
@@ -140,12 +172,10 @@ def _restore_index(host: Host, owner: AsOwner, index: Index | Dropped, table: st
         host.warning(f"{index.name} could not be put back", hint=f"As it was: {index.restore(table)}")
 
 
-def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None:
-    state = "" if check.validated else " NOT VALID" if check.enforced else " NOT ENFORCED"
+def add_check(owner: AsOwner, table: str, check: Check, *, validated: bool) -> None:
+    state = "" if validated else " NOT VALID" if check.enforced else " NOT ENFORCED"
     options = f"{' NO INHERIT' if check.no_inherit else ''}{state}"
     owner.run(f"ALTER TABLE {table} ADD CONSTRAINT {ident(check.name)} CHECK ({check.expression}){options}")
-    if check.comment is not None:
-        grants.comment(host, f"CONSTRAINT {ident(check.name)} ON {table}", check.comment)
 
 
 def _restore_comments(host: Host, base: Table, view: Table, table: str) -> None:

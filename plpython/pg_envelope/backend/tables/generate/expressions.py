@@ -116,6 +116,27 @@ def reads_as_role(layout: Layout, protected: Protected) -> str:
     return reads(replace(layout, by_role=True), protected)
 
 
+def either(layout: Layout, protected: Protected, opened: str, source: str = "t") -> str:
+    """Returns the value of a protected column of `source`, which a roll-out may have left in the clear.
+
+    `opened` is the expression that opens its envelope.
+    """
+    if not layout.rollout:
+        return opened
+    envelope = f"{source}.{ident(protected.column.name)}"
+    return f"CASE WHEN {envelope} IS NULL THEN {clear_value(protected, source)} ELSE {opened} END"
+
+
+def clear_value(protected: Protected, source: str) -> str:
+    """Returns the column of `source` that has the value in the clear during a roll-out."""
+    return f"{source}.{ident(protected.plain or '')}"
+
+
+def in_the_clear(protected: Protected) -> Protected:
+    """Returns the column whose content is to be encrypted during a roll-out: it has another name."""
+    return replace(protected, column=replace(protected.column, name=protected.plain or ""))
+
+
 def content(protected: Protected, source: str) -> str:
     """Returns the expression for what is encrypted: the bytes of a bytea, the canonical text of everything else."""
     column = protected.column

@@ -1,0 +1,44 @@
+"""Ends a roll-out in one short transaction: nothing is read or written row by row any more."""
+
+from __future__ import annotations
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.rollout import proofs
+from pg_envelope.backend.search import place
+from pg_envelope.backend.search.place import Place
+from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.tables import locks
+from pg_envelope.backend.tables.protect import report
+from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.backend.tables.unprotect import make_plain, refuse_dependents
+
+DONE = """
+UPDATE envelope_private.key SET rollout = NULL, residue = pg_relation_filenode(base) WHERE base = $1::oid"""
+KNOWN_BY_THE_TABLE = "UPDATE envelope_private.field SET plain_not_null = false WHERE key_uuid = $1"
+RESIDUE = "dead rows of {base} still hold plaintext: docs/online.md says how to get rid of them"
+RESIDUE_HINT = "VACUUM FULL {base}, or pg_repack while the table is in use. Until then envelope.status() reminds you."
+
+
+def finish(host: Host, oid: int, act: str) -> None:
+    """Raises Locked. Raises Unsupported where the table cannot be plain, because of what depends on its view."""
+    found = place.find(host, oid)
+    locks.briefly(host, found.view.sql, found.base.sql)
+    if act == proofs.PROTECT:
+        _protected(host, found)
+    else:
+        refuse_dependents(host, found.view, "unprotected")
+        make_plain(host, found.key, found.base, found.view, found.layout)
+
+
+def _protected(host: Host, found: Place) -> None:
+    base = found.base
+    for name, protected in found.layout.protected.items():
+        if protected.column.not_null:
+            # The CHECK spares SET NOT NULL a look at the rows, so it is dropped afterwards.
+            host.run(f"ALTER TABLE {base.sql} ALTER {ident(name)} SET NOT NULL")
+            host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT {ident(proofs.given(name))}")
+    host.rows(DONE, ["oid"], [base.oid])
+    host.rows(KNOWN_BY_THE_TABLE, ["uuid"], [found.layout.key_uuid])
+    refresh(host, base.oid)
+    report(host, base, place.find(host, base.oid).layout)
+    host.warning(RESIDUE.format(base=base.sql), hint=RESIDUE_HINT.format(base=base.sql))
