@@ -225,6 +225,12 @@ class Admin:
         else:
             Verification(self._host, oid).run(pace, bool(anew))
 
+    def _settled(self, rel: str | None, what: str) -> int:
+        """The same of a table that no roll-out is changing. Raises NotPermitted, Conflict."""
+        oid = self._table(rel, what)
+        catalog.refuse_rollout(self._host, oid, what)
+        return oid
+
     def _receipt(self, rel: str | None) -> str:
         return self._reencryption(rel, "receipt").receipt()
 
@@ -238,10 +244,11 @@ class Admin:
         self, rel: str | None, column: str | None, spec: str | None, batch_size: int | None, pause_ms: int | None
     ) -> None:
         wanted = parse_one(column or "", json.loads(spec or "null"))
-        add_search(self._host, self._keys, self._table(rel, "add_search"), column, wanted, _pace(batch_size, pause_ms))
+        oid, pace = self._settled(rel, "add_search"), _pace(batch_size, pause_ms)
+        add_search(self._host, self._keys, oid, column, wanted, pace)
 
     def _drop_search(self, rel: str | None, column: str | None, name: str | None) -> None:
-        drop_search(self._host, self._table(rel, "drop_search"), column, name)
+        drop_search(self._host, self._settled(rel, "drop_search"), column, name)
 
     def _rotate_search(
         self,
@@ -252,7 +259,7 @@ class Admin:
         batch_size: int | None,
         pause_ms: int | None,
     ) -> None:
-        oid, pace = self._table(rel, "rotate_search"), _pace(batch_size, pause_ms)
+        oid, pace = self._settled(rel, "rotate_search"), _pace(batch_size, pause_ms)
         rotate_search(self._host, self._keys, oid, column, name, normalize, pace)
 
     def _rotate(self, oid: int, scope: str | None) -> int:

@@ -58,6 +58,13 @@ SELECT string_agg(what, ', ' ORDER BY what) AS found, count(*) AS count FROM (
         WHERE c.field_uuid IS NOT NULL
                 AND NOT EXISTS (SELECT FROM envelope_private.field p WHERE p.field_uuid = c.field_uuid)
             OR NOT EXISTS (SELECT FROM envelope_private.dek p WHERE p.dek_id = c.dek_id)) AS orphan"""
+ROLLOUTS = """
+SELECT string_agg(format('%s (%s)', coalesce(view_name, base::regclass::text), rollout), ', ' ORDER BY view_name)
+    AS found, count(*) AS count
+FROM envelope_private.protected_table WHERE rollout IS NOT NULL"""
+RESIDUE = """
+SELECT string_agg(base::regclass::text, ', ' ORDER BY base::regclass::text) AS found, count(*) AS count
+FROM envelope_private.protected_table WHERE residue = pg_relation_filenode(base)"""
 COMPROMISED = """
 SELECT string_agg(format('%s version %s', coalesce(k.name, k.view::text, k.base::text), d.version), ', '
         ORDER BY k.created_at, d.version) AS found, count(*) AS count
@@ -103,6 +110,20 @@ CHECKS = (
     CatalogCheck("plaintext", "failed", "columns that hold plaintext", PLAINTEXT, "Restore or protect them again."),
     CatalogCheck(
         "catalog", "failed", "rows without their parent", PARENTS, "Restore the key catalog from a whole dump."
+    ),
+    CatalogCheck(
+        "online",
+        "warning",
+        "tables between plain and protected",
+        ROLLOUTS,
+        "Call protect or unprotect again with online => true: it goes on. See docs/online.md.",
+    ),
+    CatalogCheck(
+        "residue",
+        "warning",
+        "tables whose dead rows still hold plaintext",
+        RESIDUE,
+        "VACUUM FULL <table>, or pg_repack while the table is in use. See docs/online.md.",
     ),
     CatalogCheck("columns", "failed", "protected columns that are not found", MISSING, REFRESH),
     CatalogCheck("views", "failed", "tables whose view, triggers or owner differ", VIEWS, REFRESH),

@@ -24,6 +24,14 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.
 WHERE k.conrelid = $1 AND k.contype = 'n' AND a.attname = ANY ($2::name[])
     AND (k.conname <> concat_ws('_', c.relname, a.attname, 'not_null') OR NOT k.convalidated)"""
 
+# Their text would go on to read the column in the clear, which has another name then.
+RULES = """
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what FROM pg_catalog.pg_depend d
+JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1
+    AND a.attname = ANY ($2::name[])
+ORDER BY 1"""
+
 
 def check_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> None:
     """Raises Unsupported with the list of all reasons."""
@@ -45,6 +53,8 @@ def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, F
             yield f"the type {column.type} does not take NULL"
     for line in bodies.differences(host, table.oid, layout):
         yield f"trigger {line}"
+    for row in host.rows(RULES, ["oid", "text[]"], [table.oid, list(wanted)]):
+        yield f"{row['what']} uses a column that is to be protected"
     for row in host.rows(NAMED_NOT_NULL, ["oid", "text[]"], [table.oid, list(wanted)]):
         yield f"the NOT NULL constraint {row['name']} has a name of its own, or is not validated"
     if host.row(whole.HIDDEN, ["oid"], [table.oid]):

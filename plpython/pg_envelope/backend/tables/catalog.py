@@ -55,6 +55,12 @@ EQUALS = "OPERATOR(pg_catalog.=)"
 CHECK_FIELDS = ("name", "expression", "validated", "enforced", "no_inherit", "comment", "runs_code")
 
 
+class InRollout(errors.NotConfigured):
+    """Some values of a table are in the clear, and others are envelopes."""
+
+    sqlstate = "55006"
+
+
 def key_of(host: Host, oid: int) -> Row:
     """Returns the key row of a protected table, by its view or base table. Raises NotProtected."""
     row = host.row(KEY, ["oid"], [oid])
@@ -82,7 +88,9 @@ def refuse_protected(host: Host, oid: int) -> None:
         raise errors.AlreadyProtected(
             "the table is protected already",
             detail=f"view {row['view_name']}, base table {row['base_name']}",
-            hint="To change its columns: CALL envelope.unprotect(...), then protect() with all of them.",
+            hint="protect(online => true) is not at its end: the same call goes on."
+            if row["rollout"]
+            else "To change its columns: CALL envelope.unprotect(...), then protect() with all of them.",
         )
 
 
@@ -90,7 +98,7 @@ def refuse_rollout(host: Host, oid: int, what: str) -> None:
     """Raises Conflict for a protected table in which some values are still in the clear."""
     row = host.row(KEY, ["oid"], [oid])
     if row is not None and row["rollout"]:
-        raise errors.Conflict(
+        raise InRollout(
             f"{row['view_name']} is not ready for {what}(): {row['rollout']}(online => true) is not at its end",
             hint=f"Call {row['rollout']}() with online => true again: it goes on. docs/online.md tells more.",
         )
