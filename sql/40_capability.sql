@@ -2,7 +2,7 @@
 
 CREATE FUNCTION envelope_private.header(suite smallint, pad boolean, key_id bigint) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT set_byte('\xe100', 1, suite + CASE WHEN pad THEN 128 ELSE 0 END) || substr(int8send(key_id), 5) $$;
+    AS $$ SELECT set_byte(decode('e100', 'hex'), 1, suite + CASE WHEN pad THEN 128 ELSE 0 END) || substr(int8send(key_id), 5) $$;
 COMMENT ON FUNCTION envelope_private.header IS 'an envelope''s first 6 bytes: FORMAT.md section 1';
 
 -- The sum, because << and | bind alike, from the left.
