@@ -89,14 +89,15 @@ def made(db: Database) -> Any:
     db.sql("DROP OWNED BY reader, writer, helper; DROP ROLE reader, writer, helper")
 
 
-def test_the_view_looks_as_the_table_did_and_unprotect_restores_it(made: Database) -> None:
+@pytest.mark.parametrize("way", ["", ", online => true"], ids=["offline", "online"])
+def test_the_view_looks_as_the_table_did_and_unprotect_restores_it(made: Database, way: str) -> None:
     schema, data = dump(made), made.sql(f"SELECT * FROM {NAME} ORDER BY id")
     shape, relation = made.sql(SHAPE, NAME), made.sql(RELATION, NAME)
-    made.sql(f"CALL envelope.protect(%s, '{COLUMNS}')", NAME)
+    made.sql(f"CALL envelope.protect(%s, '{COLUMNS}'{way})", NAME)
     assert made.sql(SHAPE, NAME) == shape
     assert made.sql(RELATION, NAME) == relation
     assert made.sql(f"SELECT * FROM {NAME} ORDER BY id") == data
-    made.sql("CALL envelope.unprotect(%s)", NAME)
+    made.sql(f"CALL envelope.unprotect(%s{way})", NAME)
     assert made.sql(f"SELECT * FROM {NAME} ORDER BY id") == data
     assert dump(made) == schema
 
