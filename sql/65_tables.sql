@@ -4,7 +4,7 @@
 CREATE PROCEDURE envelope.protect(
     rel regclass, columns jsonb, kek text DEFAULT 'default', store text DEFAULT NULL, scope text DEFAULT 'table',
     scope_column name DEFAULT NULL, scope_of regclass DEFAULT NULL, erased text DEFAULT 'error',
-    online boolean DEFAULT false, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0)
+    online boolean DEFAULT false, batch_size integer DEFAULT 200, pause_ms integer DEFAULT 0)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased, online, batch_size, pause_ms)
@@ -13,7 +13,7 @@ COMMENT ON PROCEDURE envelope.protect IS
     'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}. With online => true the table stays in use: it commits after about batch_size rows, and called again it goes on. Not inside a transaction then';
 
 CREATE PROCEDURE envelope.unprotect(
-    rel regclass, damaged text DEFAULT 'error', online boolean DEFAULT false, batch_size integer DEFAULT 1000,
+    rel regclass, damaged text DEFAULT 'error', online boolean DEFAULT false, batch_size integer DEFAULT 200,
     pause_ms integer DEFAULT 0)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')

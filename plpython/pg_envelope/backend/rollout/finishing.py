@@ -15,8 +15,11 @@ from pg_envelope.backend.tables.unprotect import make_plain, refuse_dependents
 DONE = """
 UPDATE envelope_private.key SET rollout = NULL, residue = pg_relation_filenode(base) WHERE base = $1::oid"""
 KNOWN_BY_THE_TABLE = "UPDATE envelope_private.field SET plain_not_null = false WHERE key_uuid = $1"
-RESIDUE = "dead rows of {base} still hold plaintext: docs/online.md says how to get rid of them"
-RESIDUE_HINT = "VACUUM FULL {base}, or pg_repack while the table is in use. Until then envelope.status() reminds you."
+RESIDUE = "dead rows of {base} still hold plaintext"
+RESIDUE_HINT = (
+    "VACUUM FULL {base}, or pg_repack while the table is in use."
+    " Until then envelope.status() reminds you: docs/online.md"
+)
 
 
 def finish(host: Host, oid: int, act: str) -> None:
@@ -40,5 +43,12 @@ def _protected(host: Host, found: Place) -> None:
     host.rows(DONE, ["oid"], [base.oid])
     host.rows(KNOWN_BY_THE_TABLE, ["uuid"], [found.layout.key_uuid])
     refresh(host, base.oid)
-    report(host, base, place.find(host, base.oid).layout)
-    host.warning(RESIDUE.format(base=base.sql), hint=RESIDUE_HINT.format(base=base.sql))
+
+
+def tell(host: Host, oid: int, act: str) -> None:
+    """Tells what protect() tells, after the locks are gone."""
+    if act == proofs.PROTECT:
+        found = place.find(host, oid)
+        report(host, found.base, found.layout)
+        host.warning(RESIDUE.format(base=found.base.sql), hint=RESIDUE_HINT.format(base=found.base.sql))
+        host.commit()

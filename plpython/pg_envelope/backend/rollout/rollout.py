@@ -19,7 +19,7 @@ from pg_envelope.backend.jobs.resealing import Resealing
 from pg_envelope.backend.jobs.walker import Pace, Walker
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.rollout import fitness, settling
-from pg_envelope.backend.rollout.finishing import finish
+from pg_envelope.backend.rollout.finishing import finish, tell
 from pg_envelope.backend.rollout.proofs import PROTECT, UNPROTECT
 from pg_envelope.backend.rollout.start import start
 from pg_envelope.backend.rollout.turning import turn
@@ -110,6 +110,7 @@ def _go_on(host: Host, oid: int, act: str, pace: Pace) -> None:
         wait_for_readers(host, job, MADE[act])
         finish(host, oid, act)
         job.complete()
+    tell(host, oid, act)
 
 
 def _convert(host: Host, oid: int, act: str, job: Job, pace: Pace) -> None:

@@ -15,8 +15,10 @@ from pg_envelope.backend.tables.owner import AsOwner
 # All functions that a view and its base table call, under whatever name the view was made.
 FUNCTIONS = f"""
 SELECT p.oid::regprocedure::text AS signature, n.nspname || '.' || p.proname AS name
-FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-WHERE obj_description(p.oid, 'pg_proc') = {literal(generate.COMMENTED)} || $1"""
+FROM pg_catalog.pg_description d JOIN pg_catalog.pg_proc p ON p.oid = d.objoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE d.classoid = 'pg_proc'::regclass AND d.objsubid = 0
+    AND d.description = {literal(generate.COMMENTED)} || $1"""
 MADE = """
 SELECT p.oid::regprocedure::text AS signature FROM pg_catalog.pg_proc p
 WHERE p.pronamespace = $1::regnamespace AND p.proname = ANY ($2::name[])"""
@@ -105,9 +107,13 @@ def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None
 
 
 def drop_no_drafts(host: Host, table: Table) -> None:
-    now = inspect.inspect(host, table.oid)
-    if any(check.name == inspect.NO_DRAFTS for check in now.checks):
-        host.run(f"ALTER TABLE {now.sql} DROP CONSTRAINT {ident(inspect.NO_DRAFTS)}")
+    for row in host.rows(HAS_NO_DRAFTS, ["oid", "name"], [table.oid, inspect.NO_DRAFTS]):
+        host.run(f"ALTER TABLE {row['relation']} DROP CONSTRAINT {ident(inspect.NO_DRAFTS)}")
+
+
+HAS_NO_DRAFTS = """
+SELECT conrelid::regclass::text AS relation FROM pg_catalog.pg_constraint
+WHERE conrelid = $1 AND conname = $2 AND contype = 'c'"""
 
 
 def _make_checks(host: Host, table: Table, layout: Layout) -> None:
