@@ -337,7 +337,7 @@ class Admin:
         Rekey(self._host, self._link, self._keys).run(from_environment or "", from_kek, to_kek)
 
     def _shred(self, rel: str | None, subject: str | None, reason: str | None) -> None:
-        oid = self._table(rel, "shred")
+        oid = self._settled(rel, "shred")
         begin(self._host, "shred")
         erasure = Erasure(self._host, self._link)
         key = erasure.of_table(oid)

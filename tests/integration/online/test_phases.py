@@ -96,6 +96,17 @@ def test_what_nobody_carries_on_can_be_taken_back(person: Database) -> None:
     assert dump(person) == schema
 
 
+def test_an_unprotect_that_nobody_carries_on_can_be_taken_back(person: Database) -> None:
+    person.sql(CALLS["protect"])
+    schema, rows = dump(person), person.sql(DIGEST)
+    with PHASES["backfill"](person, "unprotect") as job:
+        person.sql("SELECT pg_cancel_backend(%s)", job.pid)
+    job.end()
+    person.sql(CALLS["protect"])
+    assert person.sql(DIGEST) == rows
+    assert dump(person) == schema
+
+
 def test_offline_unprotect_takes_it_back_under_one_lock(person: Database) -> None:
     schema, rows = dump(person), person.sql(DIGEST)
     with PHASES["backfill"](person, "protect") as job:

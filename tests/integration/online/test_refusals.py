@@ -51,6 +51,13 @@ def test_it_commits_so_it_runs_in_no_transaction(person: Database) -> None:
             person.sql(act)
 
 
+def test_tenants_and_subjects_get_their_keys_offline(person: Database) -> None:
+    for scope in ("tenant", "subject"):
+        with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+            person.sql(CALLS["protect"].replace(")", f", scope => '{scope}', scope_column => 'n')"))
+        assert "keys of their own" in (caught.value.diag.message_detail or "")
+
+
 def test_a_table_that_was_protected_offline_is_unprotected_offline(person: Database) -> None:
     person.sql("""CALL envelope.protect('person', '["email"]')""")
     with pytest.raises(psycopg.errors.FeatureNotSupported, match="cannot be unprotected online") as caught:
@@ -62,6 +69,7 @@ WAITING = {
     "CALL envelope.protect('person', '[\"email\"]', online => true)": psycopg.errors.ObjectNotInPrerequisiteState,
     "CALL envelope.protect('person', '[\"email\"]')": psycopg.errors.DuplicateObject,
     "CALL envelope.add_search('person', 'email')": psycopg.errors.ObjectInUse,
+    "CALL envelope.shred('person', reason => 'values in the clear would stay')": psycopg.errors.ObjectInUse,
     CALLS["protect"]: psycopg.errors.ObjectInUse,
     CALLS["unprotect"]: psycopg.errors.ObjectInUse,
 }
