@@ -28,6 +28,7 @@ OBSTACLES = {
         "ALTER TABLE person ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
         "row-level security with FORCE",
     ),
+    "a publication": ("CREATE PUBLICATION news FOR TABLE person", "publications send it"),
     "a view": ("CREATE VIEW mails AS SELECT email FROM person", "view public.mails"),
 }
 

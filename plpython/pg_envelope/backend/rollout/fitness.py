@@ -9,7 +9,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search import carried
 from pg_envelope.backend.search.place import Place
-from pg_envelope.backend.tables import bodies, whole
+from pg_envelope.backend.tables import bodies, publications, whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -57,6 +57,8 @@ def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, F
         yield f"{row['what']} uses a column that is to be protected"
     for row in host.rows(NAMED_NOT_NULL, ["oid", "text[]"], [table.oid, list(wanted)]):
         yield f"the NOT NULL constraint {row['name']} has a name of its own, or is not validated"
+    if found := publications.of(host, table.oid):
+        yield f"publications send it, whose subscribers would miss its new columns: {found}"
     if host.row(whole.HIDDEN, ["oid"], [table.oid]):
         yield "row-level security with FORCE may hide rows from its owner"
 
