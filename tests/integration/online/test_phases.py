@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from tests.fix_stack import Database
-from tests.integration.online.fix_phases import CALLS, DIGEST, PHASES
+from tests.integration.online.fix_phases import CALLS, DIGEST, PHASES, ROWS
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.sql.test_there_and_back import dump
 
@@ -107,11 +108,31 @@ def test_an_unprotect_that_nobody_carries_on_can_be_taken_back(person: Database)
     assert dump(person) == schema
 
 
-def test_offline_unprotect_takes_it_back_under_one_lock(person: Database) -> None:
+@pytest.mark.parametrize(
+    ("act", "phase"), [("protect", "backfill"), ("unprotect", "backfill"), ("unprotect", "last step")]
+)
+def test_offline_unprotect_takes_it_back_under_one_lock(person: Database, act: str, phase: str) -> None:
     schema, rows = dump(person), person.sql(DIGEST)
-    with PHASES["backfill"](person, "protect") as job:
+    if act == "unprotect":
+        person.sql(CALLS["protect"])
+    with PHASES[phase](person, act) as job:
         person.sql("SELECT pg_cancel_backend(%s)", job.pid)
     job.end()
     person.sql("CALL envelope.unprotect('person')")
     assert person.sql(DIGEST) == rows
     assert dump(person) == schema
+
+
+def test_a_value_that_does_not_open_stops_unprotect_and_nothing_is_lost(person: Database) -> None:
+    person.sql(CALLS["protect"])
+    person.sql("SET session_replication_role = replica")
+    person.sql("UPDATE person_encrypted SET email = set_byte(email, 30, get_byte(email, 30) # 1) WHERE id = 77")
+    person.sql("RESET session_replication_role")
+    with pytest.raises(psycopg.errors.DataCorrupted) as caught:
+        person.sql(CALLS["unprotect"])
+    assert "(id)=(77)" in (caught.value.diag.message_detail or "")
+    assert person.one("SELECT count(*) FROM person WHERE id <> 77 AND email = 'value ' || id") == ROWS - 1
+    person.sql("UPDATE person SET email = 'value 77' WHERE id = 77")
+    person.sql(CALLS["unprotect"])
+    assert person.one("SELECT count(*) FROM person WHERE email = 'value ' || id") == ROWS
+    assert person.one(KIND) == PLAIN

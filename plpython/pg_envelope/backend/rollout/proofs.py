@@ -53,11 +53,16 @@ def add(layout: Layout, act: str, there: set[str] | frozenset[str] = frozenset()
     ]
 
 
-def drop(host: Host, table: str, base: Table, layout: Layout) -> None:
-    """Drops all of these constraints from the base table, which has the name `table` now."""
+def begin_again(host: Host, base: Table, layout: Layout) -> None:
+    """Drops these constraints, and the CHECKs of the table's own that a way back has added already."""
+    drop(host, base.sql, base, layout, frozenset(check.name for check in layout.checks))
+
+
+def drop(host: Host, table: str, base: Table, layout: Layout, also: frozenset[str] = frozenset()) -> None:
+    """Drops all of these constraints, and those named `also`, from the base table, which has the name `table` now."""
     names = conditions(layout, PROTECT).keys() | conditions(layout, UNPROTECT).keys()
     # A value may have become nullable since.
-    names |= {given(column) for pair in layout.plains.items() for column in pair}
+    names |= {given(column) for pair in layout.plains.items() for column in pair} | also
     found = [f"DROP CONSTRAINT {ident(check.name)}" for check in base.checks if check.name in names]
     if found:
         host.run(f"ALTER TABLE {table} {commas(found)}")

@@ -24,10 +24,8 @@ def turn(host: Host, oid: int, act: str) -> None:
     locks.briefly(host, found.view.sql, found.base.sql)
     host.rows(NOT_NULL, ["uuid", "oid"], [found.layout.key_uuid, found.base.oid])
     host.rows(TURNED, ["oid", "text"], [found.base.oid, act])
-    proofs.drop(host, found.base.sql, found.base, found.layout)
-    known = {check.name for check in found.layout.checks}
-    parts = [f"DROP CONSTRAINT {ident(check.name)}" for check in found.base.checks if check.name in known]
-    parts += [f"ALTER {ident(name)} DROP NOT NULL" for name in found.layout.protected]
+    proofs.begin_again(host, found.base, found.layout)
+    parts = [f"ALTER {ident(name)} DROP NOT NULL" for name in found.layout.protected]
     # On the way back the constraints come when the envelopes are gone: see settling.py.
     parts += proofs.add(found.layout, act) if act == proofs.PROTECT else []
     host.run(f"ALTER TABLE {found.base.sql} {commas(parts)}")

@@ -45,7 +45,7 @@ def open_columns(host: Host, key: Row, base: Table, layout: Layout, damaged: str
 
     def opened(careful: bool) -> int:
         lost = _lost(owner, layout, careful) if damaged == "null" else 0
-        proofs.drop(host, base.sql, inspect.inspect(host, base.oid), layout)
+        proofs.begin_again(host, inspect.inspect(host, base.oid), layout)
         columns = (_opened(layout, base, protected, damaged, careful) for protected in layout.protected.values())
         owner.run(f"ALTER TABLE {base.sql} {commas(columns)}")
         return lost
