@@ -66,13 +66,15 @@ def in_the_backfill(db: Database, act: str) -> Iterator[Beside]:
 
 @contextmanager
 def before_old_snapshots(db: Database, act: str) -> Iterator[Beside]:
-    """The roll-out waits for a transaction that could see rows of before."""
+    """The roll-out waits for a transaction that could see rows of before, and that reads the same values to its end."""
+    rows = db.sql(DIGEST)
     with db.stack.connect(db.name) as old:
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
         job = Beside(db, CALLS[act])
         _until_told(job)
         yield job
         with suppress(psycopg.OperationalError):
+            assert old.execute(DIGEST).fetchall() == rows
             old.execute("ROLLBACK")
 
 

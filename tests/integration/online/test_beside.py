@@ -27,7 +27,7 @@ SELECT count(*) FILTER (WHERE owner IS DISTINCT FROM 'owner ' || id OR born IS D
 NEWCOMERS = itertools.count(ROWS + 1)
 
 
-class Beside:
+class Crowd:
     """Threads that repeat something until they are stopped, each in a session of its own."""
 
     def __init__(self, db: Database) -> None:
@@ -106,16 +106,16 @@ ACTS = {
 
 def test_nobody_notices(db: Database) -> None:
     db.sql(TABLE % ROWS)
-    beside = Beside(db)
+    crowd = Crowd(db)
     with ExitStack() as stack:
-        stack.callback(beside.stop)
+        stack.callback(crowd.stop)
         for name, act in ACTS.items():
-            beside.add(name, act)
+            crowd.add(name, act)
         for call in (PROTECT, UNPROTECT, PROTECT):
             db.sql(call)
-            assert beside.failures == []
-    assert beside.failures == []
-    assert min(beside.rounds.values()) > 0, beside.rounds
+            assert crowd.failures == []
+    assert crowd.failures == []
+    assert min(crowd.rounds.values()) > 0, crowd.rounds
     reads(db.admin)
     assert db.one("SELECT count(*) FROM account_encrypted WHERE owner_plain IS NOT NULL OR owner IS NULL") == 0
     wrong = "SELECT count(*) FROM account WHERE id > %s AND owner <> 'owner ' || id %% %s"

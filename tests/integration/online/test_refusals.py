@@ -52,6 +52,12 @@ def test_it_commits_so_it_runs_in_no_transaction(person: Database) -> None:
             person.sql(act)
 
 
+def test_what_is_protected_is_protected_already(person: Database) -> None:
+    person.sql(CALLS["protect"])
+    with pytest.raises(psycopg.errors.DuplicateObject):
+        person.sql(CALLS["protect"])
+
+
 def test_tenants_and_subjects_get_their_keys_offline(person: Database) -> None:
     for scope in ("tenant", "subject"):
         with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:

@@ -59,6 +59,7 @@ def start(
 
 def _without_ddl(host: Host, oid: int) -> Table:
     """Returns the table, of which nobody can change the definition until the transaction ends."""
+    catalog.refuse_protected(host, oid)
     table = inspect.inspect(host, oid)
     refusals.check_kind(table)
     locks.lock(host, table.sql, mode=NO_DDL)
