@@ -10,8 +10,8 @@ from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs/costs.md"
 BEGIN, END = "<!-- figures: written by python -m bench.page -->", "<!-- end of figures -->"
-PEERS = ("plain", "ours", "pgcrypto_iv", "pgcrypto_pgp", "pgsodium", "bare")
-HEADS = ("plain", "pg_envelope", "`decrypt_iv`", "`pgp_sym_*`", "pgsodium", "interpreter + import")
+PEERS = ("plain", "ours", "pgcrypto_iv", "pgcrypto_pgp", "pgsodium", "bare", "audited")
+HEADS = ("plain", "pg_envelope", "`decrypt_iv`", "`pgp_sym_*`", "pgsodium", "interpreter + import", "audited")
 VERDICTS = {True: "met", False: "missed", None: "not measured"}
 WIDTH = 120
 BUSY = " Others kept the machine busy: the ratios tell more than the times, and CPU more than the time on a clock."

@@ -21,7 +21,7 @@ from bench.peers import ALL
 from bench.settings import SLOW_FRACTION, Settings
 from bench.targets import Target
 
-TITLES = {peer.name: peer.title for peer in ALL} | {"bare": "interpreter + import"}
+TITLES = {peer.name: peer.title for peer in ALL} | {"bare": "interpreter + import", "audited": "pg_envelope, audited"}
 VERDICTS = {True: "[green]met[/]", False: "[red]missed[/]", None: "not measured"}
 
 

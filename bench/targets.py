@@ -52,6 +52,8 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         Target("row-level security, one column / plain table", 3.4, ratio("rls_column", "plain")),
         Target("row-level security, whole row / plain table", 4.8, ratio("rls_row", "plain")),
         Target("row-level security, UPDATE / plain table", 8, ratio("rls_update", "plain")),
+        Target("audited scan / scan", 1.06, by_name["audited_scan"].ratio("audited", "ours")),
+        Target("audited point read / point read", 1.3, by_name["audited_point"].ratio("audited", "ours")),
         Target("named key, encrypt / point read of a plain table", 5, ratio("named_encrypt", "plain")),
         Target("named key, decrypt / point read of a plain table", 4, ratio("named_decrypt", "plain")),
         Target("look-up by token / plain index, small table", 1.2, ratio("search_small", "plain")),

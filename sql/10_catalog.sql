@@ -33,6 +33,8 @@ CREATE TABLE envelope_private.key (
     scope_column name,
     scope_of uuid,
     erased text NOT NULL DEFAULT 'error' CHECK (erased IN ('error', 'null')),
+    rollout text CHECK (rollout IN ('protect', 'unprotect')),
+    residue oid,
     created_at timestamptz NOT NULL DEFAULT now(),
     CHECK (name IS NULL OR base IS NULL),
     CHECK ((scope = 'table') = (scope_column IS NULL)),
@@ -51,6 +53,10 @@ COMMENT ON COLUMN envelope_private.key.scope IS
     'which values share a DEK: all of the table, or those of one value of scope_column';
 COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';
 COMMENT ON COLUMN envelope_private.key.erased IS 'the result of a read after the DEK was destroyed: an error, or NULL';
+COMMENT ON COLUMN envelope_private.key.rollout IS
+    'protect(online) or unprotect(online) is under way: some values are in the clear, and others are envelopes';
+COMMENT ON COLUMN envelope_private.key.residue IS
+    'the file of the base table whose dead rows hold values in the clear; a rewrite of the table makes another file';
 COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext, which the trigger checks: [{name, expression}]';
 
 CREATE SEQUENCE envelope_private.dek_id_seq;
@@ -102,12 +108,26 @@ CREATE TABLE envelope_private.field (
     bind text NOT NULL CHECK (bind IN ('row', 'column', 'context', 'search')),
     suite smallint NOT NULL CHECK (suite IN (1, 2, 3, 5)),
     pad boolean NOT NULL DEFAULT false,
+    audit text NOT NULL DEFAULT 'none' CHECK (audit IN ('none', 'statement', 'row', 'sync')),
+    limit_rows integer CHECK (limit_rows > 0),
+    limit_seconds integer CHECK (limit_seconds > 0),
+    limit_then text CHECK (limit_then IN ('refuse', 'alarm')),
     plain_type text,
     plain_collation text,
-    plain_storage "char"
+    plain_storage "char",
+    plain_column name,
+    plain_not_null boolean NOT NULL DEFAULT false,
+    CHECK (num_nulls(limit_rows, limit_seconds, limit_then) IN (0, 3)),
+    CHECK (limit_rows IS NULL OR audit <> 'none')
 );
 COMMENT ON TABLE envelope_private.field IS
     'one row per protected column, named key or search key; field_uuid is part of every envelope''s associated data';
+COMMENT ON COLUMN envelope_private.field.audit IS 'what the ledger of reads holds of a read: docs/ledger.md';
+COMMENT ON COLUMN envelope_private.field.plain_column IS
+    'the column of the base table that has the values in the clear during a roll-out. Afterwards it is empty, and keeps the place of the protected column among the others';
+COMMENT ON COLUMN envelope_private.field.plain_not_null IS 'during a roll-out: the values are NOT NULL';
+COMMENT ON COLUMN envelope_private.field.limit_rows IS
+    'how many values one user may read in limit_seconds; NULL: any number. limit_then says what happens beyond';
 COMMENT ON COLUMN envelope_private.field.plain_collation IS 'as regcollation writes it; pg_upgrade refuses that type';
 
 CREATE SEQUENCE envelope_private.key_id_seq MAXVALUE 4294967295;

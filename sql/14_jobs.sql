@@ -4,7 +4,7 @@
 CREATE TABLE envelope_private.job (
     job_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     key_uuid uuid NOT NULL,
-    what text NOT NULL CHECK (what IN ('reencrypt', 'verify', 'search')),
+    what text NOT NULL CHECK (what IN ('reencrypt', 'verify', 'search', 'online')),
     part integer NOT NULL,
     parts integer NOT NULL,
     pid integer NOT NULL,
@@ -21,10 +21,10 @@ CREATE TABLE envelope_private.job (
     UNIQUE (key_uuid, what, part, parts),
     CHECK (part BETWEEN 1 AND parts)
 );
-COMMENT ON TABLE envelope_private.job IS 'one row per share of a table that reencrypt, verify, add_search or rotate_search works on, or worked on last';
+COMMENT ON TABLE envelope_private.job IS 'one row per share of a table that reencrypt, verify, add_search, rotate_search or a roll-out works on, or worked on last';
 COMMENT ON COLUMN envelope_private.job.backend_start IS 'identifies the session, with pid: another session may get the same pid later';
 COMMENT ON COLUMN envelope_private.job.complete IS 'all parts are done, and the table as a whole';
-COMMENT ON COLUMN envelope_private.job.rows_done IS 'rows that reencrypt or a search job wrote, or values that verify opened';
+COMMENT ON COLUMN envelope_private.job.rows_done IS 'rows that reencrypt, a search job or a roll-out wrote, or values that verify opened';
 COMMENT ON COLUMN envelope_private.job.faults IS 'values that do not open';
 COMMENT ON COLUMN envelope_private.job.seconds IS 'seconds of work, without pauses';
 

@@ -30,6 +30,7 @@ COMMENT ON FUNCTION envelope_private.type_parts IS
 CREATE VIEW envelope_private.protected_table AS
     SELECT k.key_uuid, k.base::oid, k.view::oid, n.nspname AS schema, b.relname AS base_name, v.relname AS view_relname,
         quote_ident(n.nspname) || '.' || quote_ident(v.relname) AS view_name, k.row_key, k.by_role, k.as_caller, k.checks::text, k.scope, k.scope_column, k.erased, k.mirrored,
+        k.rollout, k.residue,
         coalesce(k.scope_of, k.key_uuid) AS scope_key,
         ARRAY(SELECT o FROM unnest(v.reloptions) o WHERE NOT starts_with(o, 'security_invoker=')) AS view_options,
         v.oid IS NOT NULL AND v.relowner = b.relowner AND b.relrowsecurity = k.by_role
@@ -49,8 +50,9 @@ CREATE VIEW envelope_private.protected_column AS
     SELECT f.field_uuid, f.key_uuid, a.attnum, a.attname, t.base, t.view,
         coalesce(t.view_name, t.base::regclass::text) || '.' || a.attname AS label,
         coalesce(format_type(v.atttypid, v.atttypmod), f.plain_type) AS type, p.typname AS base_type, coalesce(e.typname, '') AS element_type, p.typtype = 'e' AS is_enum,
-        f.plain_collation::text AS collation, f.plain_storage AS storage, f.bind, f.suite, f.pad,
-        a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext
+        f.plain_collation::text AS collation, f.plain_storage AS storage, f.bind, f.suite, f.pad, f.audit,
+        a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext,
+        h.attname AS plain_column, f.plain_not_null, coalesce(h.attnum, a.attnum) AS place
     FROM envelope_private.protected_table t
     JOIN envelope_private.field f USING (key_uuid)
     -- Columns are found by name, because a restored table may number them anew. The number counts only after a rename
@@ -59,6 +61,7 @@ CREATE VIEW envelope_private.protected_column AS
         a.attname = f.attname
         OR a.attnum = f.attnum AND a.atttypid = 'envelope.ciphertext'::regtype AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_attribute n WHERE n.attrelid = t.base AND n.attname = f.attname AND n.attnum > 0))
+    LEFT JOIN pg_catalog.pg_attribute h ON h.attrelid = t.base AND h.attname = f.plain_column AND NOT h.attisdropped
     LEFT JOIN pg_catalog.pg_attribute v ON v.attrelid = t.view AND v.attname = f.attname
     LEFT JOIN pg_catalog.pg_type p ON p.oid = envelope_private.base_type(coalesce(v.atttypid, to_regtype(f.plain_type)))
     LEFT JOIN pg_catalog.pg_type e ON e.oid = p.typelem AND p.typcategory = 'A';
@@ -66,13 +69,22 @@ COMMENT ON VIEW envelope_private.protected_column IS 'protected columns that exi
 
 CREATE VIEW envelope.columns AS
     SELECT t.view::regclass AS relation, c.attname AS column, c.type, t.base::regclass AS base_table, c.bind, c.suite,
-        c.pad, d.kek, d.version AS key_version, fk.key_id, c.field_uuid, t.scope, t.scope_column
+        c.pad, d.kek, d.version AS key_version, fk.key_id, c.field_uuid, t.scope, t.scope_column, c.audit
     FROM envelope_private.protected_column c
     JOIN envelope_private.protected_table t USING (key_uuid)
     LEFT JOIN envelope_private.field_key fk ON fk.field_uuid = c.field_uuid AND fk.state = 'active'
     LEFT JOIN envelope_private.dek d USING (dek_id)
     ORDER BY t.base, c.attnum;
 COMMENT ON VIEW envelope.columns IS 'one row per protected column, with the key version that its next write uses';
+
+CREATE VIEW envelope.clients AS
+    SELECT g.role, k.name, k.view::regclass AS relation, f.attname AS column, f.field_uuid, g.granted_at
+    FROM envelope_private.client_grant g
+    JOIN envelope_private.field f USING (field_uuid)
+    JOIN envelope_private.key k USING (key_uuid)
+    ORDER BY g.role::text, k.name, k.view::text, f.attnum;
+COMMENT ON VIEW envelope.clients IS
+    'one row per role and field that grant_client or grant_client_key gave; the broker''s configuration decides who gets the keys';
 
 CREATE VIEW envelope.keys AS
     SELECT k.name, k.view::regclass AS relation, d.version, d.state, d.kek, d.kek_version, d.store, d.dek_id,

@@ -2,7 +2,7 @@
 
 CREATE FUNCTION envelope_private.header(suite smallint, pad boolean, key_id bigint) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT set_byte('\xe100', 1, suite + CASE WHEN pad THEN 128 ELSE 0 END) || substr(int8send(key_id), 5) $$;
+    AS $$ SELECT set_byte(decode('e100', 'hex'), 1, suite + CASE WHEN pad THEN 128 ELSE 0 END) || substr(int8send(key_id), 5) $$;
 COMMENT ON FUNCTION envelope_private.header IS 'an envelope''s first 6 bytes: FORMAT.md section 1';
 
 -- The sum, because << and | bind alike, from the left.
@@ -46,13 +46,13 @@ CREATE VIEW envelope_private.usable_key AS
         CASE WHEN 'destroyed' IN (u.state, d.state) THEN 'destroyed' WHEN d.state = 'suspended' THEN d.state
             ELSE u.state END AS state,
         coalesce(k.name, k.view::text || '.' || u.attname, k.base::text || '.' || u.attname, 'dropped') AS label,
-        u.scope_key, k.erased, u.bind
+        u.scope_key, k.erased, u.bind, u.audit
     FROM (
-        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind,
+        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind, f.audit,
             NULL::uuid AS scope_key
         FROM envelope_private.field_key fk JOIN envelope_private.field f USING (field_uuid)
         UNION ALL
-        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind, o.key_uuid
+        SELECT fk.key_id, fk.salt, fk.state, fk.dek_id, f.field_uuid, f.attname, f.key_uuid, f.bind, f.audit, o.key_uuid
         FROM envelope_private.field_key fk
         JOIN envelope_private.dek o USING (dek_id)
         JOIN envelope_private.key s ON coalesce(s.scope_of, s.key_uuid) = o.key_uuid

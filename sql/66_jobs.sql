@@ -24,7 +24,7 @@ CREATE VIEW envelope.progress AS
     JOIN envelope_private.protected_table t USING (key_uuid)
     ORDER BY t.base, j.what, j.parts, j.part;
 COMMENT ON VIEW envelope.progress IS
-    'one row per job of reencrypt, verify, or of add_search and rotate_search (search), running or last: state running, paused, interrupted (its session is gone), aborted, failed or done';
+    'one row per job of reencrypt, verify, of add_search and rotate_search (search), or of protect and unprotect (online), running or last: state running, paused, interrupted (its session is gone), aborted, failed or done';
 
 CREATE VIEW envelope.receipts AS
     SELECT k.view::regclass AS relation, r.made_at, (r.statement::jsonb #>> '{statement,finished_at}')::timestamptz AS finished_at,
@@ -88,7 +88,7 @@ CREATE FUNCTION envelope.pause(rel regclass) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC SELECT envelope_private.order_jobs(rel, 'pause'); END;
 COMMENT ON FUNCTION envelope.pause IS
-    'pauses the jobs on a table (reencrypt, verify, add_search, rotate_search) after their batch, without locks, until resume; returns how many';
+    'pauses the jobs on a table (reencrypt, verify, add_search, rotate_search, protect and unprotect with online) after their batch, without locks, until resume; returns how many';
 
 CREATE FUNCTION envelope.resume(rel regclass) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -99,7 +99,7 @@ CREATE FUNCTION envelope.abort(rel regclass) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC SELECT envelope_private.order_jobs(rel, 'abort'); END;
 COMMENT ON FUNCTION envelope.abort IS
-    'ends the jobs on a table after their batch; what is committed stays. Returns how many';
+    'ends the jobs on a table after their batch; what is committed stays. A protect or unprotect with online goes back to the table as it was. Returns how many';
 
 CREATE FUNCTION envelope.receipt(rel regclass) RETURNS text
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$

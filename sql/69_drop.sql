@@ -93,6 +93,7 @@ BEGIN ATOMIC
     UPDATE envelope_private.key SET name = NULL, base = NULL, view = NULL;
     DELETE FROM envelope_private.secret;
     DELETE FROM envelope_private.key_grant;
+    DELETE FROM envelope_private.client_grant;
     DELETE FROM envelope_private.tenant;
     DELETE FROM envelope_private.spare_dek;
     DELETE FROM envelope_private.search_key;

@@ -13,10 +13,12 @@ from pg_envelope_client import output, streams
 from pg_envelope_client.commands import (
     database_backups,
     erasure,
+    files,
     jobs,
     kek,
     keys,
     keys_backup,
+    ledger,
     lint,
     rekey,
     report,
@@ -56,8 +58,11 @@ commands.command(rich_help_panel="Keys")(suspension.suspend)
 commands.command(rich_help_panel="Keys")(suspension.unsuspend)
 commands.add_typer(keys_backup.backups, name="keys-backup", rich_help_panel="Keys")
 commands.command(rich_help_panel="Keys")(rekey.rekey)
+commands.command(rich_help_panel="Files")(files.seal)
+commands.command("open", rich_help_panel="Files")(files.open_)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
+commands.add_typer(ledger.ledger, name="ledger", rich_help_panel="Audit")
 commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Erasure")
 commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)
 commands.command(rich_help_panel="Schedules")(schedule.due)

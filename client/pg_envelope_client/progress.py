@@ -14,7 +14,7 @@ from rich.text import Text
 from pg_envelope_client import output
 
 _NOTICE = re.compile(
-    r"(?:(?:reencrypt|verify|search):\s*(\d+)\s+of\s+(\d+)\s+blocks?\b(?:\D*(\d+)\s+(?:values?|rows?)\b)?"
+    r"(?:(?:reencrypt|verify|search|online):\s*(\d+)\s+of\s+(\d+)\s+blocks?\b(?:\D*(\d+)\s+(?:values?|rows?)\b)?"
     r"|(?:rotate_kek|rewrap|move_kek|rekey):\s*(\d+)\s+of\s+(\d+)\s+DEKs\b)",
     re.IGNORECASE,
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import astuple, dataclass
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,14 @@ def table_exists(name: str) -> Query:
     return Query("SELECT to_regclass(%s::text) IS NOT NULL AS result", (name,))
 
 
+class OnlineArguments(NamedTuple):
+    """Whether the table stays in use meanwhile, and how quickly its rows change their form then."""
+
+    online: bool = False
+    batch_size: int = 200
+    pause_ms: int = 0
+
+
 @dataclass(frozen=True)
 class ScopeArguments:
     """The scope, which tells which values share a DEK, and the answer to a read after the DEK was destroyed."""
@@ -176,17 +184,23 @@ def protect(
     kek: str,
     store: str | None,
     scoping: ScopeArguments | None = None,
+    *,
+    keep_copies: bool = False,
+    dry_run: bool = False,
+    pace: OnlineArguments | None = None,
 ) -> Query:
     wanted, chosen = json.dumps(columns, ensure_ascii=False), scoping or ScopeArguments()
+    online = pace or OnlineArguments()
     return Query(
         "CALL envelope.protect(%s::regclass, %s::jsonb, %s::text, %s::text,"
-        " %s::text, %s::name, %s::regclass, %s::text)",
-        (table, wanted, kek, store, chosen.kind, chosen.column, chosen.of, chosen.erased),
+        " %s::text, %s::name, %s::regclass, %s::text, %s::boolean, %s::boolean, %s::boolean, %s::integer, %s::integer)",
+        (table, wanted, kek, store, *astuple(chosen), keep_copies, dry_run, *online),
     )
 
 
-def unprotect(table: str, damaged: str) -> Query:
-    return Query("CALL envelope.unprotect(%s::regclass, %s::text)", (table, damaged))
+def unprotect(table: str, damaged: str, pace: OnlineArguments | None = None) -> Query:
+    sql = "CALL envelope.unprotect(%s::regclass, %s::text, %s::boolean, %s::integer, %s::integer)"
+    return Query(sql, (table, damaged, *(pace or OnlineArguments())))
 
 
 def add_search(table: str, column: str, options: Mapping[str, Any], batch_size: int, pause_ms: int) -> Query:

@@ -12,6 +12,7 @@ EnvelopeError
 │   └── AlreadyProtected  42710
 ├── Unsupported           0A000
 ├── ValueTooLong          54000
+├── LimitReached          53400  a user has read as many values as a column's limit allows
 ├── NotConfigured         55000
 ├── Conflict              40001  a row changed under the statement
 └── Unavailable           58000  the broker or the KMS did not do its part
@@ -127,6 +128,15 @@ class ValueTooLong(EnvelopeError):
     sqlstate = "54000"
     code = "value_too_long"
     text = "the value is too long to be encrypted"
+
+
+class LimitReached(EnvelopeError):
+    sqlstate = "53400"
+    code = "limit_reached"
+    text = "the limit of reads is reached"
+    default_hint = (
+        "A DBA sets the limit of a column by envelope.set_limit(...). The ledger of reads tells who reached it."
+    )
 
 
 class NotConfigured(EnvelopeError):

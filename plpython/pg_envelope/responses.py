@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pg_envelope import errors, wire
+
 # The kind of a member: a type; the name of an object; [kinds of an item]; {str: the kind of each value}.
 Members = Mapping[str, Any]
 
@@ -44,6 +46,7 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
             "environment": str,
             "epoch": int,
             "audit": dict | None,
+            "reads": dict | None,
             "keks": {str: "Kek"},
         },
     ),
@@ -60,6 +63,9 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
     "refused": ({},),
     "sign": ({"statement_signed": str, "signature": str, "public_key": str},),
     "erase": ({"epoch": int, "deks": ["ErasedDek"]},),
+    "attach": ({"statement_key": str},),
+    "drain": ({},),
+    "spend": ({"granted": int},),
     "erasures": (
         {
             "lines": int,
@@ -72,6 +78,39 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
         },
     ),
 }
+
+
+def read(op: str, body: bytes) -> wire.Message:
+    """Returns the response in the body of a frame. Raises the error that it tells, or Unavailable for anything else."""
+    try:
+        response = wire.parse(body)
+    except errors.BadInput:
+        response = {}
+    if response.get("v") != wire.PROTOCOL:
+        raise not_understood()
+    if response.get("ok") is not True:
+        raise refusal(response.get("error"))
+    if not fits(op, response):
+        raise not_understood()
+    return response
+
+
+def refusal(error: object) -> errors.EnvelopeError:
+    """Returns the error that the broker answered. Of an answer in a strange form it takes only the members that are
+    text.
+    """
+    said = error if isinstance(error, dict) else {}
+    return wire.error_from({name: text for name, text in said.items() if isinstance(text, str)})
+
+
+def not_understood() -> errors.Unavailable:
+    """Returns the error for an answer that no broker of this protocol gives. The error repeats nothing of the
+    answer.
+    """
+    return errors.Unavailable(
+        f"what answers at the broker's socket does not speak protocol {wire.PROTOCOL}",
+        hint="Do the versions of broker and extension agree? Compare pg-envelope --version and envelope.status().",
+    )
 
 
 def fits(op: str, response: Mapping[str, Any]) -> bool:

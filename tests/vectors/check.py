@@ -18,7 +18,7 @@ from uuid import UUID
 
 from Crypto.Cipher import AES, ChaCha20_Poly1305
 
-from tests.vectors import check_records
+from tests.vectors import check_records, check_sealed
 from tests.vectors.gcm_siv import GcmSiv
 from tests.vectors.kdf import hkdf
 
@@ -248,6 +248,8 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "sealed_deks": check_records.check_sealed,
     "backups": check_records.check_backup,
     "ledgers": check_records.check_ledger,
+    "members": check_sealed.check_member,
+    "files": check_sealed.check_file,
 }
 
 

@@ -20,7 +20,7 @@ from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.envelope import FieldKey, header
 from pg_envelope.suites import SUITES
 from pg_envelope.tokens import TokenKey
-from tests.vectors import records
+from tests.vectors import records, sealed
 from tests.vectors.records import DATABASE, drawn
 
 FILE = Path(__file__).with_name("format1.json")
@@ -282,6 +282,8 @@ def generate() -> str:
         "sealed_deks": list(records.sealed()),
         "backups": list(records.backups()),
         "ledgers": list(records.ledgers()),
+        "members": list(sealed.members()),
+        "files": list(sealed.files()),
     }
     return json.dumps(vectors, indent=1, ensure_ascii=False) + "\n"
 

@@ -8,7 +8,7 @@ import typer
 
 from pg_envelope_client import output, statements
 from pg_envelope_client.commands.options import Dsn, Table
-from pg_envelope_client.commands.tables import resumable
+from pg_envelope_client.commands.tables import watched
 from pg_envelope_client.problems import FAILED
 from pg_envelope_client.registry import Registry
 
@@ -64,7 +64,7 @@ def add(
     """Give a protected column a search column, and its rows their tokens."""
     given: dict[str, Any] = {"normalize": normalize, "as": name, "key": key, "unique": unique, "force": force}
     spec = {option: value for option, value in given.items() if value is not None}
-    _run(table, statements.add_search(table, column, spec, batch_size, pause), f"search add {table} {column}", dsn)
+    watched(table, statements.add_search(table, column, spec, batch_size, pause), f"search add {table} {column}", dsn)
     output.done(f"{table}: column {column} can be searched. See: pg-envelope search list", table=table, column=column)
 
 
@@ -80,7 +80,7 @@ def rotate(
 ) -> None:
     """Give a search column another key, and its rows new tokens, while it is searched."""
     statement = statements.rotate_search(table, column, name, normalize, batch_size, pause)
-    _run(table, statement, f"search rotate {table} {column}", dsn)
+    watched(table, statement, f"search rotate {table} {column}", dsn)
     output.done(f"{table}: the search of column {column} has a new key.", table=table, column=column)
 
 
@@ -92,11 +92,3 @@ def drop(table: Table, column: Column, name: Name = None, dsn: Dsn = None) -> No
     with session(dsn) as server:
         server.run(statements.drop_search(table, column, name))
     output.done(f"{table}: done. What is left: pg-envelope search list", table=table, column=column)
-
-
-def _run(table: str, statement: statements.Query, command: str, dsn: str | None) -> None:
-    from pg_envelope_client.database import session
-    from pg_envelope_client.progress import watching
-
-    with resumable(f"pg-envelope {command}"), watching(table) as watcher, session(dsn, watcher) as server:
-        server.run(statement)

@@ -12,6 +12,12 @@ from pg_envelope_client import columns, output, statements
 from pg_envelope_client.commands.options import DamagedChoice, Dsn, ErasedChoice, Kek, ScopeKind, StoreName, Table
 from pg_envelope_client.problems import INTERRUPTED, Problem
 
+Online = Annotated[
+    bool, typer.Option("--online", help="Keep the table in use meanwhile. Run it again, and it goes on.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="With --online: rows in one committed batch.")]
+Pause = Annotated[int, typer.Option(min=0, metavar="MS", help="With --online: wait so long after each batch.")]
+
 
 @contextmanager
 def resumable(command: str) -> Iterator[None]:
@@ -34,15 +40,25 @@ def protect(
     erased: Annotated[
         ErasedChoice, typer.Option(help="The answer to a read after the DEK was destroyed.")
     ] = ErasedChoice.ERROR,
+    keep_copies: Annotated[
+        bool, typer.Option("--keep-copies", help="Let materialized views hold the columns in the clear.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    online: Online = False,
+    batch_size: BatchSize = 200,
+    pause: Pause = 0,
     dsn: Dsn = None,
 ) -> None:
     """Encrypt columns of a table; afterwards its name is the decrypting view."""
-    from pg_envelope_client.database import session
-
     wanted = columns.parse_columns(specs)
-    with resumable(f"pg-envelope protect {table}"), session(dsn) as server:
-        scoping = statements.ScopeArguments(scope.value, scope_column, scope_of, erased.value)
-        server.run(statements.protect(table, wanted, kek, store and store.value, scoping))
+    scoping = statements.ScopeArguments(scope.value, scope_column, scope_of, erased.value)
+    pace = statements.OnlineArguments(online, batch_size, pause)
+    statement = statements.protect(
+        table, wanted, kek, store and store.value, scoping, keep_copies=keep_copies, dry_run=dry_run, pace=pace
+    )
+    _run(table, statement, f"protect {table}", online, dsn)
+    if dry_run:
+        return
     sentence = f"{table} is protected: {', '.join(wanted)}. Next: pg-envelope status"
     output.done(sentence, table=table, columns=list(wanted))
 
@@ -53,11 +69,32 @@ def unprotect(
         DamagedChoice,
         typer.Option(help="What to do when a value does not open: refuse, or write NULL for it, for good."),
     ] = DamagedChoice.ERROR,
+    online: Online = False,
+    batch_size: BatchSize = 200,
+    pause: Pause = 0,
     dsn: Dsn = None,
 ) -> None:
     """Decrypt a table's columns and give it back its plain form."""
+    pace = statements.OnlineArguments(online, batch_size, pause)
+    statement = statements.unprotect(table, damaged.value, pace)
+    _run(table, statement, f"unprotect {table}", online, dsn)
+    output.done(f"{table} is no longer protected; its columns are stored in the clear.", table=table)
+
+
+def _run(table: str, statement: statements.Query, command: str, online: bool, dsn: str | None) -> None:
     from pg_envelope_client.database import session
 
-    with resumable(f"pg-envelope unprotect {table}"), session(dsn) as server:
-        server.run(statements.unprotect(table, damaged.value))
-    output.done(f"{table} is no longer protected; its columns are stored in the clear.", table=table)
+    if online:
+        watched(table, statement, f"{command} --online", dsn)
+        return
+    with resumable(f"pg-envelope {command}"), session(dsn) as server:
+        server.run(statement)
+
+
+def watched(table: str, statement: statements.Query, command: str, dsn: str | None) -> None:
+    """Runs a statement that commits its work in batches, with a bar on stderr."""
+    from pg_envelope_client.database import session
+    from pg_envelope_client.progress import watching
+
+    with resumable(f"pg-envelope {command}"), watching(table) as watcher, session(dsn, watcher) as server:
+        server.run(statement)

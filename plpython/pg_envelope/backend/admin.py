@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend.caller import refuse_others
@@ -34,6 +34,7 @@ from pg_envelope.backend.lifecycle.rotation import Rewrap
 from pg_envelope.backend.lifecycle.schedule import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
+from pg_envelope.backend.rollout.rollout import protect_online, unprotect_online
 from pg_envelope.backend.scope_keys import rotate_scopes
 from pg_envelope.backend.search.adding import add_search
 from pg_envelope.backend.search.advice import advice
@@ -42,7 +43,8 @@ from pg_envelope.backend.search.granting import grant_search
 from pg_envelope.backend.search.options import parse_one
 from pg_envelope.backend.search.rotating import rotate_search
 from pg_envelope.backend.status import Status
-from pg_envelope.backend.tables import catalog, options
+from pg_envelope.backend.tables import catalog, options, plan
+from pg_envelope.backend.tables.audit import Auditing, LimitWanted
 from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.inspect import inspect
 from pg_envelope.backend.tables.protect import protect
@@ -54,6 +56,7 @@ from pg_envelope.backend.unreadable import verify
 
 # Guard.plain: it wraps a function that SQL calls.
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+Result = TypeVar("Result")
 COMMITS = "It writes the key catalog, and commits."
 
 
@@ -78,10 +81,14 @@ class Admin:
 
     def _offer_tables(self, plain: Wrap) -> None:
         self.protect = plain(self._alone(self._protect))
+        self.plan = plain(self._alone(self._plan))
         self.unprotect = plain(self._alone(self._unprotect))
         self.refresh = plain(self._alone(self._refresh))
         self.adopt_restored = plain(self._alone(self._adopt_restored))
         self.follow = plain(self._alone(self._follow))
+        self.set_audit = plain(self._alone(self._set_audit))
+        self.set_limit = plain(self._set_limit)
+        self.set_audit_key = plain(self._set_audit_key)
         types = Types(self._host)
         self.type_changing = plain(types.changing)
         self.type_changed = plain(types.changed)
@@ -152,27 +159,60 @@ class Admin:
         scope_column: str | None,
         scope_of: str | None,
         erased: str | None,
+        keep_copies: bool | None,
+        dry_run: bool | None,
+        online: bool | None,
+        batch_size: int | None,
+        pause_ms: int | None,
     ) -> None:
+        if dry_run:
+            plan.tell(self._host, self._plan(rel, columns, scope, scope_column, scope_of, keep_copies))
+            return
         wanted = options.parse(columns)
         oid = self._table(rel, "protect")
         other = None if scope_of is None else self._table(scope_of, "protect")
         scoping = options.parse_scope(scope, scope_column, other, erased)
-        protect(self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping)
+        asked = self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping
+        if online:
+            protect_online(*asked, _pace(batch_size, pause_ms), keep_copies=bool(keep_copies))
+        else:
+            protect(*asked, keep_copies=bool(keep_copies))
 
-    def _unprotect(self, rel: str | None, damaged: str | None) -> None:
-        unprotect(self._host, self._table(rel, "unprotect"), damaged or "error")
+    def _plan(
+        self,
+        rel: str | None,
+        columns: str | None,
+        scope: str | None,
+        scope_column: str | None,
+        scope_of: str | None,
+        keep_copies: bool | None,
+    ) -> list[Row]:
+        wanted = options.parse(columns)
+        oid = self._table(rel, "plan")
+        other = None if scope_of is None else self._table(scope_of, "plan")
+        scoping = options.parse_scope(scope, scope_column, other, None)
+        return plan.plan(self._host, oid, wanted, scoping, keep_copies=bool(keep_copies))
 
-    def _alone(self, call: Callable[..., None]) -> Callable[..., None]:
+    def _unprotect(
+        self, rel: str | None, damaged: str | None, online: bool | None, batch_size: int | None, pause_ms: int | None
+    ) -> None:
+        oid = self._table(rel, "unprotect")
+        if online:
+            unprotect_online(self._host, oid, damaged or "error", _pace(batch_size, pause_ms))
+        else:
+            unprotect(self._host, oid, damaged or "error")
+
+    def _alone(self, call: Callable[..., Result]) -> Callable[..., Result | None]:
         """Switches off the following of DDL while the package itself changes the table: its own steps keep view
         and base in step.
         """
 
-        def called(*arguments: Any) -> None:
+        def called(*arguments: Any) -> Result | None:
             if self._changing_tables and call == self._follow:
-                return
+                return None
             before, self._changing_tables = self._changing_tables, True
             try:
-                call(*arguments)
+                return call(*arguments)
             finally:
                 self._changing_tables = before
 
@@ -180,6 +220,23 @@ class Admin:
 
     def _follow(self, view: int, touched: int, attnum: int) -> None:
         follow(self._host, view, touched, attnum)
+
+    def _set_audit(self, rel: str | None, column: str | None, level: str | None) -> None:
+        oid = self._table(rel, "set_audit")
+        begin(self._host, "set_audit")
+        Auditing(self._host, self._link, self._keys).of_column(oid, column, level)
+
+    def _set_limit(
+        self, rel: str | None, column: str | None, rows: int | None, per: str | None, action: str | None
+    ) -> None:
+        oid = self._table(rel, "set_limit")
+        begin(self._host, "set_limit")
+        Auditing(self._host, self._link, self._keys).limit_column(oid, column, LimitWanted(rows, per, action))
+
+    def _set_audit_key(self, name: str | None, level: str | None) -> None:
+        refuse_others(self._host, "set_audit_key", COMMITS)
+        begin(self._host, "set_audit_key")
+        Auditing(self._host, self._link, self._keys).of_key(name, level)
 
     def _refresh(self, rel: str | None) -> None:
         refresh(self._host, self._table(rel, "refresh"))
@@ -211,6 +268,12 @@ class Admin:
         else:
             Verification(self._host, oid).run(pace, bool(anew))
 
+    def _settled(self, rel: str | None, what: str) -> int:
+        """The same of a table that no roll-out is changing. Raises NotPermitted, Conflict."""
+        oid = self._table(rel, what)
+        catalog.refuse_rollout(self._host, oid, what)
+        return oid
+
     def _receipt(self, rel: str | None) -> str:
         return self._reencryption(rel, "receipt").receipt()
 
@@ -224,10 +287,11 @@ class Admin:
         self, rel: str | None, column: str | None, spec: str | None, batch_size: int | None, pause_ms: int | None
     ) -> None:
         wanted = parse_one(column or "", json.loads(spec or "null"))
-        add_search(self._host, self._keys, self._table(rel, "add_search"), column, wanted, _pace(batch_size, pause_ms))
+        oid, pace = self._settled(rel, "add_search"), _pace(batch_size, pause_ms)
+        add_search(self._host, self._keys, oid, column, wanted, pace)
 
     def _drop_search(self, rel: str | None, column: str | None, name: str | None) -> None:
-        drop_search(self._host, self._table(rel, "drop_search"), column, name)
+        drop_search(self._host, self._settled(rel, "drop_search"), column, name)
 
     def _rotate_search(
         self,
@@ -238,7 +302,7 @@ class Admin:
         batch_size: int | None,
         pause_ms: int | None,
     ) -> None:
-        oid, pace = self._table(rel, "rotate_search"), _pace(batch_size, pause_ms)
+        oid, pace = self._settled(rel, "rotate_search"), _pace(batch_size, pause_ms)
         rotate_search(self._host, self._keys, oid, column, name, normalize, pace)
 
     def _rotate(self, oid: int, scope: str | None) -> int:
@@ -316,7 +380,7 @@ class Admin:
         Rekey(self._host, self._link, self._keys).run(from_environment or "", from_kek, to_kek)
 
     def _shred(self, rel: str | None, subject: str | None, reason: str | None) -> None:
-        oid = self._table(rel, "shred")
+        oid = self._settled(rel, "shred")
         begin(self._host, "shred")
         erasure = Erasure(self._host, self._link)
         key = erasure.of_table(oid)

@@ -95,7 +95,7 @@ class Ahead:
         values = [row["scope_key"], wanted, size, row["kek"]]
         found = self._host.rows(NEXT, ["uuid", "bigint[]", "int4", "text"], values)
         stream.read(len(found))
-        same = {name: row[name] for name in ("field_uuid", "label", "database_uuid")}
+        same = {name: row[name] for name in ("field_uuid", "label", "database_uuid", "audit")}
         return [{**other, **same} for other in found]
 
     def _more_spares(self, capability: bytes) -> int:

@@ -88,6 +88,12 @@ class Budget:
         """Reserves the next blocks. Raises BudgetSpent, CounterLost, ReadOnly."""
         self._host.as_owner(lambda: self._reserve(wanted))
 
+    def reserve_blocks(self, key_id: int, blocks: int) -> None:
+        """Reserves blocks for a client, in a step of the extension's owner. Raises what `reserve` raises."""
+        wanted = self.of(key_id)
+        wanted.blocks = blocks
+        self._reserve(wanted)
+
     def _reserve(self, wanted: Reservation) -> None:
         used = self._used(wanted)
         if used > HARD_LIMIT:

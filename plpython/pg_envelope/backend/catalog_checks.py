@@ -11,6 +11,7 @@ from pg_envelope.backend import logged
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.lifecycle import sequences
 from pg_envelope.backend.lifecycle.schedule import OVERDUE
+from pg_envelope.backend.tables.dependents import copies
 from pg_envelope.backend.tables.whole import IS_FOUND
 
 # A key is renewed at the soft limit, by its next write. Beyond the limit, something stands in the way.
@@ -58,6 +59,13 @@ SELECT string_agg(what, ', ' ORDER BY what) AS found, count(*) AS count FROM (
         WHERE c.field_uuid IS NOT NULL
                 AND NOT EXISTS (SELECT FROM envelope_private.field p WHERE p.field_uuid = c.field_uuid)
             OR NOT EXISTS (SELECT FROM envelope_private.dek p WHERE p.dek_id = c.dek_id)) AS orphan"""
+ROLLOUTS = """
+SELECT string_agg(format('%s (%s)', coalesce(view_name, base::regclass::text), rollout), ', ' ORDER BY view_name)
+    AS found, count(*) AS count
+FROM envelope_private.protected_table WHERE rollout IS NOT NULL"""
+RESIDUE = """
+SELECT string_agg(base::regclass::text, ', ' ORDER BY base::regclass::text) AS found, count(*) AS count
+FROM envelope_private.protected_table WHERE residue = pg_relation_filenode(base)"""
 COMPROMISED = """
 SELECT string_agg(format('%s version %s', coalesce(k.name, k.view::text, k.base::text), d.version), ', '
         ORDER BY k.created_at, d.version) AS found, count(*) AS count
@@ -74,13 +82,6 @@ SELECT string_agg(format('%s (%s)', label, scopes), ', ' ORDER BY label) AS foun
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
 WHERE lost OR messages > {WARNED_MESSAGES}"""
-COPIES = """
-SELECT string_agg(DISTINCT w.ev_class::regclass::text, ', ') AS found, count(DISTINCT w.ev_class) AS count
-FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
-JOIN pg_catalog.pg_class m ON m.oid = w.ev_class AND m.relkind = 'm'
-JOIN envelope_private.protected_column p ON p.view = d.refobjid
-    AND d.refobjsubid = (SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = p.view AND attname = p.attname)"""
-
 PUBLICATIONS = """
 SELECT string_agg(found, '; ' ORDER BY found) AS found, count(*) AS count FROM (
     SELECT format('%s publishes capabilities', publication) AS found FROM envelope_private.published WHERE is_capability
@@ -103,6 +104,20 @@ CHECKS = (
     CatalogCheck("plaintext", "failed", "columns that hold plaintext", PLAINTEXT, "Restore or protect them again."),
     CatalogCheck(
         "catalog", "failed", "rows without their parent", PARENTS, "Restore the key catalog from a whole dump."
+    ),
+    CatalogCheck(
+        "online",
+        "warning",
+        "tables between plain and protected",
+        ROLLOUTS,
+        "Call protect or unprotect again with online => true: it goes on. See docs/online.md.",
+    ),
+    CatalogCheck(
+        "residue",
+        "warning",
+        "tables whose dead rows still hold plaintext",
+        RESIDUE,
+        "VACUUM FULL <table>, or pg_repack while the table is in use. See docs/online.md.",
     ),
     CatalogCheck("columns", "failed", "protected columns that are not found", MISSING, REFRESH),
     CatalogCheck("views", "failed", "tables whose view, triggers or owner differ", VIEWS, REFRESH),
@@ -156,7 +171,7 @@ CHECKS = (
         "copies",
         "warning",
         "materialized views that store decrypted columns",
-        COPIES,
+        copies.OF_ALL,
         "Drop them, or protect what they hold.",
     ),
     CatalogCheck(

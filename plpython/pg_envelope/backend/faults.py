@@ -58,7 +58,7 @@ class Faults:
 
     def _try(self, value: bytes, capability: bytes, row_key: str | None, slot: bytes) -> str | None:
         try:
-            content = self._values.decrypt(value, capability, row_key)
+            content = self._values.opened(value, capability, row_key)
         except FAULTS as error:
             reason = REASONS[type(error)]
             if reason != DOES_NOT_OPEN:

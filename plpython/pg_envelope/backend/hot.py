@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+from pg_envelope.backend.audited import AuditedKey
 from pg_envelope.backend.authority import Kind, Right
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.envelope import FieldKey
+
+if TYPE_CHECKING:
+    from pg_envelope.backend.reads import Reads
 
 Decrypt = Callable[..., str | None]
 Encrypt = Callable[..., bytes | None]
@@ -55,6 +59,37 @@ def decrypt_text_as_role(right: Callable[[Kind, str], Right], decrypt: Decrypt, 
         return decrypt(value, capability, row_key)
 
     return decrypt_as_role
+
+
+def decrypt_text_audited(session_keys: SessionKeys, epoch: Epoch, reads: Reads, careful: Decrypt) -> Decrypt:
+    """Does what Values.decrypt_text_audited does, for text, for keys that the session holds, and for events that are
+    open.
+    """
+    keys = cast(dict[bytes, AuditedKey], session_keys.keys)
+    words = reads.words
+    known, capability, at, seq = b"", b"", 0, -1
+
+    def decrypt(value: bytes, token: bytes, row_key: str) -> str | None:
+        nonlocal known, capability, at, seq
+        try:
+            if token != known:
+                at, seq, found = reads.place(token)
+                # Row keys and limits are for the careful path, which looks at the token each time.
+                known, capability = token if found.is_counted_only else b"", token[:CAPABILITY_BYTES]
+            audited = keys[capability + value[:6]]
+            if known and words[at - 1] == seq and monotonic() < audited.expires and audited.epoch == epoch.mapped:
+                key = audited.key
+                end = key.nonce_end
+                content = key.decrypt(value[6:end], value[end:], key.aad + row_key.encode())
+                if not key.padded and 0 not in content:
+                    words[at] += 1
+                    return content.decode()
+        except Exception:  # noqa: S110 -- the careful path raises it again
+            pass
+        known = b""
+        return careful(value, token, row_key)
+
+    return decrypt
 
 
 def encrypt_text(session_keys: SessionKeys, epoch: Epoch, careful: Encrypt) -> Encrypt:

@@ -77,6 +77,7 @@ class FieldOptions:
     bind: str = "row"
     suite: int = suites.DEFAULT
     pad: bool = False
+    audit: str = "none"
     search: tuple[SearchWanted, ...] = ()
     drops_indexes: bool = False
 
@@ -119,10 +120,10 @@ class Keys:
 
     def add_field(self, key_uuid: str, options: FieldOptions) -> str:
         row = self._host.row(
-            "INSERT INTO envelope_private.field (key_uuid, bind, suite, pad) VALUES ($1, $2, $3, $4) "
+            "INSERT INTO envelope_private.field (key_uuid, bind, suite, pad, audit) VALUES ($1, $2, $3, $4, $5) "
             "RETURNING field_uuid",
-            ["uuid", "text", "int2", "bool"],
-            [key_uuid, options.bind, options.suite, options.pad],
+            ["uuid", "text", "int2", "bool", "text"],
+            [key_uuid, options.bind, options.suite, options.pad, options.audit],
         )
         return str(_present(row)["field_uuid"])
 
@@ -232,6 +233,11 @@ class Keys:
         for start in range(0, max(1, len(transitions)), MOST_TRANSITIONS):
             part = transitions[start : start + MOST_TRANSITIONS]
             self._link.ask("record", **told, transitions=part)
+
+    def record_audit(self, action: str, key_uuid: str, label: str, change: str) -> None:
+        """Tells the broker's audit log that another level of audit, or another limit, holds for a column."""
+        self._lock(key_uuid)
+        self._record(action, label, [], change)
 
     def store(self, kek: str, store: str | None) -> str:
         """Returns the store asked for, or the KEK's own default. Raises KekUnknown or DeletableKek before anything is

@@ -14,12 +14,14 @@ from typing import TypeVar
 from pg_envelope import errors, responses, wire
 from pg_envelope.backend.epoch import START_HINT
 from pg_envelope.backend.location import Location
+from pg_envelope.responses import not_understood as not_understood
 
 # A blocking call in Python would hold up statement_timeout and cancel. So the code waits in slices and looks in
 # between.
 SLICE_SECONDS = 0.05
 DEADLINE_SECONDS = 10.0
 PEER = struct.Struct("3i")
+DESCRIPTOR = struct.Struct("i")
 STREAM = socket.SOCK_STREAM | socket.SOCK_CLOEXEC
 
 Result = TypeVar("Result")
@@ -89,7 +91,22 @@ class Link:
                 body = _exchange(connection, frame, patience)
             except OSError:
                 raise errors.Unavailable("the connection to the key broker broke") from None
-        return _response(op, body)
+        return responses.read(op, body)
+
+    def attach(self, descriptor: int, ring: str) -> tuple[Line, wire.Message]:
+        """Opens a connection that stays, and brings a ring to the broker. Raises what `ask` raises."""
+        line = Line(self._interrupts, self._deadline)
+        try:
+            self._connect(line.connection, line.patience())
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, DESCRIPTOR.pack(descriptor))]
+            return line, line.ask("attach", wire.frame(self._request("attach", {"ring": ring})), rights)
+        except BaseException:
+            line.close()
+            raise
+
+    def ask_on(self, line: Line, op: str, **arguments: object) -> wire.Message:
+        """Does what `ask` does, on a line. When it raises, the line is of no more use."""
+        return line.ask(op, wire.frame(self._request(op, arguments)))
 
     def tell(self, op: str, **arguments: object) -> None:
         """Sends a message that needs no answer. Raises rather than waits."""
@@ -121,6 +138,37 @@ class Link:
             )
 
 
+class Line:
+    """A connection to the broker that stays open. Its end tells each side that the other one is gone."""
+
+    def __init__(self, interrupts: Callable[[], None], deadline: float) -> None:
+        from select import POLLIN, poll  # not for a session that reads no audited column
+
+        self.connection = socket.socket(socket.AF_UNIX, STREAM)
+        self.connection.settimeout(SLICE_SECONDS)
+        self._events = poll()
+        self._events.register(self.connection, POLLIN)
+        self.patience = partial(Patience, interrupts, deadline)
+
+    @property
+    def is_open(self) -> bool:
+        """Tells whether the broker is there. Between answers it sends nothing."""
+        return not self._events.poll(0)
+
+    def ask(self, op: str, frame: bytes, rights: list[tuple[int, int, bytes]] | None = None) -> wire.Message:
+        """Returns the response. `rights` go with the first bytes of the frame. Raises what Link.ask raises."""
+        patience = self.patience()
+        try:
+            sent = patience.get(partial(self.connection.sendmsg, [frame], rights or []))
+            body = _exchange(self.connection, frame[sent:], patience)
+        except OSError:
+            raise errors.Unavailable("the connection to the key broker broke") from None
+        return responses.read(op, body)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
 def _exchange(connection: socket.socket, frame: bytes, patience: Patience) -> bytes:
     """Sends a frame. Returns the body of the frame that comes back."""
     rest = memoryview(frame)
@@ -144,35 +192,3 @@ def _receive(connection: socket.socket, count: int, patience: Patience) -> bytes
             raise errors.Unavailable("the key broker closed the connection")
         received += chunk
     return bytes(received)
-
-
-def _response(op: str, body: bytes) -> wire.Message:
-    try:
-        response = wire.parse(body)
-    except errors.BadInput:
-        response = {}
-    if response.get("v") != wire.PROTOCOL:
-        raise not_understood()
-    if response.get("ok") is not True:
-        raise _refusal(response.get("error"))
-    if not responses.fits(op, response):
-        raise not_understood()
-    return response
-
-
-def _refusal(error: object) -> errors.EnvelopeError:
-    """Returns the error that the broker answered. Of an answer in a strange form it takes only the members that are
-    text.
-    """
-    said = error if isinstance(error, dict) else {}
-    return wire.error_from({name: text for name, text in said.items() if isinstance(text, str)})
-
-
-def not_understood() -> errors.Unavailable:
-    """Returns the error for an answer that no broker of this protocol gives. The error repeats nothing of the
-    answer.
-    """
-    return errors.Unavailable(
-        f"what answers at the broker's socket does not speak protocol {wire.PROTOCOL}",
-        hint="Do the versions of broker and extension agree? Compare pg-envelope --version and envelope.status().",
-    )

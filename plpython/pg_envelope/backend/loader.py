@@ -8,10 +8,11 @@ from functools import partial
 from itertools import groupby
 from math import inf
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pg_envelope import envelope, errors, wire
 from pg_envelope.backend.ahead import Ahead
+from pg_envelope.backend.audited import AuditedKey
 from pg_envelope.backend.budget import Budget
 from pg_envelope.backend.erased import erased
 from pg_envelope.backend.host import Host, Row
@@ -39,8 +40,9 @@ KEY = f"""SELECT u.*, c.capability FROM envelope_private.usable_key u
 LEFT JOIN envelope_private.capability c USING (field_uuid) WHERE {OF_KEY_ID}"""
 # The rows come in the order of the columns. `head` is a header with key id 0.
 READABLE = """
-SELECT f.field_uuid, f.scope_key, f.database_uuid, f.label, c.capability, substr(c.seal, 17, 6) AS head
-FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum FROM envelope_private.protected_table t
+SELECT f.field_uuid, f.scope_key, f.database_uuid, f.label, f.audit, c.capability, substr(c.seal, 17, 6) AS head
+FROM (SELECT p.field_uuid, t.scope_key, i.database_uuid, p.label, p.attnum, p.audit
+    FROM envelope_private.protected_table t
     JOIN envelope_private.protected_column p USING (key_uuid) CROSS JOIN envelope_private.installation i
     WHERE $1 IN (t.view, t.base) AND t.scope <> 'table' AND has_column_privilege($2, t.view, p.attname, 'SELECT')) f
 JOIN envelope_private.capability c USING (field_uuid) ORDER BY f.attnum"""
@@ -83,16 +85,16 @@ class Loader:
 
         Raises NotPermitted, InvalidEnvelope or what the broker says.
         """
-        return self._as_owner(lambda: self._load(slot, keys))
+        return self.as_owner(lambda: self._load(slot, keys))
 
     def prefetch(self, view: int, scopes: list[str]) -> dict[bytes, Fetched]:
         """The keys of tenants or subjects of a protected table, for the columns that the calling role may read."""
         role = server().GetUserId()
-        return self._as_owner(lambda: self._prefetch(view, role, scopes))
+        return self.as_owner(lambda: self._prefetch(view, role, scopes))
 
     def search_slot(self, key_id: int) -> bytes:
         """Returns the slot of a search key, for the operators that are made for it. Raises NotPermitted."""
-        for row in self._as_owner(lambda: self._host.rows(SEARCH, ["bigint"], [key_id])):
+        for row in self.as_owner(lambda: self._host.rows(SEARCH, ["bigint"], [key_id])):
             if row["state"] == REPLACED:
                 # Where the key catalog is replicated, and the operators are not.
                 raise errors.NotConfigured("the search key was replaced", hint=REPLACED_HINT)
@@ -103,13 +105,13 @@ class Loader:
 
     def field_of(self, capability: bytes) -> str:
         """Returns the uuid of the field that a capability opens. Raises NotPermitted."""
-        rows = self._as_owner(lambda: self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability"))
+        rows = self.as_owner(lambda: self._host.rows("SELECT field_uuid, capability FROM envelope_private.capability"))
         for row in rows:
             if same(row["capability"], capability):
                 return str(row["field_uuid"])
         raise errors.NotPermitted
 
-    def _as_owner(self, step: Callable[[], Result]) -> Result:
+    def as_owner(self, step: Callable[[], Result]) -> Result:
         """Runs `step` as Host.as_owner does, where the catalog shows what is suspended now. Raises Conflict."""
 
         def current() -> Result:
@@ -216,12 +218,16 @@ class Loader:
         """Returns the function that makes keys of a field out of their bytes."""
         if row.get("bind") == "search":
             return _token_key
-        return partial(self._field_key, bytes.fromhex(row["field_uuid"].replace("-", "")))
+        make: Make = partial(self._field_key, bytes.fromhex(row["field_uuid"].replace("-", "")))
+        return make if row["audit"] == "none" else partial(self._audited_key, make, row["field_uuid"])
 
     def _field_key(self, field_uuid: bytes, slot: bytes, content: bytes, ends: float) -> Key:
         head = slot[CAPABILITY_BYTES:]
         reserve = self.budget.of(envelope.key_id(head))
         return FieldKey(head, field_uuid, content, ends, reserve=reserve, draw=self._nonces.draw)
+
+    def _audited_key(self, make: Make, field_uuid: str, slot: bytes, content: bytes, ends: float) -> Key:
+        return AuditedKey(cast(FieldKey, make(slot, content, ends)), field_uuid)
 
     def _renew(self, key_id: int) -> None:
         """Renews a key that has sealed many values. The import is late, so that a new connection's first write

@@ -8,7 +8,7 @@ from pg_envelope import errors
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys, chosen_kek
-from pg_envelope.backend.secrets import Secrets, context
+from pg_envelope.backend.secrets import SessionSecrets, context
 from pg_envelope.backend.values import Values
 
 # 32 characters: a passphrase, and at the same time a key of AES-256.
@@ -25,7 +25,7 @@ UPDATE = "UPDATE envelope_private.secret SET sealed = $3 WHERE key_uuid = $1 AND
 class SecretAdmin:
     """One method per SQL function. Each runs as the extension's owner and returns a version, `reseal` a count."""
 
-    def __init__(self, host: Host, guard: Guard, keys: Keys, values: Values, secrets: Secrets) -> None:
+    def __init__(self, host: Host, guard: Guard, keys: Keys, values: Values, secrets: SessionSecrets) -> None:
         self._host = host
         self._keys = keys
         self._values = values

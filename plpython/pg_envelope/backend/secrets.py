@@ -8,11 +8,13 @@ from time import monotonic
 from typing import Any, NamedTuple, cast
 
 from pg_envelope import errors
+from pg_envelope.backend.audited import AuditedKey
 from pg_envelope.backend.authority import MAX_AGE_SECONDS, Authority
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.guard import text
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.session_keys import SessionKeys
+from pg_envelope.backend.values import Note
 from pg_envelope.envelope import HEADER_BYTES
 
 FIND = """
@@ -42,15 +44,19 @@ class OpenSecret(NamedTuple):
     text: str | None
 
 
-class Secrets:
+class SessionSecrets:
     """Looks secrets up, by the right of the current role.
 
     An opened secret serves the same role in the same statement and revocation epoch, for a second at most. So the
     check of the right comes before the cache, and SET ROLE and REVOKE count from the next statement.
     """
 
-    def __init__(self, host: Host, authority: Authority, session_keys: SessionKeys, epoch: Epoch) -> None:
+    def __init__(
+        self, host: Host, authority: Authority, session_keys: SessionKeys, epoch: Epoch, note_read: Note
+    ) -> None:
+        """`note_read` is called before the secret of an audited key is opened."""
         self._host = host
+        self._note_read = note_read
         self._right = authority.right
         self._key = session_keys.get
         self._epoch = epoch.current
@@ -90,6 +96,8 @@ class Secrets:
         right = self._right("name", wanted[0])
         version, sealed = self._load(wanted)
         key = self._key(right.capability + sealed[:HEADER_BYTES])
+        if type(key) is AuditedKey:
+            self._note_read(key, right.capability, wanted[0])
         secret = key.open(sealed, context(version).encode())
         if secret is None:
             raise errors.KeyDestroyed

@@ -20,7 +20,9 @@ def server() -> Any:
     # PyDLL keeps the interpreter's lock. To release and take it for each call would take half as long again.
     found = ctypes.PyDLL(None)
     found.GetCurrentStatementStartTimestamp.restype = ctypes.c_int64
-    found.GetUserId.restype = ctypes.c_uint32
+    for name in ("GetUserId", "GetSessionUserId", "GetOuterUserId"):
+        getattr(found, name).restype = ctypes.c_uint32
+    found.pgstat_get_my_query_id.restype = ctypes.c_uint64
     found.GetTopTransactionIdIfAny.restype = ctypes.c_uint32
     found.GetCurrentSubTransactionId.restype = ctypes.c_uint32
     found.AtEOXact_GUC.argtypes = [ctypes.c_bool, ctypes.c_int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,16 @@ from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.prefetch import Prefetch
 from pg_envelope.backend.refusals import Refusals
 from pg_envelope.backend.scopes import Scopes
-from pg_envelope.backend.secrets import Secrets
+from pg_envelope.backend.secrets import SessionSecrets
 from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.backend.values import Values
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin import Admin
+    from pg_envelope.backend.clients import Clients
     from pg_envelope.backend.lifecycle.tenants import Tenants
     from pg_envelope.backend.passwords import Passwords
+    from pg_envelope.backend.reads import Reads
     from pg_envelope.backend.search.tokens import Tokens
     from pg_envelope.backend.secret_admin import SecretAdmin
     from pg_envelope.backend.writes import Writes
@@ -45,20 +48,23 @@ class Session:
         epoch = Epoch(place.epoch, place.broker_uids)
         session_keys = self._session_keys = SessionKeys(epoch, self.loader.load, self.loader.replayed.last)
         self.scopes = Scopes(self.host, self.link, self.loader.ahead.made)
-        self.values = Values(session_keys, self.authority, self.scopes)
+        self._epoch = epoch
+        self.values = Values(session_keys, self.authority, self.scopes, lambda: self.reads)
         self.faults = Faults(self.values)
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, session_keys).keys)
-        self.secrets = Secrets(self.host, self.authority, session_keys, epoch)
+        self.secrets = SessionSecrets(self.host, self.authority, session_keys, epoch, self.values.note_by_right)
         self._offer(self.values)
         self.decrypt_text = hot.decrypt_text(session_keys, epoch, self.guard.plain(self.values.decrypt_text))
+        by_right = hot.decrypt_text(session_keys, epoch, self.guard.plain(self.values.decrypt_text_by_right))
         careful_as_role = self.guard.plain(self.values.decrypt_text_as_role)
-        self.decrypt_text_as_role = hot.decrypt_text_as_role(self.values.right, self.decrypt_text, careful_as_role)
+        self.decrypt_text_as_role = hot.decrypt_text_as_role(self.values.right, by_right, careful_as_role)
         self.encrypt_text = hot.encrypt_text(session_keys, epoch, self.guard.text_in(self.values.encrypt))
         self._offer_secrets(self.secrets)
 
     def _offer(self, values: Values) -> None:
         plain, text_in, text_out = self.guard.plain, self.guard.text_in, self.guard.text_out
         self.decrypt_bytea = plain(values.decrypt)
+        self.decrypt_bytea_audited = plain(values.decrypt_audited)
         self.encrypt_bytea = plain(values.encrypt)
         self.reseal = plain(values.reseal)
         self.no_value = plain(values.no_value)
@@ -72,7 +78,7 @@ class Session:
         self.encrypt_named_bytea = plain(values.encrypt_named)
         self.run_step = plain(self.host.run_step)
 
-    def _offer_secrets(self, secrets: Secrets) -> None:
+    def _offer_secrets(self, secrets: SessionSecrets) -> None:
         plain = self.guard.plain
         self.secret_bytea = plain(secrets.get)
         self.secret_text = plain(secrets.text)
@@ -104,6 +110,16 @@ class Session:
         return Writes(self.guard, self.values, self.loader)
 
     @cached_property
+    def clients(self) -> Clients:
+        """The functions for clients that seal and open outside the server."""
+        return self.guard.plain(self._import_clients)()
+
+    def _import_clients(self) -> Clients:
+        from pg_envelope.backend.clients import Clients
+
+        return Clients(self.guard, self.host, self.link, self.loader)
+
+    @cached_property
     def search(self) -> Tokens:
         """The functions for search columns. They are imported at the first search, or the first write of a
         search column.
@@ -114,6 +130,26 @@ class Session:
         from pg_envelope.backend.search.tokens import Tokens
 
         return Tokens(self.guard, self._session_keys, self.authority, self.loader)
+
+    @cached_property
+    def reads(self) -> Reads:
+        """The session's half of the ledger of reads. It is imported at the first read of an audited column."""
+        return self.guard.plain(self._import_reads)()
+
+    def _import_reads(self) -> Reads:
+        from pg_envelope.backend.reads import Reads
+
+        return Reads(self.host, self.link, self._epoch)
+
+    @cached_property
+    def opened(self) -> Callable[[bytes | None, str | None], bytes]:
+        """The function by which a view of an audited column announces its read."""
+        return self.guard.plain(self.reads.opened)
+
+    @cached_property
+    def decrypt_text_audited(self) -> hot.Decrypt:
+        careful = self.guard.plain(self.values.decrypt_text_audited)
+        return hot.decrypt_text_audited(self._session_keys, self._epoch, self.reads, careful)
 
     @cached_property
     def secret_admin(self) -> SecretAdmin:

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Union
 
 from pg_envelope import errors
+from pg_envelope.backend.audited import AuditedKey
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.erased import Erased
 from pg_envelope.envelope import FieldKey
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pg_envelope.tokens import TokenKey
 
 # The type is a text, so that a session that searches nothing does not import it.
-Key = Union[FieldKey, Erased, "TokenKey"]
+Key = Union[FieldKey, AuditedKey, Erased, "TokenKey"]
 
 
 class Fetched:

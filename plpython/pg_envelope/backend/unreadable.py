@@ -50,6 +50,7 @@ Problems = dict[int, errors.EnvelopeError]
 def checks(host: Host, link: Link, told: wire.Message) -> Iterator[Row]:
     """Rows of status(); `told` is the broker's answer."""
     yield _audit(told.get("audit"))
+    yield _reads(told.get("reads"))
     yield _versions(host, told["keks"])
     yield _sample(host, link)
 
@@ -63,6 +64,12 @@ def verify(host: Host, link: Link) -> Iterator[Row]:
             if (problem := problems.get(row["dek_id"])) is not None:
                 yield {"dek_id": row["dek_id"], "label": row["label"], "problem": problem.said, "hint": problem.hint}
         after = rows[-1]["dek_id"]
+
+
+def _reads(told: Mapping[str, Any] | None) -> Row:
+    if told is None:
+        return _row("ledger of reads", "ok", "can be written", None)
+    return _row("ledger of reads", "failed", f"audited columns cannot be read: {told['detail']}", told["hint"])
 
 
 def _audit(told: Mapping[str, Any] | None) -> Row:

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from pg_envelope import errors
+from pg_envelope.broker.door.door import Door
 from pg_envelope.broker.keys.cache import Cache
 from pg_envelope.broker.keys.deks import Limits, OpenDeks
 from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.kms import THREADS, Kms
 from pg_envelope.broker.kms.providers.make import make_provider
 from pg_envelope.broker.ledger.erasures import Erasures
+from pg_envelope.broker.ledger.recorder import ReadRecorder
 from pg_envelope.broker.requests import status
+from pg_envelope.broker.requests.peers import Peers
 from pg_envelope.broker.requests.service import Service
 from pg_envelope.broker.server import Server
 from pg_envelope.broker.settings.config import Config, load
@@ -65,7 +68,7 @@ def _leave_hanging_threads() -> None:
         os._exit(0)
 
 
-class Broker:
+class BrokerProcess:
     """Holds all parts of a running broker."""
 
     def __init__(self, config: Config, audit: Audit, erasures: Erasures) -> None:
@@ -75,7 +78,9 @@ class Broker:
         limits = Limits(config.broker.environment, config.broker.deadline_ms / 1000)
         self.deks = OpenDeks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
         self.epoch = EpochFile(config.broker.epoch)
-        self.service = Service(config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures)
+        self.reads = ReadRecorder(config.broker)
+        parts = (config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures, self.reads)
+        self.service = Service(*parts)
         self._register_gauges()
 
     def _kms(self, name: str, settings: KmsSettings) -> Kms:
@@ -89,8 +94,10 @@ class Broker:
     async def serve(self) -> None:
         """Serves until it is cancelled."""
         web = await self._web()
+        # Who waits for the socket finds the door open, too.
+        door = self._door()
         server = Server(self.config.broker, self.service, self.metrics)
-        self._register_connections(server)
+        self._register_connections(server, door)
         self.audit.write("started", environment=self.config.broker.environment, epoch=self.epoch.value)
         if self.erasures.cut:
             self.audit.write("ledger_recovered", bytes=self.erasures.cut, **self.erasures.proof._asdict())
@@ -99,18 +106,32 @@ class Broker:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(server.serve())
+                if door is not None:
+                    tasks.create_task(door.serve())
                 for name in self.kms:
                     tasks.create_task(self._probe(name))
                 tasks.create_task(self._sweep())
+                tasks.create_task(self.reads.run())
         finally:
             if web is not None:
                 web.close()
             await server.close()
+            if door is not None:
+                await door.close()
+            await self.reads.close()
             await self._close()
 
     async def _web(self) -> asyncio.Server | None:
         pages: http.Pages = {"/metrics": self.metrics.render, "/healthz": self._health}
         return await http.start(self.config.broker.metrics, pages) if self.config.broker.metrics else None
+
+    def _door(self) -> Door | None:
+        settings = self.config.door
+        if settings is None:
+            return None
+        door = Door(self.config, settings, self.service, self.metrics)
+        log.info("listening on %s for applications", settings.listen)
+        return door
 
     async def _close(self) -> None:
         await self.deks.close()
@@ -158,6 +179,8 @@ class Broker:
     def _register_gauges(self) -> None:
         gauge = self.metrics.gauge
         gauge("pg_envelope_cache_keys", "DEKs in the cache.", lambda: {(): len(self.cache)})
+        gauge("pg_envelope_ledger_up", "1 when the ledger of reads can be written.", self._ledger_up)
+        gauge("pg_envelope_ledger_sessions", "Sessions with a ring.", lambda: {(): self.reads.sessions})
         gauge("pg_envelope_epoch", "Revocation epoch.", lambda: {(): self.epoch.value})
         gauge("pg_envelope_audit_up", "1 when the audit log can be written.", self._audit_up)
         gauge("pg_envelope_build_info", "1, with the broker's version.", lambda: {(status.version(),): 1.0}, "version")
@@ -166,14 +189,20 @@ class Broker:
         gauge("pg_envelope_kms_token_ttl_seconds", "Life left of the login's token.", self._token_seconds, "kms")
         gauge("pg_envelope_grace_remaining_seconds", "Until a down KMS's last DEK is over.", self._grace, "kms")
 
-    def _register_connections(self, server: Server) -> None:
-        def read() -> dict[Labels, float]:
-            return {(str(uid),): float(count) for uid, count in server.peers.connections.items()}
+    def _register_connections(self, server: Server, door: Door | None) -> None:
+        def read(peers: Peers) -> dict[Labels, float]:
+            return {(str(peer),): float(count) for peer, count in peers.connections.items()}
 
-        self.metrics.gauge("pg_envelope_connections", "Connections that are open.", read, "uid")
+        gauge = self.metrics.gauge
+        gauge("pg_envelope_connections", "Connections that are open.", lambda: read(server.peers), "uid")
+        text = "Connections of applications that are open."
+        gauge("pg_envelope_application_connections", text, lambda: read(door.peers) if door else {}, "application")
 
     def _audit_up(self) -> dict[Labels, float]:
         return {(): float(self.audit.trouble is None)}
+
+    def _ledger_up(self) -> dict[Labels, float]:
+        return {(): float(self.reads.trouble is None)}
 
     def _up(self) -> dict[Labels, float]:
         return {(name,): float(_is_up(kms)) for name, kms in self.kms.items()}
@@ -208,7 +237,7 @@ async def _run(config: Config) -> None:
     audit = Audit(config.broker.audit_log)
     erasures = Erasures(config.broker.erasures)
     try:
-        serving = asyncio.create_task(Broker(config, audit, erasures).serve())
+        serving = asyncio.create_task(BrokerProcess(config, audit, erasures).serve())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, serving.cancel)
         loop.add_signal_handler(signal.SIGHUP, _reopen, audit)

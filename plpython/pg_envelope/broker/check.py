@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pg_envelope import derivation, errors
 from pg_envelope.broker import startup
+from pg_envelope.broker.door import tls
 from pg_envelope.broker.kms.calls import within
 from pg_envelope.broker.kms.providers import keyring_file, secrets
 from pg_envelope.broker.kms.providers.base import Item, Provider
@@ -18,6 +19,7 @@ from pg_envelope.broker.kms.providers.make import make_provider
 from pg_envelope.broker.requests import keys_backup
 from pg_envelope.broker.server import uids
 from pg_envelope.broker.settings.config import BrokerSettings, Config, Kek, load
+from pg_envelope.broker.settings.door import DoorSettings
 from pg_envelope.broker.system import files
 
 NO_DATABASE = UUID(int=0)
@@ -47,7 +49,7 @@ def check(config: Path) -> list[Finding]:
 def _machine(config: Config) -> Iterator[Finding]:
     broker = config.broker
     yield Finding("user", "ok", f"checked as uid {os.geteuid()}, which must be the broker's")
-    yield from _places(broker)
+    yield from _places(broker, config.door)
     yield _tried("allowed users", ", ".join(map(str, broker.allowed_users)), lambda: uids(broker.allowed_users))
     yield _tried("audit log", broker.audit_log, lambda: startup.rehearse_audit(broker))
     if broker.break_glass_public_key_file:
@@ -55,6 +57,8 @@ def _machine(config: Config) -> Iterator[Finding]:
         yield _tried("break-glass public key", str(path), lambda: keys_backup.read_public_key(path))
     for path in startup.secret_files(config):
         yield _tried("secret file", str(path), lambda path=path: files.read_private(path))  # type: ignore[misc]
+    if (door := config.door) is not None:
+        yield _tried("door's certificates", str(door.certificate_file), lambda: tls.context(door))
     for path in startup.keyrings(config):
         yield _hinted("keyring", str(path), lambda path=path: keyring_file.check_writable(path))  # type: ignore[misc]
     for held, key in startup.secret_keks(config):
@@ -62,7 +66,7 @@ def _machine(config: Config) -> Iterator[Finding]:
         yield _tried("secrets in the environment", names, lambda held=held, key=key: secrets.check(held, key))  # type: ignore[misc]
 
 
-def _places(broker: BrokerSettings) -> Iterator[Finding]:
+def _places(broker: BrokerSettings, door: DoorSettings | None) -> Iterator[Finding]:
     """Tries the places that only one broker can hold. While a broker runs it holds them, so they cannot be tried."""
     directory = broker.socket.parent
     yield _tried("socket directory", str(directory), lambda: files.refuse_shared_directory(directory))
@@ -72,8 +76,11 @@ def _places(broker: BrokerSettings) -> Iterator[Finding]:
     yield _tried("epoch", str(broker.epoch), lambda: startup.rehearse_epoch(broker))
     yield _tried("socket", str(broker.socket), lambda: startup.rehearse_socket(broker))
     yield _tried("ledger of erasures", str(broker.erasures), lambda: startup.rehearse_ledger(broker))
+    yield _hinted("ledger of reads", str(broker.reads_path), lambda: startup.rehearse_reads(broker))
     if broker.metrics:
         yield _tried("metrics", broker.metrics, lambda: startup.rehearse_metrics(broker))
+    if door is not None:
+        yield _tried("door's address", door.listen, lambda: startup.rehearse_door(door))
 
 
 def _keks(config: Config) -> Iterator[Finding]:

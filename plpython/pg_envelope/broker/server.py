@@ -1,4 +1,4 @@
-"""Serves the Unix socket: who may connect, framing, and the way of a request to the service."""
+"""Serves the Unix socket: who may connect, and the way of a request to the service."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import pwd
 import socket
 import stat
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pg_envelope import errors, wire
-from pg_envelope.broker.peers import Peers
+from pg_envelope.broker.requests.asked import Carried
+from pg_envelope.broker.requests.conversation import Conversation
+from pg_envelope.broker.requests.peers import Peers
 from pg_envelope.broker.requests.service import Service
 from pg_envelope.broker.settings.config import BrokerSettings as Settings
 from pg_envelope.broker.settings.config import Users
@@ -26,9 +29,6 @@ from pg_envelope.broker.watch.metrics import Metrics
 log = logging.getLogger(__name__)
 
 BACKLOG = 512
-BODY_SECONDS = 10.0
-# asyncio holds so much of a connection anyway. A frame of this size waits for no other unfinished frame.
-SMALL = 1 << 16
 CREDENTIALS = struct.Struct("3i")
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -41,6 +41,7 @@ class Server:
         self._allowed = uids(settings.allowed_users)
         self._connections: set[asyncio.Task[None]] = set()
         self.peers = Peers(settings.max_connections)
+        self._conversation = Conversation(self.peers, metrics)
         self._socket = listen(settings)
 
     async def serve(self) -> None:
@@ -93,48 +94,34 @@ class Server:
             await _refuse(connection, refusal)
 
     async def _welcome(self, connection: socket.socket, peer: dict[str, Any]) -> None:
-        reader, writer = await asyncio.open_unix_connection(sock=connection)
+        first, carried = await _first(connection)
         try:
-            await self._converse(reader, writer, peer)
-            writer.close()
-            async with asyncio.timeout(BODY_SECONDS):
-                await writer.wait_closed()
+            reader, writer = await asyncio.open_unix_connection(sock=connection)
+            answer = partial(self._service.answer, peer=peer, carried=carried)
+            await self._conversation.hold(reader, writer, peer["uid"], answer, first)
         finally:
-            writer.transport.abort()
+            if carried.descriptor is not None:
+                os.close(carried.descriptor)
+            # After the connection: what the session wrote while it was open is taken, and later the session sees that
+            # it is not open.
+            await self._service.ended(carried)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: dict[str, Any]) -> None:
-        while first := await reader.read(1):
-            try:
-                message = await self._message(reader, first, peer["uid"])
-            except errors.BadInput as error:
-                # The bytes that follow cannot be told from the rest of the bad frame, so nothing more is read.
-                self._metrics.requests.add("unknown", error.code)
-                writer.write(wire.frame(wire.failure(error)))
-                await writer.drain()
-                return
-            writer.write(_framed(await self._service.answer(message, peer)))
-            async with asyncio.timeout(BODY_SECONDS):
-                await writer.drain()
 
-    async def _message(self, reader: asyncio.StreamReader, first: bytes, uid: int) -> wire.Message:
-        """Reads the rest of a frame that has begun. Between frames, a peer may be silent for as long as it likes."""
-        async with asyncio.timeout(BODY_SECONDS):
-            length = wire.body_length(first + await reader.readexactly(wire.LENGTH_BYTES - 1))
-            if length <= SMALL:
-                return wire.parse(await reader.readexactly(length))
-        async with self.peers.frame(uid), asyncio.timeout(BODY_SECONDS):
-            return wire.parse(await reader.readexactly(length))
+async def _first(connection: socket.socket) -> tuple[bytes, Carried]:
+    """Waits for the first byte of a connection. A descriptor may come with it, and only with it."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)
+    first, descriptors, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    return first, Carried(descriptors[0] if descriptors else None)
 
 
 async def _refuse(connection: socket.socket, refusal: errors.EnvelopeError) -> None:
     await asyncio.get_running_loop().sock_sendall(connection, wire.frame(wire.failure(refusal)))
-
-
-def _framed(response: wire.Message) -> bytes:
-    try:
-        return wire.frame(response)
-    except errors.BadInput:
-        return wire.frame(wire.failure(errors.BadInput("the answer would be too large", hint="Ask for fewer keys.")))
 
 
 def uids(users: Users) -> frozenset[int]:

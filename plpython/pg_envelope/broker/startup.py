@@ -15,10 +15,14 @@ from pathlib import Path
 
 from pg_envelope import errors
 from pg_envelope.broker import server
+from pg_envelope.broker.door import door, tls
 from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.providers import secrets
 from pg_envelope.broker.ledger import ledger
+from pg_envelope.broker.ledger.held import check_directory, key_path
+from pg_envelope.broker.ledger.read_ledger import WHAT, ReadLedger
 from pg_envelope.broker.settings.config import BrokerSettings, Config
+from pg_envelope.broker.settings.door import DoorSettings
 from pg_envelope.broker.settings.kms import KeyringSettings, SecretsSettings
 from pg_envelope.broker.system import files
 from pg_envelope.broker.watch import http
@@ -34,6 +38,8 @@ def check_secrets(config: Config) -> None:
         files.read_private(path)
     for settings, key in secret_keks(config):
         secrets.check(settings, key)
+    if config.door is not None:
+        tls.context(config.door)
 
 
 def secret_files(config: Config) -> list[Path]:
@@ -104,6 +110,11 @@ def rehearse_metrics(broker: BrokerSettings) -> None:
     asyncio.run(attempt())
 
 
+def rehearse_door(settings: DoorSettings) -> None:
+    """Raises NotConfigured when the door's address is taken."""
+    door.listen(settings).close()
+
+
 def rehearse_ledger(broker: BrokerSettings) -> None:
     """Reads the ledger, if there is one. Raises NotConfigured when it is not whole, not ours, or in use."""
     path = broker.erasures
@@ -117,6 +128,16 @@ def rehearse_ledger(broker: BrokerSettings) -> None:
             pass
     finally:
         held.close()
+
+
+def rehearse_reads(broker: BrokerSettings) -> None:
+    """Reads the ledger of reads, if there is one. Raises NotConfigured when it is not whole, not ours, or in use."""
+    path = broker.reads_path
+    if path.exists() or key_path(path).exists():
+        ReadLedger(path, broker.environment).close()
+    else:
+        check_directory(path, WHAT)
+        _refuse_unwritable(path.parent)
 
 
 def rehearse_audit(broker: BrokerSettings) -> None:

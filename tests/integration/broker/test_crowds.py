@@ -6,8 +6,8 @@ import os
 import subprocess
 
 from pg_envelope import wire
-from pg_envelope.broker.peers import HALF_SENT
-from pg_envelope.broker.server import BODY_SECONDS
+from pg_envelope.broker.requests.conversation import BODY_SECONDS
+from pg_envelope.broker.requests.peers import HALF_SENT
 from tests.integration.broker.conftest import PATIENCE, wait_until
 
 NOBODY = 65534

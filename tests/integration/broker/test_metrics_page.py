@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 
 DOCS = Path(__file__).parents[3] / "docs/metrics.md"
@@ -30,13 +31,18 @@ def test_labels_are_those_of_the_docs(broker):
     database, dek = broker.new_dek()
     broker.derive(database, dek)
     broker.good("schedule", overdue=1)
+    broker.good("spend", field=str(uuid.uuid4()), user="u", rows=1, seconds=60, refuses=False, wanted=2)
     docs, seen = documented(), set()
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", broker.page("/metrics"), re.MULTILINE):
         plain = re.sub(r"_(bucket|sum|count)$", "", name)
         found = tuple(one for one in re.findall(r'(\w+)="', labels) if one != "le")
         assert found == docs[plain][1], name
         seen.add(plain)
-    assert set(docs) - seen == {"pg_envelope_grace_remaining_seconds"}, "shown while a KMS is down"
+    only_then = {
+        "pg_envelope_grace_remaining_seconds": "a KMS is down",
+        "pg_envelope_application_connections": "a door",
+    }
+    assert set(docs) - seen == set(only_then)
 
 
 def test_names_are_as_prometheus_wants_them():

@@ -66,6 +66,8 @@ def command(stack: Stack, db: Database) -> Command:
 
 def test_a_table_from_plain_to_protected_to_plain(command: Command, db: Database) -> None:
     assert "No protected columns" in command.done("columns").out
+    assert "time: " in command.done("protect", '"Odd Name"', "email", "--dry-run").err
+    assert "No protected columns" in command.done("columns").out
     assert "is protected: email, Born on" in command.done("protect", '"Odd Name"', "email", "Born on:bind=column").out
     assert [(row["column"], row["bind"]) for row in command.rows("columns")] == [
         ("email", "row"),

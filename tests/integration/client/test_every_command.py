@@ -98,6 +98,9 @@ class World:
             "level": "dek",
         }
         other |= {
+            "seal key": KEY,
+            "open key": KEY,
+            "broker": str(self.stack.broker.socket),
             "every": "90 days",
             "from_environment": "gone",
             "public_key": "no key",

@@ -30,3 +30,17 @@ def test_a_search_column_s_life(stack: Stack, db: Database) -> None:
     assert "There are 2 different values" in failed.err
     command.done("search", "add", "person", "gender", "--force")
     assert db.one("SELECT count(*) FROM person WHERE gender_search = 'f'") == 750
+
+
+def test_a_table_is_protected_and_opened_again_while_it_is_in_use(stack: Stack, db: Database) -> None:
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
+    db.sql("INSERT INTO person SELECT i, 'user ' || i FROM generate_series(1, 500) i")
+    command = Command(stack, db.name)
+    planned = command.done("protect", "person", "email", "--dry-run")
+    assert "ACCESS EXCLUSIVE" in planned.err
+    assert db.one("SELECT count(*) FROM envelope.columns") == 0
+    command.done("protect", "person", "email", "--online", "--batch-size", "50")
+    assert db.one("SELECT count(*) FROM person WHERE email = 'user ' || id") == 500
+    assert db.one("SELECT count(*) FROM person_encrypted WHERE email IS NULL") == 0
+    command.done("unprotect", "person", "--online")
+    assert db.one("SELECT count(*) FROM person WHERE email = 'user ' || id") == 500

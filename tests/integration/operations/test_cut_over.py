@@ -17,7 +17,8 @@ Connection = psycopg.Connection[Any]
 
 # As docs/runbooks/cut-over.md has it.
 CATALOG = """
-installation key dek field field_key key_grant tenant secret tombstone backup schedule kek_rotation receipt"""
+installation key dek field field_key key_grant client_grant tenant secret tombstone backup schedule kek_rotation
+receipt"""
 TABLES = ", ".join(f"envelope_private.{name}" for name in CATALOG.split())
 NOT_OK = "SELECT check_name, detail FROM envelope.status() WHERE state <> 'ok' ORDER BY 1"
 AFTER = "SELECT envelope.renew_capabilities()"

@@ -89,14 +89,15 @@ def made(db: Database) -> Any:
     db.sql("DROP OWNED BY reader, writer, helper; DROP ROLE reader, writer, helper")
 
 
-def test_the_view_looks_as_the_table_did_and_unprotect_restores_it(made: Database) -> None:
+@pytest.mark.parametrize("way", ["", ", online => true"], ids=["offline", "online"])
+def test_the_view_looks_as_the_table_did_and_unprotect_restores_it(made: Database, way: str) -> None:
     schema, data = dump(made), made.sql(f"SELECT * FROM {NAME} ORDER BY id")
     shape, relation = made.sql(SHAPE, NAME), made.sql(RELATION, NAME)
-    made.sql(f"CALL envelope.protect(%s, '{COLUMNS}')", NAME)
+    made.sql(f"CALL envelope.protect(%s, '{COLUMNS}'{way})", NAME)
     assert made.sql(SHAPE, NAME) == shape
     assert made.sql(RELATION, NAME) == relation
     assert made.sql(f"SELECT * FROM {NAME} ORDER BY id") == data
-    made.sql("CALL envelope.unprotect(%s)", NAME)
+    made.sql(f"CALL envelope.unprotect(%s{way})", NAME)
     assert made.sql(f"SELECT * FROM {NAME} ORDER BY id") == data
     assert dump(made) == schema
 
@@ -127,9 +128,10 @@ def test_every_right_works_through_the_view_as_on_the_table(made: Database) -> N
 
 def test_an_owner_without_rights_on_the_table_and_default_privileges(db: Database) -> None:
     db.sql(
-        "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO alice; ALTER DEFAULT PRIVILEGES GRANT ALL ON ROUTINES TO alice"
+        "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO alice, PUBLIC;"
+        "ALTER DEFAULT PRIVILEGES GRANT ALL ON ROUTINES TO alice"
     )
-    db.sql("CREATE TABLE t (id int PRIMARY KEY, secret text); REVOKE ALL ON t FROM alice")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, secret text); REVOKE ALL ON t FROM alice, PUBLIC")
     db.sql("ALTER TABLE t OWNER TO owner; REVOKE ALL ON t FROM owner; GRANT SELECT, INSERT ON t TO bob")
     relation = db.sql(RELATION, "t")
     db.sql("""CALL envelope.protect('t', '["secret"]')""")
@@ -259,3 +261,17 @@ def test_owners_with_long_names_alike_do_not_meet(db: Database) -> None:
             db.sql("RESET ROLE")
     finally:
         db.sql("RESET ROLE; DROP OWNED BY " + ", ".join(names) + " CASCADE; DROP ROLE " + ", ".join(names))
+
+
+def test_comments_of_indexes_come_back(db: Database) -> None:
+    """Of those that tokens stood in for, and of those that were dropped."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text, b text CONSTRAINT once UNIQUE, c text)")
+    db.sql(
+        "CREATE INDEX ia ON t (a); CREATE INDEX ic ON t (upper(c)); ALTER TABLE t ADD CONSTRAINT x EXCLUDE (c WITH =)"
+    )
+    db.sql("COMMENT ON INDEX ia IS 'it''s a'; COMMENT ON INDEX ic IS 'c'; COMMENT ON CONSTRAINT once ON t IS 'b'")
+    db.sql("COMMENT ON CONSTRAINT x ON t IS 'x'")
+    schema = dump(db)
+    db.sql("""CALL envelope.protect('t', '{"a": {}, "b": {}, "c": {"index": "drop"}}')""")
+    db.sql("CALL envelope.unprotect('t')")
+    assert dump(db) == schema

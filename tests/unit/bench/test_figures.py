@@ -51,6 +51,7 @@ def judged(
     write: float = 1.0,
     asked: float = 60.0,
     search: float = 1.0,
+    audited: float = 1.0,
 ) -> list[bool | None]:
     measures = [
         measured("scan_1", ours=scan, pgcrypto_iv=1.0, pgcrypto_pgp=100.0),
@@ -61,19 +62,21 @@ def judged(
         measured("subjects_asked", ours=asked),
         *(measured(name, ours=right, plain=1.0) for name in RIGHTS),
         *(measured(name, ours=search, plain=1.0) for name in SEARCHES),
+        *(measured(name, audited=audited, ours=1.0) for name in ("audited_scan", "audited_point")),
     ]
     return [target.met for target in targets.evaluate(measures, requests)]
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 25
+    assert judged() == [True] * 27
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
     assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]
     assert judged(write=21)[6:13] == [False] * 7
-    assert judged(asked=61)[13:19] == [False, *[True] * 5]
-    assert judged(right=8.5)[14:19] == [False] * 5
-    assert judged(search=2.5)[19:] == [False, False, True, False, False, False]
+    assert judged(asked=61)[13:21] == [False, *[True] * 7]
+    assert judged(right=8.5)[14:21] == [False, False, False, True, True, False, False]
+    assert judged(audited=1.5)[17:19] == [False, False]
+    assert judged(search=2.5)[21:] == [False, False, True, False, False, False]
 
 
 def test_a_peer_that_is_not_there_is_not_judged() -> None:

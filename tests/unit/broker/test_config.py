@@ -13,6 +13,7 @@ import pytest
 from pg_envelope import errors
 from pg_envelope.broker.settings import config
 from pg_envelope.broker.settings import kms as kms_settings
+from pg_envelope.broker.settings.door import DoorSettings
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "broker.example.toml"
 GOOD = {
@@ -205,3 +206,57 @@ def test_the_example_s_other_providers_are_accepted():
     assert providers == {"keyring", "secrets", "aws", "pkcs11", "azure", "google", "kmip"}
     assert set(tables["kek"]) == set(tables["kms"])
     config.parse(tables)
+
+
+DOOR = {"certificate_file": "/c.pem", "key_file": "/c.key", "client_ca_file": "/ca.pem"}
+CRM = {"san": "URI:spiffe://shop/crm", "fields": {"customer.email": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}}
+OPEN = {**GOOD, "door": DOOR, "application": {"crm": CRM}}
+
+
+def test_there_is_no_door_by_default_and_one_with_its_table():
+    assert config.parse(GOOD).door is None
+    found = config.parse(OPEN)
+    assert found.door == DoorSettings(Path("/c.pem"), Path("/c.key"), Path("/ca.pem"))
+    assert [str(uuid) for uuid in found.application["crm"].fields.values()] == list(CRM["fields"].values())
+
+
+def test_the_example_shows_the_defaults_of_the_door():
+    text = EXAMPLE.read_text()
+    lines = text[text.index("# [door]") : text.index("# HashiCorp Vault")].splitlines()
+    tables = tomllib.loads("\n".join(line.removeprefix("# ") for line in lines if line))
+    places = {name: Path(tables["door"][name]) for name in DOOR}
+    assert config.parse({**GOOD, **tables}).door == DoorSettings(**places)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("door", None, "needs a [door]"),
+        ("door/listen", "example.org:1", "door.listen"),
+        ("door/listen", "127.0.0.1:70000", "door.listen"),
+        ("door/key_file", None, "door.key_file"),
+        ("door/client_ca_file", "ca.pem", "door.client_ca_file"),
+        ("door/keys_per_second", 0, "door.keys_per_second"),
+        ("door/max_connections", 0, "door.max_connections"),
+        ("door/max_requests", 0, "door.max_requests"),
+        ("door/crl_file", "crl.pem", "door.crl_file"),
+        ("application/crm/san", "spiffe://shop/crm", "san"),
+        ("application/crm/fields/customer.email", "customer.email", "uuid"),
+        ("application/crm/fields/again", CRM["fields"]["customer.email"], "twice"),
+        ("application/second", CRM, "same san"),
+        ("application/crm/tables", ["customer"], "tables"),
+    ],
+)
+def test_refuses_a_door_that_is_not_right(path, value, named):
+    tables = copy.deepcopy(OPEN)
+    *parents, last = path.split("/")
+    place = tables
+    for name in parents:
+        place = place[name]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    with pytest.raises(errors.NotConfigured) as refused:
+        config.parse(tables)
+    assert named in refused.value.message

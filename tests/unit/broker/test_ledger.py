@@ -139,7 +139,7 @@ def test_a_forged_entry_is_refused(path: Path, tmp_path: Path) -> None:
     forged_key.write_bytes(own_key.read_bytes())
     ledger = Ledger(forged)
     list(ledger.load())
-    ledger._key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed.decode()))
+    ledger._held.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed.decode()))
     ledger.add({"database": str(DATABASE), "deks": [[9, "09" * 16, "k", "catalog", 1]]})
     ledger.close()
     path.write_bytes(forged.read_bytes())

@@ -104,11 +104,11 @@ def test_fixed_statements_parse(statement: Query) -> None:
 def test_protect_sends_columns_as_json() -> None:
     made = statements.protect("shop.customer", {"größe": {"pad": True}, "note": {}}, "main", None)
     table, columns, *rest = made.values
-    assert (table, rest) == ("shop.customer", ["main", None, "table", None, None, "error"])
+    assert (table, rest) == ("shop.customer", ["main", None, "table", None, None, "error", False, False, False, 200, 0])
     assert json.loads(columns) == {"größe": {"pad": True}, "note": {}}
 
 
 def test_protect_sends_the_scope() -> None:
     scoping = statements.ScopeArguments("subject", "person", "shop.customer", "null")
     made = statements.protect("shop.bill", {"note": {}}, "main", "catalog", scoping)
-    assert made.values[3:] == ("catalog", "subject", "person", "shop.customer", "null")
+    assert made.values[3:] == ("catalog", "subject", "person", "shop.customer", "null", False, False, False, 200, 0)

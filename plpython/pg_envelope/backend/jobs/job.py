@@ -49,8 +49,13 @@ WHERE key_uuid = $1 AND what = $2 AND parts = $3 AND state = 'done'"""
 ROWS = """
 SELECT coalesce(sum(rows_done), 0)::bigint AS rows FROM envelope_private.job
 WHERE key_uuid = $1 AND what = $2 AND parts = $3"""
-VERBS = {"reencrypt": "re-encrypts", "verify": "verifies", "search": "makes search tokens of"}
-NOUNS = {"reencrypt": "re-encryption", "verify": "verification", "search": "making of search tokens"}
+VERBS = {"reencrypt": "re-encrypts", "verify": "verifies", "search": "makes search tokens of", "online": "converts"}
+NOUNS = {
+    "reencrypt": "re-encryption",
+    "verify": "verification",
+    "search": "making of search tokens",
+    "online": "roll-out",
+}
 
 
 class Running(errors.NotConfigured):

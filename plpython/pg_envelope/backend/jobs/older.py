@@ -42,7 +42,6 @@ ORDER BY who"""
 NOW = "SELECT pg_current_xact_id()::xid::text AS xid"
 AGE = "SELECT age($1::xid) AS age"
 NEWEST_KEY, WRITE = "the newest key", "write values under an older one"
-LAST_TOKENS, READ = "the last tokens were made", "see rows without them"
 LIMIT = "SELECT setting::float8 / 1000 AS seconds FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'"
 
 
@@ -58,11 +57,16 @@ def wait_for_older(host: Host, key_uuid: str, job: Job) -> bool:
     return _wait(host, job, lambda: _older(host, OLDER, ROTATED, "uuid", key_uuid), NEWEST_KEY, WRITE)
 
 
-def wait_for_readers(host: Host, job: Job) -> None:
-    """Waits until all transactions that may see older rows than those of now have ended. Raises OlderTransactions."""
+def wait_for_readers(host: Host, job: Job, made: str) -> None:
+    """Waits until all transactions that may see older rows than those of now have ended. Raises OlderTransactions.
+
+    `made` is what the last rows got, in words for people.
+    """
     (now,) = host.rows(NOW)
     host.commit()
-    _wait(host, job, lambda: _older(host, READERS, AGE, "text", now["xid"]), LAST_TOKENS, READ)
+    _wait(
+        host, job, lambda: _older(host, READERS, AGE, "text", now["xid"]), f"{made} were made", "see rows without them"
+    )
 
 
 def _wait(host: Host, job: Job, older: Callable[[], dict[str, str]], since: str, they: str) -> bool:

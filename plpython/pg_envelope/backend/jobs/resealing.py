@@ -13,6 +13,7 @@ from pg_envelope.backend.jobs.walker import Blocks, Walker, quiet
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import whole
 from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.generate.expressions import is_null
 from pg_envelope.backend.tables.owner import AsOwner
 
 # After so many tries in a row that leave as many rows to do, a trigger keeps old values, or rows change at each try.
@@ -25,7 +26,8 @@ LOCK_NOT_AVAILABLE = "55P03"
 class Work(Protocol):
     """Says which rows of `t` to write, and how.
 
-    `any` and `movable` are conditions. `values` has expressions by column; NULL keeps the stored value.
+    `any` and `movable` are conditions. `values` has expressions by column; NULL keeps the stored value. `emptied` has
+    the columns that become NULL, each by the column whose new value takes its place.
     """
 
     @property
@@ -38,6 +40,9 @@ class Work(Protocol):
 
     @property
     def values(self) -> dict[str, str]: ...
+
+    @property
+    def emptied(self) -> dict[str, str]: ...
 
 
 class Resealing:
@@ -143,12 +148,17 @@ class Resealing:
 
         A value that stays is not compared with itself, because the server would have to read it.
         """
-        made = self._work(careful).values
-        columns = [(ident(name), f"old.value_{number}") for number, name in enumerate(made)]
+        work = self._work(careful)
+        made, emptied = work.values, work.emptied
+        columns = {name: f"old.value_{number}" for number, name in enumerate(made)}
         sealed = commas(f"{value} AS value_{number}" for number, value in enumerate(made.values()))
-        values = commas(f"{name} = coalesce({value}, t.{name})" for name, value in columns)
-        changed = " OR ".join(f"{value} IS NOT NULL" for _, value in columns)
+        values = [f"{ident(name)} = coalesce({value}, t.{ident(name)})" for name, value in columns.items()]
+        values += [
+            f"{ident(gone)} = CASE WHEN {is_null(columns[name])} THEN t.{ident(gone)} END"
+            for name, gone in emptied.items()
+        ]
+        changed = " OR ".join(f"NOT ({is_null(value)})" for value in columns.values())
         return (
             f"WITH old AS MATERIALIZED (SELECT t.ctid AS place, {sealed} FROM {self._layout.base} t WHERE {which})"
-            f" UPDATE {self._layout.base} t SET {values} FROM old WHERE t.ctid = old.place AND ({changed})"
+            f" UPDATE {self._layout.base} t SET {commas(values)} FROM old WHERE t.ctid = old.place AND ({changed})"
         )

@@ -50,6 +50,10 @@ class Stale:
         """The expression for each column; NULL keeps the stored value."""
         return {name: resealed(self.layout, name, self.careful) for name in self.layout.protected}
 
+    @property
+    def emptied(self) -> dict[str, str]:
+        return {}
+
     def left(self, name: str) -> str:
         """The expression for why the value of a column cannot be brought to the newest key.
 
@@ -87,5 +91,9 @@ def stale(host: Host, layout: Layout, key: Row, careful: bool) -> Stale:
 def _under_an_old_key(host: Host, value: str, field_uuid: str, newest: str) -> str:
     """Leaves erased values as they are: nobody can read them, so nobody can write them anew."""
     erased = host.rows(ERASED, ["uuid"], [field_uuid])
-    alive = "".join(f" AND substr({value}, 3, 4) <> '\\x{row['key_id']}'" for row in erased)
-    return f"substr({value}, 1, 6) <> '\\x{newest}'{alive}"
+    alive = "".join(f" AND substr({value}, 3, 4) <> {_bytes(row['key_id'])}" for row in erased)
+    return f"substr({value}, 1, 6) <> {_bytes(newest)}{alive}"
+
+
+def _bytes(hexadecimal: str) -> str:
+    return literal(f"\\x{hexadecimal}")

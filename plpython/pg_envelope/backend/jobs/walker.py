@@ -15,7 +15,12 @@ ROWS_PER_BLOCK = 50
 SIZE = """
 SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint AS blocks, c.reltuples AS rows
 FROM pg_catalog.pg_class c WHERE c.oid = $1"""
-DONE = {"reencrypt": "rows re-encrypted", "verify": "values verified", "search": "rows got search tokens"}
+DONE = {
+    "reencrypt": "rows re-encrypted",
+    "verify": "values verified",
+    "search": "rows got search tokens",
+    "online": "rows converted",
+}
 
 
 class Pace(NamedTuple):

@@ -9,7 +9,7 @@ from pg_envelope.backend.host import Row
 from pg_envelope.backend.keys import StillActive
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.lifecycle.erasure import Erasure
-from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import catalog, inspect, whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
@@ -119,7 +119,7 @@ class Retirement(Erasure):
             )
 
     def _ids(self, query: str, kind: str, of: object) -> str:
-        return commas(f"'\\x{row['id']}'" for row in self._host.rows(query, [kind], [of]))
+        return commas(literal(f"\\x{row['id']}") for row in self._host.rows(query, [kind], [of]))
 
     def _counts(self, owner: AsOwner, layout: Layout, *conditions: str) -> list[list[str]]:
         """For each condition on a key id, counts the values by column, in one scan. Returns texts, one for each column

@@ -11,6 +11,8 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search.column import searchable
 from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.tables import grants
+from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -21,6 +23,8 @@ SELECT c.relname AS name, i.indisunique AS is_unique, k.conname IS NOT NULL AS i
     coalesce(k.condeferrable, false) AS is_deferrable, coalesce(k.condeferred, false) AS is_deferred,
     coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_equal,
     pg_get_expr(i.indpred, i.indrelid) AS predicate, i.indnkeyatts::int AS width,
+    CASE WHEN k.oid IS NULL THEN obj_description(c.oid, 'pg_class') ELSE obj_description(k.oid, 'pg_constraint') END
+        AS comment,
     (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'order', i.indoption[p.n - 1]::int,
             'normalize', CASE WHEN i.indkey[p.n - 1] = 0 THEN 'casefold/1' END,
             'class', CASE WHEN NOT o.opcdefault THEN format('%I.%I', n.nspname, o.opcname) END,
@@ -55,6 +59,8 @@ FORGET_ONE = "DELETE FROM envelope_private.carried WHERE key_uuid = $1 AND name 
 # The server writes the table's name with its schema: the search_path is pinned.
 DROPPABLE = """
 SELECT c.relname AS name, k.oid IS NOT NULL AS is_constraint, i.indisunique AS is_unique,
+    CASE WHEN k.oid IS NULL THEN obj_description(c.oid, 'pg_class') ELSE obj_description(k.oid, 'pg_constraint') END
+        AS comment,
     CASE WHEN k.oid IS NOT NULL THEN pg_get_constraintdef(k.oid) ELSE
         substr(pg_get_indexdef(i.indexrelid), 1 + length(format('CREATE %sINDEX %I ON %I.%I ',
             CASE WHEN i.indisunique THEN 'UNIQUE ' END, c.relname, n.nspname, t.relname))) END AS definition
@@ -117,6 +123,7 @@ class Index:
     is_deferred: bool = False
     nulls_equal: bool = False
     predicate: str | None = None
+    comment: str | None = None
 
     def names(self) -> set[str]:
         return {part.name for part in self.parts}
@@ -149,6 +156,12 @@ class Index:
             return f"ALTER TABLE {table} DROP CONSTRAINT {ident(self.name)}"
         return f"DROP INDEX {ident(schema)}.{ident(self.name)}"
 
+    def settings(self, schema: str, table: str) -> list[str]:
+        """Returns what belongs to it besides its definition, for who puts it back."""
+        name = ident(self.name)
+        what = f"CONSTRAINT {name} ON {table}" if self.is_constraint else f"INDEX {ident(schema)}.{name}"
+        return [] if self.comment is None else [grants.comment_on(what, self.comment)]
+
     def _tail(self) -> str:
         include = f" INCLUDE ({commas(map(ident, self.included))})" if self.included else ""
         return include + (" NULLS NOT DISTINCT" if self.nulls_equal else "")
@@ -170,6 +183,7 @@ class Dropped:
     definition: str
     is_constraint: bool = False
     is_unique: bool = False
+    comment: str | None = None
 
     def names(self) -> set[str]:
         return set()
@@ -180,7 +194,16 @@ class Dropped:
         return f"CREATE {'UNIQUE ' if self.is_unique else ''}INDEX {ident(self.name)} ON {table} {self.definition}"
 
     def drop(self, schema: str, table: str) -> str:
-        return Index(self.name, (), is_constraint=self.is_constraint).drop(schema, table)
+        return self._index().drop(schema, table)
+
+    def settings(self, schema: str, table: str) -> list[str]:
+        return self._index().settings(schema, table)
+
+    def _index(self) -> Index:
+        return Index(self.name, (), is_constraint=self.is_constraint, comment=self.comment)
+
+
+Carried = Index | Dropped | Statistics
 
 
 def droppable(host: Host, table: Table, columns: list[str], kept: Iterable[Index]) -> list[Dropped]:
@@ -221,7 +244,7 @@ def _index(row: dict[str, Any]) -> Index:
     parts = [Part(*(part[name] for name in names)) for part in json.loads(row["columns"] or "[]")]
     rest = {name: row[name] for name in ("is_unique", "is_constraint", "is_deferrable", "is_deferred", "nulls_equal")}
     included = tuple(json.loads(row["included"]))
-    return Index(row["name"], tuple(parts), included, predicate=row["predicate"], **rest)
+    return Index(row["name"], tuple(parts), included, predicate=row["predicate"], comment=row["comment"], **rest)
 
 
 def of_column(host: Host, table: Table, column: str) -> list[Index]:
@@ -233,19 +256,22 @@ def renamed(index: Index, name: str) -> Index:
     return replace(index, name=name)
 
 
-def record(host: Host, key_uuid: str, indexes: Iterable[Index | Dropped]) -> None:
-    """Records the indexes, for unprotect()."""
+def record(host: Host, key_uuid: str, indexes: Iterable[Carried]) -> None:
+    """Records the indexes and statistics, for unprotect(). Their names have schemas of their own, and may be alike."""
     for index in indexes:
-        host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, index.name, json.dumps(asdict(index))])
+        name = f"statistics {index.name}" if isinstance(index, Statistics) else index.name
+        host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, name, json.dumps(asdict(index))])
 
 
-def recorded(host: Host, key_uuid: str) -> list[Index | Dropped]:
+def recorded(host: Host, key_uuid: str) -> list[Carried]:
     return [_recorded(json.loads(row["definition"])) for row in host.rows(RECORDED, ["uuid"], [key_uuid])]
 
 
-def _recorded(one: dict[str, Any]) -> Index | Dropped:
+def _recorded(one: dict[str, Any]) -> Carried:
     if "definition" in one:
         return Dropped(**one)
+    if "made" in one:
+        return Statistics(**one)
     return Index(**{**one, "parts": tuple(Part(**part) for part in one["parts"]), "included": tuple(one["included"])})
 
 

@@ -9,18 +9,15 @@ from pg_envelope.backend.jobs.job import Running
 from pg_envelope.backend.search import carried, place, protecting, rotating, token_indexes
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.place import Place
-from pg_envelope.backend.tables import grants
+from pg_envelope.backend.tables import dependents, grants
 from pg_envelope.backend.tables.build import build
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.refresh import refresh
-from pg_envelope.backend.tables.unprotect import drop_view, drop_view_triggers, refuse_dependents
+from pg_envelope.backend.tables.unprotect import carryable, drop_view, drop_view_triggers
 
 LIVE = """
 SELECT pid FROM envelope_private.live_job WHERE key_uuid = $1 AND what = 'search' AND pid <> pg_backend_pid()"""
-OWN_TRIGGERS = """
-SELECT tgname AS name FROM pg_catalog.pg_trigger
-WHERE tgrelid = $1 AND NOT tgisinternal AND tgname !~ '^envelope_' ORDER BY tgname"""
 
 
 def drop_search(host: Host, oid: int, column: str | None, name: str | None) -> None:
@@ -33,15 +30,15 @@ def drop_search(host: Host, oid: int, column: str | None, name: str | None) -> N
     if (next_one := place.replacing(found, search)) is not None:
         rotating.give_up(host, next_one.search_uuid)
         return
-    if search.is_filled:
-        refuse_dependents(host, found.view, "made without a search column")
-        place.refuse(found, "drop_search", _triggers(host, found))
-    place.lock(host, found)
-    if search.is_filled:
-        _drop(host, found, search)
-    else:
+    if not search.is_filled:
+        place.lock(host, found)
         protecting.drop_searches(host, found.base.sql, found.layout, [search])
         refresh(host, found.oid)
+        return
+    graph = dependents.lock(host, found.view, found.view.sql, found.base.sql)
+    shown = [column for column in found.view.columns if column.name != search.name]
+    with dependents.carried(host, carryable(host, found.view, shown, graph, "made without a search column")):
+        _drop(host, found, search)
 
 
 def _refuse_live(host: Host, found: Place) -> None:
@@ -51,10 +48,6 @@ def _refuse_live(host: Host, found: Place) -> None:
             detail=f"pid {live['pid']}",
             hint="SELECT envelope.abort(...) ends it.",
         )
-
-
-def _triggers(host: Host, found: Place) -> list[str]:
-    return [f"trigger {row['name']} is on the view" for row in host.rows(OWN_TRIGGERS, ["oid"], [found.view.oid])]
 
 
 def _drop(host: Host, found: Place, search: SearchColumn) -> None:

@@ -43,6 +43,10 @@ class MissingTokens:
     def values(self) -> dict[str, str]:
         return {search.name: self._token(search) for search in self.searches}
 
+    @property
+    def emptied(self) -> dict[str, str]:
+        return {}
+
     def _opens(self, search: SearchColumn) -> str:
         return f"{fault(self.layout, search.source, careful=self.careful)} IS NULL"
 
@@ -74,7 +78,7 @@ def fill(host: Host, oid: int, pace: Pace, search_uuid: str) -> None:
         job.start(take_over=False)
         with job.running():
             Resealing(host, owner, layout, key, job, walker, missing).clean()
-            wait_for_readers(host, job)
+            wait_for_readers(host, job, "the last tokens")
             token_indexes.make(host, base, layout, searches)
             job.commit()
             job.faults = _left(owner, layout, missing)

@@ -17,12 +17,19 @@ from pg_envelope.backend.search.normalize import EXACT, unfit
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import grants
+from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
-MAY_CREATE = "SELECT has_schema_privilege($1, $2::text, 'CREATE') AS may"
+# What a role has already is not lent: to take it back would take it away.
+LACKED = f"""
+SELECT r.what FROM (VALUES
+    (has_schema_privilege($1, '{SCHEMA}', 'USAGE'), 'USAGE ON SCHEMA {SCHEMA}'),
+    (has_type_privilege($1, '{TOKEN}', 'USAGE'), 'USAGE ON TYPE {TOKEN}'),
+    (has_schema_privilege($1, $2::text, 'CREATE'), format('CREATE ON SCHEMA %I', $2))) AS r (may, what)
+WHERE NOT r.may"""
 # What stands in for lower(column).
 LOWERED = ("casefold/1", "email/1")
 LOWER = "In the place of lower(), values that differ in case alone are equal, as normaliser casefold has it."
@@ -108,10 +115,7 @@ def filled(layout: Layout) -> list[str]:
 @contextmanager
 def usable(host: Host, table: Table) -> Iterator[None]:
     """Lets the table's owner name the types of tokens and make an index, while statements run its code."""
-    rights = [f"USAGE ON SCHEMA {SCHEMA}", f"USAGE ON TYPE {TOKEN}"]
-    row = host.row(MAY_CREATE, ["oid", "name"], [table.owner_oid, table.schema])
-    if row is not None and not row["may"]:
-        rights.append(f"CREATE ON SCHEMA {ident(table.schema)}")
+    rights = [row["what"] for row in host.rows(LACKED, ["oid", "name"], [table.owner_oid, table.schema])]
     for right in rights:
         host.run(f"GRANT {right} TO {ident(table.owner)}")
     # After an error the transaction ends, so no grant is left.
@@ -192,10 +196,16 @@ def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
         )
 
 
-def tell_dropped(host: Host, dropped: Iterable[Dropped]) -> None:
+def tell_dropped(host: Host, dropped: Iterable[Dropped | Statistics]) -> None:
     for one in dropped:
-        kind = "constraint" if one.is_constraint else "index"
+        kind = _kind(one)
         host.notice(f"{kind} {one.name} is dropped", hint="envelope.unprotect() puts it back.")
+
+
+def _kind(one: Dropped | Statistics) -> str:
+    if isinstance(one, Statistics):
+        return "statistics object"
+    return "constraint" if one.is_constraint else "index"
 
 
 def drop_columns(host: Host, table: str, layout: Layout) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -15,8 +15,10 @@ from pg_envelope.backend.tables.owner import AsOwner
 # All functions that a view and its base table call, under whatever name the view was made.
 FUNCTIONS = f"""
 SELECT p.oid::regprocedure::text AS signature, n.nspname || '.' || p.proname AS name
-FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-WHERE obj_description(p.oid, 'pg_proc') = {literal(generate.COMMENTED)} || $1"""
+FROM pg_catalog.pg_description d JOIN pg_catalog.pg_proc p ON p.oid = d.objoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE d.classoid = 'pg_proc'::regclass AND d.objsubid = 0
+    AND d.description = {literal(generate.COMMENTED)} || $1"""
 MADE = """
 SELECT p.oid::regprocedure::text AS signature FROM pg_catalog.pg_proc p
 WHERE p.pronamespace = $1::regnamespace AND p.proname = ANY ($2::name[])"""
@@ -105,9 +107,13 @@ def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None
 
 
 def drop_no_drafts(host: Host, table: Table) -> None:
-    now = inspect.inspect(host, table.oid)
-    if any(check.name == inspect.NO_DRAFTS for check in now.checks):
-        host.run(f"ALTER TABLE {now.sql} DROP CONSTRAINT {ident(inspect.NO_DRAFTS)}")
+    for row in host.rows(HAS_NO_DRAFTS, ["oid", "name"], [table.oid, inspect.NO_DRAFTS]):
+        host.run(f"ALTER TABLE {row['relation']} DROP CONSTRAINT {ident(inspect.NO_DRAFTS)}")
+
+
+HAS_NO_DRAFTS = """
+SELECT conrelid::regclass::text AS relation FROM pg_catalog.pg_constraint
+WHERE conrelid = $1 AND conname = $2 AND contype = 'c'"""
 
 
 def _make_checks(host: Host, table: Table, layout: Layout) -> None:
@@ -186,6 +192,7 @@ def _hand_over(host: Host, table: Table, layout: Layout, view_oid: int, acl: lis
 
 def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
     """Gives the owner the rights by which view and triggers reach the base table: the owner may have revoked them.
+    Others keep REFERENCES and TRUNCATE.
 
     Where writes run code of the table, and under row-level security, they reach it with the rights of their caller, who
     also needs its identity sequences.
@@ -201,8 +208,19 @@ def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
         for statement in sequence_grants(table, acl, "GRANT", "TO"):
             host.run(statement)
     else:
-        grants.revoke_all(host, table.oid, layout.base, keep=table.owner)
+        grants.revoke_all(host, table.oid, layout.base, keep=[table.owner])
         host.run(f"GRANT ALL ON {layout.base} TO {ident(table.owner)}")
+        owner_s = grants.read(host, table.oid)
+        grants.give(host, table.oid, layout.base, [*owner_s, *_of_no_view(host, table, layout, view_oid)])
+
+
+def _of_no_view(host: Host, table: Table, layout: Layout, view_oid: int) -> Iterator[Row]:
+    """Yields the privileges that no view can serve, by its own: they show no value, and need the base table."""
+    sealed = layout.protected.keys() | layout.searches.keys()
+    for row in grants.read(host, view_oid):
+        is_other_s = row["grantee_oid"] != table.owner_oid and row["column"] not in sealed
+        if is_other_s and row["privilege"] in ("REFERENCES", "TRUNCATE"):
+            yield row
 
 
 def mirror(acl: list[Row]) -> str:

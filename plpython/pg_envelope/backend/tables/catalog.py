@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -15,7 +15,8 @@ from pg_envelope.backend.tables.inspect import Check, Column, Table
 
 KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
-SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.type, c.collation, c.storage,
+SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.audit, c.type, c.collation, c.storage,
+    c.plain_column, c.plain_not_null,
     EXISTS (SELECT FROM envelope_private.fault x
         WHERE x.field_uuid = c.field_uuid AND x.reason IN ('storage damaged', 'not of its type')) AS careful,
     CASE t.typsubscript WHEN 'array_subscript_handler'::regproc THEN 'a' ELSE t.typtype END AS kind,
@@ -43,6 +44,8 @@ SHOWN = """
 SELECT a.attname AS name, t.typnamespace = 'envelope_search'::regnamespace AS is_search
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+PLAINS = """
+SELECT plain_column, attname FROM envelope_private.protected_column WHERE key_uuid = $1 AND plain_column IS NOT NULL"""
 IDLE_OWNERS = """
 SELECT p.polname AS policy, r.rolname AS role
 FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON p.polroles = ARRAY[r.oid]
@@ -50,6 +53,12 @@ WHERE p.polrelid = 'envelope_private.capability'::regclass AND NOT EXISTS (
     SELECT FROM envelope_private.key k JOIN pg_catalog.pg_class c ON c.oid = k.base WHERE c.relowner = r.oid)"""
 EQUALS = "OPERATOR(pg_catalog.=)"
 CHECK_FIELDS = ("name", "expression", "validated", "enforced", "no_inherit", "comment", "runs_code")
+
+
+class InRollout(errors.NotConfigured):
+    """Some values of a table are in the clear, and others are envelopes."""
+
+    sqlstate = "55006"
 
 
 def key_of(host: Host, oid: int) -> Row:
@@ -79,7 +88,19 @@ def refuse_protected(host: Host, oid: int) -> None:
         raise errors.AlreadyProtected(
             "the table is protected already",
             detail=f"view {row['view_name']}, base table {row['base_name']}",
-            hint="To change its columns: CALL envelope.unprotect(...), then protect() with all of them.",
+            hint="protect(online => true) is not at its end: the same call goes on."
+            if row["rollout"]
+            else "To change its columns: CALL envelope.unprotect(...), then protect() with all of them.",
+        )
+
+
+def refuse_rollout(host: Host, oid: int, what: str) -> None:
+    """Raises Conflict for a protected table in which some values are still in the clear."""
+    row = host.row(KEY, ["oid"], [oid])
+    if row is not None and row["rollout"]:
+        raise InRollout(
+            f"{row['view_name']} is not ready for {what}(): {row['rollout']}(online => true) is not at its end",
+            hint=f"Call {row['rollout']}() with online => true again: it goes on. docs/online.md tells more.",
         )
 
 
@@ -149,7 +170,9 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         schema=base.schema,
         view_name=key["view_relname"],
         base_name=base.name,
-        columns=_in_order(columns, searches, [name for _, name in pairs(host, key, base)]),
+        columns=_in_order(
+            in_place(columns, _plains(protected)), searches, [name for _, name in pairs(host, key, base)]
+        ),
         protected=protected,
         row_key=_row_key(key, base, protected.values()),
         checks=checks,
@@ -161,18 +184,35 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         key_is_deferrable=base.key_is_deferrable,
         searches=searches,
         hidden=tuple(column for column in columns if column.name in searches and not searches[column.name].is_filled),
+        rollout=key["rollout"],
+        clear_columns=tuple(c for c in base.columns if key["rollout"] and c.name in _plains(protected)),
     )
+
+
+def in_place(columns: Sequence[Column], plains: Mapping[str, str]) -> list[Column]:
+    """Returns the columns of a base table in the order of its view.
+
+    `plains` names the empty columns that keep the places of protected columns.
+    """
+    sealed = {column.name: column for column in columns if column.name in plains.values()}
+    return [sealed.get(plains.get(c.name, ""), c) for c in columns if c.name not in sealed]
+
+
+def _plains(protected: Mapping[str, Protected]) -> dict[str, str]:
+    return {found.plain: name for name, found in protected.items() if found.plain}
 
 
 def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
     """Returns each column's names in the view and in the base table, in the view's order; none if the view is gone.
 
-    A search column may lie elsewhere in the base table. All others are in the base table's order.
+    A search column may lie elsewhere in the base table. All others are in the base table's order, in which an empty
+    column may keep the place of a protected one.
     """
     found = host.rows(SEARCHES, ["uuid", "oid"], [key["key_uuid"], base.oid])
     names = {row["known"]: row["attname"] for row in found if row["is_filled"]}
     shown = host.rows(SHOWN, ["oid"], [key["view"]])
-    plain = iter([column.name for column in base.columns if column.type != TOKEN])
+    places = {row["plain_column"]: row["attname"] for row in host.rows(PLAINS, ["uuid"], [key["key_uuid"]])}
+    plain = iter([column.name for column in in_place(base.columns, places) if column.type != TOKEN])
     # Renamed in the view a moment ago.
     left = iter([names[known] for known in names.keys() - {row["name"] for row in shown}])
 
@@ -182,7 +222,7 @@ def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
     return [(row["name"], base_name(**row)) for row in shown]
 
 
-def _in_order(columns: list[Column], searches: Mapping[str, SearchColumn], shown: list[str]) -> tuple[Column, ...]:
+def _in_order(columns: Sequence[Column], searches: Mapping[str, SearchColumn], shown: list[str]) -> tuple[Column, ...]:
     """Puts the columns first that the view shows already, and leaves out tokens that are not filled."""
     visible = {c.name: c for c in columns if c.type != TOKEN or (c.name in searches and searches[c.name].is_filled)}
     return tuple(visible[name] for name in dict.fromkeys([*shown, *visible]) if name in visible)
@@ -214,11 +254,11 @@ def _searches(host: Host, key_uuid: str, base: Table, protected: Mapping[str, Pr
 
 
 def _protected(column: Column, field: Row) -> Protected:
-    return Protected(column, str(field["field_uuid"]), _options(field), field["careful"])
+    return Protected(column, str(field["field_uuid"]), _options(field), field["careful"], field["plain_column"])
 
 
 def _options(field: Row) -> FieldOptions:
-    return FieldOptions(field["bind"], field["suite"], field["pad"])
+    return FieldOptions(field["bind"], field["suite"], field["pad"], field["audit"])
 
 
 def rename(

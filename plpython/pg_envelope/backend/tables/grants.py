@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident, literal
@@ -21,23 +23,39 @@ SELECT t.attname AS column, CASE a.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid, aclexplode(t.attacl) a
 WHERE c.oid = $1 AND t.attnum > 0 AND NOT t.attisdropped ORDER BY 1, 2, 6"""
 
+ROUTINE_ACL = """
+SELECT NULL AS column, CASE a.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END AS grantee,
+    a.grantee AS grantee_oid, a.grantor, a.grantor = f.proowner AS by_owner,
+    a.privilege_type AS privilege, a.is_grantable
+FROM pg_catalog.pg_proc f, aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a WHERE f.oid = $1
+ORDER BY 2, 6"""
+Reader = Callable[[Host, int], list[Row]]
+
 
 def read(host: Host, oid: int) -> list[Row]:
     """Returns every privilege on a relation and its columns, also the owner's own."""
     return host.rows(RELATION_ACL, ["oid"], [oid]) + host.rows(COLUMN_ACL, ["oid"], [oid])
 
 
-def revoke_all(host: Host, oid: int, sql: str, keep: str | None = None) -> None:
-    """Takes all privileges from all roles but `keep`. The relation's REVOKE also takes column privileges."""
-    for grantee in {row["grantee"] for row in read(host, oid)} - {keep}:
+def read_routine(host: Host, oid: int) -> list[Row]:
+    """Returns every privilege on a function or procedure, in the form of read()."""
+    return host.rows(ROUTINE_ACL, ["oid"], [oid])
+
+
+def revoke_all(host: Host, oid: int, sql: str, keep: Collection[str] = (), read: Reader = read) -> None:
+    """Takes all privileges from PUBLIC and all roles but `keep`. A relation's REVOKE also takes column privileges."""
+    for grantee in {row["grantee"] for row in read(host, oid)} - set(keep):
         host.run(f"REVOKE ALL ON {sql} FROM {role(grantee)} CASCADE")
 
 
-def give(host: Host, oid: int, sql: str, wanted: list[Row]) -> None:
-    """Grants exactly these privileges, each by its grantor, so that a later REVOKE ... CASCADE reaches as far."""
+def give(host: Host, oid: int, sql: str, wanted: list[Row], read: Reader = read) -> None:
+    """Grants exactly these privileges, each by its grantor, so that a later REVOKE ... CASCADE reaches as far.
+
+    `read` is read_routine() for a function, whose `sql` begins with FUNCTION or PROCEDURE.
+    """
     if read(host, oid) == wanted:
         return
-    revoke_all(host, oid, sql)
+    revoke_all(host, oid, sql, read=read)
     waiting = wanted
     while waiting:
         # A grantor other than the owner first needs the grant option that the grantor used.
@@ -71,4 +89,8 @@ def role(name: str | None) -> str:
 
 def comment(host: Host, what: str, text: str | None) -> None:
     """Sets COMMENT ON `what`; None removes it."""
-    host.run(f"COMMENT ON {what} IS {'NULL' if text is None else literal(text)}")
+    host.run(comment_on(what, text))
+
+
+def comment_on(what: str, text: str | None) -> str:
+    return f"COMMENT ON {what} IS {'NULL' if text is None else literal(text)}"

@@ -140,9 +140,13 @@ class Column:
     sequence: str | None
 
     def holding(self, plain: Row) -> Column:
-        """Returns this column of a base table with the type and collation of its plaintext, from the catalog."""
+        """Returns this column of a base table with the type and collation of its plaintext, from the catalog.
+
+        During a roll-out the catalog knows whether the values are NOT NULL.
+        """
         kept = ("type", "base_type", "element_type", "kind", "collation", "storage")
-        return replace(self, **{name: plain[name] for name in kept})
+        not_null = self.not_null or plain["plain_not_null"]
+        return replace(self, not_null=not_null, **{name: plain[name] for name in kept})
 
     @property
     def is_bytes(self) -> bool:

@@ -8,9 +8,11 @@ from pg_envelope import errors
 from pg_envelope.backend.faults import BEYOND_HELP
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs import faulty
+from pg_envelope.backend.rollout import proofs
 from pg_envelope.backend.sqltext import commas, ident, literal
-from pg_envelope.backend.tables import generate, whole
+from pg_envelope.backend.tables import generate, inspect, whole
 from pg_envelope.backend.tables.generate import Layout, Protected
+from pg_envelope.backend.tables.generate.expressions import either
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -43,6 +45,7 @@ def open_columns(host: Host, key: Row, base: Table, layout: Layout, damaged: str
 
     def opened(careful: bool) -> int:
         lost = _lost(owner, layout, careful) if damaged == "null" else 0
+        proofs.begin_again(host, inspect.inspect(host, base.oid), layout)
         columns = (_opened(layout, base, protected, damaged, careful) for protected in layout.protected.values())
         owner.run(f"ALTER TABLE {base.sql} {commas(columns)}")
         return lost
@@ -52,7 +55,7 @@ def open_columns(host: Host, key: Row, base: Table, layout: Layout, damaged: str
     except Exception as error:
         # The bad values are looked for only now: opening every value once more would double the time of the usual case.
         if str(getattr(error, "sqlstate", "")).startswith((*faulty.OF_A_VALUE, *OF_A_KEY)):
-            _refuse_damaged(owner, layout)
+            refuse_damaged(owner, layout)
         raise
     if lost:
         host.warning(f"unprotect: values of {layout.view} that nobody could open, and are NULL now: {lost}")
@@ -74,14 +77,14 @@ def _beyond_help(reason: str) -> str:
 def _opened(layout: Layout, base: Table, protected: Protected, damaged: str, careful: bool) -> str:
     column, source = protected.column, ident(base.name)
     collation = f" COLLATE {column.collation}" if column.collation else ""
-    value = generate.opened_as_role(layout, protected, source)
+    value = either(layout, protected, generate.opened_as_role(layout, protected, source), source)
     if damaged == "null" and not column.not_null:
         gone = _beyond_help(faulty.fault(layout, column.name, source, careful=careful))
         value = f"CASE WHEN {gone} THEN NULL ELSE {value} END"
-    return f"ALTER {ident(column.name)} TYPE {column.type}{collation} USING {value}"
+    return f"ALTER {ident(protected.plain or column.name)} TYPE {column.type}{collation} USING {value}"
 
 
-def _refuse_damaged(owner: AsOwner, layout: Layout) -> None:
+def refuse_damaged(owner: AsOwner, layout: Layout) -> None:
     """Raises Damaged. Its DETAIL names primary keys, as PostgreSQL's own errors do, and nothing that was encrypted."""
     found = faulty.listing(layout, faulty.faults(layout, careful=True), careful=True)
     counts = owner.rows(f"SELECT name, reason, count(*) AS count FROM ({found}) AS f GROUP BY 1, 2 ORDER BY 1, 2")

@@ -13,7 +13,8 @@ from pg_envelope.suites import SUITES
 
 HINT = 'For example: ["email", "phone"], or {"email": {"bind": "row", "suite": 1, "pad": true}}.'
 BINDS = ("row", "column")
-SEALING = {"bind", "suite", "pad"}
+SEALING = {"bind", "suite", "pad", "audit"}
+AUDITS = ("none", "statement", "row", "sync")
 STORES = ("vault", "catalog")
 SCOPES = ("table", "tenant", "subject")
 ERASED = ("error", "null")
@@ -86,4 +87,13 @@ def _options(name: str, options: Any) -> FieldOptions:
         raise errors.BadInput(f"column {name}: unknown suite", detail=f"Suites: {known}", hint=HINT)
     if type(chosen.pad) is not bool:
         raise errors.BadInput(f"column {name}: pad must be true or false", hint=HINT)
+    check_audit(chosen.audit)
     return chosen
+
+
+def check_audit(level: object) -> None:
+    """Raises BadInput for an unknown level of audit."""
+    if level not in AUDITS:
+        raise errors.BadInput(
+            f"audit must be one of {', '.join(AUDITS)}", hint="docs/ledger.md says what each records."
+        )

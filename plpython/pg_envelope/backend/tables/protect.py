@@ -9,25 +9,27 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search.carried import Dropped, Index
+from pg_envelope.backend.search.carried import Carried
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import (
     bodies,
     catalog,
+    dependents,
     generate,
     grants,
     inspect,
-    locks,
     options,
     publications,
     refusals,
     scoped,
 )
 from pg_envelope.backend.tables.build import build
+from pg_envelope.backend.tables.dependents import Dependent
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.options import Scoping
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.backend.tables.prepare import prepare
 
 RESIDUE_HINT = (
     "Plaintext from before is still in WAL, in backups and in old statistics: docs/after-protecting.md says how to "
@@ -44,41 +46,39 @@ def protect(
     kek: str,
     store: str | None,
     scoping: Scoping,
+    *,
+    keep_copies: bool = False,
 ) -> None:
-    """Protects the table. Raises BadInput, AlreadyProtected or Unsupported before anything is touched."""
+    """Protects the table. Raises BadInput, AlreadyProtected or Unsupported before anything is touched.
+
+    `keep_copies`: materialized views may go on holding values in the clear.
+    """
     options.check_store(store)
-    catalog.refuse_protected(host, oid)
-    table = inspect.inspect(host, oid)
-    refusals.check_kind(table)
-    locks.exclusive(host, table.sql)
-    catalog.refuse_protected(host, oid)
-    locked, table = table, inspect.inspect(host, oid)
-    refusals.check_same(locked, table)
-    refusals.check_kind(table)
-    found = [index for index in carried.find(host, table, wanted) if protecting.stands_in(index, wanted)]
-    wanted = protecting.with_searches(wanted, found)
-    dropped = carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found)
-    refusals.check_contents(host, table, wanted, scoping.column, [*found, *dropped])
-    key_uuid, fields = _keys(host, keys, table, wanted, kek, store, scoping)
-    layout = _layout(table, key_uuid, wanted, fields, scoping)
+    prepared = prepare(host, oid, wanted, scoping.column, keep_copies=keep_copies)
+    table, wanted, found, dropped = prepared.table, prepared.wanted, prepared.carried, prepared.dropped
+    refusals.refuse(table, wanted, prepared.obstacles)
+    key_uuid, fields = make_keys(host, keys, table, wanted, kek, store, scoping)
+    layout = layout_for(table, key_uuid, wanted, fields, scoping)
     catalog.record(host, table, layout)
     carried.record(host, key_uuid, [*found, *dropped])
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
     layout = _searched(host, keys, table, layout, wanted)
-    if layout.searches:
-        with protecting.usable(host, table):
-            _seal(host, table, layout, [*found, *dropped])
-            protecting.index(host, table, layout, wanted, found)
-    else:
-        _seal(host, table, layout, dropped)
-    build(host, table, layout, acl, shape)
+    with dependents.carried(host, prepared.followers):
+        if layout.searches:
+            with protecting.usable(host, table):
+                _seal(host, table, layout, [*found, *dropped])
+                protecting.index(host, table, layout, wanted, found)
+        else:
+            _seal(host, table, layout, dropped)
+        build(host, table, layout, acl, shape)
     protecting.grant(host, layout, acl)
-    _report(host, table, layout)
+    report(host, table, layout)
+    tell_readers(host, layout, prepared.followers)
     protecting.tell(host, layout, found)
     protecting.tell_dropped(host, dropped)
 
 
-def _keys(
+def make_keys(
     host: Host,
     keys: Keys,
     table: Table,
@@ -102,7 +102,7 @@ def _keys(
     return key_uuid, fields
 
 
-def _layout(
+def layout_for(
     table: Table, key_uuid: str, wanted: Mapping[str, FieldOptions], fields: Mapping[str, str], scoping: Scoping
 ) -> Layout:
     """Decides how the protected table shall look."""
@@ -137,26 +137,43 @@ def _searched(host: Host, keys: Keys, table: Table, layout: Layout, wanted: Mapp
     return layout
 
 
-def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Index | Dropped]) -> None:
+def _seal(host: Host, table: Table, layout: Layout, indexes: Sequence[Carried]) -> None:
     """Rewrites the table once, from values to envelopes. No row is ever INSERTed in the clear and UPDATEd later."""
     for index in indexes:
         host.run(index.drop(table.schema, table.sql))
-    names = [ident(name) for name in layout.protected]
-    dropped = [f"DROP CONSTRAINT {ident(check.name)}" for check in layout.checks]
-    dropped += [f"ALTER {name} DROP DEFAULT" for name in names]
-    host.run(f"ALTER TABLE {table.sql} {commas(dropped)}")
-    sealed = [
+    host.run(loosened(table, layout))
+    with dependents.carried(host, dependents.own.read(host, table, layout.protected)):
+        AsOwner(host, table.owner_oid).run(sealed(table, layout))
+    host.run(settled(table, layout))
+    host.run(renamed(table, layout))
+
+
+def loosened(table: Table, layout: Layout) -> str:
+    """Takes away what would look at envelopes. The view gets it."""
+    parts = [f"DROP CONSTRAINT {ident(check.name)}" for check in layout.checks]
+    parts += [f"ALTER {ident(name)} DROP DEFAULT" for name in layout.protected]
+    return f"ALTER TABLE {table.sql} {commas(parts)}"
+
+
+def sealed(table: Table, layout: Layout) -> str:
+    """The one statement that rewrites the table."""
+    parts = [
         f"ALTER {ident(name)} TYPE envelope.ciphertext USING {_first_envelope(layout, protected)}"
         for name, protected in layout.protected.items()
     ]
-    changes = commas([*sealed, *protecting.filled(layout)])
-    AsOwner(host, table.owner_oid).run(f"ALTER TABLE {table.sql} {changes}")
+    return f"ALTER TABLE {table.sql} {commas([*parts, *protecting.filled(layout)])}"
+
+
+def settled(table: Table, layout: Layout) -> str:
     # Envelopes do not compress, and their headers are read without the rest.
-    stored = [f"ALTER {name} SET STORAGE EXTERNAL" for name in names]
+    stored = [f"ALTER {ident(name)} SET STORAGE EXTERNAL" for name in layout.protected]
     # The setting is kept here for unprotect(). It has no effect on a column that is stored EXTERNAL.
     stored += [part for protected in layout.protected.values() for part in set_compression(protected.column)]
-    host.run(f"ALTER TABLE {table.sql} {commas(stored)}")
-    host.run(f"ALTER TABLE {table.sql} RENAME TO {ident(layout.base_name)}")
+    return f"ALTER TABLE {table.sql} {commas(stored)}"
+
+
+def renamed(table: Table, layout: Layout) -> str:
+    return f"ALTER TABLE {table.sql} RENAME TO {ident(layout.base_name)}"
 
 
 def set_compression(column: Column) -> list[str]:
@@ -172,7 +189,17 @@ def _first_envelope(layout: Layout, protected: Protected) -> str:
     return generate.encrypted_as_role(layout, protected, source=ident(layout.view_name))
 
 
-def _report(host: Host, table: Table, layout: Layout) -> None:
+def tell_readers(host: Host, layout: Layout, followers: Sequence[Dependent]) -> None:
+    readers = dependents.readers_as_owner(followers) if layout.by_role else []
+    if readers:
+        host.warning(
+            f"objects over {layout.view} show the rows of who asks from now on, not those of their owner",
+            detail=", ".join(readers),
+            hint="The table has row-level security. Their readers need a right to it: docs/protected-tables.md.",
+        )
+
+
+def report(host: Host, table: Table, layout: Layout) -> None:
     hint = RESIDUE_HINT.format(view=layout.view)
     host.notice(f"{layout.view} is protected; its base table is {layout.base}", hint=hint)
     publications.warn(host, table.oid, layout.base)

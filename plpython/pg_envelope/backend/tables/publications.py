@@ -9,12 +9,18 @@ SELECT string_agg(DISTINCT publication, ', ' ORDER BY publication) AS found FROM
 WHERE relation = $1::oid::regclass"""
 
 
+def of(host: Host, table: int) -> str | None:
+    """Returns the names of the publications that send a table, as one text."""
+    row = host.row(PUBLICATIONS, ["oid"], [table])
+    return str(row["found"]) if row and row["found"] else None
+
+
 def warn(host: Host, base: int, name: str) -> None:
     """Warns which publications send envelopes from now on, under the base table's name."""
-    row = host.row(PUBLICATIONS, ["oid"], [base])
-    if row and row["found"]:
+    found = of(host, base)
+    if found:
         host.warning(
             f"publications send the base table {name} from now on; their subscribers wait until they have it",
-            detail=row["found"],
+            detail=found,
             hint="See docs/logical-replication.md. Until then the publisher keeps its WAL for them.",
         )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search import advice, protecting
-from pg_envelope.backend.search.carried import Dropped, Index
+from pg_envelope.backend.search.carried import Carried
 from pg_envelope.backend.sqltext import commas, derived_name, ident, literal
 from pg_envelope.backend.tables import generate, unfit
 from pg_envelope.backend.tables.canonical import may_lose
+from pg_envelope.backend.tables.dependents import own
 from pg_envelope.backend.tables.generate import COMMENTED, GUARDS, function_names
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -28,37 +32,29 @@ KINDS = {
     "t": "a TOAST table",
 }
 
-# Everything that depends on a protected column, without its own default and its own CHECK constraints.
+# What depends on a protected column and cannot follow: neither its own default and its own CHECK constraints, nor what
+# tables/dependents carries along. Its publications and triggers are there, too.
 DEPENDENTS = """
-SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what
+SELECT DISTINCT d.classid::regclass::text AS catalog, pg_describe_object(d.classid, d.objid, d.objsubid) AS what
 FROM pg_catalog.pg_depend d
 LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
 LEFT JOIN pg_catalog.pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+LEFT JOIN pg_catalog.pg_policy p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2
     AND coalesce(k.contype NOT IN ('c', 'n'), true) AND f.adnum IS DISTINCT FROM $2
+    AND d.classid NOT IN ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_trigger'::regclass,
+        'pg_publication_rel'::regclass, 'pg_statistic_ext'::regclass)
+    AND coalesce(p.polrelid = $1, true)
     AND NOT (d.classid = 'pg_class'::regclass AND d.objid = $1) AND d.deptype <> 'i'
     -- What tokens stand in for, and what is to be dropped.
     AND NOT (k.conrelid IS NOT DISTINCT FROM $1 AND k.conname = ANY ($3::name[]) AND k.contype IN ('u', 'x'))
     AND NOT (d.classid = 'pg_class'::regclass AND d.objid IN (
         SELECT i.indexrelid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
         WHERE i.indrelid = $1 AND c.relname = ANY ($3)))
-ORDER BY 1"""
-
-# Views and indexes over the whole row, rules, and objects that use the table's row type.
-ROW_DEPENDENTS = """
-SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what
-FROM pg_catalog.pg_depend d
-WHERE d.deptype = 'n' AND (
-        d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = 0
-            AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)
-    OR d.refclassid = 'pg_type'::regclass
-            AND d.refobjid IN ($2, (SELECT typarray FROM pg_catalog.pg_type WHERE oid = $2)))
-UNION
-SELECT pg_describe_object('pg_class'::regclass, i.indexrelid, 0) FROM pg_catalog.pg_index i
-WHERE i.indrelid = $1 AND concat(i.indexprs::text, i.indpred::text) LIKE '%:varattno 0 %'
-UNION
-SELECT format('rule %I', w.rulename) FROM pg_catalog.pg_rewrite w WHERE w.ev_class = $1
-ORDER BY 1"""
+ORDER BY 2"""
+WHOLE_ROW_INDEXES = """
+SELECT pg_describe_object('pg_class'::regclass, i.indexrelid, 0) AS what FROM pg_catalog.pg_index i
+WHERE i.indrelid = $1 AND concat(i.indexprs::text, i.indpred::text) LIKE '%:varattno 0 %' ORDER BY 1"""
 
 # A row without columns would be an empty dict, which is false.
 TAKEN = """
@@ -113,14 +109,15 @@ def check_same(before: Table, after: Table) -> None:
         raise errors.Conflict(f"{before.sql} was renamed meanwhile", hint="Call protect() again.")
 
 
-def check_contents(
-    host: Host,
-    table: Table,
-    wanted: Mapping[str, FieldOptions],
-    scope_column: str | None,
-    carried: Sequence[Index | Dropped] = (),
-) -> None:
-    """Raises BadInput for columns that are not there, Unsupported with the list of all reasons."""
+class Obstacle(NamedTuple):
+    """`column` is the column without which it would be none; None for what stands in the way in any case."""
+
+    column: str | None
+    text: str
+
+
+def check_columns(table: Table, wanted: Mapping[str, FieldOptions], scope_column: str | None) -> None:
+    """Raises BadInput for columns that are not there, and for a table without the primary key that they need."""
     missing = [name for name in (*wanted, *filter(None, [scope_column])) if table.column(name) is None]
     if missing:
         raise errors.BadInput(
@@ -131,21 +128,94 @@ def check_contents(
             f"{table.sql} has no primary key to bind values to",
             hint='Add one, or bind by column only: {"name": {"bind": "column"}}.',
         )
-    obstacles = [*_obstacles(host, table, wanted, carried), *_scope_obstacles(host, table, wanted, scope_column)]
+
+
+def obstacles(
+    host: Host,
+    table: Table,
+    wanted: Mapping[str, FieldOptions],
+    scope_column: str | None,
+    carried: Sequence[Carried],
+    dependents: Sequence[str],
+    copies: Mapping[str, Sequence[str]],
+) -> list[Obstacle]:
+    """Returns everything that keeps columns from being protected.
+
+    `carried` are indexes and statistics that are none. `dependents` has a line for each dependent that cannot follow.
+    `copies` has materialized views by the column whose values they hold.
+    """
+    found = [
+        *_of_table(host, table, wanted, scope_column, dependents),
+        *_of_columns(host, table, wanted, carried, copies),
+    ]
     # The trial reads values as the table's owner, so it runs only if all else is well.
-    obstacles = obstacles or list(advice.obstacles(host, table, wanted))
-    if obstacles:
+    return found or [Obstacle(None, text) for text in advice.obstacles(host, table, wanted)]
+
+
+def refuse(table: Table, wanted: Mapping[str, FieldOptions], found: Sequence[Obstacle]) -> None:
+    """Raises Unsupported with the list of all obstacles, if there are any."""
+    if found:
         raise errors.Unsupported(
             f"{table.sql} cannot be protected as it is; nothing was changed",
-            detail="\n".join(f"- {obstacle}" for obstacle in obstacles),
-            hint="Drop or change the listed objects, then call protect() again. Indexes are dropped, and put back by"
-            ' unprotect(), where the column\'s options have "index": "drop".',
+            detail="\n".join(f"- {obstacle.text}" for obstacle in found),
+            hint=way_out(found, wanted),
         )
 
 
-def _obstacles(
-    host: Host, table: Table, wanted: Mapping[str, FieldOptions], carried: Sequence[Index | Dropped]
-) -> Iterator[str]:
+def way_out(found: Sequence[Obstacle], wanted: Mapping[str, FieldOptions]) -> str:
+    obstructed = {obstacle.column for obstacle in found}
+    left = [name for name in wanted if name not in obstructed]
+    hint = WAY_OUT
+    if left and None not in obstructed:
+        out = commas(name for name in wanted if name in obstructed)
+        hint = (
+            f"Without {out} nothing stands in the way: CALL envelope.protect(..., {literal(json.dumps(left))}). {hint}"
+        )
+    return hint
+
+
+WAY_OUT = (
+    "Drop or change the listed objects, then call protect() again. Indexes are dropped, and put back by"
+    ' unprotect(), where the column\'s options have "index": "drop".'
+)
+
+
+def _of_table(
+    host: Host,
+    table: Table,
+    wanted: Mapping[str, FieldOptions],
+    scope_column: str | None,
+    dependents: Sequence[str],
+) -> Iterator[Obstacle]:
+    """Yields what stands in the way whichever columns are protected, or by options of several of them."""
+    some = _obstacles(host, table), dependents, protecting.obstacles(host, table, wanted)
+    for text in chain(*some, _scope_obstacles(host, table, wanted, scope_column)):
+        yield Obstacle(None, text)
+    if any(options.bind == "row" for options in wanted.values()):
+        yield from (Obstacle(None, text) for text in _key_obstacles(host, table))
+
+
+def _of_columns(
+    host: Host,
+    table: Table,
+    wanted: Mapping[str, FieldOptions],
+    carried: Sequence[Carried],
+    copies: Mapping[str, Sequence[str]],
+) -> Iterator[Obstacle]:
+    names = [one.name for one in carried]
+    for name in wanted:
+        column = table.column(name)
+        assert column is not None
+        conditions = own.obstacles(host, table, column)
+        held = (f"column {name} would stay readable in {COPY.format(copy)}" for copy in copies.get(name, ()))
+        for text in chain(_column_obstacles(host, table, column, names), conditions, held):
+            yield Obstacle(name, text)
+
+
+COPY = "materialized view {}: drop it, or call protect(..., keep_copies => true)"
+
+
+def _obstacles(host: Host, table: Table) -> Iterator[str]:
     base = derived_name(table.name, "_encrypted")
     if host.row(TAKEN, ["name", "name"], [table.schema, base]):
         yield f"the base table's name is taken: {base}"
@@ -164,15 +234,8 @@ def _obstacles(
     for check in table.checks:
         if "" in check.columns:
             yield f"constraint {check.name} uses the whole row"
-    for row in host.rows(ROW_DEPENDENTS, ["oid", "oid"], [table.oid, table.row_type]):
+    for row in host.rows(WHOLE_ROW_INDEXES, ["oid"], [table.oid]):
         yield f"{row['what']} uses the whole row"
-    for name in wanted:
-        column = table.column(name)
-        assert column is not None
-        yield from _column_obstacles(host, table, column, [index.name for index in carried])
-    yield from protecting.obstacles(host, table, wanted)
-    if any(options.bind == "row" for options in wanted.values()):
-        yield from _key_obstacles(host, table)
 
 
 def _column_obstacles(host: Host, table: Table, column: Column, carried: list[str]) -> Iterator[str]:
@@ -187,7 +250,14 @@ def _column_obstacles(host: Host, table: Table, column: Column, carried: list[st
     if may_lose(column) and (lost := _lost(host, table, column)):
         yield f"{where} has values that are more than the text that their type writes: {lost}"
     for row in host.rows(DEPENDENTS, ["oid", "int4", "text[]"], [table.oid, column.attnum, carried]):
-        yield f"{where} is used by {row['what']}"
+        yield f"{where} is used by {row['what']}{REASONS.get(row['catalog'], '')}"
+
+
+# What the kind of an object does not say by itself.
+REASONS = {
+    "pg_policy": ", which would see an envelope: let it ask for other columns",
+    "pg_attrdef": ", a generated column that would hold plaintext: make it a column of a view",
+}
 
 
 def _lost(host: Host, table: Table, column: Column) -> str:

@@ -50,8 +50,12 @@ SELECT t.base, format('%I.%I', n.nspname, v.relname) AS name, b.relowner AS owne
      FROM (SELECT v.*, row_number() OVER (ORDER BY v.attnum) AS place FROM pg_catalog.pg_attribute v
          WHERE v.attrelid = t.view AND v.attnum > 0) a
      JOIN pg_catalog.pg_type y ON y.oid = envelope_private.base_type(a.atttypid)
-     LEFT JOIN (SELECT b.*, row_number() OVER (ORDER BY b.attnum) AS place FROM pg_catalog.pg_attribute b
-         WHERE b.attrelid = t.base AND b.attnum > 0 AND NOT b.attisdropped) c USING (place)
+     LEFT JOIN (SELECT b.*, row_number() OVER (ORDER BY coalesce(q.place, b.attnum)) AS place
+         FROM pg_catalog.pg_attribute b
+         LEFT JOIN envelope_private.protected_column q ON q.key_uuid = t.key_uuid AND q.attnum = b.attnum
+         WHERE b.attrelid = t.base AND b.attnum > 0 AND NOT b.attisdropped AND NOT EXISTS (
+             SELECT FROM envelope_private.protected_column x
+             WHERE x.key_uuid = t.key_uuid AND x.plain_column = b.attname)) c USING (place)
      LEFT JOIN envelope_private.protected_column p ON p.key_uuid = t.key_uuid AND p.attnum = c.attnum)::text AS columns
 FROM envelope_private.protected_table t JOIN pg_catalog.pg_class b ON b.oid = t.base
 JOIN pg_catalog.pg_class v ON v.oid = t.view JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace

@@ -5,27 +5,21 @@ Its keys stay, for old backups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from pg_envelope import errors
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.rollout import proofs
 from pg_envelope.backend.search import carried, protecting
-from pg_envelope.backend.search.carried import Dropped, Index
+from pg_envelope.backend.search.carried import Carried, Index
 from pg_envelope.backend.sqltext import commas, ident, qualified
-from pg_envelope.backend.tables import catalog, generate, grants, inspect, locks, opening
+from pg_envelope.backend.tables import catalog, dependents, generate, grants, inspect, opening
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
+from pg_envelope.backend.tables.dependents import Dependent, Graph
 from pg_envelope.backend.tables.generate import Layout
-from pg_envelope.backend.tables.inspect import Check, Table
+from pg_envelope.backend.tables.inspect import Check, Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.protect import set_compression
-
-DEPENDENTS = """
-SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what FROM pg_catalog.pg_depend d
-WHERE d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = $1
-        AND NOT (d.classid = 'pg_rewrite'::regclass
-            AND d.objid IN (SELECT oid FROM pg_catalog.pg_rewrite WHERE ev_class = $1))
-    OR d.refclassid = 'pg_type'::regclass AND d.refobjid = $2)
-    AND d.classid <> 'pg_trigger'::regclass AND d.classid <> 'pg_attrdef'::regclass"""
 
 STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
 
@@ -37,21 +31,63 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     opening.check(damaged)
     key = catalog.key_of(host, oid)
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
-    locks.exclusive(host, view.sql, base.sql)
-    refuse_dependents(host, view, "unprotected")
+    graph = dependents.lock(host, view, view.sql, base.sql)
     layout = catalog.layout_of(host, key, base)
+    make_plain(host, key, base, view, layout, graph, lambda: opening.open_columns(host, key, base, layout, damaged))
+
+
+def make_plain(
+    host: Host,
+    key: Row,
+    base: Table,
+    view: Table,
+    layout: Layout,
+    graph: Graph,
+    open_columns: Callable[[], None] | None = None,
+) -> None:
+    """Makes the table plain again, and carries its dependents along.
+
+    `open_columns` opens the values, if no roll-out has done so.
+    """
+    found = carryable(host, view, shown(view, layout), graph, "unprotected")
     acl = grants.read(host, view.oid)
-    _drop(host, base, view, layout)
-    opening.open_columns(host, key, base, layout, damaged)
-    for rights in layout.rights:
-        host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
-    host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
-    protecting.drop_columns(host, base.sql, layout)
-    host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
-    _restore(host, base, view, layout, acl)
-    _restore_indexes(host, base, view, layout)
+    with dependents.carried(host, found):
+        _drop(host, base, view, layout)
+        with dependents.carried(host, dependents.own.read(host, base, layout.protected)):
+            if open_columns:
+                open_columns()
+            _into_place(host, base, layout)
+        for rights in layout.rights:
+            host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
+        host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
+        protecting.drop_columns(host, base.sql, layout)
+        host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
+        _set_not_null(host, base, view, layout)
+        _restore(host, base, view, layout, acl)
+        _restore_indexes(host, base, view, layout)
     catalog.forget(host, key["key_uuid"])
     host.notice(f"{view.sql} is a plain table again", hint="Its keys stay in envelope.keys: old backups need them.")
+
+
+def shown(view: Table, layout: Layout) -> list[Column]:
+    """Returns the columns that the plain table has."""
+    return [column for column in view.columns if column.name not in layout.searches]
+
+
+def _into_place(host: Host, base: Table, layout: Layout) -> None:
+    """Gives the columns that have the values now their names. They have kept their places among the others."""
+    for plain, name in layout.plains.items():
+        host.run(f"ALTER TABLE {base.sql} DROP COLUMN {ident(name)}")
+        host.run(f"ALTER TABLE {base.sql} RENAME COLUMN {ident(plain)} TO {ident(name)}")
+
+
+def _set_not_null(host: Host, base: Table, view: Table, layout: Layout) -> None:
+    """Comes after the table has its name, because PostgreSQL 18 names the constraint after it."""
+    table = qualified(layout.schema, view.name)
+    for name in layout.plains.values():
+        if layout.protected[name].column.not_null:
+            host.run(f"ALTER TABLE {table} ALTER {ident(name)} SET NOT NULL")
+    proofs.drop(host, table, inspect.inspect(host, base.oid), layout)
 
 
 def _drop(host: Host, base: Table, view: Table, layout: Layout) -> None:
@@ -76,15 +112,20 @@ def drop_view(host: Host, view: Table) -> None:
     host.run(f"DROP VIEW {view.sql}")
 
 
-def refuse_dependents(host: Host, view: Table, what: str) -> None:
-    """Raises Unsupported with the list of what would go with the view."""
-    found = host.rows(DEPENDENTS, ["oid", "oid"], [view.oid, view.row_type])
-    if found:
+def carryable(host: Host, view: Table, columns: Sequence[Column], graph: Graph, what: str) -> list[Dependent]:
+    """Returns what depends on a view, of which these columns will stay. Raises Unsupported with a line for each
+    dependent that needs more.
+    """
+    lost = [column.name for column in view.columns if column not in columns]
+    found = dependents.losing(dependents.read(host, graph.nodes), len(columns), lost)
+    obstacles = dependents.unserved(host, view, columns, graph, found)
+    if obstacles:
         raise errors.Unsupported(
             f"{view.sql} cannot be {what} as it is; nothing was changed",
-            detail="\n".join(f"- {row['what']} depends on the view" for row in found),
-            hint="Drop the listed objects, then call it again.",
+            detail="\n".join(f"- {obstacle}" for obstacle in obstacles),
+            hint="Drop or change the listed objects, then call it again.",
         )
+    return found
 
 
 def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dict[str, object]]) -> None:
@@ -101,9 +142,14 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
     if defaults:
         owner.run(f"ALTER TABLE {table} {commas(defaults)}")
     host.run(f"ALTER TABLE {table} {commas(_stored(layout))}")
+    now = inspect.inspect(host, base.oid)
+    there = {check.name for check in now.checks}
     for check in layout.checks:
-        _restore_check(host, owner, table, check)
-    _restore_comments(host, base, view, table)
+        if check.name not in there:
+            add_check(owner, table, check, validated=check.validated)
+        if check.comment is not None:
+            grants.comment(host, f"CONSTRAINT {ident(check.name)} ON {table}", check.comment)
+    _restore_comments(host, now, view, table)
     grants.give(host, base.oid, table, [row for row in acl if row["column"] not in layout.searches])
     if layout.as_caller:
         for statement in sequence_grants(base, acl, "REVOKE", "FROM"):
@@ -122,30 +168,34 @@ def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> No
     if indexes:
         with protecting.usable(host, base):
             for index in indexes:
-                _restore_index(host, AsOwner(host, base.owner_oid), index, qualified(layout.schema, view.name))
+                _restore_index(host, AsOwner(host, base.owner_oid), index, layout.schema, view.sql)
     carried.forget(host, layout.key_uuid)
 
 
-def _restore_index(host: Host, owner: AsOwner, index: Index | Dropped, table: str) -> None:
+def _restore_index(host: Host, owner: AsOwner, index: Carried, schema: str, table: str) -> None:
     """Puts a dropped index back. It may not fit any more: its expression names columns that may be renamed now."""
     if isinstance(index, Index):
-        owner.run(index.restore(table))
+        _put_back(host, owner, index, schema, table)
         return
     try:
         with host.subtransaction():
-            owner.run(index.restore(table))
+            _put_back(host, owner, index, schema, table)
     except Exception as error:
         if getattr(error, "sqlstate", "57").startswith("57"):
             raise
         host.warning(f"{index.name} could not be put back", hint=f"As it was: {index.restore(table)}")
 
 
-def _restore_check(host: Host, owner: AsOwner, table: str, check: Check) -> None:
-    state = "" if check.validated else " NOT VALID" if check.enforced else " NOT ENFORCED"
+def _put_back(host: Host, owner: AsOwner, index: Carried, schema: str, table: str) -> None:
+    owner.run(index.restore(table))
+    for setting in index.settings(schema, table):
+        host.run(setting)
+
+
+def add_check(owner: AsOwner, table: str, check: Check, *, validated: bool) -> None:
+    state = "" if validated else " NOT VALID" if check.enforced else " NOT ENFORCED"
     options = f"{' NO INHERIT' if check.no_inherit else ''}{state}"
     owner.run(f"ALTER TABLE {table} ADD CONSTRAINT {ident(check.name)} CHECK ({check.expression}){options}")
-    if check.comment is not None:
-        grants.comment(host, f"CONSTRAINT {ident(check.name)} ON {table}", check.comment)
 
 
 def _restore_comments(host: Host, base: Table, view: Table, table: str) -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pg_envelope import wire
+from pg_envelope.broker.ledger.rings import SessionRing
 
 Facts = dict[str, Any]
+
+
+@dataclass
+class Carried:
+    """What belongs to a connection: the descriptor that came with its first byte, and the ring that it became."""
+
+    descriptor: int | None = None
+    ring: SessionRing | None = None
 
 
 @dataclass(frozen=True)
@@ -18,6 +27,7 @@ class AskedRequest:
     body: wire.Message
     until: float
     facts: Facts
+    carried: Carried = field(default_factory=Carried)
 
 
 def told_outcome(found: list[wire.Message]) -> Facts:

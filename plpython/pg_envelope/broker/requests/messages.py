@@ -22,6 +22,7 @@ Version = Annotated[int, Integer(0, (1 << 63) - 1)]
 Name = Annotated[str, Text()]
 State = Annotated[str, Text(STATE)]
 Hash = Annotated[str, Text("[0-9a-f]{64}")]
+RingId = Annotated[str, Text("[0-9a-f]{32}")]
 HashSalt = Annotated[str, Text("[0-9a-f]{32}")]
 Identity = Annotated[UUID, Uuid()]
 Fingerprint = Annotated[bytes, Base64(derivation.FINGERPRINT_BYTES)]
@@ -330,6 +331,32 @@ class ErasuresRequest:
     deks: tuple[NamedDek, ...] = ()
 
 
+@dataclass(frozen=True)
+class AttachRequest:
+    """Brings a session's ring, by its id. Its descriptor comes with the first byte of the frame."""
+
+    ring: RingId
+
+
+@dataclass(frozen=True)
+class DrainRequest:
+    """Asks that the events of this connection's ring up to number `seq` are on the disk before the answer."""
+
+    seq: Version
+
+
+@dataclass(frozen=True)
+class SpendRequest:
+    """Asks how many of the `wanted` values of a column a user may read, of `rows` in any `seconds`."""
+
+    field: Identity
+    user: Name
+    rows: KeyId
+    seconds: KeyId
+    refuses: Annotated[bool, Flag()]
+    wanted: KeyId
+
+
 OPERATIONS: dict[str, tuple[type[Any], ...]] = {
     "status": (StatusRequest,),
     "generate": (GenerateRequest, GenerateManyRequest),
@@ -346,6 +373,9 @@ OPERATIONS: dict[str, tuple[type[Any], ...]] = {
     "sign": (SignRequest,),
     "erase": (EraseRequest,),
     "erasures": (ErasuresRequest,),
+    "attach": (AttachRequest,),
+    "drain": (DrainRequest,),
+    "spend": (SpendRequest,),
 }
 
 

@@ -12,6 +12,8 @@ from pg_envelope.broker.keys.deks import OpenDeks
 from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.ledger.erasures import Erasures
+from pg_envelope.broker.ledger.limits import ReadLimits
+from pg_envelope.broker.ledger.recorder import ReadRecorder
 from pg_envelope.broker.requests import (
     backing_up,
     deriving,
@@ -21,9 +23,10 @@ from pg_envelope.broker.requests import (
     proving,
     rekey,
     rewrap,
+    ringing,
     telling,
 )
-from pg_envelope.broker.requests.asked import AskedRequest, Facts
+from pg_envelope.broker.requests.asked import AskedRequest, Carried, Facts
 from pg_envelope.broker.requests.keys_backup import BackupReturner, BackupSealer
 from pg_envelope.broker.requests.messages import Request
 from pg_envelope.broker.requests.sightings import Sightings
@@ -55,8 +58,11 @@ HANDLERS: Mapping[str, Handler] = {
     "keys_return": backing_up.keys_return,
     "refused": telling.refused,
     "prove": proving.prove,
+    "attach": ringing.attach,
+    "drain": ringing.drain,
+    "spend": ringing.spend,
 }
-UNRECORDED = {"status", "schedule", "erasures", "prove"}
+UNRECORDED = {"status", "schedule", "erasures", "prove", "attach", "drain", "spend"}
 REPEATED = {"derive", "refused"}
 REVOKING = {"flush", "erase"}
 
@@ -74,6 +80,7 @@ class Service:
         metrics: Metrics,
         clock: Callable[[], float],
         erasures: Erasures,
+        reads: ReadRecorder,
     ) -> None:
         self._state = State(
             config=config,
@@ -89,11 +96,18 @@ class Service:
             sealer=BackupSealer(config.broker, deks),
             returner=BackupReturner(config.broker, deks, clock),
             ledger_check=LedgerCheck(erasures),
+            reads=reads,
+            limits=ReadLimits(clock),
         )
         self.waiting = 0
         self.repeats = Repeats(audit, config.broker.audit_repeats_seconds, clock, metrics.repeats)
 
-    async def answer(self, message: wire.Message, peer: Facts) -> wire.Message:
+    async def ended(self, carried: Carried) -> None:
+        """Takes the last events of a connection that is over."""
+        if carried.ring is not None:
+            await self._state.reads.detach(carried.ring)
+
+    async def answer(self, message: wire.Message, peer: Facts, carried: Carried | None = None) -> wire.Message:
         """The response to a request, also when it fails. `peer` (uid, pid) goes to the audit log."""
         start, op, facts = self._state.clock(), "unknown", Facts(peer=peer)
         response: Response
@@ -102,7 +116,7 @@ class Service:
             op, facts["who"] = request.op, request.who
             self._state.sightings.note(message, request.who)
             rekey.check_environment(request.environment, self._state.config.broker)
-            response = await self._bounded(request, message, start, facts)
+            response = await self._bounded(request, message, start, facts, carried or Carried())
         except errors.EnvelopeError as error:
             response = error
         response = self._recorded(op, response, facts)
@@ -113,7 +127,9 @@ class Service:
         self._state.metrics.requests.add(op, "ok")
         return {"v": wire.PROTOCOL, "ok": True, **response}
 
-    async def _bounded(self, request: Request, message: wire.Message, start: float, facts: Facts) -> wire.Message:
+    async def _bounded(
+        self, request: Request, message: wire.Message, start: float, facts: Facts, carried: Carried
+    ) -> wire.Message:
         """Within the number of requests and the time that are allowed; nothing but EnvelopeErrors comes out."""
         if self.waiting >= self._state.config.broker.max_requests:
             raise errors.Overloaded()
@@ -121,7 +137,7 @@ class Service:
         self.waiting += 1
         try:
             async with asyncio.timeout(seconds):
-                return await HANDLERS[request.op](self._state, AskedRequest(message, start + seconds, facts))
+                return await HANDLERS[request.op](self._state, AskedRequest(message, start + seconds, facts, carried))
         except TimeoutError:
             raise errors.Deadline() from None
         except errors.EnvelopeError:

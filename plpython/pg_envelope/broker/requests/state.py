@@ -12,6 +12,8 @@ from pg_envelope.broker.keys.deks import OpenDeks
 from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.ledger.erasures import Erasures
+from pg_envelope.broker.ledger.limits import ReadLimits
+from pg_envelope.broker.ledger.recorder import ReadRecorder
 from pg_envelope.broker.requests.asked import Facts
 from pg_envelope.broker.requests.keys_backup import BackupReturner, BackupSealer
 from pg_envelope.broker.requests.messages import DekIdentity
@@ -55,6 +57,8 @@ class State:
     sealer: BackupSealer
     returner: BackupReturner
     ledger_check: LedgerCheck
+    reads: ReadRecorder
+    limits: ReadLimits
 
     def dead(self, database: UUID, dek: DekIdentity) -> bool:
         return self.erasures.dead(database, dek.dek_id, dek.fingerprint)

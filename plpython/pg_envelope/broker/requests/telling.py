@@ -25,7 +25,7 @@ async def status(state: State, asked: AskedRequest) -> wire.Message:
     if looked := read(StatusRequest, asked.body).looked(state.config.kek):
         await _look(state, looked, min(asked.until, state.clock() + LOOK_SECONDS))
     told = view.report(state.config, state.deks, state.kms, state.epoch.value, state.users)
-    return {**told, "audit": _audit_state(state)}
+    return {**told, "audit": _audit_state(state), "reads": _reads_state(state)}
 
 
 async def _look(state: State, keks: list[str], until: float) -> None:
@@ -37,6 +37,11 @@ async def _look(state: State, keks: list[str], until: float) -> None:
 def _audit_state(state: State) -> wire.Message | None:
     found = state.audit.problem()
     return None if found is None else dict(zip(("state", "detail", "hint"), found, strict=True))
+
+
+def _reads_state(state: State) -> wire.Message | None:
+    trouble = state.reads.trouble
+    return None if trouble is None else {"detail": trouble.said, "hint": trouble.hint}
 
 
 async def schedule(state: State, asked: AskedRequest) -> wire.Message:

@@ -23,7 +23,9 @@ class KekUsers:
     def note(self, keks: Iterable[str], database: UUID, who: Mapping[str, str | int]) -> None:
         """Notes a request for a database's keys under these KEKs. `who` tells the database's name."""
         for kek in keks:
-            self._seen[kek, database] = str(who.get("database", ""))
+            # An application at the door does not tell the database's name, and must not make us forget it.
+            name = who.get("database") or self._seen.get((kek, database), "")
+            self._seen[kek, database] = str(name)
             self._seen.move_to_end((kek, database))
         while len(self._seen) > MOST:
             self._seen.popitem(last=False)

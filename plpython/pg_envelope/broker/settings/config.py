@@ -9,14 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
+from uuid import UUID
 
 from pg_envelope import errors
+from pg_envelope.broker.settings.door import ApplicationSettings, DoorSettings, Fields, check_applications
 from pg_envelope.broker.settings.kms import AppRole as AppRole
 from pg_envelope.broker.settings.kms import KeyringSettings as KeyringSettings
 from pg_envelope.broker.settings.kms import KmsSettings
 from pg_envelope.broker.settings.kms import TokenFile as TokenFile
 from pg_envelope.broker.settings.kms import VaultSettings as VaultSettings
-from pg_envelope.broker.settings.wants import NAME, refuse, want
+from pg_envelope.broker.settings.wants import NAME, address, refuse, want
 from pg_envelope.broker.system import files
 
 DAY = 86_400
@@ -38,6 +40,8 @@ class BrokerSettings:
     audit_log: str = "-"
     audit_repeats_seconds: float = 60.0
     erasures: Path = Path("/var/lib/pg_envelope/erasures.jsonl")
+    reads: str = ""
+    reads_anchor: str = ""
     metrics: str = "127.0.0.1:9464"
     break_glass_public_key_file: str = ""
     allow_keys_return: bool = False
@@ -58,6 +62,8 @@ class BrokerSettings:
             not keys_backup or Path(keys_backup).is_absolute(),
             "broker.break_glass_public_key_file must be an absolute path",
         )
+        for name, path in (("reads", self.reads), ("reads_anchor", self.reads_anchor)):
+            want(not path or Path(path).is_absolute(), f"broker.{name} must be an absolute path")
         want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
         want(self.max_connections > 0, "broker.max_connections must be above 0")
@@ -71,6 +77,11 @@ class BrokerSettings:
     @property
     def epoch(self) -> Path:
         return self.socket.parent / "epoch"
+
+    @property
+    def reads_path(self) -> Path:
+        """The ledger of reads. Its usual place is beside the ledger of erasures."""
+        return Path(self.reads) if self.reads else self.erasures.with_name("reads.jsonl")
 
     @property
     def mode(self) -> int:
@@ -108,8 +119,11 @@ class Config:
     cache: CacheSettings = field(default_factory=CacheSettings)
     kms: Mapping[str, KmsSettings] = field(default_factory=dict)
     kek: Mapping[str, Kek] = field(default_factory=dict)
+    door: DoorSettings | None = None
+    application: Mapping[str, ApplicationSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_applications(self.door, self.application)
         want(bool(self.kek), "at least one [kek.NAME] is needed")
         for name, kek in self.kek.items():
             want(kek.kms in self.kms, f"kek.{name}.kms names '{kek.kms}', but there is no [kms.{kek.kms}]")
@@ -128,12 +142,17 @@ def load(path: Path) -> Config:
 
 def parse(tables: dict[str, Any]) -> Config:
     """Returns the checked configuration of TOML tables. Raises NotConfigured."""
-    _refuse_unknown(tables, {"broker", "cache", "kms", "kek"}, "")
+    _refuse_unknown(tables, {"broker", "cache", "kms", "kek", "door", "application"}, "")
     return Config(
         broker=_build(BrokerSettings, _table(tables.get("broker", {}), "broker"), "broker"),
         cache=_build(CacheSettings, _table(tables.get("cache", {}), "cache"), "cache"),
         kms={name: _kms(table, f"kms.{name}") for name, table in _named(tables, "kms")},
         kek={name: _build(Kek, table, f"kek.{name}") for name, table in _named(tables, "kek")},
+        door=_build(DoorSettings, _table(tables["door"], "door"), "door") if "door" in tables else None,
+        application={
+            name: _build(ApplicationSettings, table, f"application.{name}")
+            for name, table in _named(tables, "application")
+        },
     )
 
 
@@ -142,15 +161,10 @@ def listen_address(text: str) -> tuple[str, int]:
 
     Raises NotConfigured unless it is a loopback address.
     """
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
+    host, port = address(text, "broker.metrics", "a loopback address")
+    loopback = ipaddress.ip_address(host).is_loopback
     want(loopback, 'broker.metrics must be a loopback address and a port, such as "127.0.0.1:9464"')
-    want(port.isdecimal() and int(port) < 65536, "broker.metrics has no valid port")
-    return host, int(port)
+    return host, port
 
 
 def _named(tables: dict[str, Any], group: str) -> list[tuple[str, dict[str, Any]]]:
@@ -239,6 +253,17 @@ def _names(value: Any, where: str) -> Names:
     return tuple(value)
 
 
+def _fields(value: Any, where: str) -> Fields:
+    return {name: _uuid(uuid, f"{where}.{name}") for name, uuid in _table(value, where).items()}
+
+
+def _uuid(value: Any, where: str) -> UUID:
+    try:
+        return UUID(_text(value, where))
+    except ValueError:
+        raise refuse(f"{where} must be the uuid of a field, as envelope.columns shows it") from None
+
+
 def _switch(value: Any, where: str) -> bool:
     want(isinstance(value, bool), f"{where} must be true or false")
     return bool(value)
@@ -252,5 +277,6 @@ _CONVERTERS = {
     bool: _switch,
     Users: _users,
     Names: _names,
+    Fields: _fields,
     AppRole | TokenFile: _auth,
 }

@@ -23,6 +23,18 @@ def want(true: bool, problem: str) -> None:
         raise refuse(problem)
 
 
+def address(text: str, name: str, kind: str = "an IP address") -> tuple[str, int]:
+    """Returns (host, port) of "127.0.0.1:9464" or "[::1]:9464". Raises NotConfigured, which names the `kind`."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise refuse(f'{name} must be {kind} and a port, such as "127.0.0.1:9464"') from None
+    want(port.isdecimal() and int(port) < 65536, f"{name} has no valid port")
+    return host, int(port)
+
+
 def want_timeout(timeout_ms: int) -> None:
     want(timeout_ms > 0, "kms timeout_ms must be above 0")
 

@@ -100,6 +100,7 @@ class Metrics:
         self.expired = Counter("pg_envelope_keys_expired_total", "DEKs dropped because their time was over.")
         self.refused = Counter("pg_envelope_peers_refused_total", "Connections of users that may not connect.")
         self.repeats = Counter("pg_envelope_audit_repeats_total", "Events that the audit log counts, not lists.")
+        self.limits = Counter("pg_envelope_read_limits_total", "Limits of reads that a user reached.", "then")
         self.overdue = Told(
             "pg_envelope_overdue_keys", "Keys later than their schedule allows, as last told.", "database"
         )

@@ -18,13 +18,22 @@ def clear(layout: Layout) -> str:
     values = commas(
         f"{literal(name)}, pg_catalog.to_jsonb({_value(layout, found)})" for name, found in layout.protected.items()
     )
-    return block([f"RETURN pg_catalog.to_jsonb($1){JOINED}pg_catalog.jsonb_build_object({values});"])
+    return block([f"RETURN {_row(layout)}{JOINED}pg_catalog.jsonb_build_object({values});"])
+
+
+def _row(layout: Layout) -> str:
+    """Returns the row as jsonb, without columns that the view does not have."""
+    row = "pg_catalog.to_jsonb($1)"
+    return row + "".join(f" OPERATOR(pg_catalog.-) {literal(name)}::pg_catalog.text" for name in layout.plains)
 
 
 def _value(layout: Layout, protected: Protected) -> str:
     name = protected.column.name
     envelope = f"($1).{ident(name)}"
     fresh = restored(protected.column, f"envelope_internal.clear_{kind_of(protected.column)}({envelope})")
+    if layout.rollout:
+        plain = f"($1).{ident(protected.plain or '')}"
+        return f"CASE WHEN {envelope} IS NULL THEN {plain} ELSE {_stored(layout, name)} END"
     return f"CASE WHEN {envelope} IS NULL OR {is_draft(envelope)} THEN {fresh} ELSE {_stored(layout, name)} END"
 
 

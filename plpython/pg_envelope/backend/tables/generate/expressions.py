@@ -77,7 +77,11 @@ def capability(layout: Layout, protected: Protected) -> str:
     """
     if layout.by_role:
         return _field(protected)
-    return f"(SELECT r.{ident(protected.field_uuid)} FROM {layout.right(protected)} r)"
+    right = f"r.{ident(protected.field_uuid)}"
+    # PostgreSQL runs this sub-select once for each execution of a plan, before the first value: so it is the place
+    # where an event is written.
+    given = f"envelope_internal.opened({right}, {_field(protected)})" if protected.is_audited else right
+    return f"(SELECT {given} FROM {layout.right(protected)} r)"
 
 
 def kind_of(column: Column) -> str:
@@ -98,7 +102,8 @@ def decrypted_carefully(layout: Layout, protected: Protected, source: str = "t")
 
 
 def _decrypt(layout: Layout, protected: Protected) -> str:
-    return f"envelope_internal.decrypt_{kind_of(protected.column)}{'_as_role' if layout.by_role else ''}"
+    path = "_as_role" if layout.by_role else "_audited" if protected.is_audited else ""
+    return f"envelope_internal.decrypt_{kind_of(protected.column)}{path}"
 
 
 def _given(layout: Layout, protected: Protected, source: str) -> str:
@@ -114,6 +119,27 @@ def reads(layout: Layout, protected: Protected) -> str:
 def reads_as_role(layout: Layout, protected: Protected) -> str:
     """reads() by the current role's right: $2 is the field."""
     return reads(replace(layout, by_role=True), protected)
+
+
+def either(layout: Layout, protected: Protected, opened: str, source: str = "t") -> str:
+    """Returns the value of a protected column of `source`, which a roll-out may have left in the clear.
+
+    `opened` is the expression that opens its envelope.
+    """
+    if not layout.rollout:
+        return opened
+    envelope = f"{source}.{ident(protected.column.name)}"
+    return f"CASE WHEN {envelope} IS NULL THEN {clear_value(protected, source)} ELSE {opened} END"
+
+
+def clear_value(protected: Protected, source: str) -> str:
+    """Returns the column of `source` that has the value in the clear during a roll-out."""
+    return f"{source}.{ident(protected.plain or '')}"
+
+
+def in_the_clear(protected: Protected) -> Protected:
+    """Returns the column whose content is to be encrypted during a roll-out: it has another name."""
+    return replace(protected, column=replace(protected.column, name=protected.plain or ""))
 
 
 def content(protected: Protected, source: str) -> str:

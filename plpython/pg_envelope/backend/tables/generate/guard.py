@@ -13,7 +13,10 @@ from pg_envelope.backend.tables.generate.blocks import block, fail, when
 from pg_envelope.backend.tables.generate.expressions import (
     all_bound,
     bound_columns,
+    clear_value,
     differ,
+    encrypted,
+    in_the_clear,
     is_draft,
     is_null,
     row_key,
@@ -34,11 +37,12 @@ APPLIED = "pg_catalog.current_setting('session_replication_role') OPERATOR(pg_ca
 
 def guard(layout: Layout) -> str:
     """Returns the body of the trigger function, which runs as the table's owner."""
+    sealed = [_seal_clear(layout, found) for found in layout.protected.values() if layout.rollout == "protect"]
     admitted = [_admit(layout, protected) for protected in layout.protected.values()]
     moved = [_move(layout, protected) for protected in layout.protected.values() if _moves(layout, protected)]
     needed = [*all_bound(layout), *_not_null(layout)]
     tokens = [guarded(layout, search) for search in layout.searches.values()]
-    return block([*map(partial(_needs, layout), needed), *tokens, *moved, *admitted, "RETURN NEW;"])
+    return block([*map(partial(_needs, layout), needed), *sealed, *tokens, *moved, *admitted, "RETURN NEW;"])
 
 
 def _not_null(layout: Layout) -> list[str]:
@@ -49,7 +53,20 @@ def _not_null(layout: Layout) -> list[str]:
 def _needs(layout: Layout, name: str) -> str:
     """Refuses NULL in a column that values are bound to. The base table would refuse it only after they are sealed."""
     message = f'null value in column "{name}" of relation "{layout.view_name}" violates not-null constraint'
-    return when(is_null(f"NEW.{ident(name)}"), fail(message, "23502", layout, column=name))
+    nulls = [is_null(f"NEW.{ident(column)}") for column in [name, *_clear_column(layout, name)]]
+    return when(" AND ".join(nulls), fail(message, "23502", layout, column=name))
+
+
+def _clear_column(layout: Layout, name: str) -> list[str]:
+    """Returns the column that may have the value of a protected column in the clear, during a roll-out."""
+    return [plain for plain, source in layout.sources.items() if source == name]
+
+
+def _seal_clear(layout: Layout, protected: Protected) -> str:
+    """Seals a value in the clear. So every write of a row brings it to its last form, whatever the write changes."""
+    plain = clear_value(protected, "NEW")
+    sealed = encrypted(layout, in_the_clear(protected), seal(protected))
+    return when(f"NOT ({is_null(plain)})", f"NEW.{ident(protected.column.name)} := {sealed};", f"{plain} := NULL;")
 
 
 def _moves(layout: Layout, protected: Protected) -> bool:
@@ -87,8 +104,8 @@ def _admit(layout: Layout, protected: Protected) -> str:
     bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
     sealed = f"envelope_internal.seal_draft(NEW.{name}, {seal(protected)}, {bound})"
     # An envelope that does not open is bad under any key. reencrypt() and verify() name it.
-    opens = f"envelope_internal.opens(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
-    retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {opens}"
+    fits = f"envelope_internal.fits(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
+    retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {fits}"
     written = f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {_written(protected.column.name)}"
     return when(
         f"{written}",

@@ -83,11 +83,16 @@ def _as_owner(layout: Layout) -> str:
 
 
 def new_value(layout: Layout, column: Column, seal_of: Callable[[Protected], str] = seal) -> str:
+    """Returns what a write stores in a column. In a roll-out that is a value in the clear, for the guard to seal."""
+    if column.name in layout.sources:
+        return f"NEW.{ident(layout.sources[column.name])}"
     if column.name in layout.searches:
         return made(layout, layout.searches[column.name])
     protected = layout.protected.get(column.name)
     if protected is None:
         return f"NEW.{ident(column.name)}"
+    if layout.rollout:
+        return "NULL"
     return drafted(protected) if layout.as_caller else encrypted(layout, protected, seal_of(protected))
 
 

@@ -21,12 +21,19 @@ class Protected:
     """A protected column: its values in the clear, and the field that encrypts them.
 
     `careful`: some of its envelopes give no value, and the view must not stop at them in an UPDATE that replaces them.
+    `plain` is the base table's column that has the values in the clear during a roll-out. Afterwards it stays empty,
+    and keeps the column's place among the others. An offline protect() makes none.
     """
 
     column: Column
     field_uuid: str
     options: FieldOptions
     careful: bool = False
+    plain: str | None = None
+
+    @property
+    def is_audited(self) -> bool:
+        return self.options.audit != "none"
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,9 @@ class Layout:
     `as_caller`: a write runs code of the table (triggers, functions in constraints and indexes), which needs the
     caller's role and settings, as on a plain table. `by_role`: the table has row-level security, so reads run as the
     caller, too. `key_is_deferrable`: two rows may have one key for a while.
+
+    `rollout` is the act that is under way, `protect` or `unprotect`: each value is in the clear in one of
+    `clear_columns`, or it is an envelope.
     """
 
     key_uuid: str
@@ -58,6 +68,8 @@ class Layout:
     key_is_deferrable: bool = False
     searches: dict[str, SearchColumn] = field(default_factory=dict)
     hidden: tuple[Column, ...] = ()
+    rollout: str | None = None
+    clear_columns: tuple[Column, ...] = ()
 
     @property
     def view_columns(self) -> list[Column]:
@@ -98,6 +110,16 @@ class Layout:
         return [column for column in self.columns if column.name not in made]
 
     @property
+    def plains(self) -> dict[str, str]:
+        """The protected columns by the columns of the base table that have, or had, their values in the clear."""
+        return {found.plain: name for name, found in self.protected.items() if found.plain}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The same while a roll-out is under way, and nothing otherwise."""
+        return self.plains if self.rollout else {}
+
+    @property
     def shown_searches(self) -> list[SearchColumn]:
         return [search for search in self.searches.values() if search.is_filled]
 
@@ -107,7 +129,7 @@ class Layout:
 
     @property
     def stored_columns(self) -> tuple[Column, ...]:
-        return self.columns + self.hidden
+        return self.columns + self.hidden + self.clear_columns
 
     @property
     def written_columns(self) -> list[Column]:

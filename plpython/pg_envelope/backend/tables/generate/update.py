@@ -123,7 +123,7 @@ def _split(layout: Layout, fresh: str) -> str:
     """
     bound = [name for name in {**layout.row_key, **dict.fromkeys(all_bound(layout))} if name not in layout.protected]
     free = [column for column in layout.stored_columns if column.name not in bound]
-    made = layout.protected.keys() | layout.searches.keys()
+    made = layout.protected.keys() | layout.searches.keys() | layout.sources.keys()
     opened = [column for column in free if column.name not in made and _writable(column)]
     values = _statement(layout, fresh, free, _new_or_kept(layout))
     whole = _statement(layout, fresh, layout.stored_columns, _new_or_kept(layout))
@@ -166,7 +166,8 @@ def _new(column: Column) -> str:
 def _new_or_kept(layout: Layout) -> Assign:
     def assign(column: Column) -> str:
         search = layout.searches.get(column.name)
-        protected = layout.protected.get(search.source if search else column.name)
+        source = search.source if search else layout.sources.get(column.name, column.name)
+        protected = layout.protected.get(source)
         if protected is None:
             return _new(column)
         # A value that stays is bound anew by the guard of the base table if the row key changes.
@@ -179,7 +180,7 @@ def _changed_only(layout: Layout) -> Assign:
     kept = _new_or_kept(layout)
 
     def assign(column: Column) -> str:
-        if column.name in layout.protected or column.name in layout.searches:
+        if column.name in layout.protected or column.name in layout.searches or column.name in layout.sources:
             return kept(column)
         name = ident(column.name)
         return f"CASE WHEN {same([column.name])} THEN t.{name} ELSE NEW.{name} END"

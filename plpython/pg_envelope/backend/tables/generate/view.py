@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pg_envelope.backend.sqltext import commas, ident
-from pg_envelope.backend.tables.generate.expressions import decrypted, decrypted_carefully
+from pg_envelope.backend.tables.generate.expressions import decrypted, decrypted_carefully, either
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.generate.search import shown
 from pg_envelope.backend.tables.inspect import Column
@@ -26,7 +26,8 @@ def _value(layout: Layout, name: str) -> str:
 
 
 def _read(layout: Layout, protected: Protected) -> str:
-    return decrypted_carefully(layout, protected) if protected.careful else decrypted(layout, protected)
+    opened = decrypted_carefully(layout, protected) if protected.careful else decrypted(layout, protected)
+    return either(layout, protected, opened)
 
 
 def view(layout: Layout) -> str:

@@ -75,7 +75,7 @@ def trigger_names(layout: Layout) -> set[str]:
 
 
 def _guarded(layout: Layout) -> list[str]:
-    if layout.as_caller:
+    if _guards_every_write(layout):
         return ["insert", "update"]
     return ["insert", "update", "write"] if all_bound(layout) else ["insert", "write"]
 
@@ -105,7 +105,12 @@ def _statement_triggers(layout: Layout) -> list[str]:
 
 
 def _guards(layout: Layout) -> list[str]:
-    return _every_guard(layout) if layout.as_caller else _few_guards(layout)
+    return _every_guard(layout) if _guards_every_write(layout) else _few_guards(layout)
+
+
+def _guards_every_write(layout: Layout) -> bool:
+    """Tells whether the guard makes the envelopes: where code of the table runs, and in a roll-out of protect()."""
+    return layout.as_caller or layout.rollout == "protect"
 
 
 def _every_guard(layout: Layout) -> list[str]:

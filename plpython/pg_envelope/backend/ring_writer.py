@@ -1,0 +1,71 @@
+"""Owns the session's ring and its connection to the broker: FORMAT.md section 11.1."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+from pg_envelope import errors, ring, wire
+from pg_envelope.backend.link import Line, Link
+
+# Makes the body of an event, of the key that hashes statements.
+MakeBody = Callable[[bytes], bytes]
+
+
+class RingWriter:
+    """The ring stays for the session's life. The connection ends with a broker, and the next broker gets the ring."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._descriptor, self._memory = ring.create()
+        self.words = ring.words(self._memory)
+        self.seq = 0
+        self._line: Line | None = None
+        self._statement_key = b""
+
+    def write(self, body: MakeBody, *, is_synced: bool) -> int:
+        """Writes an event. Returns its number once the broker has it, or has it on its disk (`is_synced`).
+
+        Raises Unavailable.
+        """
+        line = self._line or self._attach()
+        if self.seq - self.words[ring.TAKEN] >= ring.SLOTS:
+            self._drain(line)
+        ring.write(self._memory, self.words, self.seq + 1, body(self._statement_key))
+        self.seq += 1
+        # Not before: a broker that ends takes what was written while its connection was open.
+        if not line.is_open:
+            line = self._attach()
+        if is_synced:
+            self._drain(line)
+        return self.seq
+
+    def ask(self, line: Line | None, op: str, **arguments: object) -> wire.Message:
+        """Returns the broker's answer, on the connection of the ring. Raises what Link.ask raises."""
+        try:
+            return self._link.ask_on(line or self._line or self._attach(), op, **arguments)
+        except BaseException:
+            # The answer may still come, and would be taken for another one's.
+            self._leave()
+            raise
+
+    def add_row(self, seq: int, row_key: str) -> None:
+        ring.add_row(self._memory, self.words, seq, row_key.encode())
+
+    def _attach(self) -> Line:
+        """Brings the ring to the broker, with the events that no broker has taken yet."""
+        self._leave()
+        self._line, answer = self._link.attach(self._descriptor, ring.id_of(self._memory))
+        self._statement_key = base64.b64decode(answer["statement_key"])
+        return self._line
+
+    def _drain(self, line: Line) -> None:
+        """Waits until the broker has taken all events. Raises Unavailable: then no value may be read."""
+        self.ask(line, "drain", seq=self.seq)
+        if self.seq != self.words[ring.TAKEN]:
+            raise errors.Unavailable("the broker did not take the events of this session's reads")
+
+    def _leave(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()

@@ -1,0 +1,53 @@
+"""Ends a roll-out in one short transaction: nothing is read or written row by row any more."""
+
+from __future__ import annotations
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.rollout import proofs
+from pg_envelope.backend.search import place
+from pg_envelope.backend.search.place import Place
+from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.tables import dependents, locks
+from pg_envelope.backend.tables.protect import report
+from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.backend.tables.unprotect import make_plain
+
+DONE = """
+UPDATE envelope_private.key SET rollout = NULL, residue = pg_relation_filenode(base) WHERE base = $1::oid"""
+KNOWN_BY_THE_TABLE = "UPDATE envelope_private.field SET plain_not_null = false WHERE key_uuid = $1"
+RESIDUE = "dead rows of {base} still hold plaintext"
+RESIDUE_HINT = (
+    "VACUUM FULL {base}, or pg_repack while the table is in use."
+    " Until then envelope.status() reminds you: docs/online.md"
+)
+
+
+def finish(host: Host, oid: int, act: str) -> None:
+    """Raises Locked. Raises Unsupported where the table cannot be plain, because of what depends on its view."""
+    found = place.find(host, oid)
+    graph = dependents.lock(host, found.view, found.view.sql, found.base.sql, tries=locks.BRIEF)
+    if act == proofs.PROTECT:
+        _protected(host, found)
+    else:
+        make_plain(host, found.key, found.base, found.view, found.layout, graph)
+
+
+def _protected(host: Host, found: Place) -> None:
+    base = found.base
+    for name, protected in found.layout.protected.items():
+        if protected.column.not_null:
+            # The CHECK spares SET NOT NULL a look at the rows, so it is dropped afterwards.
+            host.run(f"ALTER TABLE {base.sql} ALTER {ident(name)} SET NOT NULL")
+            host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT {ident(proofs.given(name))}")
+    host.rows(DONE, ["oid"], [base.oid])
+    host.rows(KNOWN_BY_THE_TABLE, ["uuid"], [found.layout.key_uuid])
+    refresh(host, base.oid)
+
+
+def tell(host: Host, oid: int, act: str) -> None:
+    """Tells what protect() tells, after the locks are gone."""
+    if act == proofs.PROTECT:
+        found = place.find(host, oid)
+        report(host, found.base, found.layout)
+        host.warning(RESIDUE.format(base=found.base.sql), hint=RESIDUE_HINT.format(base=found.base.sql))
+        host.commit()

@@ -1,0 +1,86 @@
+"""Refuses tables that protect() and unprotect() can change offline only. It looks before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.search import carried
+from pg_envelope.backend.search.place import Place
+from pg_envelope.backend.tables import bodies, publications, whole
+from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.owner import AsOwner
+
+HINT = "Leave out online => true: the table is locked then while it is rewritten."
+# The classes of the errors of a domain that refuses a value.
+OF_A_DOMAIN = ("22", "23", "P0")
+# PostgreSQL 18 has a constraint for each NOT NULL. Another name than the usual one would be lost.
+NAMED_NOT_NULL = """
+SELECT k.conname AS name FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+WHERE k.conrelid = $1 AND k.contype = 'n' AND a.attname = ANY ($2::name[])
+    AND (k.conname <> concat_ws('_', c.relname, a.attname, 'not_null') OR NOT k.convalidated)"""
+
+
+def check_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> None:
+    """Raises Unsupported with the list of all reasons."""
+    _refuse(f"{table.sql} cannot be protected online", list(_of_protect(host, table, layout, wanted)))
+
+
+def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
+    if layout.scope_column:
+        yield "tenants or subjects are to have keys of their own"
+    for name in wanted:
+        if wanted[name].search:
+            yield f"column {name} is to be searched: CALL envelope.add_search(...) adds that afterwards"
+    for index in carried.find(host, table, wanted):
+        yield f"index {index.name} is of a column that is to be protected"
+    for column in layout.clear_columns:
+        if table.column(column.name):
+            yield f"the name of a column is taken: {column.name}"
+        if not _takes_null(AsOwner(host, table.owner_oid), column):
+            yield f"the type {column.type} does not take NULL"
+    for line in bodies.differences(host, table.oid, layout):
+        yield f"trigger {line}"
+    for row in host.rows(NAMED_NOT_NULL, ["oid", "text[]"], [table.oid, list(wanted)]):
+        yield f"the NOT NULL constraint {row['name']} has a name of its own, or is not validated"
+    if found := publications.of(host, table.oid):
+        yield f"publications send it, whose subscribers would miss its new columns: {found}"
+    if host.row(whole.HIDDEN, ["oid"], [table.oid]):
+        yield "row-level security with FORCE may hide rows from its owner"
+
+
+def _takes_null(owner: AsOwner, column: Column) -> bool:
+    try:
+        owner.rows(f"SELECT NULL::{column.type}")
+    except Exception as error:
+        if not str(getattr(error, "sqlstate", "")).startswith(OF_A_DOMAIN):
+            raise
+        return False
+    return True
+
+
+def check_unprotect(host: Host, found: Place, damaged: str) -> None:
+    """Raises Unsupported with the list of all reasons."""
+    _refuse(f"{found.view.sql} cannot be unprotected online", list(_of_unprotect(host, found, damaged)))
+
+
+def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
+    if damaged != "error":
+        yield "values that do not open can be given up in one transaction only"
+    for name, protected in found.layout.protected.items():
+        if protected.plain is None:
+            yield f"column {name} was not protected online, so its values have no place to go to"
+    for name in found.layout.searches:
+        yield f"search column {name} is there: CALL envelope.drop_search(...)"
+    if host.row(whole.HIDDEN, ["oid"], [found.base.oid]):
+        yield "row-level security with FORCE may hide rows from its owner"
+
+
+def _refuse(what: str, reasons: list[str]) -> None:
+    if reasons:
+        detail = "\n".join(f"- {reason}" for reason in reasons)
+        raise errors.Unsupported(f"{what}; nothing was changed", detail=detail, hint=HINT)

@@ -1,0 +1,138 @@
+"""Carries out protect() and unprotect() with online => true, step by step, while the table is in use.
+
+Each step is committed, and can be found in the catalogs: after a kill the same call goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from pg_envelope import errors
+from pg_envelope.backend.commits import begin
+from pg_envelope.backend.host import Host, Undone
+from pg_envelope.backend.jobs import walker
+from pg_envelope.backend.jobs.isolation import read_committed
+from pg_envelope.backend.jobs.job import Aborted, Job
+from pg_envelope.backend.jobs.older import wait_for_readers
+from pg_envelope.backend.jobs.resealing import Resealing
+from pg_envelope.backend.jobs.walker import Pace, Walker
+from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.rollout import fitness, settling
+from pg_envelope.backend.rollout.finishing import finish, tell
+from pg_envelope.backend.rollout.proofs import PROTECT, UNPROTECT
+from pg_envelope.backend.rollout.start import start
+from pg_envelope.backend.rollout.turning import turn
+from pg_envelope.backend.rollout.work import WORK
+from pg_envelope.backend.search import place
+from pg_envelope.backend.search.place import Place
+from pg_envelope.backend.tables import catalog, dependents, locks, opening
+from pg_envelope.backend.tables.options import Scoping
+from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.backend.tables.unprotect import carryable, shown
+
+BACK = {PROTECT: UNPROTECT, UNPROTECT: PROTECT}
+MADE = {PROTECT: "the last envelopes", UNPROTECT: "the last values in the clear"}
+
+
+def protect_online(
+    host: Host,
+    keys: Keys,
+    oid: int,
+    wanted: Mapping[str, FieldOptions],
+    kek: str,
+    store: str | None,
+    scoping: Scoping,
+    pace: Pace,
+    *,
+    keep_copies: bool,
+) -> None:
+    """Commits as it goes; called again, it goes on. Raises what protect() raises, Running and Aborted."""
+    walker.check(pace)
+    begin(host, PROTECT)
+    with read_committed(host):
+        if not _goes_on(host, oid, wanted):
+            start(host, keys, oid, wanted, kek, store, scoping, keep_copies=keep_copies)
+            host.commit()
+        _roll(host, oid, PROTECT, pace)
+
+
+def _goes_on(host: Host, oid: int, wanted: Mapping[str, FieldOptions]) -> bool:
+    """Tells whether a roll-out is under way. Raises NotConfigured if that is one of other columns."""
+    key = host.row(catalog.KEY, ["oid"], [oid])
+    if key is None or not key["rollout"]:
+        return False
+    under_way = {name: found.options for name, found in place.find(host, oid).layout.protected.items()}
+    if under_way != dict(wanted):
+        raise errors.NotConfigured(
+            f"{key['view_name']} is being protected with other columns or options",
+            detail=", ".join(under_way),
+            hint="Call it with those again, or take it back: CALL envelope.unprotect(..., online => true).",
+        )
+    return True
+
+
+def unprotect_online(host: Host, oid: int, damaged: str, pace: Pace) -> None:
+    """Commits as it goes; called again, it goes on. It takes an unfinished protect(online) back.
+
+    Raises what unprotect() raises, Running and Aborted.
+    """
+    opening.check(damaged)
+    walker.check(pace)
+    begin(host, UNPROTECT)
+    with read_committed(host):
+        found = place.find(host, oid)
+        fitness.check_unprotect(host, found, damaged)
+        _rehearse(host, found)
+        _roll(host, oid, UNPROTECT, pace)
+
+
+def _rehearse(host: Host, found: Place) -> None:
+    """Raises Unsupported where the table could not be plain in the end, because of what depends on its view."""
+    try:
+        with host.subtransaction():
+            graph = dependents.lock(host, found.view, found.view.sql, found.base.sql, tries=locks.BRIEF)
+            carryable(host, found.view, shown(found.view, found.layout), graph, "unprotected")
+            raise Undone
+    except Undone:
+        return
+
+
+def _roll(host: Host, oid: int, act: str, pace: Pace) -> None:
+    """Goes on to the end. When another session aborts it, it goes back to where it began, and raises Aborted."""
+    base = place.find(host, oid).base.oid
+    try:
+        _go_on(host, base, act, pace)
+    except Aborted:
+        host.notice(f"{act}(online) was aborted, and goes back now")
+        _go_on(host, base, BACK[act], pace)
+        raise
+
+
+def _go_on(host: Host, oid: int, act: str, pace: Pace) -> None:
+    found = place.find(host, oid)
+    job = Job(host, found.layout.key_uuid, what="online")
+    job.start(take_over=False)
+    with job.running():
+        turn(host, oid, act)
+        job.commit()
+        _convert(host, oid, act, job, pace)
+        settling.settle(host, oid, act)
+        # A row may have been written between the last look and the constraints.
+        _convert(host, oid, act, job, pace)
+        settling.prove(host, oid, act, job)
+        wait_for_readers(host, job, MADE[act])
+        finish(host, oid, act)
+        job.complete()
+    tell(host, oid, act)
+
+
+def _convert(host: Host, oid: int, act: str, job: Job, pace: Pace) -> None:
+    """Brings all rows to their last form, in committed batches. Raises Damaged where values do not open."""
+    found = place.find(host, oid)
+    owner = AsOwner(host, found.base.owner_oid)
+    walks = Walker(host, found.key, job, pace)
+    Resealing(host, owner, found.layout, found.key, job, walks, partial(WORK[act], found.layout)).clean()
+    if act == UNPROTECT:
+        opening.refuse_damaged(owner, found.layout)
+        host.commit()

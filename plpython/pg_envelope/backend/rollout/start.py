@@ -1,0 +1,128 @@
+"""Begins protect(online): in one short transaction the table gets its view, its guard and columns for envelopes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Undone
+from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.rollout import fitness, proofs
+from pg_envelope.backend.rollout.domain import without_check
+from pg_envelope.backend.sqltext import commas, derived_name, ident
+from pg_envelope.backend.tables import catalog, dependents, grants, inspect, locks, options, refusals
+from pg_envelope.backend.tables.build import build
+from pg_envelope.backend.tables.dependents import Dependent, Graph
+from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.options import Scoping
+from pg_envelope.backend.tables.protect import layout_for, loosened, make_keys, renamed, tell_readers
+
+# It keeps the table's definition as it is, and does not stop readers and writers.
+NO_DDL = "SHARE UPDATE EXCLUSIVE"
+BEGUN = "UPDATE envelope_private.key SET rollout = $2 WHERE base = $1::oid"
+# The numbers of the new columns.
+PLAIN_COLUMN = """
+UPDATE envelope_private.field f SET plain_column = $3, plain_not_null = $4, attnum = a.attnum
+FROM pg_catalog.pg_attribute a WHERE f.field_uuid = $1 AND a.attrelid = $2 AND a.attname = f.attname"""
+
+
+def start(
+    host: Host,
+    keys: Keys,
+    oid: int,
+    wanted: Mapping[str, FieldOptions],
+    kek: str,
+    store: str | None,
+    scoping: Scoping,
+    *,
+    keep_copies: bool,
+) -> None:
+    """Raises BadInput, AlreadyProtected, Unsupported or Conflict before anything is touched, and Locked."""
+    options.check_store(store)
+    table = _without_ddl(host, oid)
+    refusals.check_columns(table, wanted, scoping.column)
+    # The columns' uuids come with the keys, which are made only if nothing stands in the way.
+    draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping))
+    fitness.check_protect(host, table, draft, wanted)
+    followers, unserved = _rehearsed(host, table)
+    copies = {} if keep_copies else dependents.copies.find(host, table.oid, wanted)
+    refusals.refuse(table, wanted, refusals.obstacles(host, table, wanted, scoping.column, [], unserved, copies))
+    key_uuid, fields = make_keys(host, keys, table, wanted, kek, store, scoping)
+    layout = _in_rollout(layout_for(table, key_uuid, wanted, fields, scoping))
+    if dependents.read(host, _lock(host, table).nodes) != followers:
+        raise errors.Conflict(f"what uses {table.sql} was changed meanwhile", hint="Call protect() again.")
+    with dependents.carried(host, followers):
+        _begin(host, table, layout)
+    tell_readers(host, layout, followers)
+
+
+def _rehearsed(host: Host, table: Table) -> tuple[list[Dependent], list[str]]:
+    """Returns the dependents, and a line for each that cannot follow. The locks that this needs end with it."""
+    found: list[Dependent] = []
+    unserved: list[str] = []
+    try:
+        with host.subtransaction():
+            graph = _lock(host, table)
+            found += dependents.read(host, graph.nodes)
+            unserved += dependents.unserved(host, table, table.columns, graph, found)
+            raise Undone
+    except Undone:
+        return found, unserved
+
+
+def _lock(host: Host, table: Table) -> Graph:
+    return dependents.lock(host, table, table.sql, tries=locks.BRIEF)
+
+
+def _without_ddl(host: Host, oid: int) -> Table:
+    """Returns the table, of which nobody can change the definition until the transaction ends."""
+    catalog.refuse_protected(host, oid)
+    table = inspect.inspect(host, oid)
+    refusals.check_kind(table)
+    locks.lock(host, table.sql, mode=NO_DDL)
+    catalog.refuse_protected(host, oid)
+    locked, table = table, inspect.inspect(host, oid)
+    refusals.check_same(locked, table)
+    refusals.check_kind(table)
+    return table
+
+
+def _in_rollout(layout: Layout) -> Layout:
+    protected = {name: replace(found, plain=derived_name(name, "_plain")) for name, found in layout.protected.items()}
+    clear = tuple(_clear(found.column, found.plain or "") for found in protected.values())
+    return replace(layout, protected=protected, rollout=proofs.PROTECT, clear_columns=clear)
+
+
+def _clear(column: Column, name: str) -> Column:
+    return replace(column, name=name, not_null=False, default=None)
+
+
+def _begin(host: Host, table: Table, layout: Layout) -> None:
+    catalog.record(host, table, layout)
+    acl, shape = grants.read(host, table.oid), inspect.shape(host, table.oid)
+    host.run(loosened(table, layout))
+    with dependents.carried(host, dependents.own.read(host, table, layout.protected)):
+        _add_envelopes(host, table, layout)
+    host.run(renamed(table, layout))
+    host.rows(BEGUN, ["oid", "text"], [table.oid, proofs.PROTECT])
+    for found in layout.protected.values():
+        told = [found.field_uuid, table.oid, found.plain, found.column.not_null]
+        host.rows(PLAIN_COLUMN, ["uuid", "oid", "name", "bool"], told)
+    build(host, table, layout, acl, shape)
+
+
+def _add_envelopes(host: Host, table: Table, layout: Layout) -> None:
+    """Gives the columns of the values other names, and adds columns for envelopes. No row is read or written."""
+    for plain, name in layout.plains.items():
+        host.run(f"ALTER TABLE {table.sql} RENAME COLUMN {ident(name)} TO {ident(plain)}")
+    parts = [part for name in layout.protected for part in _envelope_column(name)]
+    parts += [f"ALTER {ident(found.plain or '')} DROP NOT NULL" for found in layout.protected.values()]
+    with without_check(host):
+        host.run(f"ALTER TABLE {table.sql} {commas([*parts, *proofs.add(layout, proofs.PROTECT)])}")
+
+
+def _envelope_column(name: str) -> list[str]:
+    # Envelopes do not compress, and their headers are read without the rest.
+    return [f"ADD COLUMN {ident(name)} envelope.ciphertext", f"ALTER {ident(name)} SET STORAGE EXTERNAL"]

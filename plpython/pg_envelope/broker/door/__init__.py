@@ -1,0 +1,1 @@
+"""The TLS door for applications that encrypt and decrypt by themselves."""

@@ -1,0 +1,232 @@
+"""Takes events out of the rings of sessions into the ledger of reads."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from pg_envelope import errors, ring
+from pg_envelope.broker.ledger.read_ledger import Entry, ReadLedger, event
+
+# A session tells these of an event. Other members are dropped, so a session cannot write other facts than its own.
+TOLD = (
+    "user",
+    "outer",
+    "role",
+    "application",
+    "operation",
+    "query_id",
+    "statement",
+    "field",
+    "table",
+    "column",
+    "key",
+    "level",
+    "continues",
+)
+MOST_TEXT = 300
+COUNT_SECONDS = 5.0
+CHECKPOINT_SECONDS = 300.0
+
+
+class SessionRing:
+    """A session's ring, as the broker sees it. The session may write anything into it, and harm only itself."""
+
+    def __init__(self, descriptor: int, name: str, who: dict[str, Any], pid: int, taken: ReadLedger) -> None:
+        """Maps the ring of this name. Raises BadInput for a file that is none."""
+        self._memory: mmap.mmap = ring.attach(descriptor)
+        self._words = ring.words(self._memory)
+        self._id = ring.id_of(self._memory)
+        if self._id != name:
+            raise errors.BadInput("the ring has another id")
+        self._facts = {"database": who.get("database"), "ip": who.get("client"), "pid": pid}
+        self._staged: dict[int, tuple[int, int]] = {}
+        # The ledger knows better, but not of a session that has read nothing for long.
+        known = min(self._words[ring.TAKEN], self._words[ring.PUBLISHED])
+        self._seq = self._next = taken.taken(self._id) or known
+        # What was told of each slot: the event, and its count of values. Another broker may have taken events of this
+        # ring before. Their counts are told once more.
+        self._told = {ring.slot(seq): (seq, 0) for seq in range(max(1, self._seq - ring.SLOTS + 1), self._seq + 1)}
+        self._words[ring.TAKEN] = self._seq
+        self.is_broken = False
+
+    @property
+    def is_pending(self) -> bool:
+        """Tells whether the session wrote events that are not taken yet."""
+        return self._words[ring.PUBLISHED] != self._seq
+
+    def has_taken(self, seq: int) -> bool:
+        """Tells whether the events up to this number are on the disk."""
+        return not self.is_broken and seq <= self._seq
+
+    def begins(self) -> Entry:
+        return event("attached", ring=self._id, seq=self._seq, **self._facts)
+
+    def ends(self) -> Entry:
+        """Returns the last entry of a ring. A verifier compares its number with the events before it."""
+        return event("ended", ring=self._id, seq=self._next)
+
+    def breaks(self) -> Entry:
+        """Returns the entry that says that nothing is taken from this ring any more."""
+        return event("damaged", ring=self._id, seq=self._seq + 1)
+
+    def take(self) -> list[Entry]:
+        """Returns the new events, and the last counts of those whose slots they took. Until `acknowledge` is called
+        it returns them again.
+        """
+        self._staged = {}
+        self._next = self._words[ring.PUBLISHED]
+        # A session that goes back or far ahead wrote nonsense, or lost events.
+        if not self._seq <= self._next <= self._seq + ring.SLOTS:
+            self._next = self._seq
+            raise errors.BadInput("the numbers in the ring do not fit")
+        new = range(self._seq + 1, self._next + 1)
+        return [entry for seq in new for entry in (*self._before(seq), self._read(seq))]
+
+    def counts(self) -> list[Entry]:
+        """Returns the counts that have grown since they were told. Until `acknowledge` is called it returns them
+        again.
+        """
+        found = []
+        for at, (seq, told) in {**self._told, **self._staged}.items():
+            now = self._words[at + ring.COUNT]
+            if self._words[at + ring.SEQ] == seq and now != told:
+                self._staged[at] = seq, now
+                found.append(self._count(seq, now, ring.rows(self._memory, self._words, seq)))
+        return found
+
+    def acknowledge(self) -> None:
+        """Called when the entries are on the disk: the session may use the slots of these events again."""
+        self._told |= self._staged
+        self._staged = {}
+        self._words[ring.TAKEN] = self._seq = self._next
+
+    def close(self) -> None:
+        self._words.release()
+        self._memory.close()
+
+    def _before(self, seq: int) -> list[Entry]:
+        """Returns the last count of the event whose slot a new event took, if it was not told."""
+        at = ring.slot(seq)
+        before, told = self._told.get(at, (0, 0))
+        now = self._words[at + ring.BEFORE]
+        return [self._count(before, now, [])] if before and now > told else []
+
+    def _read(self, seq: int) -> Entry:
+        at = ring.slot(seq)
+        told = _told(ring.read(self._memory, self._words, seq))
+        if told is None:
+            return event("damaged", ring=self._id, seq=seq)
+        count = self._words[at + ring.COUNT]
+        self._staged[at] = seq, count
+        listed = ring.rows(self._memory, self._words, seq)
+        return {
+            "event": "read",
+            **told,
+            **self._facts,
+            "ring": self._id,
+            "seq": seq,
+            "count": count,
+            **({"rows": listed} if listed else {}),
+        }
+
+    def _count(self, seq: int, count: int, listed: list[str]) -> Entry:
+        return event("count", ring=self._id, seq=seq, count=count, **({"rows": listed} if listed else {}))
+
+
+def _told(body: bytes | None) -> Entry | None:
+    """Returns what a session told of an event. None for a body that no session of this package writes."""
+    try:
+        found = json.loads(body or b"")
+        moment = datetime.fromtimestamp(found["time"] / 1_000_000, UTC).isoformat(timespec="microseconds")
+        kept = {name: found.get(name) for name in TOLD if found.get(name) is not None}
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, OSError):
+        return None
+    fit = all(isinstance(value, int) or (isinstance(value, str) and len(value) <= MOST_TEXT) for value in kept.values())
+    return {"timestamp": moment, **kept} if fit else None
+
+
+class Rings:
+    """All attached rings, and the ledger that takes their events. One call at a time: the caller holds a lock."""
+
+    def __init__(self, ledger: ReadLedger) -> None:
+        self._ledger = ledger
+        self._rings: set[SessionRing] = set()
+        self._ended: set[SessionRing] = set()
+        self._counted = 0.0
+
+    @property
+    def count(self) -> int:
+        return len(self._rings)
+
+    def attach(self, descriptor: int, name: str, who: dict[str, Any], pid: int) -> SessionRing:
+        """Takes a ring on. Raises BadInput, or Internal when the ledger cannot be written."""
+        found = SessionRing(descriptor, name, who, pid, self._ledger)
+        try:
+            self._ledger.add([found.begins()])
+            self._rings.add(found)
+            self.drain(found)
+        except BaseException:
+            self._rings.discard(found)
+            found.close()
+            raise
+        return found
+
+    def detach(self, found: SessionRing) -> None:
+        """Takes the last events of a session that ended. Raises Internal; then the next `drain` tries again."""
+        self._ended.add(found)
+        self.drain()
+
+    def drain(self, whose: SessionRing | None = None, seq: int = 0) -> None:
+        """Takes all new events, and now and then all counts. Raises Internal when the ledger cannot be written, and
+        BadInput when the ring of the session that asks does not hold the events up to number `seq`.
+        """
+        now = time.monotonic()
+        is_due = now >= self._counted + COUNT_SECONDS
+        self._write([found for found in self._rings if is_due or found.is_pending or found in self._ended], is_due)
+        if is_due:
+            self._counted = now
+        for found in self._ended:
+            self._rings.discard(found)
+            found.close()
+        self._ended.clear()
+        if whose is not None and not whose.has_taken(seq):
+            raise errors.BadInput("the ring does not hold what it must")
+
+    def tell(self, name: str, **facts: object) -> None:
+        """Adds an entry of the broker's own. Raises Internal when the ledger cannot be written."""
+        self._ledger.add([event(name, **facts)])
+
+    def is_checkpoint_due(self) -> bool:
+        return time.time() >= self._ledger.checkpoint_time + CHECKPOINT_SECONDS
+
+    def checkpoint(self) -> None:
+        """Signs what is there. Raises Internal."""
+        self._ledger.checkpoint(time.time())
+
+    def close(self) -> None:
+        """Takes what is left, and signs it. Sessions keep their rings, and attach them again to the next broker."""
+        try:
+            self._counted = 0.0
+            self.drain()
+            self.checkpoint()
+        finally:
+            self._ledger.close()
+
+    def _write(self, rings: list[SessionRing], is_counting: bool) -> None:
+        whole = [found for found in rings if not found.is_broken]
+        self._ledger.add([entry for found in whole for entry in self._entries(found, is_counting)])
+        for found in whole:
+            found.acknowledge()
+
+    def _entries(self, found: SessionRing, is_counting: bool) -> list[Entry]:
+        is_over = found in self._ended
+        try:
+            taken = found.take()
+        except errors.BadInput:
+            found.is_broken = True
+            return [found.breaks()]
+        return taken + (found.counts() if is_counting or is_over else []) + ([found.ends()] if is_over else [])

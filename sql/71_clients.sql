@@ -1,0 +1,114 @@
+-- For clients that seal and open outside the server: docs/client.md. The broker's door decides who gets the key itself.
+
+CREATE FUNCTION envelope_private.plain_type(type oid, typmod integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE chain (type, typmod, depth) AS (
+        SELECT $1, $2, 0
+        UNION ALL
+        SELECT t.typbasetype, CASE chain.typmod WHEN -1 THEN t.typtypmod ELSE chain.typmod END, chain.depth + 1
+        FROM chain JOIN pg_type t ON t.oid = chain.type AND t.typtype = 'd')
+    SELECT format_type(chain.type, chain.typmod) FROM chain ORDER BY depth DESC LIMIT 1;
+END;
+COMMENT ON FUNCTION envelope_private.plain_type IS 'the type under a domain, at any depth, with its length or precision';
+
+CREATE FUNCTION envelope_private.field_of_column(rel regclass, "column" name) RETURNS uuid
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_uuid uuid := (
+        SELECT c.field_uuid FROM envelope_private.protected_column c
+        WHERE rel IN (c.view, c.base) AND c.attname = "column" AND c.bind <> 'search');
+BEGIN
+    IF found_uuid IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'this is no protected column',
+            HINT = 'envelope.columns lists the protected columns.';
+    END IF;
+    RETURN found_uuid;
+END $$;
+COMMENT ON FUNCTION envelope_private.field_of_column IS 'the field of a protected column, or an error';
+
+CREATE FUNCTION envelope_private.field_of_key(name text) RETURNS uuid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT f.field_uuid FROM envelope_private.field f WHERE f.key_uuid = envelope_private.named_key(name);
+END;
+COMMENT ON FUNCTION envelope_private.field_of_key IS 'the field of a named key, or an error';
+
+CREATE FUNCTION envelope.grant_client(rel regclass, "column" name, role regrole) RETURNS uuid
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    INSERT INTO envelope_private.client_grant (field_uuid, role)
+        VALUES (envelope_private.field_of_column(rel, "column"), role) ON CONFLICT DO NOTHING;
+    SELECT envelope_private.field_of_column(rel, "column");
+END;
+COMMENT ON FUNCTION envelope.grant_client IS
+    'lets a role, and its members, learn what a client needs to seal and open a column outside the server; returns the uuid of the field, for the broker''s configuration';
+
+CREATE FUNCTION envelope.revoke_client(rel regclass, "column" name, role regrole) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    DELETE FROM envelope_private.client_grant g
+        WHERE g.field_uuid = envelope_private.field_of_column(rel, "column") AND g.role = $3;
+END;
+COMMENT ON FUNCTION envelope.revoke_client IS
+    'takes back grant_client. A client keeps the keys that it has until it asks again: only rotation makes them useless for new values';
+
+CREATE FUNCTION envelope.grant_client_key(name text, role regrole) RETURNS uuid
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    INSERT INTO envelope_private.client_grant (field_uuid, role)
+        VALUES (envelope_private.field_of_key(name), role) ON CONFLICT DO NOTHING;
+    SELECT envelope_private.field_of_key(name);
+END;
+COMMENT ON FUNCTION envelope.grant_client_key IS
+    'as grant_client, for a named key; returns the uuid of its field, for the broker''s configuration';
+
+CREATE FUNCTION envelope.revoke_client_key(name text, role regrole) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    DELETE FROM envelope_private.client_grant g
+        WHERE g.field_uuid = envelope_private.field_of_key(name) AND g.role = $2;
+END;
+COMMENT ON FUNCTION envelope.revoke_client_key IS 'takes back grant_client_key';
+
+-- What a client asks, with the right of its role.
+
+CREATE FUNCTION envelope_internal.client_field(rel regclass, "column" name) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].clients.field(rel, column)
+$$;
+COMMENT ON FUNCTION envelope_internal.client_field IS
+    'used by clients: how the values of a column are sealed and bound; the role needs grant_client';
+
+CREATE FUNCTION envelope_internal.client_named(name text) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].clients.named(name)
+$$;
+COMMENT ON FUNCTION envelope_internal.client_named IS
+    'used by clients: the same for a named key; the role needs grant_client_key';
+
+CREATE FUNCTION envelope_internal.client_secret(name text) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].clients.secret(name)
+$$;
+COMMENT ON FUNCTION envelope_internal.client_secret IS
+    'used by clients: the two newest versions of a secret, sealed; the role needs grant_client_key';
+
+CREATE FUNCTION envelope_internal.client_key(field uuid, key_id bigint, scope text) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].clients.key(field, key_id, scope)
+$$;
+COMMENT ON FUNCTION envelope_internal.client_key IS
+    'used by clients: the key catalog''s row for a key id, or without one for the active key of the field, tenant or subject; NULL if there is none';
+
+CREATE FUNCTION envelope_internal.client_messages(field uuid, key_id bigint, blocks integer) RETURNS bigint
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].clients.messages(field, key_id, blocks)
+$$;
+COMMENT ON FUNCTION envelope_internal.client_messages IS
+    'used by clients: reserves blocks of messages under an active key (FORMAT.md section 1.4); returns how many messages';

@@ -1,0 +1,102 @@
+"""The broker's door for rings: what it takes, what it refuses, and that a bad ring harms nobody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pg_envelope import reads_check, ring, wire
+from pg_envelope.checkpoints import PublicKey
+from tests.integration.broker.conftest import PATIENCE_MS, WHO, wait_until
+
+
+def bring(client, descriptors, op="attach", **body):
+    """Sends a request with descriptors at its first byte."""
+    message = {"v": 1, "op": op, "deadline_ms": PATIENCE_MS, "who": WHO, **body}
+    frame = wire.frame(message)
+    sent = socket.send_fds(client.socket, [frame], descriptors)
+    client.socket.sendall(frame[sent:])
+    return client.receive()
+
+
+def code(answer):
+    return "ok" if answer["ok"] else answer["error"]["code"]
+
+
+def ledger(broker):
+    return broker.directory / "reads.jsonl"
+
+
+def kinds(broker):
+    return [entry["event"] for _, entry in reads_check.lines(ledger(broker))]
+
+
+@pytest.fixture
+def made():
+    descriptor, memory = ring.create()
+    yield descriptor, memory
+    os.close(descriptor)
+
+
+def test_a_ring_is_taken_emptied_and_ended(broker, made):
+    descriptor, memory = made
+    client = broker.client()
+    answer = bring(client, [descriptor], ring=ring.id_of(memory))
+    assert len(answer["statement_key"]) == 44
+    words = ring.words(memory)
+    ring.write(memory, words, 1, json.dumps({"time": 1, "user": "u"}).encode())
+    assert client.good("drain", seq=1)
+    assert words[ring.TAKEN] == 1
+    assert code(client.ask("drain", seq=2)) == "bad_request"
+    client.close()
+    wait_until(lambda: kinds(broker) == ["attached", "read", "ended"])
+    broker.stop()
+    public = PublicKey.parse(ledger(broker).with_name("reads.jsonl.pub").read_text())
+    assert reads_check.check(ledger(broker), public).problems == []
+
+
+def test_what_is_no_ring_is_refused(broker, made):
+    unsealed = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+    os.ftruncate(unsealed, ring.SIZE)
+    with tempfile.TemporaryFile() as file:
+        file.truncate(ring.SIZE)
+        for descriptor in (unsealed, file.fileno(), 0):
+            assert code(bring(broker.client(), [descriptor], ring="0" * 32)) == "bad_request"
+    os.close(unsealed)
+    assert code(bring(broker.client(), [made[0]], ring="0" * 32)) == "bad_request", "the id of another ring"
+    assert code(broker.ask("attach", ring="0" * 32)) == "bad_request", "no descriptor"
+    assert code(broker.ask("drain", seq=1)) == "bad_request", "no ring"
+    assert kinds(broker) == []
+
+
+def test_a_connection_brings_one_ring(broker, made):
+    client = broker.client()
+    assert code(bring(client, [made[0]], ring=ring.id_of(made[1]))) == "ok"
+    assert code(client.ask("attach", ring=ring.id_of(made[1]))) == "bad_request"
+
+
+def test_descriptors_that_nobody_wants_are_closed(broker, made):
+    before = len(os.listdir(f"/proc/{broker.process.pid}/fd"))
+    for _ in range(20):
+        client = broker.client()
+        assert code(bring(client, [made[0], made[0], made[0]], op="status")) == "ok"
+        client.close()
+    wait_until(lambda: len(os.listdir(f"/proc/{broker.process.pid}/fd")) <= before + 1)
+
+
+def test_rings_of_ended_sessions_are_given_back(broker):
+    before = len(os.listdir(f"/proc/{broker.process.pid}/fd"))
+    for _ in range(20):
+        descriptor, memory = ring.create()
+        client = broker.client()
+        assert code(bring(client, [descriptor], ring=ring.id_of(memory))) == "ok"
+        client.close()
+        os.close(descriptor)
+    wait_until(lambda: kinds(broker).count("ended") == 20)
+    wait_until(lambda: len(os.listdir(f"/proc/{broker.process.pid}/fd")) <= before + 1)
+    assert "pg_envelope ring" not in Path(f"/proc/{broker.process.pid}/maps").read_text()

@@ -1,0 +1,314 @@
+"""No event, no value: broker gone or killed, ring full, forged tokens, and the levels of set_audit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+import pytest
+
+from pg_envelope import reads_check
+from pg_envelope.checkpoints import PublicKey
+from stack.processes import wait_until
+from stack.stack import Stack
+from tests.fix_stack import Database
+
+from .fix_reads import WAIT, Recorded, entries, events_of, has_ended, ledger, ring_of
+
+ONE = "SELECT email FROM person WHERE id = 1"
+LOOP = """
+DO $$ DECLARE v text; BEGIN
+    FOR i IN 1..300 LOOP SELECT email INTO v FROM person WHERE id = 1; END LOOP;
+END $$"""
+
+
+def public_key(stack: Stack) -> PublicKey:
+    return PublicKey.parse(ledger(stack).with_name("reads.jsonl.pub").read_text())
+
+
+def problems(stack: Stack) -> list[str]:
+    return reads_check.check(ledger(stack), public_key(stack)).problems
+
+
+def error(session: psycopg.Connection[Any], statement: str, *values: object) -> psycopg.Error:
+    with pytest.raises(psycopg.Error) as caught:
+        session.execute(statement, values or None)
+    return caught.value
+
+
+def test_without_a_broker_audited_columns_are_closed_and_others_are_open(audited: Database, breakable: Stack) -> None:
+    session = audited.connect("alice")
+    session.execute("SELECT email, phone FROM person")
+    breakable.broker.kill()
+    found = error(session, ONE)
+    assert (found.sqlstate, found.diag.message_primary) == ("58000", "pg_envelope: the key broker is not running")
+    assert session.execute("SELECT phone FROM person WHERE id = 1").fetchall() == [("1",)]
+    breakable.broker.start()
+    assert session.execute(ONE).fetchall() == [("user1@b.c",)]
+
+
+@pytest.mark.parametrize("rounds", [1, 5])
+def test_kill_of_the_broker_loses_no_event(
+    audited: Database, breakable: Stack, recorded: Recorded, rounds: int
+) -> None:
+    session = audited.connect("alice")
+    for _ in range(rounds):
+        session.execute(ONE)
+        breakable.broker.kill()
+        error(session, ONE)
+        breakable.broker.start()
+    session.execute(ONE)
+    events = recorded(session)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert sum(event["count"] for event in events) == rounds + 1
+    assert problems(breakable) == []
+
+
+def test_a_restarted_broker_goes_on_with_a_statement_under_way(
+    audited: Database, breakable: Stack, recorded: Recorded
+) -> None:
+    session = audited.connect("alice")
+    session.execute("BEGIN")
+    session.execute("DECLARE a CURSOR FOR SELECT email FROM person")
+    session.execute("FETCH 2 FROM a")
+    breakable.broker.restart()
+    session.execute("FETCH 3 FROM a")
+    session.execute("COMMIT")
+    session.execute(ONE)
+    assert [event["count"] for event in recorded(session)] == [5, 1]
+
+
+def test_kill_of_the_backend_loses_no_event(audited: Database, stack: Stack) -> None:
+    session = audited.connect("alice")
+    pid = session.info.backend_pid
+    session.execute("BEGIN")
+    session.execute("DECLARE a CURSOR FOR SELECT email FROM person")
+    session.execute("FETCH 5 FROM a")
+    os.kill(pid, signal.SIGKILL)
+    # The server ends all sessions when one is killed.
+    wait_until(lambda: not answers(audited.admin), WAIT, "the server's crash")
+    with suppress(psycopg.OperationalError):
+        audited.close()
+    wait_until(lambda: (ring := ring_of(stack, pid)) and has_ended(stack, ring), WAIT, "the end of the session")
+    assert [event["count"] for event in events_of(stack, ring_of(stack, pid))] == [5]
+    wait_until(lambda: accepts(stack), WAIT, "the server after its crash")
+
+
+def answers(session: psycopg.Connection[Any]) -> bool:
+    try:
+        session.execute("SELECT")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def accepts(stack: Stack) -> bool:
+    try:
+        stack.connect("postgres").close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@contextmanager
+def frozen(pid: int | None) -> Iterator[None]:
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_full_ring_waits_and_then_refuses(audited: Database, breakable: Stack, recorded: Recorded) -> None:
+    session = audited.connect("alice")
+    session.execute(ONE)
+    pid = session.info.backend_pid
+    wait_until(lambda: events_of(breakable, ring_of(breakable, pid)), WAIT, "the first event in the ledger")
+    with frozen(breakable.broker.pid):
+        found = error(session, LOOP)
+    assert found.diag.message_primary == "pg_envelope: the broker did not answer in time"
+    session.execute(LOOP)
+    events = recorded(session)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert sum(event["count"] for event in events) == 1 + 256 + 300
+
+
+def test_a_wait_for_a_full_ring_can_be_cancelled(audited: Database, breakable: Stack) -> None:
+    session = audited.connect("alice")
+    session.execute(ONE)
+    session.execute("SET statement_timeout = '2s'")
+    with frozen(breakable.broker.pid):
+        assert isinstance(error(session, LOOP), psycopg.errors.QueryCanceled)
+    session.execute("RESET statement_timeout")
+    assert session.execute(ONE).fetchall() == [("user1@b.c",)]
+
+
+def test_at_level_sync_the_event_is_on_the_disk_before_the_value(audited: Database, stack: Stack) -> None:
+    audited.sql("CALL envelope.set_audit('person', 'email', 'sync')")
+    session = audited.connect("alice")
+    for expected in (1, 2):
+        session.execute(ONE)
+        events = events_of(stack, ring_of(stack, session.info.backend_pid))
+        assert [event["level"] for event in events] == ["sync"] * expected
+
+
+FORGED = {
+    "a bare capability": "capability",
+    "a capability and zeros": "capability || decode(repeat('00', 24), 'hex')",
+    "an event that is not there yet": "capability || uuid_send(field) || decode('ff00000000000000', 'hex')",
+    "the event of another column": "other || uuid_send(field) || decode('0100000000000000', 'hex')",
+    "a token that is too short": "capability || uuid_send(field)",
+    "a token that is too long": "token || '\\x00'",
+    "a random token": "decode(repeat('a5', 40), 'hex')",
+}
+
+
+@pytest.mark.parametrize("token", FORGED.values(), ids=FORGED.keys())
+@pytest.mark.parametrize("function", ["decrypt_text", "decrypt_text_audited"])
+def test_a_forged_token_opens_nothing(audited: Database, function: str, token: str) -> None:
+    """By the owner, who may read the base table and the capabilities; a stranger has neither."""
+    session = audited.connect("owner")
+    session.execute(ONE)
+    by_hand = f"""
+SELECT envelope_internal.{function}(p.email, {token}, p.id::text)
+FROM person_encrypted p, (SELECT c.capability, o.capability AS other, f.field_uuid AS field,
+        envelope_internal.opened(c.capability, f.field_uuid) AS token
+    FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid),
+        envelope_private.field g JOIN envelope_private.capability o USING (field_uuid)
+    WHERE f.attname = 'email' AND g.attname = 'phone') x WHERE p.id = 1"""
+    audited.sql("GRANT SELECT ON envelope_private.field TO owner")
+    assert error(session, by_hand).sqlstate in ("42501", "XX001")
+
+
+def test_the_owner_s_own_token_is_an_event(audited: Database, recorded: Recorded) -> None:
+    audited.sql("GRANT SELECT ON envelope_private.field TO owner")
+    session = audited.connect("owner")
+    found = session.execute("""
+SELECT envelope_internal.decrypt_text_audited(p.email, x.token, p.id::text)
+FROM person_encrypted p, (SELECT envelope_internal.opened(c.capability, f.field_uuid) AS token
+    FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid)
+    WHERE f.attname = 'email' OFFSET 0) x WHERE p.id = 1""").fetchall()
+    assert found == [("user1@b.c",)]
+    assert [(event["user"], event["count"]) for event in recorded(session)] == [("owner", 1)]
+
+
+def test_a_session_that_wrote_a_value_does_not_read_it_without_an_event(audited: Database) -> None:
+    audited.sql("GRANT SELECT ON envelope_private.field TO owner")
+    session = audited.connect("owner")
+    session.execute("INSERT INTO person (id, email) VALUES (100, 'new@b.c')")
+    bare = "SELECT envelope_internal.decrypt_text(p.email, c.capability, p.id::text) FROM person_encrypted p,"
+    bare += " envelope_private.field f JOIN envelope_private.capability c USING (field_uuid)"
+    bare += " WHERE f.attname = 'email' AND p.id = 100"
+    assert error(session, bare).sqlstate == "42501"
+
+
+def test_opened_needs_the_right(audited: Database) -> None:
+    field = audited.one("SELECT field_uuid FROM envelope.columns WHERE \"column\" = 'email'")
+    session = audited.connect("alice")
+    for capability in (None, b"", bytes(16)):
+        assert error(session, "SELECT envelope_internal.opened(%s, %s)", capability, field).sqlstate == "42501"
+    assert error(session, "SELECT envelope_internal.opened(%s, NULL)", bytes(16)).sqlstate == "42501"
+
+
+def test_set_audit_counts_in_every_session_at_once(audited: Database, recorded: Recorded) -> None:
+    session = audited.connect("alice")
+    session.execute("SET plan_cache_mode = force_generic_plan")
+    session.execute("PREPARE p AS SELECT email, phone FROM person WHERE id = 1")
+    for level in ("none", "row", "statement", "sync", "none"):
+        audited.sql(f"CALL envelope.set_audit('person', 'email', '{level}')")
+        assert session.execute("EXECUTE p").fetchall() == [("user1@b.c", "1")]
+    assert [event["level"] for event in recorded(session)] == ["row", "statement", "sync"]
+
+
+def test_set_audit_under_row_level_security_counts_in_every_session_at_once(
+    audited: Database, recorded: Recorded
+) -> None:
+    audited.sql("CREATE TABLE note (id int PRIMARY KEY, body text); INSERT INTO note VALUES (1, 'x')")
+    audited.sql("ALTER TABLE note ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON note USING (true)")
+    audited.sql("""CALL envelope.protect('note', '["body"]')""")
+    audited.sql("GRANT SELECT ON note TO alice")
+    session = audited.connect("alice")
+    session.execute("SELECT body FROM note")
+    audited.sql("CALL envelope.set_audit('note', 'body', 'statement')")
+    session.execute("SELECT body FROM note")
+    audited.sql("CALL envelope.set_audit('note', 'body', 'none')")
+    session.execute("SELECT body FROM note")
+    assert [event["count"] for event in recorded(session)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("call", "sqlstate"),
+    [
+        ("CALL envelope.set_audit('person', 'email', 'all')", "22023"),
+        ("CALL envelope.set_audit('person', 'email', NULL)", "22023"),
+        ("CALL envelope.set_audit('person', 'id', 'row')", "42704"),
+        ("CALL envelope.set_audit('person', NULL, 'row')", "42704"),
+        ("BEGIN; CALL envelope.set_audit('person', 'email', 'row')", "25001"),
+        ("""CALL envelope.protect('other', '{"a": {"audit": 1}}')""", "22023"),
+    ],
+)
+def test_bad_input_changes_nothing(audited: Database, call: str, sqlstate: str) -> None:
+    audited.sql("CREATE TABLE other (id int PRIMARY KEY, a text)")
+    before = audited.sql("SELECT * FROM envelope.columns")
+    assert error(audited.admin, call).sqlstate == sqlstate
+    audited.admin.rollback()
+    assert audited.sql("SELECT * FROM envelope.columns") == before
+
+
+def test_the_change_of_a_level_is_in_the_audit_log(audited: Database, stack: Stack) -> None:
+    audited.sql("CALL envelope.set_audit('person', 'email', 'none')")
+    assert '"action": "set_audit", "label": "public.person.email", "reason": "statement to none"' in (
+        stack.broker.audit_log.read_text()
+    )
+
+
+def test_unprotect_reads_by_an_event(audited: Database, recorded: Recorded) -> None:
+    session = audited.connect()
+    session.execute("CALL envelope.unprotect('person')")
+    assert sum(event["count"] for event in recorded(session) if event["column"] == "email") == 20
+
+
+def test_a_broker_that_stops_signs_what_it_has(audited: Database, breakable: Stack) -> None:
+    session = audited.connect("alice")
+    session.execute(ONE)
+    breakable.broker.stop()
+    checked = reads_check.check(ledger(breakable), public_key(breakable))
+    assert checked.problems == []
+    assert checked.signed == checked.lines == len(entries(breakable))
+    breakable.broker.start()
+
+
+def test_a_ledger_that_was_changed_closes_audited_columns_only(audited: Database, breakable: Stack) -> None:
+    session = audited.connect("alice")
+    session.execute(ONE)
+    breakable.broker.stop()
+    file = ledger(breakable)
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b'"user":"alice"', b'"user":"bobby"', 1))
+    breakable.broker.start()
+    found = error(audited.connect("alice"), ONE)
+    assert "the ledger of reads is broken" in (found.diag.message_primary or "")
+    assert audited.connect("alice").execute("SELECT phone FROM person WHERE id = 1").fetchall() == [("1",)]
+    breakable.broker.stop()
+    file.write_bytes(whole)
+    breakable.broker.start()
+    assert audited.connect("alice").execute(ONE).fetchall() == [("user1@b.c",)]
+
+
+def test_status_tells_of_a_ledger_that_cannot_be_used(audited: Database, breakable: Stack) -> None:
+    check = "SELECT state FROM envelope.status() WHERE check_name = 'ledger of reads'"
+    assert audited.one(check) == "ok"
+    breakable.broker.stop()
+    key = ledger(breakable).with_name("reads.jsonl.key")
+    key.rename(key.with_name("away"))
+    breakable.broker.start()
+    wait_until(lambda: audited.one(check) == "failed", WAIT, "the broker's look at the ledger")
+    breakable.broker.stop()
+    key.with_name("away").rename(key)
+    breakable.broker.start()
+    assert audited.one(check) == "ok"

@@ -1,0 +1,138 @@
+"""What cannot be done online is refused before anything is touched; other acts wait for the end of a roll-out."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.fix_stack import Database
+from tests.integration.online.fix_phases import CALLS, DIGEST, PHASES
+from tests.integration.sql.test_there_and_back import dump
+
+OBSTACLES = {
+    "an index": ("CREATE INDEX by_note ON person (note)", "index by_note"),
+    "a unique index": ("CREATE UNIQUE INDEX one_mail ON person (email)", "index one_mail"),
+    "a taken name": ("ALTER TABLE person ADD email_plain text", "email_plain"),
+    "a domain that refuses NULL": (
+        "CREATE DOMAIN given AS varchar(40) CHECK (VALUE IS NOT NULL); UPDATE person SET note = coalesce(note, '-');"
+        "ALTER TABLE person ALTER note TYPE given",
+        "does not take NULL",
+    ),
+    "a trigger that looks at values": (
+        "CREATE FUNCTION looks() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.n := length(NEW.email); RETURN NEW; END';"
+        "CREATE TRIGGER looks BEFORE INSERT ON person FOR EACH ROW EXECUTE FUNCTION looks()",
+        "trigger looks",
+    ),
+    "hidden rows": (
+        "ALTER TABLE person ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        "row-level security with FORCE",
+    ),
+    "a view that cannot follow": (
+        "CREATE VIEW mails AS SELECT id, email, n FROM person GROUP BY id",
+        "name every column in GROUP BY",
+    ),
+    "a copy of the values": (
+        "CREATE MATERIALIZED VIEW copied AS SELECT email FROM person",
+        "would stay readable in materialized view",
+    ),
+    "a publication": ("CREATE PUBLICATION news FOR TABLE person", "publications send it"),
+}
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_it_is_refused_before_anything_is_touched(person: Database, obstacle: str) -> None:
+    statement, told = OBSTACLES[obstacle]
+    person.sql("REVOKE SELECT (id, note) ON person FROM bob")
+    person.sql(statement)
+    schema = dump(person)
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+        person.sql(CALLS["protect"])
+    assert told in (caught.value.diag.message_detail or "")
+    assert dump(person) == schema
+    assert person.one("SELECT count(*) FROM envelope.keys") == 0
+
+
+def test_it_commits_so_it_runs_in_no_transaction(person: Database) -> None:
+    for act in CALLS.values():
+        with pytest.raises(psycopg.errors.ActiveSqlTransaction), person.admin.transaction():
+            person.sql(act)
+
+
+def test_what_is_protected_is_protected_already(person: Database) -> None:
+    person.sql(CALLS["protect"])
+    with pytest.raises(psycopg.errors.DuplicateObject):
+        person.sql(CALLS["protect"])
+
+
+def test_tenants_and_subjects_get_their_keys_offline(person: Database) -> None:
+    for scope in ("tenant", "subject"):
+        with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+            person.sql(CALLS["protect"].replace(")", f", scope => '{scope}', scope_column => 'n')"))
+        assert "keys of their own" in (caught.value.diag.message_detail or "")
+
+
+def test_a_table_that_was_protected_offline_is_unprotected_offline(person: Database) -> None:
+    person.sql("""CALL envelope.protect('person', '["email"]')""")
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="cannot be unprotected online") as caught:
+        person.sql(CALLS["unprotect"])
+    assert "Leave out online" in (caught.value.diag.message_hint or "")
+
+
+WAITING = {
+    "CALL envelope.protect('person', '[\"email\"]', online => true)": psycopg.errors.ObjectNotInPrerequisiteState,
+    "CALL envelope.protect('person', '[\"email\"]')": psycopg.errors.DuplicateObject,
+    "CALL envelope.add_search('person', 'email')": psycopg.errors.ObjectInUse,
+    "CALL envelope.shred('person', reason => 'values in the clear would stay')": psycopg.errors.ObjectInUse,
+    CALLS["protect"]: psycopg.errors.ObjectInUse,
+    CALLS["unprotect"]: psycopg.errors.ObjectInUse,
+}
+
+
+def test_nothing_comes_between(person: Database) -> None:
+    """The roll-out that runs goes on undisturbed."""
+    rows = person.sql(DIGEST)
+    with PHASES["backfill"](person, "protect") as job:
+        for statement, error in WAITING.items():
+            with pytest.raises(error):
+                person.sql(statement)
+        assert person.one("SELECT detail FROM envelope.status() WHERE check_name = 'online'").endswith(
+            "public.person (protect)"
+        )
+    assert job.end() is None
+    assert person.sql(DIGEST) == rows
+
+
+def test_a_refresh_keeps_a_roll_out_going(person: Database) -> None:
+    rows = person.sql(DIGEST)
+    with PHASES["backfill"](person, "protect") as job:
+        person.sql("CALL envelope.refresh('person')")
+        person.sql("ALTER TABLE person_encrypted ADD late text; CALL envelope.refresh('person')")
+        person.sql("GRANT INSERT ON person TO bob")
+    assert job.end() is None
+    assert person.one("SELECT count(late) FROM person") == 0
+    assert person.sql(DIGEST.replace("FROM person", "FROM (SELECT id, email, note, n, born FROM person)")) == rows
+
+
+def test_plaintext_cannot_come_back(person: Database) -> None:
+    """Neither past the view, nor where no trigger fires."""
+    person.sql(CALLS["protect"])
+    for setting in ("origin", "replica"):
+        person.sql(f"SET session_replication_role = {setting}")
+        with pytest.raises(psycopg.errors.CheckViolation):
+            person.sql("UPDATE person_encrypted SET email_plain = 'plain' WHERE id = 1")
+
+
+def test_dead_rows_are_told_of_until_the_table_is_rewritten(person: Database) -> None:
+    residue = "SELECT state, detail FROM envelope.status() WHERE check_name = 'residue'"
+    assert person.sql(residue) == [("ok", "tables whose dead rows still hold plaintext: none")]
+    person.sql(CALLS["protect"])
+    warned = [("warning", "tables whose dead rows still hold plaintext: public.person_encrypted")]
+    assert person.sql(residue) == warned
+    person.sql("VACUUM person_encrypted")
+    assert person.sql(residue) == warned
+    person.sql("VACUUM FULL person_encrypted")
+    assert person.sql(residue)[0][0] == "ok"
+    file = person.one("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('person_encrypted')")
+    person.sql("CHECKPOINT")
+    assert person.one("SELECT position('value 77'::bytea IN pg_read_binary_file(%s))", file) == 0

@@ -1,0 +1,7 @@
+"""Fixtures of the client that seals and opens outside the server."""
+
+from __future__ import annotations
+
+from tests.integration.sealing.fix_door import door
+
+__all__ = ["door"]

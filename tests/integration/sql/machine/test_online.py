@@ -1,0 +1,100 @@
+"""A table between plain and protected behaves as its plain twin, too, whatever rows a roll-out has not reached."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from tests.fix_stack import Database
+from tests.integration.sql.machine.differences import allowed
+from tests.integration.sql.machine.statements import STATEMENTS
+from tests.integration.sql.machine.tables import Shape, shapes
+from tests.integration.sql.machine.test_machine import EXAMPLES, PHASES, SCHEMAS, Connection, outcome, stored
+
+CALLS = {
+    "protect": "CALL envelope.protect('sealed.t', '[\"s\", \"m\"]', online => true)",
+    "unprotect": "CALL envelope.unprotect('sealed.t', online => true)",
+}
+STOP = """
+CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'stopped by the test'; END $$;
+CREATE TRIGGER stop BEFORE INSERT ON envelope_private.job FOR EACH ROW WHEN (NEW.what = 'online')
+    EXECUTE FUNCTION stop();
+ALTER TABLE envelope_private.job DISABLE TRIGGER stop"""
+REFUSED = "0A000"
+
+
+@pytest.fixture(scope="module")
+def stopping_db(shared_db: Database) -> Database:
+    """A database in which a roll-out can be stopped right after its first transaction."""
+    shared_db.sql(STOP)
+    return shared_db
+
+
+def make(connection: Connection, shape: Shape) -> None:
+    for schema in SCHEMAS:
+        connection.execute("RESET ROLE; RESET ALL; SET client_min_messages = error")
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}")
+        connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO alice; SET search_path = {schema}, public")
+        for statement in shape.ddl():
+            connection.execute(statement.replace("{schema}", schema))
+
+
+def call(connection: Connection, act: str, *, stopped: bool) -> str | None:
+    """Returns the SQLSTATE with which the call ended."""
+    connection.execute(f"ALTER TABLE envelope_private.job {'ENABLE' if stopped else 'DISABLE'} TRIGGER stop")
+    try:
+        connection.execute(CALLS[act])
+    except psycopg.Error as error:
+        return error.sqlstate
+    return None
+
+
+def alike(connection: Connection, shape: Shape, statements: list[str], *, sealed: bool) -> bool:
+    """Runs the statements on both tables. Returns False after a difference that the docs tell of."""
+    for statement in statements:
+        seen = {}
+        for schema in SCHEMAS:
+            connection.execute(f"RESET ROLE; RESET ALL; SET search_path = {schema}, public; SET ROLE alice")
+            seen[schema] = outcome(connection, schema, statement)
+        connection.execute("RESET ROLE; RESET ALL; SET client_min_messages = error")
+        left, right = (stored(connection, schema, shape) for schema in SCHEMAS)
+        if seen["plain"] != seen["sealed"] or left != right:
+            told = sealed and allowed(shape, statement, seen["plain"], seen["sealed"])
+            assert told, (shape, statement, seen, left, right)
+            event(f"differs: {statement[:20]}")
+            return False
+    return True
+
+
+SOME = st.lists(STATEMENTS, min_size=1, max_size=4)
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=PHASES)
+@given(shapes(), SOME, SOME, SOME, st.booleans(), st.booleans())
+def test_a_table_in_a_roll_out_behaves_as_the_plain_one(
+    stopping_db: Database,
+    shape: Shape,
+    before: list[str],
+    during: list[str],
+    after: list[str],
+    turns_back: bool,
+    goes_back: bool,
+) -> None:
+    connection = stopping_db.admin
+    make(connection, shape)
+    assert alike(connection, shape, before, sealed=False)
+    began = call(connection, "protect", stopped=True)
+    if began == REFUSED:
+        event("refused online")
+        return
+    assert began == "P0001"
+    if not alike(connection, shape, during, sealed=True):
+        return
+    acts = ["unprotect"] if turns_back else ["protect", "unprotect"] if goes_back else ["protect"]
+    for act in acts:
+        assert call(connection, act, stopped=False) is None
+        assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
+    if alike(connection, shape, after, sealed=acts[-1] == "protect"):
+        event(f"{', '.join(acts)}: alike to the end")
