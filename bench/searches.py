@@ -87,12 +87,12 @@ def _any(connections: dict[str, Connection], name: str, title: str, condition: s
 
 
 def _insert(connections: dict[str, Connection], settings: Settings) -> Measure:
-    """The peer is a protected column without a search."""
+    """Measures beside a protected column without a search."""
     count = MOST_LOOKUPS if settings.point_seconds else FEW_TRANSACTIONS
     statements = {peer: f"INSERT INTO written_{peer} SELECT n, {EMAIL} FROM (SELECT %s::int) s (n)" for peer in PEERS}
     statements = {peer: text.replace("%s ||", "n ||") for peer, text in statements.items()}
     samples = _interleaved(connections, statements, list(range(count + WARMING)), settings)
-    return Measure("search_insert", "single-row INSERT with a token, beside one without, CPU", "µs", samples)
+    return Measure("search_insert", "INSERT with a token, CPU", "µs", samples)
 
 
 def _interleaved(

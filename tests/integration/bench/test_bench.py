@@ -61,7 +61,7 @@ def test_every_sample_is_a_measurement(written: dict[str, Any]) -> None:
 
 
 def test_every_target_is_judged_and_warm_reads_ask_the_kms_nothing(written: dict[str, Any]) -> None:
-    assert len(written["targets"]) == 21
+    assert len(written["targets"]) == 27
     assert all(target["met"] in (True, False) for target in written["targets"])
     (requests,) = (target["reached"] for target in written["targets"] if target["text"].startswith("KMS requests"))
     assert requests == 0

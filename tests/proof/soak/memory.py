@@ -47,14 +47,14 @@ class Series:
     @property
     def warm(self) -> float:
         """The share of the run at which it has all of its threads, each of which needs memory of its own."""
-        judged = [(share, count) for share, _, _, count in self.samples if share >= FROM]
+        judged = [(share, count) for share, _, _, count in self.samples if FROM <= share <= TO]
         most = max((count for _, count in judged), default=0)
         # One that comes and goes is none of the pool.
         return min((share for share, count in judged if count >= most - 1), default=FROM)
 
-    def thirds(self, what: int) -> tuple[float, float]:
-        """Medians of the first and the last third of what is judged."""
-        judged = [sample[what] for sample in self.samples if self.warm <= sample[0] <= TO]
+    def thirds(self, what: int, since: float = FROM) -> tuple[float, float]:
+        """Medians of the first and the last third of the samples since a share of the run."""
+        judged = [sample[what] for sample in self.samples if since <= sample[0] <= TO]
         assert len(judged) >= FEWEST, f"{self.name}: {len(judged)} samples are too few"
         third = len(judged) // 3
         return statistics.median(judged[:third]), statistics.median(judged[-third:])
@@ -63,11 +63,11 @@ class Series:
         """Empty when it is flat."""
         found = []
         if self.warm > LATEST_THREAD:
-            found.append(f"{self.name}: a new thread began when {self.warm:.0%} of the run were over")
-        first, last = self.thirds(1)
+            return [f"{self.name}: a new thread began when {self.warm:.0%} of the run were over"]
+        first, last = self.thirds(1, self.warm)
         if last > first * FACTOR + SLACK_KB:
             found.append(f"{self.name}: memory grew from {first:.0f} kB to {last:.0f} kB")
-        first, last = self.thirds(2)
+        first, last = self.thirds(2, self.warm)
         if last > first + FEWEST:
             found.append(f"{self.name}: open files grew from {first:.0f} to {last:.0f}")
         return found
