@@ -334,3 +334,28 @@ def defined(lines: list[bytes]) -> bytes:
         return merkle.leaf(lines[0])
     half = 1 << (len(lines) - 1).bit_length() - 1
     return merkle.node(defined(lines[:half]), defined(lines[half:]))
+
+
+@given(acts=st.lists(st.sampled_from(["read", "read", "drain", "again", "end"]), max_size=30))
+def test_a_ring_that_comes_again_before_its_end_is_noticed_is_told_once(acts: list[str]) -> None:
+    """A session brings its ring on a new connection; the broker hears of the end of the old ones at some time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "reads.jsonl"
+        ledger, rings = opened(path)
+        session = Session()
+        attached = [session.attach(rings)]
+        for act in acts:
+            if act == "read":
+                session.read()
+            elif act == "drain":
+                rings.drain()
+            elif act == "again":
+                attached.append(session.attach(rings))
+            elif len(attached) > 1:
+                rings.detach(attached.pop(0))
+        for one in attached:
+            rings.detach(one)
+        rings.close()
+        assert checked(path, ledger.public).problems == []
+        lines = map(json.loads, path.read_text().splitlines())
+        assert [line["seq"] for line in lines if line["event"] == "read"] == list(range(1, session.seq + 1))

@@ -54,6 +54,10 @@ class SessionRing:
         self.is_broken = False
 
     @property
+    def name(self) -> str:
+        return self._id
+
+    @property
     def is_pending(self) -> bool:
         """Tells whether the session wrote events that are not taken yet."""
         return self._words[ring.PUBLISHED] != self._seq
@@ -164,6 +168,7 @@ class Rings:
 
     def attach(self, descriptor: int, name: str, who: dict[str, Any], pid: int) -> SessionRing:
         """Takes a ring on. Raises BadInput, or Internal when the ledger cannot be written."""
+        self._supersede(name)
         found = SessionRing(descriptor, name, who, pid, self._ledger)
         try:
             self._ledger.add([found.begins()])
@@ -177,8 +182,17 @@ class Rings:
 
     def detach(self, found: SessionRing) -> None:
         """Takes the last events of a session that ended. Raises Internal; then the next `drain` tries again."""
-        self._ended.add(found)
-        self.drain()
+        if found in self._rings:
+            self._ended.add(found)
+            self.drain()
+
+    def _supersede(self, name: str) -> None:
+        """Ends what is known of a ring. A session brings its ring again when it lost the connection, and the end of
+        that connection may be noticed later. Two that take from one ring would tell its events twice.
+        """
+        self._ended |= {known for known in self._rings if known.name == name}
+        if self._ended:
+            self.drain()
 
     def drain(self, whose: SessionRing | None = None, seq: int = 0) -> None:
         """Takes all new events, and now and then all counts. Raises Internal when the ledger cannot be written, and
