@@ -145,7 +145,8 @@ def _float(_: tuple[int, ...], write: Callable[[object], str]) -> Codec:
 
 
 def _time(sizes: tuple[int, ...], kind: type, write: Callable[[Any], str], read: Callable[[str], Any]) -> Codec:
-    return Codec(partial(times.written, kind, write, sizes[0] if sizes else times.MOST_DIGITS), _or_text(read))
+    written = partial(times.written, kind, write, sizes[0] if sizes else times.MOST_DIGITS)
+    return Codec(written, partial(times.read, write, _or_text(read)))
 
 
 TYPES: dict[str, Callable[[tuple[int, ...]], Codec]] = {

@@ -33,6 +33,18 @@ def commas(parts: Iterable[str]) -> str:
     return ", ".join(parts)
 
 
+def constraint_name(table: str, column: str, label: str) -> str:
+    """Returns the name that PostgreSQL gives a constraint: table_column_label, of which the longer parts are cut."""
+    room = NAME_BYTES - len(label) - 2
+    lengths = [len(table.encode()), len(column.encode())]
+    while sum(lengths) > room:
+        lengths[0 if lengths[0] > lengths[1] else 1] -= 1
+    parts = (
+        name.encode()[:length].decode(errors="ignore") for name, length in zip((table, column), lengths, strict=True)
+    )
+    return "_".join([*parts, label])
+
+
 def derived_name(name: str, suffix: str) -> str:
     """name + suffix; over 63 bytes, the name is cut between characters, and a mark of the whole name is put in."""
     if len((name + suffix).encode()) <= NAME_BYTES:

@@ -67,7 +67,7 @@ PATHS: list[tuple[str, str, list[int]]] = [
     # The trigger gets the whole old row, so the photo is read, too.
     ("update returning", "UPDATE person SET phone = 'x' WHERE id = 1 RETURNING email", [1, 1]),
     ("delete returning", "DELETE FROM person WHERE id = 1 RETURNING email", [1]),
-    ("parallel plan", "SET force_parallel_mode = on; SELECT count(*) FROM person WHERE email LIKE '%'", [ROWS]),
+    ("parallel plan", "SET {parallel} = on; SELECT count(*) FROM person WHERE email LIKE '%'", [ROWS]),
     ("statement that begins strangely", "/* SELECT */ -- x\n(SELECT email FROM person LIMIT 1)", [1]),
 ]
 
@@ -83,7 +83,8 @@ def run(session: psycopg.Connection[Any], statements: str) -> None:
 @pytest.mark.parametrize(("statements", "counts"), [case[1:] for case in PATHS], ids=[case[0] for case in PATHS])
 def test_a_read_leaves_its_event(audited: Database, recorded: Recorded, statements: str, counts: list[int]) -> None:
     session = audited.connect("alice")
-    run(session, statements)
+    parallel = "debug_parallel_query" if session.info.server_version >= 160000 else "force_parallel_mode"
+    run(session, statements.replace("{parallel}", parallel))
     events = recorded(session)
     assert sum(event["count"] for event in events) == sum(counts), events
     assert len(events) >= len(counts)

@@ -10,9 +10,8 @@ import pytest
 from stack.postgres import Cluster
 from tests.fix_stack import Database
 from tests.integration.online.fix_phases import CALLS, DIGEST, PHASES
-from tests.integration.operations.fix_clusters import empty_database, other_cluster, run
+from tests.integration.operations.fix_clusters import run
 
-__all__ = ["empty_database", "other_cluster"]
 HALF = "SELECT count(email) > 0 AND count(email_plain) > 0 FROM person_encrypted"
 
 

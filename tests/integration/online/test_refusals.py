@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import psycopg
 import pytest
 
+from pg_envelope.backend.sqltext import constraint_name
 from tests.fix_stack import Database
 from tests.integration.online.fix_phases import CALLS, DIGEST, PHASES
 from tests.integration.sql.test_there_and_back import dump
@@ -136,3 +139,11 @@ def test_dead_rows_are_told_of_until_the_table_is_rewritten(person: Database) ->
     file = person.one("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('person_encrypted')")
     person.sql("CHECKPOINT")
     assert person.one("SELECT position('value 77'::bytea IN pg_read_binary_file(%s))", file) == 0
+
+
+def test_the_names_of_constraints_are_those_that_postgresql_makes(db: Database) -> None:
+    for table, column in product(["t", "x" * 63, "ü" * 31, "y" * 40], ["c", "z" * 63, "ö" * 31, "v" * 22]):
+        db.sql(f'CREATE TABLE "{table}" ("{column}" text CHECK ("{column}" <> \'\'))')
+        made = db.one("SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass", f'"{table}"')
+        db.sql(f'DROP TABLE "{table}"')
+        assert made == constraint_name(table, column, "check")

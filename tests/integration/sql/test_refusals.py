@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import psycopg
@@ -35,8 +36,8 @@ OBSTACLES = {
     "CREATE VIEW v AS SELECT t FROM t": "column t of view v uses the row type",
     "CREATE VIEW v AS SELECT id, a FROM t GROUP BY id": "view v: a view has no primary key",
     "CREATE VIEW v AS SELECT id FROM t TABLESAMPLE system (10)": "view v: TABLESAMPLE",
-    "CREATE VIEW v AS SELECT ctid FROM t": "view v: column t.ctid does not exist",
-    "CREATE FUNCTION f() RETURNS tid BEGIN ATOMIC SELECT ctid FROM t; END": "function f(): column t.ctid does not",
+    "CREATE VIEW v AS SELECT ctid FROM t": "view v: column ctid does not exist",
+    "CREATE FUNCTION f() RETURNS tid BEGIN ATOMIC SELECT ctid FROM t; END": "function f(): column ctid does not",
     "CREATE INDEX ON t (a); "
     "CREATE FUNCTION f() RETURNS SETOF t BEGIN ATOMIC SELECT * FROM t; END": "f(): it names each column of the row",
     "CREATE TEMPORARY VIEW v AS SELECT a FROM t": "view v is temporary",
@@ -149,12 +150,17 @@ def db(shared_db: Database) -> Iterator[Database]:
         yield shared_db
 
 
+def unqualified(text: str) -> str:
+    """PostgreSQL 18 names the column of a view's only table by itself, in double quotes."""
+    return re.sub(r'column (?:t\.)?"?(\w+)"? does', r"column \1 does", text)
+
+
 @pytest.mark.parametrize("obstacle", OBSTACLES)
 def test_what_uses_the_column_is_listed(db: Database, obstacle: str) -> None:
     db.sql(T + obstacle)
     found = refused(db, """CALL envelope.protect('t', '["a"]')""")
     assert found.sqlstate == "0A000"
-    assert OBSTACLES[obstacle] in detail(found)
+    assert OBSTACLES[obstacle] in unqualified(detail(found))
 
 
 @pytest.mark.parametrize("table", KINDS)
@@ -253,7 +259,7 @@ def test_unprotect_lists_what_needs_a_search_column(db: Database) -> None:
     for call in ("unprotect('t')", "drop_search('t', 'a')"):
         found = refused(db, f"CALL envelope.{call}")
         assert found.sqlstate == "0A000"
-        assert detail(found) == "- view w: column t.a_search does not exist"
+        assert unqualified(detail(found)) == "- view w: column a_search does not exist"
 
 
 def test_unprotect_drops_no_trigger_of_the_view(db: Database) -> None:

@@ -9,6 +9,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search import carried
 from pg_envelope.backend.search.place import Place
+from pg_envelope.backend.sqltext import constraint_name
 from pg_envelope.backend.tables import bodies, publications, whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -19,10 +20,9 @@ HINT = "Leave out online => true: the table is locked then while it is rewritten
 OF_A_DOMAIN = ("22", "23", "P0")
 # PostgreSQL 18 has a constraint for each NOT NULL. Another name than the usual one would be lost.
 NAMED_NOT_NULL = """
-SELECT k.conname AS name FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+SELECT k.conname AS name, a.attname AS column, k.convalidated FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
-WHERE k.conrelid = $1 AND k.contype = 'n' AND a.attname = ANY ($2::name[])
-    AND (k.conname <> concat_ws('_', c.relname, a.attname, 'not_null') OR NOT k.convalidated)"""
+WHERE k.conrelid = $1 AND k.contype = 'n' AND a.attname = ANY ($2::name[])"""
 
 
 def check_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> None:
@@ -46,6 +46,8 @@ def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, F
     for line in bodies.differences(host, table.oid, layout):
         yield f"trigger {line}"
     for row in host.rows(NAMED_NOT_NULL, ["oid", "text[]"], [table.oid, list(wanted)]):
+        if row["convalidated"] and row["name"] == constraint_name(table.name, row["column"], "not_null"):
+            continue
         yield f"the NOT NULL constraint {row['name']} has a name of its own, or is not validated"
     if found := publications.of(host, table.oid):
         yield f"publications send it, whose subscribers would miss its new columns: {found}"
