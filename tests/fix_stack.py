@@ -74,7 +74,7 @@ def make_db(stack: Stack) -> Iterator[Callable[[], Database]]:
     def make() -> Database:
         name = f"test_{os.getpid()}_{next(NAMES)}"
         with stack.connect("postgres") as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE} STRATEGY file_copy")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
         made.append(Database(stack, name))
         return made[-1]
 

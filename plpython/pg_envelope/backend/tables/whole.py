@@ -13,7 +13,8 @@ EXISTS (SELECT FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = t.base AND a.attname = f.attname AND NOT a.attisdropped
         AND a.atttypid = 'envelope.ciphertext'::regtype)"""
 MISSING = f"""
-SELECT string_agg(f.attname, ', ' ORDER BY f.attname) AS names
+SELECT string_agg(f.attname, ', ' ORDER BY f.attname) AS names,
+    EXISTS (SELECT FROM envelope_private.key k WHERE k.key_uuid = $1 AND k.base = $2::oid) AS is_protected
 FROM envelope_private.field f CROSS JOIN (SELECT $2::oid AS base) t
 WHERE f.key_uuid = $1 AND NOT (f.attname = ANY ($3) AND {IS_FOUND})"""
 HIDDEN = """
@@ -26,8 +27,12 @@ class ColumnMissing(errors.NotConfigured):
 
 
 def refuse_missing(host: Host, key: Row, layout: Layout) -> None:
-    """Raises ColumnMissing where a protected column is not found, because nobody can look at its values."""
+    """Raises ColumnMissing where a protected column is not found, because nobody can look at its values, and
+    NotProtected when an unprotect() has just ended.
+    """
     row = host.row(MISSING, ["uuid", "oid", "text[]"], [key["key_uuid"], key["base"], list(layout.protected)])
+    if row and row["names"] and not row["is_protected"]:
+        raise errors.NotProtected
     if row and row["names"]:
         raise ColumnMissing(
             f"protected columns of {layout.base} are not where the key catalog has them; nothing was changed",

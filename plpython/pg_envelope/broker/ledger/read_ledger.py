@@ -45,7 +45,6 @@ class ReadLedger:
         self._files = [checkpoints_path(path), *([Path(anchor)] if anchor else [])]
         self._tree = merkle.Tree()
         self._taken: OrderedDict[str, int] = OrderedDict()
-        self.checkpoint_time = 0
         try:
             self.public = PublicKey(origin(environment), self._held.key.public_key().public_bytes_raw())
             self.statement_key = _statement_key(self._held.key.private_bytes_raw())
@@ -81,7 +80,6 @@ class ReadLedger:
         note = signed(found, self._held.key).encode()
         for path in self._files:
             _add(path, note)
-        self.checkpoint_time = found.time
         return found
 
     def close(self) -> None:

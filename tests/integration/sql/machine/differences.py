@@ -46,8 +46,13 @@ def _nothing_tells_apart(shape: Shape, statement: str, plain: Outcome, sealed: O
     return shape.key == "deferrable" and statement.startswith("SET CONSTRAINTS") and sealed.sqlstate == "21000"
 
 
+def _before_a_row_policy(shape: Shape, statement: str, plain: Outcome, sealed: Outcome) -> bool:
+    return shape.row_security and plain.sqlstate == "42501" and sealed.violates
+
+
 DIFFERENCES = (
     Difference("the error may name another one of them", _other_constraint),
+    Difference("which of the two errors comes first", _before_a_row_policy),
     Difference("checked at each row", _at_each_row),
     Difference("an AFTER trigger that changes other rows", _changed_by_its_trigger),
     Difference("two rows have one key before the commit", _nothing_tells_apart),
