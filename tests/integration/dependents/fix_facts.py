@@ -32,7 +32,8 @@ QUERIES = {
     "columns": f"""
         SELECT c.oid::regclass::text, a.attname, format_type(a.atttypid, a.atttypmod), a.attcollation, a.attacl::text,
             col_description(c.oid, a.attnum), pg_get_expr(d.adbin, d.adrelid), a.attstattarget, a.attstorage::text,
-            a.attoptions
+            -- Some servers number the changes of a column there.
+            ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE NOT starts_with(o, 'pg_'))
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
         WHERE c.relkind IN ('v', 'm') AND c.relnamespace IN {NAMESPACES} AND c.oid NOT IN ({MADE}) ORDER BY 1, 2""",
