@@ -34,11 +34,25 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION envelope_private.field_of_key IS 'the field of a named key, or an error';
 
+CREATE FUNCTION envelope_private.unaudited(field uuid) RETURNS uuid
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- A set_audit() at the same time either waits for this lock, or is seen.
+    PERFORM FROM envelope_private.field f WHERE f.field_uuid = field AND f.audit = 'none' FOR SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = 'its reads are audited, and the ledger of reads would not see those of a client',
+            HINT = 'End the audit first: CALL envelope.set_audit(..., ''none''), or set_audit_key for a named key. The broker''s audit log then has each key that a client gets.';
+    END IF;
+    RETURN field;
+END $$;
+COMMENT ON FUNCTION envelope_private.unaudited IS 'the same field, or an error if its reads are audited';
+
 CREATE FUNCTION envelope.grant_client(rel regclass, "column" name, role regrole) RETURNS uuid
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     INSERT INTO envelope_private.client_grant (field_uuid, role)
-        VALUES (envelope_private.field_of_column(rel, "column"), role) ON CONFLICT DO NOTHING;
+        VALUES (envelope_private.unaudited(envelope_private.field_of_column(rel, "column")), role) ON CONFLICT DO NOTHING;
     SELECT envelope_private.field_of_column(rel, "column");
 END;
 COMMENT ON FUNCTION envelope.grant_client IS
@@ -57,7 +71,7 @@ CREATE FUNCTION envelope.grant_client_key(name text, role regrole) RETURNS uuid
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     INSERT INTO envelope_private.client_grant (field_uuid, role)
-        VALUES (envelope_private.field_of_key(name), role) ON CONFLICT DO NOTHING;
+        VALUES (envelope_private.unaudited(envelope_private.field_of_key(name)), role) ON CONFLICT DO NOTHING;
     SELECT envelope_private.field_of_key(name);
 END;
 COMMENT ON FUNCTION envelope.grant_client_key IS

@@ -86,6 +86,7 @@ WAITING = {
     "CALL envelope.protect('person', '[\"email\"]', online => true)": psycopg.errors.ObjectNotInPrerequisiteState,
     "CALL envelope.protect('person', '[\"email\"]')": psycopg.errors.DuplicateObject,
     "CALL envelope.add_search('person', 'email')": psycopg.errors.ObjectInUse,
+    "CALL envelope.set_audit('person', 'email', 'row')": psycopg.errors.ObjectInUse,
     "CALL envelope.shred('person', reason => 'values in the clear would stay')": psycopg.errors.ObjectInUse,
     CALLS["protect"]: psycopg.errors.ObjectInUse,
     CALLS["unprotect"]: psycopg.errors.ObjectInUse,

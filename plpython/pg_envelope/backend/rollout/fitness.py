@@ -15,6 +15,8 @@ from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 
+AFTERWARDS = "CALL envelope.set_audit(...) afterwards"
+FIRST = "CALL envelope.set_audit(..., 'none') first"
 HINT = "Leave out online => true: the table is locked then while it is rewritten."
 # The classes of the errors of a domain that refuses a value.
 OF_A_DOMAIN = ("22", "23", "P0")
@@ -36,6 +38,8 @@ def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, F
     for name in wanted:
         if wanted[name].search:
             yield f"column {name} is to be searched: CALL envelope.add_search(...) adds that afterwards"
+        if wanted[name].audit != "none":
+            yield f"column {name} is to be audited, and values in the clear leave no event: {AFTERWARDS}"
     for index in carried.find(host, table, wanted):
         yield f"index {index.name} is of a column that is to be protected"
     for column in layout.clear_columns:
@@ -76,6 +80,8 @@ def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
     for name, protected in found.layout.protected.items():
         if protected.plain is None:
             yield f"column {name} was not protected online, so its values have no place to go to"
+        if protected.is_audited:
+            yield f"column {name} is audited, and values in the clear leave no event: {FIRST}"
     for name in found.layout.searches:
         yield f"search column {name} is there: CALL envelope.drop_search(...)"
     if host.row(whole.HIDDEN, ["oid"], [found.base.oid]):

@@ -34,7 +34,8 @@ CHANGE_KEY = """
 UPDATE envelope_private.field f SET audit = $2
 FROM envelope_private.key k JOIN envelope_private.field o USING (key_uuid)
 WHERE f.field_uuid = o.field_uuid AND k.name = $1
-RETURNING f.key_uuid, k.name AS label, o.audit AS before"""
+RETURNING f.field_uuid, f.key_uuid, k.name AS label, o.audit AS before"""
+CLIENTS = "SELECT string_agg(role::text, ', ') AS roles FROM envelope_private.client_grant WHERE field_uuid = $1"
 
 
 class LimitWanted(NamedTuple):
@@ -61,12 +62,14 @@ class Auditing:
     def of_column(self, oid: int, column: str | None, level: str | None) -> None:
         """Raises BadInput, NotProtected, or what the broker says."""
         self._begin(level)
+        catalog.refuse_rollout(self._host, oid, "set_audit")
         key = catalog.key_of(self._host, oid)
         row = self._host.row(FOUND, ["uuid", "text"], [key["key_uuid"], column])
         if row is None:
             raise errors.NotProtected("the table has no such protected column", hint="envelope.columns lists them.")
         self._refuse_limited(row, level)
         row = self._host.rows(CHANGE, ["uuid", "text"], [row["field_uuid"], level])[0] | row
+        self._refuse_clients(row, level)
         refresh(self._host, oid)
         self._end(row, level)
 
@@ -90,6 +93,7 @@ class Auditing:
         row = self._host.row(CHANGE_KEY, ["text", "text"], [name, level])
         if row is None:
             raise errors.KeyNotFound("there is no named key of this name", hint="envelope.keys lists the keys.")
+        self._refuse_clients(row, level)
         self._end(row, level)
 
     def _refuse_limited(self, row: Row, level: str | None) -> None:
@@ -97,6 +101,18 @@ class Auditing:
         if level == "none" and row["limit_rows"] is not None:
             raise errors.BadInput(
                 "a column with a limit must be audited", hint="CALL envelope.set_limit(..., NULL) ends the limit first."
+            )
+
+    def _refuse_clients(self, row: Row, level: str | None) -> None:
+        """Refuses to audit what clients open outside the server, where no read leaves an event. Raises
+        NotConfigured. The change of the level has the row's lock, so no other client can come meanwhile.
+        """
+        clients = self._host.row(CLIENTS, ["uuid"], [row["field_uuid"]])
+        if level != "none" and clients and clients["roles"]:
+            raise errors.NotConfigured(
+                "clients may open these values outside the server, where no read leaves an event",
+                detail=clients["roles"],
+                hint="envelope.revoke_client(...) or revoke_client_key(...) first, then rotate: they keep their keys.",
             )
 
     def _begin(self, level: str | None) -> None:
