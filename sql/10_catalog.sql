@@ -193,4 +193,6 @@ SELECT pg_catalog.pg_extension_config_dump('envelope_private.dek', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.field', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.key_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.field_key', '');
-SELECT pg_catalog.pg_extension_config_dump('envelope_private.key_grant', '');
+-- A dropped role is a number in a dump, which may be another role's where the dump is restored.
+SELECT pg_catalog.pg_extension_config_dump(
+    'envelope_private.key_grant', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) role)');

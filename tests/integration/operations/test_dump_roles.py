@@ -10,6 +10,7 @@ import pytest
 
 from stack.postgres import Cluster
 from stack.stack import DATABASE, Stack
+from tests.fix_stack import Database
 
 from .fix_clusters import run
 
@@ -173,3 +174,17 @@ def test_the_owner_of_the_database_reads_what_a_dump_holds_and_changes_nothing(s
     assert rows
     assert {(privilege, is_dumped) for _, privilege, is_dumped in rows} == {("SELECT", True)}
     assert not {name for name, _, _ in rows} & set(NEVER_DUMPED)
+
+
+def test_what_a_dropped_role_had_is_in_no_dump(db: Database, tmp_path: Path) -> None:
+    """Its number may be that of another role in the cluster where the dump is restored."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    db.sql("""CALL envelope.protect('t', '["v"]'); SELECT envelope.create_key('cards')""")
+    db.sql("CREATE ROLE short_lived")
+    for role in ("short_lived", "bob"):
+        db.sql(f"SELECT envelope.grant_key('cards', '{role}'), envelope.grant_client('t', 'v', '{role}')")
+    number = db.one("SELECT oid FROM pg_roles WHERE rolname = 'short_lived'")
+    db.sql("DROP ROLE short_lived")
+    dump = run(db.stack.cluster, db.name, "pg_dump", "--data-only")
+    granted = [line for line in dump.splitlines() if line.split("\t")[1:2] in (["bob"], [str(number)])]
+    assert [line.split("\t")[1] for line in granted] == ["bob", "bob"]
