@@ -33,7 +33,6 @@ CREATE TABLE written_ours (LIKE written_plain INCLUDING ALL);
 CALL envelope.protect('written_plain', '["email"]');
 CALL envelope.protect('written_ours', '{"email": {"search": "exact"}}');
 """
-EMAIL = "'person.' || %s || '@mail.example'"
 MANY = "SELECT array_agg('person.' || i || '@mail.example') FROM generate_series(%s::int, %s::int + 99) i"
 COLUMNS = {"plain": "email", "ours": "email_search"}
 MOST_LOOKUPS = 2000
@@ -89,8 +88,8 @@ def _any(connections: dict[str, Connection], name: str, title: str, condition: s
 def _insert(connections: dict[str, Connection], settings: Settings) -> Measure:
     """Measures beside a protected column without a search."""
     count = MOST_LOOKUPS if settings.point_seconds else FEW_TRANSACTIONS
-    statements = {peer: f"INSERT INTO written_{peer} SELECT n, {EMAIL} FROM (SELECT %s::int) s (n)" for peer in PEERS}
-    statements = {peer: text.replace("%s ||", "n ||") for peer, text in statements.items()}
+    row = "SELECT n, 'person.' || n || '@mail.example' FROM (SELECT %s::int) s (n)"
+    statements = {peer: f"INSERT INTO written_{peer} {row}" for peer in PEERS}
     samples = _interleaved(connections, statements, list(range(count + WARMING)), settings)
     return Measure("search_insert", "INSERT with a token, CPU", "µs", samples)
 

@@ -20,7 +20,7 @@ SIGNING_KEYS = Query("SELECT version, state, public_key FROM envelope.signing_ke
 KEYS = Query("SELECT * FROM envelope.keys")
 COLUMNS = Query("SELECT * FROM envelope.columns")
 SEARCHES = Query("SELECT * FROM envelope.searches")
-# One row for each protected column and each of its searches. Who may not see the keys may lint.
+# One row for each protected column and each of its searches.
 LINTED = Query(
     "SELECT n.nspname AS schema, v.relname AS relation, c.column, s.search_column, s.normalizer, s.search_key,"
     " (SELECT array_agg(a.attname::text) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +28,10 @@ class Comparing:
 
     def __init__(self, statement: str) -> None:
         self._statement = statement
-        self._tokens = grammar.tokens(statement)
+
+    @cached_property
+    def _tokens(self) -> list[grammar.Lexeme]:
+        return grammar.tokens(self._statement)
 
     def judge(self, node: Any, scope: Scope) -> Iterator[Remark]:
         """Yields what is found in one comparison (A_Expr)."""
