@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pg_envelope import errors
@@ -165,18 +166,19 @@ class Admin:
         batch_size: int | None,
         pause_ms: int | None,
     ) -> None:
+        if dry_run and online:
+            raise errors.BadInput(
+                "a plan is that of protect() without online", hint="docs/online.md has the steps of a roll-out."
+            )
         if dry_run:
             plan.tell(self._host, self._plan(rel, columns, scope, scope_column, scope_of, keep_copies))
             return
-        wanted = options.parse(columns)
-        oid = self._table(rel, "protect")
-        other = None if scope_of is None else self._table(scope_of, "protect")
-        scoping = options.parse_scope(scope, scope_column, other, erased)
-        asked = self._host, self._keys, oid, wanted, chosen_kek(kek), store, scoping
+        oid, asked = self._asked("protect", rel, columns, scope, scope_column, scope_of, erased, keep_copies)
+        asked = replace(asked, kek=chosen_kek(kek), store=store)
         if online:
-            protect_online(*asked, _pace(batch_size, pause_ms), keep_copies=bool(keep_copies))
+            protect_online(self._host, self._keys, oid, asked, _pace(batch_size, pause_ms))
         else:
-            protect(*asked, keep_copies=bool(keep_copies))
+            protect(self._host, self._keys, oid, asked)
 
     def _plan(
         self,
@@ -187,11 +189,25 @@ class Admin:
         scope_of: str | None,
         keep_copies: bool | None,
     ) -> list[Row]:
+        oid, asked = self._asked("plan", rel, columns, scope, scope_column, scope_of, None, keep_copies)
+        return plan.plan(self._host, oid, asked)
+
+    def _asked(
+        self,
+        what: str,
+        rel: str | None,
+        columns: str | None,
+        scope: str | None,
+        scope_column: str | None,
+        scope_of: str | None,
+        erased: str | None,
+        keep_copies: bool | None,
+    ) -> tuple[int, options.ProtectArguments]:
         wanted = options.parse(columns)
-        oid = self._table(rel, "plan")
-        other = None if scope_of is None else self._table(scope_of, "plan")
-        scoping = options.parse_scope(scope, scope_column, other, None)
-        return plan.plan(self._host, oid, wanted, scoping, keep_copies=bool(keep_copies))
+        oid = self._table(rel, what)
+        other = None if scope_of is None else self._table(scope_of, what)
+        scoping = options.parse_scope(scope, scope_column, other, erased)
+        return oid, options.ProtectArguments(wanted, scoping, keep_copies=bool(keep_copies))
 
     def _unprotect(
         self, rel: str | None, damaged: str | None, online: bool | None, batch_size: int | None, pause_ms: int | None

@@ -148,3 +148,8 @@ def test_the_names_of_constraints_are_those_that_postgresql_makes(db: Database) 
         made = db.one("SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass", f'"{table}"')
         db.sql(f'DROP TABLE "{table}"')
         assert made == constraint_name(table, column, "check")
+
+
+def test_a_plan_is_that_of_the_other_way(person: Database) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="without online"):
+        person.sql(CALLS["protect"].replace("online", "dry_run => true, online"))

@@ -27,7 +27,7 @@ from pg_envelope.backend.rollout.work import WORK
 from pg_envelope.backend.search import place
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.tables import catalog, dependents, locks, opening
-from pg_envelope.backend.tables.options import Scoping
+from pg_envelope.backend.tables.options import ProtectArguments
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.unprotect import carryable, shown
 
@@ -35,24 +35,13 @@ BACK = {PROTECT: UNPROTECT, UNPROTECT: PROTECT}
 MADE = {PROTECT: "the last envelopes", UNPROTECT: "the last values in the clear"}
 
 
-def protect_online(
-    host: Host,
-    keys: Keys,
-    oid: int,
-    wanted: Mapping[str, FieldOptions],
-    kek: str,
-    store: str | None,
-    scoping: Scoping,
-    pace: Pace,
-    *,
-    keep_copies: bool,
-) -> None:
+def protect_online(host: Host, keys: Keys, oid: int, asked: ProtectArguments, pace: Pace) -> None:
     """Commits as it goes; called again, it goes on. Raises what protect() raises, Running and Aborted."""
     walker.check(pace)
     begin(host, PROTECT)
     with read_committed(host):
-        if not _goes_on(host, oid, wanted):
-            start(host, keys, oid, wanted, kek, store, scoping, keep_copies=keep_copies)
+        if not _goes_on(host, oid, asked.wanted):
+            start(host, keys, oid, asked)
             host.commit()
         _roll(host, oid, PROTECT, pace)
 

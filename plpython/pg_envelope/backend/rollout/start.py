@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Undone
-from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.rollout import fitness, proofs
 from pg_envelope.backend.rollout.domain import without_check
 from pg_envelope.backend.sqltext import commas, derived_name, ident
@@ -16,7 +15,7 @@ from pg_envelope.backend.tables.build import build
 from pg_envelope.backend.tables.dependents import Dependent, Graph
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
-from pg_envelope.backend.tables.options import Scoping
+from pg_envelope.backend.tables.options import ProtectArguments
 from pg_envelope.backend.tables.protect import layout_for, loosened, make_keys, renamed, tell_readers
 
 # It keeps the table's definition as it is, and does not stop readers and writers.
@@ -28,28 +27,19 @@ UPDATE envelope_private.field f SET plain_column = $3, plain_not_null = $4, attn
 FROM pg_catalog.pg_attribute a WHERE f.field_uuid = $1 AND a.attrelid = $2 AND a.attname = f.attname"""
 
 
-def start(
-    host: Host,
-    keys: Keys,
-    oid: int,
-    wanted: Mapping[str, FieldOptions],
-    kek: str,
-    store: str | None,
-    scoping: Scoping,
-    *,
-    keep_copies: bool,
-) -> None:
+def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments) -> None:
     """Raises BadInput, AlreadyProtected, Unsupported or Conflict before anything is touched, and Locked."""
-    options.check_store(store)
+    wanted, scoping = asked.wanted, asked.scoping
+    options.check_store(asked.store)
     table = _without_ddl(host, oid)
     refusals.check_columns(table, wanted, scoping.column)
     # The columns' uuids come with the keys, which are made only if nothing stands in the way.
     draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping))
     fitness.check_protect(host, table, draft, wanted)
     followers, unserved = _rehearsed(host, table)
-    copies = {} if keep_copies else dependents.copies.find(host, table.oid, wanted)
+    copies = {} if asked.keep_copies else dependents.copies.find(host, table.oid, wanted)
     refusals.refuse(table, wanted, refusals.obstacles(host, table, wanted, scoping.column, [], unserved, copies))
-    key_uuid, fields = make_keys(host, keys, table, wanted, kek, store, scoping)
+    key_uuid, fields = make_keys(host, keys, table, wanted, asked)
     layout = _in_rollout(layout_for(table, key_uuid, wanted, fields, scoping))
     if dependents.read(host, _lock(host, table).nodes) != followers:
         raise errors.Conflict(f"what uses {table.sql} was changed meanwhile", hint="Call protect() again.")

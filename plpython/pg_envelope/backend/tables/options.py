@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,19 @@ class Scoping:
     column: str | None = None
     of: int | None = None
     erased: str = "error"
+
+
+@dataclass(frozen=True)
+class ProtectArguments:
+    """Tells what protect() is asked for. `wanted` has columns. With `keep_copies`, materialized views may go on holding
+    their values in the clear.
+    """
+
+    wanted: Mapping[str, FieldOptions]
+    scoping: Scoping
+    kek: str = "default"
+    store: str | None = None
+    keep_copies: bool = False
 
 
 def parse_scope(scope: str | None, column: str | None, of: int | None, erased: str | None) -> Scoping:

@@ -5,17 +5,16 @@ It makes no key, asks no broker and leaves nothing behind. For a moment it holds
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 from uuid import UUID
 
 from pg_envelope.backend.host import Host, Row, Undone
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.tables import bodies, dependents, protect
 from pg_envelope.backend.tables.dependents.in_place import InPlace
 from pg_envelope.backend.tables.dependents.made_again import MaterializedView
 from pg_envelope.backend.tables.generate import Layout
-from pg_envelope.backend.tables.options import Scoping
+from pg_envelope.backend.tables.options import ProtectArguments, Scoping
 from pg_envelope.backend.tables.prepare import Prepared, prepare
 
 NO_KEY = str(UUID(int=0))
@@ -31,13 +30,13 @@ SELECT publication FROM envelope_private.published WHERE relation = $1::oid::reg
 PER_VALUE, PER_ROW, PER_INDEX = 4e-6, 2e-6, 1e-6
 
 
-def plan(host: Host, oid: int, wanted: Mapping[str, FieldOptions], scoping: Scoping, *, keep_copies: bool) -> list[Row]:
+def plan(host: Host, oid: int, asked: ProtectArguments) -> list[Row]:
     """Returns rows of `step`, `object` and `detail`. Raises what prepare() raises; obstacles are rows."""
     found: list[Row] = []
     try:
         with host.subtransaction():
-            prepared = prepare(host, oid, wanted, scoping.column, keep_copies=keep_copies)
-            found += _rows(host, prepared, scoping)
+            prepared = prepare(host, oid, asked)
+            found += _rows(host, prepared, asked.scoping)
             # The locks end with the subtransaction.
             raise Undone
     except Undone:

@@ -15,6 +15,7 @@ from pg_envelope.backend.tables import catalog, dependents, inspect, refusals
 from pg_envelope.backend.tables.dependents import Dependent, statistics
 from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.options import ProtectArguments
 from pg_envelope.backend.tables.refusals import Obstacle
 
 
@@ -35,10 +36,9 @@ class Prepared:
     obstacles: list[Obstacle]
 
 
-def prepare(
-    host: Host, oid: int, wanted: Mapping[str, FieldOptions], scope_column: str | None, *, keep_copies: bool
-) -> Prepared:
+def prepare(host: Host, oid: int, asked: ProtectArguments) -> Prepared:
     """Locks the table and its dependents. Raises BadInput, AlreadyProtected, Locked, or Unsupported for its kind."""
+    wanted, scope_column = asked.wanted, asked.scoping.column
     catalog.refuse_protected(host, oid)
     table = inspect.inspect(host, oid)
     refusals.check_kind(table)
@@ -57,7 +57,7 @@ def prepare(
     searches = [search.name for search in chain.from_iterable(options.search for options in wanted.values())]
     followers = dependents.gaining(dependents.read(host, graph.nodes), len(table.columns), searches)
     unserved = dependents.unserved(host, table, _shown(table, searches), graph, followers)
-    copies = {} if keep_copies else dependents.copies.find(host, table.oid, wanted)
+    copies = {} if asked.keep_copies else dependents.copies.find(host, table.oid, wanted)
     obstacles = refusals.obstacles(host, table, wanted, scope_column, [*found, *dropped], unserved, copies)
     return Prepared(table, dependents.names_locked(host, table, graph), wanted, found, dropped, followers, obstacles)
 

@@ -27,7 +27,7 @@ from pg_envelope.backend.tables.build import build
 from pg_envelope.backend.tables.dependents import Dependent
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
-from pg_envelope.backend.tables.options import Scoping
+from pg_envelope.backend.tables.options import ProtectArguments, Scoping
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.prepare import prepare
 
@@ -38,27 +38,14 @@ RESIDUE_HINT = (
 COMPRESSION = {"p": "pglz", "l": "lz4"}
 
 
-def protect(
-    host: Host,
-    keys: Keys,
-    oid: int,
-    wanted: Mapping[str, FieldOptions],
-    kek: str,
-    store: str | None,
-    scoping: Scoping,
-    *,
-    keep_copies: bool = False,
-) -> None:
-    """Protects the table. Raises BadInput, AlreadyProtected or Unsupported before anything is touched.
-
-    `keep_copies`: materialized views may go on holding values in the clear.
-    """
-    options.check_store(store)
-    prepared = prepare(host, oid, wanted, scoping.column, keep_copies=keep_copies)
+def protect(host: Host, keys: Keys, oid: int, asked: ProtectArguments) -> None:
+    """Protects the table. Raises BadInput, AlreadyProtected or Unsupported before anything is touched."""
+    options.check_store(asked.store)
+    prepared = prepare(host, oid, asked)
     table, wanted, found, dropped = prepared.table, prepared.wanted, prepared.carried, prepared.dropped
     refusals.refuse(table, wanted, prepared.obstacles)
-    key_uuid, fields = make_keys(host, keys, table, wanted, kek, store, scoping)
-    layout = layout_for(table, key_uuid, wanted, fields, scoping)
+    key_uuid, fields = make_keys(host, keys, table, wanted, asked)
+    layout = layout_for(table, key_uuid, wanted, fields, asked.scoping)
     catalog.record(host, table, layout)
     carried.record(host, key_uuid, [*found, *dropped])
     acl, shape = grants.read(host, oid), inspect.shape(host, oid)
@@ -79,15 +66,13 @@ def protect(
 
 
 def make_keys(
-    host: Host,
-    keys: Keys,
-    table: Table,
-    wanted: Mapping[str, FieldOptions],
-    kek: str,
-    store: str | None,
-    scoping: Scoping,
+    host: Host, keys: Keys, table: Table, wanted: Mapping[str, FieldOptions], asked: ProtectArguments
 ) -> tuple[str, dict[str, str]]:
-    """Makes the table's key, its fields and their first versions. Returns the fields' uuids by column."""
+    """Makes the table's key, its fields and their first versions. Returns the fields' uuids by column.
+
+    `wanted` has the searches that indexes ask for, too.
+    """
+    scoping, kek, store = asked.scoping, asked.kek, asked.store
     if scoping.of is not None:
         kek, store = scoped.shared(host, scoping, kek, store)
     elif scoping.kind == "subject":
