@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -48,8 +48,19 @@ class Database:
         """The first column of the first row."""
         return self.sql(statement, *values, user=user)[0][0]
 
+    def durable(self) -> None:
+        """All that is committed so far outlives a crash, and so does what sessions of now on commit."""
+        self.sql("SET synchronous_commit = on")
+        self.sql(f"ALTER DATABASE {self.name} SET synchronous_commit = on")
+
     def close(self) -> None:
         self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @pytest.fixture(scope="session")

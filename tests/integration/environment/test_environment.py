@@ -94,7 +94,7 @@ def test_nobody_but_a_superuser(db: Database) -> None:
 
 def test_a_killed_backend_leaves_the_old_catalog_whole_and_the_next_call_goes_on(sides: Sides) -> None:
     """Killed at the switch, when all is staged: it waits there for a reader of the catalog that locks it."""
-    sides.original.sql(f"ALTER DATABASE {sides.copy.name} SET synchronous_commit = on")
+    sides.copy.durable()
     before = sides.copy.sql(DEKS)
     sides.go("staging", "default")
     blocker = sides.stack.connect(sides.copy.name, autocommit=False)

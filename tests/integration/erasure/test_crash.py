@@ -68,7 +68,7 @@ def test_a_session_that_ends_before_the_catalog_knows(db: Database) -> None:
 
 
 def test_a_backend_that_is_killed_before_the_catalog_knows(db: Database) -> None:
-    db.sql(f"ALTER DATABASE {db.name} SET synchronous_commit = on")
+    db.durable()
     shop_of = db.connect()
     shop_of.execute("CREATE TABLE person (id int PRIMARY KEY, email text)")
     shop_of.execute("""CALL envelope.protect('person', '["email"]', store => 'catalog')""")

@@ -234,7 +234,7 @@ def test_two_jobs_at_once(letters: Database) -> None:
 
 
 def test_a_kill_in_between(db: Database, stack: Stack) -> None:
-    db.sql(f"ALTER DATABASE {db.name} SET synchronous_commit = on")
+    db.durable()
     db.sql("CREATE TABLE letter (id int PRIMARY KEY, head text, body text)")
     db.sql("INSERT INTO letter SELECT i, 'head ' || i, 'body ' || i FROM generate_series(1, 2000) i")
     db.sql("""CALL envelope.protect('letter', '["head", "body"]')""")
@@ -245,11 +245,10 @@ def test_a_kill_in_between(db: Database, stack: Stack) -> None:
     until(db, "SELECT count(*) > 0 FROM envelope.progress WHERE blocks_done > 0", "the first batch")
     kill_backend(stack, job.pid)
     job.end()
-    again = Database(stack, db.name)
-    again.sql("CALL envelope.reencrypt('letter')")
-    assert old(again) == list(bad)
-    assert again.sql(FAULTS) == [(str(row), reason) for row, reason in bad.items()]
-    again.close()
+    with Database(stack, db.name) as again:
+        again.sql("CALL envelope.reencrypt('letter')")
+        assert old(again) == list(bad)
+        assert again.sql(FAULTS) == [(str(row), reason) for row, reason in bad.items()]
 
 
 def test_who_sees_which_rows(db: Database, owner: psycopg.Connection) -> None:

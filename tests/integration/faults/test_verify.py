@@ -26,7 +26,7 @@ BIG = 3000
 @pytest.fixture
 def big(db: Database) -> Database:
     """big (id, head), with a bad value near its beginning and another one at its end."""
-    db.sql(f"ALTER DATABASE {db.name} SET synchronous_commit = on")
+    db.durable()
     db.sql("CREATE TABLE big (id int PRIMARY KEY, head text)")
     db.sql(f"INSERT INTO big SELECT i, 'head ' || i FROM generate_series(1, {BIG}) i")
     db.sql("""CALL envelope.protect('big', '["head"]')""")
@@ -157,11 +157,10 @@ def test_after_a_kill_it_goes_on(big: Database, stack: Stack) -> None:
     until(big, "SELECT count(*) > 0 FROM envelope.progress WHERE what = 'verify' AND blocks_done > 0", "a batch")
     kill_backend(stack, job.pid)
     job.end()
-    again = Database(stack, big.name)
-    assert again.one("SELECT state FROM envelope.progress WHERE what = 'verify'") == "interrupted"
-    assert "goes on" in repr(told(again.admin, "CALL envelope.verify('big')"))
-    assert again.sql(LAST)[0][:2] == (BIG, 2)
-    again.close()
+    with Database(stack, big.name) as again:
+        assert again.one("SELECT state FROM envelope.progress WHERE what = 'verify'") == "interrupted"
+        assert "goes on" in repr(told(again.admin, "CALL envelope.verify('big')"))
+        assert again.sql(LAST)[0][:2] == (BIG, 2)
 
 
 def test_it_holds_neither_locks_nor_a_snapshot_between_batches(big: Database) -> None:

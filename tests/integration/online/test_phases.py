@@ -37,25 +37,23 @@ def test_it_ends_well(person: Database, act: str, phase: str) -> None:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("act", CALLS)
 def test_a_killed_roll_out_goes_on_with_the_same_call(person: Database, act: str, phase: str) -> None:
-    person.sql(f"ALTER DATABASE {person.name} SET synchronous_commit = on")
-    person.sql("SET synchronous_commit = on")
+    person.durable()
     schema, rows = dump(person), person.sql(DIGEST)
     if act == "unprotect":
         person.sql(CALLS["protect"])
     with PHASES[phase](person, act) as job:
         kill_backend(person.stack, job.pid)
     job.end()
-    again = Database(person.stack, person.name)
-    assert again.sql(DIGEST) == rows
-    again.sql(CALLS[act])
-    assert again.sql(DIGEST) == rows
-    if act == "protect":
-        assert again.one(KIND) == PROTECTED
-        again.sql(CALLS["unprotect"])
-    assert again.one(KIND) == PLAIN
-    assert again.sql(DIGEST) == rows
-    assert dump(again) == schema
-    again.close()
+    with Database(person.stack, person.name) as again:
+        assert again.sql(DIGEST) == rows
+        again.sql(CALLS[act])
+        assert again.sql(DIGEST) == rows
+        if act == "protect":
+            assert again.one(KIND) == PROTECTED
+            again.sql(CALLS["unprotect"])
+        assert again.one(KIND) == PLAIN
+        assert again.sql(DIGEST) == rows
+        assert dump(again) == schema
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase in ("backfill", "old snapshots")])

@@ -93,7 +93,7 @@ def run(connection: psycopg.Connection[Any], statement: str) -> None:
 
 @pytest.fixture
 def many(stack: Stack, db: Database) -> Iterator[Many]:
-    db.sql(f"ALTER DATABASE {db.name} SET synchronous_commit = on")
+    db.durable()
     db.close()
     found = Many(stack, db.name)
     found.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")

@@ -142,7 +142,7 @@ def notices(connection: psycopg.Connection[Any]) -> list[str]:
 @pytest.fixture
 def many_deks(breakable: Stack, db: Database) -> Iterator[Callable[[str, int], ManyDeks]]:
     """Makes a database with so many DEKs in a store; what it commits survives a crash."""
-    db.sql(f"ALTER DATABASE {db.name} SET synchronous_commit = on")
+    db.durable()
     db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
     db.sql("INSERT INTO person VALUES (1, 'a@b.c'), (2, 'd@e.f')")
     db.sql(PROTECT)

@@ -156,20 +156,18 @@ def test_the_same_part_is_not_for_two_and_other_parts_are(crowd: Database) -> No
 
 
 def test_after_a_kill_the_job_is_interrupted_and_a_new_call_takes_over(crowd: Database, stack: Stack) -> None:
-    crowd.sql(f"ALTER DATABASE {crowd.name} SET synchronous_commit = on")
+    crowd.durable()
     crowd.sql("SELECT envelope.rotate('person')")
     job = Beside(crowd, SLOW)
     until(crowd, "SELECT count(*) > 0 FROM envelope.progress WHERE blocks_done > 0", "the first batch")
     kill_backend(stack, job.pid)
     job.end()
-    again = Database(stack, crowd.name)
-    again.sql("SET synchronous_commit = on")
-    assert again.one("SELECT state FROM envelope.progress") == "interrupted"
-    assert again.one("SELECT envelope.pause('person')") == 0
-    again.sql(QUICK)
-    assert [job[:3] for job in again.sql(PROGRESS)] == [(1, 1, "done")]
-    assert_whole(again)
-    again.close()
+    with Database(stack, crowd.name) as again:
+        assert again.one("SELECT state FROM envelope.progress") == "interrupted"
+        assert again.one("SELECT envelope.pause('person')") == 0
+        again.sql(QUICK)
+        assert [job[:3] for job in again.sql(PROGRESS)] == [(1, 1, "done")]
+        assert_whole(again)
 
 
 def test_a_session_that_ended_its_call_otherwise_is_no_job(crowd: Database) -> None:

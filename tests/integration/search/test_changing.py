@@ -180,19 +180,19 @@ def test_who_still_sees_rows_without_tokens_is_waited_for(db: Database, statemen
 @pytest.mark.parametrize("statement", [SLOW_ADD, SLOW_ROTATE])
 def test_a_killed_job_goes_on_where_it_was(db: Database, statement: str) -> None:
     make(db, search="{}" if statement == SLOW_ADD else '{"search": "exact"}')
-    job = Beside(db, statement, "SET synchronous_commit = on")
+    db.durable()
+    job = Beside(db, statement)
     until(db, BLOCKS, "the first batch")
     kill_backend(db.stack, job.pid)
     job.end()
-    again = Database(db.stack, db.name)
-    column = again.one("SELECT search_column FROM envelope.searches WHERE state = 'being made'")
-    filled = again.one(f"SELECT count({column}) FROM person_encrypted")
-    assert 0 < filled < ROWS
-    assert again.sql("SELECT what, state FROM envelope.progress") == [("search", "interrupted")]
-    again.sql(statement.replace(", batch_size => 50, pause_ms => 200", ""))
-    assert again.one("SELECT rows FROM envelope.progress") == ROWS - filled
-    assert_found(again, ROWS)
-    again.close()
+    with Database(db.stack, db.name) as again:
+        column = again.one("SELECT search_column FROM envelope.searches WHERE state = 'being made'")
+        filled = again.one(f"SELECT count({column}) FROM person_encrypted")
+        assert 0 < filled < ROWS
+        assert again.sql("SELECT what, state FROM envelope.progress") == [("search", "interrupted")]
+        again.sql(statement.replace(", batch_size => 50, pause_ms => 200", ""))
+        assert again.one("SELECT rows FROM envelope.progress") == ROWS - filled
+        assert_found(again, ROWS)
 
 
 def test_a_job_pauses_and_goes_on(db: Database) -> None:
