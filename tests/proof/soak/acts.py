@@ -52,6 +52,11 @@ class Operator:
     def all_done(self) -> bool:
         return len(self.done) > len(self.acts)
 
+    @property
+    def all_done_again(self) -> bool:
+        """Each act has happened twice: the broker has needed what memory it needs for each."""
+        return all(self.done[act.__name__] > 1 for act in self.acts)
+
     def step(self) -> None:
         """The next act: each once, in a new order each time."""
         if not self._waiting:

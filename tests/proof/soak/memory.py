@@ -10,8 +10,8 @@ from pathlib import Path
 FROM, TO = 0.25, 0.95
 # What the last third may be above the first one: what a heap varies by, without growing.
 FACTOR, SLACK_KB = 1.05, 1024
-# A pool of threads is full by then.
-LATEST_THREAD = 0.75
+# A pool of threads is full by then, and each act has happened.
+LATEST_WARM = 0.75
 # Too few samples are a process that was not there.
 FEWEST = 6
 
@@ -44,13 +44,12 @@ class Series:
         except OSError:
             return
 
-    @property
-    def warm(self) -> float:
-        """The share of the run at which it has all of its threads, each of which needs memory of its own."""
-        judged = [(share, count) for share, _, _, count in self.samples if FROM <= share <= TO]
+    def warm(self, since: float) -> float:
+        """The share of the run, at least `since`, at which it has all of its threads. Each needs memory of its own."""
+        judged = [(share, count) for share, _, _, count in self.samples if since <= share <= TO]
         most = max((count for _, count in judged), default=0)
         # One that comes and goes is none of the pool.
-        return min((share for share, count in judged if count >= most - 1), default=FROM)
+        return min((share for share, count in judged if count >= most - 1), default=since)
 
     def thirds(self, what: int, since: float = FROM) -> tuple[float, float]:
         """Medians of the first and the last third of the samples since a share of the run."""
@@ -59,19 +58,20 @@ class Series:
         third = len(judged) // 3
         return statistics.median(judged[:third]), statistics.median(judged[-third:])
 
-    def faults(self) -> list[str]:
-        """Empty when it is flat."""
+    def faults(self, since: float = FROM) -> list[str]:
+        """Empty when it is flat from that share of the run on."""
         found = []
-        if self.warm > LATEST_THREAD:
-            return [f"{self.name}: a new thread began when {self.warm:.0%} of the run were over"]
-        first, last = self.thirds(1, self.warm)
+        warm = self.warm(since)
+        if warm > LATEST_WARM:
+            return [f"{self.name}: it was warm only when {warm:.0%} of the run were over: let it run longer"]
+        first, last = self.thirds(1, warm)
         if last > first * FACTOR + SLACK_KB:
             found.append(f"{self.name}: memory grew from {first:.0f} kB to {last:.0f} kB")
-        first, last = self.thirds(2, self.warm)
+        first, last = self.thirds(2, warm)
         if last > first + FEWEST:
             found.append(f"{self.name}: open files grew from {first:.0f} to {last:.0f}")
         return found
 
-    def line(self) -> str:
-        first, last = self.thirds(1)
+    def line(self, since: float = FROM) -> str:
+        first, last = self.thirds(1, self.warm(since))
         return f"  {self.name:24} {first / 1024:7.1f} MB {last / 1024:7.1f} MB"

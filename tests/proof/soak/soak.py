@@ -64,6 +64,7 @@ class Soak:
         self.operator = Operator(stack, DATABASE, self.board, seed)
         self._clients: list[Client] = []
         self._began = time.monotonic()
+        self._is_warm, self._warm = False, FROM
 
     def _made(self) -> None:
         with self._stack.connect("postgres") as connection:
@@ -109,6 +110,8 @@ class Soak:
             time.sleep(FROM * self.seconds / BROKER_RESTARTS / 2)
         while self.share < TO or not self.operator.all_done:
             self.operator.step()
+            if not self._is_warm and self.operator.all_done_again:
+                self._is_warm, self._warm = True, max(FROM, self.share)
         self.operator.do(self.operator.restart_broker)
 
     def _after(self, standby: Cluster) -> None:
@@ -154,7 +157,7 @@ class Soak:
     def faults(self) -> list[str]:
         """What is wrong, in words."""
         series = self._watch.series.values() if self.seconds >= JUDGED_SECONDS else ()
-        return self.board.surprises + [fault for one in series for fault in one.faults()]
+        return self.board.surprises + [fault for one in series for fault in one.faults(self._warm)]
 
     def line(self, series: dict[str, Series]) -> str:
         """How it goes, for who watches."""
@@ -179,4 +182,4 @@ class Soak:
             lines.append(f"{what}: {counter.total():,}")
             lines += [f"  {name:50} {count:10,}" for name, count in counter.most_common()]
         lines.append("memory: median of the first and of the last third")
-        return "\n".join([*lines, *(series.line() for series in self._watch.series.values())])
+        return "\n".join([*lines, *(series.line(self._warm) for series in self._watch.series.values())])
