@@ -6,7 +6,8 @@ import os
 from typing import cast
 
 from pg_envelope import errors, wire
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.server import is_parallel_worker
 
 # Every name is qualified, because the query runs with the caller's search_path. A caller must not choose what the audit
 # log says.
@@ -16,6 +17,11 @@ WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_cata
     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.format('%s/{}/%s', (SELECT d.oid
         FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
         EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) END AS instance"""
+
+# A parallel worker has no client. The session that it works for has one.
+LEADER = """SELECT leader.pid, leader.client_addr::pg_catalog.text AS client
+    FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) worker
+    CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(worker.leader_pid) leader"""
 
 
 class Asker:
@@ -34,4 +40,9 @@ class Asker:
         if found["instance"] is not None:
             # The working directory of a backend is the data directory.
             found["instance"] = found["instance"].format(os.stat(".").st_ino)
+        if found["client"] is None and is_parallel_worker():
+            found |= self._host.as_owner(self._leader)
         return cast(wire.Who, found)
+
+    def _leader(self) -> Row:
+        return self._host.row(LEADER) or {}

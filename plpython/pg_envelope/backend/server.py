@@ -43,6 +43,13 @@ def moment() -> Moment:
     )
 
 
+def is_parallel_worker() -> bool:
+    """Tells whether this process works at a part of another session's query."""
+    import ctypes
+
+    return ctypes.c_int.in_dll(server(), "ParallelWorkerNumber").value >= 0
+
+
 @contextmanager
 def settings_kept() -> Iterator[None]:
     """Restores every setting at its end, whatever the code inside SETs, SET LOCALs or RESETs.
