@@ -1,4 +1,4 @@
-"""The second implementation, for keys that a file or two secrets hold: FORMAT.md sections 2.1, 2.2 and 6.2."""
+"""The second implementation, for keys that a file or two secrets hold: FORMAT.md sections 2.1, 2.3 and 6.2."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def decoded(text: str) -> bytes:
 
 
 def check_keyring(vector: Vector) -> None:
-    """A keyring file: section 2.2."""
+    """A keyring file: section 2.3."""
     held = json.loads(vector["text"])
     kdf, head = held["kdf"], {name: held[name] for name in ("format", "kdf")}
     assert (held["format"], kdf["name"]) == ("pg_envelope keyring 1", "scrypt")

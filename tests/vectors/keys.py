@@ -1,4 +1,4 @@
-"""Vectors of keys that a file or two secrets hold (FORMAT.md sections 2.1, 2.2 and 6.2), made by the package."""
+"""Vectors of keys that a file or two secrets hold (FORMAT.md sections 2.1, 2.3 and 6.2), made by the package."""
 
 from __future__ import annotations
 
