@@ -12,8 +12,9 @@ import pytest
 
 from pg_envelope.suites import SUITES
 from tests.fix_stack import Database
+from tests.vectors import check_reads
 from tests.vectors.check_envelopes import open_envelope, row_key_of
-from tests.vectors.check_records import verify
+from tests.vectors.check_records import chain, hashed, public_of, verify
 from tests.vectors.kdf import hkdf
 
 DEK = """
@@ -120,3 +121,46 @@ def test_a_receipt(db: Database) -> None:
     assert found["statement"]["what"] == "reencrypt"
     (field,) = found["statement"]["fields"]
     assert set(field) == {"column", "field", "zero_below", "left", "keys"}
+
+
+def test_a_tombstone_is_the_ledger_s_entry(db: Database) -> None:
+    db.sql("CREATE TABLE visit (id int PRIMARY KEY, person text NOT NULL, note text)")
+    db.sql("""CALL envelope.protect('visit', '["note"]', scope => 'subject', scope_column => 'person')""")
+    db.sql("INSERT INTO visit VALUES (7, 'Zoë', 'one')")
+    db.sql("CALL envelope.shred('visit', 'Zoë', 'asked for')")
+    path = db.stack.broker.erasures
+    public = public_of(bytes.fromhex(path.with_name(f"{path.name}.key").read_text()))
+    entries = chain(path.read_bytes().splitlines(), public)
+    told = "dek_id, encode(fingerprint, 'hex'), kek, store, kek_version, encode(subject, 'hex'), encode(salt, 'hex')"
+    ((*dek, subject, salt, line),) = db.sql(f"SELECT {told}, ledger_line FROM envelope_private.tombstone")
+    entry = entries[line - 1]
+    assert entry["deks"] == [dek]
+    assert (entry["subject"], entry["salt"], entry["reason"]) == (subject, salt, "asked for")
+    assert hashed(salt, "Zoë") == subject
+
+
+def test_the_ledger_of_reads(db: Database) -> None:
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
+    db.sql("""CALL envelope.protect('person', '{"email": {"audit": "sync"}}')""")
+    db.sql("INSERT INTO person VALUES (42, 'a@b.c')")
+    statement = "SELECT email FROM person"
+    field, pid = db.one(FIELD, "person", "email"), db.admin.info.backend_pid
+    assert db.one(statement) == "a@b.c"
+    path = db.stack.broker.erasures.with_name("reads.jsonl")
+    # Before the lines: the broker may sign more of them meanwhile.
+    signed = check_reads.notes(path.with_name(f"{path.name}.checkpoints").read_text())
+    content = path.read_bytes()
+    lines = content[: content.rindex(b"\n")].split(b"\n")
+    check_reads.numbered(map(json.loads, lines))
+    (found,) = [entry for entry in map(json.loads, lines) if entry.get("field") == str(field)]
+    seed = bytes.fromhex(path.with_name(f"{path.name}.key").read_text())
+    key = hkdf(seed, b"", b"pg_envelope/1 statement", 32)
+    assert found["statement"] == hmac.digest(key, statement.encode(), hashlib.sha256).hex()
+    assert (found["pid"], found["table"], found["column"]) == (pid, "public.person", "email")
+    names = {"event", "timestamp", *check_reads.FROM_SESSION, "database", "ip", "pid", "ring", "seq", "count", "rows"}
+    assert found.keys() == names - {"key", "continues", "rows"}
+    origin = "pg_envelope/default"
+    public = check_reads.public_key(path.with_name(f"{path.name}.pub").read_text(), origin)
+    sizes = [check_reads.check_note(note, origin, public, lines) for note in signed]
+    assert sizes
+    assert sizes == sorted(sizes)
