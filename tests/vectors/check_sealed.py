@@ -5,8 +5,12 @@ package.
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import json
+import math
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -101,6 +105,29 @@ def joined(found: Vector, key_id: int, tag: str) -> bytes:
     if (len(nonce), len(end)) != (NONCES[suite % 128], 16):
         raise Malformed("length")
     return bytes([0xE1, suite]) + key_id.to_bytes(4, "big") + nonce + ciphertext + end
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "$datetime": datetime.datetime.fromisoformat,
+    "$date": datetime.date.fromisoformat,
+    "$time": datetime.time.fromisoformat,
+    "$decimal": Decimal,
+    "$uuid": UUID,
+    "$bytes": lambda text: base64.b64decode(text, validate=True),
+    "$float": {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}.__getitem__,
+}
+
+
+def value_of(found: Any) -> Any:
+    """The value of a sealed member's JSON: section 9.1. Raises LookupError for a tag that is none."""
+    if isinstance(found, list):
+        return [value_of(item) for item in found]
+    if not isinstance(found, dict):
+        return found
+    tags = [name for name in found if name.startswith("$") and len(found) == 1]
+    if tags and tags != ["$"]:
+        return READERS[tags[0]](found[tags[0]])
+    return {name: value_of(item) for name, item in (found["$"] if tags else found).items()}
 
 
 def check_file(vector: Vector) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import io
 import os
@@ -21,12 +22,16 @@ from tests.vectors.records import TIME, drawn
 FIELD_KEY = drawn("key of files", 32)
 KEY_ID = 7
 SSN = "078-05-1120"
+MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5, 6)
 MEMBERS: dict[str, tuple[tuple[str, ...], Any]] = {
     "text": (("ssn",), SSN),
     "in a list": (("cards", "0", "pan"), "4111"),
     "odd names": (("a/b", "c~d"), {"$date": "no date", "x": [1, 1.5, None, True]}),
     "looks like a tag": (("x",), {"$date": "no date"}),
     "types": (("x",), [Decimal("1.50"), b"\x00\xff", float("inf")]),
+    "times": (("x",), [MOMENT, MOMENT.replace(tzinfo=dt.UTC), MOMENT.date(), MOMENT.time(), FIELD]),
+    "large numbers": (("x",), [1 << 70, -0.0, 1e-300, Decimal("1E+3")]),
+    "tags in a tag": (("x",), {"$": {"$": {"$date": "no date"}}}),
 }
 FILES: dict[str, tuple[int, str, str | None]] = {
     "empty": (0, "", None),
