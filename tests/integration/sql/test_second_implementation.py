@@ -98,14 +98,57 @@ def test_named_keys_and_secrets(db: Database, outside: Outside) -> None:
     assert opened == [b"first", b"second"]
 
 
-def test_search_tokens(db: Database, outside: Outside) -> None:
+# Type, values that are equal, and their equality text: FORMAT.md section 8.
+EQUAL: list[tuple[str, list[str], str]] = [
+    ("text", ["Zoë "], "Zoë "),
+    ("char(5)", ["ab", "ab  "], "ab"),
+    ("numeric", ["1.5", "1.500"], "1.5"),
+    ("double precision", ["0", "-0", "0e5"], "0"),
+    ("real", ["1e-7"], "1e-07"),
+    ("bytea", [r"\x00FF"], "00ff"),
+    ("cidr", ["10.0.0.1/32"], "10.0.0.1"),
+    ("inet", ["10.0.0.1", "10.0.0.1/32"], "10.0.0.1"),
+    ("boolean", ["yes"], "t"),
+    ("bigint", ["7", "007"], "7"),
+    ("uuid", ["6BA7B8109DAD11D180B400C04FD430C8"], "6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
+    ("timestamptz", ["2026-01-02 03:04+02", "2026-01-02 01:04Z"], "2026-01-02 01:04:00+00"),
+    ("date", ["0044-3-15 BC"], "0044-03-15 BC"),
+    ("mood", ["fine"], "fine"),
+    ("short", ["7"], "7"),
+]
+
+
+def test_search_tokens_of_each_type(db: Database, outside: Outside) -> None:
+    db.sql("CREATE TYPE mood AS ENUM ('fine'); CREATE DOMAIN short AS int2")
+    names = [f"v{number}" for number in range(len(EQUAL))]
+    columns = ", ".join(f"{name} {kind}" for name, (kind, _, _) in zip(names, EQUAL, strict=True))
+    db.sql(f"CREATE TABLE t (id serial PRIMARY KEY, {columns})")
+    db.sql(
+        "CALL envelope.protect('t', %s::jsonb)",
+        json.dumps({name: {"search": {"exact": {"force": True}}} for name in names}),
+    )
+    for name, (kind, values, text) in zip(names, EQUAL, strict=True):
+        for value in values:
+            db.sql(f"INSERT INTO t ({name}) VALUES (%s::{kind})", value)
+        field = db.one("SELECT search_uuid FROM envelope_private.search WHERE attname = %s", f"{name}_search")
+        found = {token for (token,) in db.sql(f"SELECT {name}_search::text FROM t_encrypted WHERE {name} IS NOT NULL")}
+        assert found == {token(outside, db, field, "exact/1", text)}, kind
+
+
+def test_a_token_of_a_normaliser(db: Database, outside: Outside) -> None:
     db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
     db.sql("""CALL envelope.protect('person', '{"email": {"search": {"exact": {"normalize": "email"}}}}')""")
     db.sql("INSERT INTO person VALUES (1, ' Ada@Example.ORG ')")
     field = db.one("SELECT search_uuid FROM envelope_private.search")
+    found = db.one("SELECT email_search::text FROM person_encrypted")
+    assert found == token(outside, db, field, "email/1", "ada@example.org")
+
+
+def token(outside: Outside, db: Database, field: UUID, normaliser: str, content: str) -> str:
+    """As the server writes it."""
     key = outside.field_key(db.one(ACTIVE, field), field)
-    token = hmac.digest(key, b"pg_envelope/1 token\0email/1\0ada@example.org", hashlib.sha256)[:16]
-    assert db.one("SELECT email_search::text FROM person_encrypted") == f"\\x{token.hex()}"
+    message = f"pg_envelope/1 token\0{normaliser}\0{content}".encode()
+    return f"\\x{hmac.digest(key, message, hashlib.sha256)[:16].hex()}"
 
 
 def test_a_receipt(db: Database) -> None:
