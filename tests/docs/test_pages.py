@@ -41,6 +41,26 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{target}#{anchor}"
 
 
+SOURCES = [
+    path for top in ("plpython", "client", "sql", "tests", "bench", "docs") for path in sorted((ROOT / top).rglob("*"))
+]
+# "FORMAT.md section 1.1", "FORMAT.md sections 5 to 7", "FORMAT.md 1.4", also over the end of a line.
+NAMED = re.compile(r"FORMAT\.md\)?,?\s+(?:sections?\s+)?(\d+(?:\.\d+)?(?:(?:,| and| to)\s+\d+(?:\.\d+)?)*)")
+
+
+def test_each_section_of_the_norm_that_is_named_is_there() -> None:
+    numbers = set(re.findall(r"^##+ (\d+(?:\.\d+)?)\.? ", (ROOT / "FORMAT.md").read_text(), re.MULTILINE))
+    named = [
+        (path, number)
+        for path in SOURCES
+        if path.suffix in (".py", ".sql", ".md")
+        for found in NAMED.findall(path.read_text())
+        for number in re.findall(r"[\d.]+", found)
+    ]
+    assert len(named) > 80
+    assert [(path, number) for path, number in named if number.rstrip(".") not in numbers] == []
+
+
 def below(found: type[errors.EnvelopeError]) -> Iterator[type[errors.EnvelopeError]]:
     for one in found.__subclasses__():
         yield one

@@ -99,17 +99,25 @@ def check_signature(vector: Vector) -> None:
 
 
 def check_ledger(vector: Vector) -> None:
-    """The chain of a ledger's lines, and each line's signature: section 7."""
+    """A ledger of one subject: section 7."""
     assert public_of(bytes.fromhex(vector["seed"])) == vector["public_key"]
-    previous = "0" * 64
-    for number, line in enumerate(vector["text"].encode().splitlines(), 1):
+    lines = vector["text"].encode().splitlines()
+    for entry in chain(lines, vector["public_key"]):
+        assert entry["subject"] is None or entry["subject"] == hashed(entry["salt"], vector["subject"])
+    assert hashlib.sha256(lines[-1]).hexdigest() == vector["head"]
+
+
+def chain(lines: list[bytes], public_key: str) -> list[dict[str, Any]]:
+    """The entries; AssertionError unless each has the hash of the one before, and a signature of the key."""
+    previous, entries = "0" * 64, []
+    for number, line in enumerate(lines, 1):
         entry = json.loads(line)
         assert (entry["v"], entry["n"], entry["previous"]) == (1, number, previous)
-        assert entry["subject"] is None or entry["subject"] == hashed(entry["salt"], vector["subject"])
         signed, _, _ = line.rpartition(b',"signature":"')
-        verify(vector["public_key"], entry["signature"], signed + b"}")
+        verify(public_key, entry["signature"], signed + b"}")
         previous = hashlib.sha256(line).hexdigest()
-    assert previous == vector["head"]
+        entries.append(entry)
+    return entries
 
 
 def hashed(salt: str, subject: str) -> str:

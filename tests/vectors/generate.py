@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
-from uuid import UUID
 
 from pg_envelope import derivation, padding
 from pg_envelope.backend.search import normalize
@@ -20,12 +19,11 @@ from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.envelope import FieldKey, header
 from pg_envelope.suites import SUITES
 from pg_envelope.tokens import TokenKey
-from tests.vectors import records, sealed
+from tests.vectors import keys, reads, records, sealed
+from tests.vectors.local import FIELD, OTHER_FIELD
 from tests.vectors.records import DATABASE, drawn
 
 FILE = Path(__file__).with_name("format1.json")
-FIELD = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
-OTHER_FIELD = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 CONTENTS = {
     "empty": b"",
     "short": b"a@b.c",
@@ -61,6 +59,11 @@ TOKENS = {
     "year": ("year/1", "1912-06-23", "1912"),
     "year before Christ": ("year/1", "0044-03-15 12:00:00+00 BC", "0044 BC"),
     "no year": ("year/1", "-infinity", "-infinity"),
+    "year of five digits": ("year/1", "12026-01-02 03:04:05", "12026"),
+    "trimmed of a separator": ("trim/1", "\x1f a\u2003b \x85", "a\u2003b"),
+    "last one": ("last1/1", "x1y2z", "2"),
+    "telephone number": ("phone-DE/1", " +44 20 7946-0018", "+442079460018"),
+    "no telephone number": ("phone-DE/1", " none\n", "none"),
 }
 
 Vector = dict[str, Any]
@@ -275,6 +278,9 @@ def generate() -> str:
         "malformed": list(_malformed()),
         "fingerprints": list(_fingerprints()),
         "keyring_wraps": list(_keyring_wraps()),
+        "keyrings": list(keys.keyrings()),
+        "secrets_wraps": list(keys.secrets_wraps()),
+        "break_glass_files": list(keys.break_glass_files()),
         "tokens": list(_tokens()),
         "padme": [{"bytes": count, "padded_bytes": padding.padme(count)} for count in PADME],
         "row_keys": records.ROW_KEYS,
@@ -282,8 +288,14 @@ def generate() -> str:
         "sealed_deks": list(records.sealed()),
         "backups": list(records.backups()),
         "ledgers": list(records.ledgers()),
+        "rings": list(reads.rings()),
+        "read_ledgers": list(reads.ledgers()),
+        "named_keys": list(sealed.named_keys()),
         "members": list(sealed.members()),
+        "layouts": list(sealed.layouts()),
+        "malformed_members": list(sealed.malformed_members()),
         "files": list(sealed.files()),
+        "malformed_files": list(sealed.malformed_files()),
     }
     return json.dumps(vectors, indent=1, ensure_ascii=False) + "\n"
 

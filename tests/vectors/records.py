@@ -25,6 +25,7 @@ DATABASE = UUID("c2f8b3a1-5d3e-4c52-9f0b-7d1f3a2b4c5d")
 ENVIRONMENT = "default"
 TIME = "2026-01-02T03:04:05.000006+00:00"
 SUBJECT = "Zoë 🦉"
+ID = ["id", "integer", "42"]
 # HPKE draws a key for each message, so that these cannot be made again: the package sealed them once.
 SEALED = {
     7: (
@@ -43,54 +44,95 @@ RETURNED = (
     "DCXHodad7L5PKYb6crD6H0yPZSpcatqU5BYQYenfqG10SAtcB51nEYtS/hDV"
     "E8bqAfOwwbFeqSke6Y11SGHD52smiHVlo8mmeNQtcj1Y++M="
 )
-# The database makes row keys in SQL: what is expected is written here by hand, from the page.
+# The database makes row keys in SQL, so what is expected is written here by hand, from the page. A column has a name, a
+# type, and the canonical text of its value. tests/integration/sql/test_row_keys.py holds PostgreSQL against these.
 ROW_KEYS: list[Vector] = [
-    {"name": "bound by row", "bind": "row", "scope": None, "key": [["id", "42"]], "row_key": "42"},
-    {"name": "bound by column", "bind": "column", "scope": None, "key": [["id", "42"]], "row_key": ""},
+    {"name": "bound by row", "bind": "row", "scope": None, "key": [ID], "row_key": "42"},
+    {"name": "bound by column", "bind": "column", "scope": None, "key": [ID], "row_key": ""},
     {
         "name": "scope comes first",
         "bind": "row",
-        "scope": ["tenant", "ac:me"],
-        "key": [["id", "42"]],
+        "scope": ["tenant", "text", "ac:me"],
+        "key": [ID],
         "row_key": "5:ac:me2:42",
     },
     {
         "name": "primary key has the scope",
         "bind": "row",
-        "scope": ["tenant", "acme"],
-        "key": [["id", "42"], ["tenant", "acme"]],
+        "scope": ["tenant", "text", "acme"],
+        "key": [ID, ["tenant", "text", "acme"]],
         "row_key": "2:424:acme",
     },
     {
         "name": "primary key is the scope",
         "bind": "row",
-        "scope": ["person", "7"],
-        "key": [["person", "7"]],
+        "scope": ["person", "integer", "7"],
+        "key": [["person", "integer", "7"]],
         "row_key": "7",
     },
     {
         "name": "scope, bound by column",
         "bind": "column",
-        "scope": ["tenant", "acme"],
-        "key": [["id", "42"]],
+        "scope": ["tenant", "text", "acme"],
+        "key": [ID],
+        "row_key": "acme",
+    },
+    {
+        "name": "scope in the primary key, bound by column",
+        "bind": "column",
+        "scope": ["tenant", "text", "acme"],
+        "key": [["tenant", "text", "acme"], ID],
         "row_key": "acme",
     },
     {
         "name": "bytea, boolean, character(5), inet",
         "bind": "row",
         "scope": None,
-        "key": [["a", "\\x00ff"], ["b", "t"], ["c", "ab   "], ["d", "10.0.0.1"]],
+        "key": [
+            ["a", "bytea", "\\x00ff"],
+            ["b", "boolean", "t"],
+            ["c", "character(5)", "ab   "],
+            ["d", "inet", "10.0.0.1"],
+        ],
         "row_key": "6:\\x00ff1:t5:ab   8:10.0.0.1",
+    },
+    {
+        "name": "numeric, times, uuid, one byte",
+        "bind": "row",
+        "scope": None,
+        "key": [
+            ["a", "numeric(10,2)", "1.50"],
+            ["b", "timestamp with time zone", "2026-01-02 01:04:00+00"],
+            ["c", "date", "0044-03-15 BC"],
+            ["d", "uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"],
+            ["e", '"char"', "\\303"],
+            ["f", "interval", "P1Y2M3DT4H"],
+        ],
+        "row_key": (
+            "4:1.5022:2026-01-02 01:04:00+0013:0044-03-15 BC36:6ba7b810-9dad-11d1-80b4-00c04fd430c84:\\30310:P1Y2M3DT4H"
+        ),
+    },
+    {
+        "name": "array of texts, double precision",
+        "bind": "row",
+        "scope": None,
+        "key": [["a", "text[]", '{a,"b c",NULL}'], ["b", "double precision", "1e-07"]],
+        "row_key": '14:{a,"b c",NULL}5:1e-07',
     },
     {
         "name": "one character, two code points",
         "bind": "row",
-        "scope": ["person", "e\u0301"],
-        "key": [["id", "é"]],
+        "scope": ["person", "text", "e\u0301"],
+        "key": [["id", "text", "é"]],
         "row_key": "2:e\u03011:é",
     },
-    {"name": "named key", "bind": "context", "scope": None, "key": [], "context": "invoice 7", "row_key": "invoice 7"},
-    {"name": "secret", "bind": "context", "scope": None, "key": [], "context": "secret 1", "row_key": "secret 1"},
+    {
+        "name": "an empty text, and one beyond the first plane",
+        "bind": "row",
+        "scope": None,
+        "key": [["a", "text", ""], ["b", "text", "🦉🦉"]],
+        "row_key": "0:2:🦉🦉",
+    },
 ]
 
 

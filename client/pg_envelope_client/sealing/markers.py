@@ -45,7 +45,8 @@ def envelope_of(found: Mapping[str, Any]) -> bytes:
             return _bytes(found["$envelope"])
         if members == PARTS and found["__encrypted"] is True and type(found["version"]) is int:
             return _joined(found, found["version"], "authTag")
-        if members == RECORD and isinstance(found["keyId"], str):
+        # One spelling of a number, as of all else that a marker holds.
+        if members == RECORD and found["keyId"] == str(int(found["keyId"])):
             return _joined(found, int(found["keyId"]), "tag")
     except (ValueError, TypeError, KeyError, OverflowError):
         raise errors.InvalidEnvelope from None

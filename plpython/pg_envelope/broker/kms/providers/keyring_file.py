@@ -1,9 +1,6 @@
-"""Provider `keyring`: KEKs in a file sealed with a passphrase, for machines without a KMS. FORMAT.md section 2.1.
+"""Provider `keyring`: KEKs in a file sealed with a passphrase, for machines without a KMS. FORMAT.md 2.1 and 2.3.
 
-The file is JSON: {"format", "kdf": {"name": "scrypt", "n", "r", "p", "salt"}, "nonce", "sealed"}. `sealed` is the
-AES-256-GCM encryption, under scrypt(passphrase), of {"keks": {name: {version: key}}}. Its AAD is the format and kdf
-members as JSON with sorted keys. A person who can put back an older copy of the file undoes rotations, and nothing
-detects that.
+A person who can put back an older copy of the file undoes rotations, and nothing detects that.
 """
 
 from __future__ import annotations
