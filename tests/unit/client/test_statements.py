@@ -19,6 +19,7 @@ MADE = {
     "grant_key": statements.grant_key(ODD, ODD),
     "revoke_key": statements.revoke_key(ODD, ODD),
     "rotate_key": statements.rotate_key(ODD),
+    "rotate_secret": statements.rotate_secret(ODD),
     "rotate_table": statements.rotate_table(ODD),
     "rotate_field": statements.rotate_field(ODD, ODD),
     "rotate_emergency": statements.rotate_emergency(ODD, ODD),
