@@ -130,9 +130,16 @@ def shred_key(name: str, reason: str) -> Query:
     return Query("CALL envelope.shred_key(%s::text, %s::text)", (name, reason))
 
 
-def register_backup(label: str, taken_at: str | None, expires_at: str | None) -> Query:
-    sql = "SELECT envelope.register_backup(%s::text, coalesce(%s::timestamptz, now()), %s::timestamptz) AS result"
-    return Query(sql, (label, taken_at, expires_at))
+def register_backup(label: str, taken_at: str | None, expires_at: str | None, finished_at: str | None = None) -> Query:
+    sql = (
+        "SELECT envelope.register_backup(%s::text, coalesce(%s::timestamptz, now()), %s::timestamptz,"
+        " %s::timestamptz) AS result"
+    )
+    return Query(sql, (label, taken_at, expires_at, finished_at))
+
+
+def finish_backup(label: str) -> Query:
+    return Query("SELECT envelope.finish_backup(%s::text) AS result", (label,))
 
 
 def keep_backup(label: str, expires_at: str | None) -> Query:

@@ -49,6 +49,7 @@ MADE = {
     "set_schedule": statements.set_schedule(ODD, ODD, ODD, ODD, ODD, True),
     "receipts": statements.receipts(ODD),
     "register_backup": statements.register_backup(ODD, ODD, ODD),
+    "finish_backup": statements.finish_backup(ODD),
     "keep_backup": statements.keep_backup(ODD, ODD),
     "forget_backup": statements.forget_backup(ODD),
     "affected": statements.affected(ODD, ODD),
