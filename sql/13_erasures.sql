@@ -24,13 +24,17 @@ COMMENT ON COLUMN envelope_private.tombstone.key_uuid IS 'NULL, as made_at: this
 CREATE TABLE envelope_private.backup (
     label text PRIMARY KEY,
     taken_at timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL,
     expires_at timestamptz,
     registered_at timestamptz NOT NULL DEFAULT now(),
     forgotten_at timestamptz,
-    CHECK (expires_at > taken_at)
+    CHECK (expires_at > taken_at),
+    CHECK (finished_at >= taken_at)
 );
 COMMENT ON TABLE envelope_private.backup IS
     'backups of this database that exist or existed; expires_at NULL: kept for ever';
+COMMENT ON COLUMN envelope_private.backup.finished_at IS
+    'the backup may hold whatever there was between taken_at and this time; infinity: it is under way, or was broken off';
 COMMENT ON COLUMN envelope_private.backup.forgotten_at IS
     'when it was said to be destroyed; the row stays, so that its label names no other backup later';
 

@@ -44,15 +44,17 @@ COMMENT ON FUNCTION envelope.this_is_the_original IS
     'says that no other database has these keys any more: after a restore, a failover or a move. Before that nothing can be erased here';
 
 CREATE FUNCTION envelope.register_backup(
-    label text, taken_at timestamptz DEFAULT now(), expires_at timestamptz DEFAULT NULL) RETURNS void
+    label text, taken_at timestamptz DEFAULT now(), expires_at timestamptz DEFAULT NULL,
+    finished_at timestamptz DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF coalesce(btrim(label), '') = '' OR taken_at IS NULL OR expires_at <= taken_at THEN
+    IF coalesce(btrim(label), '') = '' OR taken_at IS NULL OR expires_at <= taken_at OR finished_at < taken_at THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'a backup needs a label, and a time that lies before its end',
             HINT = 'SELECT envelope.register_backup(''2026-01-31 base'', ''2026-01-31'', ''2026-04-30'')';
     END IF;
-    INSERT INTO envelope_private.backup AS b (label, taken_at, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
+    INSERT INTO envelope_private.backup AS b (label, taken_at, expires_at, finished_at)
+        VALUES ($1, $2, $3, coalesce($4, $2)) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = 'a backup of this label was registered before',
             DETAIL = (SELECT format('taken at %s, expires: %s, forgotten: %s', b.taken_at,
@@ -63,7 +65,18 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION envelope.register_backup IS
-    'says that there is a backup of this database, so that shred_audit() and retire() count with it; a label is not used twice';
+    'says that there is a backup of this database, so that shred_audit() and retire() count with it; a label is not used twice. finished_at: when a backup that takes its time was complete; ''infinity'' until finish_backup(label)';
+
+CREATE FUNCTION envelope.finish_backup(label text) RETURNS boolean
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH finished AS (
+        UPDATE envelope_private.backup b SET finished_at = clock_timestamp()
+        WHERE b.label = $1 AND b.forgotten_at IS NULL AND b.finished_at = 'infinity' RETURNING 1)
+    SELECT EXISTS (SELECT FROM finished);
+END;
+COMMENT ON FUNCTION envelope.finish_backup IS
+    'says that a backup that was registered with finished_at ''infinity'' is complete; false when none of this label is under way';
 
 CREATE FUNCTION envelope.keep_backup(label text, expires_at timestamptz) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -88,8 +101,9 @@ COMMENT ON FUNCTION envelope.forget_backup IS 'says that a backup was destroyed;
 
 CREATE VIEW envelope.backups AS
     SELECT label, taken_at, expires_at,
-        CASE WHEN forgotten_at IS NOT NULL THEN 'destroyed' WHEN expires_at <= now() THEN 'expired' ELSE 'kept' END AS state,
-        registered_at, forgotten_at
+        CASE WHEN forgotten_at IS NOT NULL THEN 'destroyed' WHEN expires_at <= now() THEN 'expired'
+            WHEN finished_at = 'infinity' THEN 'under way' ELSE 'kept' END AS state,
+        registered_at, forgotten_at, finished_at
     FROM envelope_private.backup
     ORDER BY taken_at, label;
 COMMENT ON VIEW envelope.backups IS
@@ -161,7 +175,7 @@ BEGIN ATOMIC
                 coalesce('; or wait until ' || b.expires_at, '')) END
     FROM envelope_private.backup b
     JOIN envelope_private.tombstone t
-        ON t.erased_at > b.taken_at AND coalesce(t.made_at, '-infinity') <= b.taken_at
+        ON t.erased_at > b.taken_at AND coalesce(t.made_at, '-infinity') <= b.finished_at
     LEFT JOIN kms k USING (kek)
     WHERE coalesce(b.expires_at, 'infinity') > now() AND b.forgotten_at IS NULL
     ORDER BY b.taken_at, t.erased_at, t.dek_id;

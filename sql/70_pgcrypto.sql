@@ -114,7 +114,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.import_text(name, secret, kek, store)
 $$;
 COMMENT ON FUNCTION envelope.import_secret(text, text, text, text) IS
-    'takes over a passphrase in use; better: pg-envelope secret import NAME --secret-file FILE, which no log shows';
+    'takes over a passphrase in use; better: pg-envelope secret set NAME --secret-file FILE, which no log shows';
 
 CREATE FUNCTION envelope.import_secret(
     name text, secret bytea, kek text DEFAULT 'default', store text DEFAULT NULL) RETURNS integer
@@ -123,7 +123,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].secret_admin.import_bytes(name, secret, kek, store)
 $$;
 COMMENT ON FUNCTION envelope.import_secret(text, bytea, text, text) IS
-    'takes over a raw key or an OpenPGP secret key that is in use; better: pg-envelope secret import --secret-file FILE';
+    'takes over a raw key or an OpenPGP secret key that is in use; better: pg-envelope secret set --secret-file FILE';
 
 CREATE FUNCTION envelope.replace_secret(name text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -111,6 +111,23 @@ $$;
 COMMENT ON FUNCTION envelope_internal.client_secret IS
     'used by clients: the two newest versions of a secret, sealed; the role needs grant_client_key';
 
+CREATE FUNCTION envelope_internal.client_secrets(prefix text) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].clients.secrets(prefix)
+$$;
+COMMENT ON FUNCTION envelope_internal.client_secrets IS
+    'used by clients: the names of the secrets that the role may have and that begin with the prefix';
+
+-- Nobody but a superuser may call it until EXECUTE is granted. The grant of the key is needed as well.
+CREATE FUNCTION envelope.store_secret(name text, version integer, sealed envelope.ciphertext) RETURNS integer
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].clients.store_secret(name, version, sealed)
+$$;
+COMMENT ON FUNCTION envelope.store_secret IS
+    'stores what a client has sealed as the next version of a secret; the role needs grant_client_key and EXECUTE. pg-envelope secret set uses it';
+
 CREATE FUNCTION envelope_internal.client_key(field uuid, key_id bigint, scope text) RETURNS jsonb
     LANGUAGE plpython3u VOLATILE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')

@@ -57,6 +57,7 @@ GRANT EXECUTE ON FUNCTION
     envelope_internal.same_key(anymultirange, anymultirange), envelope_internal.same_key(record, record),
     envelope.prefetch(regclass, text[]),
     envelope_internal.client_field(regclass, name), envelope_internal.client_named(text), envelope_internal.client_secret(text),
+    envelope_internal.client_secrets(text),
     envelope_internal.client_key(uuid, bigint, text), envelope_internal.client_messages(uuid, bigint, integer),
     envelope_internal.search_token(text, bytea, text), envelope_internal.search_token_as_role(text, uuid, text),
     envelope_internal.fault_as_role(envelope.ciphertext, uuid, text),

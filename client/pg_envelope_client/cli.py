@@ -23,6 +23,7 @@ from pg_envelope_client.commands import (
     rekey,
     report,
     schedule,
+    sealed_backups,
     search,
     secret,
     setup,
@@ -63,7 +64,8 @@ commands.command("open", rich_help_panel="Files")(files.open_)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
 commands.add_typer(ledger.ledger, name="ledger", rich_help_panel="Audit")
-commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Erasure")
+sealed_backups.register(database_backups.backups)
+commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Backups")
 commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)
 commands.command(rich_help_panel="Schedules")(schedule.due)
 commands.command(rich_help_panel="Schedules")(schedule.rotate)

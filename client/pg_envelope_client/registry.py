@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
@@ -30,8 +31,43 @@ CONNECTION: dict[str, Any] = {
     "user": _server("--username", "-U", "ROLE", "Default: PGUSER."),
     "dbname": _server("--dbname", "-d", "NAME", "Default: PGDATABASE."),
 }
+BROKER_AT = "broker_at"
+BROKER_PANEL = "Broker"
+
+
+def _file(name: str, variable: str, text: str) -> Any:
+    return Annotated[
+        Path | None, typer.Option(name, envvar=variable, metavar="FILE", help=text, rich_help_panel=BROKER_PANEL)
+    ]
+
+
+# The members of BrokerAt, in its order.
+BROKER: dict[str, Any] = {
+    "broker": Annotated[
+        str | None,
+        typer.Option(
+            "--broker",
+            envvar="PG_ENVELOPE_BROKER",
+            metavar="ADDRESS",
+            help="tls://HOST:PORT of the broker's door, or the path of its socket.",
+            rich_help_panel=BROKER_PANEL,
+        ),
+    ],
+    "certificate": _file("--certificate", "PG_ENVELOPE_CERTIFICATE", "The application's certificate, for the door."),
+    "certificate_key": _file("--certificate-key", "PG_ENVELOPE_CERTIFICATE_KEY", "Its private key."),
+    "ca_file": _file("--ca-file", "PG_ENVELOPE_CA_FILE", "The authority of the door's certificate."),
+}
 PASSWORD = Annotated[bool, typer.Option("--password", "-W", help="Ask for the password first.", rich_help_panel=SERVER)]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, errors on stderr.")]
+
+
+class BrokerAt(NamedTuple):
+    """The broker that a command seals or opens with."""
+
+    address: str | None
+    certificate_file: Path | None
+    key_file: Path | None
+    ca_file: Path | None
 
 
 class Registry(typer.Typer):
@@ -47,7 +83,9 @@ class Registry(typer.Typer):
         )
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:  # type: ignore[override]
-        """Registers a function as typer does. A parameter `dsn` is filled from all of libpq's options."""
+        """Registers a function as typer does. A parameter `dsn` is filled from all of libpq's options, and
+        `broker_at` from those of the broker.
+        """
         register = super().command(name, **settings)
 
         def registered(function: Function) -> Function:
@@ -60,9 +98,14 @@ class Registry(typer.Typer):
 def _completed(function: Function) -> Function:
     """Returns the function with the options of all commands, because typer reads its signature."""
     hints = get_type_hints(function, include_extras=True)
-    own = [each.replace(annotation=hints[each.name]) for each in inspect.signature(function).parameters.values()]
-    connects = any(each.name == DSN for each in own)
-    added = [*(_options(CONNECTION) if connects else []), _flag(JSON, AS_JSON)]
+    all_own = [each.replace(annotation=hints[each.name]) for each in inspect.signature(function).parameters.values()]
+    own = [each for each in all_own if each.name != BROKER_AT]
+    connects, seals = any(each.name == DSN for each in own), len(own) < len(all_own)
+    added = [
+        *(_options(BROKER) if seals else []),
+        *(_options(CONNECTION) if connects else []),
+        _flag(JSON, AS_JSON),
+    ]
     if connects:
         added.append(_flag("password", PASSWORD))
 
@@ -71,6 +114,8 @@ def _completed(function: Function) -> Function:
         output.machine(given.pop(JSON))
         if connects:
             given[DSN] = _conninfo(given)
+        if seals:
+            given[BROKER_AT] = BrokerAt(*(given.pop(name) for name in BROKER))
         function(**given)
 
     signature = inspect.Signature([*own, *added])

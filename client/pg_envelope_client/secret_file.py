@@ -49,19 +49,20 @@ def passphrase(content: bytes, path: Path) -> str:
     return text
 
 
-def import_secret(server: ServerSession, name: str, secret: str | bytes, kek: str, store: str | None) -> object:
-    """Returns the new secret's version. Raises Problem where the server's log would show the secret."""
-    keep_unlogged(server)
-    kind = "text" if isinstance(secret, str) else "bytea"
-    statement = f"SELECT envelope.import_secret(%s::text, %s::{kind}, %s::text, %s::text) AS result"
-    return server.value(Query(statement, (name, secret, kek, store)))
+def store_secret(name: str, secret: str | bytes, kek: str, store: str | None, dsn: str | None) -> int:
+    """Lets the server seal a new secret, or its next version. Returns the version. Raises Problem where the server's
+    log would show the secret.
+    """
+    from pg_envelope_client.database import session
 
-
-def replace_secret(server: ServerSession, name: str, secret: str | bytes) -> object:
-    """Imports the next version of a secret that exists, as import_secret does."""
-    keep_unlogged(server)
     kind = "text" if isinstance(secret, str) else "bytea"
-    return server.value(Query(f"SELECT envelope.replace_secret(%s::text, %s::{kind}) AS result", (name, secret)))
+    imported = f"SELECT envelope.import_secret(%s::text, %s::{kind}, %s::text, %s::text) AS result"
+    replaced = f"SELECT envelope.replace_secret(%s::text, %s::{kind}) AS result"
+    with session(dsn) as server:
+        keep_unlogged(server)
+        if server.value(Query("SELECT EXISTS (SELECT FROM envelope.secrets WHERE name = %s::text) AS result", (name,))):
+            return int(server.value(Query(replaced, (name, secret))))
+        return int(server.value(Query(imported, (name, secret, kek, store))))
 
 
 def keep_unlogged(server: ServerSession) -> None:

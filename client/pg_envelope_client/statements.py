@@ -48,6 +48,23 @@ BACKUPS = Query(
     " FROM envelope.backups"
 )
 
+SECRETS = Query(
+    "SELECT s.name, max(s.version) AS version, max(s.created_at) AS stored_at, d.due_at, d.overdue::text"
+    " FROM envelope.secrets s LEFT JOIN envelope.due d ON d.level = 'secret' AND d.subject = s.name"
+    " GROUP BY s.name, d.due_at, d.overdue ORDER BY s.name"
+)
+
+ABOUT_CLUSTER = Query(
+    "SELECT pg_catalog.current_database() AS database,"
+    " (SELECT rolname::pg_catalog.text FROM pg_catalog.pg_roles WHERE oid = 10) AS superuser,"
+    " ARRAY(SELECT rolname::pg_catalog.text FROM pg_catalog.pg_roles"
+    " WHERE NOT pg_catalog.starts_with(rolname, 'pg_') ORDER BY rolname) AS roles"
+)
+HAS_EXTENSION = Query("SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_envelope') AS result")
+DATABASES = Query(
+    "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+)
+
 DUE = Query("SELECT level, subject, last_rotated, due_at, overdue::text, command FROM envelope.due")
 DUE_NOW = Query("SELECT level, subject, command FROM envelope.due WHERE due_at <= now()")
 SCHEDULES = Query(
@@ -89,6 +106,10 @@ def rotate_key(name: str) -> Query:
     return Query("SELECT envelope.rotate_key(%s::text) AS result", (name,))
 
 
+def rotate_secret(name: str) -> Query:
+    return Query("SELECT envelope.replace_secret(%s::text) AS result", (name,))
+
+
 def rotate_table(table: str) -> Query:
     return Query("SELECT envelope.rotate(%s::regclass) AS result", (table,))
 
@@ -109,9 +130,16 @@ def shred_key(name: str, reason: str) -> Query:
     return Query("CALL envelope.shred_key(%s::text, %s::text)", (name, reason))
 
 
-def register_backup(label: str, taken_at: str | None, expires_at: str | None) -> Query:
-    sql = "SELECT envelope.register_backup(%s::text, coalesce(%s::timestamptz, now()), %s::timestamptz) AS result"
-    return Query(sql, (label, taken_at, expires_at))
+def register_backup(label: str, taken_at: str | None, expires_at: str | None, finished_at: str | None = None) -> Query:
+    sql = (
+        "SELECT envelope.register_backup(%s::text, coalesce(%s::timestamptz, now()), %s::timestamptz,"
+        " %s::timestamptz) AS result"
+    )
+    return Query(sql, (label, taken_at, expires_at, finished_at))
+
+
+def finish_backup(label: str) -> Query:
+    return Query("SELECT envelope.finish_backup(%s::text) AS result", (label,))
 
 
 def keep_backup(label: str, expires_at: str | None) -> Query:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.statements import Query
 
 backups = Registry(
-    "Backups of the database: list, register, keep, forget. Erasure and `retire` take them into account."
+    "Backups of the database: create, restore, verify and prune sealed ones; list, register, keep, forget any."
 )
 SHOWN = ("label", "taken_at", "expires_at", "state")
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="The backup's own name, such as its date and kind.")]

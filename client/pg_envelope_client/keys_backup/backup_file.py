@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 from uuid import UUID
 
 from pg_envelope_client.problems import Problem
+from pg_envelope_client.setup import private_files
 
 VERSION = 1
 MAX_LINE = 64 * 1024
@@ -72,22 +72,10 @@ class Writer:
 @contextmanager
 def writing(path: Path) -> Iterator[Writer]:
     """Makes a new file of mode 0600. It has its name only when it is whole and on the disk. Raises Problem."""
-    if path.exists():
-        raise Problem(f"{path} exists already", hint="A backup is never overwritten: choose another name.")
-    draft = path.with_name(f".{path.name}.part")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            writer = Writer(file)
-            yield writer
-            writer.end()
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, and not a rename, because a link fails when somebody else's file has this name meanwhile.
-        os.link(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with private_files.new_file(path) as file:
+        writer = Writer(file)
+        yield writer
+        writer.end()
 
 
 class Reader:

@@ -18,6 +18,7 @@ from pg_envelope.suites import KEY_BYTES
 from pg_envelope_client.sealing.locks import ProcessLock
 
 SECONDS = 10.0
+CATALOG = "catalog"
 HINT = 'For example: Broker("tls://keys.example:9465", certificate_file=..., key_file=..., ca_file=...).'
 REFUSED_HINT = "Do the certificate's authority, its time and its name fit [door] of the broker's configuration?"
 
@@ -28,6 +29,32 @@ class Derived(NamedTuple):
     key: bytes
     ttl: float
     epoch: int
+
+
+class BackupDek(NamedTuple):
+    """A DEK of store `catalog`, as a request names it; `fingerprint` has 16 bytes."""
+
+    dek_id: int
+    kek: str
+    wrapped: str
+    fingerprint: bytes
+
+    def told(self) -> wire.Dek:
+        return {
+            "dek_id": self.dek_id,
+            "kek": self.kek,
+            "store": CATALOG,
+            "wrapped": self.wrapped,
+            "fingerprint": base64.b64encode(self.fingerprint).decode(),
+        }
+
+
+class SealedForBreakGlass(NamedTuple):
+    """A DEK sealed for the break-glass key: FORMAT.md section 6.1."""
+
+    environment: str
+    public_key: str
+    sealed: str
 
 
 class Broker:
@@ -57,11 +84,11 @@ class Broker:
 
     def epoch(self) -> int:
         """Returns the revocation epoch. When it has moved, keys that were fetched before must not be used."""
-        return int(self._ask(UUID(int=0), [])["epoch"])
+        return int(self._ask("derive", UUID(int=0), keys=[])["epoch"])
 
     def derive(self, database: UUID, key: Mapping[str, Any], field: UUID, label: str) -> Derived:
         """Returns the field key of a row of the key catalog. Raises NotPermitted, KeyDestroyed, Unavailable, ..."""
-        response = self._ask(database, [_request(key, field, label)])
+        response = self._ask("derive", database, keys=[_request(key, field, label)])
         (answer,) = response["keys"] if len(response["keys"]) == 1 else ({},)
         if "error" in answer:
             raise responses.refusal(answer["error"])
@@ -69,22 +96,35 @@ class Broker:
             raise responses.not_understood()
         return Derived(_content(answer["key"]), float(response["ttl"]), int(response["epoch"]))
 
+    def generate(self, database: UUID, kek: str, dek_id: int) -> BackupDek:
+        """Returns a new DEK that no store and no catalog holds. Only the socket gives one. Raises NotPermitted, ..."""
+        made = self._ask("generate", database, kek=kek, store=CATALOG, dek_id=dek_id)
+        return BackupDek(dek_id, kek, made["wrapped"], base64.b64decode(made["fingerprint"]))
+
+    def sealed_for_break_glass(self, database: UUID, dek: BackupDek) -> SealedForBreakGlass:
+        """Returns a DEK sealed for the break-glass key. Raises NotPermitted when the broker knows no such key."""
+        response = self._ask("keys_backup", database, deks=[dek.told()])
+        (answer,) = response["deks"] if len(response["deks"]) == 1 else ({},)
+        if "error" in answer:
+            raise responses.refusal(answer["error"])
+        return SealedForBreakGlass(response["environment"], response["public_key"], str(answer["sealed"]))
+
     def close(self) -> None:
         with self._lock:
             self._drop()
 
-    def _ask(self, database: UUID, keys: list[wire.Dek]) -> wire.Message:
+    def _ask(self, operation: str, database: UUID, **members: object) -> wire.Message:
         message = {
             "v": wire.PROTOCOL,
-            "op": "derive",
+            "op": operation,
             "deadline_ms": int(SECONDS * 1000),
             "who": {"application": "pg_envelope_client", "pid": os.getpid()},
             "database_uuid": str(database),
-            "keys": keys,
+            **members,
         }
         frame = wire.frame(message)
         with self._lock:
-            return responses.read("derive", self._exchanged(frame))
+            return responses.read(operation, self._exchanged(frame))
 
     def _exchanged(self, frame: bytes) -> bytes:
         """Returns the answer's body. A connection that was kept may have ended meanwhile, so it is tried once more."""

@@ -14,6 +14,10 @@ from pg_envelope_client.sealing.locks import ProcessLock
 FIELD = "SELECT envelope_internal.client_field(%s::pg_catalog.regclass, %s::pg_catalog.name)"
 NAMED = "SELECT envelope_internal.client_named(%s::pg_catalog.text)"
 SEALED = "SELECT envelope_internal.client_secret(%s::pg_catalog.text)"
+SECRETS = "SELECT envelope_internal.client_secrets(%s::pg_catalog.text)"
+STORE = (
+    "SELECT envelope.store_secret(%s::pg_catalog.text, %s::pg_catalog.int4, %s::pg_catalog.bytea::envelope.ciphertext)"
+)
 KEY = "SELECT envelope_internal.client_key(%s::pg_catalog.uuid, %s::pg_catalog.int8, %s::pg_catalog.text)"
 MESSAGES = "SELECT envelope_internal.client_messages(%s::pg_catalog.uuid, %s::pg_catalog.int8, %s::pg_catalog.int4)"
 PREFIX = "pg_envelope: "
@@ -41,6 +45,14 @@ class Catalog:
     def secret(self, name: str) -> list[Answer]:
         """Returns the two newest versions of a secret, sealed."""
         return list(self._value(SEALED, name))
+
+    def secrets(self, prefix: str) -> list[str]:
+        """Returns the names of the role's secrets that begin so."""
+        return list(self._value(SECRETS, prefix))
+
+    def store_secret(self, name: str, version: int, sealed: bytes) -> None:
+        """Stores the next version of a secret. Raises NotPermitted, Conflict when another one came first."""
+        self._value(STORE, name, version, sealed)
 
     def key(self, field: str, key_id: int | None, scope: str | None) -> Answer | None:
         """Returns a row of the key catalog, of a key id or of the active key. None when the field has no such key."""

@@ -46,6 +46,14 @@ class KeyClient:
         """Returns the two newest versions of a secret, the newest first: number, envelope, age in seconds."""
         return [(row["version"], bytes.fromhex(row["sealed"]), row["age"]) for row in self._catalog.secret(name)]
 
+    def secret_names(self, prefix: str) -> list[str]:
+        """Returns the names of the role's secrets that begin so."""
+        return self._catalog.secrets(prefix)
+
+    def store_secret(self, name: str, version: int, sealed: bytes) -> None:
+        """Stores the next version of a secret. Raises NotPermitted, Conflict when another one came first."""
+        self._catalog.store_secret(name, version, sealed)
+
     @property
     def generation(self) -> int:
         """A number that changes when keys are dropped. What was opened under an earlier one must be opened again."""

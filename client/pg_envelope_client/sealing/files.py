@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from typing import IO
 
 from pg_envelope import errors
@@ -20,26 +21,46 @@ MOST_CHUNKS = 1 << 32
 
 
 class Chunks:
-    """The chunks of one file, each sealed under its number and under whether it is the last one."""
+    """The chunks of one file, each sealed under its number and under whether it is the last one.
 
-    def __init__(self, file_key: bytes) -> None:
-        self._aead = AESGCM(file_key)
+    `bound` is what each chunk is tied to besides, such as the hash of a header in the clear.
+    """
+
+    def __init__(self, file_key: bytes, bound: bytes | None = None) -> None:
+        self._aead, self._bound = AESGCM(file_key), bound
 
     def seal(self, number: int, last: bool, content: bytes) -> bytes:
         if number >= MOST_CHUNKS:
             raise errors.ValueTooLong("the file is too long to be sealed", detail="at most 256 TiB")
-        return self._aead.encrypt(_nonce(number, last), content, None)
+        return self._aead.encrypt(_nonce(number, last), content, self._bound)
 
     def open(self, number: int, last: bool, sealed: bytes) -> bytes:
         """Raises InvalidEnvelope for a chunk that was altered, moved, cut, or is not the last one."""
         try:
-            content = self._aead.decrypt(_nonce(number, last), sealed, None)
+            content = self._aead.decrypt(_nonce(number, last), sealed, self._bound)
         except REFUSALS:
             raise errors.InvalidEnvelope from None
         # Only an empty file has an empty chunk.
         if not content and number:
             raise errors.InvalidEnvelope
         return content
+
+    def seal_all(self, source: IO[bytes], target: IO[bytes], ended: Callable[[], None] = lambda: None) -> None:
+        """Seals all that `source` has. `ended` is called before the last chunk is made, and may raise."""
+        number, present = 0, read_whole(source, CHUNK)
+        while following := read_whole(source, CHUNK):
+            target.write(self.seal(number, False, present))
+            number, present = number + 1, following
+        ended()
+        target.write(self.seal(number, True, present))
+
+    def open_all(self, source: IO[bytes], target: IO[bytes]) -> None:
+        """Opens all that `source` has. What was written is whole only when it returns. Raises InvalidEnvelope."""
+        number, present = 0, read_whole(source, SEALED_CHUNK)
+        while following := read_whole(source, SEALED_CHUNK):
+            target.write(self.open(number, False, present))
+            number, present = number + 1, following
+        target.write(self.open(number, True, present))
 
 
 def _nonce(number: int, last: bool) -> bytes:
@@ -61,13 +82,8 @@ def seal_file(
     store: it opens with the same context only.
     """
     header = FileHeader.make(AboutFile(name, media_type))
-    chunks = Chunks(header.file_key)
     target.write(header.sealed(key, context))
-    number, present = 0, read_whole(source, CHUNK)
-    while following := read_whole(source, CHUNK):
-        target.write(chunks.seal(number, False, present))
-        number, present = number + 1, following
-    target.write(chunks.seal(number, True, present))
+    Chunks(header.file_key).seal_all(source, target)
 
 
 def open_file(key: NamedKey, source: IO[bytes], target: IO[bytes], context: str = "") -> AboutFile:
@@ -76,12 +92,7 @@ def open_file(key: NamedKey, source: IO[bytes], target: IO[bytes], context: str 
     Raises InvalidEnvelope. Until it returns, what it has written may be the beginning of a file that was cut.
     """
     header, _ = file_header.read(source, key, context)
-    chunks = Chunks(header.file_key)
-    number, present = 0, read_whole(source, SEALED_CHUNK)
-    while following := read_whole(source, SEALED_CHUNK):
-        target.write(chunks.open(number, False, present))
-        number, present = number + 1, following
-    target.write(chunks.open(number, True, present))
+    Chunks(header.file_key).open_all(source, target)
     return header.about
 
 

@@ -1,4 +1,4 @@
-"""Reads secrets of the database, such as API keys, and opens them in the application."""
+"""Opens and seals secrets of the database, such as API keys, in the application."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from pg_envelope import errors
-from pg_envelope_client.sealing.client import KeyClient
+from pg_envelope_client.sealing.client import KeyClient, NamedKey
 
 CACHE_SECONDS = 60.0
 GRACE_SECONDS = 86_400.0
@@ -27,7 +27,7 @@ class HeldSecret(NamedTuple):
 
 
 class Secrets:
-    """Secrets by name, as envelope.import_secret stored them: `secrets["stripe"]`. Safe to share between threads.
+    """Secrets by name: `secrets["stripe"]`. Safe to share between threads.
 
     A value is kept for `cache_seconds`, and dropped at once when keys were revoked. For `grace_seconds` after a
     replacement both versions count as valid. Raises NotPermitted without grant_client_key, and KeyNotFound.
@@ -38,6 +38,8 @@ class Secrets:
     ) -> None:
         self._keys, self._cache_seconds, self._grace_seconds = keys, cache_seconds, grace_seconds
         self._held: dict[str, HeldSecret] = {}
+        self._named: dict[str, NamedKey] = {}
+        self._generation = -1
 
     def __getitem__(self, name: str) -> str:
         """Returns the newest version as text. Raises BadInput when it is no text."""
@@ -56,6 +58,25 @@ class Secrets:
         lasts = monotonic() - newest.since < self._grace_seconds
         return [newest.content, *(version.content for version in before if lasts)]
 
+    def names(self, prefix: str = "") -> list[str]:
+        """Returns the names of the secrets that the role may have and that begin with `prefix`, in order."""
+        return self._keys.secret_names(prefix)
+
+    def store(self, name: str, value: str | bytes) -> int:
+        """Seals a value here, and stores it as the newest version. Returns the version's number.
+
+        The role needs EXECUTE on envelope.store_secret, too. Raises NotPermitted, BadInput for an empty value, and
+        Conflict when another version was stored meanwhile.
+        """
+        if not value:
+            raise errors.BadInput("a secret cannot be empty")
+        versions = self._keys.secret_versions(name)
+        number = versions[0][0] + 1 if versions else 1
+        sealed = self._key(name).seal(value, context(number)) or b""
+        self._keys.store_secret(name, number, sealed)
+        self._held.pop(name, None)
+        return number
+
     def forget(self) -> None:
         """Drops all values."""
         self._held.clear()
@@ -68,11 +89,29 @@ class Secrets:
         return held.versions
 
     def _load(self, name: str) -> list[SecretVersion]:
-        key, now = self._keys.named(name), monotonic()
-        found = [
-            SecretVersion(version, key.open_bytes(sealed, f"secret {version}") or b"", now - age)
-            for version, sealed, age in self._keys.secret_versions(name)
+        key, versions, now = self._key(name), self._keys.secret_versions(name), monotonic()
+        if not versions:
+            # The key may be gone, or not granted any more, since it was first asked for.
+            self._named.pop(name, None)
+            self._key(name)
+            raise errors.KeyNotFound("there is no secret of this name", hint="pg-envelope secret set stores one.")
+        return [
+            SecretVersion(version, key.open_bytes(sealed, context(version)) or b"", now - age)
+            for version, sealed, age in versions
         ]
-        if not found:
-            raise errors.KeyNotFound("there is no secret of this name", hint="pg-envelope secret import stores one.")
+
+    def _key(self, name: str) -> NamedKey:
+        """Returns the named key, which may be another one once keys were revoked."""
+        generation = self._keys.generation
+        if generation != self._generation:
+            self._named.clear()
+            self._generation = generation
+        found = self._named.get(name)
+        if found is None:
+            found = self._named[name] = self._keys.named(name)
         return found
+
+
+def context(version: int) -> str:
+    """Returns the context of one version of a secret: it does not open in the place of another one."""
+    return f"secret {version}"

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend.budget import BLOCK, MOST_BLOCKS
+from pg_envelope.backend.client_secrets import GRANTED, ClientSecrets
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.link import Link
@@ -19,10 +20,6 @@ from pg_envelope.backend.loader import OF_KEY_ID, Loader
 from pg_envelope.backend.scope_keys import ScopeKeys
 from pg_envelope.backend.server import server
 
-GRANTED = """
-((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = $1) OR EXISTS (
-    SELECT FROM envelope_private.client_grant g
-    WHERE g.field_uuid = f.field_uuid AND pg_has_role($1, g.role, 'USAGE')))"""
 # The row key of FORMAT.md section 1.1. In tenant and subject scope the scope column is a part of it.
 BOUND = """
 SELECT CASE WHEN f.bind = 'row' AND t.scope_column = ANY (t.row_key) OR t.scope_column IS NULL THEN '{}'
@@ -42,11 +39,6 @@ SELECT i.database_uuid, f.field_uuid, k.name AS label, f.bind, f.suite, f.pad, k
     NULL AS type, NULL AS row_key
 FROM envelope_private.key k JOIN envelope_private.field f USING (key_uuid) CROSS JOIN envelope_private.installation i
 WHERE k.name = $2 AND f.bind = 'context' AND {GRANTED}"""
-SECRET = f"""
-SELECT s.version, encode(s.sealed, 'hex') AS sealed, extract(epoch FROM now() - s.created_at)::float8 AS age
-FROM envelope_private.secret s
-JOIN envelope_private.key k USING (key_uuid) JOIN envelope_private.field f USING (key_uuid)
-WHERE k.name = $2 AND f.bind = 'context' AND {GRANTED} ORDER BY s.version DESC LIMIT 2"""
 OWNER = f"""
 SELECT k.scope, coalesce(k.scope_of, k.key_uuid) AS owner,
     coalesce(k.view::text, k.base::text) || '.' || f.attname AS label
@@ -70,7 +62,10 @@ class Clients:
         self.field = guard.plain(self._field)
         self.named = guard.plain(self._named)
         self.key = guard.plain(self._key)
-        self.secret = guard.plain(self._secret)
+        secrets = ClientSecrets(host, link)
+        self.secret = guard.plain(secrets.newest)
+        self.secrets = guard.plain(secrets.names)
+        self.store_secret = guard.plain(secrets.store)
         self.messages = guard.plain(self._messages)
 
     def _field(self, rel: str | None, column: str | None) -> str:
@@ -88,12 +83,6 @@ class Clients:
         if row is None:
             raise errors.NotPermitted(hint=HINT)
         return json.dumps({**row, "row_key": json.loads(row["row_key"] or "[]")})
-
-    def _secret(self, name: str | None) -> str:
-        """Without the grant there is nothing, as without the secret."""
-        role = server().GetUserId()
-        rows = self._host.as_owner(lambda: self._host.rows(SECRET, ["oid", "text"], [role, name]))
-        return json.dumps([dict(row) for row in rows])
 
     def _key(self, field: str | None, key_id: int | None, scope: str | None) -> str | None:
         row = self._granted(field, lambda owner: self._find(str(field), key_id, scope, owner))

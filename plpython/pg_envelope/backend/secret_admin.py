@@ -14,7 +14,7 @@ from pg_envelope.backend.values import Values
 # 32 characters: a passphrase, and at the same time a key of AES-256.
 RANDOM_BYTES = 24
 LOCK = """
-SELECT k.key_uuid, c.capability, c.seal
+SELECT k.key_uuid, k.name, c.capability, c.seal
 FROM envelope_private.key k JOIN envelope_private.field f USING (key_uuid)
 JOIN envelope_private.capability c USING (field_uuid) WHERE k.name = $1 FOR UPDATE OF k"""
 VERSIONS = "SELECT version, sealed FROM envelope_private.secret WHERE key_uuid = $1 ORDER BY version"
@@ -88,6 +88,7 @@ class SecretAdmin:
 
     def _add(self, key: Row, secret: bytes) -> int:
         version = max((row["version"] for row in self._versions(key)), default=0) + 1
+        self._keys.record_audit("store_secret", str(key["key_uuid"]), key["name"], f"version {version}")
         self._write(INSERT, key, version, self._values.encrypt(secret, key["seal"], context(version)))
         return int(version)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.integration.fix_server_user import folder, run
 from tests.integration.sealing.fix_door import door
 
-__all__ = ["door"]
+__all__ = ["door", "folder", "run"]

@@ -34,7 +34,7 @@ ALL = list(commands())
 NAMES = [" ".join(words) for words, _ in ALL]
 # They use files of the broker's machine only.
 WITHOUT_SERVER = {"init", "broker", "keys-backup init", "erasures list", "erasures export", "erasures import"}
-WITHOUT_SERVER |= {"ledger verify", "ledger show", "ledger export"}
+WITHOUT_SERVER |= {"ledger verify", "ledger show", "ledger export", "backups verify"}
 
 
 def options(found: Any) -> set[str]:

@@ -34,7 +34,7 @@ BACKUPS = """
 SELECT string_agg(format('%s (expires: %s)', label, coalesce(expires_at::text, 'never')), ', ' ORDER BY taken_at)
     AS found
 FROM envelope_private.backup b, envelope_private.dek d
-WHERE d.dek_id = $1 AND b.taken_at >= d.created_at
+WHERE d.dek_id = $1 AND b.finished_at >= d.created_at
     AND b.taken_at <= CASE WHEN d.is_retired THEN d.state_since ELSE now() END
     AND coalesce(b.expires_at, 'infinity') > now() AND b.forgotten_at IS NULL"""
 LSN = "SELECT pg_current_wal_insert_lsn()::text AS lsn"

@@ -1,0 +1,1 @@
+"""Sealed backups of a database: files that open without the key catalog that is in them."""
