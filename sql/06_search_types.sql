@@ -6,6 +6,11 @@ CREATE SCHEMA envelope_search;
 COMMENT ON SCHEMA envelope_search IS
     'pg_envelope: types and operators of search columns; only the operators of a table''s own schema lead here';
 
+-- PostgreSQL checks foreign keys as the owner of their table, and finds the operator by its schema.
+CREATE SCHEMA envelope_compare;
+COMMENT ON SCHEMA envelope_compare IS
+    'pg_envelope: operators between two search columns of one key, which take no other values';
+
 -- A type of its own, not a domain: it turns into the type of a search key by itself, and bytea never does.
 CREATE TYPE envelope_search.token;
 

@@ -13,6 +13,15 @@ $$;
 COMMENT ON PROCEDURE envelope.protect IS
     'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}. keep_copies: materialized views may hold the columns in the clear. dry_run: only print envelope.plan(). With online => true the table stays in use: it commits after about batch_size rows, and called again it goes on. Not inside a transaction then';
 
+CREATE PROCEDURE envelope.protect_tables(
+    tables jsonb, kek text DEFAULT 'default', store text DEFAULT NULL, keep_copies boolean DEFAULT false)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.protect_tables(tables, kek, store, keep_copies)
+$$;
+COMMENT ON PROCEDURE envelope.protect_tables IS
+    'protects several tables in one transaction, and carries over the foreign keys between their protected columns. tables has for each table what columns is for protect(): {"customer": ["email"], "invoice": {"customer_email": {}}}';
+
 CREATE FUNCTION envelope.plan(
     rel regclass, columns jsonb, scope text DEFAULT 'table', scope_column name DEFAULT NULL, scope_of regclass DEFAULT NULL,
     keep_copies boolean DEFAULT false)

@@ -34,7 +34,7 @@ BEGIN
     END LOOP;
 END $$;
 
-GRANT USAGE ON SCHEMA envelope, envelope_internal, envelope_pgcrypto TO PUBLIC;
+GRANT USAGE ON SCHEMA envelope, envelope_internal, envelope_pgcrypto, envelope_compare TO PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION

@@ -212,7 +212,7 @@ UNION ALL SELECT hash FROM hashes"""
 WITHOUT_VALUES = frozenset(
     "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule forget_all_keys "  # noqa: SIM905
     "forget_backup grant_client grant_client_key grant_key grant_search keep_backup kek_versions mend_sequences "
-    "move_kek pause plan publish_keys receipt revoke_client revoke_client_key "
+    "move_kek pause plan protect_tables publish_keys receipt revoke_client revoke_client_key "
     "register_backup finish_backup store_secret "
     "rekey replay_erasures resume revocation revoke_key set_audit set_audit_key set_limit set_schedule "
     "shred_audit "

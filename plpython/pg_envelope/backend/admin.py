@@ -48,9 +48,9 @@ from pg_envelope.backend.tables import catalog, options, plan
 from pg_envelope.backend.tables.audit import Auditing, LimitWanted
 from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.inspect import inspect
-from pg_envelope.backend.tables.protect import protect
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.scope_values import ScopeColumn
+from pg_envelope.backend.tables.together import protect_together
 from pg_envelope.backend.tables.types import Types
 from pg_envelope.backend.tables.unprotect import unprotect
 from pg_envelope.backend.unreadable import verify
@@ -82,6 +82,7 @@ class Admin:
 
     def _offer_tables(self, plain: Wrap) -> None:
         self.protect = plain(self._alone(self._protect))
+        self.protect_tables = plain(self._alone(self._protect_tables))
         self.plan = plain(self._alone(self._plan))
         self.unprotect = plain(self._alone(self._unprotect))
         self.refresh = plain(self._alone(self._refresh))
@@ -178,7 +179,19 @@ class Admin:
         if online:
             protect_online(self._host, self._keys, oid, asked, _pace(batch_size, pause_ms))
         else:
-            protect(self._host, self._keys, oid, asked)
+            protect_together(self._host, self._keys, {oid: asked})
+
+    def _protect_tables(self, tables: str | None, kek: str | None, store: str | None, keep_copies: bool | None) -> None:
+        columns = options.parse_tables(tables)
+        asked = {}
+        for rel, wanted in columns.items():
+            oid = self._table(rel, "protect_tables")
+            if oid in asked:
+                raise errors.BadInput("protect_tables() takes each table once", detail=rel)
+            asked[oid] = options.ProtectArguments(
+                wanted, options.Scoping(), chosen_kek(kek), store, keep_copies=bool(keep_copies)
+            )
+        protect_together(self._host, self._keys, asked)
 
     def _plan(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search.column import searchable
-from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.inspect import Table
@@ -54,7 +54,10 @@ WHERE i.indrelid = $1 AND m.amname = 'btree' AND NOT i.indisprimary AND NOT i.in
             AND NOT a.attnum = ANY (i.indkey))
 ORDER BY c.relname"""
 RECORD = "INSERT INTO envelope_private.carried VALUES ($1, $2, $3::jsonb)"
-RECORDED = "SELECT definition::text FROM envelope_private.carried WHERE key_uuid = $1 ORDER BY name"
+RECORDED = """
+SELECT definition::text FROM envelope_private.carried
+WHERE key_uuid = $1 AND NOT definition ? 'referring' ORDER BY name"""
+WAITING = "SELECT definition::text FROM envelope_private.carried WHERE key_uuid = $1 AND definition ? 'referring'"
 FORGET_ONE = "DELETE FROM envelope_private.carried WHERE key_uuid = $1 AND name = $2"
 # The server writes the table's name with its schema: the search_path is pinned.
 DROPPABLE = """
@@ -206,6 +209,24 @@ class Dropped:
 Carried = Index | Dropped | Statistics
 
 
+@dataclass(frozen=True)
+class PlainKey:
+    """A foreign key of plain values, for who puts it back. `referring` is the table that has it, as SQL takes it."""
+
+    name: str
+    referring: str
+    definition: str
+    comment: str | None = None
+
+    @property
+    def statement(self) -> str:
+        return f"ALTER TABLE {self.referring} ADD CONSTRAINT {ident(self.name)} {self.definition}"
+
+    def settings(self) -> list[str]:
+        what = f"CONSTRAINT {ident(self.name)} ON {self.referring}"
+        return [] if self.comment is None else [grants.comment_on(what, self.comment)]
+
+
 def droppable(host: Host, table: Table, columns: list[str], kept: Iterable[Index]) -> list[Dropped]:
     """Indexes and constraints of columns whose options say "index": "drop", but for those that tokens stand in for."""
     names = {index.name for index in kept}
@@ -265,6 +286,16 @@ def record(host: Host, key_uuid: str, indexes: Iterable[Carried]) -> None:
 
 def recorded(host: Host, key_uuid: str) -> list[Carried]:
     return [_recorded(json.loads(row["definition"])) for row in host.rows(RECORDED, ["uuid"], [key_uuid])]
+
+
+def wait(host: Host, key_uuid: str, key: PlainKey) -> None:
+    """Records a foreign key that can come back when this table is unprotected, too."""
+    name = derived_name(f"foreign key {key.referring} ", key.name)
+    host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, name, json.dumps(asdict(key))])
+
+
+def waiting(host: Host, key_uuid: str) -> list[PlainKey]:
+    return [PlainKey(**json.loads(row["definition"])) for row in host.rows(WAITING, ["uuid"], [key_uuid])]
 
 
 def _recorded(one: dict[str, Any]) -> Carried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pg_envelope.backend.host import Host
+from pg_envelope.backend.search import references
 from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import catalog, inspect
@@ -21,6 +22,8 @@ def clear(host: Host, scope_key: str, scope: str | None) -> None:
     for row in host.rows(TABLES, ["uuid"], [scope_key]):
         base = inspect.inspect(host, row["base"])
         layout = catalog.layout_of(host, catalog.key_of(host, base.oid), base)
+        for key in references.drop_all(host, [base]):
+            host.warning(f"foreign key {key.name} is dropped: the tokens that it compared are cleared")
         # The table's triggers do not fire for it.
         with settings_kept():
             host.setting("SET LOCAL session_replication_role = replica")

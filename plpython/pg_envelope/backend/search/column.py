@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.sqltext import ident, qualified
+from pg_envelope.backend.sqltext import derived_name, ident, qualified
 from pg_envelope.backend.tables.canonical import PLAINTEXT, TEXT
 from pg_envelope.backend.tables.inspect import Column
 
 SCHEMA = "envelope_search"
+# Every role may use this one: its operators take two search columns, and nothing else.
+COMPARE = "envelope_compare"
 TOKEN = f"{SCHEMA}.token"
 TEXTS = frozenset(("text", "varchar", "bpchar"))
 # These types have no equality of their own: PostgreSQL compares them as texts.
@@ -49,6 +51,11 @@ class SearchColumn:
     @property
     def type(self) -> str:
         return qualified(SCHEMA, self.type_name)
+
+    @property
+    def reference(self) -> str:
+        """The name of the column by which foreign keys compare its tokens, if there is one."""
+        return derived_name(self.name, "_reference")
 
     def part(self, what: str) -> str:
         """Returns the name of an object that is made for the type."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs.job import Running
-from pg_envelope.backend.search import carried, place, protecting, rotating, token_indexes
+from pg_envelope.backend.search import carried, place, protecting, references, rotating, token_indexes
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.tables import dependents, grants
@@ -35,6 +36,11 @@ def drop_search(host: Host, oid: int, column: str | None, name: str | None) -> N
         protecting.drop_searches(host, found.base.sql, found.layout, [search])
         refresh(host, found.oid)
         return
+    if references.is_compared(host, found.base, search):
+        raise errors.Unsupported(
+            f"a foreign key compares the tokens of {search.name}",
+            hint=f"Drop the foreign key of {found.base.sql} first, or unprotect the table.",
+        )
     graph = dependents.lock(host, found.view, found.view.sql, found.base.sql)
     shown = [column for column in found.view.columns if column.name != search.name]
     with dependents.carried(host, carryable(host, found.view, shown, graph, "made without a search column")):

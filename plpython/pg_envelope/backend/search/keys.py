@@ -95,11 +95,11 @@ def make(host: Host, keys: Keys, table: Table, column: Column, wanted: SearchWan
         raise errors.NotConfigured(
             f"the search key {wanted.key} is being replaced", hint="Wait for rotate_search() to end."
         )
-    if (found["schema"], found["normalizer"], found["plain_type"], found["owner"]) != (
+    # A key that another column of the same call has just got has no owner yet.
+    if found["owner"] not in (None, table.owner_oid) or (found["schema"], found["normalizer"], found["plain_type"]) != (
         table.schema,
         wanted.normalize,
         kind,
-        table.owner_oid,
     ):
         raise errors.BadInput(f"the search key {wanted.key} is for other columns than {column.name}", hint=HINT)
     return _column(wanted.name, column.name, found)
@@ -115,6 +115,8 @@ def _new(
     record_key(host, made, made.type_name, table.schema)
     _run(host, [*types.create(made), *operators.create(made, table.schema, key_id)])
     _run(host, [row["statement"] for row in host.once(operators.granted(made))])
+    # The owner's foreign keys have it; default privileges may have taken it, too.
+    host.run(f"GRANT USAGE ON TYPE {made.type} TO PUBLIC")
     host.run(types.comment(made, f"{table.sql}.{ident(column.name)}"))
     return made
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pg_envelope.backend.search.column import LISTED, SCHEMA, TOKEN, SearchColumn, equal_text, quoted_type
+from pg_envelope.backend.search.column import COMPARE, LISTED, SCHEMA, TOKEN, SearchColumn, equal_text, quoted_type
 from pg_envelope.backend.sqltext import dollar, ident, literal
 
 BOOTSTRAP = "if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')\nreturn "
@@ -120,7 +120,7 @@ def _parsed(expression: str) -> str:
 
 
 def _native(operator: str) -> str:
-    return f"OPERATOR({SCHEMA}.{operator})"
+    return f"OPERATOR({COMPARE}.{operator})"
 
 
 def _operator(

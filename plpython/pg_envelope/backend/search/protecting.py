@@ -36,17 +36,32 @@ LOWER = "In the place of lower(), values that differ in case alone are equal, as
 TYPES = "text, varchar, char, citext, numbers, dates and times, uuid, inet, macaddr, bool, bytea and enums"
 
 
-def with_searches(wanted: Mapping[str, FieldOptions], carried: Iterable[Index]) -> dict[str, FieldOptions]:
-    """Adds a search for equal values to columns whose indexes are carried over, where no search was asked for."""
-    indexed: dict[str, set[str]] = {}
+def with_searches(
+    wanted: Mapping[str, FieldOptions], carried: Iterable[Index], shared: Mapping[str, str]
+) -> dict[str, FieldOptions]:
+    """Adds a search for equal values to columns whose indexes and foreign keys are carried over, where no search was
+    asked for. `shared` names, by column, the search key that foreign keys need.
+    """
+    indexed: dict[str, set[str]] = {name: {EXACT} for name in shared}
     for part in (part for index in carried for part in index.parts):
         indexed.setdefault(part.name, set()).add(part.normalize or EXACT)
-    return {
+    added = {
         name: replace(options, search=tuple(_searches(name, sorted(indexed[name], key=EXACT.__ne__))))
         if name in indexed and not options.search
         else options
         for name, options in wanted.items()
     }
+    return {name: _sharing(options, shared.get(name)) for name, options in added.items()}
+
+
+def _sharing(options: FieldOptions, key: str | None) -> FieldOptions:
+    """Gives the first search for exactly the values a key that is shared."""
+    first = next((number for number, one in enumerate(options.search) if one.normalize == EXACT), None)
+    if key is None or first is None:
+        return options
+    searches = list(options.search)
+    searches[first] = replace(searches[first], key=key)
+    return replace(options, search=tuple(searches))
 
 
 def _searches(column: str, normalizers: list[str]) -> Iterator[SearchWanted]:

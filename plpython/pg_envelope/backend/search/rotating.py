@@ -15,11 +15,11 @@ from pg_envelope.backend.commits import begin
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs.walker import Pace, check
 from pg_envelope.backend.keys import FieldOptions, Keys
-from pg_envelope.backend.search import advice, place, protecting, token_indexes
+from pg_envelope.backend.search import advice, place, protecting, references, token_indexes
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.filling import fill
-from pg_envelope.backend.search.normalize import newest
+from pg_envelope.backend.search.normalize import EXACT, newest
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import derived_name, ident
@@ -125,6 +125,8 @@ def _obstacles(host: Host, use: Use, normalizer: str) -> Iterator[str]:
     # Coarser tokens tell more; those of the same normaliser no more than before.
     if not reasons and normalizer != use.search.normalizer:
         yield from advice.obstacles(host, use.place.view, options)
+    if normalizer != EXACT and references.is_compared(host, use.place.base, use.search):
+        yield f"a foreign key compares {use.search.name}: it needs normaliser exact"
     yield from token_indexes.obstacles(host, use.place.base, use.search.name)
 
 
@@ -137,6 +139,7 @@ def _exchange(host: Host, old_uuid: str, search_uuid: str) -> None:
     """Gives the new columns the places of the old ones. This must be short, because the tables are locked."""
     place.lock(host, *_places(_uses(host, search_uuid)))
     uses = _uses(host, search_uuid)
+    compared = references.drop_all(host, [found.base for found in _places(uses)])
     renamed = [name for use in uses for name in _take_place(host, use)]
     search_keys.take_over(host, old_uuid, uses[0].search)
     _refresh(host, uses)
@@ -144,6 +147,8 @@ def _exchange(host: Host, old_uuid: str, search_uuid: str) -> None:
         host.run(f"ALTER TABLE {use.place.base.sql} DROP COLUMN {ident(_gone(use))}")
     for statement in renamed:
         host.run(statement)
+    for key in compared:
+        references.make(host, key)
 
 
 def _gone(use: Use) -> str:

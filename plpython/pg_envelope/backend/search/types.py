@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn
+from pg_envelope.backend.search.column import COMPARE, TOKEN, SearchColumn
 from pg_envelope.backend.sqltext import literal
 
 # The server's comparison of bytea, its commutator, and the estimate of how many rows it finds.
@@ -61,10 +61,10 @@ def _comparisons(search: SearchColumn) -> Iterator[str]:
     for operator, (function, commutator, restrict, join) in COMPARISONS.items():
         name = search.part(function)
         yield _internal(f"{name}{both}", "pg_catalog.bool", f"{SAFE} LEAKPROOF", function)
-        more = f", HASHES, MERGES, NEGATOR = OPERATOR({SCHEMA}.<>)" if operator == "=" else ""
+        more = f", HASHES, MERGES, NEGATOR = OPERATOR({COMPARE}.<>)" if operator == "=" else ""
         yield (
-            f"CREATE OPERATOR {SCHEMA}.{operator} (LEFTARG = {search.type}, RIGHTARG = {search.type},"
-            f" FUNCTION = {name}, COMMUTATOR = OPERATOR({SCHEMA}.{commutator}),"
+            f"CREATE OPERATOR {COMPARE}.{operator} (LEFTARG = {search.type}, RIGHTARG = {search.type},"
+            f" FUNCTION = {name}, COMMUTATOR = OPERATOR({COMPARE}.{commutator}),"
             f" RESTRICT = pg_catalog.{restrict}, JOIN = pg_catalog.{join}{more})"
         )
     yield _internal(f"{search.part('cmp')}{both}", "pg_catalog.int4", f"{SAFE} LEAKPROOF", "byteacmp")
@@ -73,7 +73,7 @@ def _comparisons(search: SearchColumn) -> Iterator[str]:
 
 def _classes(search: SearchColumn) -> Iterator[str]:
     family, kind = search.part("ops"), search.type
-    compared = ", ".join(f"OPERATOR {number} {SCHEMA}.{operator}" for number, operator in enumerate(IN_ORDER, 1))
+    compared = ", ".join(f"OPERATOR {number} {COMPARE}.{operator}" for number, operator in enumerate(IN_ORDER, 1))
     yield f"CREATE OPERATOR FAMILY {family} USING btree"
     yield (
         f"CREATE OPERATOR CLASS {family} DEFAULT FOR TYPE {kind} USING btree FAMILY {family} AS {compared},"
@@ -81,5 +81,5 @@ def _classes(search: SearchColumn) -> Iterator[str]:
     )
     yield (
         f"CREATE OPERATOR CLASS {search.part('hash_ops')} DEFAULT FOR TYPE {kind} USING hash AS"
-        f" OPERATOR 1 {SCHEMA}.=, FUNCTION 1 {search.part('hash')}({kind})"
+        f" OPERATOR 1 {COMPARE}.=, FUNCTION 1 {search.part('hash')}({kind})"
     )

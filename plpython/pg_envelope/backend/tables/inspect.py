@@ -71,7 +71,9 @@ FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_type t ON t.oid = envelope_private.base_type(a.atttypid)
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+    -- What foreign keys compare belongs to the search column of which it is generated.
+    AND NOT (a.attgenerated <> '' AND t.typnamespace = 'envelope_search'::regnamespace) ORDER BY a.attnum"""
 
 # Each column comes with the operator that the key's index serves, because pg_catalog has none for some types of
 # extensions. Once a user has made an implicit cast from the column's type, the operators for all enums, arrays or

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pg_envelope import errors
@@ -13,6 +13,7 @@ from pg_envelope.backend.search import options as searching
 from pg_envelope.suites import SUITES
 
 HINT = 'For example: ["email", "phone"], or {"email": {"bind": "row", "suite": 1, "pad": true}}.'
+TABLES_HINT = 'For example: {"customer": ["email"], "invoice": {"customer_email": {}}}.'
 BINDS = ("row", "column")
 SEALING = {"bind", "suite", "pad", "audit"}
 AUDITS = ("none", "statement", "row", "sync")
@@ -34,6 +35,14 @@ def parse(columns: str | None) -> dict[str, FieldOptions]:
     return {name: _options(name, options) for name, options in given.items()}
 
 
+def parse_tables(tables: str | None) -> dict[str, dict[str, FieldOptions]]:
+    """Returns what parse() returns, by the name of each table as it was written. Raises BadInput."""
+    given = json.loads(tables or "null")
+    if not isinstance(given, dict) or not given:
+        raise errors.BadInput("tables must be an object of tables", hint=TABLES_HINT)
+    return {rel: parse(json.dumps(columns)) for rel, columns in given.items()}
+
+
 @dataclass(frozen=True)
 class Scoping:
     """Tells which values share a DEK. `of` is the OID of a table whose DEKs are used; `erased` is how values read
@@ -49,7 +58,7 @@ class Scoping:
 @dataclass(frozen=True)
 class ProtectArguments:
     """Tells what protect() is asked for. `wanted` has columns. With `keep_copies`, materialized views may go on holding
-    their values in the clear.
+    their values in the clear. `shared` names, by column, the search key that foreign keys need on both sides.
     """
 
     wanted: Mapping[str, FieldOptions]
@@ -57,6 +66,7 @@ class ProtectArguments:
     kek: str = "default"
     store: str | None = None
     keep_copies: bool = False
+    shared: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_scope(scope: str | None, column: str | None, of: int | None, erased: str | None) -> Scoping:

@@ -16,6 +16,7 @@ from pg_envelope.backend.tables.dependents.made_again import MaterializedView
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.options import ProtectArguments, Scoping
 from pg_envelope.backend.tables.prepare import Prepared, prepare
+from pg_envelope.backend.tables.together import detach
 
 NO_KEY = str(UUID(int=0))
 SIZE = """
@@ -35,8 +36,10 @@ def plan(host: Host, oid: int, asked: ProtectArguments) -> list[Row]:
     found: list[Row] = []
     try:
         with host.subtransaction():
-            prepared = prepare(host, oid, asked)
+            by_oid, references = detach(host, {oid: asked})
+            prepared = prepare(host, oid, by_oid[oid])
             found += _rows(host, prepared, asked.scoping)
+            found += [_row("difference", key.name, "becomes a foreign key of tokens") for key in references]
             # The locks end with the subtransaction.
             raise Undone
     except Undone:

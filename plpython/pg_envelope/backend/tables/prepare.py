@@ -49,7 +49,7 @@ def prepare(host: Host, oid: int, asked: ProtectArguments) -> Prepared:
     refusals.check_kind(table)
     refusals.check_columns(table, wanted, scope_column)
     found = [index for index in carried.find(host, table, wanted) if protecting.stands_in(index, wanted)]
-    wanted = protecting.with_searches(wanted, found)
+    wanted = protecting.with_searches(wanted, found, asked.shared)
     dropped: list[Dropped | Statistics] = [
         *carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found),
         *statistics.find(host, table, wanted),

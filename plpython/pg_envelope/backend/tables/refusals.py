@@ -35,7 +35,8 @@ KINDS = {
 # What depends on a protected column and cannot follow: neither its own default and its own CHECK constraints, nor what
 # tables/dependents carries along. Its publications and triggers are there, too.
 DEPENDENTS = """
-SELECT DISTINCT d.classid::regclass::text AS catalog, pg_describe_object(d.classid, d.objid, d.objsubid) AS what
+SELECT DISTINCT CASE k.contype WHEN 'f' THEN 'foreign key' ELSE d.classid::regclass::text END AS catalog,
+    pg_describe_object(d.classid, d.objid, d.objsubid) AS what
 FROM pg_catalog.pg_depend d
 LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
 LEFT JOIN pg_catalog.pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
@@ -256,6 +257,7 @@ def _column_obstacles(host: Host, table: Table, column: Column, carried: list[st
 # What the kind of an object does not say by itself.
 REASONS = {
     "pg_policy": ", which would see an envelope: let it ask for other columns",
+    "foreign key": ": protect the columns of both of its sides, in one CALL envelope.protect_tables(...)",
     "pg_attrdef": ", a generated column that would hold plaintext: make it a column of a view",
 }
 

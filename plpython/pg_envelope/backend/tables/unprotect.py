@@ -11,7 +11,9 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.rollout import proofs
 from pg_envelope.backend.search import carried, protecting
-from pg_envelope.backend.search.carried import Carried, Index
+from pg_envelope.backend.search import references as search_references
+from pg_envelope.backend.search.carried import Carried, Index, PlainKey
+from pg_envelope.backend.search.references import ForeignKey
 from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog, dependents, generate, grants, inspect, opening
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
@@ -50,6 +52,8 @@ def make_plain(
     `open_columns` opens the values, if no roll-out has done so.
     """
     found = carryable(host, view, shown(view, layout), graph, "unprotected")
+    references = search_references.drop_all(host, [base])
+    returning = [search_references.plain(host, reference) for reference in references]
     acl = grants.read(host, view.oid)
     with dependents.carried(host, found):
         _drop(host, base, view, layout)
@@ -65,6 +69,8 @@ def make_plain(
         _set_not_null(host, base, view, layout)
         _restore(host, base, view, layout, acl)
         _restore_indexes(host, base, view, layout)
+        _restore_references(host, base, layout, list(zip(references, returning, strict=True)))
+        carried.forget(host, layout.key_uuid)
     catalog.forget(host, key["key_uuid"])
     host.notice(f"{view.sql} is a plain table again", hint="Its keys stay in envelope.keys: old backups need them.")
 
@@ -169,26 +175,46 @@ def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> No
         with protecting.usable(host, base):
             for index in indexes:
                 _restore_index(host, AsOwner(host, base.owner_oid), index, layout.schema, view.sql)
-    carried.forget(host, layout.key_uuid)
+
+
+def _restore_references(
+    host: Host, base: Table, layout: Layout, references: Sequence[tuple[ForeignKey, PlainKey]]
+) -> None:
+    """Makes foreign keys on values again. One whose other table is still protected waits for that."""
+    ready = carried.waiting(host, layout.key_uuid)
+    for reference, key in references:
+        other = {reference.table, reference.target} - {base.oid}
+        if other:
+            carried.wait(host, str(catalog.key_of(host, other.pop())["key_uuid"]), key)
+            host.warning(f"foreign key {key.name} is not checked until its other table is unprotected, too")
+        else:
+            ready.append(key)
+    for key in ready:
+        _try_back(host, AsOwner(host, base.owner_oid), key.name, key.statement, key.settings())
 
 
 def _restore_index(host: Host, owner: AsOwner, index: Carried, schema: str, table: str) -> None:
-    """Puts a dropped index back. It may not fit any more: its expression names columns that may be renamed now."""
+    statement, settings = index.restore(table), index.settings(schema, table)
     if isinstance(index, Index):
-        _put_back(host, owner, index, schema, table)
-        return
+        _put_back(host, owner, statement, settings)
+    else:
+        _try_back(host, owner, index.name, statement, settings)
+
+
+def _try_back(host: Host, owner: AsOwner, name: str, statement: str, settings: list[str]) -> None:
+    """Puts back what may not fit any more: it names columns that may be renamed now, or rows may violate it."""
     try:
         with host.subtransaction():
-            _put_back(host, owner, index, schema, table)
+            _put_back(host, owner, statement, settings)
     except Exception as error:
         if getattr(error, "sqlstate", "57").startswith("57"):
             raise
-        host.warning(f"{index.name} could not be put back", hint=f"As it was: {index.restore(table)}")
+        host.warning(f"{name} could not be put back", hint=f"As it was: {statement}")
 
 
-def _put_back(host: Host, owner: AsOwner, index: Carried, schema: str, table: str) -> None:
-    owner.run(index.restore(table))
-    for setting in index.settings(schema, table):
+def _put_back(host: Host, owner: AsOwner, statement: str, settings: list[str]) -> None:
+    owner.run(statement)
+    for setting in settings:
         host.run(setting)
 
 

@@ -24,7 +24,11 @@ def clear(layout: Layout) -> str:
 def _row(layout: Layout) -> str:
     """Returns the row as jsonb, without columns that the view does not have."""
     row = "pg_catalog.to_jsonb($1)"
-    return row + "".join(f" OPERATOR(pg_catalog.-) {literal(name)}::pg_catalog.text" for name in layout.plains)
+    return row + "".join(f" OPERATOR(pg_catalog.-) {literal(name)}::pg_catalog.text" for name in _hidden(layout))
+
+
+def _hidden(layout: Layout) -> list[str]:
+    return [*layout.plains, *(search.reference for search in layout.searches.values())]
 
 
 def _value(layout: Layout, protected: Protected) -> str:
