@@ -11,6 +11,7 @@ import typer
 
 from pg_envelope_client import output, streams
 from pg_envelope_client.commands import (
+    coverage,
     database_backups,
     erasure,
     files,
@@ -46,6 +47,8 @@ commands.command(rich_help_panel="Tables")(report.status)
 commands.command(rich_help_panel="Tables")(verify.verify)
 commands.add_typer(search.searches, name="search", rich_help_panel="Tables")
 commands.command(rich_help_panel="Tables")(lint.lint)
+commands.command(rich_help_panel="Tables")(coverage.discover)
+commands.command(rich_help_panel="Tables")(coverage.coverage)
 commands.command(rich_help_panel="Re-encryption")(jobs.reencrypt)
 commands.command(rich_help_panel="Re-encryption")(jobs.progress)
 commands.command(rich_help_panel="Re-encryption")(jobs.pause)
