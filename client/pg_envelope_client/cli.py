@@ -12,8 +12,10 @@ import typer
 from pg_envelope_client import output, streams
 from pg_envelope_client.commands import (
     coverage,
+    dashboard,
     database_backups,
     erasure,
+    evidence,
     files,
     jobs,
     kek,
@@ -23,6 +25,7 @@ from pg_envelope_client.commands import (
     lint,
     rekey,
     report,
+    residue,
     schedule,
     search,
     secret,
@@ -47,6 +50,7 @@ commands.command(rich_help_panel="Tables")(report.status)
 commands.command(rich_help_panel="Tables")(verify.verify)
 commands.add_typer(search.searches, name="search", rich_help_panel="Tables")
 commands.command(rich_help_panel="Tables")(lint.lint)
+commands.command(rich_help_panel="Tables")(residue.residue)
 commands.command(rich_help_panel="Tables")(coverage.discover)
 commands.command(rich_help_panel="Tables")(coverage.coverage)
 commands.command(rich_help_panel="Re-encryption")(jobs.reencrypt)
@@ -66,6 +70,8 @@ commands.command("open", rich_help_panel="Files")(files.open_)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
 commands.add_typer(ledger.ledger, name="ledger", rich_help_panel="Audit")
+commands.command(rich_help_panel="Audit")(evidence.report)
+commands.command(rich_help_panel="Audit")(dashboard.dashboard)
 commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Erasure")
 commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)
 commands.command(rich_help_panel="Schedules")(schedule.due)

@@ -69,6 +69,11 @@ LIVE_DEKS = Query("SELECT dek_id, kek, fingerprint FROM envelope_private.dek WHE
 KEYS_BACKUP_PLACE = Query("SELECT * FROM envelope_private.keys_backup_place()")
 STATUS = Query("SELECT check_name, state, detail, hint FROM envelope.status()")
 
+REPORT_PLACE = Query(
+    "SELECT current_database()::text AS database, i.database_uuid::text, current_setting('server_version')"
+    " AS server_version, e.extversion AS version"
+    " FROM envelope_private.installation i CROSS JOIN pg_catalog.pg_extension e WHERE e.extname = 'pg_envelope'"
+)
 BACKUPS = Query(
     "SELECT label, taken_at::text, expires_at::text, state, registered_at::text, forgotten_at::text"
     " FROM envelope.backups"
@@ -79,6 +84,10 @@ DUE_NOW = Query("SELECT level, subject, command FROM envelope.due WHERE due_at <
 SCHEDULES = Query(
     "SELECT level, subject, every::text, transition::text, grace::text, reencrypt FROM envelope.schedules"
 )
+
+
+def sign_report(report: Mapping[str, Any]) -> Query:
+    return Query("SELECT * FROM envelope.sign_report(%s::jsonb)", (json.dumps(report),))
 
 
 def rotate_due(dry_run: bool) -> Query:
