@@ -8,6 +8,14 @@ $$;
 COMMENT ON FUNCTION envelope.signing_keys IS
     'the public keys (Ed25519, base64) of this database''s receipts, one row per version of the key ''pg_envelope receipts''';
 
+CREATE FUNCTION envelope.sign_report(report jsonb) RETURNS TABLE (statement text, signature text, public_key text)
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].admin.sign_report(report)
+$$;
+COMMENT ON FUNCTION envelope.sign_report IS
+    'lets the broker sign a report of pg-envelope report. The signature shows who asked, of which database, and when; not that the facts are true';
+
 -- Procedures commit, hence neither SECURITY DEFINER nor SET; they need a superuser and pin the search_path.
 
 CREATE PROCEDURE envelope.shred(rel regclass, subject text DEFAULT NULL, reason text DEFAULT '')

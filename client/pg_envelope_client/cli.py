@@ -11,8 +11,11 @@ import typer
 
 from pg_envelope_client import output, streams
 from pg_envelope_client.commands import (
+    coverage,
+    dashboard,
     database_backups,
     erasure,
+    evidence,
     files,
     jobs,
     kek,
@@ -22,6 +25,7 @@ from pg_envelope_client.commands import (
     lint,
     rekey,
     report,
+    residue,
     schedule,
     sealed_backups,
     search,
@@ -47,6 +51,9 @@ commands.command(rich_help_panel="Tables")(report.status)
 commands.command(rich_help_panel="Tables")(verify.verify)
 commands.add_typer(search.searches, name="search", rich_help_panel="Tables")
 commands.command(rich_help_panel="Tables")(lint.lint)
+commands.command(rich_help_panel="Tables")(residue.residue)
+commands.command(rich_help_panel="Tables")(coverage.discover)
+commands.command(rich_help_panel="Tables")(coverage.coverage)
 commands.command(rich_help_panel="Re-encryption")(jobs.reencrypt)
 commands.command(rich_help_panel="Re-encryption")(jobs.progress)
 commands.command(rich_help_panel="Re-encryption")(jobs.pause)
@@ -64,6 +71,8 @@ commands.command("open", rich_help_panel="Files")(files.open_)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
 commands.add_typer(ledger.ledger, name="ledger", rich_help_panel="Audit")
+commands.command(rich_help_panel="Audit")(evidence.report)
+commands.command(rich_help_panel="Audit")(dashboard.dashboard)
 sealed_backups.register(database_backups.backups)
 commands.add_typer(database_backups.backups, name="backups", rich_help_panel="Backups")
 commands.command("verify-receipt", rich_help_panel="Re-encryption")(erasure.verify_receipt)

@@ -75,6 +75,19 @@ def done(sentence: str, **values: object) -> None:
         say(sentence)
 
 
+def print_text(name: str, text: str) -> None:
+    """Prints a text as it is; for machines it is the member `name`."""
+    if _as_json:
+        print_json({name: text})
+    else:
+        print(text, end="")
+
+
+def flush() -> None:
+    """Passes on what was printed, where the command goes on."""
+    sys.stdout.flush()
+
+
 def note(text: str, style: str = "dim") -> None:
     """Prints a line beside the result, on stderr."""
     if _as_json:

@@ -31,6 +31,32 @@ LINTED = Query(
     " LEFT JOIN envelope.searches s ON s.relation = c.relation AND s.column = c.column AND s.state = 'ready'"
     " ORDER BY 1, 2, 3, 4"
 )
+# One row for each column of a table. A protected table has the name of its view; what holds its values is `stored_*`.
+TABLE_COLUMNS = Query("""
+SELECT n.nspname::text AS schema, coalesce(v.relname, c.relname)::text AS relation, a.attname::text AS column,
+    coalesce(pg_catalog.col_description(v.oid, w.attnum), pg_catalog.col_description(c.oid, a.attnum)) AS comment,
+    a.atttypid = 'envelope.ciphertext'::regtype AND p.plain_column IS NULL AS is_protected, p.audit,
+    s.nspname::text AS stored_schema,
+    c.relname::text AS stored_relation, c.relpages AS pages,
+    c.relkind <> 'f' AND b.typnamespace = 'pg_catalog'::regnamespace AND b.typname IN ('text', 'varchar', 'bpchar',
+        'int8', 'numeric', 'date', 'timestamp', 'timestamptz', 'json', 'jsonb') AS is_readable
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+JOIN pg_catalog.pg_type b ON b.oid = CASE y.typtype WHEN 'd' THEN y.typbasetype ELSE y.oid END
+LEFT JOIN envelope_private.protected_table t ON t.base = c.oid
+LEFT JOIN envelope_private.protected_column p ON p.base = c.oid AND p.attname = a.attname
+LEFT JOIN pg_catalog.pg_class v ON v.oid = t.view
+LEFT JOIN pg_catalog.pg_attribute w ON w.attrelid = v.oid AND w.attname = a.attname
+JOIN pg_catalog.pg_namespace n ON n.oid = coalesce(v.relnamespace, c.relnamespace)
+WHERE c.relkind IN ('r', 'p', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
+    AND s.nspname !~ '^(pg_|information_schema$|envelope)' AND y.typnamespace <> 'envelope_search'::regnamespace
+    AND NOT EXISTS (SELECT FROM envelope_private.protected_column o
+        WHERE o.base = c.oid AND o.plain_column = a.attname AND o.attname <> a.attname)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+        WHERE d.deptype = 'e' AND d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid)
+ORDER BY 1, 2, a.attnum""")
 RUN_STATEMENTS = Query(
     "SELECT queryid, query, sum(calls)::bigint AS calls, sum(total_exec_time) / 1000 AS seconds"
     " FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -43,6 +69,11 @@ LIVE_DEKS = Query("SELECT dek_id, kek, fingerprint FROM envelope_private.dek WHE
 KEYS_BACKUP_PLACE = Query("SELECT * FROM envelope_private.keys_backup_place()")
 STATUS = Query("SELECT check_name, state, detail, hint FROM envelope.status()")
 
+REPORT_PLACE = Query(
+    "SELECT current_database()::text AS database, i.database_uuid::text, current_setting('server_version')"
+    " AS server_version, e.extversion AS version"
+    " FROM envelope_private.installation i CROSS JOIN pg_catalog.pg_extension e WHERE e.extname = 'pg_envelope'"
+)
 BACKUPS = Query(
     "SELECT label, taken_at::text, expires_at::text, state, registered_at::text, forgotten_at::text"
     " FROM envelope.backups"
@@ -70,6 +101,10 @@ DUE_NOW = Query("SELECT level, subject, command FROM envelope.due WHERE due_at <
 SCHEDULES = Query(
     "SELECT level, subject, every::text, transition::text, grace::text, reencrypt FROM envelope.schedules"
 )
+
+
+def sign_report(report: Mapping[str, Any]) -> Query:
+    return Query("SELECT * FROM envelope.sign_report(%s::jsonb)", (json.dumps(report),))
 
 
 def rotate_due(dry_run: bool) -> Query:

@@ -78,7 +78,7 @@ class BrokerProcess:
         limits = Limits(config.broker.environment, config.broker.deadline_ms / 1000)
         self.deks = OpenDeks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
         self.epoch = EpochFile(config.broker.epoch)
-        self.reads = ReadRecorder(config.broker)
+        self.reads = ReadRecorder(config.broker, self.metrics.reads)
         parts = (config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures, self.reads)
         self.service = Service(*parts)
         self._register_gauges()
@@ -181,6 +181,8 @@ class BrokerProcess:
         gauge("pg_envelope_cache_keys", "DEKs in the cache.", lambda: {(): len(self.cache)})
         gauge("pg_envelope_ledger_up", "1 when the ledger of reads can be written.", self._ledger_up)
         gauge("pg_envelope_ledger_sessions", "Sessions with a ring.", lambda: {(): self.reads.sessions})
+        text = "Time of the last checkpoint of the ledger of reads."
+        gauge("pg_envelope_ledger_checkpoint_timestamp_seconds", text, self._signed_at)
         gauge("pg_envelope_epoch", "Revocation epoch.", lambda: {(): self.epoch.value})
         gauge("pg_envelope_audit_up", "1 when the audit log can be written.", self._audit_up)
         gauge("pg_envelope_build_info", "1, with the broker's version.", lambda: {(status.version(),): 1.0}, "version")
@@ -200,6 +202,10 @@ class BrokerProcess:
 
     def _audit_up(self) -> dict[Labels, float]:
         return {(): float(self.audit.trouble is None)}
+
+    def _signed_at(self) -> dict[Labels, float]:
+        found = self.reads.signed_at
+        return {} if found is None else {(): found}
 
     def _ledger_up(self) -> dict[Labels, float]:
         return {(): float(self.reads.trouble is None)}

@@ -39,6 +39,7 @@ def test_labels_are_those_of_the_docs(broker):
         assert found == docs[plain][1], name
         seen.add(plain)
     only_then = {
+        "pg_envelope_reads_total": "an audited column was read",
         "pg_envelope_grace_remaining_seconds": "a KMS is down",
         "pg_envelope_application_connections": "a door",
     }

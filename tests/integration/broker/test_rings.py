@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pg_envelope import reads_check, ring, wire
+from pg_envelope.broker.watch.metrics import MAX_TOLD
 from pg_envelope.checkpoints import PublicKey
 from tests.integration.broker.conftest import PATIENCE_MS, WHO, wait_until
 
@@ -58,6 +59,41 @@ def test_a_ring_is_taken_emptied_and_ended(broker, made):
     broker.stop()
     public = PublicKey.parse(ledger(broker).with_name("reads.jsonl.pub").read_text())
     assert reads_check.check(ledger(broker), public).problems == []
+
+
+def counted(broker):
+    lines = broker.page("/metrics").splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if line.startswith("pg_envelope_reads_total{"))
+
+
+def test_events_are_counted_by_column_and_bounded(broker, made):
+    descriptor, memory = made
+    client, words = broker.client(), ring.words(memory)
+    assert code(bring(client, [descriptor], ring=ring.id_of(memory))) == "ok"
+    names = [{"table": "public.t", "column": "c"}] * 2 + [{"key": "cards"}, {}, {"table": 7}]
+    for seq, names_of_one in enumerate(names, 1):
+        ring.write(memory, words, seq, json.dumps({"time": seq, **names_of_one}).encode())
+        assert client.good("drain", seq=seq)
+    found = counted(broker)
+    assert [value for line, value in found.items() if 'column="public.t.c"' in line] == ["2"]
+    assert [value for line, value in found.items() if 'column="key cards"' in line] == ["1"]
+    for seq in range(len(names) + 1, MAX_TOLD + 100):
+        ring.write(memory, words, seq, json.dumps({"time": seq, "table": f"t{seq}", "column": "c"}).encode())
+        if seq % 100 == 0:
+            assert client.good("drain", seq=seq)
+    assert client.good("drain", seq=seq)
+    found = counted(broker)
+    assert len(found) == MAX_TOLD + 1
+    assert sum(map(int, found.values())) == seq
+    client.close()
+
+
+def test_the_time_of_the_last_checkpoint_is_a_metric(broker, made):
+    client = broker.client()
+    assert code(bring(client, [made[0]], ring=ring.id_of(made[1]))) == "ok"
+    wait_until(lambda: "pg_envelope_ledger_checkpoint_timestamp_seconds " in broker.page("/metrics"))
+    note = reads_check.checkpoints_path(ledger(broker)).read_text()
+    assert f"time {broker.metric('pg_envelope_ledger_checkpoint_timestamp_seconds'):.0f}\n" in note
 
 
 def test_what_is_no_ring_is_refused(broker, made):

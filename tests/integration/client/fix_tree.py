@@ -12,6 +12,7 @@ from pg_envelope_client.cli import commands
 # Given although they may be left out: without them the command would ask, begin a daemon, or do nothing.
 GIVEN = (
     "check",
+    "once",
     "is_due",
     "no_backup",
     "subject_file",

@@ -107,7 +107,7 @@ class World:
             "taken": "now",
             "until": "never",
         }
-        flags = {"check": True, "is_due": True, "no_backup": True}
+        flags = {"check": True, "once": True, "is_due": True, "no_backup": True}
         return files | rows | kek | other | flags
 
     def words(self, path: tuple[str, ...], command: Any, as_json: bool) -> list[str]:

@@ -5,13 +5,23 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_envelope.broker.watch.metrics import Counter, Histogram, Metrics
+from pg_envelope.broker.watch.metrics import MAX_TOLD, Counter, Histogram, Metrics
 
 
 def test_counter_escapes_its_labels():
     counter = Counter("n", "text", "op")
     counter.add('a"\n\\')
     assert list(counter.lines()) == ['n{op="a\\"\\n\\\\"} 1']
+
+
+def test_a_counter_s_labels_are_bounded():
+    counter = Counter("n", "text", "a", "b")
+    for number in range(MAX_TOLD + 7):
+        counter.add(str(number), "x")
+    counter.add("0", "x")
+    assert len(list(counter.lines())) == MAX_TOLD + 1
+    assert counter.value("other", "other") == 7
+    assert counter.value("0", "x") == 2
 
 
 def test_histogram_is_cumulative():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -154,15 +155,20 @@ def _told(body: bytes | None) -> Entry | None:
 
 
 class Rings:
-    """All attached rings, and the ledger that takes their events. One call at a time: the caller holds a lock."""
+    """All attached rings, and the ledger that takes their events. One call at a time: the caller holds a lock.
 
-    def __init__(self, ledger: ReadLedger) -> None:
-        self._ledger = ledger
+    `on_entry` hears of each entry that is on the disk.
+    """
+
+    def __init__(self, ledger: ReadLedger, on_entry: Callable[[Entry], None] = lambda _: None) -> None:
+        self._ledger, self._on_entry = ledger, on_entry
         self._rings: set[SessionRing] = set()
         self._ended: set[SessionRing] = set()
         self._counted = 0.0
         # By a clock that does not step. The first checkpoint is due at once.
         self._signed = float("-inf")
+        # In seconds since 1970. None: there was no checkpoint yet.
+        self.signed_at: float | None = None
 
     @property
     def count(self) -> int:
@@ -221,7 +227,7 @@ class Rings:
 
     def checkpoint(self) -> None:
         """Signs what is there. Raises Internal."""
-        self._ledger.checkpoint(time.time())
+        self.signed_at = float(self._ledger.checkpoint(time.time()).time)
         self._signed = time.monotonic()
 
     def close(self) -> None:
@@ -235,9 +241,12 @@ class Rings:
 
     def _write(self, rings: list[SessionRing], is_counting: bool) -> None:
         whole = [found for found in rings if not found.is_broken]
-        self._ledger.add([entry for found in whole for entry in self._entries(found, is_counting)])
+        entries = [entry for found in whole for entry in self._entries(found, is_counting)]
+        self._ledger.add(entries)
         for found in whole:
             found.acknowledge()
+        for entry in entries:
+            self._on_entry(entry)
 
     def _entries(self, found: SessionRing, is_counting: bool) -> list[Entry]:
         is_over = found in self._ended

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 MAX_TOLD = 1000
+OTHER = "other"
 Labels = tuple[str, ...]
 
 
 class Counter:
-    """A sum by labels."""
+    """A sum by labels. Beyond a bound of labels new ones are counted together, as `other`."""
 
     kind = "counter"
 
@@ -20,6 +21,8 @@ class Counter:
         self._values: dict[Labels, float] = {} if labels else {(): 0.0}
 
     def add(self, *labels: str, by: float = 1) -> None:
+        if labels not in self._values and len(self._values) >= MAX_TOLD:
+            labels = (OTHER,) * len(labels)
         self._values[labels] = self._values.get(labels, 0.0) + by
 
     def value(self, *labels: str) -> float:
@@ -101,6 +104,9 @@ class Metrics:
         self.refused = Counter("pg_envelope_peers_refused_total", "Connections of users that may not connect.")
         self.repeats = Counter("pg_envelope_audit_repeats_total", "Events that the audit log counts, not lists.")
         self.limits = Counter("pg_envelope_read_limits_total", "Limits of reads that a user reached.", "then")
+        self.reads = Counter(
+            "pg_envelope_reads_total", "Events in the ledger of reads: executions that decrypted.", "database", "column"
+        )
         self.overdue = Told(
             "pg_envelope_overdue_keys", "Keys later than their schedule allows, as last told.", "database"
         )

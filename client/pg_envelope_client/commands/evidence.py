@@ -1,0 +1,144 @@
+"""pg-envelope report: facts about this database, and what they show of the clauses of a framework."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pg_envelope_client import output, statements
+from pg_envelope_client.commands.options import Dsn
+from pg_envelope_client.evidence.clauses import FrameworkName
+from pg_envelope_client.problems import FAILED, Problem, usage
+
+if TYPE_CHECKING:
+    from pg_envelope_client.database import ServerSession
+    from pg_envelope_client.evidence.facts import EvidenceFact
+
+SHOWN = ("framework", "id", "verdict", "not_held", "not_known")
+CHANGED = ("what", "before", "now")
+EXISTING = {"exists": True, "dir_okay": False}
+
+
+class ReportFormat(StrEnum):
+    """JSON is signed. HTML is for people: a browser prints it, also into a PDF file."""
+
+    JSON = "json"
+    HTML = "html"
+
+
+def report(
+    framework: Annotated[list[FrameworkName] | None, typer.Option(help="Repeatable. Default: all.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file for the report; it must not exist.")
+    ] = None,
+    form: Annotated[ReportFormat, typer.Option("--format", help="The form of that file.")] = ReportFormat.JSON,
+    since: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="An earlier report, to compare with.", **EXISTING)
+    ] = None,
+    require: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="The columns that must be protected.", **EXISTING)
+    ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(metavar="JSONL", help="A copy of the ledger of reads, to be verified.", **EXISTING)
+    ] = None,
+    ledger_key: Annotated[str | None, typer.Option(metavar="KEY", help="The public key of that ledger.")] = None,
+    anchor: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Checkpoints kept elsewhere; repeatable.", **EXISTING)
+    ] = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Do not ask the broker to sign.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 when a clause is disproved.")] = False,
+    dsn: Dsn = None,
+) -> None:
+    """Report what the database proves of GDPR, HIPAA, PCI DSS and others, signed by the broker."""
+    from pg_envelope_client.database import session
+    from pg_envelope_client.evidence import clauses, document, facts
+
+    if (ledger is None) != (ledger_key is None):
+        raise usage("--ledger and --ledger-key go together")
+    names = framework or [FrameworkName.ALL]
+    with session(dsn) as server:
+        place = server.rows(statements.REPORT_PLACE)[0]
+        others = _others(server, require, ledger, ledger_key or "", anchor or [])
+        found = facts.gather(server, others)
+        holds = {name: fact.holds for name, fact in found.items()}
+        made = document.assembled(place, facts.as_json(found), clauses.judged(names, holds))
+        before = None if since is None else document.earlier(since, made)
+        signed = document.unsigned(made) if unsigned else server.rows(statements.sign_report(made))[0]
+    changed = [] if before is None else document.changes(before, made)
+    if out is not None:
+        _write(out, form, made, signed, changed)
+    _show(made, changed)
+    if strict and any(clause["verdict"] == "disproved" for clause in made["clauses"]):
+        raise typer.Exit(FAILED)
+
+
+def _others(
+    server: ServerSession, require: Path | None, ledger: Path | None, key: str, anchors: list[Path]
+) -> dict[str, EvidenceFact]:
+    """Returns the facts that no statement can see, as far as there are files for them."""
+    found = {}
+    if require is not None:
+        found["required_columns"] = _required(server, require)
+    if ledger is not None:
+        found["ledger_verified"] = _verified(ledger, key, anchors)
+    return found
+
+
+def _required(server: ServerSession, file: Path) -> EvidenceFact:
+    from pg_envelope_client.requirements import compare, load
+
+    rows = compare(load(file), server.rows(statements.TABLE_COLUMNS))
+    missing = [row["column"] or row["entry"] for row in rows if row["state"] == "failed"]
+    return _fact("required_columns", ", ".join(missing) or f"none of {len(rows)}", not missing)
+
+
+def _verified(ledger: Path, key: str, anchors: list[Path]) -> EvidenceFact:
+    from pg_envelope import reads_check
+    from pg_envelope.checkpoints import PublicKey
+    from pg_envelope.errors import BadInput
+
+    try:
+        found = reads_check.check(ledger, PublicKey.parse(key), anchors)
+    except BadInput as error:
+        raise Problem(error.message, error.detail, error.hint) from None
+    told = f"{found.lines} lines, {found.signed} signed, {found.anchored} anchored"
+    holds = False if found.problems else (found.anchored > 0) or None
+    return _fact("ledger_verified", "; ".join((told, *found.problems)), holds)
+
+
+def _fact(name: str, value: str, holds: bool | None) -> EvidenceFact:
+    from pg_envelope_client.evidence.facts import EvidenceFact, declared
+
+    given = declared()[name]
+    return EvidenceFact(given["title"], value, holds, given["how"])
+
+
+def _write(
+    out: Path, form: ReportFormat, made: dict[str, Any], signed: dict[str, Any], changed: list[dict[str, str]]
+) -> None:
+    from pg_envelope_client.evidence.page import page
+
+    text = page(made, signed, changed) if form is ReportFormat.HTML else json.dumps(signed, indent=2) + "\n"
+    with open(out, "x", encoding="utf-8") as file:
+        file.write(text)
+    output.note(f"{out} is written.")
+
+
+def _show(made: dict[str, Any], changed: list[dict[str, str]]) -> None:
+    rows = [{**clause, **_open(clause, made["facts"])} for clause in made["clauses"]]
+    if output.for_machine():
+        output.print_json({**made, "changes": changed})
+        return
+    output.print_rows(rows, SHOWN, "No clauses.")
+    if changed:
+        output.print_rows(changed, CHANGED, "")
+
+
+def _open(clause: dict[str, Any], facts: dict[str, Any]) -> dict[str, list[str]]:
+    """Returns what keeps a clause from being shown."""
+    kinds = {"not_held": False, "not_known": None}
+    return {kind: [name for name in clause["facts"] if facts[name]["holds"] is holds] for kind, holds in kinds.items()}

@@ -1,0 +1,1 @@
+"""Shows a database's encryption on one local page."""

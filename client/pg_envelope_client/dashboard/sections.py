@@ -1,0 +1,99 @@
+"""The sections of the page: each is a table of one statement, or of the ledger of reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psycopg
+
+from pg_envelope_client.pages import Cell, Marked, paragraph, row, table
+from pg_envelope_client.statements import Query
+
+if TYPE_CHECKING:
+    from pg_envelope_client.database import ServerSession
+
+STATES = {"ok", "warning", "failed"}
+
+
+class Section(NamedTuple):
+    """A table of the page. Rows have the columns of `sql`, in their order."""
+
+    title: str
+    empty: str
+    sql: str
+
+
+SECTIONS = (
+    Section(
+        "What is not well",
+        "All checks are ok.",
+        "SELECT state, check_name AS check, detail, hint FROM envelope.status() WHERE state <> 'ok' ORDER BY state",
+    ),
+    Section(
+        "KMS and ledgers",
+        "There is no answer.",
+        "SELECT state, check_name AS what, detail FROM envelope.status()"
+        " WHERE check_name LIKE 'kek %' OR check_name IN ('broker', 'ledger of reads', 'audit log', 'erasures')",
+    ),
+    Section(
+        "Keys by the time until they are due",
+        "No keys.",
+        "SELECT CASE WHEN due_at < now() THEN 'failed' WHEN due_at < now() + interval '7 days' THEN 'warning'"
+        " ELSE 'ok' END AS state, level, subject, date_trunc('second', now() - last_rotated)::text AS age,"
+        " due_at::date::text AS due, command FROM envelope.due ORDER BY due_at LIMIT 50",
+    ),
+    Section(
+        "Protected columns",
+        "No protected columns.",
+        'SELECT relation::text, "column", type, kek, key_version AS version, scope, audit FROM envelope.columns',
+    ),
+    Section(
+        "Who may read",
+        "No role but superusers.",
+        "SELECT r.rolname AS role, c.relation::text, string_agg(c.column, ', ') AS columns FROM pg_catalog.pg_roles r"
+        " CROSS JOIN envelope.columns c WHERE r.rolcanlogin AND NOT r.rolsuper"
+        " AND has_column_privilege(r.oid, c.relation, c.column, 'SELECT') GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 200",
+    ),
+    Section(
+        "Jobs",
+        "No job has run.",
+        "SELECT * FROM envelope.progress",
+    ),
+    Section(
+        "Backups that could bring back what was erased",
+        "None of the registered backups could.",
+        "SELECT backup, taken_at::date::text AS taken, expires_at::date::text AS expires, count(*) AS erased_keys"
+        " FROM envelope.shred_audit() WHERE state = 'can be revived' GROUP BY 1, 2, 3 ORDER BY 2",
+    ),
+)
+
+
+def shown(server: ServerSession) -> Iterator[str]:
+    """Yields the HTML of each section. One that the role may not see says so, and the others stay."""
+    for section in SECTIONS:
+        try:
+            rows = server.rows(Query(section.sql.replace("%", "%%")))
+        except psycopg.Error as error:
+            if error.sqlstate is None:
+                raise
+            yield _of(section.title, [], f"This role cannot see it: SQLSTATE {error.sqlstate}.")
+        else:
+            yield _of(section.title, rows, section.empty)
+
+
+def of_reads(rows: Sequence[dict[str, Any]], is_cut: bool) -> Iterator[str]:
+    """Yields the HTML of who read what."""
+    yield _of("Who read what", rows, "No reads.")
+    if is_cut:
+        yield paragraph("The ledger is long: only its last lines were read.")
+
+
+def _of(title: str, rows: Sequence[dict[str, Any]], empty: str) -> str:
+    heads = [name.replace("_", " ") for name in rows[0]] if rows else []
+    return table(title, heads, (row(*map(_cell, found.values())) for found in rows), empty)
+
+
+def _cell(value: object) -> Cell:
+    text = "" if value is None else str(value)
+    return Marked(text, text) if text in STATES else text

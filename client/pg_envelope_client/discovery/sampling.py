@@ -1,0 +1,72 @@
+"""Reads samples of the columns of a database: only tables, only built-in types, so that no code of an owner runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg import sql
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable, QueryCanceled
+
+from pg_envelope_client.statements import Query
+
+if TYPE_CHECKING:
+    from pg_envelope_client.database import ServerSession
+
+CAREFUL = (
+    "SET search_path = pg_catalog, pg_temp",
+    "SET default_transaction_read_only = on",
+    "SET lock_timeout = '2s'",
+    "SET statement_timeout = '30s'",
+    "SET DateStyle = 'ISO'",
+    "SET TimeZone = 'UTC'",
+    "SET client_encoding = 'UTF8'",
+)
+# A sample reads at most so many pages of a table (8 kB each), and of each value so many letters.
+PAGES, LETTERS = 1000, 500
+REFUSED = (InsufficientPrivilege, LockNotAvailable, QueryCanceled)
+
+
+class SampledColumn(NamedTuple):
+    """A column with some of its values, or with the reason why there are none."""
+
+    schema: str
+    relation: str
+    name: str
+    values: list[str]
+    refused: str = ""
+
+
+def samples(server: ServerSession, columns: Iterable[Mapping[str, Any]], rows: int) -> Iterator[SampledColumn]:
+    """Yields each column that is not protected. It has up to `rows` values, or none where its type is not built in."""
+    for setting in CAREFUL:
+        server.run(Query(setting))
+    for found in columns:
+        if not found["is_protected"]:
+            yield _sampled(server, found, rows)
+
+
+def _sampled(server: ServerSession, found: Mapping[str, Any], rows: int) -> SampledColumn:
+    column = SampledColumn(found["schema"], found["relation"], found["column"], [])
+    try:
+        values = server.rows(_sample(found, rows)) if found["is_readable"] else []
+    except REFUSED as error:
+        return column._replace(refused=error.diag.message_primary or "refused")
+    return column._replace(values=[row["value"].decode("utf-8", "replace") for row in values])
+
+
+def _sample(found: Mapping[str, Any], rows: int) -> Query:
+    name = sql.Identifier(found["column"])
+    share = min(100.0, 100 * PAGES / max(found["pages"], 1))
+    # As bytes: a database in SQL_ASCII holds texts that are no text.
+    text = sql.SQL(
+        "SELECT pg_catalog.convert_to(pg_catalog.left({name}::pg_catalog.text, {letters}), 'UTF8') AS value"
+        " FROM {table} TABLESAMPLE SYSTEM ({share}) WHERE {name} IS NOT NULL LIMIT {rows}"
+    ).format(
+        name=name,
+        letters=sql.Literal(LETTERS),
+        table=sql.Identifier(found["stored_schema"], found["stored_relation"]),
+        share=sql.Literal(share),
+        rows=sql.Literal(rows),
+    )
+    return Query(text.as_string().replace("%", "%%"))

@@ -1,0 +1,91 @@
+"""pg-envelope residue: it finds plaintext where it is planted, and tells no value."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack.stack import Stack
+from tests.fix_stack import Database
+from tests.integration.client.test_commands import Command
+
+VALUE = "planted-7Kd%s-value"
+
+
+@pytest.fixture
+def command(stack: Stack, db: Database) -> Command:
+    """A table that never held plaintext: its values came in through the view."""
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text, pin text, born date)")
+    db.sql("""CALL envelope.protect('person', '["email", "pin", "born"]')""")
+    # The parts meet in the server only, so that no statement in the log holds a value.
+    db.sql(
+        "INSERT INTO person SELECT i, 'planted' || '-7Kd' || i || '-value', '1234', make_date(1970, 1, 1)"
+        " FROM generate_series(1, 9) i"
+    )
+    return Command(stack, db.name)
+
+
+def kinds(command: Command, *words: object) -> dict[tuple[str, str], dict[str, Any]]:
+    ended = command.run("residue", "person", "--json", *words)
+    assert "planted-" not in ended.out + ended.err
+    assert ended.code == 1, ended.err
+    return {(row["kind"], row["column"]): row for row in json.loads(ended.out)}
+
+
+def test_nothing_is_left_by_values_that_came_through_the_view(command: Command) -> None:
+    ended = command.done("residue", "person")
+    assert "No value was found." in ended.out
+    assert "The planted mark was found." in ended.err
+    assert "Too short to look for, or of several lines: pin: 9" in ended.err
+    assert "born" in ended.err
+
+
+def test_a_copy_in_a_table_is_found_with_its_name(command: Command, db: Database) -> None:
+    db.sql("CREATE TABLE copied AS SELECT email FROM person")
+    found = kinds(command)
+    assert found["relation", "email"]["place"] == "copied"
+    assert found["relation", "email"]["values"] == 9
+    assert ("WAL", "email") in found
+
+
+def test_a_log_outside_is_found(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "odd\nname: log").write_text(f"a line with {VALUE % 3} in it\n")
+    found = kinds(command, "--also", tmp_path)
+    assert found["file", "email"]["times"] == 1
+
+
+def test_statistics_are_found(command: Command, db: Database) -> None:
+    db.sql("CREATE TABLE copied AS SELECT email FROM person, generate_series(1, 50)")
+    db.sql("ANALYZE copied")
+    db.sql("TRUNCATE copied")
+    assert kinds(command)["statistics", "email"]["place"] == "public.copied.email"
+
+
+def test_the_last_statement_of_a_session_is_found(command: Command, db: Database) -> None:
+    with db.connect() as other:
+        other.execute(f"SELECT '{VALUE % 4}'")  # type: ignore[call-overload]
+        assert ("last statement", "email") in kinds(command)
+
+
+def test_a_user_who_may_not_read_the_files_is_told_so(command: Command, db: Database) -> None:
+    """As a user of another machine: the server answers, and its files are elsewhere."""
+    db.sql("CREATE ROLE elsewhere SUPERUSER LOGIN PASSWORD 'not secret'")
+    user = {"PGHOST": "127.0.0.1", "PGUSER": "elsewhere", "PGPASSWORD": "not secret"}
+    line = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", command.program, "residue", "person"]
+    try:
+        done = subprocess.run(line, env=command.environment | user, capture_output=True, text=True, check=False)
+    finally:
+        db.sql("DROP ROLE elsewhere")
+    assert done.returncode == 1
+    assert "cannot be read here" in done.stderr
+    assert "No value was found" not in done.stdout
+
+
+def test_a_table_that_is_not_protected_is_refused(command: Command, db: Database) -> None:
+    db.sql("CREATE TABLE plain (id int)")
+    for name in ("plain", "nothing"):
+        assert command.run("residue", name).code == 1
