@@ -4,15 +4,19 @@
 -- better.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- In SQL_ASCII PostgreSQL does not know which characters its bytes are: row keys would count bytes there and characters
--- in a database of another encoding, to which a dump can go, and no value would open in that one.
+-- Row keys count characters, and a dump can go to a database of another encoding. In SQL_ASCII PostgreSQL would count
+-- bytes. In EUC_JIS_2004 one character can be two in Unicode. From MULE_INTERNAL there is no way to Unicode. So values of
+-- such a database would not open in another one.
 DO $$
+DECLARE
+    encoding text := pg_catalog.getdatabaseencoding();
 BEGIN
-    IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII' THEN
+    IF encoding OPERATOR(pg_catalog.=) ANY ('{SQL_ASCII,EUC_JIS_2004,MULE_INTERNAL}'::pg_catalog.text[]) THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
-            MESSAGE = 'pg_envelope does not work in a database whose encoding is SQL_ASCII',
-            DETAIL = 'There PostgreSQL does not know which characters a text is made of. Values that are encrypted '
-                'there could not be read after a dump and restore into a database of another encoding.',
+            MESSAGE = pg_catalog.format('pg_envelope does not work in a database whose encoding is %s', encoding),
+            DETAIL = 'There PostgreSQL does not know which characters of Unicode a text is made of, or counts them '
+                'otherwise. Values that are encrypted there could not be read after a dump and restore into a database '
+                'of another encoding.',
             HINT = 'Make a database with another encoding, for example CREATE DATABASE new TEMPLATE template0 '
                 'ENCODING ''UTF8'', and move the data there with pg_dump and pg_restore.';
     END IF;

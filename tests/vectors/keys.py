@@ -20,7 +20,7 @@ from tests.vectors.records import DATABASE, DEKS, ENVIRONMENT, PRIVATE, drawn
 Vector = dict[str, Any]
 
 PASSPHRASE = "Zoë's six random words"
-# scrypt's. A keyring has a lowest one that a reader takes.
+# Costs of scrypt. A reader of a keyring takes none that is lower.
 LOWEST_COST = keyring_file.COSTS.start
 LOW_COST = {"n": 1 << 10, "r": 8, "p": 1}
 BASE, PURPOSES = "base secret, at least 32 characters", ["first purpose" + "!" * 32, "second purpose" + "!" * 32]
@@ -77,9 +77,7 @@ def _secrets_wrap(
 def break_glass_files() -> Iterator[Vector]:
     drawings = [drawn(f"{label} of a break-glass key", size) for label, size in (("salt", 16), ("nonce", 12))]
     with mock.patch.object(os, "urandom", side_effect=drawings):
-        text = break_glass.write(
-            X25519PrivateKey.from_private_bytes(PRIVATE), PASSPHRASE, {"n": 1 << 10, "r": 8, "p": 1}
-        )
+        text = break_glass.write(X25519PrivateKey.from_private_bytes(PRIVATE), PASSPHRASE, LOW_COST)
     yield _break_glass("low cost", text.decode(), PRIVATE)
     cost = json.loads(text)
     cost["scrypt"]["p"] = 5

@@ -22,7 +22,7 @@ def test_a_ring_is_read() -> None:
     """The words are in this machine's order, so another machine cannot read the bytes."""
     (vector,) = VECTORS["rings"]
     if vector["order"] != sys.byteorder:
-        return
+        pytest.skip("another byte order")
     with mmap.mmap(-1, ring.SIZE) as memory:
         memory[: len(vector["head"]) // 2] = bytes.fromhex(vector["head"])
         with ring.words(memory) as words:

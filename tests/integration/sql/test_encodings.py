@@ -32,9 +32,12 @@ def make_encoded(stack: Stack) -> Iterator[Callable[[str], str]]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_a_database_in_sql_ascii_is_refused_at_once(stack: Stack, make_encoded: Callable[[str], str]) -> None:
-    with stack.connect(make_encoded("SQL_ASCII")) as connection:
-        with pytest.raises(psycopg.errors.FeatureNotSupported, match="SQL_ASCII") as refused:
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "EUC_JIS_2004", "MULE_INTERNAL"])
+def test_a_database_that_counts_other_characters_is_refused_at_once(
+    stack: Stack, make_encoded: Callable[[str], str], encoding: str
+) -> None:
+    with stack.connect(make_encoded(encoding), client_encoding="SQL_ASCII") as connection:
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=encoding) as refused:
             connection.execute("CREATE EXTENSION pg_envelope CASCADE")
         assert "after a dump and restore" in str(refused.value.diag.message_detail)
         assert "ENCODING 'UTF8'" in str(refused.value.diag.message_hint)
