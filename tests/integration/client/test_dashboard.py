@@ -101,7 +101,8 @@ def test_who_read_what_comes_from_the_ledger(protected: Database, stack: Stack, 
     ledger = ReadLedger(tmp_path / "reads.jsonl", "test")
     event = {"event": "read", "timestamp": datetime.now(UTC).isoformat(), "table": "public.person", "column": "email"}
     ledger.add([{**event, "user": "<b>till</b>", "ring": "a", "seq": 1, "count": 3}])
-    ledger.add([{"event": "count", "ring": "a", "seq": 1, "count": 42}, {**event, "timestamp": "2001", "user": "old"}])
+    ledger.add([{"event": "count", "ring": "a", "seq": 1, "count": 42}])
+    ledger.add([{**event, "timestamp": "2001", "user": "old", "ring": "b", "seq": 1, "count": 7}])
     ledger.close()
     with serving(Command(stack, protected.name), "--ledger", tmp_path / "reads.jsonl") as url:
         _, text, _ = ask(url)
