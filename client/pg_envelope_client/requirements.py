@@ -49,7 +49,7 @@ def name_of(column: Column) -> str:
 def load(path: Path) -> list[Requirement]:
     """Returns the entries of a file. Raises Problem for a wrong one, because it must not pass for none."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise Problem(f"{path} is not TOML", detail=str(error), hint=FORM) from None
     if not content.get("require") or not content.keys() <= {"require", "allow"}:

@@ -37,7 +37,7 @@ SELECT n.nspname::text AS schema, coalesce(v.relname, c.relname)::text AS relati
     coalesce(pg_catalog.col_description(v.oid, w.attnum), pg_catalog.col_description(c.oid, a.attnum)) AS comment,
     a.atttypid = 'envelope.ciphertext'::regtype AND p.plain_column IS NULL AS is_protected, p.audit,
     s.nspname::text AS stored_schema,
-    c.relname::text AS stored_relation, c.relpages AS pages,
+    c.relname::text AS stored_relation, c.oid AS stored_oid,
     c.relkind <> 'f' AND b.typnamespace = 'pg_catalog'::regnamespace AND b.typname IN ('text', 'varchar', 'bpchar',
         'int8', 'numeric', 'date', 'timestamp', 'timestamptz', 'json', 'jsonb') AS is_readable
 FROM pg_catalog.pg_class c

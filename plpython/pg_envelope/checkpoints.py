@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from pg_envelope import errors
 ED25519 = b"\1"
 KEY_ID_BYTES = 4
 PUBLIC_BYTES = 32
+# Before a note in a line of syslog.
+LOGGED = "pg_envelope checkpoint "
 DASH = "\N{EM DASH} "
 
 
@@ -89,3 +92,14 @@ def notes(content: str) -> Iterator[str]:
     while (end := content.find("\n\n", content.find(f"\n\n{DASH}", start) + 2)) > start:
         yield content[start : end + 1]
         start = end + 2
+
+
+def logged(content: str, public: PublicKey) -> Iterator[Checkpoint]:
+    """Yields the checkpoints of this key in the lines of a syslog. Any program writes there, so other lines that look
+    like checkpoints are passed over: they take nothing away from those that hold.
+    """
+    for found in re.findall(rf"{LOGGED}([\w+/]+=*)", content):
+        try:
+            yield opened(base64.b64decode(found, validate=True).decode(), public)
+        except (errors.BadInput, ValueError):
+            continue

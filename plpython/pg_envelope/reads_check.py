@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pg_envelope import errors, merkle
-from pg_envelope.checkpoints import Checkpoint, PublicKey, notes, opened
+from pg_envelope.checkpoints import Checkpoint, PublicKey, logged, notes, opened
 
 Entry = dict[str, Any]
 MOST_SHOWN = 20
@@ -59,11 +59,13 @@ def _collect(
 ) -> tuple[int, int]:
     """Adds the roots that a file of checkpoints states. Returns how many these are, and the size of the last."""
     listed: list[Checkpoint] = []
-    for number, note in enumerate(notes(path.read_text()), 1):
+    content = path.read_text(errors="replace")
+    for number, note in enumerate(notes(content), 1):
         try:
             listed.append(opened(note, public))
         except errors.BadInput as error:
             found.wrong(f"{path.name}, note {number}: {error.message}")
+    listed += logged(content, public)
     for checkpoint in listed:
         wanted.setdefault(checkpoint.size, []).append((checkpoint.root, path.name))
     sizes = [checkpoint.size for checkpoint in listed]

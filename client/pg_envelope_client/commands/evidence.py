@@ -11,7 +11,7 @@ import typer
 
 from pg_envelope_client import output, statements
 from pg_envelope_client.commands.options import Dsn
-from pg_envelope_client.evidence.clauses import FrameworkName
+from pg_envelope_client.evidence.names import FrameworkName
 from pg_envelope_client.problems import FAILED, Problem, usage
 
 if TYPE_CHECKING:

@@ -113,7 +113,7 @@ def _say_what_was_not_seen(needles: Needles, unread: int) -> None:
     output.note(f"Looked for {len(needles.values)} values. The planted mark was found.")
     if needles.short:
         short = ", ".join(f"{column}: {count}" for column, count in needles.short.items())
-        output.note(f"Too short to look for, or of several lines: {short}")
+        output.note(f"Too short or too plain to look for, or of several lines: {short}")
     if needles.binary:
         output.note(
             f"Data files hold no text of these columns' types, so they could not show: {', '.join(needles.binary)}"

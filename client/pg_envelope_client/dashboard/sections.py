@@ -13,6 +13,7 @@ from pg_envelope_client.statements import Query
 if TYPE_CHECKING:
     from pg_envelope_client.database import ServerSession
 
+NO_RELATION = "42P01"
 STATES = {"ok", "warning", "failed"}
 
 
@@ -56,9 +57,15 @@ SECTIONS = (
         " AND has_column_privilege(r.oid, c.relation, c.column, 'SELECT') GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 200",
     ),
     Section(
+        "Masks",
+        "No role sees a mask.",
+        'SELECT relation::text, "column", role, kind FROM envelope.masks',
+    ),
+    Section(
         "Jobs",
         "No job has run.",
-        "SELECT * FROM envelope.progress",
+        "SELECT relation::text, what, state, blocks_done || ' of ' || blocks_total AS blocks, rows, faults, eta::text,"
+        " date_trunc('second', updated_at)::text AS updated FROM envelope.progress",
     ),
     Section(
         "Backups that could bring back what was erased",
@@ -77,9 +84,14 @@ def shown(server: ServerSession) -> Iterator[str]:
         except psycopg.Error as error:
             if error.sqlstate is None:
                 raise
-            yield _of(section.title, [], f"This role cannot see it: SQLSTATE {error.sqlstate}.")
+            yield _of(section.title, [], _refused(error.sqlstate))
         else:
             yield _of(section.title, rows, section.empty)
+
+
+def _refused(sqlstate: str) -> str:
+    there = "This version of the extension has none" if sqlstate == NO_RELATION else "This role cannot see it"
+    return f"{there}: SQLSTATE {sqlstate}."
 
 
 def of_reads(rows: Sequence[dict[str, Any]], is_cut: bool) -> Iterator[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
 from psycopg import sql
-from psycopg.errors import InsufficientPrivilege, LockNotAvailable, QueryCanceled
 
 from pg_envelope_client.statements import Query
 
@@ -22,9 +22,8 @@ CAREFUL = (
     "SET TimeZone = 'UTC'",
     "SET client_encoding = 'UTF8'",
 )
-# A sample reads at most so many pages of a table (8 kB each), and of each value so many letters.
-PAGES, LETTERS = 1000, 500
-REFUSED = (InsufficientPrivilege, LockNotAvailable, QueryCanceled)
+# A sample reads about so many bytes of a table, and of each value so many letters.
+BYTES, LETTERS = 8_192_000, 500
 
 
 class SampledColumn(NamedTuple):
@@ -50,14 +49,16 @@ def _sampled(server: ServerSession, found: Mapping[str, Any], rows: int) -> Samp
     column = SampledColumn(found["schema"], found["relation"], found["column"], [])
     try:
         values = server.rows(_sample(found, rows)) if found["is_readable"] else []
-    except REFUSED as error:
-        return column._replace(refused=error.diag.message_primary or "refused")
+    except psycopg.Error as error:
+        if error.sqlstate is None:
+            raise
+        # Its text may hold a value.
+        return column._replace(refused=f"cannot be read: SQLSTATE {error.sqlstate}")
     return column._replace(values=[row["value"].decode("utf-8", "replace") for row in values])
 
 
 def _sample(found: Mapping[str, Any], rows: int) -> Query:
     name = sql.Identifier(found["column"])
-    share = min(100.0, 100 * PAGES / max(found["pages"], 1))
     # As bytes: a database in SQL_ASCII holds texts that are no text.
     text = sql.SQL(
         "SELECT pg_catalog.convert_to(pg_catalog.left({name}::pg_catalog.text, {letters}), 'UTF8') AS value"
@@ -66,7 +67,17 @@ def _sample(found: Mapping[str, Any], rows: int) -> Query:
         name=name,
         letters=sql.Literal(LETTERS),
         table=sql.Identifier(found["stored_schema"], found["stored_relation"]),
-        share=sql.Literal(share),
+        share=_share(found["stored_oid"]),
         rows=sql.Literal(rows),
     )
     return Query(text.as_string().replace("%", "%%"))
+
+
+def _share(relation: int) -> sql.Composed:
+    """Returns the share of a table to read, in per cent. The size of a table waits for its lock, so it is asked for in
+    the statement that needs the lock anyway.
+    """
+    return sql.SQL(
+        "100.0 * {bytes} / (SELECT greatest({bytes}, pg_catalog.pg_relation_size({oid}::oid),"
+        " sum(pg_catalog.pg_relation_size(relid))) FROM pg_catalog.pg_partition_tree({oid}::oid))"
+    ).format(bytes=sql.Literal(BYTES), oid=sql.Literal(relation))

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from importlib.resources import files
 from typing import Any
 
-
-class FrameworkName(StrEnum):
-    """A framework: the file with its clauses has its name."""
-
-    GDPR = "gdpr"
-    HIPAA = "hipaa"
-    PCI = "pci"
-    SOC2 = "soc2"
-    NIST = "nist"
-    DPDPA = "dpdpa"
-    AI_ACT = "ai-act"
-    FEDRAMP = "fedramp"
-    ALL = "all"
+from pg_envelope_client.evidence.names import FrameworkName
 
 
 def load(name: FrameworkName) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pg_envelope_client.problems import Problem
 
@@ -32,11 +32,19 @@ def earlier(path: Path, now: Report) -> Report:
         found = json.loads(json.loads(path.read_bytes())["statement"])["statement"]["report"]
     except (ValueError, LookupError, TypeError):
         found = None
-    if not isinstance(found, dict) or not found.keys() >= MEMBERS or not isinstance(found["facts"], dict):
+    if not _is_report(found):
         raise Problem(f"{path} is no report", hint="Give a file that pg-envelope report --format json wrote.")
     if found["database_uuid"] != now["database_uuid"]:
         raise Problem(f"{path} is the report of another database")
     return found
+
+
+def _is_report(found: Any) -> TypeGuard[Report]:
+    if not isinstance(found, dict) or not found.keys() >= MEMBERS:
+        return False
+    facts, clauses = found["facts"], found["clauses"]
+    items = [*facts.values(), *clauses] if isinstance(facts, dict) and isinstance(clauses, list) else [None]
+    return all(isinstance(item, dict) for item in items)
 
 
 def changes(before: Report, now: Report) -> list[dict[str, str]]:

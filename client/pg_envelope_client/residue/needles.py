@@ -17,8 +17,8 @@ from pg_envelope_client.statements import Query
 if TYPE_CHECKING:
     from pg_envelope_client.database import ServerSession
 
-# Shorter values occur by chance.
-SHORTEST, LONGEST = 6, 200
+# Shorter values occur by chance, and so do those of few different bytes, such as 000000.
+SHORTEST, LONGEST, FEWEST_LETTERS = 6, 200, 4
 # So many rows are drawn for each value that is wanted, since columns have NULLs and short values.
 SPARE = 20
 STORED_AS_TEXT = {"text", "character varying", "character", "json", "citext"}
@@ -39,7 +39,7 @@ class Needles:
     def add(self, column: str, values: Iterable[str]) -> None:
         for value in values:
             needle = value.encode()[:LONGEST]
-            if len(needle) < SHORTEST or b"\n" in needle:
+            if len(needle) < SHORTEST or len(set(needle)) < FEWEST_LETTERS or b"\n" in needle:
                 self.short[column] += 1
             else:
                 self.values.setdefault(needle, column)

@@ -18,6 +18,8 @@ COMMAND = (
     "--null",
     "--fixed-strings",
     "--devices=skip",
+    # A value that is everywhere must not fill the memory.
+    "--max-count=1000",
     "--file=-",
 )
 # In the C locale bytes are bytes, and messages are in English.

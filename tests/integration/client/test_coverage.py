@@ -94,6 +94,19 @@ def test_a_locked_table_is_not_waited_for(command: Command, db: Database) -> Non
     assert rows["public.Odd %s.pan"] == "plaintext"
 
 
+def test_odd_tables_end_nothing(command: Command, db: Database) -> None:
+    """A view without rows yet, partitions, and a table with nothing but NULL."""
+    db.sql("CREATE MATERIALIZED VIEW later AS SELECT 'planted@example.org'::text AS email WITH NO DATA")
+    db.sql("CREATE TABLE parts (id int, contact text) PARTITION BY RANGE (id)")
+    db.sql("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (1000)")
+    db.sql("INSERT INTO parts SELECT i, 'planted' || i || '@example.org' FROM generate_series(1, 99) i")
+    db.sql("CREATE TABLE nothing AS SELECT NULL::text AS note FROM generate_series(1, 99)")
+    rows = {row["column"]: row for row in command.rows("discover")}
+    assert rows["public.later.email"]["state"] == "not checked"
+    assert rows["public.parts.contact"]["kind"] == "e-mail"
+    assert not [name for name in rows if "parts_1" in name or "nothing" in name]
+
+
 def test_code_of_an_owner_does_not_run(stack: Stack, db: Database, command: Command) -> None:
     """Neither a cast nor an operator that a table's owner made is used by a superuser's samples."""
     db.sql("CREATE TYPE mood AS ENUM ('planted@example.org')", user="owner")

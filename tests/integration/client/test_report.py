@@ -138,6 +138,7 @@ def test_a_report_is_signed_and_a_change_is_found(command: Command, db: Database
     told = json.loads(command.done("verify-receipt", file).out)
     assert told["statement"]["what"] == "report"
     assert told["statement"]["report"]["facts"]["protected_columns"]["holds"] is True
+    assert told["statement"]["report"]["facts"]["masks"]["holds"] is None
     assert {clause["framework"] for clause in told["statement"]["report"]["clauses"]} == {"GDPR"}
     held = json.loads(file.read_text())
     file.write_text(json.dumps({**held, "statement": held["statement"].replace('"holds":false', '"holds":true', 1)}))

@@ -40,7 +40,7 @@ def test_nothing_is_left_by_values_that_came_through_the_view(command: Command) 
     ended = command.done("residue", "person")
     assert "No value was found." in ended.out
     assert "The planted mark was found." in ended.err
-    assert "Too short to look for, or of several lines: pin: 9" in ended.err
+    assert "Too short or too plain to look for, or of several lines: pin: 9" in ended.err
     assert "born" in ended.err
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import resource
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +50,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "reads.jsonl"
 
 
-def opened(path: Path, anchor: Path | None = None) -> tuple[ReadLedger, Rings]:
+def opened(path: Path, anchor: Path | str | None = None) -> tuple[ReadLedger, Rings]:
     ledger = ReadLedger(path, "test", str(anchor or ""))
     return ledger, Rings(ledger)
 
 
-def written(path: Path, anchor: Path | None = None, reads: int = LINES) -> PublicKey:
+def written(path: Path, anchor: Path | str | None = None, reads: int = LINES) -> PublicKey:
     """A ledger with some reads and two checkpoints, closed."""
     ledger, rings = opened(path, anchor)
     session = Session()
@@ -173,6 +175,61 @@ def test_a_ledger_that_was_cut_with_its_checkpoints_is_found_against_an_anchor(p
     notes.write_text(first)
     assert checked(path, public).problems == [], "the key's owner can do this unseen, without an anchor"
     assert checked(path, public, anchor).problems
+
+
+@contextmanager
+def syslog(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    """A syslog: the setting that names it, and what gives the file that it has written so far."""
+    address = str(folder / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address)
+        receiver.setblocking(False)
+        lines: list[str] = []
+
+        def received() -> str:
+            with suppress(BlockingIOError):
+                while True:
+                    lines.append("Nov 26 21:00:00 host " + receiver.recv(65536).decode())
+            return "\n".join(lines) + "\n"
+
+        yield f"syslog:{address}", received
+
+
+def test_syslog_is_an_anchor(path: Path, tmp_path: Path) -> None:
+    with syslog(tmp_path) as (setting, received):
+        public = written(path, setting)
+        log = tmp_path / "messages"
+        log.write_text(received())
+    assert log.read_text().count("<85>pg-envelope: pg_envelope checkpoint ") == 2
+    found = checked(path, public, log)
+    assert (found.problems, found.anchored) == ([], LINES + 2)
+    cut = path.read_bytes().splitlines(keepends=True)[:3]
+    path.write_bytes(b"".join(cut))
+    reads_check.checkpoints_path(path).unlink()
+    assert checked(path, public).problems == []
+    assert checked(path, public, log).problems
+
+
+@given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([b"\xff\xfe", b"AAAA", b"", "\u2014".encode()]))))
+def test_forged_lines_of_syslog_do_no_harm(junk: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tmp_path = Path(folder)
+        with syslog(tmp_path) as (setting, received):
+            public = written(tmp_path / "reads.jsonl", setting, 1)
+            honest = received().encode()
+        forged = [b"x pg_envelope checkpoint " + base64.b64encode(one) + b"\n" for one in junk]
+        raw = [b"x pg_envelope checkpoint " + one + b"\n" for one in junk]
+        log = tmp_path / "messages"
+        log.write_bytes(b"".join([*forged, honest, *raw]))
+        found = checked(tmp_path / "reads.jsonl", public, log)
+    assert (found.problems, found.anchored) == ([], 3)
+
+
+def test_without_syslog_no_checkpoint_is_made_in_silence(path: Path, tmp_path: Path) -> None:
+    ledger = ReadLedger(path, "test", f"syslog:{tmp_path / 'nobody'}")
+    with pytest.raises(errors.Internal, match="cannot write to syslog"):
+        ledger.checkpoint(0)
+    ledger.close()
 
 
 def test_a_ledger_that_was_written_anew_with_the_stolen_key_is_found_against_an_anchor(

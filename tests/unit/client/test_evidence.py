@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pg_envelope.broker.ledger.read_ledger import ReadLedger
 from pg_envelope_client.commands.evidence import _verified
 from pg_envelope_client.evidence import clauses, document, facts
-from pg_envelope_client.evidence.clauses import FrameworkName
+from pg_envelope_client.evidence.names import FrameworkName
 from pg_envelope_client.evidence.page import page
 from pg_envelope_client.problems import Problem
 
@@ -104,6 +104,26 @@ def test_what_is_no_report_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(Problem, match="is no report"):
         document.earlier(path, made())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+@given(st.fixed_dictionaries({"facts": JSON, "clauses": JSON, "made_at": JSON, "database_uuid": st.just("u")}))
+def test_a_report_of_any_form_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, report: dict[str, Any]
+) -> None:
+    path = tmp_path_factory.mktemp("reports") / "old.json"
+    path.write_text(json.dumps(document.unsigned(report)))
+    now = made(a=("1", True))
+    try:
+        before = document.earlier(path, now)
+    except Problem:
+        return
+    document.changes(before, now)
 
 
 def test_another_database_s_report_is_refused(tmp_path: Path) -> None:

@@ -74,6 +74,12 @@ def test_a_proposal_names_its_columns_and_no_others(names: list[tuple[str, str, 
     ]
 
 
+def test_a_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "envelope.toml"
+    path.write_bytes(b"\xef\xbb\xbf[[require]]\r\ncolumn = 'a.b.c'\r\n")
+    assert load(path) == [Requirement("a.b.c")]
+
+
 def test_columns_by_name_and_by_tag() -> None:
     entries = [Requirement("public.*.email"), Requirement(tag="pii")]
     found = states(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pg_envelope import errors, merkle
-from pg_envelope.broker.ledger import held
+from pg_envelope.broker.ledger.anchors import Keep, anchor_of, append
 from pg_envelope.broker.ledger.held import HeldFile
 from pg_envelope.broker.watch import audit as audit_log
 from pg_envelope.checkpoints import Checkpoint, PublicKey, notes, opened, signed
@@ -39,10 +39,10 @@ class ReadLedger:
     def __init__(self, path: Path, environment: str, anchor: str = "") -> None:
         """Loads the whole file. Raises NotConfigured when it is not whole, or not ours.
 
-        Each checkpoint is also added to the file `anchor`, if there is one.
+        Each checkpoint also goes to `anchor`, if there is one: a file, or syslog.
         """
         self._held = HeldFile(path, WHAT, HINT)
-        self._files = [checkpoints_path(path), *([Path(anchor)] if anchor else [])]
+        self._keep: list[Keep] = [partial(append, checkpoints_path(path)), *([anchor_of(anchor)] if anchor else [])]
         self._tree = merkle.Tree()
         self._taken: OrderedDict[str, int] = OrderedDict()
         try:
@@ -78,8 +78,8 @@ class ReadLedger:
         """Signs the lines so far, in the file of checkpoints and in the anchor. Raises Internal."""
         found = Checkpoint(self.public.name, self.size, self._tree.root(), int(now))
         note = signed(found, self._held.key).encode()
-        for path in self._files:
-            _add(path, note)
+        for keep in self._keep:
+            keep(note)
         return found
 
     def close(self) -> None:
@@ -164,16 +164,4 @@ def _publish(path: Path, public: PublicKey) -> None:
     """Writes the public key beside the ledger, for people to copy to where they check the ledger."""
     file = public_key_path(path)
     if not file.exists():
-        _add(file, f"{public}\n".encode())
-
-
-def _add(path: Path, content: bytes) -> None:
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, held.MODE)
-        try:
-            os.write(file, content)
-            os.fsync(file)
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise errors.Internal(f"the broker cannot write {path.name}", error.strerror) from None
+        append(file, f"{public}\n".encode())

@@ -62,8 +62,11 @@ class BrokerSettings:
             not keys_backup or Path(keys_backup).is_absolute(),
             "broker.break_glass_public_key_file must be an absolute path",
         )
-        for name, path in (("reads", self.reads), ("reads_anchor", self.reads_anchor)):
-            want(not path or Path(path).is_absolute(), f"broker.{name} must be an absolute path")
+        want(not self.reads or Path(self.reads).is_absolute(), "broker.reads must be an absolute path")
+        want(
+            re.fullmatch(r"(syslog|(syslog:)?/.*)?", self.reads_anchor) is not None,
+            'broker.reads_anchor must be an absolute path, "syslog", or "syslog:" with the path of its socket',
+        )
         want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
         want(self.max_connections > 0, "broker.max_connections must be above 0")
