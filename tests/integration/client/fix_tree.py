@@ -21,6 +21,8 @@ GIVEN = (
     "key",
     "taken",
     "until",
+    "broker",
+    "variables",
 )
 
 Values = Mapping[str, str | bool | list[str]]
