@@ -9,11 +9,15 @@ from typing import NamedTuple
 
 from pg_envelope_client.problems import Problem
 
-BLANK = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+BLANK = re.compile(r"[ \t]*+(?:#[^\n]*+)?(?:\n|\Z)")
+# A value without quotes: words, of which none but the first may begin with `#` unless blanks are before it.
+WORD = r"[^\s'\"`$\\]++"
+BARE = rf"(?:(?!(?<=[ \t])\#){WORD}(?:[ \t]++(?!\#){WORD})*)?"
+# Possessive quantifiers: a line of a million blanks is refused at once, too.
 ENTRY = re.compile(
-    r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*"
-    r"""(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\$`]|\\[nrt"\\$`])*)"|(?P<bare>(?:[^\n'"`$\\#]|(?<![ \t])\#)*?))"""
-    r"[ \t]*(?:(?<=[ \t])\#[^\n]*)?(?:\n|\Z)"
+    r"[ \t]*+(?:export[ \t]++)?(?P<name>[A-Za-z_][A-Za-z0-9_]*+)[ \t]*+=[ \t]*+"
+    rf"""(?:'(?P<single>[^']*+)'|"(?P<double>(?:[^"\\$`]|\\[nrt"\\$`])*+)"|(?P<bare>{BARE}))"""
+    r"[ \t]*+(?:(?<=[ \t])\#[^\n]*+)?(?:\n|\Z)"
 )
 ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 HINT = "NAME=value, or NAME='value' if the value holds a quote, a backslash, `$` or a line break."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -188,11 +188,15 @@ def _found(folder: Path, database: UUID) -> Iterator[StoredBackup]:
 @contextmanager
 def _registered(server: ServerSession, label: str) -> Iterator[None]:
     """Registers a backup before a byte of it exists. What the body breaks off counts as destroyed: it has no file."""
+    import psycopg
+
     server.value(statements.register_backup(label, None, None, "infinity"))
     try:
         yield
     except BaseException:
-        server.value(statements.forget_backup(label))
+        # Without the server it stays under way, and counts.
+        with suppress(psycopg.Error):
+            server.value(statements.forget_backup(label))
         raise
     server.value(statements.finish_backup(label))
 

@@ -70,6 +70,16 @@ class Secrets:
         """
         if not value:
             raise errors.BadInput("a secret cannot be empty")
+        try:
+            return self._store(name, value)
+        except errors.EnvelopeError as error:
+            if error.sqlstate != errors.NotConfigured.sqlstate:
+                raise
+        # The key was rotated since this client read the key catalog.
+        self._keys.refresh()
+        return self._store(name, value)
+
+    def _store(self, name: str, value: str | bytes) -> int:
         versions = self._keys.secret_versions(name)
         number = versions[0][0] + 1 if versions else 1
         sealed = self._key(name).seal(value, context(number)) or b""

@@ -1,14 +1,14 @@
-"""Passwords: Argon2id, comparison in constant time, and hashing a column of plaintext passwords in place."""
+"""Passwords: comparison in constant time, and hashing a column of plaintext passwords in place."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hmac import compare_digest
 
 from pg_envelope import errors
+from pg_envelope.argon2id import argon2id, is_argon2id
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
@@ -16,12 +16,6 @@ from pg_envelope.backend.password_forms import is_foreign, is_locked, is_passwor
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.owner import AsOwner
 
-# RFC 9106's second recommended option; more than OWASP's minimum. Lanes run one after the other: no threads here.
-PASSES = 3
-LANES = 4
-MEMORY_KIB = 65536
-HASH_BYTES = 32
-SALT_BYTES = 16
 NOTICE_SECONDS = 1.0
 ROWS_PER_BLOCK = 50
 MOST_WAITS = 3
@@ -216,31 +210,6 @@ class Hashing:
         row = _only(self._host.row(SIZE, ["oid"], [self._leaf.oid]))
         per_block = row["rows"] / row["blocks"] if row["rows"] > 0 and row["blocks"] else ROWS_PER_BLOCK
         return int(row["blocks"]), max(1, int(self._batch_size / max(per_block, 1)))
-
-
-def argon2id(password: str) -> str:
-    """A password's hash with a new salt, in PHC format."""
-    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-
-    made = Argon2id(
-        salt=os.urandom(SALT_BYTES), length=HASH_BYTES, iterations=PASSES, lanes=LANES, memory_cost=MEMORY_KIB
-    )
-    return made.derive_phc_encoded(password.encode())
-
-
-def is_argon2id(password: str, hash: str) -> bool:
-    """Whether `hash`, in PHC format, is that of the password; False for a malformed one.
-
-    A hash says what it costs to verify: SQL's envelope.verify_password() looks at that first.
-    """
-    from cryptography.exceptions import InvalidKey
-    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-
-    try:
-        Argon2id.verify_phc_encoded(password.encode(), hash)
-    except (InvalidKey, ValueError):
-        return False
-    return True
 
 
 def same(a: str, b: str) -> bool:

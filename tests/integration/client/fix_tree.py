@@ -22,6 +22,8 @@ GIVEN = (
     "key",
     "taken",
     "until",
+    "broker",
+    "variables",
 )
 
 Values = Mapping[str, str | bool | list[str]]

@@ -208,5 +208,7 @@ def test_a_key_of_the_same_name_that_is_new(stripe: DoorOfTests) -> None:
     db.sql("SELECT envelope.rotate_key('stripe')")
     db.sql("GRANT EXECUTE ON FUNCTION envelope.store_secret(text, integer, envelope.ciphertext) TO alice")
     assert secrets.store("stripe", "sk_1") == 1
+    db.sql("SELECT envelope.rotate_key('stripe')")
+    assert secrets.store("stripe", "sk_2") == 2
     db.sql("SELECT envelope.flush('test')")
-    assert secrets["stripe"] == "sk_1"
+    assert secrets["stripe"] == "sk_2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,15 @@ def test_lines_are_those_of_the_file() -> None:
 def test_it_names_the_line(text: str, line: int) -> None:
     with pytest.raises(Problem, match=rf"\.env, line {line}: "):
         pairs(text)
+
+
+@pytest.mark.parametrize("text", ["A={}", "A={}'", "{}", "{}'", "A{}'", "A={}#{}'", "export {}'", "A='x'{}'"])
+def test_a_long_line_of_blanks_is_read_at_once(text: str) -> None:
+    """With a pattern that goes back, this would take hours."""
+    with suppress(Problem):
+        pairs(text.replace("{}", " " * 500_000))
+    with suppress(Problem):
+        pairs(text.replace("{}", "x " * 250_000))
 
 
 def test_empty_values_bom_and_hashes() -> None:
