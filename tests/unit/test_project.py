@@ -103,8 +103,13 @@ def test_a_function_pins_its_search_path(function: pg.CreateFunctionStmt) -> Non
     )
 
 
-# Statement triggers of one assignment, in which every name is qualified.
-QUALIFIED = ("envelope_internal.mend_begins", "envelope_internal.mend_ends", "envelope_internal.erased_pass")
+# Statement triggers of one assignment, and an event trigger, in which every name is qualified.
+QUALIFIED = (
+    "envelope_internal.ddl_begins",
+    "envelope_internal.mend_begins",
+    "envelope_internal.mend_ends",
+    "envelope_internal.erased_pass",
+)
 
 
 @pytest.mark.parametrize("function", named(functions()))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pg_envelope import errors
 from pg_envelope.backend.caller import refuse_others
 from pg_envelope.backend.commits import begin
+from pg_envelope.backend.ddl.begin import Exchanges
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.reencrypt import Reencryption
@@ -66,12 +67,16 @@ def _pace(batch_size: int | None, pause_ms: int | None, *, newest_first: bool = 
 
 
 class Admin:
-    """One method per SQL routine. A relation comes as text, in the form in which regclass writes it."""
+    """One method per SQL routine. A relation comes as text, in the form in which regclass writes it.
 
-    def __init__(self, host: Host, guard: Guard, link: Link) -> None:
+    `caller` runs statements as the caller of a routine, under the caller's search_path.
+    """
+
+    def __init__(self, host: Host, caller: Host, guard: Guard, link: Link) -> None:
         self._host = host
         self._link = link
         self._keys = Keys(host, link)
+        self._exchanges = Exchanges(host, caller)
         self._changing_tables = False
         self._offer_tables(guard.plain)
         self._offer_values(guard.plain)
@@ -88,6 +93,9 @@ class Admin:
         self.refresh = plain(self._alone(self._refresh))
         self.adopt_restored = plain(self._alone(self._adopt_restored))
         self.follow = plain(self._alone(self._follow))
+        self.begin_command = plain(self._alone(self._begin_command))
+        self.begin_ddl = plain(self._alone(self._begin_ddl))
+        self.end_command = plain(self._alone(self._end_command))
         self.set_audit = plain(self._alone(self._set_audit))
         self.set_limit = plain(self._set_limit)
         self.set_audit_key = plain(self._set_audit_key)
@@ -158,6 +166,7 @@ class Admin:
         if rel is None:
             raise errors.BadInput(f"{what}() needs a table")
         refuse_others(self._host, what, "It makes row policies and replaces tables.")
+        self._exchanges.refuse_open(what)
         return self._host.relation(rel)
 
     def _protect(
@@ -246,7 +255,7 @@ class Admin:
         """
 
         def called(*arguments: Any) -> Result | None:
-            if self._changing_tables and call == self._follow:
+            if self._changing_tables and call in (self._follow, self._begin_command, self._end_command):
                 return None
             before, self._changing_tables = self._changing_tables, True
             try:
@@ -258,6 +267,17 @@ class Admin:
 
     def _follow(self, view: int, touched: int, attnum: int) -> None:
         follow(self._host, view, touched, attnum)
+
+    def _begin_command(self, tag: str, context: str) -> None:
+        self._exchanges.begin_command(tag, context)
+
+    def _begin_ddl(self, rel: str | None) -> None:
+        if rel is None:
+            raise errors.BadInput("begin_ddl() needs a table")
+        self._exchanges.begin(self._host.relation(rel))
+
+    def _end_command(self) -> None:
+        self._exchanges.end()
 
     def _set_audit(self, rel: str | None, column: str | None, level: str | None) -> None:
         oid = self._table(rel, "set_audit")

@@ -17,6 +17,8 @@ PIN = "SET LOCAL search_path = pg_catalog, pg_temp"
 # CURRENT_USER is evaluated here: inside the function it would be the extension's owner.
 RUN_STEP = "SELECT envelope_internal.run_step(CURRENT_USER)"
 RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
+NAMED = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid AS oid"
+QUERY = "SELECT pg_catalog.current_query() AS text"
 
 
 class Undone(errors.EnvelopeError):
@@ -100,6 +102,15 @@ class Host:
         search_path.
         """
         return int(self._rows(RELATION, ["text"], [name])[0]["oid"])
+
+    def named(self, name: str) -> int | None:
+        """Returns the OID of what a name means under the caller's search_path, or None."""
+        found = self._rows(NAMED, ["text"], [name])[0]["oid"]
+        return None if found is None else int(found)
+
+    def query(self) -> str:
+        """Returns the text that the client sent. A function may be running another statement for it."""
+        return str(self._rows(QUERY, (), ())[0]["text"] or "")
 
     def notice(self, message: str, detail: str | None = None, hint: str | None = None) -> None:
         self._plpy.notice(message, **_given(detail=detail, hint=hint))

@@ -100,7 +100,7 @@ class Session:
     def _import_admin(self) -> Admin:
         from pg_envelope.backend.admin import Admin
 
-        return Admin(self.pinned, self.guard, self.link)
+        return Admin(self.pinned, self.host, self.guard, self.link)
 
     @cached_property
     def writes(self) -> Writes:

@@ -164,7 +164,8 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         Check(**{name: found[name] for name in CHECK_FIELDS}, columns=frozenset(found["columns"]))
         for found in json.loads(key["checks"])
     )
-    searches = _searches(host, str(key["key_uuid"]), base, protected)
+    sources = {found.field_uuid: name for name, found in protected.items()}
+    searches = searches_of(host, str(key["key_uuid"]), base, sources)
     return Layout(
         key_uuid=str(key["key_uuid"]),
         schema=base.schema,
@@ -237,9 +238,11 @@ def _row_key(key: Row, base: Table, protected: Iterable[Protected]) -> dict[str,
     return base.primary_key
 
 
-def _searches(host: Host, key_uuid: str, base: Table, protected: Mapping[str, Protected]) -> dict[str, SearchColumn]:
-    """Returns the search columns that the base table has, in the order of its columns."""
-    sources = {found.field_uuid: name for name, found in protected.items()}
+def searches_of(host: Host, key_uuid: str, base: Table, sources: Mapping[str, str]) -> dict[str, SearchColumn]:
+    """Returns the search columns that the base table has for fields, in the order of its columns.
+
+    `sources` has the fields' columns by their uuids.
+    """
     rows = {row["attname"]: row for row in host.rows(SEARCHES, ["uuid", "oid"], [key_uuid, base.oid])}
     return {
         column.name: SearchColumn(

@@ -41,7 +41,20 @@ def opens(host: Host, layout: Layout, base: Table) -> None:
         first = f"SELECT {faulty.fault(layout, name)} AS fault FROM {layout.base} t WHERE t.{ident(name)} IS NOT NULL"
         found = AsOwner(host, base.owner_oid).rows(f"{first} LIMIT {FIRST}")
         if found and all(row["fault"] == DOES_NOT_OPEN for row in found):
-            raise errors.Unsupported(
-                f"the values of column {name} of {base.sql} do not open under its row key as it is now",
-                hint="Change the columns of its primary key back as they were.",
-            )
+            raise _bound_to_another_key(base, name)
+
+
+def every_one_opens(host: Host, layout: Layout, base: Table) -> None:
+    """Raises Unsupported when a value of a column does not open."""
+    for name in layout.protected:
+        faults = f"SELECT {faulty.fault(layout, name)} AS fault FROM {layout.base} t WHERE t.{ident(name)} IS NOT NULL"
+        query = f"SELECT count(*) AS found FROM ({faults}) AS f WHERE f.fault OPERATOR(pg_catalog.=) $1"
+        if AsOwner(host, base.owner_oid).count(query, ["text"], [DOES_NOT_OPEN]):
+            raise _bound_to_another_key(base, name)
+
+
+def _bound_to_another_key(base: Table, name: str) -> errors.Unsupported:
+    return errors.Unsupported(
+        f"the values of column {name} of {base.sql} do not open under its row key as it is now",
+        hint="Change the columns of its primary key back as they were.",
+    )

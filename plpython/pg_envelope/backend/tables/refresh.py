@@ -33,7 +33,8 @@ def refresh(host: Host, oid: int) -> None:
         raise errors.Unsupported(
             f"{before.sql} and its base table {table.sql} are in different schemas", hint="Move one of them back."
         )
-    key = _take_over_names(host, key, table, before)
+    renamed = {old: new for old, new in catalog.pairs(host, key, table) if old != new}
+    key = take_over_names(host, key, before, renamed)
     shown = {name for _, name in catalog.pairs(host, key, table)}
     layout = catalog.layout_of(host, key, table)
     catalog.record_modes(host, layout)
@@ -89,12 +90,10 @@ def _make_again(host: Host, key: Row, table: Table) -> None:
     )
 
 
-def _take_over_names(host: Host, key: Row, table: Table, before: Table) -> Row:
+def take_over_names(host: Host, key: Row, before: Table, renamed: Mapping[str, str]) -> Row:
     """Renames the view's columns, the row key and the CHECK expressions after columns that were renamed in the base
-    table.
+    table. `before` is the view, `renamed` has the new names by the old ones. Returns the key's new row.
     """
-    # The view holds on to the base table's columns: none can be dropped below it.
-    renamed = {old: new for old, new in catalog.pairs(host, key, table) if old != new}
     if not renamed:
         return key
     checks = [
@@ -109,7 +108,7 @@ def _take_over_names(host: Host, key: Row, table: Table, before: Table) -> Row:
     row_key = [renamed.get(name, name) for name in key["row_key"]]
     scope_column = key["scope_column"] and renamed.get(key["scope_column"], key["scope_column"])
     catalog.rename(host, key["key_uuid"], renamed, row_key, scope_column, json.dumps(checks))
-    return catalog.key_of(host, table.oid)
+    return catalog.key_of(host, before.oid)
 
 
 def _rename_columns(host: Host, kind: str, relation: str, renamed: Mapping[str, str]) -> None:

@@ -147,7 +147,8 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
     ]
     if defaults:
         owner.run(f"ALTER TABLE {table} {commas(defaults)}")
-    host.run(f"ALTER TABLE {table} {commas(_stored(layout))}")
+    if stored := list(_stored(layout)):
+        host.run(f"ALTER TABLE {table} {commas(stored)}")
     now = inspect.inspect(host, base.oid)
     there = {check.name for check in now.checks}
     for check in layout.checks:
@@ -156,7 +157,8 @@ def _restore(host: Host, base: Table, view: Table, layout: Layout, acl: list[dic
         if check.comment is not None:
             grants.comment(host, f"CONSTRAINT {ident(check.name)} ON {table}", check.comment)
     _restore_comments(host, now, view, table)
-    grants.give(host, base.oid, table, [row for row in acl if row["column"] not in layout.searches])
+    names = {None, *(column.name for column in now.columns)}
+    grants.give(host, base.oid, table, [row for row in acl if row["column"] in names])
     if layout.as_caller:
         for statement in sequence_grants(base, acl, "REVOKE", "FROM"):
             host.run(statement)

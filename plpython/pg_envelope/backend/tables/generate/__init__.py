@@ -16,12 +16,13 @@ from pg_envelope.backend.tables.generate.expressions import (
 from pg_envelope.backend.tables.generate.guard import no_drafts
 from pg_envelope.backend.tables.generate.layout import Layout, Protected, rights_name
 from pg_envelope.backend.tables.generate.refused import check_functions
-from pg_envelope.backend.tables.generate.view import rights, stub, view
+from pg_envelope.backend.tables.generate.view import emptied, rights, stub, view
 from pg_envelope.backend.tables.generate.writes import (
     ALWAYS,
     COMMENTED,
     EVENTS,
     GUARDS,
+    every_guard,
     function_names,
     functions,
     trigger_names,
@@ -36,7 +37,9 @@ __all__ = [
     "Layout",
     "Protected",
     "check_functions",
+    "emptied",
     "encrypted_as_role",
+    "every_guard",
     "function_names",
     "functions",
     "loses",

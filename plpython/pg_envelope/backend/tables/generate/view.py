@@ -31,9 +31,18 @@ def _read(layout: Layout, protected: Protected) -> str:
 
 
 def view(layout: Layout) -> str:
+    return f"{_with_options(layout)} AS {selected(layout)}"
+
+
+def emptied(layout: Layout, columns: Iterable[Column]) -> str:
+    """Returns the view with the columns that it has now and nothing behind them, so that these can change."""
+    return f"{_with_options(layout)} AS SELECT {commas(map(_nothing, columns))}"
+
+
+def _with_options(layout: Layout) -> str:
     # The options are given explicitly, because CREATE OR REPLACE VIEW would otherwise drop them without a word.
     options = commas([f"security_invoker = {'true' if layout.by_role else 'false'}", *layout.view_options])
-    return f"CREATE OR REPLACE VIEW {layout.view} WITH ({options}) AS {selected(layout)}"
+    return f"CREATE OR REPLACE VIEW {layout.view} WITH ({options})"
 
 
 def stub(view: str, columns: Iterable[Column]) -> str:

@@ -105,7 +105,7 @@ def _statement_triggers(layout: Layout) -> list[str]:
 
 
 def _guards(layout: Layout) -> list[str]:
-    return _every_guard(layout) if _guards_every_write(layout) else _few_guards(layout)
+    return every_guard(layout) if _guards_every_write(layout) else _few_guards(layout)
 
 
 def _guards_every_write(layout: Layout) -> bool:
@@ -113,7 +113,7 @@ def _guards_every_write(layout: Layout) -> bool:
     return layout.as_caller or layout.rollout == "protect"
 
 
-def _every_guard(layout: Layout) -> list[str]:
+def every_guard(layout: Layout) -> list[str]:
     """Makes the guard run at every write: drafts become envelopes then, and other triggers may change the key."""
     return [*_guard(layout, "insert", "INSERT"), *_guard(layout, "update", "UPDATE")]
 

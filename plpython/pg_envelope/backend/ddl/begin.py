@@ -1,0 +1,110 @@
+"""Begins and ends commands: decides which protected tables exchange names for a command, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from pg_envelope import errors
+from pg_envelope.backend.ddl import commands, exchange, refused, settle
+from pg_envelope.backend.ddl.commands import Command
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.tables import catalog
+
+# Each session waits here for the other one, and reads names only then.
+LOCK = "SELECT key_uuid FROM envelope_private.key WHERE view = $1::oid ORDER BY key_uuid FOR UPDATE"
+RIGHTS = """
+SELECT pg_has_role($1, b.relowner, 'USAGE') AS owns, has_table_privilege($1, v.oid, 'REFERENCES')
+    OR has_any_column_privilege($1, v.oid, 'REFERENCES') AS refers
+FROM envelope_private.key k JOIN pg_catalog.pg_class b ON b.oid = k.base JOIN pg_catalog.pg_class v ON v.oid = k.view
+WHERE k.view = $2::oid"""
+DEEPER = "UPDATE envelope_private.exchange SET depth = depth + 1"
+ENDED = "SELECT * FROM envelope_private.exchange WHERE depth = 1 ORDER BY base"
+LESS_DEEP = "UPDATE envelope_private.exchange SET depth = depth - 1 WHERE depth > 1"
+OPEN = "SELECT base::regclass::text AS name FROM envelope_private.exchange"
+TRIES = 5
+
+
+class Exchanges:
+    """The exchanges of a session. Their state is in the database, and ends with the transaction or a savepoint.
+
+    `caller` is whoever gives a command. It lets a step run with the rights of the extension's owner.
+    """
+
+    def __init__(self, host: Host, caller: Host) -> None:
+        self._host = host
+        self._caller = caller
+
+    def begin_command(self, tag: str, context: str) -> None:
+        """Called as who gives the command, under the search_path of the command."""
+        text = commands.running(context, self._caller.query())
+        found = list(commands.find(text, tag))
+        self._caller.as_owner(lambda: self._host.rows(DEEPER))
+        for view, named in self._settled(found).items():
+            self._caller.as_owner(partial(self._begin, view, named))
+
+    def begin(self, view: int) -> None:
+        """Begins for all commands until end(). Raises NotProtected, NotPermitted, Locked, Conflict."""
+        self._caller.as_owner(lambda: self._begin_by_hand(view))
+
+    def end(self) -> None:
+        """Ends a command, or what begin() began."""
+        ended = self._host.rows(ENDED)
+        self._host.rows(LESS_DEEP)
+        for row in ended:
+            settle.settle(self._host, row)
+
+    def refuse_open(self, what: str) -> None:
+        """Raises Conflict for an act of administration while names are exchanged."""
+        row = self._host.row(OPEN)
+        if row is not None:
+            raise errors.NotConfigured(
+                f"{what}() cannot run now: {row['name']} has the name of its view",
+                hint="SELECT envelope.end_ddl() first.",
+            )
+
+    def _settled(self, found: list[Command]) -> dict[int, list[Command]]:
+        """Returns what the names in a command mean, with the protected ones locked: from then on they stay."""
+        meant = self._meant(found)
+        for _ in range(TRIES):
+            self._caller.as_owner(partial(self._lock, list(meant)))
+            before, meant = meant, self._meant(found)
+            if meant == before:
+                break
+        return meant
+
+    def _meant(self, found: Iterable[Command]) -> dict[int, list[Command]]:
+        meant: dict[int, list[Command]] = {}
+        for command in found:
+            oid = self._caller.named(".".join(map(ident, command.name)))
+            if oid is not None:
+                meant.setdefault(oid, []).append(command)
+        return meant
+
+    def _lock(self, views: Iterable[int]) -> None:
+        for view in sorted(views):
+            self._host.rows(LOCK, ["oid"], [view])
+
+    def _begin(self, view: int, named: list[Command]) -> None:
+        uses = {command.use for command in named}
+        rights = self._host.row(RIGHTS, ["name", "oid"], [self._caller.acting, view])
+        if rights is None or "shape" in uses or not (rights["owns"] or (uses == {"refers"} and rights["refers"])):
+            return
+        key = catalog.key_of(self._host, view)
+        refused.check(self._host, key, named)
+        exchange.begin(self._host, key)
+
+    def _begin_by_hand(self, view: int) -> None:
+        self._lock([view])
+        key = self._key(view)
+        rights = self._host.row(RIGHTS, ["name", "oid"], [self._caller.acting, view])
+        if rights is None or not rights["owns"]:
+            raise errors.NotPermitted(f"must be owner of {key['view_name']}")
+        exchange.begin(self._host, key)
+
+    def _key(self, view: int) -> Row:
+        key = catalog.key_of(self._host, view)
+        if self._host.row("SELECT base FROM envelope_private.exchange WHERE base = $1", ["oid"], [key["base"]]):
+            raise errors.NotConfigured("the names are exchanged already", hint="SELECT envelope.end_ddl() ends it.")
+        return key

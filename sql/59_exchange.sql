@@ -1,0 +1,98 @@
+-- DDL on a protected table's own name. Before such a command the base table takes the name of its view, and afterwards
+-- both have their names back, and the view follows the change. Which tables a command names is read from its text. The
+-- text decides nothing else: only who owns a table, or may refer to it, can make it exchange names.
+
+CREATE FUNCTION envelope_private.still_exchanged() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM envelope_private.exchange WHERE base = NEW.base) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_transaction_termination',
+            MESSAGE = format('%s has the name of its view: the transaction cannot end here', NEW.base::regclass),
+            HINT = 'After envelope.begin_ddl(...) call envelope.end_ddl(). A command that commits by itself must name the base table.';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION envelope_private.still_exchanged IS
+    'refuses the commit while a base table has the name of its view, so no other session ever meets envelopes under that name. SECURITY DEFINER: reads the key catalog';
+
+CREATE CONSTRAINT TRIGGER still_exchanged AFTER INSERT ON envelope_private.exchange
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.still_exchanged();
+ALTER TABLE envelope_private.exchange ENABLE ALWAYS TRIGGER still_exchanged;
+
+CREATE FUNCTION envelope_internal.names_protected(command text) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    -- A dump sets check_function_bodies. It names every relation as it is.
+    SELECT EXISTS (SELECT FROM envelope_private.exchange)
+        OR current_setting('check_function_bodies') <> 'off' AND EXISTS (
+            SELECT FROM envelope_private.key k JOIN pg_class v ON v.oid = k.view
+            WHERE strpos(lower(replace(command, '""', '"')), lower(v.relname)) > 0);
+END;
+COMMENT ON FUNCTION envelope_internal.names_protected IS
+    'whether the text of a command may name a protected table: the cheap question before the exact one. SECURITY DEFINER: reads the key catalog';
+
+CREATE FUNCTION envelope_internal.begin_command(tag text, context text) RETURNS void
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.begin_command(tag, context)
+$$;
+COMMENT ON FUNCTION envelope_internal.begin_command IS
+    'exchanges the names of the protected tables that the running command changes. With the rights and the search_path of who gave the command';
+
+-- No SET: the names in the command mean what they mean under the search_path of its session.
+CREATE FUNCTION envelope_internal.ddl_begins() RETURNS event_trigger
+    LANGUAGE plpgsql AS $$
+DECLARE
+    context pg_catalog.text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF envelope_internal.names_protected(pg_catalog.concat(context, pg_catalog.current_query())) THEN
+        PERFORM envelope_internal.begin_command(TG_TAG, context);
+    END IF;
+END $$;
+COMMENT ON FUNCTION envelope_internal.ddl_begins IS 'event trigger: a command begins that may change a protected table';
+
+CREATE FUNCTION envelope_private.end_command() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.end_command()
+$$;
+COMMENT ON FUNCTION envelope_private.end_command IS
+    'gives names back, and makes the views follow. SECURITY DEFINER: it changes objects of the extension''s owner';
+
+CREATE FUNCTION envelope_private.ddl_ends() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM envelope_private.exchange) THEN
+        PERFORM envelope_private.end_command();
+    END IF;
+END $$;
+COMMENT ON FUNCTION envelope_private.ddl_ends IS 'event trigger: a command has ended. SECURITY DEFINER: reads the key catalog';
+
+CREATE EVENT TRIGGER pg_envelope_begin_ddl ON ddl_command_start
+    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'DROP TABLE', 'CREATE INDEX', 'COMMENT', 'CREATE TRIGGER', 'ALTER TRIGGER',
+        'DROP TRIGGER', 'CREATE POLICY', 'ALTER POLICY', 'DROP POLICY', 'CREATE STATISTICS')
+    EXECUTE FUNCTION envelope_internal.ddl_begins();
+COMMENT ON EVENT TRIGGER pg_envelope_begin_ddl IS 'pg_envelope: lets a DDL command name a protected table';
+-- In the order of names it comes before pg_envelope_follow, which finds every name in its place.
+CREATE EVENT TRIGGER pg_envelope_end_ddl ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'DROP TABLE', 'CREATE INDEX', 'COMMENT', 'CREATE TRIGGER', 'ALTER TRIGGER',
+        'DROP TRIGGER', 'CREATE POLICY', 'ALTER POLICY', 'DROP POLICY', 'CREATE STATISTICS')
+    EXECUTE FUNCTION envelope_private.ddl_ends();
+COMMENT ON EVENT TRIGGER pg_envelope_end_ddl IS 'pg_envelope: ends what pg_envelope_begin_ddl began';
+
+CREATE FUNCTION envelope.begin_ddl(rel regclass) RETURNS void
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.begin_ddl(rel)
+$$;
+COMMENT ON FUNCTION envelope.begin_ddl IS
+    'gives the name of a protected table to its base table, until envelope.end_ddl() in the same transaction. For its owner, and for DDL that pg_envelope does not see by itself';
+
+CREATE FUNCTION envelope.end_ddl() RETURNS void
+    LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.end_command()
+$$;
+COMMENT ON FUNCTION envelope.end_ddl IS
+    'ends what envelope.begin_ddl() began in this transaction: names are back, and the views follow the change. SECURITY DEFINER: it changes objects of the extension''s owner';
