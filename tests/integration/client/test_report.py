@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 
 from pg_envelope_client.evidence import facts
+from stack.processes import wait_until
 from stack.stack import Stack
 from tests.fix_stack import Database
 from tests.integration.client.test_commands import Command
@@ -109,12 +111,36 @@ def test_facts_of_pg_hba_conf(command: Command, db: Database) -> None:
 
 
 def test_facts_that_depend_on_the_machine(command: Command, db: Database) -> None:
-    assert seen(db, "tls_server")[1] is (db.one("SHOW ssl") == "on")
     assert seen(db, "checksums") == (db.one("SHOW data_checksums"), db.one("SHOW data_checksums") == "on")
     kernel = Path("/proc/sys/crypto/fips_enabled")
     in_fips = kernel.exists() and kernel.read_text().startswith("1")
     assert seen(db, "fips")[1] is (None if in_fips else False)
     assert seen(db, "disk_encryption")[1] is not False
+
+
+def switched(db: Database, ssl: str) -> None:
+    """The server has the setting, also in this session."""
+    db.sql(f"ALTER SYSTEM SET ssl = {ssl}")
+    db.sql("SELECT pg_reload_conf()")
+    wait_until(lambda: db.one("SHOW ssl") == ssl, 30, f"ssl is {ssl}")
+
+
+def test_tls_of_the_server_shows(command: Command, db: Database) -> None:
+    data = Path(db.one("SHOW data_directory"))
+    files = [data / "server.key", data / "server.crt"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=here", "-days", "2"]
+    subprocess.run([*made, "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
+    for file in files:
+        file.chmod(0o600)
+        os.chown(file, data.stat().st_uid, data.stat().st_gid)
+    assert seen(db, "tls_server")[1] is False
+    try:
+        switched(db, "on")
+        assert seen(db, "tls_server") == ("ssl on, from TLSv1.2", True)
+    finally:
+        switched(db, "off")
+        for file in files:
+            file.unlink()
 
 
 def test_a_sealed_kms_shows(command: Command, db: Database, stack: Stack) -> None:
@@ -143,6 +169,23 @@ def test_a_report_is_signed_and_a_change_is_found(command: Command, db: Database
     held = json.loads(file.read_text())
     file.write_text(json.dumps({**held, "statement": held["statement"].replace('"holds":false', '"holds":true', 1)}))
     assert command.run("verify-receipt", file).code == 1
+
+
+def test_a_role_that_sees_less_reports_less(command: Command, db: Database, stack: Stack) -> None:
+    """What cannot be seen is unknown. It does not pass for a fact that holds."""
+    db.sql("CREATE ROLE looker LOGIN")
+    db.sql("GRANT pg_read_all_data TO looker")
+    try:
+        ended = Command(stack, db.name, "looker").done("report", "--unsigned", "--json")
+        refused = Command(stack, db.name, "looker").run("report")
+    finally:
+        db.sql("DROP ROLE looker")
+    found = json.loads(ended.out)["facts"]
+    assert found["protected_columns"]["holds"] is True
+    for name in ("plaintext", "keks", "status_failed", "tls_forced"):
+        assert (found[name]["value"], found[name]["holds"]) == ("not seen: SQLSTATE 42501", None)
+    assert found["tls_clients"]["holds"] is None, "the server hides other sessions from this role"
+    assert "permission denied for function sign_report" in refused.err
 
 
 def test_two_reports_are_compared(command: Command, db: Database, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ MADE = {
     "keys_return_key": statements.keys_return_key(ODD),
     "keys_return": statements.keys_return(ODD, ODD, [1], [ODD]),
     "rekey": statements.rekey(ODD, ODD, ODD),
+    "sign_report": statements.sign_report({ODD: ODD}),
 }
 
 
