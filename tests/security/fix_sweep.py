@@ -215,7 +215,7 @@ WITHOUT_VALUES = frozenset(
     "move_kek pause plan protect_tables publish_keys receipt revoke_client revoke_client_key "
     "register_backup rekey replay_erasures resume revocation revoke_key set_audit set_audit_key set_limit set_schedule "
     "shred_audit "
-    "shred_dropped shred_key signing_keys tenant_kek this_is_the_original verify_keys fips_mode "
+    "shred_dropped shred_key signing_keys slow_reads tenant_kek this_is_the_original verify_keys fips_mode "
     "gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id".split()
 )
 DROPPED = "DROP SCHEMA swept CASCADE"

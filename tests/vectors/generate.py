@@ -60,6 +60,10 @@ TOKENS = {
     "fewer than four": ("last4/1", "12", "12"),
     "year": ("year/1", "1912-06-23", "1912"),
     "year before Christ": ("year/1", "0044-03-15 12:00:00+00 BC", "0044 BC"),
+    "month": ("month/1", "1912-06-23 10:00:00", "1912-06"),
+    "month before Christ": ("month/1", "0044-03-15 BC", "0044-03 BC"),
+    "first four": ("prefix4/1", "Ångström", "ångs"),
+    "shorter than four": ("prefix4/1", "Ann", "ann"),
     "no year": ("year/1", "-infinity", "-infinity"),
 }
 
