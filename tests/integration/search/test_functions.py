@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import psycopg
 import pytest
 
+from stack.postgres import Cluster
 from tests.fix_stack import Database
+from tests.integration.operations.fix_clusters import run
 from tests.integration.search.fix_users import plan
 
 PLATE = "CREATE OR REPLACE FUNCTION plate(value text) RETURNS text IMMUTABLE RETURN translate(upper(value), ' -', '')"
@@ -87,6 +92,20 @@ def test_the_owner_cannot_change_the_copy(cars: Database) -> None:
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             cars.sql(statement, user="owner")
+
+
+def test_a_dump_brings_the_copy(
+    cars: Database, other_cluster: Cluster, empty_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    cars.sql("DROP FUNCTION plate")
+    run(cars.stack.cluster, cars.name, "pg_dump", "--format=custom", "--file", tmp_path / "dump")
+    name = empty_database("plates")
+    run(other_cluster, name, "pg_restore", "--jobs=2", "--dbname", name, tmp_path / "dump")
+    with other_cluster.connect(name) as connection:
+        connection.execute("SELECT envelope.this_is_the_original()")
+        connection.execute("INSERT INTO car VALUES (9, 'new-9')")
+        for needle, row in {"bab123": 1, "NEW9": 9}.items():
+            assert connection.execute(FOUND, [needle]).fetchall() == [(row,)]
 
 
 HOSTILE = (
