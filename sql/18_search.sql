@@ -40,6 +40,14 @@ CREATE TABLE envelope_private.carried (
 COMMENT ON TABLE envelope_private.carried IS
     'indexes and UNIQUE constraints that protect() turned into those of tokens, for unprotect() to put back';
 
+CREATE TABLE envelope_private.search_function (
+    normalizer text PRIMARY KEY,
+    function text NOT NULL
+);
+COMMENT ON TABLE envelope_private.search_function IS
+    'normalisers that are copies of users'' functions, in schema envelope_compare, and the function that each was made of';
+
+SELECT pg_catalog.pg_extension_config_dump('envelope_private.search_function', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.search_key', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.search', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.carried', '');

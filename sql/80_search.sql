@@ -75,12 +75,23 @@ $$;
 COMMENT ON FUNCTION envelope.grant_search IS
     'lets a role look rows up by the search columns of a protected column, without the right to read that column; REVOKE SELECT (...) takes the right away';
 
-CREATE FUNCTION envelope.search_advice(rel regclass, "column" name, normalizer text DEFAULT 'exact')
+CREATE FUNCTION envelope.search_advice(
+    rel regclass, "column" name, normalizer text DEFAULT 'exact', beside name DEFAULT NULL)
     RETURNS TABLE (verdict text, advice text, sampled bigint, different_values bigint, top_share double precision,
         read_share double precision, min_entropy double precision)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.search_advice(rel, column, normalizer)
+return GD['pg_envelope'].admin.search_advice(rel, column, normalizer, beside)
 $$;
 COMMENT ON FUNCTION envelope.search_advice IS
-    'measures what the tokens of a column would reveal, on up to 100,000 rows. verdict: FINE, WARN, REFUSE or UNKNOWN; top_share: the share of the most common value; read_share: the share of rows that a person reads who knows how common each value is';
+    'measures what the tokens of a column would reveal, on up to 100,000 rows. verdict: FINE, WARN, REFUSE or UNKNOWN; top_share: the share of the most common value; read_share: the share of rows that a person reads who knows how common each value is; with beside, a person who sees that column, too';
+
+CREATE FUNCTION envelope.slow_reads()
+    RETURNS TABLE (queryid bigint, calls bigint, seconds double precision, rows bigint, "column" text, what text, instead text,
+        query text)
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].admin.slow_reads()
+$$;
+COMMENT ON FUNCTION envelope.slow_reads IS
+    'statements of pg_stat_statements that compare, sort or group by a protected column, and so decrypt each row: those with the longest total time first. It reads words and no grammar; pg-envelope lint --statements is exact';

@@ -272,8 +272,9 @@ def add_search(table: str, column: str, options: Mapping[str, Any], batch_size: 
     return Query(sql, (table, column, spec, batch_size, pause_ms))
 
 
-def search_advice(table: str, column: str, normalize: str) -> Query:
-    return Query("SELECT * FROM envelope.search_advice(%s::regclass, %s::name, %s::text)", (table, column, normalize))
+def search_advice(table: str, column: str, normalize: str, beside: str | None) -> Query:
+    asked = (table, column, normalize, beside)
+    return Query("SELECT * FROM envelope.search_advice(%s::regclass, %s::name, %s::text, %s::name)", asked)
 
 
 def rotate_search(

@@ -217,7 +217,7 @@ WITHOUT_VALUES = frozenset(
     "rekey replay_erasures resume revocation revoke_key set_audit set_audit_key set_limit set_schedule "
     "shred_audit "
     "shred_dropped shred_key sign_report signing_keys tenant_kek this_is_the_original verify_keys "
-    "fips_mode begin_command begin_ddl end_ddl names_protected "
+    "fips_mode begin_command begin_ddl end_ddl names_protected slow_reads "
     "gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id".split()
 )
 DROPPED = "DROP SCHEMA swept CASCADE"

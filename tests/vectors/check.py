@@ -90,7 +90,7 @@ def check_token(vector: Vector) -> None:
 def normalized(normalizer: str, text: str) -> str:
     """Character by character, as the table of section 8 says."""
     name = normalizer.split("/")[0]
-    if name in ("casefold", "email", "unaccent"):
+    if name in ("casefold", "email", "unaccent") or name.startswith("prefix"):
         for form in ("NFD", "NFKC"):
             text = unicodedata.normalize(form, text).casefold()
         text = unicodedata.normalize("NFKC", text)
@@ -104,10 +104,12 @@ def normalized(normalizer: str, text: str) -> str:
         text = unicodedata.normalize("NFC", text)
     if name == "digits" or name.startswith("last"):
         text = "".join(str(unicodedata.digit(c)) for c in text if unicodedata.category(c) == "Nd")
-    if name == "year":
-        return _year(text)
+    if name in ("year", "month"):
+        return _span(text, with_month=name == "month")
     if name.startswith("phone-"):
         return _telephone(text)
+    if name.startswith("prefix"):
+        return text[: int(name[6:])]
     return text[-int(name[4:]) :] if name.startswith("last") else text
 
 
@@ -117,8 +119,8 @@ def _telephone(text: str) -> str:
     return "+" + digits if digits else text.strip()
 
 
-def _year(text: str) -> str:
-    """What comes before the month of year-month-day, and BC at its end. All else stays."""
+def _span(text: str, *, with_month: bool) -> str:
+    """What comes before the month, or before the day, of year-month-day, and BC at its end. All else stays."""
     number, *rest = text.split("-", 2)
     if len(rest) < 2 or not number or set(number) - set("0123456789"):
         return text
@@ -127,7 +129,7 @@ def _year(text: str) -> str:
     after = rest[1][2:]
     if not (len(month) == len(day) == 2 and set(month + day) <= digits and after[:1] in ("", " ", "T")):
         return text
-    return number + (" BC" if after.endswith(" BC") else "")
+    return number + (f"-{month}" if with_month else "") + (" BC" if after.endswith(" BC") else "")
 
 
 def check_wrap(vector: Vector) -> None:

@@ -36,13 +36,14 @@ def advise(
     table: Table,
     column: Annotated[str, typer.Argument(metavar="COLUMN", help="Protected already, or not yet.")],
     normalize: Annotated[str, typer.Option(help="What would count of a value, such as email.")] = "exact",
+    beside: Annotated[str | None, typer.Option(metavar="COLUMN", help="Another column that is seen, too.")] = None,
     dsn: Dsn = None,
 ) -> None:
     """Say what the tokens of a column would give away; exit code 1 where protect refuses it."""
     from pg_envelope_client.database import session
 
     with session(dsn) as server:
-        (found,) = server.rows(statements.search_advice(table, column, normalize))
+        (found,) = server.rows(statements.search_advice(table, column, normalize, beside))
     output.print_rows([found], ADVICE, "")
     if found["verdict"] == "REFUSE":
         raise typer.Exit(FAILED)

@@ -7,8 +7,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from pg_envelope import slow_words
+from pg_envelope.slow_words import DECRYPTS, NO_ORDER, quoted
 from pg_envelope_client.lint import grammar
-from pg_envelope_client.lint.findings import Edit, Remark, add_search, quoted, renamed, title, unwrapped
+from pg_envelope_client.lint.findings import Edit, Remark, add_first, renamed, title, unwrapped
 from pg_envelope_client.lint.grammar import ast, enums
 from pg_envelope_client.lint.scope import NamedColumn, Scope
 
@@ -19,8 +21,6 @@ FOLDED = ("casefold", "email", "unaccent")
 LITERALS = ("SCONST", "ICONST", "FCONST", "PARAM")
 # A comma, and the bracket after the last.
 ENDS_AN_ELEMENT = ("ASCII_44", "ASCII_41")
-DECRYPTS = "decrypts each row to compare"
-NO_ORDER = "Narrow the rows by other columns first. Tokens have no order and no parts."
 
 
 class Comparing:
@@ -108,7 +108,7 @@ class Comparing:
         return self._unanswered(column)
 
     def _unanswered(self, column: NamedColumn) -> Remark:
-        return Remark(column.node.location, title(column), DECRYPTS, f"First: {add_search(column)}")
+        return Remark(column.node.location, title(column), DECRYPTS, add_first(column))
 
     def _narrowed(self, column: NamedColumn, node: Any, name: str) -> tuple[Edit, ...]:
         """Puts the search before a comparison whose other side is one literal or parameter."""
@@ -155,7 +155,7 @@ class Comparing:
     def _found(self, column: NamedColumn, what: str, name: str) -> Remark:
         edit = renamed(self._statement, column, name)
         edits = (edit,) if edit else ()
-        return Remark(column.node.location, title(column), what, f"Compare {quoted(name)}.", edits)
+        return Remark(column.node.location, title(column), what, slow_words.compare(name), edits)
 
 
 def _folding(call: Any, scope: Scope) -> NamedColumn | None:

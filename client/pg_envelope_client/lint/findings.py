@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pg_envelope import slow_words
+from pg_envelope.slow_words import quoted
 from pg_envelope_client.lint.scope import NamedColumn
 
 IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 NAME = re.compile(rf"{IDENTIFIER}(?:\s*\.\s*{IDENTIFIER})*")
 LAST = re.compile(rf"{IDENTIFIER}\Z")
-PLAIN = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,11 @@ def unwrapped(statement: str, call: Any, column: NamedColumn, name: str) -> Edit
     return Edit(call.location, written.end(), table + quoted(name))
 
 
-def quoted(name: str) -> str:
-    return name if PLAIN.match(name) else '"' + name.replace('"', '""') + '"'
-
-
 def title(column: NamedColumn) -> str:
     """Returns a column's name for people."""
     return f"{column.table.name}.{column.name}"
 
 
-def add_search(column: NamedColumn) -> str:
-    """Returns the command that gives a column a search column."""
-    return f"pg-envelope search add {column.table.schema}.{column.table.name} {column.name}"
+def add_first(column: NamedColumn) -> str:
+    """Says what to do where no search column answers."""
+    return slow_words.add_first(column.table.schema, column.table.name, column.name)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pg_envelope import slow_words
+from pg_envelope.slow_words import GROUPS, SORT_LESS, SORTS
 from pg_envelope_client.lint import grammar
 from pg_envelope_client.lint.comparing import Comparing
-from pg_envelope_client.lint.findings import Remark, add_search, quoted, renamed, title
+from pg_envelope_client.lint.findings import Remark, add_first, renamed, title
 from pg_envelope_client.lint.grammar import ast
 from pg_envelope_client.lint.protected import KnownTables
 from pg_envelope_client.lint.scope import NamedColumn, Scope, scope_of
-
-SORTS = "decrypts each row to sort"
-GROUPS = "decrypts each row to find equal values"
-SORT_LESS = "Sort by an open column, or narrow the rows first."
 
 
 def found_in(statement: str, protected: KnownTables) -> list[Remark]:
@@ -141,7 +139,7 @@ class _Walk:
             if column and not column.search:
                 search = column.table.exact(column.name)
                 edit = renamed(self._statement, column, search.name) if search and replaces else None
-                instead = f"Compare {quoted(search.name)}." if search else f"First: {add_search(column)}"
+                instead = slow_words.compare(search.name) if search else add_first(column)
                 yield self._at(node, column, GROUPS, instead, edit)
 
     def _at(self, node: Any, column: NamedColumn, what: str, instead: str, edit: Any = None) -> Remark:

@@ -44,6 +44,7 @@ from pg_envelope.backend.search.dropping import drop_search
 from pg_envelope.backend.search.granting import grant_search
 from pg_envelope.backend.search.options import parse_one
 from pg_envelope.backend.search.rotating import rotate_search
+from pg_envelope.backend.search.slow_reads import slow_reads
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options, plan
 from pg_envelope.backend.tables.audit import Auditing, LimitWanted
@@ -103,6 +104,7 @@ class Admin:
         self.type_changing = plain(types.changing)
         self.type_changed = plain(types.changed)
         self.search_advice = plain(self._search_advice)
+        self.slow_reads = plain(self._slow_reads)
         self.grant_search = plain(self._grant_search)
         self.add_search = plain(self._alone(self._add_search))
         self.drop_search = plain(self._alone(self._drop_search))
@@ -335,8 +337,14 @@ class Admin:
     def _receipt(self, rel: str | None) -> str:
         return self._reencryption(rel, "receipt").receipt()
 
-    def _search_advice(self, rel: str | None, column: str | None, normalize: str | None) -> list[Row]:
-        return advice(self._host, inspect(self._host, self._table(rel, "search_advice")), column, normalize)
+    def _search_advice(
+        self, rel: str | None, column: str | None, normalize: str | None, beside: str | None
+    ) -> list[Row]:
+        return advice(self._host, inspect(self._host, self._table(rel, "search_advice")), column, normalize, beside)
+
+    def _slow_reads(self) -> list[Row]:
+        refuse_others(self._host, "slow_reads", "It shows the statements of all roles.")
+        return slow_reads(self._host)
 
     def _grant_search(self, rel: str | None, column: str | None, role: str | None) -> None:
         grant_search(self._host, self._table(rel, "grant_search"), column, role)

@@ -12,6 +12,7 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import environment, replay, same_kek
 from pg_envelope.backend.lifecycle.schedule import tell_overdue
 from pg_envelope.backend.link import Link
+from pg_envelope.backend.search import functions
 from pg_envelope.backend.tables.trial import Trials
 
 # The share of all key ids that a header can name.
@@ -48,8 +49,26 @@ class Status:
     def rows(self) -> list[Row]:
         """Returns rows of check_name, state (ok, warning, failed), detail, hint."""
         tried = Trials(self._host).checks
-        parts = (self._versions, self._broker, self._catalog, self._key_ids, tried, self._verified, self._pgcrypto)
+        parts = (
+            self._versions,
+            self._broker,
+            self._catalog,
+            self._key_ids,
+            tried,
+            self._verified,
+            self._pgcrypto,
+            self._functions,
+        )
         return [row for part in parts for row in part()]
+
+    def _functions(self) -> Iterator[Row]:
+        for row in functions.changed(self._host):
+            yield _row(
+                "search function",
+                "warning",
+                f"{row['relation']}: {row['function']} has changed; tokens are still those of its copy",
+                "envelope.rotate_search(table, column, normalizer => 'schema.function') makes tokens by the new one.",
+            )
 
     def _versions(self) -> Iterator[Row]:
         installed = self._host.row(EXTENSION)

@@ -13,7 +13,9 @@ Facts = dict[str, list[tuple[object, ...]]]
 
 ACL = """(SELECT array_agg(format('%%s %%s %%s %%s', x.grantor, x.grantee, x.privilege_type, x.is_grantable) ORDER BY
     x.grantor, x.grantee, x.privilege_type) FROM aclexplode(coalesce({acl}, acldefault({kind}, {owner}))) x)"""
-OURS = "('envelope', 'envelope_internal', 'envelope_private', 'envelope_search', 'envelope_pgcrypto')"
+OURS = (
+    "('envelope', 'envelope_internal', 'envelope_private', 'envelope_search', 'envelope_compare', 'envelope_pgcrypto')"
+)
 NAMESPACES = f"""(SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
     AND nspname NOT IN {OURS})"""
 # The relations that protect() itself makes, and those whose name the table has then.

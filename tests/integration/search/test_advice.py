@@ -51,6 +51,49 @@ def test_a_common_value_is_warned_of(db: Database) -> None:
     assert any("search of column a: An attacker" in line for line in told)
 
 
+CITIES = """
+CREATE TABLE homes (id int PRIMARY KEY, city text, name text, open_city text);
+INSERT INTO homes SELECT row_number() OVER (), 'city' || c, 'name' || n, 'city' || c
+FROM generate_series(1, 12) c, generate_series(1, 12) n,
+    generate_series(1, 8 * c * CASE WHEN c % 2 = 1 THEN n ELSE 13 - n END)"""
+
+
+def test_two_columns_together_tell_more_than_each(db: Database) -> None:
+    """The common names of every second city are the rare ones of the others. In the whole all are about as common."""
+    db.sql(CITIES)
+    together = "SELECT verdict, read_share, advice FROM envelope.search_advice('homes', 'name', beside => %s)"
+    ((verdict, share, advice),) = db.sql(together, "city")
+    alone = db.one("SELECT read_share FROM envelope.search_advice('homes', 'name')")
+    assert alone < 0.3
+    assert share > 0.6
+    assert (
+        f"also sees column city, and knows how common the values are for each of its values, reads {share:.1%}"
+        in advice
+    )
+    told: list[str] = []
+    db.admin.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+    forced = '{"search": {"exact": {"force": true}}}'
+    db.sql(f"""CALL envelope.protect('homes', '{{"city": {forced}, "name": {forced}}}')""")
+    assert db.sql(together, "city") == [(verdict, share, advice)], "the same of a protected table"
+    ((_, seen, _),) = db.sql(together, "open_city")
+    assert seen >= share, "a column in the clear is read as it is"
+
+
+def test_protect_looks_at_two_columns_together(db: Database) -> None:
+    db.sql(CITIES)
+    forced = '{"search": {"exact": {"force": true}}}'
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as refused:
+        db.sql(f"""CALL envelope.protect('homes', '{{"city": {forced}, "name": {{"search": "exact"}}}}')""")
+    assert "who also sees column city" in (refused.value.diag.message_detail or "")
+
+
+@pytest.mark.parametrize("beside", ["name", "nothing"])
+def test_advice_needs_another_column(db: Database, beside: str) -> None:
+    db.sql(CITIES)
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        db.sql("SELECT envelope.search_advice('homes', 'name', beside => %s)", beside)
+
+
 def test_too_few_rows_are_said_to_be(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'x')")
     assert verdict(db, "a", "t") == "UNKNOWN"

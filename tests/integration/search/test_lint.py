@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from stack.postgres import Cluster
@@ -138,3 +139,13 @@ def test_what_runs_today(stack: Stack, counting: Cluster, tmp_path: Path) -> Non
     assert (row["column"], row["can_be_rewritten"]) == ("member.email", True)
     assert "3 calls" in row["place"]
     assert "secret" not in done.out
+    with counting.connect() as server:
+        said = server.execute('SELECT calls, "column", what, instead, query FROM envelope.slow_reads()').fetchall()
+    assert said == [(3, row["column"], row["what"], row["instead"], "SELECT id FROM member WHERE email = $1")]
+
+
+def test_slow_reads_needs_the_extension_and_a_superuser(db: Database) -> None:
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="pg_stat_statements is not installed"):
+        db.sql("SELECT * FROM envelope.slow_reads()")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        db.sql("SELECT * FROM envelope.slow_reads()", user="alice")

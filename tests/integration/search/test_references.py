@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stack.postgres import Cluster
 from tests.fix_stack import Database
 from tests.integration.operations.fix_clusters import run
+from tests.integration.sql.test_there_and_back import dump
 
 TABLES = """
 CREATE TABLE customer (id int PRIMARY KEY, tenant int NOT NULL, email text UNIQUE, UNIQUE (tenant, email));
@@ -95,13 +96,13 @@ def test_a_unique_violation_shows_names_alone(joined: Database) -> None:
 def test_the_plain_key_comes_back(db: Database, order: tuple[str, str]) -> None:
     make(db, KEY + " MATCH FULL ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED", owner="owner")
     db.sql("COMMENT ON CONSTRAINT paid ON invoice IS 'who pays'")
-    before = db.sql(SHAPE), db.sql(INDEXES)
+    before = db.sql(SHAPE), db.sql(INDEXES), dump(db)
     db.sql(PROTECT)
     assert db.sql("SELECT obj_description(oid) FROM pg_constraint WHERE conname = 'paid'") == [("who pays",)]
     db.sql(f"CALL envelope.unprotect('{order[0]}')")
     assert db.sql(SHAPE) == [], "it waits"
     db.sql(f"CALL envelope.unprotect('{order[1]}')")
-    assert (db.sql(SHAPE), db.sql(INDEXES)) == before
+    assert (db.sql(SHAPE), db.sql(INDEXES), dump(db)) == before
     assert db.one("SELECT count(*) FROM envelope_private.carried") == 0
 
 
@@ -202,6 +203,30 @@ def test_other_types_schemas_and_owners_are_refused(db: Database) -> None:
     for child, reason in {"b": "different values for equal", "other.c": "two schemas or owners"}.items():
         with pytest.raises(psycopg.errors.FeatureNotSupported, match=reason):
             db.sql(f"""CALL envelope.protect_tables('{{"a": ["code"], "{child}": ["code"]}}')""")
+
+
+def test_a_taken_name_is_refused(db: Database) -> None:
+    make(db)
+    db.sql("ALTER TABLE customer ADD COLUMN email_search_reference int")
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="taken: email_search_reference"):
+        db.sql(PROTECT)
+
+
+def test_ddl_of_users(joined: Database) -> None:
+    joined.sql("ALTER TABLE invoice_encrypted ADD COLUMN more int")
+    joined.sql('ALTER TABLE invoice_encrypted RENAME COLUMN "Paid by" TO payer')
+    for table in ("customer", "invoice"):
+        joined.sql(f"CALL envelope.refresh('{table}_encrypted')")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        joined.sql("INSERT INTO invoice (id, payer) VALUES (11, 'nobody@example.org')", user="owner")
+    joined.sql("ALTER TABLE invoice_encrypted DROP CONSTRAINT paid")
+    joined.sql("INSERT INTO invoice (id, payer) VALUES (11, 'nobody@example.org')", user="owner")
+    joined.sql("CALL envelope.drop_search('invoice', 'payer')")
+    joined.sql("CALL envelope.rotate_search('customer', 'email')")
+    joined.sql("BEGIN; CALL envelope.unprotect('customer'); CALL envelope.unprotect('invoice'); COMMIT")
+    assert joined.sql(SHAPE) == []
+    left = "SELECT count(*) FROM pg_attribute WHERE attrelid IN ('customer'::regclass, 'invoice'::regclass)"
+    assert joined.one(f"{left} AND attname LIKE '%reference' AND NOT attisdropped") == 0
 
 
 def test_scopes_are_refused(db: Database) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_envelope.backend.search.leakage import Value, leakage
+from pg_envelope.backend.search.leakage import Group, Leakage, Value, beside, leakage
 
 ZIPF = [Value(10_000 // rank, 10_000 // rank) for rank in range(1, 200)]
 
@@ -59,3 +59,46 @@ def test_the_order_of_values_does_not_matter(values: list[Value], random: object
     shuffled = list(values)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert leakage(shuffled).matched == pytest.approx(leakage(values).matched)
+
+
+def marginal(groups: list[Group]) -> Leakage:
+    """The column alone: the same values in all groups, in one order."""
+    columns = zip(*(group.values for group in groups), strict=True)
+    return leakage(Value(sum(v.known for v in of), sum(v.attacked for v in of)) for of in columns)
+
+
+def _same(count: int) -> Value:
+    return Value(count, count)
+
+
+def test_what_one_column_hides_two_may_tell() -> None:
+    """Each value is the most common one of one group. Who knows the groups reads all."""
+    equal = [
+        Group([_same(40 if n == group else 20 + (n - group) % 20) for n in range(20)], True) for group in range(20)
+    ]
+    alone = marginal(equal)
+    assert alone.matched == pytest.approx(1 / 20)
+    assert beside("city", alone, equal).matched == pytest.approx(1.0)
+    assert beside("city", alone, equal).verdict == "REFUSE"
+
+
+def test_groups_of_one_size_cannot_be_told_apart() -> None:
+    """Then one in twenty groups is matched by chance, and the values in it are read."""
+    equal = [Group([_same(40 if n == group else 20 + (n - group) % 20) for n in range(20)]) for group in range(20)]
+    assert beside("city", marginal(equal), equal).matched == pytest.approx(1 / 20)
+
+
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=20), st.integers(2, 20), st.booleans())
+def test_an_independent_column_tells_nothing_more(counts: list[int], groups: int, is_seen: bool) -> None:
+    made = [Group([_same(count * size) for count in counts], is_seen) for size in range(1, groups + 1)]
+    alone = marginal(made)
+    assert beside("x", alone, made).matched == pytest.approx(alone.matched)
+
+
+@given(st.lists(counts, max_size=12), st.booleans())
+def test_together_never_tell_less_or_more_than_all(groups: list[list[Value]], is_seen: bool) -> None:
+    made = [Group(values, is_seen) for values in groups]
+    alone = leakage(value for values in groups for value in values)
+    found = beside("x", alone, made)
+    assert alone.matched <= found.matched <= 1.0000001
+    assert found.alone == alone.matched

@@ -11,7 +11,7 @@ from pg_envelope.backend.search.normalize import KNOWN, newest, normalizer
 from pg_envelope.tokens import TOKEN_BYTES, TokenKey
 from tests.vectors.check import normalized
 
-NAMES = [*KNOWN, "last4/1", "last10/1"]
+NAMES = [*KNOWN, "last4/1", "last10/1", "prefix1/1", "prefix12/1"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,6 +37,23 @@ def test_a_year_is_what_comes_before_the_month(text: str) -> None:
     assert normalizer("year/1")(year) == year
 
 
+@given(text=DATES)
+def test_a_month_is_what_comes_before_the_day(text: str) -> None:
+    month = normalizer("month/1")(text)
+    assert month == normalized("month/1", text)
+    assert normalizer("month/1")(month) == month
+
+
+@given(text=st.text(), count=st.integers(1, 12), more=st.integers(0, 9))
+def test_a_prefix_finds_all_texts_that_begin_so(text: str, count: int, more: int) -> None:
+    """Of composed texts, and of needles that are long enough."""
+    composed = normalizer("casefold/1")(text)
+    begin = composed[: count + more]
+    if len(begin) >= count:
+        prefix = normalizer(f"prefix{count}/1")
+        assert prefix(begin) == prefix(composed)
+
+
 @pytest.mark.parametrize(
     ("text", "year"),
     [
@@ -52,7 +69,9 @@ def test_years(text: str, year: str) -> None:
     assert normalizer("year/1")(text) == year
 
 
-@pytest.mark.parametrize("name", ["", "Exact", "last0", "last100", "last", "exact/1", "last4/2"])
+@pytest.mark.parametrize(
+    "name", ["", "Exact", "last0", "last100", "last", "exact/1", "last4/2", "last04", "prefix", "prefix0"]
+)
 def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(errors.BadInput):
         newest(name)

@@ -17,6 +17,7 @@ from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import advice, place, protecting
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.filling import fill
+from pg_envelope.backend.search.functions import settle
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import ident
@@ -31,6 +32,7 @@ def add_search(host: Host, keys: Keys, oid: int, column: str | None, wanted: Sea
     """Commits as it goes; called again, it goes on. Raises BadInput, NotProtected, Unsupported, Duplicate."""
     check(pace)
     begin(host, WHAT)
+    wanted = replace(wanted, normalize=settle(host, wanted.normalize))
     if not _began(place.find(host, oid), column, wanted):
         _start(host, keys, place.find(host, oid), column, wanted)
         host.commit()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.faulty import fault
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.search.column import plain_type, searchable, written_text
-from pg_envelope.backend.search.leakage import Leakage, Value, leakage
+from pg_envelope.backend.search.column import of_function, plain_type, searchable, written_text
+from pg_envelope.backend.search.functions import drop_unused, settle
+from pg_envelope.backend.search.leakage import Group, Leakage, Value, leakage
+from pg_envelope.backend.search.leakage import beside as leakage_beside
 from pg_envelope.backend.search.normalize import EXACT, Normalize, newest, normalizer, unfit
-from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import catalog, generate, inspect
+from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -24,18 +29,59 @@ BY_VALUE = """
     FROM (SELECT value, pg_catalog.hashint8(pg_catalog.row_number() OVER ()) & 1 AS half
         FROM (SELECT v.value FROM ({values}) v WHERE v.value IS NOT NULL LIMIT {sample}) s) h
     GROUP BY h.value"""
+# A line for each value of another column, without that value.
+BY_OTHER = """
+SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(h.value, h.known, h.attacked))::pg_catalog.text AS cells,
+    h.is_null
+FROM (SELECT {value} AS value, h.other IS NULL AS is_null, pg_catalog.dense_rank() OVER (ORDER BY h.other) AS place,
+        pg_catalog.count(*) FILTER (WHERE half = 0) AS known, pg_catalog.count(*) FILTER (WHERE half <> 0) AS attacked
+    FROM (SELECT value, other, pg_catalog.hashint8(pg_catalog.row_number() OVER ()) & 1 AS half
+        FROM (SELECT v.value, v.other FROM ({values}) v WHERE v.value IS NOT NULL LIMIT {sample}) s) h
+    GROUP BY h.value, h.other) h
+GROUP BY h.place, h.is_null"""
 COUNTS = f"""
 SELECT known, attacked, pg_catalog.count(*) AS values FROM ({BY_VALUE}) g GROUP BY known, attacked"""
 FORCE = '{{"{}": {{"search": {{"exact": {{"force": true}}}}}}}} searches it all the same.'
 
 
-def measure(host: Host, table: Table, column: Column, normalize: str = EXACT) -> Leakage:
+@dataclass(frozen=True)
+class Beside:
+    """Another column that the attacker sees, too: its tokens, or its values if it `is_open`."""
+
+    column: Column
+    is_open: bool = False
+
+
+def measure(host: Host, table: Table, column: Column, normalize: str = EXACT, beside: Beside | None = None) -> Leakage:
     """Measures a column of a plain table, or of a protected one by its view. Runs as the table's owner."""
-    owner, values = AsOwner(host, table.owner_oid), _values(host, table, column.name)
+    alone = _measure(host, table, column, normalize)
+    if beside is None:
+        return alone
+    values = _values(host, table, value=column.name, other=beside.column.name)
+    written = "NULL::pg_catalog.text" if normalize == EXACT else _text(column, normalize)
+    query = BY_OTHER.format(value=written, values=values, sample=SAMPLE)
+    rows = AsOwner(host, table.owner_oid).rows(query)
+    groups = [Group(_cells(row["cells"], normalize), row["is_null"] or beside.is_open) for row in rows]
+    return leakage_beside(beside.column.name, alone, groups)
+
+
+def _text(column: Column, normalize: str) -> str:
+    return of_function(normalize, written_text(column, "h.value"))
+
+
+def _cells(cells: str, normalize: str) -> list[Value]:
+    found = [{"value": value, "known": known, "attacked": attacked} for value, known, attacked in json.loads(cells)]
+    if normalize == EXACT:
+        return [Value(row["known"], row["attacked"]) for row in found]
+    return list(_merged(found, normalizer(normalize)).values())
+
+
+def _measure(host: Host, table: Table, column: Column, normalize: str) -> Leakage:
+    owner, values = AsOwner(host, table.owner_oid), _values(host, table, value=column.name)
     if normalize == EXACT:
         rows = owner.rows(COUNTS.format(value="NULL::pg_catalog.text", values=values, sample=SAMPLE))
         return leakage(value for row in rows for value in [Value(row["known"], row["attacked"])] * row["values"])
-    rows = owner.rows(BY_VALUE.format(value=written_text(column, "h.value"), values=values, sample=SAMPLE))
+    rows = owner.rows(BY_VALUE.format(value=_text(column, normalize), values=values, sample=SAMPLE))
     return leakage(_merged(rows, normalizer(normalize)).values())
 
 
@@ -49,29 +95,40 @@ def _merged(rows: Iterable[Row], normalized: Normalize) -> dict[str, Value]:
     return found
 
 
-def _values(host: Host, table: Table, name: str) -> str:
-    """Returns a query for the values; in a protected table, for those that open."""
+def _values(host: Host, table: Table, **names: str) -> str:
+    """Returns a query for the values of columns, by the names that it gives them; in a protected table, for those that
+    open.
+    """
+    layout = layout_if_protected(host, table)
+    if layout is None:
+        return f"SELECT {commas(f't.{ident(name)} AS {alias}' for alias, name in names.items())} FROM {table.sql} t"
+    opened = commas(f"{_opened(layout, name)} AS {alias}" for alias, name in names.items())
+    return f"SELECT {opened} FROM {layout.base} t"
+
+
+def layout_if_protected(host: Host, table: Table) -> Layout | None:
     key = host.row(catalog.KEY, ["oid"], [table.oid])
-    if key is None:
-        return f"SELECT t.{ident(name)} AS value FROM {table.sql} t"
-    layout = catalog.layout_of(host, key, inspect.inspect(host, key["base"]))
+    return None if key is None else catalog.layout_of(host, key, inspect.inspect(host, key["base"]))
+
+
+def _opened(layout: Layout, name: str) -> str:
     if name not in layout.protected:
-        return f"SELECT t.{ident(name)} AS value FROM {layout.base} t"
+        return f"t.{ident(name)}"
     opened = generate.opened_as_role(layout, layout.protected[name], "t")
     opens = f"{fault(layout, name, careful=True)} IS NULL"
-    return f"SELECT CASE WHEN t.{ident(name)} IS NOT NULL AND {opens} THEN {opened} END AS value FROM {layout.base} t"
+    return f"CASE WHEN t.{ident(name)} IS NOT NULL AND {opens} THEN {opened} END"
 
 
-def advice(host: Host, table: Table, name: str | None, normalize: str | None) -> list[Row]:
+def advice(host: Host, table: Table, name: str | None, normalize: str | None, beside: str | None) -> list[Row]:
     """Returns the row of envelope.search_advice(). Raises BadInput and Unsupported."""
-    column = table.column(name or "")
-    if column is None:
-        raise errors.BadInput(f"{table.sql} has no such column", hint="Names are case-sensitive here.")
-    if not searchable(host, column):
-        raise errors.Unsupported(f"column {column.name} cannot be searched", hint="docs/search.md lists the types.")
-    if problem := unfit(column, chosen := newest(normalize or "exact")):
+    column = _column(host, table, name)
+    other = None if beside is None else _beside(host, table, _column(host, table, beside))
+    if other is not None and other.column == column:
+        raise errors.BadInput("beside must be another column than the one that is measured")
+    if problem := unfit(column, chosen := settle(host, newest(normalize or "exact"))):
         raise errors.BadInput(problem)
-    found = measure(host, table, column, chosen)
+    found = measure(host, table, column, chosen, other)
+    drop_unused(host)
     return [
         {
             "verdict": found.verdict,
@@ -85,6 +142,21 @@ def advice(host: Host, table: Table, name: str | None, normalize: str | None) ->
     ]
 
 
+def _beside(host: Host, table: Table, column: Column) -> Beside:
+    layout = layout_if_protected(host, table)
+    return Beside(column, is_open=layout is not None and column.name not in layout.protected)
+
+
+def _column(host: Host, table: Table, name: str | None) -> Column:
+    """Raises BadInput and Unsupported."""
+    column = table.column(name or "")
+    if column is None:
+        raise errors.BadInput(f"{table.sql} has no such column", hint="Names are case-sensitive here.")
+    if not searchable(host, column):
+        raise errors.Unsupported(f"column {column.name} cannot be searched", hint="docs/search.md lists the types.")
+    return column
+
+
 def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
     """Yields the columns that protect() makes searchable only with `force`. Warns about some others."""
     for name, options in wanted.items():
@@ -95,11 +167,25 @@ def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> I
         if plain_type(column) == "bool":
             yield f"column {name}: the tokens of two values are as good as the values. {FORCE.format(name)}"
             continue
-        yield from filter(None, (_obstacle(host, table, column, normalize) for normalize in sorted(unforced)))
+        others = _others(host, table, wanted, name)
+        for normalize in sorted(unforced):
+            yield from filter(None, [_obstacle(host, table, column, normalize, others)])
 
 
-def _obstacle(host: Host, table: Table, column: Column, normalize: str) -> str | None:
+def _others(host: Host, table: Table, wanted: Mapping[str, FieldOptions], name: str) -> list[Beside]:
+    """Returns the other columns that have tokens, or will have."""
+    layout = layout_if_protected(host, table)
+    there = {search.source for search in layout.searches.values()} if layout else set()
+    names = {*there, *(other for other, options in wanted.items() if options.search)} - {name}
+    columns = (table.column(other) for other in sorted(names))
+    return [Beside(column) for column in columns if column is not None and searchable(host, column)]
+
+
+def _obstacle(host: Host, table: Table, column: Column, normalize: str, others: Iterable[Beside]) -> str | None:
     found = measure(host, table, column, normalize)
+    if found.verdict in ("FINE", "WARN"):
+        together = [measure(host, table, column, normalize, other) for other in others]
+        found = max([found, *together], key=lambda one: one.matched)
     if found.verdict == "REFUSE":
         return f"column {column.name}: {found.sentence} {FORCE.format(column.name)}"
     if found.verdict == "WARN":

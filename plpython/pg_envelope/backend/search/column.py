@@ -12,6 +12,10 @@ from pg_envelope.backend.tables.inspect import Column
 SCHEMA = "envelope_search"
 # Every role may use this one: its operators take two search columns, and nothing else.
 COMPARE = "envelope_compare"
+# Begins the name of a normaliser that is the copy of a user's function in that schema.
+KEPT = "function_"
+# Ends the name of the column by which foreign keys compare tokens.
+REFERENCE = "_reference"
 TOKEN = f"{SCHEMA}.token"
 TEXTS = frozenset(("text", "varchar", "bpchar"))
 # These types have no equality of their own: PostgreSQL compares them as texts.
@@ -55,7 +59,7 @@ class SearchColumn:
     @property
     def reference(self) -> str:
         """The name of the column by which foreign keys compare its tokens, if there is one."""
-        return derived_name(self.name, "_reference")
+        return derived_name(self.name, REFERENCE)
 
     def part(self, what: str) -> str:
         """Returns the name of an object that is made for the type."""
@@ -112,6 +116,13 @@ def equal_text(kind: str, value: str) -> str:
         # The text of a cidr of one address would show its mask.
         return f"({value})::pg_catalog.inet::{PLAINTEXT}::{TEXT}"
     return f"({value})::{PLAINTEXT}::{TEXT}"
+
+
+def of_function(normalizer: str, text: str) -> str:
+    """Returns what a user's function makes of a text before the package's own normaliser sees it, if there is one."""
+    if not normalizer.startswith(KEPT):
+        return text
+    return f'{qualified(COMPARE, normalizer.split("/")[0])}(({text}) COLLATE pg_catalog."default")'
 
 
 def written_text(column: Column, value: str) -> str:

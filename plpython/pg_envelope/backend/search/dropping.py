@@ -62,6 +62,7 @@ def _drop(host: Host, found: Place, search: SearchColumn) -> None:
     acl = [row for row in grants.read(host, found.view.oid) if row["column"] != search.name]
     drop_view_triggers(host, found.view)
     drop_view(host, found.view)
+    references.drop_columns(host, found.base)
     protecting.drop_searches(host, found.base.sql, found.layout, [search])
     carried.forget_of(host, found.layout.key_uuid, search.source, indexes)
     build(host, _like(found), _without(found, search), acl, None)

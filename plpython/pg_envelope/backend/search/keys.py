@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions, Keys
-from pg_envelope.backend.search import operators, types
+from pg_envelope.backend.search import functions, operators, types
 from pg_envelope.backend.search.column import SearchColumn, plain_type
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.server import settings_kept
@@ -82,6 +82,7 @@ def take_over(host: Host, old_uuid: str, search: SearchColumn) -> None:
         host.rows(RENAME, ["uuid", "text"], [key_uuid, name])
     host.rows(RETIRE, ["uuid"], [old.key_uuid])
     _run(host, operators.needles(search, active_key_id(host, search.search_uuid)))
+    functions.drop_unused(host)
 
 
 def make(host: Host, keys: Keys, table: Table, column: Column, wanted: SearchWanted, origin: KeyOrigin) -> SearchColumn:
@@ -194,6 +195,7 @@ def _drop(host: Host, row: Row) -> None:
     if row["type_name"] is not None:
         _run(host, operators.drop(_column("", "", row)))
     host.run(f"DELETE FROM envelope_private.search_key WHERE search_uuid = {literal(str(row['search_uuid']))}")
+    functions.drop_unused(host)
 
 
 def _column(name: str, source: str, row: Row) -> SearchColumn:

@@ -1,13 +1,14 @@
 """Measures how much of a column its tokens would tell a person who sees them all and knows how common each value is.
 
 The attack is tried, not estimated. One half of a sample stands for the person's knowledge of the world, the other half
-for the table. Tokens and values are both sorted by how often they occur, and matched place by place.
+for the table. Tokens and values are both sorted by how often they occur, and matched place by place. Beside another
+column, the same is done among the rows of each of its values: a rare name may be the most common one of a village.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import log2
 
@@ -35,13 +36,16 @@ class Value:
 class Leakage:
     """`top` is the share of the most common value, and `matched` the share of rows that the attack reads, both 0 … 1.
 
-    `entropy` is the min-entropy in bits: by the best first guess.
+    `entropy` is the min-entropy in bits: by the best first guess. `alone` is what the attack reads without the other
+    column, `beside`, if it uses one.
     """
 
     rows: int
     values: int
     top: float
     matched: float
+    beside: str | None = None
+    alone: float = 0.0
 
     @property
     def entropy(self) -> float:
@@ -66,6 +70,11 @@ class Leakage:
             return (
                 f"There are {self.values} different values: who knows one row of each reads all rows by their tokens."
             )
+        if self.beside is not None:
+            return (
+                f"An attacker who also sees column {self.beside}, and knows how common the values are for each of its"
+                f" values, reads {self.matched:.1%} of the rows; {self.alone:.1%} without that column."
+            )
         return (
             f"An attacker who sees the tokens and knows how common the values are reads {self.matched:.1%} of the rows;"
             f" one who knows only the most common value guesses {self.top:.1%}."
@@ -81,17 +90,54 @@ def leakage(values: Iterable[Value]) -> Leakage:
     return Leakage(rows, len(found), top / rows if rows else 0.0, read / attacked if attacked else 0.0)
 
 
-def _expected(values: list[Value]) -> Iterator[float]:
-    """Yields for each value the rows that the attack reads, on average over all orders of values that occur equally
-    often.
+@dataclass(frozen=True)
+class Group:
+    """The rows of one value of another column, by the values of the column that is attacked. `is_seen`: the attacker
+    knows that value, because it is NULL or in the clear.
     """
+
+    values: Sequence[Value]
+    is_seen: bool = False
+
+    @property
+    def size(self) -> Value:
+        return Value(sum(value.known for value in self.values), sum(value.attacked for value in self.values))
+
+
+def beside(other: str, alone: Leakage, groups: Sequence[Group]) -> Leakage:
+    """Returns what the attack reads beside a column `other`, whose values it must match first."""
+    sizes = [group.size for group in groups]
+    found = zip(groups, _matched(groups), strict=True)
+    read = sum(chance * sum(_expected(list(group.values))) for group, chance in found)
+    attacked = sum(size.attacked for size in sizes)
+    together = read / attacked if attacked else 0.0
+    return replace(alone, matched=max(alone.matched, together), beside=other, alone=alone.matched)
+
+
+def _matched(groups: Sequence[Group]) -> Iterator[float]:
+    """Yields how likely the attack knows whose rows each group has. Only those that it must match have places."""
+    chances = _chances([group.size for group in groups if not group.is_seen])
+    for group in groups:
+        yield 1.0 if group.is_seen else next(chances)
+
+
+def _expected(values: list[Value]) -> Iterator[float]:
+    """Yields for each value the rows that the attack reads."""
+    for value, chance in zip(values, _chances(values), strict=True):
+        yield value.attacked * chance
+
+
+def _chances(values: list[Value]) -> Iterator[float]:
+    """Yields how likely the attack reads each value, on average over all orders of values that occur equally often."""
     known = _places([value.known for value in values if value.known])
     attacked = _places([value.attacked for value in values if value.attacked])
     for value in values:
-        if value.known and value.attacked:
-            one, other = known[value.known], attacked[value.attacked]
-            both = min(one.stop, other.stop) - max(one.start, other.start)
-            yield value.attacked * max(0, both) / (len(one) * len(other))
+        if not value.known or not value.attacked:
+            yield 0.0
+            continue
+        one, other = known[value.known], attacked[value.attacked]
+        both = min(one.stop, other.stop) - max(one.start, other.start)
+        yield max(0, both) / (len(one) * len(other))
 
 
 def _places(counts: list[int]) -> dict[int, range]:

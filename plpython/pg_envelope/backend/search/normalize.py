@@ -8,22 +8,28 @@ from collections.abc import Callable
 
 from pg_envelope import errors
 from pg_envelope.backend.search import phone
-from pg_envelope.backend.search.column import TEXTS, plain_type
+from pg_envelope.backend.search.column import KEPT, TEXTS, plain_type
 from pg_envelope.backend.tables.inspect import Column
 
 Normalize = Callable[[str], str]
 
 EXACT = "exact/1"
-YEAR = "year/1"
+YEAR, MONTH = "year/1", "month/1"
+# For dates alone: each takes the values of a span of time for equal.
+SPANS = (YEAR, MONTH)
 # Types whose canonical text begins with a year.
 WITH_YEAR = frozenset(("date", "timestamp", "timestamptz"))
-DATE = re.compile(r"([0-9]+)-[0-9]{2}-[0-9]{2}(?:[ T].*?)??( BC)?", re.DOTALL)
+DATE = re.compile(r"([0-9]+)(-[0-9]{2})-[0-9]{2}(?:[ T].*?)??( BC)?", re.DOTALL)
 NOT_DIGITS = re.compile(r"\D")
-LAST = re.compile(r"last(\d{1,2})/1")
+LAST = re.compile(r"last([1-9]\d?)/1")
+PREFIX = re.compile(r"prefix([1-9]\d?)/1")
 PHONE = re.compile(r"phone-([A-Z]{2})/1")
+# A user's function: by its name as the user writes it, and by the copy that is kept. SQL has called it already.
+OF_FUNCTION = "function "
+KEPT_FUNCTION = re.compile(rf"{KEPT}[0-9a-f]{{16}}/1")
 HINT = (
     "Normalisers: exact, trim, casefold, email, digits, unaccent, last4 (or another number), phone-DE (or another"
-    " country), and year for dates."
+    " country), prefix4 (or another number), and year and month for dates; or a function: public.plate."
 )
 
 
@@ -61,6 +67,11 @@ def _unaccent(value: str) -> str:
 def _year(value: str) -> str:
     """Returns the year of a date's canonical text. An infinite date stays as it is."""
     found = DATE.fullmatch(value)
+    return value if found is None else found[1] + (found[3] or "")
+
+
+def _month(value: str) -> str:
+    found = DATE.fullmatch(value)
     return value if found is None else "".join(found.groups(""))
 
 
@@ -72,6 +83,7 @@ KNOWN: dict[str, Normalize] = {
     "digits/1": _digits,
     "unaccent/1": _unaccent,
     YEAR: _year,
+    MONTH: _month,
 }
 
 
@@ -82,6 +94,13 @@ def _last(count: int) -> Normalize:
     return last
 
 
+def _prefix(count: int) -> Normalize:
+    def prefix(value: str) -> str:
+        return _casefold(value)[:count]
+
+    return prefix
+
+
 def _phone(region: str) -> Normalize:
     def number(value: str) -> str:
         return phone.e164(value, region)
@@ -90,7 +109,12 @@ def _phone(region: str) -> Normalize:
 
 
 def newest(name: str) -> str:
-    """Returns name and version, for a name that a user wrote. Raises BadInput."""
+    """Returns name and version, for a name that a user wrote. Raises BadInput.
+
+    The name of a function has no version yet: functions.settle() finds it.
+    """
+    if "." in name:
+        return OF_FUNCTION + name
     versioned = f"{name}/1"
     try:
         normalizer(versioned)
@@ -105,9 +129,9 @@ def unfit(column: Column, versioned: str) -> str | None:
     """Returns the reason why a normaliser is not for a column's type. Every column can be searched by exact."""
     kind = plain_type(column)
     is_date, is_text = kind in WITH_YEAR, kind in (*TEXTS, "citext", None)
-    if versioned == EXACT or (is_date if versioned == YEAR else is_text):
+    if versioned == EXACT or (is_date if versioned in SPANS else is_text):
         return None
-    whose = "dates and timestamps" if versioned == YEAR else "texts"
+    whose = "dates and timestamps" if versioned in SPANS else "texts"
     return f"column {column.name}: normaliser {versioned.split('/')[0]} is for {whose}"
 
 
@@ -116,12 +140,12 @@ def normalizer(versioned: str) -> Normalize:
 
     Raises Internal for one that this version of the package does not have.
     """
-    found = KNOWN.get(versioned)
+    found = _exact if KEPT_FUNCTION.fullmatch(versioned) else KNOWN.get(versioned)
     if found is not None:
         return found
     if telephone := PHONE.fullmatch(versioned):
         return _phone(telephone[1])
-    last = LAST.fullmatch(versioned)
-    if last is None or int(last[1]) == 0:
-        raise errors.Internal
-    return _last(int(last[1]))
+    for pattern, made in ((LAST, _last), (PREFIX, _prefix)):
+        if counted := pattern.fullmatch(versioned):
+            return made(int(counted[1]))
+    raise errors.Internal

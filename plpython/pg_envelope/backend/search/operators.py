@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pg_envelope.backend.search.column import COMPARE, LISTED, SCHEMA, TOKEN, SearchColumn, equal_text, quoted_type
+from pg_envelope.backend.search.column import (
+    COMPARE,
+    KEPT,
+    LISTED,
+    SCHEMA,
+    TOKEN,
+    SearchColumn,
+    equal_text,
+    of_function,
+    quoted_type,
+)
 from pg_envelope.backend.sqltext import dollar, ident, literal
 
 BOOTSTRAP = "if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')\nreturn "
@@ -48,12 +58,12 @@ def listed(search: SearchColumn) -> list[str]:
     """Returns the types for which the index serves `= ANY (array)`. The order of their needles must be known without a
     query.
     """
-    return kinds(search)[-1:] if search.plain_type in LISTED else []
+    return kinds(search)[-1:] if search.plain_type in LISTED and not search.normalizer.startswith(KEPT) else []
 
 
 def _needle(search: SearchColumn, kind: str) -> str:
     value = "needle" if search.plain_type in ("text", "citext") else f"needle::{quoted_type(search.plain_type)}"
-    body = f"{search.part('token')}({equal_text(search.plain_type, value)})"
+    body = f"{search.part('token')}({of_function(search.normalizer, equal_text(search.plain_type, value))})"
     how = INLINED.format("STABLE")
     return f"CREATE OR REPLACE FUNCTION {search.part('needle')}(needle {kind}) RETURNS {TOKEN} {how} {_parsed(body)}"
 

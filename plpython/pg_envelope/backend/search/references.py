@@ -7,7 +7,7 @@ of columns that are generated from them: their type has no text, and no dump hol
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pg_envelope.backend.host import Host, Row
@@ -110,25 +110,32 @@ def _sources(host: Host, oid: int) -> dict[str, str]:
     if host.row(catalog.KEY, ["oid"], [oid]) is None:
         return {}
     searches = place.find(host, oid).layout.searches
-    return {
-        row["name"]: searches[search].source
-        for row in host.rows(GENERATED, ["oid"], [oid])
-        for search in searches
-        if ident(search) in (row["source"], f'"{row["source"]}"')
-    }
+    return {name: searches[search].source for name, search in _generated(host, oid, searches).items()}
+
+
+def _generated(host: Host, oid: int, searches: Iterable[str]) -> dict[str, str]:
+    """Returns search columns by the columns that are generated from them. PostgreSQL quotes a name only if it must."""
+    by_text = {text: search for search in searches for text in (search, ident(search))}
+    rows = host.rows(GENERATED, ["oid"], [oid])
+    return {row["name"]: by_text[row["source"]] for row in rows if row["source"] in by_text}
 
 
 def is_compared(host: Host, base: Table, search: SearchColumn) -> bool:
     """Tells whether a foreign key compares the tokens of a search column."""
-    return any((base.oid, search.reference) in _ends(key) for key in find(host, [base.oid]))
+    ends = {end for key in find(host, [base.oid]) for end in _ends(key)}
+    return any((base.oid, name) in ends for name in _generated(host, base.oid, [search.name]))
 
 
-def drop_all(host: Host, bases: Iterable[Table]) -> list[ForeignKey]:
-    """Drops the foreign keys on tokens of protected tables, with what they compare. Returns them, for make()."""
+def drop_all(host: Host, bases: Sequence[Table]) -> list[ForeignKey]:
+    """Drops the foreign keys on tokens of protected tables, with what they compare. Returns them, for make().
+
+    A foreign key that a person has dropped has left its columns.
+    """
     found = {(key.table, key.name): key for base in bases for key in of_tokens(host, base.oid)}
     for key in found.values():
         drop(host, key)
-    for oid in sorted({oid for key in found.values() for oid in (key.table, key.target)}):
+    ends = (oid for key in found.values() for oid in (key.table, key.target))
+    for oid in sorted({*ends, *(base.oid for base in bases)}):
         drop_columns(host, inspect.inspect(host, oid))
     return list(found.values())
 
@@ -184,9 +191,14 @@ def _compared(host: Host, oid: int, columns: Iterable[str]) -> list[str]:
     """Returns the columns that the key compares, made if they are missing: those of tokens for protected ones."""
     found = place.find(host, oid)
     chosen = {search.source: search for name in columns for search in reversed(exact(found, name))}
-    there = {row["name"] for row in host.rows(GENERATED, ["oid"], [oid])}
-    _add(host, found, [search for search in chosen.values() if search.reference not in there])
-    return [chosen[name].reference if name in chosen else name for name in columns]
+    there = _made_of(host, oid, chosen.values())
+    _add(host, found, [search for search in chosen.values() if search.name not in there])
+    there = _made_of(host, oid, chosen.values())
+    return [there[chosen[name].name] if name in chosen else name for name in columns]
+
+
+def _made_of(host: Host, oid: int, searches: Iterable[SearchColumn]) -> dict[str, str]:
+    return {search: name for name, search in _generated(host, oid, [one.name for one in searches]).items()}
 
 
 def exact(found: Place, column: str) -> list[SearchColumn]:

@@ -19,6 +19,7 @@ from pg_envelope.backend.search import advice, place, protecting, references, to
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.filling import fill
+from pg_envelope.backend.search.functions import settle
 from pg_envelope.backend.search.normalize import EXACT, newest
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.search.place import Place
@@ -59,7 +60,7 @@ def rotate_search(
     found = place.find(host, oid)
     search = found.search(column, name)
     made = place.replacing(found, search)
-    normalizer = newest(normalize or (made or search).normalizer.split("/")[0])
+    normalizer = settle(host, newest(normalize or (made or search).normalizer.split("/")[0]))
     if made is None:
         search_uuid = _start(host, keys, search, normalizer)
         host.commit()

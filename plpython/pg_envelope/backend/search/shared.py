@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search.column import default_name, plain_type
+from pg_envelope.backend.search.column import REFERENCE, default_name, plain_type
 from pg_envelope.backend.search.normalize import EXACT
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.search.references import ForeignKey
+from pg_envelope.backend.sqltext import derived_name
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.options import ProtectArguments
 
@@ -58,12 +59,19 @@ def _pair_obstacles(pair: tuple[Field, Field], asked: Asked, tables: Mapping[int
     if len(set(kinds)) > 1:
         yield f"columns {pair[0][1]} and {pair[1][1]} have types that take different values for equal"
     for field in pair:
+        reference = derived_name(_search_name(field, asked), REFERENCE)
+        if tables[field[0]].column(reference):
+            yield f"the name of a column is taken: {reference}"
         if asked[field[0]].wanted[field[1]].search and not _exact(field, asked):
             yield f'column {field[1]} needs the search "exact", too'
 
 
 def _exact(field: Field, asked: Asked) -> list[SearchWanted]:
     return [search for search in asked[field[0]].wanted[field[1]].search if search.normalize == EXACT]
+
+
+def _search_name(field: Field, asked: Asked) -> str:
+    return next((search.name for search in _exact(field, asked)), default_name(field[1]))
 
 
 def key_names(

@@ -8,7 +8,7 @@ from itertools import chain
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.search import carried, protecting
+from pg_envelope.backend.search import carried, functions, protecting
 from pg_envelope.backend.search.carried import Dropped, Index
 from pg_envelope.backend.search.column import TOKEN
 from pg_envelope.backend.tables import catalog, dependents, inspect, refusals
@@ -38,7 +38,7 @@ class Prepared:
 
 def prepare(host: Host, oid: int, asked: ProtectArguments) -> Prepared:
     """Locks the table and its dependents. Raises BadInput, AlreadyProtected, Locked, or Unsupported for its kind."""
-    wanted, scope_column = asked.wanted, asked.scoping.column
+    wanted, scope_column = functions.settle_all(host, asked.wanted), asked.scoping.column
     catalog.refuse_protected(host, oid)
     table = inspect.inspect(host, oid)
     refusals.check_kind(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pg_envelope.backend.search.column import SearchColumn, written_text
+from pg_envelope.backend.search.column import SearchColumn, of_function, written_text
 from pg_envelope.backend.sqltext import ident, literal
 from pg_envelope.backend.tables.canonical import restored
 from pg_envelope.backend.tables.generate.blocks import when
@@ -39,7 +39,7 @@ def of_value_as_role(layout: Layout, search: SearchColumn, value: str) -> str:
 
 
 def _text(layout: Layout, search: SearchColumn, value: str) -> str:
-    return written_text(layout.protected[search.source].column, value)
+    return of_function(search.normalizer, written_text(layout.protected[search.source].column, value))
 
 
 def _normalize(search: SearchColumn) -> str:
