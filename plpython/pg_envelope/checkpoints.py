@@ -89,7 +89,10 @@ def opened(note: str, public: PublicKey) -> Checkpoint:
 def notes(content: str) -> Iterator[str]:
     """Yields the notes of a file of checkpoints. A note that was not written to its end is left out."""
     start = 0
-    while (end := content.find("\n\n", content.find(f"\n\n{DASH}", start) + 2)) > start:
+    while (signature := content.find(f"\n\n{DASH}", start)) >= 0:
+        end = content.find("\n\n", signature + 2)
+        if end < 0:
+            return
         yield content[start : end + 1]
         start = end + 2
 

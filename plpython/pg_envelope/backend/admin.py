@@ -70,14 +70,14 @@ def _pace(batch_size: int | None, pause_ms: int | None, *, newest_first: bool = 
 class Admin:
     """One method per SQL routine. A relation comes as text, in the form in which regclass writes it.
 
-    `caller` runs statements as the caller of a routine, under the caller's search_path.
+    `exchanges` serves DDL on a protected table's own name.
     """
 
-    def __init__(self, host: Host, caller: Host, guard: Guard, link: Link) -> None:
+    def __init__(self, host: Host, exchanges: Exchanges, guard: Guard, link: Link) -> None:
         self._host = host
         self._link = link
         self._keys = Keys(host, link)
-        self._exchanges = Exchanges(host, caller)
+        self._exchanges = exchanges
         self._changing_tables = False
         self._offer_tables(guard.plain)
         self._offer_values(guard.plain)

@@ -99,8 +99,9 @@ class Session:
 
     def _import_admin(self) -> Admin:
         from pg_envelope.backend.admin import Admin
+        from pg_envelope.backend.ddl.begin import Exchanges
 
-        return Admin(self.pinned, self.host, self.guard, self.link)
+        return Admin(self.pinned, Exchanges(self.pinned, self.host), self.guard, self.link)
 
     @cached_property
     def writes(self) -> Writes:
