@@ -1,4 +1,4 @@
-"""Keeps sealed files in a table of PostgreSQL, in parts: large objects have no row-level rights, and no WHERE."""
+"""Keeps sealed files in a table of PostgreSQL, in parts. Large objects have no row-level security."""
 
 from __future__ import annotations
 
