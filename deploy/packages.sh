@@ -28,6 +28,7 @@ missing() {
 missing_for_tests() {
     command -v softhsm2-util >/dev/null || printf 'softhsm2\tSoftHSM2, for tests\n'
     [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || printf 'pgbouncer\tpgbouncer, for tests\n'
+    command -v redis-server >/dev/null || printf 'redis-server\tRedis, for tests\n'
     command -v gpg >/dev/null || printf 'gnupg\tGnuPG, for tests\n'
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || printf 'libfaketime\tlibfaketime, for tests\n'
 }

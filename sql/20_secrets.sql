@@ -1,4 +1,4 @@
--- Secrets: passphrases and keys of pgcrypto that SQL names and never shows. State; made once.
+-- Secrets: passphrases and API keys that SQL and applications name. State; made once.
 
 CREATE TABLE envelope_private.secret (
     key_uuid uuid NOT NULL,
@@ -8,7 +8,7 @@ CREATE TABLE envelope_private.secret (
     PRIMARY KEY (key_uuid, version)
 );
 COMMENT ON TABLE envelope_private.secret IS
-    'passphrases and keys for envelope_pgcrypto, each sealed under the named key of the same name';
+    'passphrases, API keys and other secrets, each sealed under the named key of the same name';
 
 CREATE TABLE envelope_private.pgcrypto_setting (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),

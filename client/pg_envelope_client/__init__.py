@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pg_envelope_client.sealing.broker import Broker
+    from pg_envelope_client.sealing.cache import SealedCache
     from pg_envelope_client.sealing.client import ColumnKey, KeyClient, NamedKey
     from pg_envelope_client.sealing.documents import open_document, seal_document
     from pg_envelope_client.sealing.files import SealedReader, open_file, reseal_file, seal_file
     from pg_envelope_client.sealing.secrets import Secrets
+    from pg_envelope_client.sealing.vectors import Vector
 
 __all__ = [
     "Broker",
     "ColumnKey",
     "KeyClient",
     "NamedKey",
+    "SealedCache",
     "SealedReader",
     "Secrets",
+    "Vector",
     "open_document",
     "open_file",
     "reseal_file",
@@ -34,8 +38,10 @@ PLACES = {
     "NamedKey": "client",
     "open_document": "documents",
     "seal_document": "documents",
+    "SealedCache": "cache",
     "SealedReader": "files",
     "Secrets": "secrets",
+    "Vector": "vectors",
     "open_file": "files",
     "reseal_file": "files",
     "seal_file": "files",

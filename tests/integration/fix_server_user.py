@@ -50,5 +50,5 @@ def run(db: Database, folder: Path) -> Run:
     environment = {**db.stack.cluster.environment, "PG_ENVELOPE_BROKER": str(broker.socket)}
     may: dict[str, object] = {} if os.geteuid() else {"user": account.uid, "group": account.gid, "extra_groups": []}
     return lambda *words, **options: command(
-        db, "postgres", folder, *words, environment=environment, **may, **{"stdin": subprocess.DEVNULL, **options}
+        db, "postgres", folder, *words, environment=environment, **{**may, "stdin": subprocess.DEVNULL, **options}
     )

@@ -59,8 +59,11 @@ def all_of(folder: Path, database: UUID) -> Iterator[StoredBackup | Problem]:
         except ValueError:
             yield Problem(f"the head of {path} is damaged")
         else:
-            if head.database == database:
-                yield found
+            if head.database != database:
+                continue
+            # The label would be forgotten with a copy, although the backup itself is there.
+            named = path.name.removesuffix(GOING) == path_of(folder, head.label).name
+            yield found if named else Problem(f"{path} has another name than its label")
 
 
 def old(found: list[StoredBackup], before: datetime) -> list[StoredBackup]:

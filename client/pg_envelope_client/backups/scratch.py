@@ -97,13 +97,17 @@ class ScratchCluster:
         return True
 
 
+def refuse_root() -> None:
+    """Raises Problem for root, whom PostgreSQL's server refuses."""
+    if os.geteuid() == 0:
+        raise usage("PostgreSQL does not run as root", hint="runuser -u postgres -- pg-envelope backups verify ...")
+
+
 @contextmanager
 def scratch(
     parent: Path | None, programs: Programs, superuser: str, environment: dict[str, str]
 ) -> Iterator[ScratchCluster]:
-    """Yields a cluster that has no data yet. It is stopped and removed at the end. Raises Problem for root."""
-    if os.geteuid() == 0:
-        raise usage("PostgreSQL does not run as root", hint="runuser -u postgres -- pg-envelope backups verify ...")
+    """Yields a cluster that has no data yet. It is stopped and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="pg-envelope-verify-", dir=parent))
     cluster = ScratchCluster(folder, programs, superuser, environment)
     try:

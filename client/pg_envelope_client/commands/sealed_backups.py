@@ -127,8 +127,9 @@ def verify(
     """Restore a backup into a scratch cluster, and check status and every value there."""
     from pg_envelope_client.backups import checking, folder, restoring
     from pg_envelope_client.backups.programs import Programs
-    from pg_envelope_client.backups.scratch import scratch
+    from pg_envelope_client.backups.scratch import refuse_root, scratch
 
+    refuse_root()
     backup = _opened(file, broker_at, _holder(key, passphrase_file, shares_file, ask_shares))
     backup.check()
     rows = [checking.row("file", "ok", f"it opens to its end; made {backup.head.made}")]

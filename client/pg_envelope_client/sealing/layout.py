@@ -80,3 +80,11 @@ def joined(texts: list[str]) -> bytes:
     if len(texts) < 2:
         return "".join(texts).encode()
     return "".join(f"{len(text)}:{text}" for text in texts).encode()
+
+
+def place(*texts: str) -> str:
+    """Returns the context of a place that several texts name, so that no other place has it, too. Raises BadInput."""
+    try:
+        return joined(list(texts)).decode()
+    except UnicodeEncodeError:
+        raise errors.BadInput("a name cannot be written in UTF-8") from None
