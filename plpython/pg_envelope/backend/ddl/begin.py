@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 
 from pg_envelope import errors
 from pg_envelope.backend.ddl import commands, exchange, refused, settle
 from pg_envelope.backend.ddl.commands import Command
-from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.host import Host, Row, Undone
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import catalog
 
@@ -85,6 +86,11 @@ class Exchanges:
     def _lock(self, views: Iterable[int]) -> None:
         for view in sorted(views):
             self._host.rows(LOCK, ["oid"], [view])
+        # A session hears of names that others have changed when it takes a lock on a relation, and a lock on a row is
+        # none. The lock is given back, so that the next one is taken again.
+        with suppress(Undone), self._host.subtransaction():
+            self._host.run("LOCK TABLE envelope_private.exchange IN ROW SHARE MODE")
+            raise Undone
 
     def _begin(self, view: int, named: list[Command]) -> None:
         uses = {command.use for command in named}
