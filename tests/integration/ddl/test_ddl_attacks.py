@@ -51,6 +51,14 @@ def test_nobody_but_the_owner_makes_names_exchange(table: Database, bob: Connect
     assert settled(table)
 
 
+def test_nobody_but_the_owner_holds_a_table_up(table: Database, owner: Connection, bob: Connection) -> None:
+    with bob.transaction():
+        bob.execute(BY_HAND)
+        owner.execute("SET lock_timeout = '5s'; SET statement_timeout = '20s'")
+        owner.execute("ALTER TABLE t ADD x int")
+    assert settled(table)
+
+
 def test_nobody_but_the_owner_begins_by_hand(table: Database, bob: Connection) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         bob.execute("SELECT envelope.begin_ddl('t')")
