@@ -19,17 +19,17 @@ CREATE CONSTRAINT TRIGGER still_exchanged AFTER INSERT ON envelope_private.excha
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.still_exchanged();
 ALTER TABLE envelope_private.exchange ENABLE ALWAYS TRIGGER still_exchanged;
 
-CREATE FUNCTION envelope_internal.names_protected(command text) RETURNS boolean
+CREATE FUNCTION envelope_internal.names_protected(context text) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     -- A dump sets check_function_bodies. It names every relation as it is.
     SELECT EXISTS (SELECT FROM envelope_private.exchange)
         OR current_setting('check_function_bodies') <> 'off' AND EXISTS (
             SELECT FROM envelope_private.key k JOIN pg_class v ON v.oid = k.view
-            WHERE strpos(lower(replace(command, '""', '"')), lower(v.relname)) > 0);
+            WHERE strpos(lower(replace(concat(context, current_query()), '""', '"')), lower(v.relname)) > 0);
 END;
 COMMENT ON FUNCTION envelope_internal.names_protected IS
-    'whether the text of a command may name a protected table: the cheap question before the exact one. SECURITY DEFINER: reads the key catalog';
+    'whether the running command may name a protected table: the cheap question before the exact one. context: the functions that run it. SECURITY DEFINER: reads the key catalog';
 
 CREATE FUNCTION envelope_internal.begin_command(tag text, context text) RETURNS void
     LANGUAGE plpython3u AS $$
@@ -46,7 +46,7 @@ DECLARE
     context pg_catalog.text;
 BEGIN
     GET DIAGNOSTICS context = PG_CONTEXT;
-    IF envelope_internal.names_protected(pg_catalog.concat(context, pg_catalog.current_query())) THEN
+    IF envelope_internal.names_protected(context) THEN
         PERFORM envelope_internal.begin_command(TG_TAG, context);
     END IF;
 END $$;

@@ -51,6 +51,14 @@ def test_nobody_but_the_owner_makes_names_exchange(table: Database, bob: Connect
     assert settled(table)
 
 
+def test_nobody_but_the_owner_holds_a_table_up(table: Database, owner: Connection, bob: Connection) -> None:
+    with bob.transaction():
+        bob.execute(BY_HAND)
+        owner.execute("SET lock_timeout = '5s'; SET statement_timeout = '20s'")
+        owner.execute("ALTER TABLE t ADD x int")
+    assert settled(table)
+
+
 def test_nobody_but_the_owner_begins_by_hand(table: Database, bob: Connection) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         bob.execute("SELECT envelope.begin_ddl('t')")
@@ -68,6 +76,13 @@ def test_no_transaction_ends_in_the_middle(table: Database, owner: Connection, b
         owner.execute(end)  # type: ignore[arg-type]
     assert refused.value.diag.message_hint
     owner.rollback()
+    assert settled(table)
+
+
+def test_constraints_that_are_immediate_refuse_no_command(table: Database, owner: Connection) -> None:
+    with owner.transaction():
+        owner.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        owner.execute("ALTER TABLE t ADD x int")
     assert settled(table)
 
 
@@ -93,36 +108,39 @@ def test_a_command_inside_a_command_gives_no_name_back_too_early(table: Database
     assert settled(table)
 
 
-@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
-def test_two_sessions_change_one_table(table: Database, owner: Connection, isolation: str) -> None:
-    other = table.connect("owner")
+def late(table: Database, owner: Connection, first: str, isolation: str = "READ COMMITTED") -> str | None:
+    """The SQLSTATE of a command that another session gives while the owner's first one is not committed."""
+    other, ended = table.connect("owner"), list[str | None]()
     other.execute(f"SET default_transaction_isolation = '{isolation}'")  # type: ignore[arg-type]
-    other.execute("SELECT 1")
-    owner.execute("BEGIN; ALTER TABLE t DROP n, ADD x int")
-    waiting = threading.Thread(target=other.execute, args=("ALTER TABLE t ADD y int",))
+
+    def add() -> None:
+        try:
+            other.execute("ALTER TABLE t ADD y int")
+            ended.append(None)
+        except psycopg.Error as error:
+            ended.append(error.sqlstate)
+
+    owner.execute(f"BEGIN; {first}")  # type: ignore[arg-type]
+    waiting = threading.Thread(target=add)
     waiting.start()
     wait_until(lambda: table.one(WAITS), 60, "the other session at the lock")
     owner.execute("COMMIT")
     waiting.join()
+    return ended[0]
+
+
+@pytest.mark.parametrize("first", ["ALTER TABLE t DROP n, ADD x int", "ALTER TABLE t RENAME n TO x"])
+def test_two_sessions_change_one_table(table: Database, owner: Connection, first: str) -> None:
+    assert late(table, owner, first) is None
     assert [column.name for column in owner.execute("TABLE t").description or ()] == ["id", "v", "x", "y"]
 
 
+def test_a_snapshot_of_before_is_not_for_ddl(table: Database, owner: Connection) -> None:
+    assert late(table, owner, "ALTER TABLE t ADD x int", "REPEATABLE READ") == "40001"
+
+
 def test_a_name_that_another_session_gave_away_is_not_there(table: Database, owner: Connection) -> None:
-    other, failed = table.connect("owner"), threading.Event()
-
-    def late() -> None:
-        try:
-            other.execute("ALTER TABLE t ADD y int")
-        except psycopg.errors.UndefinedTable:
-            failed.set()
-
-    owner.execute("BEGIN; ALTER TABLE t RENAME TO u")
-    waiting = threading.Thread(target=late)
-    waiting.start()
-    wait_until(lambda: table.one(WAITS), 60, "the other session at the lock")
-    owner.execute("COMMIT")
-    waiting.join()
-    assert failed.is_set()
+    assert late(table, owner, "ALTER TABLE t RENAME TO u") == "42P01"
     assert table.sql("SELECT id, v, n FROM u") == [(1, "a", 2)]
 
 
@@ -133,6 +151,38 @@ def test_a_function_of_somebody_else_is_not_replaced(table: Database, owner: Con
     source = "SELECT prosrc, proowner::regrole::text FROM pg_proc WHERE proname = 'u_envelope_insert'"
     assert table.sql(source) == [("BEGIN RETURN NULL; END", "bob")]
     assert settled(table)
+
+
+def test_new_columns_come_before_search_columns(db: Database, owner: Connection) -> None:
+    """VALUES without names of columns fits, as on a plain table."""
+    owner.execute("CREATE TABLE t (id int PRIMARY KEY, v text UNIQUE); CREATE VIEW w AS SELECT v, v IS NULL FROM t")
+    db.sql("""CALL envelope.protect('t', '["v"]')""")
+    owner.execute("CREATE VIEW found AS SELECT id, v_search FROM t; ALTER TABLE t ADD x int")
+    owner.execute("INSERT INTO t VALUES (1, 'a', 2)")
+    assert [column.name for column in owner.execute("TABLE t").description or ()] == ["id", "v", "x", "v_search"]
+    assert owner.execute("SELECT id FROM found WHERE v_search = 'a'").fetchall() == [(1,)]
+    assert owner.execute("TABLE w").fetchall() == [("a", False)]
+
+
+def test_the_last_protected_column_leaves_a_plain_table(table: Database, owner: Connection) -> None:
+    owner.execute("CREATE VIEW w AS SELECT id, n FROM t; ALTER TABLE t DROP v")
+    assert table.sql("SELECT relkind::text FROM pg_class WHERE oid = 't'::regclass") == [("r",)]
+    assert table.sql("TABLE w") == [(1, 2)]
+    assert table.sql("SELECT has_table_privilege('bob', 't', 'SELECT')") == [(True,)]
+    assert table.sql("SELECT check_name FROM envelope.status() WHERE state = 'failed'") == []
+    table.sql("""ALTER TABLE t ADD v text; CALL envelope.protect('t', '["v"]')""")
+    owner.execute("DROP TABLE t CASCADE")
+    assert table.sql("SELECT to_regclass('t'), to_regclass('t_encrypted'), to_regclass('w')") == [(None, None, None)]
+
+
+@pytest.mark.parametrize("what", ["CREATE VIEW w AS SELECT v FROM t", "CREATE TABLE c (t_id int REFERENCES t)"])
+def test_what_uses_a_table_keeps_it(table: Database, owner: Connection, what: str) -> None:
+    owner.execute(what)  # type: ignore[arg-type]
+    with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+        owner.execute("DROP TABLE t")
+    assert settled(table)
+    owner.execute("DROP TABLE t CASCADE")
+    assert table.one("SELECT to_regclass('t')") is None
 
 
 @pytest.mark.parametrize(
@@ -164,15 +214,17 @@ def test_a_killed_session_leaves_nothing(table: Database, owner: Connection) -> 
     table.durable()
     owner.execute("BEGIN; SELECT envelope.begin_ddl('t'); ALTER TABLE t DROP n")
     kill_backend(table.stack, owner.info.backend_pid)
-    table.admin = table.connect()
-    assert settled(table)
-    table.sql("ALTER TABLE t ADD x int")
+    owner.close()
+    table.admin.close()
+    with Database(table.stack, table.name) as after:
+        assert settled(after)
+        after.sql("ALTER TABLE t ADD x int")
 
 
 def test_administration_waits_for_the_end(table: Database) -> None:
     with table.admin.transaction(force_rollback=True):
         table.sql("SELECT envelope.begin_ddl('t')")
-        for call in ("CALL envelope.refresh('t')", "CALL envelope.unprotect('t')", "SELECT envelope.rotate('t')"):
+        for call in ("CALL envelope.refresh('t')", "CALL envelope.unprotect('t')"):
             with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState), table.admin.transaction():
                 table.sql(call)
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState), table.admin.transaction():

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 
 from pg_envelope import errors
 from pg_envelope.backend.ddl import commands, exchange, refused, settle
 from pg_envelope.backend.ddl.commands import Command
-from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.host import Host, Row, Undone
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import catalog
 
-# Each session waits here for the other one, and reads names only then.
-LOCK = "SELECT key_uuid FROM envelope_private.key WHERE view = $1::oid ORDER BY key_uuid FOR UPDATE"
 RIGHTS = """
 SELECT pg_has_role($1, b.relowner, 'USAGE') AS owns, has_table_privilege($1, v.oid, 'REFERENCES')
     OR has_any_column_privilege($1, v.oid, 'REFERENCES') AS refers
 FROM envelope_private.key k JOIN pg_catalog.pg_class b ON b.oid = k.base JOIN pg_catalog.pg_class v ON v.oid = k.view
 WHERE k.view = $2::oid"""
+# Each session waits here for the other one, and reads names only then. Who has no right holds nobody up.
+LOCK = f"""
+WITH may AS ({RIGHTS})
+SELECT key_uuid FROM envelope_private.key WHERE view = $2::oid AND (SELECT owns OR refers FROM may) FOR UPDATE"""
 DEEPER = "UPDATE envelope_private.exchange SET depth = depth + 1"
 ENDED = "SELECT * FROM envelope_private.exchange WHERE depth = 1 ORDER BY base"
 LESS_DEEP = "UPDATE envelope_private.exchange SET depth = depth - 1 WHERE depth > 1"
@@ -84,7 +87,12 @@ class Exchanges:
 
     def _lock(self, views: Iterable[int]) -> None:
         for view in sorted(views):
-            self._host.rows(LOCK, ["oid"], [view])
+            self._host.rows(LOCK, ["name", "oid"], [self._caller.acting, view])
+        # A session hears of names that others have changed when it takes a lock on a relation, and a lock on a row is
+        # none. The lock is given back, so that the next one is taken again.
+        with suppress(Undone), self._host.subtransaction():
+            self._host.run("LOCK TABLE envelope_private.exchange IN ROW SHARE MODE")
+            raise Undone
 
     def _begin(self, view: int, named: list[Command]) -> None:
         uses = {command.use for command in named}

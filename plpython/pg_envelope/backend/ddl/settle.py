@@ -67,7 +67,7 @@ def settle(host: Host, exchanged: Row) -> None:
 
 def _carry_on(host: Host, key: Row, change: Change) -> None:
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
-    layout = catalog.layout_of(host, key, base)
+    layout = _searches_last(catalog.layout_of(host, key, base))
     if layout.protected:
         _follow(host, key, base, view, layout, change)
         refresh(host, base.oid)
@@ -112,10 +112,22 @@ def _follow(host: Host, key: Row, base: Table, view: Table, layout: Layout, chan
     _refuse_taken(host, layout)
     if base.comment != view.comment:
         grants.comment(host, f"VIEW {view.sql}", base.comment)
-    if change.dropped or retyped:
+    if change.dropped or retyped or not _begins_with(layout, view):
         _make_again(host, base, view, layout, [column.name for column in retyped])
     else:
         _set_defaults(host, base, view, layout)
+
+
+def _searches_last(layout: Layout) -> Layout:
+    """Keeps search columns behind those that a table would have, so that VALUES without column names fit."""
+    columns = sorted(layout.columns, key=lambda column: column.name in layout.searches)
+    return replace(layout, columns=tuple(columns))
+
+
+def _begins_with(layout: Layout, view: Table) -> bool:
+    """Tells whether the columns of the view stay where they are, so that it can stay, too."""
+    names = [column.name for column in layout.columns]
+    return names[: len(view.columns)] == [column.name for column in view.columns]
 
 
 def _both(view: Table, layout: Layout) -> list[tuple[Column, Column]]:
