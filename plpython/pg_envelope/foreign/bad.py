@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+import struct
+import zlib
+
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 
 from pg_envelope import errors
 
 
-class Unread(ValueError):
+class NotOpened(ValueError):
     """A value does not have the layout's shape, or does not open. It carries no value, and nobody shows its text."""
 
 
@@ -17,13 +20,6 @@ class BadLayout(errors.BadInput):
 
 # What the parsers and ciphers raise for bytes that are not theirs. Every other error is a fault of this package.
 FAILS = (
-    Unread,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    InvalidTag,
-    InvalidSignature,
+    *(NotOpened, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError),
+    *(struct.error, zlib.error, InvalidTag, InvalidSignature, UnsupportedAlgorithm),
 )

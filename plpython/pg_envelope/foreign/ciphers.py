@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, AESSIV, ChaCha20Poly1305
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.salsa import XSalsa20Poly1305
 
 # Opens one ciphertext with its tag behind it: IV, ciphertext, associated data.
@@ -46,7 +46,7 @@ def _cbc(algorithm: Callable[[bytes], Any], block_bytes: int) -> Callable[[bytes
 
         def opened(iv: bytes, ciphertext: bytes, _aad: bytes | None) -> bytes:
             if not ciphertext or len(ciphertext) % block_bytes:
-                raise Unread
+                raise NotOpened
             stream = Cipher(keyed, modes.CBC(iv)).decryptor()
             return stream.update(ciphertext) + stream.finalize()
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.encodings import Decode
 
 Parts = dict[str, bytes]
@@ -25,7 +25,7 @@ def json_object(members: Mapping[str, str], decode: Decode, expected: Mapping[st
     def split(value: bytes) -> Parts:
         found = json.loads(value)
         if not isinstance(found, dict) or any(_at(found, path) not in (None, told) for path, told in expected.items()):
-            raise Unread
+            raise NotOpened
         return {name: decode(_text(_at(found, path))) for name, path in members.items()}
 
     return split
@@ -41,7 +41,7 @@ def _at(found: Any, path: str) -> Any:
 
 def _text(member: Any) -> bytes:
     if not isinstance(member, str):
-        raise Unread
+        raise NotOpened
     return member.encode()
 
 
@@ -57,7 +57,7 @@ def separated(separator: str, order: Sequence[str], decode: Decode) -> Split:
     def split(value: bytes) -> Parts:
         found = value.strip().split(between)
         if len(found) != len(order):
-            raise Unread
+            raise NotOpened
         return {name: decode(part) for name, part in zip(order, found, strict=True) if not name.startswith(PASSED_OVER)}
 
     return split
@@ -72,7 +72,7 @@ def joined(order: Sequence[str], sizes: Mapping[str, int]) -> Split:
 
     def split(content: bytes) -> Parts:
         if len(content) < least:
-            raise Unread
+            raise NotOpened
         parts, start = {}, 0
         for name, size in head:
             parts[name], start = content[start : start + size], start + size
@@ -89,7 +89,7 @@ def beginning(magic: bytes, split: Split) -> Split:
 
     def behind(content: bytes) -> Parts:
         if not content.startswith(magic):
-            raise Unread
+            raise NotOpened
         return split(content[len(magic) :])
 
     return behind
@@ -103,7 +103,7 @@ def between(prefix: bytes, suffix: bytes, split: Split) -> Split:
     def inside(value: bytes) -> Parts:
         given = value.strip()
         if not (given.startswith(prefix) and given.endswith(suffix) and len(given) >= len(prefix) + len(suffix)):
-            raise Unread
+            raise NotOpened
         return split(given[len(prefix) : len(given) - len(suffix)])
 
     return inside

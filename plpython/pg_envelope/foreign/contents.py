@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 
 PHP_STRING = re.compile(rb's:(\d+):"')
 # Compressed content may grow to this many bytes, which is what PostgreSQL takes as one value.
@@ -18,14 +18,14 @@ MOST_BYTES = 1 << 30
 
 
 def inflated(content: bytes, window_bits: int = zlib.MAX_WBITS) -> bytes:
-    """Raises Unread."""
+    """Raises NotOpened."""
     stream = zlib.decompressobj(window_bits)
     try:
         found = stream.decompress(content, MOST_BYTES)
     except zlib.error:
-        raise Unread from None
+        raise NotOpened from None
     if not stream.eof:
-        raise Unread
+        raise NotOpened
     return found
 
 
@@ -33,10 +33,10 @@ def of_php(content: bytes) -> bytes:
     """Reads a string as PHP's serialize() writes it."""
     found = PHP_STRING.match(content)
     if found is None:
-        raise Unread
+        raise NotOpened
     end = found.end() + int(found[1])
     if content[end:] != b'";':
-        raise Unread
+        raise NotOpened
     return content[found.end() : end]
 
 
@@ -50,7 +50,7 @@ class NothingToCall(pickle.Unpickler):
     """Reads texts, bytes, numbers and containers of them. A pickle that names a class or a function is refused."""
 
     def find_class(self, module: str, name: str, /) -> NoReturn:  # noqa: ARG002 -- pickle calls it so
-        raise Unread
+        raise NotOpened
 
 
 def of_pickle(content: bytes) -> bytes:
@@ -58,7 +58,7 @@ def of_pickle(content: bytes) -> bytes:
     try:
         found: Any = NothingToCall(io.BytesIO(content)).load()
     except (pickle.UnpicklingError, EOFError, MemoryError, OverflowError):
-        raise Unread from None
+        raise NotOpened from None
     if isinstance(found, bytes):
         return found
     return found.encode() if isinstance(found, str) else json.dumps(found, ensure_ascii=False).encode()

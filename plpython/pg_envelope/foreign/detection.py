@@ -11,7 +11,7 @@ from pg_envelope.foreign.bad import FAILS
 from pg_envelope.foreign.encodings import from_base64, from_hex
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import NAMES, reader_of, shape_of, slow
-from pg_envelope.foreign.reader import Opener, Reader, Value, is_text
+from pg_envelope.foreign.reader import ForeignReader, Opener, Value, is_text
 
 # Layouts that no usual text looks like, the more special ones first. One name stands for all layouts of its shape.
 MARKED = (
@@ -94,7 +94,7 @@ def _tried(name: str, values: Sequence[Value], key: LegacyKey) -> Opened | None:
     return _counted(name, reader, some)
 
 
-def _counted(name: str, reader: Reader, values: Sequence[Value]) -> Opened | None:
+def _counted(name: str, reader: ForeignReader, values: Sequence[Value]) -> Opened | None:
     from time import perf_counter
 
     began = perf_counter()

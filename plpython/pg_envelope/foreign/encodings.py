@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 SPACE = b" \t\r\n"
@@ -15,20 +15,20 @@ Decode = Callable[[bytes], bytes]
 
 
 def from_base64(text: bytes) -> bytes:
-    """Reads every usual variant: both alphabets, with and without padding and line breaks. Raises Unread."""
+    """Reads every usual variant: both alphabets, with and without padding and line breaks. Raises NotOpened."""
     plain = text.translate(URL_SAFE, SPACE).rstrip(b"=")
     try:
         return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
     except binascii.Error:
-        raise Unread from None
+        raise NotOpened from None
 
 
 def from_hex(text: bytes) -> bytes:
-    """Raises Unread."""
+    """Raises NotOpened."""
     try:
         return binascii.unhexlify(text.strip(SPACE))
     except binascii.Error:
-        raise Unread from None
+        raise NotOpened from None
 
 
 def from_raw(text: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pg_envelope.foreign.bad import FAILS, BadLayout, Unread
+from pg_envelope.foreign.bad import FAILS, BadLayout, NotOpened
 from pg_envelope.foreign.encodings import from_base64, from_hex
 
 
@@ -84,7 +84,7 @@ def _base64(form: str, content: bytes) -> LegacyKey:
 def _fernet(form: str, content: bytes) -> LegacyKey:
     found = tuple(map(from_base64, _lines(content)))
     if any(len(secret) != 32 for secret in found):
-        raise Unread
+        raise NotOpened
     return LegacyKey(form, found)
 
 
@@ -98,7 +98,7 @@ def _of_jwk(told: dict[str, str]) -> bytes:
     if told["kty"] == "oct":
         return from_base64(told["k"].encode())
     if told["kty"] != "RSA":
-        raise Unread
+        raise NotOpened
     number = {name: int.from_bytes(from_base64(told[name].encode()), "big") for name in ("n", "e", "d", "p", "q")}
     n, e, d, p, q = number.values()
     dmp1, dmq1, iqmp = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
@@ -109,7 +109,7 @@ def _of_jwk(told: dict[str, str]) -> bytes:
 def _pem(form: str, content: bytes) -> LegacyKey:
     found = serialization.load_pem_private_key(content, None)
     if not isinstance(found, rsa.RSAPrivateKey):
-        raise Unread
+        raise NotOpened
     return LegacyKey(form, (_pkcs8(found),))
 
 
@@ -164,7 +164,7 @@ def _mongo(form: str, content: bytes) -> LegacyKey:
     """JSON of data keys in the clear: the uuid of each as hex, and its 96 bytes as base64."""
     keys = {str(name).replace("-", ""): from_base64(key.encode()) for name, key in json.loads(content).items()}
     if any(len(name) != 32 or len(key) != 96 for name, key in keys.items()):
-        raise Unread
+        raise NotOpened
     return LegacyKey(form, tuple(keys.values()), keys)
 
 

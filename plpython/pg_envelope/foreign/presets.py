@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pg_envelope.foreign.bad import BadLayout
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.openpgp import messages
-from pg_envelope.foreign.reader import Opener, Reader
+from pg_envelope.foreign.reader import ForeignReader, Opener
 from pg_envelope.foreign.schemes import fernet, jwe, laravel, named_keys
 from pg_envelope.foreign.specification import layout, reader
 
@@ -117,7 +117,7 @@ SPECIFICATIONS: dict[str, Spec] = {
 class Scheme(NamedTuple):
     """Makes a reader of a key. `shape` raises one of bad.FAILS for a value of another shape."""
 
-    reader: Callable[[LegacyKey], Reader]
+    reader: Callable[[LegacyKey], ForeignReader]
     shape: Opener
 
 
@@ -142,7 +142,7 @@ NAMES = (*SCHEMES, *SPECIFICATIONS)
 HINT = "docs/adopt.md lists the formats. A specification describes any other layout."
 
 
-def reader_of(form: str | Spec, key: LegacyKey) -> Reader:
+def reader_of(form: str | Spec, key: LegacyKey) -> ForeignReader:
     """Returns the reader of a layout, by its name or its specification. Raises BadLayout."""
     if not isinstance(form, str):
         return reader(form, key)

@@ -17,7 +17,7 @@ CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
-class Reader:
+class ForeignReader:
     """`authenticates`: an altered value does not open. `is_marked`: no usual text looks like one of its values.
 
     `shaped` raises one of bad.FAILS for a value that does not have the layout's shape. It needs no key.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pg_envelope.foreign.bad import BadLayout, Unread
+from pg_envelope.foreign.bad import BadLayout, NotOpened
 from pg_envelope.foreign.ciphers import METHODS, SIZED, TAG_BYTES, Method, Open, unpadded
 from pg_envelope.foreign.containers import (
     PASSED_OVER,
@@ -29,7 +29,7 @@ from pg_envelope.foreign.contents import CONTENTS, inflated, naive
 from pg_envelope.foreign.derivations import derivation, salt_of
 from pg_envelope.foreign.encodings import DECODERS
 from pg_envelope.foreign.keys import LegacyKey
-from pg_envelope.foreign.reader import Opener, Reader, first_of
+from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
 
 CONTAINERS = ("json", "separated", "joined")
 PARTS = ("ct", "iv", "tag", "salt")
@@ -54,7 +54,7 @@ HINT = "docs/adopt.md describes the members of a specification."
 
 
 @dataclass(frozen=True)
-class Layout:
+class ForeignLayout:
     """A specification that was checked. `split` finds the parts; `method` opens them with a key of `key_bytes`."""
 
     split: Split
@@ -79,7 +79,7 @@ class Layout:
         return "salt" in self.given.get("order", ()) or bool(self.given.get("salt"))
 
 
-def layout(given: Mapping[str, Any]) -> Layout:
+def layout(given: Mapping[str, Any]) -> ForeignLayout:
     """Checks a specification. Raises BadLayout."""
     unknown = sorted(set(given) - KNOWN)
     if unknown:
@@ -94,7 +94,7 @@ def layout(given: Mapping[str, Any]) -> Layout:
         raise BadLayout("kdf must be an object", hint=HINT)
     derivation(given.get("kdf", {}), 1)
     salt_of(given.get("kdf", {}))
-    return Layout(_split(given, METHODS[name]), METHODS[name], key_bytes, given)
+    return ForeignLayout(_split(given, METHODS[name]), METHODS[name], key_bytes, given)
 
 
 def _cipher(given: Mapping[str, Any]) -> tuple[str, int | None]:
@@ -181,9 +181,9 @@ def _sized(split: Split, method: Method) -> Split:
         if len(parts.get("tag", bytes(TAG_BYTES))) != TAG_BYTES or (
             "iv" in parts and len(parts["iv"]) not in _ivs(method)
         ):
-            raise Unread
+            raise NotOpened
         if len(parts["ct"]) % method.block_bytes:
-            raise Unread
+            raise NotOpened
         return parts
 
     return checked
@@ -194,16 +194,16 @@ def _ivs(method: Method) -> tuple[int, ...]:
     return (method.iv_bytes, 16) if method.iv_bytes == 12 else (method.iv_bytes,)
 
 
-def reader(given: Mapping[str, Any], key: LegacyKey) -> Reader:
+def reader(given: Mapping[str, Any], key: LegacyKey) -> ForeignReader:
     """Returns the reader of a specification. Raises BadLayout for a key that does not fit it."""
     found = layout(given)
     openers = [_opener(found, secret, key) for secret in key.secrets]
     if not openers:
         raise BadLayout("the legacy key has no secret that this layout could use")
-    return Reader(first_of(openers), found.shape, found.authenticates, found.is_marked)
+    return ForeignReader(first_of(openers), found.shape, found.authenticates, found.is_marked)
 
 
-def _opener(found: Layout, secret: bytes, key: LegacyKey) -> Opener:
+def _opener(found: ForeignLayout, secret: bytes, key: LegacyKey) -> Opener:
     salt = key.named.get("salt", salt_of(found.given.get("kdf", {})))
     keyed = partial(_keyed, found, secret)
     fixed = None if found.is_salted else keyed(salt)
@@ -215,13 +215,13 @@ def _opener(found: Layout, secret: bytes, key: LegacyKey) -> Opener:
         open_, iv = fixed if fixed is not None else keyed(salt + parts["salt"])
         sealed = parts["ct"] + parts.get("tag", b"")
         if found.authenticates and len(sealed) < TAG_BYTES:
-            raise Unread
+            raise NotOpened
         return finish(open_(parts.get("iv", iv), sealed, aad), value)
 
     return opened
 
 
-def _keyed(found: Layout, secret: bytes, salt: bytes) -> tuple[Open, bytes]:
+def _keyed(found: ForeignLayout, secret: bytes, salt: bytes) -> tuple[Open, bytes]:
     """Returns the cipher under the key that is derived with this salt, and the IV of a value that holds none."""
     method, source = found.method, found.given.get("iv_from", "value")
     kdf = found.given.get("kdf", {})
@@ -233,7 +233,7 @@ def _keyed(found: Layout, secret: bytes, salt: bytes) -> tuple[Open, bytes]:
     return _cipher_of(method, key), key[: method.iv_bytes] if source == "key" else bytes(method.iv_bytes)
 
 
-def _key_bytes(found: Layout, secret: bytes, kdf: Mapping[str, Any]) -> int:
+def _key_bytes(found: ForeignLayout, secret: bytes, kdf: Mapping[str, Any]) -> int:
     if kdf.get("name", "none") == "none":
         return len(secret)
     return found.key_bytes or 32
@@ -250,7 +250,7 @@ def _cipher_of(method: Method, key: bytes) -> Open:
     return method.opener(key)
 
 
-def _finish(found: Layout) -> Callable[[bytes, bytes], bytes]:
+def _finish(found: ForeignLayout) -> Callable[[bytes, bytes], bytes]:
     """Returns what is done with the content: padding, compression, serialisation."""
     given, block_bytes = found.given, found.method.block_bytes
     padding = given.get("padding", "pkcs7") if block_bytes > 1 else "none"

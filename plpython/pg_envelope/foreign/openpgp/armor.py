@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.encodings import base64_of, from_base64
 
 BLOCK = re.compile(
@@ -15,12 +15,12 @@ CRC_START, CRC_POLYNOMIAL = 0xB704CE, 0x1864CFB
 
 
 def dearmored(content: bytes) -> bytes:
-    """Returns the bytes in an armour. Bytes without one stay as they are. Raises Unread."""
+    """Returns the bytes in an armour. Bytes without one stay as they are. Raises NotOpened."""
     if not content.lstrip().startswith(b"-----BEGIN PGP"):
         return content
     found = BLOCK.search(content)
     if found is None:
-        raise Unread
+        raise NotOpened
     return from_base64(found[1])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 
 # Lengths in the new format from here on: two bytes, parts of a stream, five bytes.
 TWO, PARTIAL, FIVE = 192, 224, 255
@@ -17,12 +17,12 @@ class Packet(NamedTuple):
 
 
 def packets(content: bytes) -> Iterator[Packet]:
-    """Raises Unread, or IndexError where the bytes end too early."""
+    """Raises NotOpened, or IndexError where the bytes end too early."""
     at = 0
     while at < len(content):
         first = content[at]
         if not first & 0x80:
-            raise Unread
+            raise NotOpened
         packet, at = _new(content, at + 1, first & 0x3F) if first & 0x40 else _old(content, at + 1, first)
         yield packet
 
@@ -56,7 +56,7 @@ def _length(content: bytes, at: int) -> tuple[int, int, bool]:
 
 def _taken(content: bytes, at: int, length: int) -> bytes:
     if at + length > len(content):
-        raise Unread
+        raise NotOpened
     return content[at : at + length]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.openpgp.packets import number, packets
 from pg_envelope.foreign.openpgp.symmetric import CIPHERS, cfb, key_bytes, stretched
 
@@ -39,7 +39,7 @@ class SecretKey(NamedTuple):
         if usage == CLEAR:
             return rest
         if usage not in (CHECKED, HASHED):
-            raise Unread
+            raise NotOpened
         cipher = rest[0]
         key, length = stretched(passphrase, rest[1:], key_bytes(cipher))
         at = 1 + length
@@ -55,14 +55,14 @@ def _check(usage: int, opened: bytes) -> None:
     else:
         fits = sum(opened[:-2]) % 65536 == int.from_bytes(opened[-2:], "big")
     if not fits:
-        raise Unread
+        raise NotOpened
 
 
 def secret_keys(content: bytes) -> list[SecretKey]:
-    """Returns the keys that can open messages. Raises Unread where there is none."""
+    """Returns the keys that can open messages. Raises NotOpened where there is none."""
     found = [_key(body) for tag, body in packets(content) if tag in (SECRET_KEY, SECRET_SUBKEY) and _is_rsa(body)]
     if not found:
-        raise Unread
+        raise NotOpened
     return found
 
 

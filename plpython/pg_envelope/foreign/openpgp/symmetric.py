@@ -11,7 +11,7 @@ from cryptography.hazmat.decrepit.ciphers.modes import CFB
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 
 # Bytes of the key and of a block by the number of the cipher.
 CIPHERS: dict[int, tuple[Callable[[bytes], Any], int, int]] = {
@@ -35,7 +35,7 @@ def stretched(passphrase: bytes, specifier: bytes, length: int) -> tuple[bytes, 
     if kind == SALTED:
         return _hashed(digest, salted, length), 10
     if kind != ITERATED:
-        raise Unread
+        raise NotOpened
     coded = specifier[10]
     count = max((16 + (coded & 15)) << (coded >> 4) + 6, len(salted))
     repeated = (salted * (count // len(salted) + 1))[:count]
@@ -59,7 +59,7 @@ def cfb(cipher: int, key: bytes, content: bytes, iv: bytes | None = None) -> byt
     """Opens CFB without a second start, as in packets with a check and in session keys."""
     kind, size, block = CIPHERS[cipher]
     if len(key) != size:
-        raise Unread
+        raise NotOpened
     stream = Cipher(kind(key), CFB(iv or bytes(block))).decryptor()
     return stream.update(content) + stream.finalize()
 
@@ -75,5 +75,5 @@ def cfb_restarted(cipher: int, key: bytes, content: bytes) -> bytes:
     block = CIPHERS[cipher][2]
     head = cfb(cipher, key, content[: block + 2])
     if head[-2:] != head[-4:-2]:
-        raise Unread
+        raise NotOpened
     return cfb(cipher, key, content[block + 2 :], content[2 : block + 2])

@@ -12,13 +12,13 @@ import hashlib
 
 from cryptography.hazmat.primitives import constant_time, hashes, hmac
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.ciphers import cbc
 from pg_envelope.foreign.contents import of_pickle
 from pg_envelope.foreign.derivations import hkdf
 from pg_envelope.foreign.encodings import from_base64
 from pg_envelope.foreign.keys import LegacyKey
-from pg_envelope.foreign.reader import Opener, Reader, first_of
+from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
 
 VERSION = 0x80
 IV_AT, CIPHERTEXT_AT, MAC_BYTES = 9, 25, 32
@@ -27,24 +27,24 @@ FIELDS_SALT, FIELDS_INFO = b"django-fernet-fields-hkdf-salt", b"django-fernet-fi
 DJANGO_SALT, DJANGO_ROUNDS = b"django-cryptography", 30000
 
 
-def fernet(key: LegacyKey) -> Reader:
+def fernet(key: LegacyKey) -> ForeignReader:
     """Each secret is 32 bytes: 16 that sign and 16 that encrypt."""
     return _reader(list(key.secrets))
 
 
-def of_passphrase(key: LegacyKey) -> Reader:
+def of_passphrase(key: LegacyKey) -> ForeignReader:
     """SQLAlchemy-Utils hashes a passphrase to a Fernet key."""
     return _reader([hashlib.sha256(secret).digest() for secret in key.secrets])
 
 
-def django_fernet_fields(key: LegacyKey) -> Reader:
+def django_fernet_fields(key: LegacyKey) -> ForeignReader:
     return _reader([hkdf("sha256", secret, FIELDS_SALT, FIELDS_INFO, 32) for secret in key.secrets])
 
 
-def django_cryptography(key: LegacyKey) -> Reader:
+def django_cryptography(key: LegacyKey) -> ForeignReader:
     """Each secret is a SECRET_KEY. Pickled texts, bytes, numbers and containers are read, and nothing else."""
     openers = [opener for secret in key.secrets for opener in _of_django(secret)]
-    return Reader(first_of(openers), binary_shape, authenticates=True, is_marked=True)
+    return ForeignReader(first_of(openers), binary_shape, authenticates=True, is_marked=True)
 
 
 def _of_django(secret: bytes) -> list[Opener]:
@@ -57,13 +57,13 @@ def _of_django(secret: bytes) -> list[Opener]:
     return [of_signer(secret), of_signer(derived)]
 
 
-def _reader(keys: list[bytes]) -> Reader:
-    return Reader(first_of([_opener(key) for key in keys]), shape, authenticates=True, is_marked=True)
+def _reader(keys: list[bytes]) -> ForeignReader:
+    return ForeignReader(first_of([_opener(key) for key in keys]), shape, authenticates=True, is_marked=True)
 
 
 def _opener(key: bytes) -> Opener:
     if len(key) != 32:
-        raise Unread
+        raise NotOpened
     return lambda value: _opened(from_base64(value), key[:16], key[16:])
 
 
@@ -73,7 +73,7 @@ def _opened(token: bytes, signer: bytes, key: bytes) -> bytes:
     made = hmac.HMAC(signer, hashes.SHA256())
     made.update(signed)
     if not constant_time.bytes_eq(made.finalize(), mac):
-        raise Unread
+        raise NotOpened
     return cbc(key, signed[IV_AT:CIPHERTEXT_AT], signed[CIPHERTEXT_AT:])
 
 
@@ -90,7 +90,7 @@ def binary_shape(value: bytes) -> bytes:
 
 def _check(token: bytes) -> None:
     if len(token) < LEAST_BYTES or token[0] != VERSION or (len(token) - LEAST_BYTES) % 16:
-        raise Unread
+        raise NotOpened
 
 
 def key_text(secret: bytes) -> bytes:

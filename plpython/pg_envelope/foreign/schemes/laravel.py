@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pg_envelope.foreign.bad import Unread
+from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.ciphers import cbc
 from pg_envelope.foreign.contents import of_php
 from pg_envelope.foreign.encodings import from_base64
 from pg_envelope.foreign.keys import LegacyKey
-from pg_envelope.foreign.reader import Opener, Reader, first_of
+from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
 
 
 class Payload(NamedTuple):
@@ -26,15 +26,17 @@ class Payload(NamedTuple):
     tag: str
 
 
-def laravel(key: LegacyKey) -> Reader:
+def laravel(key: LegacyKey) -> ForeignReader:
     """What encryptString() and the cast `encrypted` write."""
-    return Reader(first_of([_opener(secret) for secret in key.secrets]), shape, authenticates=True, is_marked=True)
+    return ForeignReader(
+        first_of([_opener(secret) for secret in key.secrets]), shape, authenticates=True, is_marked=True
+    )
 
 
-def laravel_serialized(key: LegacyKey) -> Reader:
+def laravel_serialized(key: LegacyKey) -> ForeignReader:
     """What encrypt() writes: a serialized string."""
     openers = [_serialized(_opener(secret)) for secret in key.secrets]
-    return Reader(first_of(openers), shape, authenticates=True, is_marked=True)
+    return ForeignReader(first_of(openers), shape, authenticates=True, is_marked=True)
 
 
 def _serialized(opener: Opener) -> Opener:
@@ -48,11 +50,11 @@ def _opener(secret: bytes) -> Opener:
         if told.tag:
             tag = from_base64(told.tag.encode())
             if len(tag) != 16:
-                raise Unread
+                raise NotOpened
             return AESGCM(secret).decrypt(iv, ciphertext + tag, None)
         made = hmac.new(secret, (told.iv + told.value).encode(), hashlib.sha256).hexdigest()
         if not hmac.compare_digest(made, told.mac):
-            raise Unread
+            raise NotOpened
         return cbc(secret, iv, ciphertext)
 
     return opened
@@ -66,5 +68,5 @@ def _payload(value: bytes) -> Payload:
     told = json.loads(from_base64(value))
     found = Payload(told["iv"], told["value"], told.get("mac", ""), told.get("tag", ""))
     if not all(isinstance(member, str) for member in found):
-        raise Unread
+        raise NotOpened
     return found

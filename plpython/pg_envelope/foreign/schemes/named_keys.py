@@ -6,11 +6,11 @@ import struct
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pg_envelope.foreign.bad import BadLayout, Unread
+from pg_envelope.foreign.bad import BadLayout, NotOpened
 from pg_envelope.foreign.ciphers import cbc
 from pg_envelope.foreign.encodings import from_base64
 from pg_envelope.foreign.keys import LegacyKey
-from pg_envelope.foreign.reader import Reader
+from pg_envelope.foreign.reader import ForeignReader
 from pg_envelope.foreign.schemes.jwe import check_mac
 
 VAULT, NONCE_BYTES, TAG_BYTES = b"vault", 12, 16
@@ -25,7 +25,7 @@ def _named(key: LegacyKey, form: str) -> dict[str, bytes]:
     return key.named
 
 
-def vault(key: LegacyKey) -> Reader:
+def vault(key: LegacyKey) -> ForeignReader:
     """vault:vN: and the base64 of nonce, ciphertext and tag, under AES-256-GCM without a context."""
     aeads = {version: AESGCM(secret) for version, secret in _named(key, "vault").items()}
 
@@ -33,7 +33,7 @@ def vault(key: LegacyKey) -> Reader:
         version, content = _of_vault(value)
         return aeads[version].decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], None)
 
-    return Reader(opened, vault_shape, authenticates=True, is_marked=True)
+    return ForeignReader(opened, vault_shape, authenticates=True, is_marked=True)
 
 
 def vault_shape(value: bytes) -> bytes:
@@ -44,11 +44,11 @@ def _of_vault(value: bytes) -> tuple[str, bytes]:
     name, version, text = value.strip().split(b":", 2)
     content = from_base64(text)
     if name != VAULT or len(content) < NONCE_BYTES + TAG_BYTES:
-        raise Unread
+        raise NotOpened
     return version.decode(), content
 
 
-def tink(key: LegacyKey) -> Reader:
+def tink(key: LegacyKey) -> ForeignReader:
     """01 | key id (4) | nonce (12) | ciphertext | tag: AES-GCM with the output prefix TINK and no associated data."""
     aeads = {bytes.fromhex(name): AESGCM(secret) for name, secret in _named(key, "tink").items()}
 
@@ -58,16 +58,16 @@ def tink(key: LegacyKey) -> Reader:
             value[TINK_AT : TINK_AT + NONCE_BYTES], value[TINK_AT + NONCE_BYTES :], None
         )
 
-    return Reader(opened, tink_shape, authenticates=True, is_marked=False)
+    return ForeignReader(opened, tink_shape, authenticates=True, is_marked=False)
 
 
 def tink_shape(value: bytes) -> bytes:
     if len(value) < TINK_AT + NONCE_BYTES + TAG_BYTES or value[0] != TINK_PREFIX:
-        raise Unread
+        raise NotOpened
     return value
 
 
-def mongo(key: LegacyKey) -> Reader:
+def mongo(key: LegacyKey) -> ForeignReader:
     """Kind | key uuid (16) | BSON type | IV (16) | ciphertext | MAC (32); strings and binaries only."""
     keys = {bytes.fromhex(name): secret for name, secret in _named(key, "mongo").items()}
 
@@ -78,12 +78,12 @@ def mongo(key: LegacyKey) -> Reader:
         check_mac("sha512", secret[:32], head, content, tag, MONGO_MAC_BYTES)
         return _of_bson(head[17], cbc(secret[32:64], content[:16], content[16:]))
 
-    return Reader(opened, mongo_shape, authenticates=True, is_marked=False)
+    return ForeignReader(opened, mongo_shape, authenticates=True, is_marked=False)
 
 
 def mongo_shape(value: bytes) -> bytes:
     if len(value) < MONGO_AT + 2 * 16 + MONGO_MAC_BYTES or value[0] not in MONGO_KINDS or (len(value) - MONGO_AT) % 16:
-        raise Unread
+        raise NotOpened
     return value
 
 
@@ -93,4 +93,4 @@ def _of_bson(kind: int, content: bytes) -> bytes:
         return content[4:-1]
     if kind == MONGO_BINARY and len(content) == 5 + length:
         return content[5:]
-    raise Unread
+    raise NotOpened
