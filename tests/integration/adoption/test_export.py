@@ -64,6 +64,10 @@ def test_export_and_back(patients: Database, form: str) -> None:
     patients.sql("CALL envelope.adopt('patient', '[\"ssn\", \"raw\"]', %s, %s, type => 'bytea')", form, form)
     patients.sql("CALL envelope.finish_adoption('patient', destroy_key => false)")
     assert patients.sql("SELECT id, convert_from(ssn, 'UTF8'), raw FROM patient ORDER BY id") == PLAIN
+    patients.sql("""CALL envelope.export('patient', '["ssn", "raw"]', 'fernet', 'fernet')""")
+    rows = patients.sql("SELECT id, ssn, raw FROM patient ORDER BY id")
+    opened = Fernet(KEY).decrypt
+    assert [(row, ssn and opened(ssn).decode(), raw and opened(raw)) for row, ssn, raw in rows] == PLAIN
 
 
 def test_plain_is_unprotect(patients: Database) -> None:

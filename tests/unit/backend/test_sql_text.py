@@ -29,7 +29,18 @@ AS_CALLER = {
 }
 # These are given the Host that pins nothing. All their other statements are in steps of Host.as_owner: behind a
 # SECURITY DEFINER function that pins the path.
-WITH_HOST = {"Guard", "Asker", "Clients", "Loader", "Authority", "Scopes", "Prefetch", "Reads", "SessionSecrets"}
+WITH_HOST = {
+    "Guard",
+    "Asker",
+    "Clients",
+    "Loader",
+    "Authority",
+    "Scopes",
+    "Prefetch",
+    "Reads",
+    "SessionSecrets",
+    "Legacy",
+}
 
 
 def constants() -> dict[tuple[str, str], str]:

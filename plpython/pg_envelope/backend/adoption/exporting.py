@@ -8,9 +8,10 @@ from dataclasses import replace
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs import faulty
+from pg_envelope.backend.rollout import proofs
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import commas, ident
-from pg_envelope.backend.tables import dependents, opening, whole
+from pg_envelope.backend.tables import dependents, inspect, opening, whole
 from pg_envelope.backend.tables.generate import Layout, opened_as_role
 from pg_envelope.backend.tables.inspect import Column
 from pg_envelope.backend.tables.owner import AsOwner
@@ -68,6 +69,8 @@ def _ciphertext(column: Column, kind: str) -> Column:
 def _write(host: Host, found: Place, kind: str) -> None:
     whole.refuse_missing(host, found.key, found.layout)
     owner = AsOwner(host, found.base.owner_oid)
+    # The constraint by which a roll-out keeps the old column empty.
+    proofs.begin_again(host, inspect.inspect(host, found.oid), found.layout)
     columns = commas(_written(found, name, kind) for name in found.layout.protected)
     try:
         owner.run(f"ALTER TABLE {found.base.sql} {columns}")
