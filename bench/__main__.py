@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import (
+    adoption,
     audited,
     connections,
     inserts,
@@ -82,6 +83,8 @@ def _measured(stack: Stack, settings: Settings, console: Console) -> report.Run:
         measures += rights.measure(stack, settings)
         status.update("audited reads ...")
         measures += audited.measure(stack, settings)
+        status.update("adoptions ...")
+        measures += adoption.measure(stack, settings)
         status.update("cold reads ...")
         measures.append(connections.cold(stack, settings))
         version = connection.execute("SHOW server_version").fetchone()

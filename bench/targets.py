@@ -34,6 +34,7 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         return by_name[name].peers["ours"].median / by_name[other].peers["ours"].median
 
     asked = by_name["subjects_asked"].peers["ours"]
+    converted = by_name["adopted_convert"].peers["ours"]
     return [
         Target("scan of one column / pgcrypto decrypt_iv", 3, ratio("scan_1", "pgcrypto_iv")),
         Target("scan of one column / pgp_sym_decrypt", 1 / 40, ratio("scan_1", "pgcrypto_pgp")),
@@ -62,4 +63,7 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         Target("= ANY of 100 tokens / plain index", 2, ratio("search_any", "plain")),
         Target("IN (SELECT unnest) of 100 tokens / plain index", 2, ratio("search_in", "plain")),
         Target("INSERT with one token / without", 1.25, ratio("search_insert", "plain")),
+        Target("scan of old values / pgp_sym_decrypt", 1.3, ratio("adopted_scan", "pgcrypto_pgp")),
+        Target("scan after the adoption / pgp_sym_decrypt", 1 / 10, ratio("adopted_after", "pgcrypto_pgp")),
+        Target("old values converted, rows a second of CPU", 10_000, converted.median, at_least=True),
     ]

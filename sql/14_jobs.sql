@@ -4,7 +4,7 @@
 CREATE TABLE envelope_private.job (
     job_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     key_uuid uuid NOT NULL,
-    what text NOT NULL CHECK (what IN ('reencrypt', 'verify', 'search', 'online')),
+    what text NOT NULL CHECK (what IN ('reencrypt', 'verify', 'search', 'online', 'adopt')),
     part integer NOT NULL,
     parts integer NOT NULL,
     pid integer NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE envelope_private.job (
     UNIQUE (key_uuid, what, part, parts),
     CHECK (part BETWEEN 1 AND parts)
 );
-COMMENT ON TABLE envelope_private.job IS 'one row per share of a table that reencrypt, verify, add_search, rotate_search or a roll-out works on, or worked on last';
+COMMENT ON TABLE envelope_private.job IS 'one row per share of a table that reencrypt, verify, add_search, rotate_search, a roll-out or an adoption works on, or worked on last';
 COMMENT ON COLUMN envelope_private.job.backend_start IS 'identifies the session, with pid: another session may get the same pid later';
 COMMENT ON COLUMN envelope_private.job.complete IS 'all parts are done, and the table as a whole';
 COMMENT ON COLUMN envelope_private.job.rows_done IS 'rows that reencrypt, a search job or a roll-out wrote, or values that verify opened';
@@ -41,7 +41,7 @@ CREATE TABLE envelope_private.fault (
     row_key jsonb NOT NULL,
     key_id bigint NOT NULL,
     reason text NOT NULL,
-    found_by text NOT NULL CHECK (found_by IN ('reencrypt', 'verify')),
+    found_by text NOT NULL CHECK (found_by IN ('reencrypt', 'verify', 'adopt')),
     found_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 -- It has no primary key, and a published table must be able to say which row changed.

@@ -24,7 +24,7 @@ CREATE VIEW envelope.progress AS
     JOIN envelope_private.protected_table t USING (key_uuid)
     ORDER BY t.base, j.what, j.parts, j.part;
 COMMENT ON VIEW envelope.progress IS
-    'one row per job of reencrypt, verify, of add_search and rotate_search (search), or of protect and unprotect (online), running or last: state running, paused, interrupted (its session is gone), aborted, failed or done';
+    'one row per job of reencrypt, verify, of add_search and rotate_search (search), of protect and unprotect (online), or of convert (adopt), running or last: state running, paused, interrupted (its session is gone), aborted, failed or done';
 
 CREATE VIEW envelope.receipts AS
     SELECT k.view::regclass AS relation, r.made_at, (r.statement::jsonb #>> '{statement,finished_at}')::timestamptz AS finished_at,

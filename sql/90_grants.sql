@@ -68,6 +68,15 @@ GRANT EXECUTE ON FUNCTION
     envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text),
     envelope_internal.decrypt_bytea_as_role(envelope.ciphertext, uuid, text),
     envelope_internal.encrypt_text_as_role(text, uuid, text, text), envelope_internal.encrypt_bytea_as_role(bytea, uuid, text, text),
+    envelope_internal.legacy_text(text, bytea), envelope_internal.legacy_text(bytea, bytea),
+    envelope_internal.legacy_bytea(text, bytea), envelope_internal.legacy_bytea(bytea, bytea),
+    envelope_internal.legacy_text_as_role(text, uuid), envelope_internal.legacy_text_as_role(bytea, uuid),
+    envelope_internal.legacy_bytea_as_role(text, uuid), envelope_internal.legacy_bytea_as_role(bytea, uuid),
+    envelope_internal.legacy_opens(text, uuid), envelope_internal.legacy_opens(bytea, uuid),
+    envelope_internal.adopted_text(text, bytea), envelope_internal.adopted_bytea(bytea, bytea),
+    envelope_internal.adopted_draft(envelope.ciphertext, bytea),
+    envelope_internal.exported_text(text), envelope_internal.exported_text(bytea),
+    envelope_internal.exported_bytea(text), envelope_internal.exported_bytea(bytea),
     envelope.encrypt(text, text, text), envelope.encrypt(bytea, text, text),
     envelope.decrypt(envelope.ciphertext, text), envelope.decrypt_bytea(envelope.ciphertext, text)
     TO PUBLIC;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.database import ServerSession
 
 MAX_BYTES = 1024 * 1024
+STDIN = Path("-")
 # log_statement, log_min_duration_statement and auto_explain would write the parameters down.
 UNLOGGED = Query(
     "SELECT set_config('log_parameter_max_length', '0', false),"
@@ -23,7 +25,16 @@ UNLOGGED = Query(
 
 
 def read(path: Path) -> bytes:
-    """Returns the file's bytes. Raises Problem when others may read it, or when it is empty or too long."""
+    """Returns the file's bytes; `-` is the standard input. Raises Problem when others may read the file, or when it is
+    empty or too long.
+    """
+    content = sys.stdin.buffer.read(MAX_BYTES + 1) if path == STDIN else _of_file(path)
+    if not content or len(content) > MAX_BYTES:
+        raise Problem(f"{path} holds no secret", detail=f"a secret has 1 to {MAX_BYTES} bytes")
+    return content
+
+
+def _of_file(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as opened:
@@ -33,8 +44,6 @@ def read(path: Path) -> bytes:
         raise Problem(f"cannot read {path}", detail=error.strerror) from None
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise Problem(f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 0600 {path}")
-    if not content or len(content) > MAX_BYTES:
-        raise Problem(f"{path} holds no secret", detail=f"a secret has 1 to {MAX_BYTES} bytes")
     return content
 
 
@@ -63,6 +72,15 @@ def store_secret(name: str, secret: str | bytes, kek: str, store: str | None, ds
         if server.value(Query("SELECT EXISTS (SELECT FROM envelope.secrets WHERE name = %s::text) AS result", (name,))):
             return int(server.value(Query(replaced, (name, secret))))
         return int(server.value(Query(imported, (name, secret, kek, store))))
+
+
+def import_legacy_key(
+    server: ServerSession, name: str, form: str, secret: bytes, kek: str, store: str | None
+) -> object:
+    """Takes over a key of other software. Raises Problem where the server's log would show the secret."""
+    keep_unlogged(server)
+    statement = "SELECT envelope.import_legacy_key(%s::text, %s::text, %s::bytea, %s::text, %s::text) AS result"
+    return server.value(Query(statement, (name, form, secret, kek, store)))
 
 
 def keep_unlogged(server: ServerSession) -> None:

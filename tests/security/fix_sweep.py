@@ -154,6 +154,45 @@ PGCRYPTO = (
 )
 # Literal keys, keys by name, and keys by name where others are forbidden.
 KEYS = (("secret", False), ("envelope.secret('phrase')", False), ("envelope.secret('phrase')", True))
+# What other software encrypted: pgcrypto's format, under a passphrase that is one of the values.
+PHRASE = "(SELECT secret FROM given WHERE id = 1)"
+SEALED_BEFORE = f"envelope_pgcrypto.pgp_sym_encrypt(note, {PHRASE})"
+ADOPTED = (
+    "SELECT envelope.import_legacy_key('old', 'text', secret::bytea) FROM given WHERE id = 1",
+    "CREATE TABLE swept.old_text (id int PRIMARY KEY, note text)",
+    "CREATE TABLE swept.old_bytes (id int PRIMARY KEY, note bytea)",
+    "CREATE TABLE swept.old_coded (id int PRIMARY KEY, note text, seen int)",
+    "CREATE TRIGGER counted BEFORE INSERT OR UPDATE ON swept.old_coded FOR EACH ROW EXECUTE FUNCTION swept.count_row()",
+    f"INSERT INTO swept.old_text SELECT id, envelope_pgcrypto.armor({SEALED_BEFORE}) FROM given",
+    f"INSERT INTO swept.old_coded SELECT id, envelope_pgcrypto.armor({SEALED_BEFORE}) FROM given",
+    f"INSERT INTO swept.old_bytes SELECT id, {SEALED_BEFORE} FROM given",
+    "SELECT count(*) FROM envelope.inspect('swept.old_text', 'note', 'old')",
+    "CALL envelope.adopt('swept.old_text', 'note', 'pgp_sym', 'old')",
+    "CALL envelope.adopt('swept.old_coded', 'note', 'pgp_sym', 'old', type => 'bytea')",
+    "CALL envelope.adopt('swept.old_bytes', 'note', 'pgp_sym', 'old', type => 'bytea')",
+    "CREATE TEMP TABLE read_old AS SELECT note FROM swept.old_text",
+    "CREATE TEMP TABLE read_old_bytes AS SELECT note FROM swept.old_bytes UNION SELECT note FROM swept.old_coded",
+    *(
+        statement.format(table=table)
+        for table in ("old_text", "old_coded", "old_bytes")
+        for statement in (
+            "UPDATE swept.{table} t SET note = t.note || t.note WHERE id = 1",
+            "INSERT INTO swept.{table} (id, note) SELECT 100 + id, note FROM swept.{table} WHERE id < 3",
+            "UPDATE swept.{table}_encrypted SET note_legacy = 'broken' WHERE id = 3",
+            "SELECT count(note) FROM swept.{table}",
+            "CALL envelope.convert('swept.{table}')",
+            "CALL envelope.finish_adoption('swept.{table}')",
+            "DELETE FROM swept.{table} WHERE id = 3",
+            "CALL envelope.finish_adoption('swept.{table}')",
+        )
+    ),
+    "SELECT count(*) FROM envelope.adoption",
+    "SELECT envelope.import_legacy_key('handed', 'text', secret::bytea) FROM given WHERE id = 2",
+    "SELECT envelope.import_legacy_key('hashed', 'hex', encode(sha256(secret::bytea), 'hex')::bytea) FROM given"
+    " WHERE id = 2",
+    "CALL envelope.export('swept.old_text', 'note', 'pgp_sym', 'handed')",
+    "CALL envelope.export('swept.old_bytes', 'note', 'node_json', 'hashed')",
+)
 PASSWORDS = (
     "INSERT INTO login SELECT id, secret FROM given WHERE id < 3",
     "CALL envelope.hash_passwords('login', 'secret')",
@@ -236,5 +275,6 @@ def statements(version: int) -> Iterator[str]:
         yield from (statement.format(key=key) for statement in PGCRYPTO)
         yield "DELETE FROM kept WHERE what IN ('pgp', 'pgp bytes', 'raw'); DROP TABLE IF EXISTS pgp"
     yield "SELECT envelope.forbid_literal_keys(false)"
+    yield from ADOPTED
     yield from PASSWORDS
     yield from PROCEDURES

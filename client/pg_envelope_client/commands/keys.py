@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.database import ServerSession
     from pg_envelope_client.statements import Query
 
-keys = Registry("Named keys: create, list, rotate, grant, revoke; columns and tables: rotate, emergency.")
+keys = Registry("Named keys: create, import, list, rotate, grant, revoke; columns and tables: rotate, emergency.")
 
 SHOWN = ("name", "relation", "scope", "version", "state", "kek", "kek_version", "store", "granted_to")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name.")]
@@ -40,6 +41,30 @@ def create(
     """Create a named key."""
     made = _run(dsn, statements.create_key(name, kek, store and store.value))
     output.done(f"Key {name} created under KEK {kek}.", key=name, kek=kek, result=made)
+
+
+@keys.command("import")
+def import_key(
+    name: Name,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="How the key is written: docs/adopt.md lists the formats.")
+    ],
+    secret_file: Annotated[
+        Path, typer.Option(metavar="FILE", help="A file with the key; mode 0600. - is the standard input.")
+    ],
+    kek: Kek = "default",
+    store: StoreName = None,
+    dsn: Dsn = None,
+) -> None:
+    """Take over a key of other software, for envelope.adopt() only."""
+    from pg_envelope_client import secret_file as files
+    from pg_envelope_client.database import session
+
+    content = files.read(secret_file)
+    with session(dsn) as server:
+        files.import_legacy_key(server, name, form, content, kek, store and store.value)
+    sentence = f"Legacy key {name} stored. Next: CALL envelope.adopt('TABLE', 'COLUMN', 'FORMAT', key => '{name}')"
+    output.done(sentence, key=name)
 
 
 @keys.command("list")

@@ -246,6 +246,7 @@ class Admin:
         self, rel: str | None, damaged: str | None, online: bool | None, batch_size: int | None, pause_ms: int | None
     ) -> None:
         oid = self._table(rel, "unprotect")
+        catalog.refuse_adoption(self._host, oid, "unprotect")
         if online:
             unprotect_online(self._host, oid, damaged or "error", _pace(batch_size, pause_ms))
         else:

@@ -110,7 +110,7 @@ CHECKS = (
         "warning",
         "tables between plain and protected",
         ROLLOUTS,
-        "Call protect or unprotect again with online => true: it goes on. See docs/online.md.",
+        "Call protect or unprotect again with online => true: docs/online.md. After adopt: docs/adopt.md.",
     ),
     CatalogCheck(
         "residue",

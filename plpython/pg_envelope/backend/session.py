@@ -24,6 +24,8 @@ from pg_envelope.backend.values import Values
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin import Admin
+    from pg_envelope.backend.adoption.admin import AdoptionAdmin
+    from pg_envelope.backend.adoption.reading import Legacy
     from pg_envelope.backend.clients import Clients
     from pg_envelope.backend.lifecycle.tenants import Tenants
     from pg_envelope.backend.passwords import Passwords
@@ -151,6 +153,34 @@ class Session:
     def decrypt_text_audited(self) -> hot.Decrypt:
         careful = self.guard.plain(self.values.decrypt_text_audited)
         return hot.decrypt_text_audited(self._session_keys, self._epoch, self.reads, careful)
+
+    @cached_property
+    def legacy(self) -> Legacy:
+        """The functions for columns that are being adopted. They are imported at the first use of such a column."""
+        return self.guard.plain(self._import_legacy)()
+
+    def _import_legacy(self) -> Legacy:
+        from pg_envelope.backend.adoption.reading import Legacy
+
+        return Legacy(self.host, self.guard, self.values, self.loader, self._session_keys, self._epoch)
+
+    @cached_property
+    def adopted_draft(self) -> Callable[[bytes | None, bytes | None], bytes | None]:
+        """The function by which a guard opens what an application has encrypted by itself."""
+        return self.guard.plain(self._adopted_draft)
+
+    def _adopted_draft(self, draft: bytes | None, seal: bytes | None) -> bytes | None:
+        return self.writes.redraft(draft, lambda content: self.legacy.unwrapped(content, seal))
+
+    @cached_property
+    def adoption(self) -> AdoptionAdmin:
+        """The functions of adoption for DBAs."""
+        return self.guard.plain(self._import_adoption)()
+
+    def _import_adoption(self) -> AdoptionAdmin:
+        from pg_envelope.backend.adoption.admin import AdoptionAdmin
+
+        return AdoptionAdmin(self.pinned, self.guard, self.link, self.values, self._session_keys)
 
     @cached_property
     def secret_admin(self) -> SecretAdmin:

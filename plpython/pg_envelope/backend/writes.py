@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from pg_envelope import envelope, errors
 from pg_envelope.aeads import AESGCM
@@ -34,6 +35,7 @@ class Writes:
         self.clear_bytea = plain(drafts.clear)
         self.seal_draft = plain(drafts.seal)
         self.rebind = plain(drafts.rebind)
+        self.redraft = drafts.redraft
         self.opens = plain(drafts.opens)
         self.fits = plain(drafts.fits)
         self.reading = plain(rows.reading)
@@ -69,6 +71,10 @@ class Drafts:
         Values.encrypt raises.
         """
         return self._values.encrypt(self.clear(draft), seal, row_key, scope)
+
+    def redraft(self, draft: bytes | None, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+        """Returns a draft of what `change` makes of a draft's content."""
+        return self.draft(change(self.clear(draft)))
 
     def clear(self, draft: bytes | None) -> bytes | None:
         """Returns the content of a draft of this session. Raises InvalidEnvelope."""

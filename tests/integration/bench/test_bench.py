@@ -23,6 +23,8 @@ EXPECTED = {
     **{f"search_{what}": {"plain", "ours"} for what in ("small", "large", "any", "in", "insert")},
     **{f"search_made_{size}": {"ours"} for size in ("small", "large")},
     **{f"audited_{what}": {"ours", "audited"} for what in ("scan", "point", "cpu")},
+    **{f"adopted_{what}": {"pgcrypto_pgp", "ours"} for what in ("scan", "after")},
+    "adopted_convert": {"ours"},
     "subjects": {"plain", "ours"},
     "subjects_asked": {"ours"},
     "cold": {"ours"},
@@ -61,7 +63,7 @@ def test_every_sample_is_a_measurement(written: dict[str, Any]) -> None:
 
 
 def test_every_target_is_judged_and_warm_reads_ask_the_kms_nothing(written: dict[str, Any]) -> None:
-    assert len(written["targets"]) == 27
+    assert len(written["targets"]) == 30
     assert all(target["met"] in (True, False) for target in written["targets"])
     (requests,) = (target["reached"] for target in written["targets"] if target["text"].startswith("KMS requests"))
     assert requests == 0

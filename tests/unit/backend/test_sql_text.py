@@ -31,6 +31,7 @@ AS_CALLER = {
 # SECURITY DEFINER function that pins the path.
 WITH_HOST = {
     "Guard", "Asker", "Clients", "Loader", "Authority", "Scopes", "Prefetch", "Reads", "SessionSecrets", "Exchanges",
+    "Legacy",
 }  # fmt: skip
 
 

@@ -52,6 +52,7 @@ def judged(
     asked: float = 60.0,
     search: float = 1.0,
     audited: float = 1.0,
+    old: float = 1.0,
 ) -> list[bool | None]:
     measures = [
         measured("scan_1", ours=scan, pgcrypto_iv=1.0, pgcrypto_pgp=100.0),
@@ -63,12 +64,15 @@ def judged(
         *(measured(name, ours=right, plain=1.0) for name in RIGHTS),
         *(measured(name, ours=search, plain=1.0) for name in SEARCHES),
         *(measured(name, audited=audited, ours=1.0) for name in ("audited_scan", "audited_point")),
+        *(measured(name, pgcrypto_pgp=1 / old, ours=0.05) for name in ("adopted_scan", "adopted_after")),
+        measured("adopted_convert", ours=10_000 / old),
     ]
     return [target.met for target in targets.evaluate(measures, requests)]
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 27
+    assert judged() == [True] * 30
+    assert judged(old=100)[27:] == [False, False, False]
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
     assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]
@@ -76,7 +80,7 @@ def test_targets() -> None:
     assert judged(asked=61)[13:21] == [False, *[True] * 7]
     assert judged(right=8.5)[14:21] == [False, False, False, True, True, False, False]
     assert judged(audited=1.5)[17:19] == [False, False]
-    assert judged(search=2.5)[21:] == [False, False, True, False, False, False]
+    assert judged(search=2.5)[21:27] == [False, False, True, False, False, False]
 
 
 def test_a_peer_that_is_not_there_is_not_judged() -> None:

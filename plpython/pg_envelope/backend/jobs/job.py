@@ -49,12 +49,19 @@ WHERE key_uuid = $1 AND what = $2 AND parts = $3 AND state = 'done'"""
 ROWS = """
 SELECT coalesce(sum(rows_done), 0)::bigint AS rows FROM envelope_private.job
 WHERE key_uuid = $1 AND what = $2 AND parts = $3"""
-VERBS = {"reencrypt": "re-encrypts", "verify": "verifies", "search": "makes search tokens of", "online": "converts"}
+VERBS = {
+    "reencrypt": "re-encrypts",
+    "verify": "verifies",
+    "search": "makes search tokens of",
+    "online": "converts",
+    "adopt": "converts",
+}
 NOUNS = {
     "reencrypt": "re-encryption",
     "verify": "verification",
     "search": "making of search tokens",
     "online": "roll-out",
+    "adopt": "conversion",
 }
 
 

@@ -20,6 +20,7 @@ DONE = {
     "verify": "values verified",
     "search": "rows got search tokens",
     "online": "rows converted",
+    "adopt": "rows converted",
 }
 
 

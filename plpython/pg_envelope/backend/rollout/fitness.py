@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.rollout.way import Way
 from pg_envelope.backend.search import carried
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import constraint_name
@@ -17,7 +18,6 @@ from pg_envelope.backend.tables.owner import AsOwner
 
 AFTERWARDS = "CALL envelope.set_audit(...) afterwards"
 FIRST = "CALL envelope.set_audit(..., 'none') first"
-HINT = "Leave out online => true: the table is locked then while it is rewritten."
 # The classes of the errors of a domain that refuses a value.
 OF_A_DOMAIN = ("22", "23", "P0")
 # PostgreSQL 18 has a constraint for each NOT NULL. Another name than the usual one would be lost.
@@ -27,9 +27,9 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.
 WHERE k.conrelid = $1 AND k.contype = 'n' AND a.attname = ANY ($2::name[])"""
 
 
-def check_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> None:
+def check_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions], way: Way) -> None:
     """Raises Unsupported with the list of all reasons."""
-    _refuse(f"{table.sql} cannot be protected online", list(_of_protect(host, table, layout, wanted)))
+    _refuse(f"{table.sql} cannot be {way.done}", list(_of_protect(host, table, layout, wanted)), way.hint)
 
 
 def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
@@ -80,6 +80,8 @@ def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
     for name, protected in found.layout.protected.items():
         if protected.plain is None:
             yield f"column {name} was not protected online, so its values have no place to go to"
+        elif _type(found, protected.plain) != protected.column.type:
+            yield f"column {name} was adopted, and its old column has another type"
         if protected.is_audited:
             yield f"column {name} is audited, and values in the clear leave no event: {FIRST}"
     for name in found.layout.searches:
@@ -88,7 +90,12 @@ def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
         yield "row-level security with FORCE may hide rows from its owner"
 
 
-def _refuse(what: str, reasons: list[str]) -> None:
+def _type(found: Place, name: str) -> str | None:
+    column = found.base.column(name)
+    return column.type if column else None
+
+
+def _refuse(what: str, reasons: list[str], hint: str = Way.hint) -> None:
     if reasons:
         detail = "\n".join(f"- {reason}" for reason in reasons)
-        raise errors.Unsupported(f"{what}; nothing was changed", detail=detail, hint=HINT)
+        raise errors.Unsupported(f"{what}; nothing was changed", detail=detail, hint=hint)

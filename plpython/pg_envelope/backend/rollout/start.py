@@ -7,8 +7,9 @@ from dataclasses import replace
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Undone
 from pg_envelope.backend.keys import Keys
-from pg_envelope.backend.rollout import fitness, proofs
+from pg_envelope.backend.rollout import fitness
 from pg_envelope.backend.rollout.domain import without_check
+from pg_envelope.backend.rollout.way import Way
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import catalog, dependents, grants, inspect, locks, options, refusals
 from pg_envelope.backend.tables.build import build
@@ -20,6 +21,7 @@ from pg_envelope.backend.tables.protect import layout_for, loosened, make_keys, 
 
 # It keeps the table's definition as it is, and does not stop readers and writers.
 NO_DDL = "SHARE UPDATE EXCLUSIVE"
+PROTECTING = Way()
 BEGUN = "UPDATE envelope_private.key SET rollout = $2 WHERE base = $1::oid"
 # The numbers of the new columns.
 PLAIN_COLUMN = """
@@ -27,24 +29,26 @@ UPDATE envelope_private.field f SET plain_column = $3, plain_not_null = $4, attn
 FROM pg_catalog.pg_attribute a WHERE f.field_uuid = $1 AND a.attrelid = $2 AND a.attname = f.attname"""
 
 
-def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments) -> None:
+def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = PROTECTING) -> None:
     """Raises BadInput, AlreadyProtected, Unsupported or Conflict before anything is touched, and Locked."""
     wanted, scoping = asked.wanted, asked.scoping
     options.check_store(asked.store)
     table = _without_ddl(host, oid)
     refusals.check_columns(table, wanted, scoping.column)
     # The columns' uuids come with the keys, which are made only if nothing stands in the way.
-    draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping))
-    fitness.check_protect(host, table, draft, wanted)
+    draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping), way)
+    way.check(host, table, list(wanted))
+    fitness.check_protect(host, table, draft, wanted, way)
     followers, unserved = _rehearsed(host, table)
+    unserved += way.obstacles(table, list(wanted), [dependent.what for dependent in followers])
     copies = {} if asked.keep_copies else dependents.copies.find(host, table.oid, wanted)
     refusals.refuse(table, wanted, refusals.obstacles(host, table, wanted, scoping.column, [], unserved, copies))
     key_uuid, fields = make_keys(host, keys, table, wanted, asked)
-    layout = _in_rollout(layout_for(table, key_uuid, wanted, fields, scoping))
+    layout = _in_rollout(layout_for(table, key_uuid, wanted, fields, scoping), way)
     if dependents.read(host, _lock(host, table).nodes) != followers:
         raise errors.Conflict(f"what uses {table.sql} was changed meanwhile", hint="Call protect() again.")
     with dependents.carried(host, followers):
-        _begin(host, table, layout)
+        _begin(host, table, layout, way)
     tell_readers(host, layout, followers)
 
 
@@ -79,38 +83,40 @@ def _without_ddl(host: Host, oid: int) -> Table:
     return table
 
 
-def _in_rollout(layout: Layout) -> Layout:
-    protected = {name: replace(found, plain=derived_name(name, "_plain")) for name, found in layout.protected.items()}
+def _in_rollout(layout: Layout, way: Way) -> Layout:
+    protected = {name: replace(found, plain=derived_name(name, way.suffix)) for name, found in layout.protected.items()}
     clear = tuple(_clear(found.column, found.plain or "") for found in protected.values())
-    return replace(layout, protected=protected, rollout=proofs.PROTECT, clear_columns=clear)
+    return way.typed(replace(layout, protected=protected, rollout=way.act, clear_columns=clear))
 
 
 def _clear(column: Column, name: str) -> Column:
     return replace(column, name=name, not_null=False, default=None)
 
 
-def _begin(host: Host, table: Table, layout: Layout) -> None:
+def _begin(host: Host, table: Table, layout: Layout, way: Way) -> None:
     catalog.record(host, table, layout)
-    acl, shape = grants.read(host, table.oid), inspect.shape(host, table.oid)
+    acl = grants.read(host, table.oid)
+    shape = inspect.shape(host, table.oid) if way.keeps_types(layout) else None
     host.run(loosened(table, layout))
     with dependents.carried(host, dependents.own.read(host, table, layout.protected)):
-        _add_envelopes(host, table, layout)
+        _add_envelopes(host, table, layout, way.constraints(layout))
     host.run(renamed(table, layout))
-    host.rows(BEGUN, ["oid", "text"], [table.oid, proofs.PROTECT])
+    host.rows(BEGUN, ["oid", "text"], [table.oid, way.act])
     for found in layout.protected.values():
         told = [found.field_uuid, table.oid, found.plain, found.column.not_null]
         host.rows(PLAIN_COLUMN, ["uuid", "oid", "name", "bool"], told)
+    way.record(host, layout)
     build(host, table, layout, acl, shape)
 
 
-def _add_envelopes(host: Host, table: Table, layout: Layout) -> None:
+def _add_envelopes(host: Host, table: Table, layout: Layout, constraints: list[str]) -> None:
     """Gives the columns of the values other names, and adds columns for envelopes. No row is read or written."""
     for plain, name in layout.plains.items():
         host.run(f"ALTER TABLE {table.sql} RENAME COLUMN {ident(name)} TO {ident(plain)}")
     parts = [part for name in layout.protected for part in _envelope_column(name)]
     parts += [f"ALTER {ident(found.plain or '')} DROP NOT NULL" for found in layout.protected.values()]
     with without_check(host):
-        host.run(f"ALTER TABLE {table.sql} {commas([*parts, *proofs.add(layout, proofs.PROTECT)])}")
+        host.run(f"ALTER TABLE {table.sql} {commas([*parts, *constraints])}")
 
 
 def _envelope_column(name: str) -> list[str]:

@@ -55,6 +55,17 @@ EQUALS = "OPERATOR(pg_catalog.=)"
 CHECK_FIELDS = ("name", "expression", "validated", "enforced", "no_inherit", "comment", "runs_code")
 
 
+# What is under way, and how it goes on, by the act.
+WAYS = {
+    "protect": ("protect(online => true)", "Call protect() with online => true again: it goes on. docs/online.md"),
+    "unprotect": (
+        "unprotect(online => true)",
+        "Call unprotect() with online => true again: it goes on. docs/online.md",
+    ),
+    "adopt": ("adoption", "CALL envelope.convert(...), then CALL envelope.finish_adoption(...): docs/adopt.md"),
+}
+
+
 class InRollout(errors.NotConfigured):
     """Some values of a table are in the clear, and others are envelopes."""
 
@@ -88,7 +99,7 @@ def refuse_protected(host: Host, oid: int) -> None:
         raise errors.AlreadyProtected(
             "the table is protected already",
             detail=f"view {row['view_name']}, base table {row['base_name']}",
-            hint="protect(online => true) is not at its end: the same call goes on."
+            hint=f"Its {WAYS[row['rollout']][0]} is not at its end. {WAYS[row['rollout']][1]}."
             if row["rollout"]
             else "To change its columns: CALL envelope.unprotect(...), then protect() with all of them.",
         )
@@ -99,9 +110,16 @@ def refuse_rollout(host: Host, oid: int, what: str) -> None:
     row = host.row(KEY, ["oid"], [oid])
     if row is not None and row["rollout"]:
         raise InRollout(
-            f"{row['view_name']} is not ready for {what}(): {row['rollout']}(online => true) is not at its end",
-            hint=f"Call {row['rollout']}() with online => true again: it goes on. docs/online.md tells more.",
+            f"{row['view_name']} is not ready for {what}(): its {WAYS[row['rollout']][0]} is not at its end",
+            hint=f"{WAYS[row['rollout']][1]} tells more.",
         )
+
+
+def refuse_adoption(host: Host, oid: int, what: str) -> None:
+    """Raises Conflict for a table in which some values are still what other software encrypted."""
+    row = host.row(KEY, ["oid"], [oid])
+    if row is not None and row["rollout"] == "adopt":
+        refuse_rollout(host, oid, what)
 
 
 def record(host: Host, table: Table, layout: Layout) -> None:

@@ -14,7 +14,7 @@ from pg_envelope.backend.tables.generate.expressions import (
     stored,
 )
 from pg_envelope.backend.tables.generate.guard import no_drafts
-from pg_envelope.backend.tables.generate.layout import Layout, Protected, rights_name
+from pg_envelope.backend.tables.generate.layout import ADOPT, Layout, Protected, rights_name
 from pg_envelope.backend.tables.generate.refused import check_functions
 from pg_envelope.backend.tables.generate.view import emptied, rights, stub, view
 from pg_envelope.backend.tables.generate.writes import (
@@ -30,6 +30,7 @@ from pg_envelope.backend.tables.generate.writes import (
 )
 
 __all__ = [
+    "ADOPT",
     "ALWAYS",
     "COMMENTED",
     "EVENTS",

@@ -35,6 +35,9 @@ def _value(layout: Layout, protected: Protected) -> str:
     name = protected.column.name
     envelope = f"($1).{ident(name)}"
     fresh = restored(protected.column, f"envelope_internal.clear_{kind_of(protected.column)}({envelope})")
+    if layout.adopts:
+        # The view opens what is stored, in whichever form.
+        return f"CASE WHEN {is_draft(envelope)} THEN {fresh} ELSE {_stored(layout, name)} END"
     if layout.rollout:
         plain = f"($1).{ident(protected.plain or '')}"
         return f"CASE WHEN {envelope} IS NULL THEN {plain} ELSE {_stored(layout, name)} END"

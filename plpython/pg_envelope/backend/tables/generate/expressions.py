@@ -122,14 +122,41 @@ def reads_as_role(layout: Layout, protected: Protected) -> str:
 
 
 def either(layout: Layout, protected: Protected, opened: str, source: str = "t") -> str:
-    """Returns the value of a protected column of `source`, which a roll-out may have left in the clear.
+    """Returns the value of a protected column of `source`, which a roll-out may have left in the clear or in the form
+    of other software.
 
     `opened` is the expression that opens its envelope.
     """
     if not layout.rollout:
         return opened
     envelope = f"{source}.{ident(protected.column.name)}"
-    return f"CASE WHEN {envelope} IS NULL THEN {clear_value(protected, source)} ELSE {opened} END"
+    before = restored(protected.column, legacy(layout, protected, source)) if layout.adopts else None
+    return f"CASE WHEN {envelope} IS NULL THEN {before or clear_value(protected, source)} ELSE {opened} END"
+
+
+def legacy(layout: Layout, protected: Protected, source: str) -> str:
+    """Returns the expression that opens what other software encrypted: a text or a bytea. The right is that of the
+    column.
+    """
+    path = "_as_role" if layout.by_role else ""
+    given = f"{legacy_value(layout, protected, source)}, {capability(layout, protected)}"
+    return f"envelope_internal.legacy_{kind_of(protected.column)}{path}({given})"
+
+
+def legacy_as_role(layout: Layout, protected: Protected, source: str) -> str:
+    """Returns legacy() by the current role's right, where no sub-select is allowed."""
+    return legacy(replace(layout, by_role=True), protected, source)
+
+
+def legacy_opens(layout: Layout, protected: Protected, source: str) -> str:
+    """Returns the condition that a foreign value opens, for the table's owner. It raises no error of the value."""
+    return f"envelope_internal.legacy_opens({legacy_value(layout, protected, source)}, {_field(protected)})"
+
+
+def legacy_value(layout: Layout, protected: Protected, source: str) -> str:
+    """Returns what other software encrypted, as text or bytea. The text of a JSON object is as good as the object."""
+    value = clear_value(protected, source)
+    return value if layout.column(protected.plain or "").is_bytes else f"{value}::{TEXT}"
 
 
 def clear_value(protected: Protected, source: str) -> str:
@@ -152,14 +179,21 @@ def encrypted(layout: Layout, protected: Protected, seal: str) -> str:
     """The expression that makes the envelope for a protected column of NEW, for code that runs as the owner."""
     bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
     kind = kind_of(protected.column)
-    return f"envelope_internal.encrypt_{kind}({content(protected, 'NEW')}, {seal}, {bound})"
+    written = content(protected, "NEW")
+    # An application that still encrypts by itself would be encrypted twice.
+    given = f"envelope_internal.adopted_{kind}({written}, {seal})" if layout.adopts else written
+    return f"envelope_internal.encrypt_{kind}({given}, {seal}, {bound})"
 
 
-def encrypted_as_role(layout: Layout, protected: Protected, source: str) -> str:
-    """Returns the same by the current role's right, where no sub-select is allowed."""
+def encrypted_as_role(layout: Layout, protected: Protected, source: str, written: str | None = None) -> str:
+    """Returns the same by the current role's right, where no sub-select is allowed.
+
+    `written` is the expression of the content, if that is not what the column of `source` holds.
+    """
     bound = f"{row_key(layout, protected, source)}{scope(layout, source)}"
     kind = kind_of(protected.column)
-    return f"envelope_internal.encrypt_{kind}_as_role({content(protected, source)}, {_field(protected)}, {bound})"
+    given = written or content(protected, source)
+    return f"envelope_internal.encrypt_{kind}_as_role({given}, {_field(protected)}, {bound})"
 
 
 def drafted(protected: Protected) -> str:

@@ -102,7 +102,8 @@ def _admit(layout: Layout, protected: Protected) -> str:
     """Turns a draft into an envelope. An envelope that was written directly must be under a key that is in use."""
     name = ident(protected.column.name)
     bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
-    sealed = f"envelope_internal.seal_draft(NEW.{name}, {seal(protected)}, {bound})"
+    draft = f"envelope_internal.adopted_draft(NEW.{name}, {seal(protected)})" if layout.adopts else f"NEW.{name}"
+    sealed = f"envelope_internal.seal_draft({draft}, {seal(protected)}, {bound})"
     # An envelope that does not open is bad under any key. reencrypt() and verify() name it.
     fits = f"envelope_internal.fits(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
     retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {fits}"

@@ -83,7 +83,12 @@ def _as_owner(layout: Layout) -> str:
 
 
 def new_value(layout: Layout, column: Column, seal_of: Callable[[Protected], str] = seal) -> str:
-    """Returns what a write stores in a column. In a roll-out that is a value in the clear, for the guard to seal."""
+    """Returns what a write stores in a column. In a roll-out that is a value in the clear, for the guard to seal.
+
+    No write stores foreign ciphertext.
+    """
+    if column.name in layout.sources and layout.adopts:
+        return "NULL"
     if column.name in layout.sources:
         return f"NEW.{ident(layout.sources[column.name])}"
     if column.name in layout.searches:
@@ -91,7 +96,7 @@ def new_value(layout: Layout, column: Column, seal_of: Callable[[Protected], str
     protected = layout.protected.get(column.name)
     if protected is None:
         return f"NEW.{ident(column.name)}"
-    if layout.rollout:
+    if layout.writes_clear:
         return "NULL"
     return drafted(protected) if layout.as_caller else encrypted(layout, protected, seal_of(protected))
 

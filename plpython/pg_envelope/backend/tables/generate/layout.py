@@ -12,6 +12,8 @@ from pg_envelope.backend.tables.inspect import Check, Column
 RIGHTS_SCHEMA = "envelope_private"
 # So many capabilities fit into one row, because a row must fit into a page of 8 kB.
 MOST_RIGHTS = 400
+# The act of a roll-out whose old values are foreign ciphertext: docs/adopt.md.
+ADOPT = "adopt"
 # Seals in one row, likewise: sql/44_seals.sql.
 MOST_SEALS = 300
 
@@ -49,7 +51,7 @@ class Layout:
     caller, too. `key_is_deferrable`: two rows may have one key for a while.
 
     `rollout` is the act that is under way, `protect` or `unprotect`: each value is in the clear in one of
-    `clear_columns`, or it is an envelope.
+    `clear_columns`, or it is an envelope. During `adopt` these columns hold what other software encrypted.
     """
 
     key_uuid: str
@@ -118,6 +120,16 @@ class Layout:
     def sources(self) -> dict[str, str]:
         """The same while a roll-out is under way, and nothing otherwise."""
         return self.plains if self.rollout else {}
+
+    @property
+    def adopts(self) -> bool:
+        """Tells whether old values are what other software encrypted. New ones are envelopes at once."""
+        return self.rollout == ADOPT
+
+    @property
+    def writes_clear(self) -> bool:
+        """Tells whether a write through the view hands values in the clear to the base table, for its guard."""
+        return self.rollout is not None and not self.adopts
 
     @property
     def shown_searches(self) -> list[SearchColumn]:

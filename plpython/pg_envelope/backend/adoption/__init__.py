@@ -1,0 +1,1 @@
+"""Takes over columns that other software encrypted: docs/adopt.md."""

@@ -1,0 +1,115 @@
+"""Carries out the routines of adoption that DBAs call. It is imported at its first use."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from pg_envelope import errors
+from pg_envelope.backend.adoption.adoption import Adoption
+from pg_envelope.backend.adoption.beginning import Adopting
+from pg_envelope.backend.adoption.exporting import Exporting, export
+from pg_envelope.backend.adoption.legacy_keys import LegacyKeys
+from pg_envelope.backend.adoption.sampling import ROWS, column_of, report, sample
+from pg_envelope.backend.caller import refuse_others
+from pg_envelope.backend.guard import Guard
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.jobs.walker import Pace
+from pg_envelope.backend.keys import Keys, chosen_kek
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.search import place
+from pg_envelope.backend.session_keys import SessionKeys
+from pg_envelope.backend.tables import catalog
+from pg_envelope.backend.tables.inspect import inspect
+from pg_envelope.backend.tables.unprotect import unprotect
+from pg_envelope.backend.values import Values
+from pg_envelope.foreign.writers import writer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLAIN = "plain"
+WHY = "It opens foreign ciphertext and replaces tables."
+
+
+class AdoptionAdmin:
+    """One attribute per SQL routine. A relation comes as text, in the form in which regclass writes it."""
+
+    def __init__(self, host: Host, guard: Guard, link: Link, values: Values, session_keys: SessionKeys) -> None:
+        self._host = host
+        keys = Keys(host, link)
+        self._legacy_keys = LegacyKeys(host, keys, values, session_keys)
+        self._adoption = Adoption(host, link, keys, self._legacy_keys)
+        self.import_key: Callable[..., None] = guard.plain(self._legacy_keys.take_over)
+        self.inspect = guard.plain(self._inspect)
+        self.adopt = guard.plain(self._adopt)
+        self.convert = guard.plain(self._convert)
+        self.finish = guard.plain(self._finish)
+        self.export = guard.plain(self._export)
+        self._exporting = Exporting()
+        self.exported = guard.plain(self._exporting.value)
+
+    def _table(self, rel: str | None, what: str) -> int:
+        if rel is None:
+            raise errors.BadInput(f"{what}() needs a table")
+        refuse_others(self._host, what, WHY)
+        return self._host.relation(rel)
+
+    def _inspect(self, rel: str | None, column: str | None, key: str | None, wanted: int | None) -> list[Row]:
+        table = inspect(self._host, self._table(rel, "inspect"))
+        found = column_of(table, column)
+        values = sample(self._host, table, found, 1000 if wanted is None else wanted)
+        row = self._host.row(ROWS, ["oid"], [table.oid])
+        legacy_key = self._legacy_keys.find(key)[1] if key is not None else None
+        return list(report(values, legacy_key, int(row["rows"]) if row else 0))
+
+    def _adopt(
+        self,
+        rel: str | None,
+        column: str | None,
+        form: str | None,
+        key: str | None,
+        plain_type: str | None,
+        accepts_unauthenticated: bool | None,
+        kek: str | None,
+        store: str | None,
+    ) -> None:
+        oid = self._table(rel, "adopt")
+        names = columns_of(column)
+        key_uuid, legacy_key = self._legacy_keys.find(key)
+        way = Adopting(key_uuid, legacy_key, form or "", plain_type, bool(accepts_unauthenticated))
+        self._adoption.adopt(oid, names, way, chosen_kek(kek), store)
+
+    def _convert(self, rel: str | None, batch_size: int | None, pause_ms: int | None) -> None:
+        self._adoption.convert(self._table(rel, "convert"), _pace(batch_size, pause_ms))
+
+    def _finish(self, rel: str | None, batch_size: int | None, pause_ms: int | None, destroy_key: bool | None) -> None:
+        oid = self._table(rel, "finish_adoption")
+        self._adoption.finish(oid, _pace(batch_size, pause_ms), destroy_key is not False)
+
+    def _export(self, rel: str | None, column: str | None, form: str | None, key: str | None) -> None:
+        oid = self._table(rel, "export")
+        catalog.refuse_rollout(self._host, oid, "export")
+        if form == PLAIN:
+            unprotect(self._host, oid, "error")
+            return
+        found = place.find(self._host, oid)
+        write = writer_of(form or "", self._legacy_keys.find(key)[1])
+        self._exporting.run(write, lambda: export(self._host, found, columns_of(column), form or ""))
+
+
+def _pace(batch_size: int | None, pause_ms: int | None) -> Pace:
+    return Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000)
+
+
+def columns_of(column: str | None) -> list[str]:
+    """Returns the names of one column, or of a JSON array of columns. Raises BadInput."""
+    if not (column or "").lstrip().startswith("["):
+        return [column or ""]
+    try:
+        found = json.loads(column or "")
+    except ValueError:
+        found = None
+    if not found or not all(isinstance(name, str) for name in found) or len(set(found)) < len(found):
+        raise errors.BadInput("column must be a name, or a JSON array of different names")
+    return list(found)

@@ -1,0 +1,123 @@
+"""Begins an adoption: the first step of a roll-out whose old column holds what other software encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from pg_envelope import errors
+from pg_envelope.backend.adoption.reading import layout_of
+from pg_envelope.backend.adoption.sampling import column_of, sample
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.rollout.way import Way
+from pg_envelope.backend.sqltext import derived_name, ident
+from pg_envelope.backend.tables.generate import ADOPT, Layout, Protected
+from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.foreign.keys import LegacyKey
+from pg_envelope.foreign.presets import reader_of
+from pg_envelope.foreign.reader import ForeignReader
+
+RECORD = """
+INSERT INTO envelope_private.adoption (field_uuid, legacy_key, format, accepts_unauthenticated)
+VALUES ($1, $2, $3, $4)"""
+SAMPLE = 1000
+# Fewer values of the sample open with the wrong key or format.
+LEAST_OPENED = 0.5
+PLAIN_TYPES = ("text", "bytea")
+OWN_TYPES = ("text", "character varying", "bytea")
+
+
+@dataclass(frozen=True)
+class Adopting(Way):
+    """What adopt() was asked for. `type` is the type of the values in the clear; None keeps a text or varchar."""
+
+    key_uuid: str
+    key: LegacyKey
+    form: str
+    type: str | None
+    accepts_unauthenticated: bool
+    act: str = ADOPT
+    suffix: str = "_legacy"
+    done: str = "adopted"
+    hint: str = "Change what is listed, then call it again. docs/adopt.md tells more."
+
+    def check(self, host: Host, table: Table, names: list[str]) -> None:
+        """Raises BadInput or Unsupported where the format or the key is not that of the values."""
+        if self.type not in (None, *PLAIN_TYPES):
+            raise errors.BadInput(f"type must be one of {', '.join(PLAIN_TYPES)}", hint="It is the type in the clear.")
+        reader = reader_of(layout_of(self.form), self.key)
+        self._check_authentication(reader)
+        for name in names:
+            self._check_values(host, table, column_of(table, name), reader)
+
+    def _check_authentication(self, reader: ForeignReader) -> None:
+        if not reader.authenticates and not self.accepts_unauthenticated:
+            raise errors.BadInput(
+                "this format does not notice altered values",
+                detail="An altered value reads as another text, and nobody can tell.",
+                hint="If that is acceptable for the old values: accept_unauthenticated => true.",
+            )
+
+    def _check_values(self, host: Host, table: Table, column: Column, reader: ForeignReader) -> None:
+        values = sample(host, table, column, SAMPLE)
+        opened = sum(map(reader.opens, values))
+        if values and opened < LEAST_OPENED * len(values):
+            raise errors.BadInput(
+                f"the values of column {column.name} do not open with this format and key; nothing was changed",
+                detail=f"{opened} of {len(values)} values of a sample open.",
+                hint="SELECT * FROM envelope.inspect(..., key => ...) tells which formats open them.",
+            )
+
+    def obstacles(self, table: Table, names: list[str], dependents: list[str]) -> Iterator[str]:
+        """Yields what an adoption cannot carry over, and a roll-out could."""
+        for check in table.checks:
+            if check.columns & set(names):
+                yield f"CHECK constraint {check.name} is about the form of the old values: drop it first"
+        for name in names:
+            column = column_of(table, name)
+            if self.plain_of(column).type == column.type:
+                continue
+            if column.default is not None:
+                yield f"column {name} has a default of another type than its values will have: drop it first"
+            for dependent in dependents:
+                yield f"{dependent} uses the table, and column {name} gets another type"
+
+    def typed(self, layout: Layout) -> Layout:
+        """Gives the columns the types that their values have in the clear."""
+        plain = {name: self.plain_of(found.column) for name, found in layout.protected.items()}
+        columns = tuple(plain.get(column.name, column) for column in layout.columns)
+        protected = {name: replace(found, column=plain[name]) for name, found in layout.protected.items()}
+        return replace(layout, columns=columns, protected=protected)
+
+    def keeps_types(self, layout: Layout) -> bool:
+        return all(found.column.type == layout.column(found.plain or "").type for found in layout.protected.values())
+
+    def plain_of(self, column: Column) -> Column:
+        # The CHECK of a domain is about the form of the old values.
+        is_domain = column.type.split("(")[0] not in OWN_TYPES
+        kept = column.base_type if column.base_type in ("text", "varchar") and not is_domain else None
+        wanted = self.type or kept or "text"
+        if wanted == column.base_type and not is_domain:
+            return column
+        collation = None if wanted == "bytea" else '"default"'
+        stored = replace(column, collation=collation, storage="x", default=None, compression="")
+        return replace(stored, type=wanted, base_type=wanted, element_type="", kind="b")
+
+    def constraints(self, layout: Layout) -> list[str]:
+        """A value is in one of the two columns. PostgreSQL knows NOT NULL of one column only."""
+        return [_kept(found) for found in layout.protected.values() if found.column.not_null]
+
+    def record(self, host: Host, layout: Layout) -> None:
+        for found in layout.protected.values():
+            told = [found.field_uuid, self.key_uuid, self.form, self.accepts_unauthenticated]
+            host.rows(RECORD, ["uuid", "uuid", "text", "bool"], told)
+
+
+def kept_name(column: str) -> str:
+    return derived_name(column, "_is_kept")
+
+
+def _kept(protected: Protected) -> str:
+    name, plain = ident(protected.column.name), ident(protected.plain or "")
+    condition = f"{name} IS NOT NULL OR {plain} IS NOT NULL"
+    return f"ADD CONSTRAINT {ident(kept_name(protected.column.name))} CHECK ({condition}) NOT VALID"

@@ -1,0 +1,81 @@
+"""Looks at a sample of a column's values, before anything is changed. It shows no value to anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pg_envelope import errors
+from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.foreign.detection import Opened, kinds, trial
+from pg_envelope.foreign.keys import LegacyKey
+from pg_envelope.foreign.presets import slow
+from pg_envelope.foreign.reader import Value
+
+# How many rows the server believes a table to have.
+ROWS = "SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_catalog.pg_class WHERE oid = $1"
+MOST = 100_000
+# These types can hold what other software encrypted.
+TYPES = ("text", "varchar", "bytea", "jsonb", "json")
+UNAUTHENTICATED = "does not notice altered values: see accept_unauthenticated"
+
+
+def column_of(table: Table, name: str | None) -> Column:
+    """Raises BadInput, and Unsupported for a type that holds no ciphertext."""
+    found = table.column(name or "")
+    if found is None:
+        raise errors.BadInput(f"{table.sql} has no such column", hint="Names are case-sensitive here.")
+    if found.base_type not in TYPES or found.generated or found.identity:
+        raise errors.Unsupported(
+            f"column {found.name} cannot hold values that other software encrypted",
+            detail=f"Its type is {found.type}.",
+            hint=f"Types: {', '.join(TYPES)}; no generated columns.",
+        )
+    return found
+
+
+def sample(host: Host, table: Table, column: Column, wanted: int) -> list[Value]:
+    """Returns values from all over the table, and at most `wanted`, which are not NULL."""
+    if not 0 < wanted <= MOST:
+        raise errors.BadInput(f"sample must be a number from 1 to {MOST}")
+    row = host.row(ROWS, ["oid"], [table.oid])
+    rows = int(row["rows"]) if row else 0
+    spread = f" TABLESAMPLE SYSTEM ({max(100 * 3 * wanted / rows, 0.01):.2f})" if rows > 10 * wanted else ""
+    found = _values(host, table, column, wanted, spread)
+    return found or _values(host, table, column, wanted, "")
+
+
+def _values(host: Host, table: Table, column: Column, wanted: int, spread: str) -> list[Value]:
+    value = f"t.{ident(column.name)}" + ("" if column.is_bytes else "::pg_catalog.text")
+    query = (
+        f"SELECT {value} AS value FROM ONLY {table.sql} t{spread}"
+        f" WHERE t.{ident(column.name)} IS NOT NULL LIMIT {wanted}"
+    )
+    return [row["value"] for row in AsOwner(host, table.owner_oid).rows(query)]
+
+
+def report(values: list[Value], key: LegacyKey | None, rows: int) -> Iterator[Row]:
+    """Yields what the values look like. With a key it yields the formats that open them first."""
+    opened = trial(values, key) if key else []
+    for found in opened:
+        yield _row(
+            found.name, found.tried and found.opened / found.tried, found.opened / found.tried, _about(found, rows)
+        )
+    for kind, count in kinds(values).most_common():
+        yield _row(kind, count / len(values), None, None)
+
+
+def _row(form: str, fraction: float, opens: float | None, detail: str | None) -> Row:
+    return {"format": form, "fraction": round(fraction, 4), "opens": opens and round(opens, 4), "detail": detail}
+
+
+def _about(found: Opened, rows: int) -> str | None:
+    told = [] if found.authenticates else [UNAUTHENTICATED]
+    if slow(found.name):
+        hours = found.seconds_a_value * rows / 3600
+        told.append(
+            f"each value has a key of its own: {found.seconds_a_value * 1000:.0f} ms a value, {hours:.1f} hours"
+        )
+    return "; ".join(told) or None

@@ -1,0 +1,44 @@
+"""What differs between roll-outs: protect() has values in the clear before, and adopt() those of other software."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.rollout import proofs
+from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.inspect import Table
+
+
+class Way:
+    """The way of protect(), from which others differ.
+
+    `suffix` is that of the columns which hold the old values. A table that is refused cannot be `done`; `hint` says
+    what to do instead.
+    """
+
+    act: str = proofs.PROTECT
+    suffix: str = "_plain"
+    done: str = "protected online"
+    hint: str = "Leave out online => true: the table is locked then while it is rewritten."
+
+    def check(self, host: Host, table: Table, names: list[str]) -> None:
+        """Raises BadInput or Unsupported where the values are not what they should be."""
+
+    def obstacles(self, table: Table, names: list[str], dependents: list[str]) -> Iterator[str]:  # noqa: ARG002
+        """Yields what this roll-out cannot carry over, beside what none can."""
+        return iter(())
+
+    def typed(self, layout: Layout) -> Layout:
+        """Returns the layout with the types that the values have in the clear."""
+        return layout
+
+    def keeps_types(self, layout: Layout) -> bool:  # noqa: ARG002
+        return True
+
+    def constraints(self, layout: Layout) -> list[str]:
+        """Returns parts of an ALTER TABLE: what holds for rows that are written from now on."""
+        return proofs.add(layout, proofs.PROTECT)
+
+    def record(self, host: Host, layout: Layout) -> None:
+        """Records what the catalog of protected columns does not hold."""

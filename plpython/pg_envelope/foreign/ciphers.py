@@ -1,0 +1,99 @@
+"""The ciphers of the layouts: each opens a ciphertext with a key and an IV, and tells whether it authenticates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.decrepit.ciphers.algorithms import Blowfish, TripleDES
+from cryptography.hazmat.primitives import padding
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, AESSIV, ChaCha20Poly1305
+
+from pg_envelope.foreign.bad import NotOpened
+from pg_envelope.foreign.salsa import XSalsa20Poly1305
+
+# Opens one ciphertext with its tag behind it: IV, ciphertext, associated data.
+Open = Callable[[bytes, bytes, bytes | None], bytes]
+TAG_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Method:
+    """A cipher as specifications name it. `key_bytes` lists the lengths that its keys may have."""
+
+    key_bytes: tuple[int, ...]
+    iv_bytes: int
+    authenticates: bool
+    opener: Callable[[bytes], Open]
+    block_bytes: int = 1
+
+
+def _aead(kind: Callable[[bytes], Any]) -> Callable[[bytes], Open]:
+    """Returns openers that keep the key's own object, because that costs more than a short value."""
+
+    def of_key(key: bytes) -> Open:
+        opened: Open = kind(key).decrypt
+        return opened
+
+    return of_key
+
+
+def _cbc(algorithm: Callable[[bytes], Any], block_bytes: int) -> Callable[[bytes], Open]:
+    def of_key(key: bytes) -> Open:
+        keyed = algorithm(key)
+
+        def opened(iv: bytes, ciphertext: bytes, _aad: bytes | None) -> bytes:
+            if not ciphertext or len(ciphertext) % block_bytes:
+                raise NotOpened
+            stream = Cipher(keyed, modes.CBC(iv)).decryptor()
+            return stream.update(ciphertext) + stream.finalize()
+
+        return opened
+
+    return of_key
+
+
+def _ctr(key: bytes) -> Open:
+    keyed = algorithms.AES(key)
+
+    def opened(iv: bytes, ciphertext: bytes, _aad: bytes | None) -> bytes:
+        stream = Cipher(keyed, modes.CTR(iv)).decryptor()
+        return stream.update(ciphertext) + stream.finalize()
+
+    return opened
+
+
+def _siv(key: bytes) -> Open:
+    def opened(iv: bytes, ciphertext: bytes, aad: bytes | None) -> bytes:
+        return AESSIV(key).decrypt(ciphertext, [part for part in (aad, iv) if part])
+
+    return opened
+
+
+AES_KEYS = (16, 24, 32)
+METHODS = {
+    "aes-gcm": Method(AES_KEYS, 12, True, _aead(AESGCM)),
+    "aes-gcm-siv": Method((16, 32), 12, True, _aead(AESGCMSIV)),
+    "chacha20-poly1305": Method((32,), 12, True, _aead(ChaCha20Poly1305)),
+    "xsalsa20-poly1305": Method((32,), 24, True, _aead(XSalsa20Poly1305)),
+    "aes-siv": Method((32, 48, 64), 0, True, _siv),
+    "aes-cbc": Method(AES_KEYS, 16, False, _cbc(algorithms.AES, 16), 16),
+    "aes-ctr": Method(AES_KEYS, 16, False, _ctr),
+    "blowfish-cbc": Method(tuple(range(4, 57)), 8, False, _cbc(Blowfish, 8), 8),
+    "3des-cbc": Method((24,), 8, False, _cbc(TripleDES, 8), 8),
+}
+# Other names of the same, as people write them: aes-256-gcm also says how long the key is.
+SIZED = {f"aes-{bits}-{mode}": (f"aes-{mode}", bits // 8) for bits in (128, 192, 256) for mode in ("gcm", "cbc", "ctr")}
+
+
+def unpadded(content: bytes, block_bytes: int) -> bytes:
+    """Takes the padding of PKCS #7 away. Raises ValueError."""
+    unpadder = padding.PKCS7(block_bytes * 8).unpadder()
+    return unpadder.update(content) + unpadder.finalize()
+
+
+def cbc(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
+    """Opens AES-CBC with the padding of PKCS #7. Raises ValueError. It authenticates nothing by itself."""
+    return unpadded(METHODS["aes-cbc"].opener(key)(iv, ciphertext, None), 16)

@@ -1,0 +1,109 @@
+"""Finds the parts of a value: IV, ciphertext, tag and salt, wherever a layout puts them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pg_envelope.foreign.bad import NotOpened
+from pg_envelope.foreign.encodings import Decode
+
+Parts = dict[str, bytes]
+# Takes the bytes of a value apart. Raises one of bad.FAILS for a value of another shape.
+Split = Callable[[bytes], Parts]
+# A part of this name is passed over.
+PASSED_OVER = "-"
+
+
+def json_object(members: Mapping[str, str], decode: Decode, expected: Mapping[str, Any]) -> Split:
+    """The parts are members of a JSON object; a dot in a path goes into an object inside it.
+
+    `expected` has members by path with the value that each must have, if it is there.
+    """
+
+    def split(value: bytes) -> Parts:
+        found = json.loads(value)
+        if not isinstance(found, dict) or any(_at(found, path) not in (None, told) for path, told in expected.items()):
+            raise NotOpened
+        return {name: decode(_text(_at(found, path))) for name, path in members.items()}
+
+    return split
+
+
+def _at(found: Any, path: str) -> Any:
+    for name in path.split("."):
+        found = found.get(name)
+        if found is None:
+            return None
+    return found
+
+
+def _text(member: Any) -> bytes:
+    if not isinstance(member, str):
+        raise NotOpened
+    return member.encode()
+
+
+def member(value: bytes, path: str) -> Any:
+    """Returns a member of a JSON object, or None."""
+    return _at(json.loads(value), path)
+
+
+def separated(separator: str, order: Sequence[str], decode: Decode) -> Split:
+    """The parts are texts with a separator between them, in this order."""
+    between = separator.encode()
+
+    def split(value: bytes) -> Parts:
+        found = value.strip().split(between)
+        if len(found) != len(order):
+            raise NotOpened
+        return {name: decode(part) for name, part in zip(order, found, strict=True) if not name.startswith(PASSED_OVER)}
+
+    return split
+
+
+def joined(order: Sequence[str], sizes: Mapping[str, int]) -> Split:
+    """The parts are bytes, one behind the other. All but the ciphertext have a size."""
+    at = order.index("ct")
+    head = [(name, sizes[name]) for name in order[:at]]
+    tail = [(name, sizes[name]) for name in order[at + 1 :]]
+    least = sum(size for _, size in (*head, *tail))
+
+    def split(content: bytes) -> Parts:
+        if len(content) < least:
+            raise NotOpened
+        parts, start = {}, 0
+        for name, size in head:
+            parts[name], start = content[start : start + size], start + size
+        end = len(content)
+        for name, size in reversed(tail):
+            parts[name], end = content[end - size : end], end - size
+        return {**parts, "ct": content[start:end]}
+
+    return split
+
+
+def beginning(magic: bytes, split: Split) -> Split:
+    """The decoded bytes begin with a constant."""
+
+    def behind(content: bytes) -> Parts:
+        if not content.startswith(magic):
+            raise NotOpened
+        return split(content[len(magic) :])
+
+    return behind
+
+
+def between(prefix: bytes, suffix: bytes, split: Split) -> Split:
+    """The value has a constant beginning and end."""
+    if not prefix and not suffix:
+        return split
+
+    def inside(value: bytes) -> Parts:
+        given = value.strip()
+        if not (given.startswith(prefix) and given.endswith(suffix) and len(given) >= len(prefix) + len(suffix)):
+            raise NotOpened
+        return split(given[len(prefix) : len(given) - len(suffix)])
+
+    return inside

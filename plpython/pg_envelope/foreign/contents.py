@@ -1,0 +1,72 @@
+"""What some libraries encrypt is not the text itself, but a serialised form of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import zlib
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from pg_envelope.foreign.bad import NotOpened
+
+PHP_STRING = re.compile(rb's:(\d+):"')
+# Compressed content may grow to this many bytes, which is what PostgreSQL takes as one value.
+MOST_BYTES = 1 << 30
+
+
+def inflated(content: bytes, window_bits: int = zlib.MAX_WBITS) -> bytes:
+    """Raises NotOpened."""
+    stream = zlib.decompressobj(window_bits)
+    try:
+        found = stream.decompress(content, MOST_BYTES)
+    except zlib.error:
+        raise NotOpened from None
+    if not stream.eof:
+        raise NotOpened
+    return found
+
+
+def of_php(content: bytes) -> bytes:
+    """Reads a string as PHP's serialize() writes it."""
+    found = PHP_STRING.match(content)
+    if found is None:
+        raise NotOpened
+    end = found.end() + int(found[1])
+    if content[end:] != b'";':
+        raise NotOpened
+    return content[found.end() : end]
+
+
+def of_json(content: bytes) -> bytes:
+    """Reads a JSON string. Other JSON stays as it is."""
+    found = json.loads(content)
+    return found.encode() if isinstance(found, str) else content
+
+
+class NothingToCall(pickle.Unpickler):
+    """Reads texts, bytes, numbers and containers of them. A pickle that names a class or a function is refused."""
+
+    def find_class(self, module: str, name: str, /) -> NoReturn:  # noqa: ARG002 -- pickle calls it so
+        raise NotOpened
+
+
+def of_pickle(content: bytes) -> bytes:
+    """Returns the text or bytes in a pickle, and JSON of anything else."""
+    try:
+        found: Any = NothingToCall(io.BytesIO(content)).load()
+    except (pickle.UnpicklingError, EOFError, MemoryError, OverflowError):
+        raise NotOpened from None
+    if isinstance(found, bytes):
+        return found
+    return found.encode() if isinstance(found, str) else json.dumps(found, ensure_ascii=False).encode()
+
+
+def naive(content: bytes) -> bytes:
+    """Takes away the padding of asterisks that SQLAlchemy-Utils makes by default."""
+    return content.rstrip(b"*")
+
+
+CONTENTS: dict[str, Callable[[bytes], bytes]] = {"php": of_php, "json": of_json, "pickle": of_pickle}

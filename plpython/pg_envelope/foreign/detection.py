@@ -1,0 +1,103 @@
+"""Tells what values look like, and which layouts open them with a key. Only an opened value is certainly ciphertext."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pg_envelope import errors
+from pg_envelope.foreign.bad import FAILS
+from pg_envelope.foreign.encodings import from_base64, from_hex
+from pg_envelope.foreign.keys import LegacyKey
+from pg_envelope.foreign.presets import NAMES, reader_of, shape_of, slow
+from pg_envelope.foreign.reader import ForeignReader, Opener, Value, is_text
+
+# Layouts that no usual text looks like, the more special ones first. One name stands for all layouts of its shape.
+MARKED = (
+    *("pgp_sym", "pgp_pub", "vault", "fernet", "django_cryptography", "prisma_field_encryption", "crypto_js", "jwe"),
+    *("rails", "node_json_pbkdf2", "node_json", "node_json_hex", "laravel", "message_encryptor"),
+    *("iv_tag_ct_hex", "iv_ct_tag_hex", "iv_tag_ct_base64", "iv_ct_hex"),
+)
+EMPTY, PLAIN = "empty", "plain"
+OPAQUE = {"hex": "opaque hex", "base64": "opaque base64", "bytes": "opaque bytes"}
+# Shorter texts are words and numbers. No layout stores less.
+LEAST_BYTES = 16
+# A key that is derived for each value takes milliseconds.
+MOST_SLOW = 20
+
+
+class Opened(NamedTuple):
+    """How many of the values a layout opens."""
+
+    name: str
+    opened: int
+    tried: int
+    authenticates: bool
+    seconds_a_value: float
+
+
+def kind(value: Value) -> str:
+    """Returns the name of a marked layout, or what else the value looks like."""
+    content = value.encode() if isinstance(value, str) else value
+    if not content:
+        return EMPTY
+    return next((name for name in MARKED if _fits(shape_of(name), content)), _unmarked(content))
+
+
+def _fits(shape: Opener, content: bytes) -> bool:
+    try:
+        shape(content)
+    except FAILS:
+        return False
+    return True
+
+
+def _unmarked(content: bytes) -> str:
+    if not is_text(content):
+        return OPAQUE["bytes"]
+    for name, decode in (("hex", from_hex), ("base64", from_base64)):
+        if _hides_bytes(decode, content) and (name == "hex" or _mixes_cases(content)):
+            return OPAQUE[name]
+    return PLAIN
+
+
+def _mixes_cases(content: bytes) -> bool:
+    """base64 of random bytes does. A UUID or an IBAN does not."""
+    return content.lower() != content != content.upper()
+
+
+def _hides_bytes(decode: Opener, content: bytes) -> bool:
+    try:
+        found = decode(content)
+    except FAILS:
+        return False
+    return len(found) >= LEAST_BYTES and not is_text(found)
+
+
+def kinds(values: Sequence[Value]) -> Counter[str]:
+    return Counter(map(kind, values))
+
+
+def trial(values: Sequence[Value], key: LegacyKey) -> list[Opened]:
+    """Returns the layouts that open at least one of the values with this key, the best first."""
+    results = [found for name in NAMES if (found := _tried(name, values, key)) and found.opened]
+    return sorted(results, key=lambda found: (-found.opened / found.tried, not found.authenticates))
+
+
+def _tried(name: str, values: Sequence[Value], key: LegacyKey) -> Opened | None:
+    try:
+        reader = reader_of(name, key)
+    except (errors.BadInput, *FAILS):
+        return None
+    some = values[:MOST_SLOW] if slow(name) else values
+    return _counted(name, reader, some)
+
+
+def _counted(name: str, reader: ForeignReader, values: Sequence[Value]) -> Opened | None:
+    from time import perf_counter
+
+    began = perf_counter()
+    count = sum(map(reader.opens, values))
+    seconds = (perf_counter() - began) / max(len(values), 1)
+    return Opened(name, count, len(values), reader.authenticates, seconds) if values else None
