@@ -19,6 +19,10 @@ class Query:
 SIGNING_KEYS = Query("SELECT version, state, public_key FROM envelope.signing_keys()")
 KEYS = Query("SELECT * FROM envelope.keys")
 COLUMNS = Query("SELECT * FROM envelope.columns")
+ACCESS = (
+    'SELECT role, relation::text, "column", access, paths, direct, proved, finding FROM envelope.access(%s::boolean)'
+    ' ORDER BY relation::text, "column", role'
+)
 SEARCHES = Query("SELECT * FROM envelope.searches")
 # One row for each protected column and each of its searches.
 LINTED = Query(
@@ -53,6 +57,10 @@ DUE_NOW = Query("SELECT level, subject, command FROM envelope.due WHERE due_at <
 SCHEDULES = Query(
     "SELECT level, subject, every::text, transition::text, grace::text, reencrypt FROM envelope.schedules"
 )
+
+
+def access(proof: bool) -> Query:
+    return Query(ACCESS, (proof,))
 
 
 def rotate_due(dry_run: bool) -> Query:

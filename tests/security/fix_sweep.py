@@ -228,6 +228,7 @@ MASKS = (
     " WHERE k.relation = 'filled'::regclass AND k.column = 'note'",
     "GRANT USAGE ON SCHEMA swept TO alice; GRANT SELECT, UPDATE ON filled TO alice",
     "SET ROLE alice; UPDATE filled SET note = note, raw = raw RETURNING note; TABLE filled; RESET ROLE",
+    "SELECT count(*) FROM envelope.access() WHERE relation = 'filled'::regclass",
     "SELECT envelope.unmask('filled', 'note'), envelope.unmask('filled', 'raw')",
 )
 DROPPED = "DROP SCHEMA swept CASCADE"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pg_envelope import errors
+from pg_envelope.backend.access.report import access
 from pg_envelope.backend.caller import refuse_others
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.guard import Guard
@@ -147,6 +148,7 @@ class Admin:
         host, link = self._host, self._link
         self.status = plain(Status(host, link).rows)
         self.signing_keys = plain(Signing(host, link, self._keys).public_keys)
+        self.access = plain(self._alone(self._access))
         self.verify_keys = plain(lambda: list(verify(host, link)))
         self.kms_versions = plain(lambda: kms_versions(host, link))
 
@@ -278,6 +280,10 @@ class Admin:
 
     def _adopt_restored(self, rel: str | None, key: str | None) -> None:
         adopt_restored(self._host, self._table(rel, "adopt_restored"), key)
+
+    def _access(self, proof: bool | None) -> list[Row]:
+        refuse_others(self._host, "access", "It reads as each role.")
+        return access(self._host, proof=bool(proof))
 
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
         signing = Signing(self._host, self._link, self._keys)
