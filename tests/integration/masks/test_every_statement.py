@@ -138,6 +138,20 @@ def test_with_an_audited_column(masked: Database) -> None:
         alice.execute("SELECT email FROM person")
 
 
+def test_with_values_that_are_not_of_their_type(masked: Database) -> None:
+    masked.sql("CALL envelope.set_audit('person', 'email', 'statement')")
+    masked.sql(
+        "INSERT INTO envelope_private.fault (field_uuid, row_key, key_id, reason, found_by)"
+        " SELECT field_uuid, '{\"id\": 1}', 1, 'not of its type', 'verify' FROM envelope.columns"
+    )
+    masked.sql("CALL envelope.refresh('person')")
+    alice = masked.connect("alice")
+    read = "SELECT email, ssn, born::text, paid::text, photo FROM person WHERE id = 1"
+    assert alice.execute(read).fetchall() == [("a***@example.org", "***01", "1990-01-01", "1000.00", None)]
+    alice.execute("UPDATE person SET name = 'x', email = email, ssn = ssn, photo = photo WHERE id = 1")
+    assert masked.sql("SELECT email, photo FROM person WHERE id = 1") == [("ada.5d1e1@example.org", b"\x5d\x1e")]
+
+
 def test_in_subject_scope(db: Database) -> None:
     db.sql("CREATE TABLE person (id int PRIMARY KEY, name text, email text, ssn text, born date)")
     db.sql("INSERT INTO person SELECT g, 'p', 'ada.5d1e1@example.org', '5d1e-0001' FROM generate_series(1, 3) g")

@@ -243,6 +243,28 @@ def test_what_a_role_that_sees_masks_can_dump(masked: Database, tmp_path: Path) 
         run(masked.stack.cluster, masked.name, "pg_dump", "--username=alice", "--file", tmp_path / "dump")
 
 
+def test_status_tells_of_a_view_that_differs_from_the_rules(masked: Database) -> None:
+    masked.sql("CALL envelope.set_audit('person', 'email', 'statement')")
+    told = "SELECT state, detail FROM envelope.status() WHERE check_name = 'masks'"
+    assert masked.sql(told)[0][0] == "ok"
+    with masked.admin.transaction(force_rollback=True):
+        masked.sql("DELETE FROM envelope_private.mask WHERE kind = 'email' OR kind = 'null'")
+        masked.sql(
+            "DELETE FROM envelope_private.mask m USING envelope.columns c"
+            " WHERE c.field_uuid = m.field_uuid AND c.column IN ('email', 'photo')"
+        )
+        ((state, detail),) = masked.sql(told)
+        assert (state, detail.split(": ")[1]) == ("failed", "public.person.email, public.person.photo")
+        masked.sql("CALL envelope.refresh('person')")
+        assert masked.sql(told)[0][0] == "ok"
+    rules = masked.sql("CREATE TABLE kept AS SELECT * FROM envelope_private.mask; DELETE FROM envelope_private.mask")
+    assert rules == []
+    masked.sql("CALL envelope.refresh('person'); INSERT INTO envelope_private.mask TABLE kept")
+    assert masked.sql(told)[0][0] == "failed"
+    masked.sql("CALL envelope.refresh('person')")
+    assert masked.sql(told)[0][0] == "ok"
+
+
 def test_a_dropped_table_leaves_no_rule_in_the_view(masked: Database) -> None:
     masked.sql("DROP TABLE person_encrypted CASCADE")
     assert masked.sql("TABLE envelope.masks") == []

@@ -138,6 +138,8 @@ REFUSED: list[tuple[str | None, Any, MaskedColumn]] = [
     ("bucket", {"size": 2.5}, INT2),
     ("bucket", {"size": "NaN"}, PRICE),
     ("bucket", {"size": "1e999999999"}, PRICE),
+    ("bucket", {"size": "1e999999999"}, INT2),
+    ("bucket", {"size": "1e-999999999"}, PRICE),
     ("bucket", {"size": True}, PRICE),
     ("bucket", {"size": None}, PRICE),
     ("noise", {"spread": 5}, PRICE),

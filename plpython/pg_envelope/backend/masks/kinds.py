@@ -89,8 +89,10 @@ def _is_amount(given: Any, column: MaskedColumn) -> bool:
         return False
     if type(given) not in (int, float, str) or not amount.is_finite() or amount <= 0:
         return False
-    whole = column.base_type not in amounts.WHOLE or amount == int(amount)
-    return whole and abs(amount.adjusted()) <= MOST_EXPONENT and abs(int(amount.as_tuple().exponent)) <= MOST_EXPONENT
+    # First, because int() would write out every digit.
+    if max(abs(amount.adjusted()), abs(int(amount.as_tuple().exponent))) > MOST_EXPONENT:
+        return False
+    return column.base_type not in amounts.WHOLE or amount == int(amount)
 
 
 def _whole(given: Any) -> Decimal:

@@ -43,7 +43,8 @@ SELECT s.sealed, c.capability FROM envelope_private.key k JOIN envelope_private.
 JOIN envelope_private.field f USING (key_uuid) JOIN envelope_private.capability c USING (field_uuid)
 WHERE k.name = $1 AND s.version = $2 AND f.bind = 'context'"""
 NO_RULE = (
-    "The column's view is for a masked column, and the rules are gone: CALL envelope.refresh(...), or restore them."
+    "The rules of the column's masks are gone. Set them again; after CALL envelope.refresh(...) without rules the view"
+    " shows values."
 )
 Content = TypeVar("Content", str, bytes, str | bytes)
 
