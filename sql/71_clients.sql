@@ -44,9 +44,14 @@ BEGIN
             MESSAGE = 'its reads are audited, and the ledger of reads would not see those of a client',
             HINT = 'End the audit first: CALL envelope.set_audit(..., ''none''), or set_audit_key for a named key. The broker''s audit log then has each key that a client gets.';
     END IF;
+    IF EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = field) THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = 'the column has masks, and a client would see its values',
+            HINT = 'End the masks first: SELECT envelope.unmask(...).';
+    END IF;
     RETURN field;
 END $$;
-COMMENT ON FUNCTION envelope_private.unaudited IS 'the same field, or an error if its reads are audited';
+COMMENT ON FUNCTION envelope_private.unaudited IS 'the same field, or an error if its reads are audited or masked';
 
 CREATE FUNCTION envelope.grant_client(rel regclass, "column" name, role regrole) RETURNS uuid
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

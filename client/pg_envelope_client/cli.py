@@ -11,6 +11,7 @@ import typer
 
 from pg_envelope_client import output, streams
 from pg_envelope_client.commands import (
+    access,
     coverage,
     dashboard,
     database_backups,
@@ -70,6 +71,7 @@ commands.command(rich_help_panel="Files")(files.seal)
 commands.command("open", rich_help_panel="Files")(files.open_)
 commands.command(rich_help_panel="Erasure")(erasure.shred)
 commands.add_typer(erasure.erasures, name="erasures", rich_help_panel="Erasure")
+commands.command(rich_help_panel="Audit")(access.access)
 commands.add_typer(ledger.ledger, name="ledger", rich_help_panel="Audit")
 commands.command(rich_help_panel="Audit")(evidence.report)
 commands.command(rich_help_panel="Audit")(dashboard.dashboard)

@@ -19,6 +19,10 @@ class Query:
 SIGNING_KEYS = Query("SELECT version, state, public_key FROM envelope.signing_keys()")
 KEYS = Query("SELECT * FROM envelope.keys")
 COLUMNS = Query("SELECT * FROM envelope.columns")
+ACCESS = (
+    'SELECT role, relation::text, "column", access, paths, direct, proved, finding FROM envelope.access(%s::boolean)'
+    ' ORDER BY relation::text, "column", role'
+)
 SEARCHES = Query("SELECT * FROM envelope.searches")
 # One row for each protected column and each of its searches.
 LINTED = Query(
@@ -105,6 +109,10 @@ SCHEDULES = Query(
 
 def sign_report(report: Mapping[str, Any]) -> Query:
     return Query("SELECT * FROM envelope.sign_report(%s::jsonb)", (json.dumps(report),))
+
+
+def access(proof: bool) -> Query:
+    return Query(ACCESS, (proof,))
 
 
 def rotate_due(dry_run: bool) -> Query:

@@ -252,12 +252,24 @@ WITHOUT_VALUES = frozenset(
     "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule forget_all_keys "  # noqa: SIM905
     "forget_backup grant_client grant_client_key grant_key grant_search keep_backup kek_versions mend_sequences "
     "move_kek pause plan protect_tables publish_keys receipt revoke_client revoke_client_key "
-    "register_backup finish_backup store_secret "
-    "rekey replay_erasures resume revocation revoke_key set_audit set_audit_key set_limit set_schedule "
-    "shred_audit "
-    "shred_dropped shred_key sign_report signing_keys tenant_kek this_is_the_original verify_keys "
-    "fips_mode begin_command begin_ddl end_ddl names_protected slow_reads "
+    "register_backup finish_backup store_secret rekey replay_erasures resume revocation revoke_key "
+    "set_audit set_audit_key set_limit set_schedule shred_audit shred_dropped shred_key sign_report "
+    "signing_keys tenant_kek this_is_the_original verify_keys fips_mode begin_command begin_ddl end_ddl "
+    "names_protected slow_reads mask_of sees_mask "
     "gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id".split()
+)
+MASKS = (
+    "SELECT envelope.mask('filled', 'note', 'public', 'hash', '{\"secret\": \"phrase\"}')",
+    "SELECT envelope.mask('filled', 'raw', 'public', 'null'), envelope.mask('filled', 'note', 'alice', 'partial',"
+    ' \'{"first": 1, "last": 1}\')',
+    "SELECT count(note), count(raw) FROM filled WHERE note > ''",
+    "SELECT count(envelope_internal.shown_as(b.note, envelope_internal.masked(c.capability, c.field_uuid), b.id::text,"
+    " c.field_uuid)) FROM filled_encrypted b, envelope.columns k JOIN envelope_private.capability c USING (field_uuid)"
+    " WHERE k.relation = 'filled'::regclass AND k.column = 'note'",
+    "GRANT USAGE ON SCHEMA swept TO alice; GRANT SELECT, UPDATE ON filled TO alice",
+    "SET ROLE alice; UPDATE filled SET note = note, raw = raw RETURNING note; TABLE filled; RESET ROLE",
+    "SELECT count(*) FROM envelope.access() WHERE relation = 'filled'::regclass",
+    "SELECT envelope.unmask('filled', 'note'), envelope.unmask('filled', 'raw')",
 )
 DROPPED = "DROP SCHEMA swept CASCADE"
 
@@ -269,6 +281,7 @@ def statements(version: int) -> Iterator[str]:
         yield from table_statements(table, version)
     yield from KINDS
     yield from NAMED
+    yield from MASKS
     yield "SET search_path = swept, public, envelope_pgcrypto"
     for key, forbidden in KEYS:
         yield f"SELECT envelope.forbid_literal_keys({forbidden})"

@@ -153,6 +153,8 @@ def marks(loud: Stack) -> Markers:
     shown += str(database.sql("TABLE pg_stat_activity"))
     assert [name for name, mark in marks.made.items() if mark.decode() in shown] == []
     database.sql("CREATE TABLE planted (value text)")
+    # At the beginning of a file of WAL: a checkpoint removes earlier ones, and no page ends within the text.
+    database.sql("SELECT pg_switch_wal()")
     database.sql("INSERT INTO planted VALUES (%s)", CONTROL)
     database.sql("CHECKPOINT")
     database.close()

@@ -148,7 +148,7 @@ FOR_EACH_VALUE = {
         for kind in ("text", "bytea")
         for path in ("", "_as_role")
     ),
-    *(f"envelope_internal.decrypt_{kind}_audited" for kind in ("text", "bytea")),
+    *(f"envelope_internal.decrypt_{kind}_{path}" for kind in ("text", "bytea") for path in ("audited", "masked")),
     *(f"envelope_internal.{name}" for name in ("reseal", "seal_draft", "reading")),
 }
 

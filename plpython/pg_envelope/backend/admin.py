@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pg_envelope import errors
+from pg_envelope.backend.access.report import access
 from pg_envelope.backend.caller import refuse_others
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.ddl.begin import Exchanges
@@ -36,8 +37,11 @@ from pg_envelope.backend.lifecycle.rotation import Rewrap
 from pg_envelope.backend.lifecycle.schedule import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
+from pg_envelope.backend.masks.rules import Rules
+from pg_envelope.backend.masks.session import Masks
 from pg_envelope.backend.rollout.rollout import protect_online, unprotect_online
 from pg_envelope.backend.scope_keys import rotate_scopes
+from pg_envelope.backend.search import place
 from pg_envelope.backend.search.adding import add_search
 from pg_envelope.backend.search.advice import advice
 from pg_envelope.backend.search.dropping import drop_search
@@ -70,14 +74,15 @@ def _pace(batch_size: int | None, pause_ms: int | None, *, newest_first: bool = 
 class Admin:
     """One method per SQL routine. A relation comes as text, in the form in which regclass writes it.
 
-    `exchanges` serves DDL on a protected table's own name.
+    `exchanges` serves DDL on a protected table's own name. `masks` returns the session's masks.
     """
 
-    def __init__(self, host: Host, exchanges: Exchanges, guard: Guard, link: Link) -> None:
+    def __init__(self, host: Host, exchanges: Exchanges, guard: Guard, link: Link, masks: Callable[[], Masks]) -> None:
         self._host = host
         self._link = link
         self._keys = Keys(host, link)
         self._exchanges = exchanges
+        self._masks = masks
         self._changing_tables = False
         self._offer_tables(guard.plain)
         self._offer_values(guard.plain)
@@ -99,6 +104,8 @@ class Admin:
         self.end_command = plain(self._alone(self._end_command))
         self.set_audit = plain(self._alone(self._set_audit))
         self.set_limit = plain(self._set_limit)
+        self.mask = plain(self._alone(self._mask))
+        self.unmask = plain(self._alone(self._unmask))
         self.set_audit_key = plain(self._set_audit_key)
         types = Types(self._host)
         self.type_changing = plain(types.changing)
@@ -152,6 +159,7 @@ class Admin:
         self.status = plain(Status(host, link).rows)
         self.sign_report = plain(self._sign_report)
         self.signing_keys = plain(Signing(host, link, self._keys).public_keys)
+        self.access = plain(self._alone(self._access))
         self.verify_keys = plain(lambda: list(verify(host, link)))
         self.kms_versions = plain(lambda: kms_versions(host, link))
 
@@ -299,11 +307,27 @@ class Admin:
         begin(self._host, "set_audit_key")
         Auditing(self._host, self._link, self._keys).of_key(name, level)
 
+    def _mask(
+        self, rel: str | None, column: str | None, role: str | None, kind: str | None, arguments: str | None
+    ) -> None:
+        found = place.find(self._host, self._settled(rel, "mask"))
+        self._rules().mask(found, column, role, kind, json.loads(arguments or "{}"))
+
+    def _unmask(self, rel: str | None, column: str | None, role: str | None) -> None:
+        self._rules().unmask(place.find(self._host, self._settled(rel, "unmask")), column, role)
+
+    def _rules(self) -> Rules:
+        return Rules(self._host, self._keys, self._masks().secret)
+
     def _refresh(self, rel: str | None) -> None:
         refresh(self._host, self._table(rel, "refresh"))
 
     def _adopt_restored(self, rel: str | None, key: str | None) -> None:
         adopt_restored(self._host, self._table(rel, "adopt_restored"), key)
+
+    def _access(self, proof: bool | None) -> list[Row]:
+        refuse_others(self._host, "access", "It reads as each role.")
+        return access(self._host, proof=bool(proof))
 
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
         signing = Signing(self._host, self._link, self._keys)

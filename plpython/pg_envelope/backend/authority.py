@@ -27,7 +27,8 @@ Ask = tuple[int, Kind, str]
 # without right. What another view hands on costs a search, so it is looked for with the field that was asked for only.
 COLUMN_RIGHTS = """
 SELECT f.field_uuid::text AS subject, f.key_uuid::text AS key, c.capability, c.seal,
-    CASE WHEN k.by_role THEN k.view::oid END AS view, a.attnum
+    CASE WHEN k.by_role THEN k.view::oid END AS view, a.attnum,
+    EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = f.field_uuid) AS is_masked
 FROM envelope_private.field f
 JOIN envelope_private.key k USING (key_uuid)
 JOIN envelope_private.capability c USING (field_uuid)
@@ -79,14 +80,15 @@ NAMED_HINT = "envelope.keys lists keys; envelope.grant_key(name, role) lets a ro
 
 class Right:
     """The right of a role: the capability of a field, which decrypts, and the seal (capability | header), which
-    encrypts.
+    encrypts. `is_masked`: the column has rules, and one of them decides what the role sees.
     """
 
-    __slots__ = ("capability", "seal")
+    __slots__ = ("capability", "is_masked", "seal")
 
     def __init__(self, row: Row) -> None:
         self.capability: bytes = row["capability"]
         self.seal: bytes = row["seal"]
+        self.is_masked: bool = row.get("is_masked", False)
 
 
 class ColumnPlace(NamedTuple):

@@ -82,6 +82,19 @@ SELECT string_agg(format('%s (%s)', label, scopes), ', ' ORDER BY label) AS foun
 BUDGET = f"""
 SELECT string_agg(label, ', ' ORDER BY label) AS found, count(*) AS count FROM envelope_private.budget
 WHERE lost OR messages > {WARNED_MESSAGES}"""
+# A rule without its part of the view shows values, and the other way round the view shows nothing.
+MASKS = """
+SELECT string_agg(c.label, ', ' ORDER BY c.label) AS found, count(*) AS count
+FROM (SELECT t.key_uuid, pg_get_viewdef(t.view) AS text FROM envelope_private.protected_table t
+    WHERE NOT t.by_role AND (EXISTS (
+            SELECT FROM envelope_private.mask m JOIN envelope_private.field f USING (field_uuid)
+            WHERE f.key_uuid = t.key_uuid) OR EXISTS (
+            SELECT FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+            WHERE w.ev_class = t.view AND d.refclassid = 'pg_proc'::regclass
+                AND d.refobjid = 'envelope_internal.masked(bytea,uuid)'::regprocedure)) OFFSET 0) v
+JOIN envelope_private.protected_column c USING (key_uuid)
+WHERE EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = c.field_uuid)
+    <> (v.text ~ ('envelope_internal\\.masked\\([^)]*' || c.field_uuid))"""
 PUBLICATIONS = """
 SELECT string_agg(found, '; ' ORDER BY found) AS found, count(*) AS count FROM (
     SELECT format('%s publishes capabilities', publication) AS found FROM envelope_private.published WHERE is_capability
@@ -121,6 +134,13 @@ CHECKS = (
     ),
     CatalogCheck("columns", "failed", "protected columns that are not found", MISSING, REFRESH),
     CatalogCheck("views", "failed", "tables whose view, triggers or owner differ", VIEWS, REFRESH),
+    CatalogCheck(
+        "masks",
+        "failed",
+        "columns whose view and rules of masks differ",
+        MASKS,
+        "Set the rules that shall hold, then CALL envelope.refresh('<table>'). Without rules the view shows values.",
+    ),
     CatalogCheck(
         "restored",
         "failed",

@@ -6,21 +6,26 @@ careful path starts anew and says what is wrong. So this module decides nothing,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from pg_envelope.backend.audited import AuditedKey
 from pg_envelope.backend.authority import Kind, Right
 from pg_envelope.backend.epoch import Epoch
+from pg_envelope.backend.masks.token import MASKED_BYTES, RULE_BYTES
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.envelope import FieldKey
 
 if TYPE_CHECKING:
+    from pg_envelope.backend.masks.texts import AnyMask
     from pg_envelope.backend.reads import Reads
 
+Content = TypeVar("Content", str, bytes)
 Decrypt = Callable[..., str | None]
 Encrypt = Callable[..., bytes | None]
+# Takes a value, the token or field that it was read with, and the row key.
+Shown = Callable[..., Content | None]
 
 
 def decrypt_text(session_keys: SessionKeys, epoch: Epoch, careful: Decrypt) -> Decrypt:
@@ -46,19 +51,78 @@ def decrypt_text(session_keys: SessionKeys, epoch: Epoch, careful: Decrypt) -> D
     return decrypt
 
 
-def decrypt_text_as_role(right: Callable[[Kind, str], Right], decrypt: Decrypt, careful: Decrypt) -> Decrypt:
+def decrypt_text_as_role(
+    right: Callable[[Kind, str], Right], decrypt: Decrypt, shown: Shown[str], careful: Decrypt
+) -> Decrypt:
     """Does what Values.decrypt_as_role does, for text: it calls `decrypt` with the capability of the current role's
-    right.
+    right, and `shown` for a masked column.
     """
 
     def decrypt_as_role(value: bytes, field_uuid: str, row_key: str) -> str | None:
         try:
-            capability = right("read", field_uuid).capability
+            found = right("read", field_uuid)
         except Exception:
             return careful(value, field_uuid, row_key)
-        return decrypt(value, capability, row_key)
+        content = decrypt(value, found.capability, row_key)
+        return shown(content, field_uuid, row_key) if found.is_masked else content
 
     return decrypt_as_role
+
+
+def decrypt_text_masked(
+    session_keys: SessionKeys, epoch: Epoch, known: Mapping[bytes, AnyMask | None], careful: Decrypt
+) -> Decrypt:
+    """Does what decrypt_masked does, for text of a column that is not audited, for keys and masks that the session
+    holds.
+    """
+    keys = cast(dict[bytes, FieldKey], session_keys.keys)
+    met, capability, mask = b"", b"", None
+
+    def decrypt(value: bytes, token: bytes, row_key: str) -> str | None:
+        nonlocal met, capability, mask
+        try:
+            if token != met:
+                mask = known[token[-RULE_BYTES:]]
+                met, capability = token, token[:-RULE_BYTES]
+            key = keys[capability + value[:6]]
+            if monotonic() < key.expires and key.epoch == epoch.mapped and len(capability) == CAPABILITY_BYTES:
+                end = key.nonce_end
+                content = key.decrypt(value[6:end], value[end:], key.aad + row_key.encode())
+                if not key.padded and 0 not in content:
+                    shown: str | None = content.decode() if mask is None else mask(content.decode(), row_key)
+                    return shown
+        except Exception:  # noqa: S110 -- the careful path raises it again
+            pass
+        # Masks of an earlier epoch are made anew, as keys are. An empty token must find no capability here.
+        met, capability = b"", b""
+        return careful(value, token, row_key)
+
+    return decrypt
+
+
+def decrypt_masked(
+    usual: Callable[..., Content | None],
+    audited: Callable[[], Callable[..., Content | None]],
+    known: Mapping[bytes, AnyMask | None],
+    shown: Shown[Content],
+) -> Callable[..., Content | None]:
+    """Decrypts a value, and gives its mask, for a token of Masks.token. `known` has the masks of the session.
+
+    `audited` returns the function for a token that has one of Reads.opened in it.
+    """
+
+    def decrypt(value: bytes | None, token: bytes | None, row_key: str | None) -> Content | None:
+        token = token or b""
+        read = audited() if len(token) > MASKED_BYTES else usual
+        content = read(value, token[:-RULE_BYTES], row_key)
+        try:
+            mask = known[token[-RULE_BYTES:]]
+            masked: Content | None = content if mask is None or content is None else mask(content, row_key or "")
+        except Exception:
+            return shown(content, token, row_key)
+        return masked
+
+    return decrypt
 
 
 def decrypt_text_audited(session_keys: SessionKeys, epoch: Epoch, reads: Reads, careful: Decrypt) -> Decrypt:

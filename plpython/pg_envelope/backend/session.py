@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pg_envelope.backend.adoption.reading import Legacy
     from pg_envelope.backend.clients import Clients
     from pg_envelope.backend.lifecycle.tenants import Tenants
+    from pg_envelope.backend.masks.session import Masks
     from pg_envelope.backend.passwords import Passwords
     from pg_envelope.backend.reads import Reads
     from pg_envelope.backend.search.tokens import Tokens
@@ -51,7 +52,7 @@ class Session:
         session_keys = self._session_keys = SessionKeys(epoch, self.loader.load, self.loader.replayed.last)
         self.scopes = Scopes(self.host, self.link, self.loader.ahead.made)
         self._epoch = epoch
-        self.values = Values(session_keys, self.authority, self.scopes, lambda: self.reads)
+        self.values = Values(session_keys, self.authority, self.scopes, lambda: self.reads, lambda: self.masks)
         self.faults = Faults(self.values)
         self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, session_keys).keys)
         self.secrets = SessionSecrets(self.host, self.authority, session_keys, epoch, self.values.note_by_right)
@@ -59,7 +60,8 @@ class Session:
         self.decrypt_text = hot.decrypt_text(session_keys, epoch, self.guard.plain(self.values.decrypt_text))
         by_right = hot.decrypt_text(session_keys, epoch, self.guard.plain(self.values.decrypt_text_by_right))
         careful_as_role = self.guard.plain(self.values.decrypt_text_as_role)
-        self.decrypt_text_as_role = hot.decrypt_text_as_role(self.values.right, by_right, careful_as_role)
+        shown = self.guard.plain(self.values.shown_by_right)
+        self.decrypt_text_as_role = hot.decrypt_text_as_role(self.values.right, by_right, shown, careful_as_role)
         self.encrypt_text = hot.encrypt_text(session_keys, epoch, self.guard.text_in(self.values.encrypt))
         self._offer_secrets(self.secrets)
 
@@ -103,7 +105,8 @@ class Session:
         from pg_envelope.backend.admin import Admin
         from pg_envelope.backend.ddl.begin import Exchanges
 
-        return Admin(self.pinned, Exchanges(self.pinned, self.host), self.guard, self.link)
+        exchanges = Exchanges(self.pinned, self.host)
+        return Admin(self.pinned, exchanges, self.guard, self.link, lambda: self.masks)
 
     @cached_property
     def writes(self) -> Writes:
@@ -181,6 +184,36 @@ class Session:
         from pg_envelope.backend.adoption.admin import AdoptionAdmin
 
         return AdoptionAdmin(self.pinned, self.guard, self.link, self.values, self._session_keys)
+
+    @cached_property
+    def masks(self) -> Masks:
+        """What roles see of masked columns. It is imported at the first read of a masked column."""
+        return self.guard.plain(self._import_masks)()
+
+    def _import_masks(self) -> Masks:
+        from pg_envelope.backend.masks.session import Masks
+
+        return Masks(self.host, self._epoch, self._session_keys)
+
+    @cached_property
+    def masked(self) -> Callable[[bytes | None, str | None], bytes]:
+        """The function by which a view of a masked column learns what the reading role sees."""
+        return self.guard.plain(self.masks.token)
+
+    @cached_property
+    def decrypt_text_masked(self) -> Callable[..., str | None]:
+        known, shown = self.masks.known, self.guard.plain(self.masks.shown)
+        careful = hot.decrypt_masked(self.decrypt_text, lambda: self.decrypt_text_audited, known, shown)
+        return hot.decrypt_text_masked(self._session_keys, self._epoch, known, careful)
+
+    @cached_property
+    def decrypt_bytea_masked(self) -> Callable[..., bytes | None]:
+        shown = self.guard.plain(self.masks.shown)
+        return hot.decrypt_masked(self.decrypt_bytea, lambda: self.decrypt_bytea_audited, self.masks.known, shown)
+
+    def shown_as(self, value: bytes | None, token: bytes | None, row_key: str, field: str | None) -> list[str | None]:
+        """Returns all that roles may see of a value, for triggers."""
+        return self.guard.plain(self.masks.every)(self.decrypt_text_masked(value, token, row_key), field, row_key)
 
     @cached_property
     def secret_admin(self) -> SecretAdmin:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pg_envelope import envelope, errors
 from pg_envelope.backend.audited import AuditedKey
@@ -14,11 +14,13 @@ from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.envelope import HEADER_BYTES
 
 if TYPE_CHECKING:
+    from pg_envelope.backend.masks.session import Masks
     from pg_envelope.backend.reads import Reads
 
 SEAL_BYTES = CAPABILITY_BYTES + HEADER_BYTES
 Passes = Callable[[errors.EnvelopeError, bytes], bool]
 AUDITED_HINT = "This column is audited. Read it through its view, which writes an event first."
+Content = TypeVar("Content", str, bytes)
 # Called before a value of an audited column is opened: its key, the capability and the row key.
 Note = Callable[[AuditedKey, bytes, str], None]
 # These errors are about one value or its key. Every other error (no right, no broker, no KMS) says nothing of the
@@ -33,13 +35,18 @@ class Values:
     """
 
     def __init__(
-        self, session_keys: SessionKeys, authority: Authority, scopes: Scopes, reads: Callable[[], Reads]
+        self,
+        session_keys: SessionKeys,
+        authority: Authority,
+        scopes: Scopes,
+        reads: Callable[[], Reads],
+        masks: Callable[[], Masks],
     ) -> None:
-        """`reads` returns the session's half of the ledger of reads."""
+        """`reads` returns the session's half of the ledger of reads, and `masks` its masks."""
         self._get = session_keys.get
         self._authority = authority
         self._scopes = scopes
-        self._reads = reads
+        self._reads, self._masks = reads, masks
         # Tells whether a value that does not open may read as NULL in the statement under way: see writes.Unread.
         self.passes: Passes | None = None
 
@@ -120,10 +127,18 @@ class Values:
         return None if value[:HEADER_BYTES] == newest[CAPABILITY_BYTES:] else self.encrypt(content, newest, row_key)
 
     def decrypt_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> bytes | None:
-        return self.decrypt(value, self.right("read", field_uuid).capability, row_key, self.note_by_right)
+        right = self.right("read", field_uuid)
+        content = self.decrypt(value, right.capability, row_key, self.note_by_right)
+        return self.shown_by_right(content, field_uuid, row_key) if right.is_masked else content
 
     def decrypt_text_as_role(self, value: bytes | None, field_uuid: str | None, row_key: str | None) -> str | None:
-        return self.decrypt_text_by_right(value, self.right("read", field_uuid).capability, row_key)
+        right = self.right("read", field_uuid)
+        content = self.decrypt_text_by_right(value, right.capability, row_key)
+        return self.shown_by_right(content, field_uuid, row_key) if right.is_masked else content
+
+    def shown_by_right(self, content: Content | None, field_uuid: str | None, row_key: str | None) -> Content | None:
+        """Returns what the current role sees of a value that its right reads. Raises NotPermitted."""
+        return self._masks().shown_by_right(content, field_uuid, row_key or "")
 
     def decrypt_text_by_right(self, value: bytes | None, capability: bytes | None, row_key: str | None) -> str | None:
         """Does what decrypt_text_as_role does, where the role's right gave the capability."""

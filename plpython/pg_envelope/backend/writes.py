@@ -100,7 +100,7 @@ class Drafts:
     def fits(self, value: bytes | None, seal: bytes | None, row_key: str | None) -> bool:
         """Tells the same as `opens`, and is true under a destroyed key, where nobody can tell."""
         try:
-            return self._values.decrypt(value, seal and seal[:CAPABILITY_BYTES], row_key) is not None
+            return self._values.opened(value, seal and seal[:CAPABILITY_BYTES], row_key) is not None
         except (errors.KeySuspended, errors.KeyDestroyed):
             return True
         except errors.InvalidEnvelope:

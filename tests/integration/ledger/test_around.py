@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from stack.postgres import Cluster
@@ -90,3 +91,12 @@ def test_neither_values_nor_statements_nor_rights_are_in_the_ledger(
     capabilities = audited.sql("SELECT capability FROM envelope_private.capability")
     assert MARK.encode() not in written
     assert not [found for (found,) in capabilities if found.hex().encode() in written or found in written]
+
+
+def test_a_retired_envelope_is_refused_for_its_key(audited: Database) -> None:
+    """The guard of the base table opens it for nobody, so it needs no event."""
+    audited.sql("CREATE TABLE old AS SELECT id, email FROM person_encrypted")
+    audited.sql("SELECT envelope.rotate('person')")
+    audited.sql("CALL envelope.reencrypt('person')")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="not active"):
+        audited.sql("UPDATE person_encrypted p SET email = o.email FROM old o WHERE o.id = p.id")

@@ -84,6 +84,8 @@ def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
             yield f"column {name} was adopted, and its old column has another type"
         if protected.is_audited:
             yield f"column {name} is audited, and values in the clear leave no event: {FIRST}"
+        if protected.is_masked:
+            yield f"column {name} has masks, and a plain column has none: SELECT envelope.unmask(...) first"
     for name in found.layout.searches:
         yield f"search column {name} is there: CALL envelope.drop_search(...)"
     if host.row(whole.HIDDEN, ["oid"], [found.base.oid]):

@@ -14,6 +14,7 @@ from pg_envelope.backend.commits import begin
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs.walker import Pace, check
 from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.masks import rules
 from pg_envelope.backend.search import advice, place, protecting
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.filling import fill
@@ -69,6 +70,8 @@ def _start(host: Host, keys: Keys, found: Place, column: str | None, wanted: Sea
 def _obstacles(host: Host, found: Place, column: str, wanted: SearchWanted) -> Iterator[str]:
     options = {column: FieldOptions(search=(wanted,))}
     reasons = list(protecting.obstacles(host, found.view, options))
+    if rules.hides(host, found.layout.protected[column]):
+        reasons.append(f"column {column} has masks that do not allow searches: docs/masks.md")
     if found.view.column(wanted.name) is None and found.base.column(wanted.name) is not None:
         reasons.append(f"the name of a search column is taken: {wanted.name}")
     yield from reasons or advice.obstacles(host, found.view, options)

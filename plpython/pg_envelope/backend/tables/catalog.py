@@ -17,6 +17,7 @@ KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
 SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.audit, c.type, c.collation, c.storage,
     c.plain_column, c.plain_not_null,
+    EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = c.field_uuid) AS is_masked,
     EXISTS (SELECT FROM envelope_private.fault x
         WHERE x.field_uuid = c.field_uuid AND x.reason IN ('storage damaged', 'not of its type')) AS careful,
     CASE t.typsubscript WHEN 'array_subscript_handler'::regproc THEN 'a' ELSE t.typtype END AS kind,
@@ -275,7 +276,9 @@ def searches_of(host: Host, key_uuid: str, base: Table, sources: Mapping[str, st
 
 
 def _protected(column: Column, field: Row) -> Protected:
-    return Protected(column, str(field["field_uuid"]), _options(field), field["careful"], field["plain_column"])
+    return Protected(
+        column, str(field["field_uuid"]), _options(field), field["careful"], field["plain_column"], field["is_masked"]
+    )
 
 
 def _options(field: Row) -> FieldOptions:

@@ -35,7 +35,19 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
     graph = dependents.lock(host, view, view.sql, base.sql)
     layout = catalog.layout_of(host, key, base)
+    _refuse_masked(layout)
     make_plain(host, key, base, view, layout, graph, lambda: opening.open_columns(host, key, base, layout, damaged))
+
+
+def _refuse_masked(layout: Layout) -> None:
+    """Raises Unsupported for a table with masks: every reader would see the values in the plain table."""
+    masked = [name for name, protected in layout.protected.items() if protected.is_masked]
+    if masked:
+        raise errors.Unsupported(
+            f"{layout.view} cannot be unprotected: a plain column has no masks; nothing was changed",
+            detail=f"columns with masks: {commas(masked)}",
+            hint="REVOKE SELECT from those who see masks, then SELECT envelope.unmask(...) for each column.",
+        )
 
 
 def make_plain(

@@ -79,8 +79,10 @@ def capability(layout: Layout, protected: Protected) -> str:
         return _field(protected)
     right = f"r.{ident(protected.field_uuid)}"
     # PostgreSQL runs this sub-select once for each execution of a plan, before the first value: so it is the place
-    # where an event is written.
+    # where an event is written, and the rule is found that holds for the reader.
     given = f"envelope_internal.opened({right}, {_field(protected)})" if protected.is_audited else right
+    if protected.is_masked:
+        given = f"envelope_internal.masked({given}, {_field(protected)})"
     return f"(SELECT {given} FROM {layout.right(protected)} r)"
 
 
@@ -102,8 +104,13 @@ def decrypted_carefully(layout: Layout, protected: Protected, source: str = "t")
 
 
 def _decrypt(layout: Layout, protected: Protected) -> str:
-    path = "_as_role" if layout.by_role else "_audited" if protected.is_audited else ""
-    return f"envelope_internal.decrypt_{kind_of(protected.column)}{path}"
+    return f"envelope_internal.decrypt_{kind_of(protected.column)}{_path(layout, protected)}"
+
+
+def _path(layout: Layout, protected: Protected) -> str:
+    if layout.by_role:
+        return "_as_role"
+    return "_masked" if protected.is_masked else "_audited" if protected.is_audited else ""
 
 
 def _given(layout: Layout, protected: Protected, source: str) -> str:
@@ -229,6 +236,30 @@ def same(names: Iterable[str], left: str = "NEW", right: str = "OLD") -> str:
     names = list(names)
     rows = (record(f"{source}.{ident(name)}" for name in names) for source in (left, right))
     return f" {SAME} ".join(rows)
+
+
+def this_row(layout: Layout) -> str:
+    """Returns the condition that a row `t` of the base table has OLD's key."""
+    return " AND ".join(f"t.{ident(name)} {equals} OLD.{ident(name)}" for name, equals in layout.row_key.items())
+
+
+def stored_value(layout: Layout, protected: Protected, version: str) -> str:
+    """Returns the value that OLD's row has now, for the table's owner. `version` is the row's ctid, where two rows may
+    have one key.
+    """
+    row = this_row(layout) + (f" AND t.ctid OPERATOR(pg_catalog.=) {version}" if layout.key_is_deferrable else "")
+    return f"(SELECT {decrypted(layout, protected)} FROM {layout.base} t WHERE {row})"
+
+
+def shows(layout: Layout, protected: Protected) -> str:
+    """Returns the condition that OLD has the value of a row `t`, or a mask of it."""
+    old = record([f"OLD.{ident(protected.column.name)}"])
+    if protected.column.is_bytes:
+        same_value = f"{record([decrypted(layout, protected)])} {SAME} {old}"
+        return f"({same_value} OR {is_null(f'OLD.{ident(protected.column.name)}')})"
+    every = f"envelope_internal.shown_as({_given(layout, protected, 't')}, {_field(protected)})"
+    shown = record([restored(protected.column, "m.content")])
+    return f"EXISTS (SELECT FROM pg_catalog.unnest({every}) AS m (content) WHERE {shown} {SAME} {old})"
 
 
 def differ(names: Iterable[str], left: str = "NEW", right: str = "OLD") -> str:

@@ -23,6 +23,7 @@ class Protected:
     """A protected column: its values in the clear, and the field that encrypts them.
 
     `careful`: some of its envelopes give no value, and the view must not stop at them in an UPDATE that replaces them.
+    `is_masked`: rules decide what a role sees.
     `plain` is the base table's column that has the values in the clear during a roll-out. Afterwards it stays empty,
     and keeps the column's place among the others. An offline protect() makes none.
     """
@@ -32,6 +33,7 @@ class Protected:
     options: FieldOptions
     careful: bool = False
     plain: str | None = None
+    is_masked: bool = False
 
     @property
     def is_audited(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.canonical import may_lose
 from pg_envelope.backend.tables.generate.blocks import fail, when
-from pg_envelope.backend.tables.generate.expressions import differ, is_null, loses
+from pg_envelope.backend.tables.generate.expressions import differ, is_null, loses, same, stored_value
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.inspect import Check, Column
 
@@ -16,13 +16,46 @@ def checks(layout: Layout) -> list[str]:
     In a table whose writes run its own code they are checked afterwards, when NEW is the row as stored. In the others
     they are checked before, with generated columns computed here.
     """
+    return [_check(layout, number, check) for number, check in _enforced(layout)]
+
+
+def checks_of_update(layout: Layout, version: str) -> list[str]:
+    """Returns the same for an UPDATE, whose NEW can have the masks that OLD has in the place of values.
+
+    The owner checks the values themselves. `version` is the row's ctid, where two rows may have one key. The caller
+    cannot do so: a constraint that holds for the row, and has no changed column, holds on.
+    """
     return [
-        when(
-            _violated_as_caller(layout, number, check) if layout.as_caller else _violated(layout, check),
-            fail(_message(layout, check), "23514", layout, constraint=check.name),
-        )
+        _check_unmasked(layout, number, check) if layout.as_caller else _check(layout, number, check, version)
         for number, check in _enforced(layout)
     ]
+
+
+def _check(layout: Layout, number: int, check: Check, version: str | None = None) -> str:
+    violated = _violated_as_caller(layout, number, check) if layout.as_caller else _violated(layout, check, version)
+    return when(violated, fail(_message(layout, check), "23514", layout, constraint=check.name))
+
+
+def _check_unmasked(layout: Layout, number: int, check: Check) -> str:
+    masked = [found for name, found in layout.protected.items() if name in check.columns and found.is_masked]
+    whole = _check(layout, number, check)
+    if not masked:
+        return whole
+    unknown = " OR ".join(
+        f"{same([found.column.name])} AND envelope_internal.sees_mask('{found.field_uuid}'::pg_catalog.uuid)"
+        for found in masked
+    )
+    return when(differ(sorted(check.columns)), when(unknown, _unknown(layout, check)), whole)
+
+
+def _unknown(layout: Layout, check: Check) -> str:
+    return fail(
+        f'constraint "{check.name}" cannot be checked: this role sees a mask of one of its columns',
+        "42501",
+        layout,
+        constraint=check.name,
+        hint="Give each column of the constraint a new value, or update as a role that sees the values.",
+    )
 
 
 def _enforced(layout: Layout) -> list[tuple[int, Check]]:
@@ -33,15 +66,24 @@ def _message(layout: Layout, check: Check) -> str:
     return f'new row for relation "{layout.view_name}" violates check constraint "{check.name}"'
 
 
-def _violated(layout: Layout, check: Check) -> str:
+def _violated(layout: Layout, check: Check, version: str | None) -> str:
     computed = [column for column in layout.columns if column.generated and column.name in check.columns]
     # The columns from which a generated column is computed are not known here.
     needed = [c for c in layout.columns if not c.generated and (computed or c.name in check.columns)]
-    row = f"(SELECT {commas(f'NEW.{ident(c.name)} AS {ident(c.name)}' for c in needed)}) AS {ident(layout.view_name)}"
+    values = commas(f"{_new(layout, c.name, version)} AS {ident(c.name)}" for c in needed)
+    row = f"(SELECT {values}) AS {ident(layout.view_name)}"
     if computed:
         values = commas(f"({column.default})::{column.type} AS {ident(column.name)}" for column in computed)
         row = f"(SELECT {ident(layout.view_name)}.*, {values} FROM {row}) AS {ident(layout.view_name)}"
     return f"(SELECT ({check.expression}) IS FALSE FROM {row})"
+
+
+def _new(layout: Layout, name: str, version: str | None) -> str:
+    """Returns the value of NEW, or the stored one where NEW has the mask that OLD has."""
+    protected = layout.protected.get(name)
+    if version is None or protected is None or not protected.is_masked:
+        return f"NEW.{ident(name)}"
+    return f"CASE WHEN {same([name])} THEN {stored_value(layout, protected, version)} ELSE NEW.{ident(name)} END"
 
 
 def check_functions(layout: Layout) -> list[str]:

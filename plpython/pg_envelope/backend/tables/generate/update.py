@@ -16,6 +16,8 @@ from pg_envelope.backend.tables.generate.expressions import (
     joined_texts,
     record,
     same,
+    shows,
+    this_row,
 )
 from pg_envelope.backend.tables.generate.insert import changed_below, new_value, returning
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
@@ -50,7 +52,7 @@ Assign = Callable[[Column], str]
 
 def update(layout: Layout) -> str:
     """Returns the body of the trigger function."""
-    checks = refused.checks(layout)
+    checks = refused.checks_of_update(layout, f"{V}.version")
     before, after = ([], checks) if layout.as_caller else (checks, [])
     refusals = [*refused.generated(layout, "update"), *refused.not_nulls(layout, "update")]
     refusals += refused.losses(layout, "update")
@@ -155,10 +157,6 @@ def _statement(layout: Layout, which: str, columns: tuple[Column, ...] | list[Co
     return f"UPDATE {layout.base} AS t SET{NEXT}    {values}{NEXT}{where}{returned};"
 
 
-def this_row(layout: Layout) -> str:
-    return " AND ".join(f"t.{ident(name)} {equals} OLD.{ident(name)}" for name, equals in layout.row_key.items())
-
-
 def _new(column: Column) -> str:
     return f"NEW.{ident(column.name)}"
 
@@ -227,12 +225,16 @@ def _missed(layout: Layout) -> list[str]:
 
 
 def _still_the_same(layout: Layout) -> list[str]:
-    old = record(f"OLD.{ident(column.name)}" for column in layout.columns)
-    seen = record(f"v.{ident(column.name)}" for column in layout.columns)
+    masked = [] if layout.as_caller else [found for found in layout.protected.values() if found.is_masked]
+    compared = [column.name for column in layout.columns if column.name not in {found.column.name for found in masked}]
+    old, seen = (record(f"{source}.{ident(name)}" for name in compared) for source in ("OLD", "v"))
     # The owner reads from the base table. The caller reads only rows that the caller may see.
     relation = layout.view if layout.as_caller else f"({selected(layout)})"
     key = " AND ".join(f"v.{ident(name)} {equals} OLD.{ident(name)}" for name, equals in layout.row_key.items())
     same_row = f"EXISTS (SELECT FROM {relation} v WHERE {key} AND {seen} {SAME} {old})"
+    if masked:
+        shown = " AND ".join(shows(layout, found) for found in masked)
+        same_row += f" AND EXISTS (SELECT FROM {layout.base} t WHERE {this_row(layout)} AND {shown})"
     again = when(same_row, f"{V}.version := {V}.current.ctid;", "CONTINUE;")
     if layout.as_caller:
         again = when(f"pg_catalog.has_table_privilege({literal(layout.view)}, 'SELECT')", again)

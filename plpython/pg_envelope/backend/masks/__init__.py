@@ -1,0 +1,1 @@
+"""Shows a role a mask in the place of a protected value: docs/masks.md."""

@@ -1,0 +1,9 @@
+"""The lengths of what masked() gives a view."""
+
+from __future__ import annotations
+
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES
+
+# The uuid of a rule comes last.
+RULE_BYTES = 16
+MASKED_BYTES = CAPABILITY_BYTES + RULE_BYTES

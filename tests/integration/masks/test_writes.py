@@ -1,0 +1,140 @@
+"""Writes by a role that sees masks: what stays is the value, whatever the role saw of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fix_stack import Database
+from tests.integration.sql.test_concurrency import in_background, wait_for_lock
+
+from .fix_masks import CLEAR_EMAIL, MASKED, RULES, failure
+
+Connection = psycopg.Connection[Any]
+STORED = f"SELECT name, {MASKED} FROM person ORDER BY id"
+ALL_BACK = ", ".join(f"{column} = {column}" for column in RULES)
+
+
+def test_masks_written_back_change_nothing(masked: Database) -> None:
+    before = masked.sql(STORED)
+    envelopes = masked.sql("SELECT email, ssn FROM person_encrypted ORDER BY id")
+    alice = masked.connect("alice")
+    alice.execute(f"UPDATE person SET name = name, {ALL_BACK}")
+    for row in alice.execute(f"SELECT id, {MASKED} FROM person").fetchall():
+        names = ", ".join(f"{column} = %s" for column in RULES)
+        alice.execute(f"UPDATE person SET {names} WHERE id = %s", [*row[1:], row[0]])
+    assert masked.sql(STORED) == before
+    assert masked.sql("SELECT email, ssn FROM person_encrypted ORDER BY id") == envelopes
+
+
+def test_a_new_value_is_stored(masked: Database) -> None:
+    shown = masked.sql(
+        "UPDATE person SET email = 'grace@example.org', ssn = '123' WHERE id = 1 RETURNING email, ssn, paid",
+        user="alice",
+    )
+    assert [str(value) for value in shown[0]] == ["grace@example.org", "123", "1000.00"]
+    assert masked.sql("SELECT email, ssn FROM person WHERE id = 1") == [("grace@example.org", "123")]
+    assert masked.sql("SELECT email, ssn FROM person WHERE id = 1", user="alice") == [("g***@example.org", "***")]
+
+
+def test_a_changed_key_takes_the_values_along(masked: Database) -> None:
+    masked.sql("UPDATE person SET id = 77 WHERE id = 1", user="alice")
+    assert masked.sql("SELECT email, ssn FROM person WHERE id = 77") == [(CLEAR_EMAIL, "5d1e-00001")]
+
+
+def test_a_row_is_deleted_by_its_mask(masked: Database) -> None:
+    alice = masked.connect("alice")
+    assert alice.execute("DELETE FROM person WHERE ssn = '5d1e-00001'").rowcount == 0
+    assert alice.execute("DELETE FROM person WHERE ssn = '***01' RETURNING email").fetchall() == [("a***@example.org",)]
+
+
+CHECKED = """
+CREATE TABLE span (id int PRIMARY KEY, low int, high int, note text, CONSTRAINT in_order CHECK (low < high),
+    CONSTRAINT small CHECK (low < 100));
+INSERT INTO span VALUES (1, 17, 20, 'x');
+ALTER TABLE span OWNER TO owner;
+"""
+RUNS_CODE = """
+CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER touched BEFORE UPDATE ON span FOR EACH ROW EXECUTE FUNCTION touched();
+"""
+PROTECT_SPAN = """CALL envelope.protect('span', '["low", "high"]')"""
+
+
+def make_span(db: Database, *, runs_code: bool) -> None:
+    db.sql(CHECKED + (RUNS_CODE if runs_code else ""))
+    db.sql(PROTECT_SPAN)
+    db.sql("SELECT envelope.mask('span', 'low', 'public', 'text', '{\"text\": \"500\"}')")
+    db.sql("GRANT SELECT, UPDATE ON span TO alice")
+
+
+@pytest.mark.parametrize("runs_code", [False, True])
+def test_a_constraint_is_of_values_and_not_of_masks(db: Database, runs_code: bool) -> None:
+    make_span(db, runs_code=runs_code)
+    alice = db.connect("alice")
+    alice.execute("UPDATE span SET note = 'y'")
+    alice.execute("UPDATE span SET low = low, high = high, note = 'z'")
+    assert failure(alice, "UPDATE span SET low = 30").sqlstate == "23514"
+    assert failure(alice, "UPDATE span SET low = 500 - 1").sqlstate == "23514"
+    alice.execute("UPDATE span SET low = 3, high = 5")
+    assert db.sql("SELECT low, high, note FROM span") == [(3, 5, "z")]
+
+
+def test_where_the_owner_writes_values_are_checked_that_nobody_sees(db: Database) -> None:
+    make_span(db, runs_code=False)
+    alice = db.connect("alice")
+    alice.execute("UPDATE span SET high = 18")
+    assert failure(alice, "UPDATE span SET high = 17").sqlstate == "23514"
+
+
+def test_where_the_caller_writes_such_a_check_is_refused(db: Database) -> None:
+    make_span(db, runs_code=True)
+    refused = failure(db.connect("alice"), "UPDATE span SET high = 18")
+    assert (refused.sqlstate, refused.diag.constraint_name) == ("42501", "in_order")
+    db.sql("UPDATE span SET high = 18")
+    assert failure(db.admin, "UPDATE span SET high = 17").sqlstate == "23514"
+
+
+@pytest.mark.parametrize(
+    "between", ["UPDATE person SET email = email WHERE id = 1", "CALL envelope.reencrypt('person')"]
+)
+def test_a_row_that_was_written_and_is_the_same_is_updated(masked: Database, between: str) -> None:
+    masked.sql("SELECT envelope.rotate('person')")
+    masked.sql("CREATE TABLE gate (id int); GRANT ALL ON gate TO alice")
+    alice = masked.connect("alice")
+    with masked.connect().transaction() as holding:
+        holding.connection.execute("LOCK TABLE gate")
+        # It has read the row, and waits.
+        waits = "UPDATE person SET name = 'new' WHERE id = 1 AND email <> '' AND (SELECT count(*) FROM gate) = 0"
+        thread, outcome = in_background(lambda: alice.execute(waits).rowcount)
+        wait_for_lock(masked, alice)
+        masked.connect().execute(between)
+    thread.join()
+    assert outcome == [1]
+    assert masked.sql("SELECT name, email FROM person WHERE id = 1") == [("new", CLEAR_EMAIL)]
+
+
+VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(email=VALUES, ssn=VALUES, paid=st.decimals(min_value=-99999, max_value=99999, places=2), born=st.dates())
+def test_values_of_all_kinds_stay_as_they_are(masked: Database, email: str, ssn: str, paid: Any, born: Any) -> None:
+    """Read and written back by a role that sees masks."""
+    masked.sql(
+        "UPDATE person SET email = %s, ssn = left(%s, 11), paid = %s, born = %s WHERE id = 1",
+        email + "@",
+        ssn,
+        paid,
+        born,
+    )
+    before = masked.sql(STORED)
+    with masked.connect("alice") as alice:
+        alice.execute(f"UPDATE person SET name = name, {ALL_BACK}")
+        alice.execute("UPDATE person SET id = -id WHERE id = 1")
+        alice.execute("UPDATE person SET id = -id WHERE id = -1")
+    assert masked.sql(STORED) == before
