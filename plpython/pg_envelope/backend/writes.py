@@ -9,6 +9,7 @@ from pg_envelope.aeads import AESGCM
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES
+from pg_envelope.backend.soft_inserts import SoftInserts
 from pg_envelope.backend.statement import Statement, calling
 from pg_envelope.backend.values import Values
 from pg_envelope.suites import DEFAULT, KEY_BYTES, REFUSALS
@@ -26,7 +27,7 @@ class Writes:
     """One attribute per SQL function."""
 
     def __init__(self, guard: Guard, values: Values, loader: Loader) -> None:
-        plain, drafts, rows, unread = guard.plain, Drafts(values), Rows(), Unread(loader)
+        plain, drafts, rows, unread, soft = guard.plain, Drafts(values), Rows(), Unread(loader), SoftInserts()
         values.passes = unread.passes
         self.draft_text = guard.text_in(drafts.draft)
         self.draft_bytea = plain(drafts.draft)
@@ -39,6 +40,8 @@ class Writes:
         self.reading = plain(rows.reading)
         self.unreadable = plain(unread.unreadable)
         self.note_update = plain(unread.note)
+        self.note_insert = plain(soft.note)
+        self.inserts_softly = plain(soft.is_soft)
 
 
 class Drafts:

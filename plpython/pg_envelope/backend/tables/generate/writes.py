@@ -14,6 +14,9 @@ from pg_envelope.backend.tables.generate.layout import Layout, function_name
 
 MEND_BEGINS = "envelope_internal.mend_begins"
 MEND_ENDS = "envelope_internal.mend_ends"
+INSERT_BEGINS = "envelope_internal.insert_begins"
+# Most statements do not have the word. The trigger reads the others exactly.
+HAS_CONFLICT = "pg_catalog.lower(pg_catalog.current_query()) OPERATOR(pg_catalog.~~) '%conflict%'"
 PASS_ERASED = "envelope_internal.erased_pass"  # noqa: S105
 EVENTS = ("insert", "update")
 FUNCTIONS = (*EVENTS, "version", "guard", "clear")
@@ -68,7 +71,7 @@ def triggers(layout: Layout) -> list[str]:
 
 def trigger_names(layout: Layout) -> set[str]:
     """Returns the names of all triggers that triggers() makes, on the view and on the base table."""
-    names = {f"envelope_{event}" for event in EVENTS} | {GUARDS[what] for what in _guarded(layout)}
+    names = {f"envelope_{event}" for event in EVENTS} | {GUARDS[what] for what in _guarded(layout)} | {"envelope_soft"}
     if layout.row_key:
         names |= {"envelope_mend", "envelope_mended"}
     return names | {"envelope_erased"} if _passes_erased(layout) else names
@@ -92,10 +95,11 @@ def _statement_triggers(layout: Layout) -> list[str]:
     """Returns statement triggers, so that an UPDATE need not read values that it replaces, or erased values beside
     them.
     """
+    made = [trigger("envelope_soft", "BEFORE INSERT", layout.view, "STATEMENT", INSERT_BEGINS, HAS_CONFLICT)]
     if not layout.row_key:
-        return []
+        return made
     names = ", ".join(ident(name) for name in layout.protected)
-    made = [
+    made += [
         trigger("envelope_mend", f"BEFORE UPDATE OF {names}", layout.view, "STATEMENT", MEND_BEGINS),
         trigger("envelope_mended", f"AFTER UPDATE OF {names}", layout.view, "STATEMENT", MEND_ENDS),
     ]
