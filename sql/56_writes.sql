@@ -189,6 +189,22 @@ END;
 COMMENT ON FUNCTION envelope_internal.acts_on_itself IS
     'used by triggers: whether a change of one row may set off changes of others, by AFTER triggers or foreign keys';
 
+CREATE FUNCTION envelope_internal.mark(draft envelope.ciphertext, field text) RETURNS text
+    LANGUAGE plpython3u IMMUTABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].writes.mark(draft, field)
+$$;
+COMMENT ON FUNCTION envelope_internal.mark IS
+    'used by the triggers of an upsert relation: keeps a draft while its statement runs, and returns the mark for it';
+
+CREATE FUNCTION envelope_internal.marked(given text, field text) RETURNS envelope.ciphertext
+    LANGUAGE plpython3u IMMUTABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].writes.marked(given, field)
+$$;
+COMMENT ON FUNCTION envelope_internal.marked IS
+    'used by the triggers of an upsert relation: the draft that a mark stands for; NULL if it is a value and no mark';
+
 -- Equality of key columns whose type has an implicit cast that a user made. For such a type PostgreSQL's own operators,
 -- which are for all enums, arrays and ranges, are not the only candidates.
 CREATE FUNCTION envelope_internal.same_key(one anyenum, other anyenum) RETURNS boolean

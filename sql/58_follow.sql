@@ -56,7 +56,8 @@ BEGIN
             UNION ALL
             SELECT i.inhparent, 0 FROM pg_event_trigger_ddl_commands() d JOIN pg_inherits i ON i.inhrelid = d.objid
             WHERE d.classid = 'pg_class'::regclass) c ON c.relation IN (k.view, k.base)
-        WHERE c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND k.as_caller
+        WHERE c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND (k.as_caller OR EXISTS (
+                SELECT FROM pg_attribute a WHERE a.attrelid = k.base AND a.atttypid = 'envelope.input'::regtype))
     LOOP
         PERFORM envelope_private.follow(found.view, found.relation, found.attnum);
     END LOOP;

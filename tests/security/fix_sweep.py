@@ -77,6 +77,14 @@ def table_statements(table: str, version: int) -> Iterator[str]:
         " WHERE NOT EXISTS (SELECT FROM updated u WHERE u.id = g.id)"
     )
     yield f"{insert} SELECT id, tenant, email, note FROM given ON CONFLICT DO NOTHING"
+    yield f"CALL envelope.allow_upsert('{table}')"
+    for assigned in ("note = excluded.note", "email = excluded.note", "note = NULL WHERE tenant = 'none'"):
+        yield (
+            f"INSERT INTO {table}_upsert (id, tenant, email, note) SELECT id, tenant, email, secret FROM given"
+            f" ON CONFLICT (id) DO UPDATE SET {assigned}"
+        )
+    yield f"INSERT INTO {table}_upsert (id, tenant, email, note) SELECT id, tenant, note, NULL FROM given"
+    yield f"CALL envelope.drop_upsert('{table}')"
     yield f"{insert} SELECT 70 + id, tenant, replace(email, '@', ''), note FROM given"
     yield f"{insert} SELECT 70 + id, tenant, NULL, note FROM given"
     yield f"{insert} SELECT 70, tenant, email, secret FROM given"
@@ -216,7 +224,7 @@ WITHOUT_VALUES = frozenset(
     "register_backup rekey replay_erasures resume revocation revoke_key set_audit set_audit_key set_limit set_schedule "
     "shred_audit "
     "shred_dropped shred_key signing_keys tenant_kek this_is_the_original verify_keys fips_mode "
-    "gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id".split()
+    "relations truncate gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id".split()
 )
 DROPPED = "DROP SCHEMA swept CASCADE"
 

@@ -8,6 +8,7 @@ from pg_envelope import envelope, errors
 from pg_envelope.aeads import AESGCM
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.marks import Marks
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 from pg_envelope.backend.soft_inserts import SoftInserts
 from pg_envelope.backend.statement import Statement, calling
@@ -40,6 +41,9 @@ class Writes:
         self.reading = plain(rows.reading)
         self.unreadable = plain(unread.unreadable)
         self.note_update = plain(unread.note)
+        marks = Marks()
+        self.mark = plain(marks.mark)
+        self.marked = plain(marks.marked)
         self.note_insert = plain(soft.note)
         self.inserts_softly = plain(soft.is_soft)
 

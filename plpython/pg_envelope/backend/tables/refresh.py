@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident, qualified
-from pg_envelope.backend.tables import build, catalog, generate, grants, inspect, kept, locks
+from pg_envelope.backend.tables import build, catalog, generate, grants, inspect, kept, locks, upsert
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -34,6 +34,7 @@ def refresh(host: Host, oid: int) -> None:
             f"{before.sql} and its base table {table.sql} are in different schemas", hint="Move one of them back."
         )
     key = _take_over_names(host, key, table, before)
+    table = inspect.inspect(host, key["base"])
     shown = {name for _, name in catalog.pairs(host, key, table)}
     layout = catalog.layout_of(host, key, table)
     catalog.record_modes(host, layout)
@@ -46,6 +47,7 @@ def refresh(host: Host, oid: int) -> None:
     build.describe(host, layout, added)
     build.make_writes(host, table, layout, before.oid)
     build.grant_base(host, table, layout, before.oid)
+    upsert.sync(host, table, inspect.inspect(host, before.oid), layout)
     host.rows(
         "SELECT envelope_private.renew_seal(uuid) FROM envelope_private.field f LEFT JOIN envelope_private.search s"
         " USING (field_uuid), unnest(ARRAY[f.field_uuid, s.search_uuid]) uuid"
@@ -106,6 +108,10 @@ def _take_over_names(host: Host, key: Row, table: Table, before: Table) -> Row:
         for check in json.loads(key["checks"])
     ]
     _rename_columns(host, "VIEW", before.sql, renamed)
+    for relation in upsert.relations(host, table):
+        _rename_columns(host, "VIEW", relation.sql, renamed)
+    given = {generate.input_name(old): generate.input_name(new) for old, new in renamed.items()}
+    _rename_columns(host, "TABLE", table.sql, {old: new for old, new in given.items() if table.column(old)})
     row_key = [renamed.get(name, name) for name in key["row_key"]]
     scope_column = key["scope_column"] and renamed.get(key["scope_column"], key["scope_column"])
     catalog.rename(host, key["key_uuid"], renamed, row_key, scope_column, json.dumps(checks))

@@ -13,7 +13,7 @@ from pg_envelope.backend.rollout import proofs
 from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.search.carried import Carried, Index
 from pg_envelope.backend.sqltext import commas, ident, qualified
-from pg_envelope.backend.tables import catalog, dependents, generate, grants, inspect, opening
+from pg_envelope.backend.tables import catalog, dependents, generate, grants, inspect, opening, upsert
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
 from pg_envelope.backend.tables.dependents import Dependent, Graph
 from pg_envelope.backend.tables.generate import Layout
@@ -32,7 +32,7 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     key = catalog.key_of(host, oid)
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
     graph = dependents.lock(host, view, view.sql, base.sql)
-    layout = catalog.layout_of(host, key, base)
+    layout = upsert.dropped(host, base, catalog.layout_of(host, key, base))
     make_plain(host, key, base, view, layout, graph, lambda: opening.open_columns(host, key, base, layout, damaged))
 
 
@@ -61,6 +61,7 @@ def make_plain(
             host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
         host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
         protecting.drop_columns(host, base.sql, layout)
+        upsert.drop_columns(host, base)
         host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
         _set_not_null(host, base, view, layout)
         _restore(host, base, view, layout, acl)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.canonical import may_lose
 from pg_envelope.backend.tables.generate.blocks import fail, when
@@ -18,8 +20,8 @@ def checks(layout: Layout) -> list[str]:
     """
     return [
         when(
-            _violated_as_caller(layout, number, check) if layout.as_caller else _violated(layout, check),
-            fail(_message(layout, check), "23514", layout, constraint=check.name),
+            _violated_as_caller(layout, number, check) if layout.as_caller else violated(layout, check),
+            check_error(layout, check),
         )
         for number, check in _enforced(layout)
     ]
@@ -29,15 +31,21 @@ def _enforced(layout: Layout) -> list[tuple[int, Check]]:
     return [(number, check) for number, check in enumerate(layout.checks) if check.enforced]
 
 
-def _message(layout: Layout, check: Check) -> str:
-    return f'new row for relation "{layout.view_name}" violates check constraint "{check.name}"'
+def check_error(layout: Layout, check: Check) -> str:
+    message = f'new row for relation "{layout.view_name}" violates check constraint "{check.name}"'
+    return fail(message, "23514", layout, constraint=check.name)
 
 
-def _violated(layout: Layout, check: Check) -> str:
+def _of_new(layout: Layout, column: Column) -> str:  # noqa: ARG001 -- others need the layout
+    return f"NEW.{ident(column.name)}"
+
+
+def violated(layout: Layout, check: Check, value: Callable[[Layout, Column], str] = _of_new) -> str:
+    """Returns the condition that a row violates a CHECK. `value` writes the value of a column in the clear."""
     computed = [column for column in layout.columns if column.generated and column.name in check.columns]
     # The columns from which a generated column is computed are not known here.
     needed = [c for c in layout.columns if not c.generated and (computed or c.name in check.columns)]
-    row = f"(SELECT {commas(f'NEW.{ident(c.name)} AS {ident(c.name)}' for c in needed)}) AS {ident(layout.view_name)}"
+    row = f"(SELECT {commas(f'{value(layout, c)} AS {ident(c.name)}' for c in needed)}) AS {ident(layout.view_name)}"
     if computed:
         values = commas(f"({column.default})::{column.type} AS {ident(column.name)}" for column in computed)
         row = f"(SELECT {ident(layout.view_name)}.*, {values} FROM {row}) AS {ident(layout.view_name)}"
@@ -124,9 +132,13 @@ def _loss(layout: Layout, found: Protected, event: str) -> str:
     condition = loses(found.column, "NEW")
     if event == "update":
         condition = f"{differ([name])} AND {condition}"
-    message = f'a value of column "{name}" is more than the text that its type writes'
-    hint = f"The type is {found.column.type}. CALL envelope.unprotect(...) if the column must hold such values."
-    return when(condition, fail(message, "0A000", layout, column=name, hint=hint))
+    return when(condition, loss(layout, found.column))
+
+
+def loss(layout: Layout, column: Column) -> str:
+    message = f'a value of column "{column.name}" is more than the text that its type writes'
+    hint = f"The type is {column.type}. CALL envelope.unprotect(...) if the column must hold such values."
+    return fail(message, "0A000", layout, column=column.name, hint=hint)
 
 
 def generated(layout: Layout, event: str) -> list[str]:
