@@ -36,6 +36,8 @@ END $$;
 
 GRANT USAGE ON SCHEMA envelope, envelope_internal, envelope_pgcrypto TO PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
+-- A base table has columns of this type, and its owner alters and restores them. Nothing is read by a cast from it.
+GRANT USAGE ON TYPE envelope.input TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     envelope_internal.bootstrap(), envelope_internal.run_step(name), envelope_internal.revocation(),

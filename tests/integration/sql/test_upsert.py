@@ -195,6 +195,29 @@ def test_a_protected_table_becomes_plain_again(db: Database) -> None:
     assert db.sql("SELECT tgname FROM pg_trigger WHERE tgrelid = 't'::regclass") == []
 
 
+DEFAULTS = """
+CREATE TABLE x (id int PRIMARY KEY, s text DEFAULT 'd''f', d date DEFAULT '2001-02-03', a int[] DEFAULT '{1,2}',
+    r bytea DEFAULT '\\xff', t timestamptz DEFAULT '2001-02-03 00:00+00', f float8 DEFAULT 0.1,
+    j jsonb DEFAULT '{"a": 1}', v varchar(9) DEFAULT 'vv', b bool DEFAULT true)"""
+
+
+ALL = "s, d, a, r, t, f, j, v, b"
+OTHER_SETTINGS = ["DateStyle = 'ISO'", "DateStyle = 'German'", "bytea_output = 'escape'", "TimeZone = 'Asia/Tokyo'"]
+
+
+def test_an_owner_without_rights_keeps_the_defaults(db: Database, owner: psycopg.Connection[object]) -> None:
+    db.sql("GRANT CREATE ON SCHEMA public TO owner")
+    owner.execute(DEFAULTS)
+    db.sql("CALL envelope.protect('x', to_jsonb(string_to_array(%s, ', ')))", ALL)
+    db.sql("CALL envelope.allow_upsert('x')")
+    for changed in OTHER_SETTINGS:
+        owner.execute(f"SET {changed}; INSERT INTO x (id) VALUES (1); INSERT INTO x_upsert (id) VALUES (2)")
+        rows = f"SELECT (ROW({ALL})::record)::text FROM x ORDER BY id"
+        one, other = owner.execute(rows).fetchall()
+        assert one == other, changed
+        owner.execute("DELETE FROM x_upsert")
+
+
 def test_obstacles_are_told_and_nothing_is_changed(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, s text, s_input text); CREATE TABLE t_upsert ()")
 
