@@ -122,6 +122,38 @@ CREATE FUNCTION envelope_internal.erased_pass() RETURNS trigger
 COMMENT ON FUNCTION envelope_internal.erased_pass IS
     'trigger: an UPDATE of a table with erased tenants or subjects passes over their values';
 
+CREATE FUNCTION envelope_private.note_insert(view oid, name name, context text, query text) RETURNS boolean
+    LANGUAGE plpython3u IMMUTABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].writes.note_insert(view, name, context, query)
+$$;
+COMMENT ON FUNCTION envelope_private.note_insert IS
+    'used by triggers: notes whether the INSERT that begins says ON CONFLICT DO NOTHING';
+
+CREATE FUNCTION envelope_internal.inserts_softly(view oid) RETURNS boolean
+    LANGUAGE plpython3u IMMUTABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].writes.inserts_softly(view)
+$$;
+COMMENT ON FUNCTION envelope_internal.inserts_softly IS
+    'used by triggers: whether the calling INSERT says ON CONFLICT DO NOTHING';
+
+-- Nobody else may note an INSERT: a note makes rows disappear that the INSERT of another role gives.
+CREATE FUNCTION envelope_internal.insert_begins() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    context text;
+    query text := current_query();
+    noted bool;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    -- Apart from current_query(), which is volatile: the assignment must run without a snapshot of its own.
+    noted := envelope_private.note_insert(TG_RELID, TG_TABLE_NAME, context, query);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION envelope_internal.insert_begins IS
+    'trigger: finds out whether an INSERT says ON CONFLICT DO NOTHING. SECURITY DEFINER: nobody may note that by hand';
+
 CREATE FUNCTION envelope_internal.is_retired(value envelope.ciphertext) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
@@ -156,6 +188,22 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION envelope_internal.acts_on_itself IS
     'used by triggers: whether a change of one row may set off changes of others, by AFTER triggers or foreign keys';
+
+CREATE FUNCTION envelope_internal.mark(draft envelope.ciphertext, field text) RETURNS text
+    LANGUAGE plpython3u IMMUTABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].writes.mark(draft, field)
+$$;
+COMMENT ON FUNCTION envelope_internal.mark IS
+    'used by the triggers of an upsert relation: keeps a draft while its statement runs, and returns the mark for it';
+
+CREATE FUNCTION envelope_internal.marked(given text, field text) RETURNS envelope.ciphertext
+    LANGUAGE plpython3u IMMUTABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].writes.marked(given, field)
+$$;
+COMMENT ON FUNCTION envelope_internal.marked IS
+    'used by the triggers of an upsert relation: the draft that a mark stands for; NULL if it is a value and no mark';
 
 -- Equality of key columns whose type has an implicit cast that a user made. For such a type PostgreSQL's own operators,
 -- which are for all enums, arrays and ranges, are not the only candidates.

@@ -57,7 +57,8 @@ BEGIN
             SELECT i.inhparent, 0 FROM pg_event_trigger_ddl_commands() d JOIN pg_inherits i ON i.inhrelid = d.objid
             WHERE d.classid = 'pg_class'::regclass) c ON c.relation IN (k.view, k.base)
         -- While a base table has the name of its view, sql/59_exchange.sql brings them in step at the end.
-        WHERE (c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND k.as_caller)
+        WHERE (c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND (k.as_caller OR EXISTS (
+                SELECT FROM pg_attribute a WHERE a.attrelid = k.base AND a.atttypid = 'envelope.input'::regtype)))
             AND NOT EXISTS (SELECT FROM envelope_private.exchange e WHERE e.base = k.base)
     LOOP
         PERFORM envelope_private.follow(found.view, found.relation, found.attnum);

@@ -51,6 +51,58 @@ $$;
 COMMENT ON PROCEDURE envelope.refresh IS
     'makes view and triggers again after ALTER TABLE on the base table: new or renamed columns, another owner';
 
+CREATE PROCEDURE envelope.allow_upsert(rel regclass)
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.allow_upsert(rel)
+$$;
+COMMENT ON PROCEDURE envelope.allow_upsert IS
+    'makes the relation <table>_upsert beside a protected table. It takes INSERT ... ON CONFLICT DO UPDATE';
+
+CREATE PROCEDURE envelope.drop_upsert(rel regclass)
+    LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.drop_upsert(rel)
+$$;
+COMMENT ON PROCEDURE envelope.drop_upsert IS 'drops what allow_upsert() made';
+
+CREATE FUNCTION envelope.relations()
+    RETURNS TABLE (relation regclass, base_table regclass, upsert_relation regclass, search_columns jsonb, unique_constraints jsonb)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT t.view, t.base, (
+        SELECT r.ev_class FROM pg_attribute a
+        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+            AND d.refobjsubid = a.attnum AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_rewrite r ON r.oid = d.objid
+        JOIN pg_description o ON o.classoid = 'pg_class'::regclass AND o.objoid = r.ev_class AND o.objsubid = 0
+            AND starts_with(o.description, 'pg_envelope: ')
+        WHERE a.attrelid = t.base AND a.atttypid = 'envelope.input'::regtype LIMIT 1), (
+        SELECT coalesce(jsonb_object_agg(s.attname, f.attname), '{}')
+        FROM envelope_private.field f JOIN envelope_private.search s USING (field_uuid)
+        WHERE f.key_uuid = t.key_uuid AND s.is_filled), (
+        SELECT coalesce(jsonb_object_agg(c.relname, jsonb_build_object(
+            'nulls_not_distinct', i.indnullsnotdistinct, 'columns', ARRAY(
+                SELECT a.attname FROM unnest(i.indkey) WITH ORDINALITY k (attnum, place)
+                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum ORDER BY k.place))), '{}')
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        JOIN envelope_private.carried d ON d.key_uuid = t.key_uuid AND d.name = c.relname
+            AND (d.definition ->> 'is_constraint')::bool
+        WHERE i.indrelid = t.base)
+    FROM envelope_private.protected_table t WHERE t.view_relname IS NOT NULL;
+END;
+COMMENT ON FUNCTION envelope.relations IS
+    'for applications: each protected table, its base table, its upsert relation if allow_upsert() made one, which column each search column finds, and the columns of its UNIQUE constraints for which indexes of tokens stand. SECURITY DEFINER: reads the key catalog';
+
+CREATE PROCEDURE envelope.truncate(
+    rel regclass, restart_identity boolean DEFAULT false, "cascade" boolean DEFAULT false)
+    LANGUAGE plpython3u AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+GD['pg_envelope'].admin.truncate(rel, restart_identity, cascade)
+$$;
+COMMENT ON PROCEDURE envelope.truncate IS
+    'TRUNCATE of a protected table, with the rights of who calls it: the privilege is on the base table, where protect() and refresh() put it';
+
 CREATE PROCEDURE envelope.reencrypt(
     rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, part integer DEFAULT 1,
     parts integer DEFAULT 1, newest_first boolean DEFAULT false)

@@ -36,6 +36,8 @@ END $$;
 
 GRANT USAGE ON SCHEMA envelope, envelope_internal, envelope_pgcrypto, envelope_compare TO PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
+-- A base table has columns of this type, and its owner alters and restores them. Nothing is read by a cast from it.
+GRANT USAGE ON TYPE envelope.input TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     envelope_internal.bootstrap(), envelope_internal.run_step(name), envelope_internal.revocation(),
@@ -57,11 +59,11 @@ GRANT EXECUTE ON FUNCTION
     envelope_internal.clear_text(envelope.ciphertext), envelope_internal.clear_bytea(envelope.ciphertext),
     envelope_internal.draft_text(text), envelope_internal.draft_bytea(bytea), envelope_internal.seal_draft(envelope.ciphertext, bytea, text, text),
     envelope_internal.opens(envelope.ciphertext, bytea, text), envelope_internal.fits(envelope.ciphertext, bytea, text), envelope_internal.rebind(envelope.ciphertext, bytea, text, text, text), envelope_internal.reading(oid, text), envelope_internal.unreadable(oid),
-    envelope_internal.note_update(oid, text), envelope_internal.mend_begins(), envelope_internal.mend_ends(), envelope_internal.erased_pass(), envelope_internal.is_retired(envelope.ciphertext),
+    envelope_internal.note_update(oid, text), envelope_internal.mend_begins(), envelope_internal.mend_ends(), envelope_internal.erased_pass(), envelope_internal.insert_begins(), envelope_internal.inserts_softly(oid), envelope_internal.mark(envelope.ciphertext, text), envelope_internal.marked(text, text), envelope_internal.is_retired(envelope.ciphertext),
     envelope_internal.acts_on_itself(regclass), envelope_internal.same_key(anyenum, anyenum),
     envelope_internal.same_key(anyarray, anyarray), envelope_internal.same_key(anyrange, anyrange),
     envelope_internal.same_key(anymultirange, anymultirange), envelope_internal.same_key(record, record),
-    envelope.prefetch(regclass, text[]),
+    envelope.prefetch(regclass, text[]), envelope.relations(),
     envelope_internal.client_field(regclass, name), envelope_internal.client_named(text), envelope_internal.client_secret(text),
     envelope_internal.client_secrets(text),
     envelope_internal.client_key(uuid, bigint, text), envelope_internal.client_messages(uuid, bigint, integer),
@@ -84,6 +86,8 @@ GRANT EXECUTE ON FUNCTION
     envelope.encrypt(text, text, text), envelope.encrypt(bytea, text, text),
     envelope.decrypt(envelope.ciphertext, text), envelope.decrypt_bytea(envelope.ciphertext, text)
     TO PUBLIC;
+
+GRANT EXECUTE ON PROCEDURE envelope.truncate(regclass, boolean, boolean) TO PUBLIC;
 
 -- Each shows a role the tables that it owns.
 GRANT SELECT ON envelope.faults, envelope.verifications TO PUBLIC;

@@ -50,7 +50,7 @@ from pg_envelope.backend.search.options import parse_one
 from pg_envelope.backend.search.rotating import rotate_search
 from pg_envelope.backend.search.slow_reads import slow_reads
 from pg_envelope.backend.status import Status
-from pg_envelope.backend.tables import catalog, options, plan
+from pg_envelope.backend.tables import catalog, options, plan, upsert
 from pg_envelope.backend.tables.audit import Auditing, LimitWanted
 from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.inspect import inspect
@@ -116,6 +116,9 @@ class Admin:
         self.add_search = plain(self._alone(self._add_search))
         self.drop_search = plain(self._alone(self._drop_search))
         self.rotate_search = plain(self._alone(self._rotate_search))
+        self.truncate = plain(self._truncate)
+        self.allow_upsert = plain(self._alone(self._allow_upsert))
+        self.drop_upsert = plain(self._alone(self._drop_upsert))
 
     def _offer_values(self, plain: Wrap) -> None:
         self.reencrypt = plain(self._reencrypt)
@@ -395,6 +398,18 @@ class Admin:
     ) -> None:
         oid, pace = self._settled(rel, "rotate_search"), _pace(batch_size, pause_ms)
         rotate_search(self._host, self._keys, oid, column, name, normalize, pace)
+
+    def _truncate(self, rel: str | None, restart_identity: bool | None, cascade: bool | None) -> None:
+        """Runs with the rights of the role that calls it, and needs no others."""
+        if rel is None:
+            raise errors.BadInput("truncate() needs a table")
+        upsert.truncate(self._host, self._host.relation(rel), bool(restart_identity), bool(cascade))
+
+    def _allow_upsert(self, rel: str | None) -> None:
+        upsert.allow(self._host, self._settled(rel, "allow_upsert"))
+
+    def _drop_upsert(self, rel: str | None) -> None:
+        upsert.drop(self._host, self._settled(rel, "drop_upsert"))
 
     def _rotate(self, oid: int, scope: str | None) -> int:
         key = catalog.key_of(self._host, oid)

@@ -9,7 +9,9 @@ from pg_envelope import envelope, errors
 from pg_envelope.aeads import AESGCM
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.marks import Marks
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES
+from pg_envelope.backend.soft_inserts import SoftInserts
 from pg_envelope.backend.statement import Statement, calling
 from pg_envelope.backend.values import Values
 from pg_envelope.suites import DEFAULT, KEY_BYTES, REFUSALS
@@ -27,7 +29,7 @@ class Writes:
     """One attribute per SQL function."""
 
     def __init__(self, guard: Guard, values: Values, loader: Loader) -> None:
-        plain, drafts, rows, unread = guard.plain, Drafts(values), Rows(), Unread(loader)
+        plain, drafts, rows, unread, soft = guard.plain, Drafts(values), Rows(), Unread(loader), SoftInserts()
         values.passes = unread.passes
         self.draft_text = guard.text_in(drafts.draft)
         self.draft_bytea = plain(drafts.draft)
@@ -41,6 +43,11 @@ class Writes:
         self.reading = plain(rows.reading)
         self.unreadable = plain(unread.unreadable)
         self.note_update = plain(unread.note)
+        marks = Marks()
+        self.mark = plain(marks.mark)
+        self.marked = plain(marks.marked)
+        self.note_insert = plain(soft.note)
+        self.inserts_softly = plain(soft.is_soft)
 
 
 class Drafts:

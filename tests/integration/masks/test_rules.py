@@ -293,3 +293,16 @@ def test_a_domain_with_constraints_takes_constants_that_fit(db: Database) -> Non
         assert refused.sqlstate == sqlstate, str(refused)
     db.sql("""SELECT envelope.mask('person', 'email', 'public', 'text', '{"text": "no@address"}')""")
     assert db.sql("SELECT email FROM person", user="alice") == [("no@address",)]
+
+
+def test_no_masks_with_an_upsert_relation(masked: Database) -> None:
+    """A CHECK that its writes must meet would look at the writer's mask."""
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+        masked.sql("CALL envelope.allow_upsert('person')")
+    assert "column email has masks" in str(caught.value.diag.message_detail)
+    masked.sql("SELECT envelope.unmask('person', 'email')")
+    for (name,) in masked.sql('SELECT DISTINCT "column" FROM envelope.masks'):
+        masked.sql("SELECT envelope.unmask('person', %s)", name)
+    masked.sql("CALL envelope.allow_upsert('person')")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="has an upsert relation"):
+        masked.sql(TEXTS, "public", "x")

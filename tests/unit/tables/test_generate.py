@@ -16,7 +16,7 @@ from pglast.visitors import Visitor
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.sqltext import NAME_BYTES, derived_name, ident, literal
 from pg_envelope.backend.tables import generate
-from pg_envelope.backend.tables.generate import Layout, Protected
+from pg_envelope.backend.tables.generate import Layout, Protected, upsert
 from pg_envelope.backend.tables.generate.expressions import row_key
 from pg_envelope.backend.tables.inspect import Check, Column
 
@@ -77,6 +77,7 @@ def layout(schema: str, table: str, key: str, secret: str, by_role: bool = False
     )
     return Layout(
         key_uuid=KEY,
+        inputs={secret: generate.input_name(secret)},
         schema=schema,
         view_name=table,
         base_name=derived_name(table, "_encrypted"),
@@ -136,7 +137,9 @@ MODES = st.sampled_from([(False, False), (False, True), (True, True)])
 
 
 def statements(made: Layout) -> list[str]:
-    return [*generate.rights(made).values(), generate.view(made), *generate.functions(made), *generate.triggers(made)]
+    upserts = [upsert.view(made), upsert.filled(made), f"ALTER VIEW v {upsert.default(made, made.columns[1])}"]
+    made_once = [*generate.rights(made).values(), generate.view(made), *upserts]
+    return [*made_once, *generate.functions(made), *generate.triggers(made)]
 
 
 @given(names, names, names, names, MODES)
@@ -148,6 +151,7 @@ def test_everything_parses_and_reaches_base_view_and_rights_only(
     made = layout(schema, table, key, secret, *mode)
     rights = ("envelope_private", generate.rights_name(KEY))
     allowed = {(schema, made.base_name), (schema, made.view_name), ("envelope_private", "capability"), rights}
+    allowed |= {(schema, generate.upsert_name(made.view_name)), (None, "v")}
     for statement in statements(made):
         assert len(pglast.parse_sql(statement)) == 1
         assert found_in(statement).relations <= allowed
@@ -158,7 +162,7 @@ def test_everything_parses_and_reaches_base_view_and_rights_only(
 def test_functions_parse_as_plpgsql(name: str, mode: tuple[bool, bool]) -> None:
     made = layout("s", name, f"{name}k", f"{name}v", *mode)
     functions = [text for text in generate.functions(made) if "LANGUAGE plpgsql" in text]
-    assert len(functions) == 5
+    assert len(functions) == 6
     for function in functions:
         # The parser knows no row types.
         assert plpgsql_statements(function.replace(f"({made.base}) RETURNS", "(text) RETURNS"))
@@ -205,7 +209,7 @@ def definition(made: Layout, what: str) -> str:
 def test_what_runs_under_the_callers_path_qualifies_everything(mode: tuple[bool, bool]) -> None:
     """A caller may put functions, operators and types of their own before those of pg_catalog."""
     made = replace(layout("s", "t", "k", "v", *mode), checks=())
-    for what in ("insert", "update", "clear", "version"):
+    for what in ("insert", "update", "clear", "version", "upsert"):
         for query in plpgsql_statements(definition(made, what).replace(f"({made.base}) RETURNS", "(text) RETURNS")):
             unqualified = Unqualified()
             with contextlib.suppress(pglast.parser.ParseError):
@@ -283,10 +287,11 @@ def test_the_row_key_begins_with_the_scope(changed: dict[str, object], options: 
 
 
 def test_without_primary_key_update_is_refused() -> None:
-    made = replace(layout("s", "t", "k", "v"), row_key={})
+    made = replace(layout("s", "t", "k", "v"), row_key={}, inputs={})
     assert "it has no primary key" in definition(made, "update")
     assert generate.trigger_names(made) == {
         "envelope_insert",
+        "envelope_soft",
         "envelope_update",
         "~envelope_guard_insert",
         "~envelope_guard_write",

@@ -60,7 +60,7 @@ def settle(host: Host, exchanged: Row) -> None:
     searches = retired.columns(host, key, base, change.dropped)
     _refuse_used(host, view, [search.name for search in searches])
     _out_of_the_way(host, view, change.dropped)
-    key = take_over_names(host, key, view, change.renamed)
+    key = take_over_names(host, key, base, view, change.renamed)
     _carry_on(host, key, change)
     retired.forget(host, searches)
 

@@ -13,6 +13,7 @@ from pg_envelope.backend.masks import kinds
 from pg_envelope.backend.masks.session import COLUMN, column_of
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import commas, literal
+from pg_envelope.backend.tables import upsert
 from pg_envelope.backend.tables.canonical import restored
 from pg_envelope.backend.tables.generate import Protected
 from pg_envelope.backend.tables.owner import AsOwner
@@ -57,6 +58,8 @@ class Rules:
     def mask(self, found: Place, column: str | None, role: str | None, kind: str | None, given: Any) -> None:
         """Raises BadInput, NotProtected, NotConfigured."""
         protected = self._protected(found, column)
+        # A CHECK that a write through the upsert relation must meet would look at the writer's mask.
+        upsert.refuse_allowed(found)
         grantee = self._role(role)
         kinds.check(kind, given, column_of(self._row(FOUND, protected)))
         before = self._rules(protected)

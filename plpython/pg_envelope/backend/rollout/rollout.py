@@ -26,7 +26,7 @@ from pg_envelope.backend.rollout.turning import turn
 from pg_envelope.backend.rollout.work import WORK
 from pg_envelope.backend.search import place
 from pg_envelope.backend.search.place import Place
-from pg_envelope.backend.tables import catalog, dependents, locks, opening
+from pg_envelope.backend.tables import catalog, dependents, locks, opening, upsert
 from pg_envelope.backend.tables.options import ProtectArguments
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.unprotect import carryable, shown
@@ -71,6 +71,7 @@ def unprotect_online(host: Host, oid: int, damaged: str, pace: Pace) -> None:
     begin(host, UNPROTECT)
     with read_committed(host):
         found = place.find(host, oid)
+        upsert.refuse_allowed(found)
         fitness.check_unprotect(host, found, damaged)
         _rehearse(host, found)
         _roll(host, oid, UNPROTECT, pace)

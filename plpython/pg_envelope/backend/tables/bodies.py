@@ -17,7 +17,7 @@ SELECT t.tgname AS name, l.lanname AS language, p.prosrc AS body, pg_get_trigger
     t.tgtype::int & 1 = 0 AS once, t.tgtype::int & 20 <> 0 AS writes, coalesce(t.tgoldtable, t.tgnewtable) AS transition
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-WHERE t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgname !~ '^~envelope_guard_' ORDER BY 1"""
+WHERE t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgname !~ '^[~!]envelope_' ORDER BY 1"""
 
 TOKEN = re.compile(
     r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \$(\w*)\$.*?\$\1\$

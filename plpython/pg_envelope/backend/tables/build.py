@@ -90,7 +90,7 @@ def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None
     _make_checks(host, table, layout)
     for statement in generate.functions(layout):
         host.run(statement)
-    names = generate.function_names(layout.view_name, len(layout.checks))
+    names = generate.function_names(layout.view_name, len(layout.checks), upsert=bool(layout.inputs))
     made = {row["signature"] for row in host.rows(MADE, ["text", "text[]"], [ident(layout.schema), names])}
     for signature in made:
         _own(host, layout, signature, table.owner)
@@ -98,7 +98,7 @@ def make_writes(host: Host, table: Table, layout: Layout, view_oid: int) -> None
         host.run(statement)
     _drop_old_triggers(host, table, layout, view_oid)
     drop_no_drafts(host, table)
-    if layout.as_caller:
+    if layout.has_drafts:
         host.run(f"ALTER TABLE {layout.base} ADD {generate.no_drafts(layout)}")
     for signature in before - made:
         host.run(f"DROP FUNCTION {signature}")
@@ -154,7 +154,7 @@ def _drop_old_triggers(host: Host, table: Table, layout: Layout, view_oid: int) 
 
 OUR_TRIGGERS = """
 SELECT tgname AS name FROM pg_catalog.pg_trigger
-WHERE tgrelid = $1 AND NOT tgisinternal AND tgname ~ '^(envelope_|~envelope_guard_)'"""
+WHERE tgrelid = $1 AND NOT tgisinternal AND tgname ~ '^(envelope_|~envelope_guard_|!envelope_upsert_)'"""
 
 
 def functions(host: Host, key_uuid: str) -> set[str]:

@@ -10,8 +10,8 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search.column import TOKEN, SearchColumn
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables.generate import Layout, Protected
-from pg_envelope.backend.tables.inspect import Check, Column, Table
+from pg_envelope.backend.tables.generate import Layout, Protected, input_name
+from pg_envelope.backend.tables.inspect import INPUT, Check, Column, Table
 
 KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
@@ -205,8 +205,15 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         searches=searches,
         hidden=tuple(column for column in columns if column.name in searches and not searches[column.name].is_filled),
         rollout=key["rollout"],
+        inputs=_inputs(base, protected),
         clear_columns=tuple(c for c in base.columns if key["rollout"] and c.name in _plains(protected)),
     )
+
+
+def _inputs(base: Table, protected: Iterable[str]) -> dict[str, str]:
+    """Returns the columns by which the upsert relation takes values, by protected column."""
+    names = {column.name for column in base.columns if column.type == INPUT}
+    return {name: input_name(name) for name in protected if input_name(name) in names}
 
 
 def in_place(columns: Sequence[Column], plains: Mapping[str, str]) -> list[Column]:
@@ -232,7 +239,7 @@ def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
     names = {row["known"]: row["attname"] for row in found if row["is_filled"]}
     shown = host.rows(SHOWN, ["oid"], [key["view"]])
     places = {row["plain_column"]: row["attname"] for row in host.rows(PLAINS, ["uuid"], [key["key_uuid"]])}
-    plain = iter([column.name for column in in_place(base.columns, places) if column.type != TOKEN])
+    plain = iter([column.name for column in in_place(base.columns, places) if column.type not in (TOKEN, INPUT)])
     # Renamed in the view a moment ago.
     left = iter([names[known] for known in names.keys() - {row["name"] for row in shown}])
 
@@ -244,8 +251,12 @@ def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
 
 def _in_order(columns: Sequence[Column], searches: Mapping[str, SearchColumn], shown: list[str]) -> tuple[Column, ...]:
     """Puts the columns first that the view shows already, and leaves out tokens that are not filled."""
-    visible = {c.name: c for c in columns if c.type != TOKEN or (c.name in searches and searches[c.name].is_filled)}
+    visible = {c.name: c for c in columns if c.type not in (TOKEN, INPUT) or _is_filled(searches, c.name)}
     return tuple(visible[name] for name in dict.fromkeys([*shown, *visible]) if name in visible)
+
+
+def _is_filled(searches: Mapping[str, SearchColumn], name: str) -> bool:
+    return name in searches and searches[name].is_filled
 
 
 def _row_key(key: Row, base: Table, protected: Iterable[Protected]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident
-from pg_envelope.backend.tables import build, catalog, grants, inspect, kept
+from pg_envelope.backend.tables import build, catalog, grants, inspect, kept, upsert
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -32,8 +32,12 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
         _warn_of_column_privileges(host, base, view)
     if changed or _modes(layout) != (key["as_caller"], key["by_role"], set(key["row_key"])):
         refresh(host, oid)
-    elif layout.as_caller and key["mirrored"] != build.mirror(grants.read(host, view.oid)):
-        build.grant_base(host, base, layout, view.oid)
+    else:
+        if layout.as_caller and key["mirrored"] != build.mirror(grants.read(host, view.oid)):
+            build.grant_base(host, base, layout, view.oid)
+        view = inspect.inspect(host, view.oid)
+        # A GRANT names no relation, and reaches all tables.
+        (upsert.sync if touched else upsert.grant)(host, base, view, layout)
     if touched == base.oid:
         kept.check(host, catalog.layout_of(host, catalog.key_of(host, oid), base), base)
 

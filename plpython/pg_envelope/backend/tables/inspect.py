@@ -18,13 +18,17 @@ ASKS_CALLER = r"""(k.conbin::text ~ 'SQLVALUEFUNCTION :op (9|10|11|14) ' OR EXIS
             '.*_is_visible$|pg_get_serial_sequence)'))"""
 # The package makes this CHECK of the base table itself, where writes run code of the table.
 NO_DRAFTS = "envelope_no_drafts"
+# The type of columns that take values for protected columns. Its triggers run before all others.
+INPUT = "envelope.input"
+TAKES = "!envelope_upsert"
+ONLY_MARKS = "envelope_only_marks"
 # Code that a write of a row runs with its caller's role and settings: triggers, functions of users in constraints,
 # generated columns and indexes, and CHECKs that depend on the caller.
 RUNS_CODE = f"""(EXISTS (
         SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND {ASKS_CALLER})
     OR EXISTS (
         SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-            AND t.tgtype::int & 20 <> 0 AND t.tgname NOT LIKE '~envelope\\_guard\\_%')
+            AND t.tgtype::int & 20 <> 0 AND t.tgname !~ '^(~envelope_guard_|{TAKES})')
     OR EXISTS (
         SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid >= 16384 AND (
             d.classid = 'pg_constraint'::regclass

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident, qualified
-from pg_envelope.backend.tables import build, catalog, generate, grants, inspect, kept, locks
+from pg_envelope.backend.tables import build, catalog, generate, grants, inspect, kept, locks, upsert
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -34,7 +34,8 @@ def refresh(host: Host, oid: int) -> None:
             f"{before.sql} and its base table {table.sql} are in different schemas", hint="Move one of them back."
         )
     renamed = {old: new for old, new in catalog.pairs(host, key, table) if old != new}
-    key = take_over_names(host, key, before, renamed)
+    key = take_over_names(host, key, table, before, renamed)
+    table = inspect.inspect(host, key["base"])
     shown = {name for _, name in catalog.pairs(host, key, table)}
     layout = catalog.layout_of(host, key, table)
     catalog.record_modes(host, layout)
@@ -47,6 +48,7 @@ def refresh(host: Host, oid: int) -> None:
     build.describe(host, layout, added)
     build.make_writes(host, table, layout, before.oid)
     build.grant_base(host, table, layout, before.oid)
+    upsert.sync(host, table, inspect.inspect(host, before.oid), layout)
     host.rows(
         "SELECT envelope_private.renew_seal(uuid) FROM envelope_private.field f LEFT JOIN envelope_private.search s"
         " USING (field_uuid), unnest(ARRAY[f.field_uuid, s.search_uuid]) uuid"
@@ -90,9 +92,9 @@ def _make_again(host: Host, key: Row, table: Table) -> None:
     )
 
 
-def take_over_names(host: Host, key: Row, before: Table, renamed: Mapping[str, str]) -> Row:
+def take_over_names(host: Host, key: Row, table: Table, before: Table, renamed: Mapping[str, str]) -> Row:
     """Renames the view's columns, the row key and the CHECK expressions after columns that were renamed in the base
-    table. `before` is the view, `renamed` has the new names by the old ones. Returns the key's new row.
+    `table`. `before` is the view, `renamed` has the new names by the old ones. Returns the key's new row.
     """
     if not renamed:
         return key
@@ -105,6 +107,10 @@ def take_over_names(host: Host, key: Row, before: Table, renamed: Mapping[str, s
         for check in json.loads(key["checks"])
     ]
     _rename_columns(host, "VIEW", before.sql, renamed)
+    for relation in upsert.relations(host, table):
+        _rename_columns(host, "VIEW", relation.sql, renamed)
+    given = {generate.input_name(old): generate.input_name(new) for old, new in renamed.items()}
+    _rename_columns(host, "TABLE", table.sql, {old: new for old, new in given.items() if table.column(old)})
     row_key = [renamed.get(name, name) for name in key["row_key"]]
     scope_column = key["scope_column"] and renamed.get(key["scope_column"], key["scope_column"])
     catalog.rename(host, key["key_uuid"], renamed, row_key, scope_column, json.dumps(checks))

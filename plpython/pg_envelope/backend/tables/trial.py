@@ -33,7 +33,7 @@ TABLES = """
 SELECT t.base, format('%I.%I', n.nspname, v.relname) AS name, b.relowner AS owner,
     EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = t.base AND g.tginitdeferred) AS deferred,
     EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = t.base AND NOT g.tgisinternal AND g.tgenabled <> 'D'
-        AND g.tgname NOT LIKE '~envelope\\_guard\\_%')
+        AND g.tgname !~ '^[~!]envelope_')
         AS has_code,
     (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
             'not_null', coalesce(c.attnotnull, false), 'plain', p.field_uuid IS NULL,
@@ -53,7 +53,8 @@ SELECT t.base, format('%I.%I', n.nspname, v.relname) AS name, b.relowner AS owne
      LEFT JOIN (SELECT b.*, row_number() OVER (ORDER BY coalesce(q.place, b.attnum)) AS place
          FROM pg_catalog.pg_attribute b
          LEFT JOIN envelope_private.protected_column q ON q.key_uuid = t.key_uuid AND q.attnum = b.attnum
-         WHERE b.attrelid = t.base AND b.attnum > 0 AND NOT b.attisdropped AND NOT EXISTS (
+         WHERE b.attrelid = t.base AND b.attnum > 0 AND NOT b.attisdropped
+             AND b.atttypid <> 'envelope.input'::regtype AND NOT EXISTS (
              SELECT FROM envelope_private.protected_column x
              WHERE x.key_uuid = t.key_uuid AND x.plain_column = b.attname)) c USING (place)
      LEFT JOIN envelope_private.protected_column p ON p.key_uuid = t.key_uuid AND p.attnum = c.attnum)::text AS columns

@@ -15,7 +15,7 @@ from pg_envelope.backend.search import references as search_references
 from pg_envelope.backend.search.carried import Carried, Index, PlainKey
 from pg_envelope.backend.search.references import ForeignKey
 from pg_envelope.backend.sqltext import commas, ident, qualified
-from pg_envelope.backend.tables import catalog, dependents, generate, grants, inspect, opening
+from pg_envelope.backend.tables import catalog, dependents, generate, grants, inspect, opening, upsert
 from pg_envelope.backend.tables.build import drop_no_drafts, functions, sequence_grants, set_default
 from pg_envelope.backend.tables.dependents import Dependent, Graph
 from pg_envelope.backend.tables.generate import Layout
@@ -36,6 +36,7 @@ def unprotect(host: Host, oid: int, damaged: str) -> None:
     graph = dependents.lock(host, view, view.sql, base.sql)
     layout = catalog.layout_of(host, key, base)
     _refuse_masked(layout)
+    layout = upsert.dropped(host, base, layout)
     make_plain(host, key, base, view, layout, graph, lambda: opening.open_columns(host, key, base, layout, damaged))
 
 
@@ -77,6 +78,7 @@ def make_plain(
             host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
         host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
         protecting.drop_columns(host, base.sql, layout)
+        upsert.drop_columns(host, base)
         host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
         _set_not_null(host, base, view, layout)
         _restore(host, base, view, layout, acl)

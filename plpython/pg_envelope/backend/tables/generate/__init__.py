@@ -14,7 +14,7 @@ from pg_envelope.backend.tables.generate.expressions import (
     stored,
 )
 from pg_envelope.backend.tables.generate.guard import no_drafts
-from pg_envelope.backend.tables.generate.layout import ADOPT, Layout, Protected, rights_name
+from pg_envelope.backend.tables.generate.layout import ADOPT, Layout, Protected, input_name, rights_name, upsert_name
 from pg_envelope.backend.tables.generate.refused import check_functions
 from pg_envelope.backend.tables.generate.view import emptied, rights, stub, view
 from pg_envelope.backend.tables.generate.writes import (
@@ -43,6 +43,7 @@ __all__ = [
     "every_guard",
     "function_names",
     "functions",
+    "input_name",
     "loses",
     "no_drafts",
     "opened_as_role",
@@ -56,5 +57,6 @@ __all__ = [
     "stub",
     "trigger_names",
     "triggers",
+    "upsert_name",
     "view",
 ]

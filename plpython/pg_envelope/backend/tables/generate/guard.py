@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from pg_envelope.backend.sqltext import ident
+from pg_envelope.backend.tables.generate import upsert
 from pg_envelope.backend.tables.generate.blocks import block, fail, when
 from pg_envelope.backend.tables.generate.expressions import (
     all_bound,
@@ -42,7 +43,9 @@ def guard(layout: Layout) -> str:
     moved = [_move(layout, protected) for protected in layout.protected.values() if _moves(layout, protected)]
     needed = [*all_bound(layout), *_not_null(layout)]
     tokens = [guarded(layout, search) for search in layout.searches.values()]
-    return block([*map(partial(_needs, layout), needed), *sealed, *tokens, *moved, *admitted, "RETURN NEW;"])
+    checks, marks = upsert.guarded(layout), upsert.marked(layout)
+    needs = map(partial(_needs, layout), needed)
+    return block([*needs, *sealed, *tokens, *moved, *checks, *admitted, *marks, "RETURN NEW;"])
 
 
 def _not_null(layout: Layout) -> list[str]:

@@ -12,6 +12,8 @@ from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.generate.search import made
 from pg_envelope.backend.tables.inspect import Column
 
+SOFTLY = f"{NEXT}ON CONFLICT DO NOTHING"
+
 
 def insert(layout: Layout) -> str:
     """Returns the body of the trigger function."""
@@ -20,7 +22,8 @@ def insert(layout: Layout) -> str:
     checks = refused.checks(layout)
     before, after = ([], checks) if layout.as_caller else (checks, [])
     withheld = when("NOT FOUND", "RETURN NULL;")
-    stored = _as_caller(layout) if layout.as_caller else _as_owner(layout)
+    loud, soft = (_as_caller(layout), _as_caller(layout, SOFTLY)) if layout.as_caller else _as_owner(layout)
+    stored = when("envelope_internal.inserts_softly(TG_RELID)", soft, otherwise=[loud])
     seen = [_seen(layout)] if layout.by_role and layout.plain_columns and layout.row_key else []
     declare = ["stored pg_catalog.record;"] if seen else []
     return block([*refusals, *before, stored, withheld, *seen, *after, "RETURN NEW;"], declare)
@@ -65,7 +68,10 @@ def _into_new(layout: Layout) -> str:
 
 
 def _statement(layout: Layout, returned: str, at_hand: str | None = None) -> str:
-    """`at_hand`: the table that the seals come from, if not from sub-selects. Without its row nothing is stored."""
+    """`at_hand`: the table that the seals come from, if not from sub-selects. Without its row nothing is stored.
+
+    `returned` is what comes at the end, ON CONFLICT included.
+    """
     written = layout.written_columns
     names = commas(ident(column.name) for column in written)
     seal_of = seal_at_hand if at_hand else seal
@@ -74,12 +80,15 @@ def _statement(layout: Layout, returned: str, at_hand: str | None = None) -> str
     return f"INSERT INTO {layout.base} AS t ({names}){NEXT}OVERRIDING SYSTEM VALUE {row}{returned};"
 
 
-def _as_owner(layout: Layout) -> str:
-    """Nothing withholds the row: if it is not found, the seals are not at hand."""
+def _as_owner(layout: Layout) -> tuple[str, str]:
+    """Returns the INSERT, and the soft one. Nothing withholds the row of the first: if it is not found, the seals are
+    not at hand.
+    """
     returned = _into_new(layout)
+    loud, soft = (_statement(layout, how + returned) for how in ("", SOFTLY))
     if layout.seals is None:
-        return _statement(layout, returned)
-    return NEXT.join([_statement(layout, returned, layout.seals), when("NOT FOUND", _statement(layout, returned))])
+        return loud, soft
+    return NEXT.join([_statement(layout, returned, layout.seals), when("NOT FOUND", loud)]), soft
 
 
 def new_value(layout: Layout, column: Column, seal_of: Callable[[Protected], str] = seal) -> str:
@@ -105,18 +114,17 @@ def may_read(layout: Layout) -> str:
     return f"pg_catalog.has_table_privilege({literal(layout.base)}, 'SELECT')"
 
 
-def _as_caller(layout: Layout) -> str:
+def _as_caller(layout: Layout, how: str = "") -> str:
     """Returns the INSERT as the caller.
 
     RETURNING needs the right to read, and under row-level security a readable row.
     """
-    if not layout.plain_columns:
-        return _statement(layout, "")
+    quiet = _statement(layout, how)
     drawn = [is_null(f"NEW.{ident(name)}") for name in layout.row_key]
     readable = " OR ".join(drawn) if layout.by_role else may_read(layout)
-    if not readable:
-        return _statement(layout, "")
-    return when(readable, _statement(layout, _into_new(layout)), otherwise=[_statement(layout, "")])
+    if not layout.plain_columns or not readable:
+        return quiet
+    return when(readable, _statement(layout, how + _into_new(layout)), otherwise=[quiet])
 
 
 def _seen(layout: Layout) -> str:

@@ -52,6 +52,8 @@ class Layout:
     caller's role and settings, as on a plain table. `by_role`: the table has row-level security, so reads run as the
     caller, too. `key_is_deferrable`: two rows may have one key for a while.
 
+    `inputs` has the base table's columns through which the upsert relation takes values, by their protected columns.
+
     `rollout` is the act that is under way, `protect` or `unprotect`: each value is in the clear in one of
     `clear_columns`, or it is an envelope. During `adopt` these columns hold what other software encrypted.
     """
@@ -74,6 +76,7 @@ class Layout:
     hidden: tuple[Column, ...] = ()
     rollout: str | None = None
     clear_columns: tuple[Column, ...] = ()
+    inputs: dict[str, str] = field(default_factory=dict)
 
     @property
     def view_columns(self) -> list[Column]:
@@ -101,6 +104,11 @@ class Layout:
         """Returns the relation that hands over a column's capability."""
         page = [protected.field_uuid for protected in self.protected.values()].index(wanted.field_uuid) // MOST_RIGHTS
         return qualified(RIGHTS_SCHEMA, rights_name(self.key_uuid, page))
+
+    @property
+    def has_drafts(self) -> bool:
+        """Tells whether values come to the guard as drafts."""
+        return self.as_caller or bool(self.inputs)
 
     @property
     def seals(self) -> str | None:
@@ -158,6 +166,14 @@ class Layout:
 
 def rights_name(key_uuid: str, page: int = 0) -> str:
     return f"right_{key_uuid.replace('-', '')}" + (f"_{page}" if page else "")
+
+
+def upsert_name(view_name: str) -> str:
+    return derived_name(view_name, "_upsert")
+
+
+def input_name(column: str) -> str:
+    return derived_name(column, "_input")
 
 
 def seals_name(key_uuid: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.canonical import may_lose
 from pg_envelope.backend.tables.generate.blocks import fail, when
@@ -32,8 +34,9 @@ def checks_of_update(layout: Layout, version: str) -> list[str]:
 
 
 def _check(layout: Layout, number: int, check: Check, version: str | None = None) -> str:
-    violated = _violated_as_caller(layout, number, check) if layout.as_caller else _violated(layout, check, version)
-    return when(violated, fail(_message(layout, check), "23514", layout, constraint=check.name))
+    as_caller = layout.as_caller
+    wrong = _violated_as_caller(layout, number, check) if as_caller else violated(layout, check, _new_at(version))
+    return when(wrong, check_error(layout, check))
 
 
 def _check_unmasked(layout: Layout, number: int, check: Check) -> str:
@@ -62,28 +65,33 @@ def _enforced(layout: Layout) -> list[tuple[int, Check]]:
     return [(number, check) for number, check in enumerate(layout.checks) if check.enforced]
 
 
-def _message(layout: Layout, check: Check) -> str:
-    return f'new row for relation "{layout.view_name}" violates check constraint "{check.name}"'
+def check_error(layout: Layout, check: Check) -> str:
+    message = f'new row for relation "{layout.view_name}" violates check constraint "{check.name}"'
+    return fail(message, "23514", layout, constraint=check.name)
 
 
-def _violated(layout: Layout, check: Check, version: str | None) -> str:
+def violated(layout: Layout, check: Check, value: Callable[[Layout, Column], str]) -> str:
+    """Returns the condition that a row violates a CHECK. `value` writes the value of a column in the clear."""
     computed = [column for column in layout.columns if column.generated and column.name in check.columns]
     # The columns from which a generated column is computed are not known here.
     needed = [c for c in layout.columns if not c.generated and (computed or c.name in check.columns)]
-    values = commas(f"{_new(layout, c.name, version)} AS {ident(c.name)}" for c in needed)
-    row = f"(SELECT {values}) AS {ident(layout.view_name)}"
+    row = f"(SELECT {commas(f'{value(layout, c)} AS {ident(c.name)}' for c in needed)}) AS {ident(layout.view_name)}"
     if computed:
         values = commas(f"({column.default})::{column.type} AS {ident(column.name)}" for column in computed)
         row = f"(SELECT {ident(layout.view_name)}.*, {values} FROM {row}) AS {ident(layout.view_name)}"
     return f"(SELECT ({check.expression}) IS FALSE FROM {row})"
 
 
-def _new(layout: Layout, name: str, version: str | None) -> str:
-    """Returns the value of NEW, or the stored one where NEW has the mask that OLD has."""
-    protected = layout.protected.get(name)
-    if version is None or protected is None or not protected.is_masked:
-        return f"NEW.{ident(name)}"
-    return f"CASE WHEN {same([name])} THEN {stored_value(layout, protected, version)} ELSE NEW.{ident(name)} END"
+def _new_at(version: str | None) -> Callable[[Layout, Column], str]:
+    """Returns what writes the value of NEW, or the stored one where NEW has the mask that OLD has."""
+
+    def new(layout: Layout, column: Column) -> str:
+        name, protected = column.name, layout.protected.get(column.name)
+        if version is None or protected is None or not protected.is_masked:
+            return f"NEW.{ident(name)}"
+        return f"CASE WHEN {same([name])} THEN {stored_value(layout, protected, version)} ELSE NEW.{ident(name)} END"
+
+    return new
 
 
 def check_functions(layout: Layout) -> list[str]:
@@ -166,9 +174,13 @@ def _loss(layout: Layout, found: Protected, event: str) -> str:
     condition = loses(found.column, "NEW")
     if event == "update":
         condition = f"{differ([name])} AND {condition}"
-    message = f'a value of column "{name}" is more than the text that its type writes'
-    hint = f"The type is {found.column.type}. CALL envelope.unprotect(...) if the column must hold such values."
-    return when(condition, fail(message, "0A000", layout, column=name, hint=hint))
+    return when(condition, loss(layout, found.column))
+
+
+def loss(layout: Layout, column: Column) -> str:
+    message = f'a value of column "{column.name}" is more than the text that its type writes'
+    hint = f"The type is {column.type}. CALL envelope.unprotect(...) if the column must hold such values."
+    return fail(message, "0A000", layout, column=column.name, hint=hint)
 
 
 def generated(layout: Layout, event: str) -> list[str]:

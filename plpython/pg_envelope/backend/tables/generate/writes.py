@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from pg_envelope.backend.sqltext import commas, ident
-from pg_envelope.backend.tables.generate import guard, update
+from pg_envelope.backend.tables.generate import guard, update, upsert
 from pg_envelope.backend.tables.generate.blocks import callers, owners, trigger
 from pg_envelope.backend.tables.generate.clear import clear
 from pg_envelope.backend.tables.generate.expressions import all_bound
@@ -14,9 +14,13 @@ from pg_envelope.backend.tables.generate.layout import Layout, function_name
 
 MEND_BEGINS = "envelope_internal.mend_begins"
 MEND_ENDS = "envelope_internal.mend_ends"
+INSERT_BEGINS = "envelope_internal.insert_begins"
+# Most statements do not have the word. The trigger reads the others exactly.
+HAS_CONFLICT = "pg_catalog.lower(pg_catalog.current_query()) OPERATOR(pg_catalog.~~) '%conflict%'"
 PASS_ERASED = "envelope_internal.erased_pass"  # noqa: S105
 EVENTS = ("insert", "update")
 FUNCTIONS = (*EVENTS, "version", "guard", "clear")
+UPSERT = "upsert"
 GUARDS = {what: f"{guard.NAME}_{what}" for what in ("insert", "update", "write")}
 # The comment of each function begins so. The comment tells the functions from others.
 COMMENTED = "pg_envelope: "
@@ -25,9 +29,10 @@ COMMENTED = "pg_envelope: "
 ALWAYS = "t"
 
 
-def function_names(view_name: str, checks: int = 0) -> list[str]:
+def function_names(view_name: str, checks: int = 0, *, upsert: bool = True) -> list[str]:
     """Returns the names of the functions behind a view and its base table."""
-    return [function_name(view_name, what) for what in (*FUNCTIONS, *(f"check{n}" for n in range(checks)))]
+    further = [*([UPSERT] if upsert else []), *(f"check{n}" for n in range(checks))]
+    return [function_name(view_name, what) for what in (*FUNCTIONS, *further)]
 
 
 def functions(layout: Layout) -> list[str]:
@@ -40,6 +45,8 @@ def functions(layout: Layout) -> list[str]:
         *make(layout.function("update"), "", "pg_catalog.trigger", updated),
         *owners(layout.function("guard"), "", "pg_catalog.trigger", guard.guard(layout)),
     ]
+    if layout.inputs:
+        made += callers(layout.function(UPSERT), "", "pg_catalog.trigger", upsert.takes(layout))
     return [*made, *_clear(layout), *(_version(layout) if layout.row_key else [])]
 
 
@@ -63,12 +70,15 @@ def triggers(layout: Layout) -> list[str]:
         *(_instead(layout, event) for event in EVENTS),
         *_statement_triggers(layout),
         *_guards(layout),
+        *upsert.triggers(layout),
     ]
 
 
 def trigger_names(layout: Layout) -> set[str]:
     """Returns the names of all triggers that triggers() makes, on the view and on the base table."""
-    names = {f"envelope_{event}" for event in EVENTS} | {GUARDS[what] for what in _guarded(layout)}
+    names = {f"envelope_{event}" for event in EVENTS} | {GUARDS[what] for what in _guarded(layout)} | {"envelope_soft"}
+    if layout.inputs:
+        names |= {*upsert.TRIGGERS}
     if layout.row_key:
         names |= {"envelope_mend", "envelope_mended"}
     return names | {"envelope_erased"} if _passes_erased(layout) else names
@@ -92,10 +102,11 @@ def _statement_triggers(layout: Layout) -> list[str]:
     """Returns statement triggers, so that an UPDATE need not read values that it replaces, or erased values beside
     them.
     """
+    made = [trigger("envelope_soft", "BEFORE INSERT", layout.view, "STATEMENT", INSERT_BEGINS, HAS_CONFLICT)]
     if not layout.row_key:
-        return []
+        return made
     names = ", ".join(ident(name) for name in layout.protected)
-    made = [
+    made += [
         trigger("envelope_mend", f"BEFORE UPDATE OF {names}", layout.view, "STATEMENT", MEND_BEGINS),
         trigger("envelope_mended", f"AFTER UPDATE OF {names}", layout.view, "STATEMENT", MEND_ENDS),
     ]
@@ -109,8 +120,8 @@ def _guards(layout: Layout) -> list[str]:
 
 
 def _guards_every_write(layout: Layout) -> bool:
-    """Tells whether the guard makes the envelopes: where code of the table runs, and in a roll-out of protect()."""
-    return layout.as_caller or layout.rollout == "protect"
+    """Tells whether the guard makes the envelopes: where values come as drafts, and in a roll-out of protect()."""
+    return layout.has_drafts or layout.rollout == "protect"
 
 
 def every_guard(layout: Layout) -> list[str]:

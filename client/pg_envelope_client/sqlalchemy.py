@@ -1,0 +1,264 @@
+"""SQLAlchemy over protected tables: models, queries, reflection and Alembic see the table that the view stands for.
+
+This is the only module that knows SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+try:
+    from sqlalchemy import Column, Engine, Select, Table, event
+    from sqlalchemy.dialects.postgresql import Insert
+    from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
+    from sqlalchemy.engine.reflection import ObjectKind
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.compiler import compiles
+    from sqlalchemy.sql import visitors
+    from sqlalchemy.types import UserDefinedType
+except ImportError:
+    raise ImportError("SQLAlchemy is not installed: pip install 'pg-envelope[sqlalchemy]'") from None
+
+IS_THERE = "SELECT pg_catalog.to_regprocedure('envelope.relations()') IS NOT NULL"
+RELATIONS = """
+SELECT n.nspname, v.relname, b.relname, u.relname, r.search_columns::text, r.unique_constraints::text, ARRAY(
+        SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+        WHERE a.attrelid OPERATOR(pg_catalog.=) v.oid
+            AND t.typnamespace OPERATOR(pg_catalog.=) 'envelope_search'::pg_catalog.regnamespace)::text[]
+FROM envelope.relations() r
+JOIN pg_catalog.pg_class v ON v.oid OPERATOR(pg_catalog.=) r.relation
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) v.relnamespace
+JOIN pg_catalog.pg_class b ON b.oid OPERATOR(pg_catalog.=) r.base_table
+LEFT JOIN pg_catalog.pg_class u ON u.oid OPERATOR(pg_catalog.=) r.upsert_relation"""
+KNOWN = "pg_envelope_relations"
+# What the catalog of the base table tells, and not that of the view.
+OF_BASE = (
+    "get_multi_pk_constraint",
+    "get_multi_foreign_keys",
+    "get_multi_indexes",
+    "get_multi_unique_constraints",
+    "get_multi_check_constraints",
+    "get_multi_table_options",
+)
+OF_VIEW = ("get_multi_columns", "get_multi_table_comment")
+OURS = ("envelope_no_drafts", "envelope_only_marks")
+COLUMNS = "columns"
+STORED = ("nullable", "identity", "computed", "autoincrement")
+
+
+class Relations(NamedTuple):
+    """The relations of one protected table, by name; `upsert` if allow_upsert() was called. `searches` maps search
+    columns to the columns that they find. `uniques` has UNIQUE constraints for which indexes of tokens stand.
+    """
+
+    base: str
+    upsert: str | None
+    searches: dict[str, str]
+    uniques: dict[str, dict[str, Any]]
+
+
+class AddedColumn(UserDefinedType[str]):
+    """The type of columns that the package adds, which are left out of reflected tables."""
+
+    cache_ok = True
+
+
+Known = dict[tuple[str, str], Relations]
+
+
+def install(engine: Engine | AsyncEngine) -> None:
+    """Teaches an engine which tables are protected: with each new connection it asks the database.
+
+    From then on `on_conflict_do_update` and `on_conflict_do_nothing` with a target write to the upsert relation, GROUP
+    BY the primary key works, and reflection and Alembic see tables and not views. After `protect` or `allow_upsert`
+    dispose of the engine, or start again. Raises TypeError for an engine of another database.
+    """
+    sync: Engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+    dialect = sync.dialect
+    if not isinstance(dialect, PGDialect):
+        raise TypeError("pg_envelope is for PostgreSQL")
+    if hasattr(dialect, KNOWN):
+        return
+    setattr(dialect, KNOWN, {})
+    _teach_types(dialect, ["envelope_search.token", "envelope.input"])
+    event.listen(sync, "connect", lambda connection, _: _learn(dialect, connection))
+    event.listen(sync, "before_execute", _grouped, retval=True)
+    _reflect(dialect)
+
+
+def _learn(dialect: PGDialect, connection: Any) -> None:
+    """Reads what is protected. A database without the extension has no protected tables."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(IS_THERE)
+        if not cursor.fetchone()[0]:
+            return
+        cursor.execute(RELATIONS)
+        rows = cursor.fetchall()
+    finally:
+        cursor.close()
+        connection.rollback()
+    _known(dialect).clear()
+    for schema, name, base, upsert, searches, uniques, types in rows:
+        _known(dialect)[schema, name] = Relations(base, upsert, json.loads(searches), json.loads(uniques))
+        _teach_types(dialect, types)
+
+
+def _teach_types(dialect: PGDialect, names: Iterable[str]) -> None:
+    dialect.ischema_names = {**dialect.ischema_names, **dict.fromkeys(names, AddedColumn)}
+
+
+def _known(dialect: Any) -> Known:
+    known: Known = getattr(dialect, KNOWN, {})
+    return known
+
+
+def _of(dialect: Any, table: Any) -> Relations | None:
+    if not isinstance(table, Table):
+        return None
+    return _known(dialect).get((table.schema or dialect.default_schema_name or "public", table.name))
+
+
+@compiles(Insert, "postgresql")
+def _upsert(statement: Insert, compiler: PGCompiler, **options: Any) -> str:
+    """Writes INSERT ... ON CONFLICT to the upsert relation, under the table's own name."""
+    text: str = compiler.visit_insert(statement, **options)  # type: ignore[no-untyped-call]
+    found = _of(compiler.dialect, statement.table)
+    if found is None or found.upsert is None or statement._post_values_clause is None:
+        return text
+    table, quote = statement.table, compiler.preparer.quote
+    schema = f"{quote(table.schema)}." if table.schema else ""
+    name = quote(table.name)
+    head, _, rest = text.partition(f"INSERT INTO {compiler.preparer.format_table(table)}")
+    # In DO UPDATE and RETURNING SQLAlchemy names the table with its schema, where only the alias is known.
+    return f"{head}INSERT INTO {schema}{quote(found.upsert)} AS {name}{rest.replace(f'{schema}{name}.', f'{name}.')}"
+
+
+def _grouped(connection: Any, statement: Any, several: Any, values: Any, options: Any) -> tuple[Any, Any, Any]:  # noqa: ARG001
+    """Adds to GROUP BY what the primary key of a table would stand for, because a view has none."""
+    if isinstance(statement, Select) and statement._group_by_clauses:
+        missing = list(_determined(connection.dialect, statement))
+        statement = statement.group_by(*missing) if missing else statement
+    return statement, several, values
+
+
+def _determined(dialect: Any, statement: Select[Any]) -> Iterator[Column[Any]]:
+    grouped = set(_columns(statement._group_by_clauses))
+    used = [*statement.selected_columns, *statement._order_by_clauses, *statement._having_criteria]
+    for column in dict.fromkeys(_columns(used)):
+        keys = column.table.primary_key.columns if _of(dialect, column.table) else ()
+        if keys and column not in grouped and all(key in grouped for key in keys):
+            yield column
+
+
+def _columns(clauses: Iterable[Any]) -> Iterator[Column[Any]]:
+    for clause in clauses:
+        for found in visitors.iterate(clause):
+            plain = getattr(found, "_deannotate", lambda found=found: found)()
+            if isinstance(plain, Column) and isinstance(plain.table, Table):
+                yield plain.table.c.get(plain.key, plain)
+
+
+def _reflect(dialect: PGDialect) -> None:
+    """Replaces the methods by which SQLAlchemy reads the catalog, for this dialect alone."""
+    for name in OF_BASE:
+        setattr(dialect, name, _read_base(dialect, getattr(dialect, name), name))
+    for name in OF_VIEW:
+        setattr(dialect, name, _read_view(dialect, getattr(dialect, name), name))
+    dialect.get_table_names = _table_names(dialect, dialect.get_table_names)  # type: ignore[method-assign]
+    dialect.get_view_names = _view_names(dialect, dialect.get_view_names)  # type: ignore[method-assign]
+
+
+def _names(dialect: PGDialect, schema: str | None) -> dict[str, Relations]:
+    """Returns the protected tables of a schema, by name."""
+    wanted = schema or dialect.default_schema_name
+    return {name: found for (of, name), found in _known(dialect).items() if of == wanted}
+
+
+def _table_names(dialect: PGDialect, read: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    def names(connection: Any, schema: str | None = None, **options: Any) -> list[str]:
+        shown = {found.base: name for name, found in _names(dialect, schema).items()}
+        return [shown.get(name, name) for name in read(connection, schema=schema, **options)]
+
+    return names
+
+
+def _view_names(dialect: PGDialect, read: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    def names(connection: Any, schema: str | None = None, **options: Any) -> list[str]:
+        known = _names(dialect, schema)
+        ours = {*known, *(found.upsert for found in known.values())}
+        return [name for name in read(connection, schema=schema, **options) if name not in ours]
+
+    return names
+
+
+def _read_base(dialect: PGDialect, read: Callable[..., Any], what: str) -> Callable[..., Any]:
+    def rows(connection: Any, schema: str | None, filter_names: Any, scope: Any, kind: Any, **options: Any) -> Any:
+        known = _names(dialect, schema)
+        wanted = filter_names and [known[name].base if name in known else name for name in filter_names]
+        shown = {found.base: name for name, found in known.items()}
+        found = read(connection, schema=schema, filter_names=wanted, scope=scope, kind=kind, **options)
+        for (of, name), value in found:
+            shown_name = shown.get(name, name)
+            yield (of, shown_name), _as_shown(dialect, what, schema, value, known.get(shown_name))
+
+    return rows
+
+
+def _as_shown(dialect: PGDialect, what: str, schema: str | None, value: Any, table: Relations | None) -> Any:
+    if what == "get_multi_foreign_keys":
+        return [_shown_key(dialect, schema, key) for key in value]
+    if what == "get_multi_check_constraints":
+        return [check for check in value if check["name"] not in OURS]
+    if what == "get_multi_indexes" and table is not None:
+        return [_shown_index(index, table) for index in value]
+    if what == "get_multi_unique_constraints" and table is not None:
+        return [*value, *_uniques(table)]
+    return value
+
+
+def _shown_key(dialect: PGDialect, schema: str | None, key: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {found.base: name for name, found in _names(dialect, key["referred_schema"] or schema).items()}
+    return {**key, "referred_table": shown.get(key["referred_table"], key["referred_table"])}
+
+
+def _shown_index(index: Mapping[str, Any], table: Relations) -> dict[str, Any]:
+    """Shows an index of tokens as one of the column that it finds, or as that of the UNIQUE constraint."""
+    shown = {**index, "column_names": [table.searches.get(name, name) for name in index["column_names"]]}
+    return {**shown, "duplicates_constraint": index["name"]} if index["name"] in table.uniques else shown
+
+
+def _uniques(table: Relations) -> Iterator[dict[str, Any]]:
+    for name, found in table.uniques.items():
+        columns = [table.searches.get(column, column) for column in found["columns"]]
+        details = {"postgresql_include": [], "postgresql_nulls_not_distinct": found["nulls_not_distinct"]}
+        yield {"name": name, "column_names": columns, "comment": None, "dialect_options": details}
+
+
+def _read_view(dialect: PGDialect, read: Callable[..., Any], what: str) -> Callable[..., Any]:
+    def rows(connection: Any, schema: str | None, filter_names: Any, scope: Any, kind: Any, **options: Any) -> Any:
+        known = _names(dialect, schema)
+        ours = {*known, *(found.base for found in known.values())}
+        ask: dict[str, Any] = {"schema": schema, "scope": scope, **options}
+        for (of, name), value in read(connection, filter_names=filter_names, kind=kind, **ask):
+            if name not in ours:
+                yield (of, name), value
+        views = [name for name in known if ObjectKind.TABLE in kind and (not filter_names or name in filter_names)]
+        if not views:
+            return
+        bases = [known[name].base for name in views]
+        below = dict(read(connection, filter_names=bases, kind=ObjectKind.TABLE, **ask)) if COLUMNS in what else {}
+        for (of, name), value in read(connection, filter_names=views, kind=ObjectKind.VIEW, **ask):
+            yield (of, name), _as_table(value, below[of, known[name].base]) if below else value
+
+    return rows
+
+
+def _as_table(columns: list[dict[str, Any]], stored: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the columns of the table, with what the base table knows of them, and without search columns."""
+    known = {column["name"]: {key: column[key] for key in STORED if key in column} for column in stored}
+    shown = [column for column in columns if not isinstance(column["type"], AddedColumn)]
+    return [{**column, **known.get(column["name"], {})} for column in shown]

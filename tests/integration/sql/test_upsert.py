@@ -1,0 +1,261 @@
+"""INSERT ... ON CONFLICT DO UPDATE through <table>_upsert: the plain table decides what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stack.postgres import Cluster
+from tests.fix_stack import Database
+from tests.integration.operations.fix_clusters import run
+
+MADE = """
+CREATE TABLE t (id serial PRIMARY KEY, login text UNIQUE NOT NULL, s text NOT NULL DEFAULT 'none', p varchar(8) UNIQUE,
+    born date, raw bytea, doc jsonb, n int NOT NULL DEFAULT 0, CONSTRAINT digits CHECK (p ~ '^[0-9]+$' OR n > 100))"""
+FILLED = "INSERT INTO t (login, s, p) VALUES ('a', 'A', '1'), ('b', 'B', NULL), ('c', 'C', '3')"
+SEALED = '["s", "p", "born", "raw", "doc"]'
+KINDS = {
+    "bare": "",
+    "trigger": """
+        CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.n := NEW.n + 1; RETURN NEW; END';
+        CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION shout()""",
+    "policy": "ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (login <> 'secret')",
+}
+LINE = "SELECT id, login, s, p, born, raw, doc, n FROM {}.t ORDER BY id"
+HEAD = "INSERT INTO {t} (login, s, p, born, n) VALUES"
+TAIL = " ON CONFLICT (login) DO UPDATE SET"
+SAID = [
+    f"{HEAD} ('a', 'A2', '11', '2001-02-03', 1), ('x', 'X', '99', NULL, 2){TAIL} s = excluded.s, p = excluded.p",
+    f"{HEAD} ('a', 'no', '11', date '2001-02-03', 1){TAIL} n = {{t}}.n + excluded.n RETURNING id, login, n",
+    f"{HEAD} ('a', 'K', '7', NULL, 1), ('b', 'K', '8', NULL, 1){TAIL} p = coalesce({{t}}.p, excluded.p), s = 'lit'",
+    f"{HEAD} ('a', 'A', '5', NULL, 1){TAIL} id = 77, s = excluded.s, born = '2000-01-01'",
+    f"{HEAD} ('a', 'A', '5', NULL, 1), ('b', 'B', '6', NULL, 1){TAIL} p = excluded.p WHERE {{t}}.p IS NULL",
+    f"{HEAD} ('a', 'A', '5', NULL, 1){TAIL} p = NULL, s = DEFAULT",
+    "INSERT INTO {t} (login) VALUES ('a'), ('new') ON CONFLICT DO NOTHING RETURNING login",
+    "INSERT INTO {t} (login, raw, doc) VALUES ('a', '\\xff00', '{{\"a\": [1, null]}}')"
+    " ON CONFLICT (login) DO UPDATE SET raw = excluded.raw, doc = excluded.doc",
+    "INSERT INTO {t} (login, p) VALUES ('new', 'abc')",
+    "INSERT INTO {t} (login, p) VALUES ('new', '123456789')",
+    "INSERT INTO {t} (login, s) VALUES ('new', NULL)",
+    "INSERT INTO {t} (login, born) VALUES ('new', 'no date')",
+    "INSERT INTO {t} (login, p) VALUES ('new', '3')",
+    f"{HEAD} ('c', 'C', '4', NULL, 1){TAIL} p = 'abc', n = 5",
+    f"{HEAD} ('c', 'C', '4', NULL, 1){TAIL} p = 'abc', n = 500",
+    f"{HEAD} ('new', 'C', '4', NULL, 1), ('new', 'C', '5', NULL, 1){TAIL} p = excluded.p",
+    "UPDATE {t} SET s = 'U', n = n + 1 WHERE login = 'a'",
+    "DELETE FROM {t} WHERE login = 'a'",
+]
+REFUSED = [
+    ("s = excluded.p", "0A000"),
+    ("s = excluded.s || 'x'", "0A000"),
+    ("p = t_upsert.s", "0A000"),
+    ("s = upper(excluded.s)", "42883"),
+    ("s = excluded.s WHERE t_upsert.s = 'A'", "42883"),
+]
+
+
+@pytest.fixture(params=KINDS)
+def twins(request: pytest.FixtureRequest, db: Database) -> Iterator[Database]:
+    for schema in ("plain", "sealed"):
+        db.sql(f"CREATE SCHEMA {schema}; SET search_path = {schema}; {MADE}; {KINDS[request.param]}; {FILLED}")
+        db.sql(f"GRANT USAGE ON SCHEMA {schema} TO alice; GRANT ALL ON t, t_id_seq TO alice")
+    db.sql(f"CALL envelope.protect('sealed.t', '{SEALED}')")
+    db.sql("CALL envelope.allow_upsert('sealed.t')")
+    yield db
+    db.sql("RESET search_path")
+
+
+def outcome(db: Database, schema: str, statement: str) -> tuple[object, object]:
+    """Returns what a statement gave, or its SQLSTATE, and the table afterwards."""
+    alice = db.connect("alice")
+    alice.execute(f"SET search_path = {schema}")
+    try:
+        done = alice.execute(statement)
+        given: object = (done.rowcount, done.fetchall() if done.description else None)
+    except psycopg.Error as error:
+        given = error.sqlstate
+    return given, db.sql(LINE.format(schema))
+
+
+def test_it_does_what_the_plain_table_does(twins: Database) -> None:
+    for statement in SAID:
+        plain = outcome(twins, "plain", statement.format(t="t"))
+        assert outcome(twins, "sealed", statement.format(t="t_upsert")) == plain, statement
+    twins.sql("CALL envelope.verify('sealed.t')")
+    assert twins.sql("SELECT count(*) FROM envelope.faults") == [(0,)]
+    assert twins.sql("SELECT login FROM sealed.t WHERE p_search = 'abc'") == [("c",)]
+
+
+def test_a_value_that_was_computed_from_a_stored_one_is_refused(twins: Database) -> None:
+    before = twins.sql(LINE.format("sealed"))
+    for assigned, state in REFUSED:
+        statement = (
+            f"INSERT INTO t_upsert (login, s, p) VALUES ('a', 'P', '5') ON CONFLICT (login) DO UPDATE SET {assigned}"
+        )
+        assert outcome(twins, "sealed", statement) == (state, before), assigned
+
+
+def test_what_is_stored_in_the_clear_is_a_mark(db: Database) -> None:
+    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
+    secret = "Kx9-planted"
+    upsert = "INSERT INTO t_upsert (login, s) VALUES ('a', %s) ON CONFLICT (login) DO UPDATE SET s = excluded.s"
+    db.sql(upsert, secret)
+    db.sql("INSERT INTO t_upsert (login, s) VALUES ('z', %s)", secret)
+    assert db.sql("SELECT count(*) FROM t WHERE s = %s", secret) == [(2,)]
+    assert db.sql("SELECT count(*) FROM t_encrypted e WHERE strpos(e::text, %s) > 0", secret) == [(0,)]
+    assert db.sql("SELECT count(*) FROM t_upsert e WHERE strpos(e::text, %s) > 0", secret) == [(0,)]
+
+
+def test_without_its_trigger_nothing_is_stored_in_the_clear(db: Database) -> None:
+    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
+    for off, on in (
+        ("SET session_replication_role = replica", "RESET session_replication_role"),
+        ('ALTER TABLE t_encrypted DISABLE TRIGGER "!envelope_upsert_insert"', "SELECT 1"),
+    ):
+        db.sql(off)
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
+            db.sql("INSERT INTO t_upsert (login, s) VALUES ('z', 'planted')")
+        assert "planted" not in str(refused.value)
+        db.sql(on)
+    db.sql("ALTER TABLE t_encrypted DISABLE TRIGGER ALL")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        db.sql("UPDATE t_upsert SET s = 'planted'")
+
+
+def test_a_mark_of_another_statement_is_worth_nothing(db: Database) -> None:
+    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
+    db.sql("INSERT INTO t_upsert (login, s) VALUES ('z', 'secret')")
+    mark = db.one("SELECT s FROM t_upsert WHERE login = 'z'")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        db.sql("INSERT INTO t_upsert (login, s) VALUES ('y', %s)", mark)
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        db.sql("UPDATE t_upsert SET s = (SELECT s FROM t_upsert WHERE login = 'z') WHERE login = 'a'")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        db.sql("UPDATE t_upsert SET s = (SELECT s FROM t_upsert WHERE login = 'b') WHERE login = 'a'")
+
+
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
+
+
+def test_every_text_comes_back(db: Database) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, s text); CALL envelope.protect('t', '[\"s\"]')")
+    db.sql("CALL envelope.allow_upsert('t')")
+    connection = db.connect()
+
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.sampled_from([1, 2, 3]), st.none() | TEXTS)
+    def written(key: int, value: str | None) -> None:
+        connection.execute(
+            "INSERT INTO t_upsert VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET s = excluded.s", (key, value)
+        )
+        assert connection.execute("SELECT s FROM t WHERE id = %s", (key,)).fetchall() == [(value,)]
+
+    written()
+
+
+def test_it_follows_the_table(db: Database) -> None:
+    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
+    db.sql("ALTER TABLE t RENAME COLUMN s TO who; ALTER TABLE t RENAME TO u")
+    db.sql("ALTER TABLE t_encrypted ADD COLUMN extra int DEFAULT 5; CALL envelope.refresh('u')")
+    db.sql("ALTER TABLE u OWNER TO alice")
+    upsert = "INSERT INTO u_upsert (login, who) VALUES ('a', 'W') ON CONFLICT (login) DO UPDATE SET who = excluded.who"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        db.sql(upsert, user="bob")
+    db.sql("GRANT SELECT, INSERT, UPDATE ON u TO bob; GRANT USAGE ON SEQUENCE t_id_seq TO bob")
+    db.sql(upsert, user="bob")
+    assert db.sql("SELECT who, extra FROM u WHERE login = 'a'", user="alice") == [("W", 5)]
+    db.sql("REVOKE INSERT ON u FROM bob")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        db.sql(upsert, user="bob")
+    db.sql("CREATE SCHEMA other AUTHORIZATION alice; ALTER TABLE u SET SCHEMA other")
+    db.sql("ALTER TABLE t_encrypted SET SCHEMA other")
+    db.sql("CALL envelope.refresh('other.u'); SET search_path = other")
+    db.sql("CALL envelope.add_search('u', 'who')")
+    db.sql(upsert.replace("'W'", "'W2'"))
+    assert db.sql("SELECT login FROM u WHERE who_search = 'W2'") == [("a",)]
+    db.sql("CALL envelope.drop_upsert('u'); RESET search_path")
+    assert db.sql("SELECT to_regclass('other.u_upsert')") == [(None,)]
+    assert db.sql("SELECT count(*) FROM pg_attribute WHERE atttypid = 'envelope.input'::regtype") == [(0,)]
+
+
+def test_a_protected_table_becomes_plain_again(db: Database) -> None:
+    db.sql(f"{MADE}; {FILLED}")
+    before = db.sql(LINE.format("public"))
+    db.sql(f"CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        db.sql("CALL envelope.unprotect('t', online => true)")
+    db.sql("CALL envelope.unprotect('t')")
+    assert db.sql(LINE.format("public")) == before
+    assert db.sql("SELECT to_regclass('t_upsert'), to_regclass('t_encrypted')") == [(None, None)]
+    assert db.sql("SELECT tgname FROM pg_trigger WHERE tgrelid = 't'::regclass") == []
+
+
+DEFAULTS = """
+CREATE TABLE x (id int PRIMARY KEY, s text DEFAULT 'd''f', d date DEFAULT '2001-02-03', a int[] DEFAULT '{1,2}',
+    r bytea DEFAULT '\\xff', t timestamptz DEFAULT '2001-02-03 00:00+00', f float8 DEFAULT 0.1,
+    j jsonb DEFAULT '{"a": 1}', v varchar(9) DEFAULT 'vv', b bool DEFAULT true)"""
+
+
+ALL = "s, d, a, r, t, f, j, v, b"
+OTHER_SETTINGS = ["DateStyle = 'ISO'", "DateStyle = 'German'", "bytea_output = 'escape'", "TimeZone = 'Asia/Tokyo'"]
+
+
+def test_an_owner_without_rights_keeps_the_defaults(db: Database, owner: psycopg.Connection[object]) -> None:
+    db.sql("GRANT CREATE ON SCHEMA public TO owner")
+    owner.execute(DEFAULTS)
+    db.sql("CALL envelope.protect('x', to_jsonb(string_to_array(%s, ', ')))", ALL)
+    db.sql("CALL envelope.allow_upsert('x')")
+    for changed in OTHER_SETTINGS:
+        owner.execute(f"SET {changed}; INSERT INTO x (id) VALUES (1); INSERT INTO x_upsert (id) VALUES (2)")
+        rows = f"SELECT (ROW({ALL})::record)::text FROM x ORDER BY id"
+        one, other = owner.execute(rows).fetchall()
+        assert one == other, changed
+        owner.execute("DELETE FROM x_upsert")
+
+
+def test_obstacles_are_told_and_nothing_is_changed(db: Database) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, s text, s_input text); CREATE TABLE t_upsert ()")
+
+    with pytest.raises(psycopg.errors.UndefinedObject):
+        db.sql("CALL envelope.allow_upsert('t')")
+    db.sql("CALL envelope.protect('t', '[\"s\"]')")
+    db.sql("CREATE FUNCTION t_envelope_upsert() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as refused:
+        db.sql("CALL envelope.allow_upsert('t')")
+    assert "t_envelope_upsert" in (refused.value.diag.message_detail or "")
+    db.sql("CALL envelope.refresh('t')")
+    assert db.one("SELECT t_envelope_upsert()") == 1
+    assert {"s_input", "t_upsert"} <= set((refused.value.diag.message_detail or "").replace('"', " ").split())
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        db.sql("CALL envelope.drop_upsert('t')")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        db.sql("CALL envelope.allow_upsert('t')", user="alice")
+
+
+@pytest.mark.parametrize("kind", ["", "trigger"])
+def test_a_restored_database_takes_upserts(
+    db: Database, other_cluster: Cluster, empty_database: Callable[[str], str], tmp_path: Path, kind: str
+) -> None:
+    db.sql(f"{MADE}; {KINDS.get(kind, '')}; {FILLED}; CALL envelope.protect('t', '{SEALED}')")
+    db.sql("CALL envelope.allow_upsert('t')")
+    db.sql("INSERT INTO t_upsert (login, s) VALUES ('d', 'D')")
+    rows = db.sql(LINE.format("public"))
+    run(db.stack.cluster, db.name, "pg_dump", "--format=custom", "--file", tmp_path / "dump")
+    name = empty_database(f"upserted_{kind}")
+    run(other_cluster, name, "pg_restore", "--dbname", name, tmp_path / "dump")
+    with other_cluster.connect(name) as connection:
+        connection.execute("SELECT envelope.this_is_the_original()")
+        assert connection.execute(LINE.format("public")).fetchall() == rows
+        connection.execute(
+            "INSERT INTO t_upsert (login, s, p) VALUES ('d', 'E', '4'), ('e', 'E', '5')"
+            " ON CONFLICT (login) DO UPDATE SET s = excluded.s, p = coalesce(t_upsert.p, excluded.p)"
+        )
+        found = connection.execute("SELECT login, s, p FROM t WHERE s = 'E' ORDER BY 1").fetchall()
+        assert found == [("d", "E", "4"), ("e", "E", "5")]
+        connection.execute("CALL envelope.refresh('t')")
+        connection.execute("CALL envelope.unprotect('t')")
