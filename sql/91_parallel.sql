@@ -4,23 +4,28 @@
 
 CREATE FUNCTION envelope_private.let_workers_decrypt() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    in_workers CONSTANT name[] := '{decrypt_text,decrypt_bytea}';
+    -- These keep rights, rules, events or legacy keys in memory of the session. So only the session itself runs them.
+    -- The rest of the query can run in workers.
+    in_session CONSTANT name[] := '{opened,decrypt_text_audited,decrypt_bytea_audited,decrypt_text_as_role,
+        decrypt_bytea_as_role,masked,decrypt_text_masked,decrypt_bytea_masked,search_token,search_token_as_role,
+        legacy_text,legacy_bytea,legacy_text_as_role,legacy_bytea_as_role}';
+    of_users CONSTANT name[] := '{decrypt,decrypt_bytea}';
+    found record;
 BEGIN
     IF current_setting('server_version_num')::integer < 170000 THEN
         RETURN;
     END IF;
-    ALTER FUNCTION envelope_internal.decrypt_text(envelope.ciphertext, bytea, text) PARALLEL SAFE;
-    ALTER FUNCTION envelope_internal.decrypt_bytea(envelope.ciphertext, bytea, text) PARALLEL SAFE;
-    -- These count reads, or ask for the right of a role, in memory of the session. So only the session itself runs
-    -- them. The rest of the query can run in workers.
-    ALTER FUNCTION envelope_internal.opened(bytea, uuid) PARALLEL RESTRICTED;
-    ALTER FUNCTION envelope_internal.decrypt_text_audited(envelope.ciphertext, bytea, text) PARALLEL RESTRICTED;
-    ALTER FUNCTION envelope_internal.decrypt_bytea_audited(envelope.ciphertext, bytea, text) PARALLEL RESTRICTED;
-    ALTER FUNCTION envelope_internal.decrypt_text_as_role(envelope.ciphertext, uuid, text) PARALLEL RESTRICTED;
-    ALTER FUNCTION envelope_internal.decrypt_bytea_as_role(envelope.ciphertext, uuid, text) PARALLEL RESTRICTED;
-    ALTER FUNCTION envelope_internal.search_token(text, bytea, text) PARALLEL RESTRICTED;
-    ALTER FUNCTION envelope_internal.search_token_as_role(text, uuid, text) PARALLEL RESTRICTED;
-    ALTER FUNCTION envelope.decrypt(envelope.ciphertext, text) PARALLEL RESTRICTED;
-    ALTER FUNCTION envelope.decrypt_bytea(envelope.ciphertext, text) PARALLEL RESTRICTED;
+    FOR found IN
+        SELECT p.oid::regprocedure AS function, n.nspname = 'envelope_internal' AND proname = ANY (in_workers) AS is_safe
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'envelope_internal' AND proname = ANY (in_workers || in_session)
+            OR n.nspname = 'envelope' AND proname = ANY (of_users)
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s PARALLEL %s', found.function,
+            CASE WHEN found.is_safe THEN 'SAFE' ELSE 'RESTRICTED' END);
+    END LOOP;
 END $$;
 COMMENT ON FUNCTION envelope_private.let_workers_decrypt IS
     'lets parallel workers decrypt, where the server allows it. CREATE EXTENSION calls it; call it after pg_upgrade from a server older than 17';
