@@ -134,3 +134,17 @@ def test_a_value_that_does_not_open_stops_unprotect_and_nothing_is_lost(person: 
     person.sql(CALLS["unprotect"])
     assert person.one("SELECT count(*) FROM person WHERE email = 'value ' || id") == ROWS
     assert person.one(KIND) == PLAIN
+
+
+def test_a_column_is_renamed_between_protect_and_unprotect(person: Database) -> None:
+    person.sql("ALTER TABLE person RENAME COLUMN email TO mail; ALTER TABLE person RENAME COLUMN note TO email")
+    schema, rows = dump(person), person.sql(DIGEST)
+    person.sql("ALTER TABLE person RENAME COLUMN email TO note; ALTER TABLE person RENAME COLUMN mail TO email")
+    for unprotect in (CALLS["unprotect"], "CALL envelope.unprotect('person')"):
+        person.sql(CALLS["protect"])
+        person.sql("ALTER TABLE person RENAME COLUMN email TO mail; ALTER TABLE person RENAME COLUMN note TO email")
+        assert person.sql(DIGEST) == rows
+        person.sql(unprotect)
+        assert person.sql(DIGEST) == rows
+        assert dump(person) == schema
+        person.sql("ALTER TABLE person RENAME COLUMN email TO note; ALTER TABLE person RENAME COLUMN mail TO email")

@@ -142,6 +142,28 @@ def test_an_index_that_does_not_fit_any_more_does_not_stop_unprotect(db: Databas
     assert db.one("SELECT count(mail) FROM t") == 0
 
 
+@pytest.mark.parametrize("relation", ["t", "t_encrypted"])
+def test_renamed_columns_have_their_indexes_back(db: Database, relation: str) -> None:
+    """Names, conditions and INCLUDE are the new ones, also where two columns exchange their names."""
+    db.sql(TABLE)
+    db.sql(ROWS)
+    db.sql("CREATE UNIQUE INDEX i12 ON t (email, tenant DESC) INCLUDE (id) WHERE tenant > 0 AND id <> 7")
+    db.sql('ALTER TABLE t ADD CONSTRAINT i13 UNIQUE (email, "Full Name")')
+    renames = ("email TO mail", "tenant TO email", '"Full Name" TO tenant')
+    db.sql("BEGIN")
+    for rename in renames:
+        db.sql(f"ALTER TABLE t RENAME COLUMN {rename}")
+    wanted = db.sql(SHAPE)
+    db.sql("ROLLBACK")
+    db.sql("""CALL envelope.protect('t', '["email", "Full Name"]')""")
+    for rename in renames:
+        db.sql(f"ALTER TABLE {relation} RENAME COLUMN {rename}; CALL envelope.refresh('t')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        db.sql("INSERT INTO t (id, email, mail) SELECT 100, email, mail FROM t WHERE id = 1")
+    db.sql("CALL envelope.unprotect('t')")
+    assert db.sql(SHAPE) == wanted
+
+
 def test_what_replication_finds_rows_by_is_not_dropped(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, email text NOT NULL)")
     db.sql("CREATE UNIQUE INDEX i11 ON t (email text_pattern_ops)")

@@ -6,20 +6,23 @@ rows of before, while the table is in use.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, derived_name, ident
-from pg_envelope.backend.tables.generate import Layout, Protected
+from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.generate.expressions import is_null
 from pg_envelope.backend.tables.inspect import Table
 
 PROTECT, UNPROTECT = "protect", "unprotect"
+ROLLED_OUT = """
+SELECT attname AS name FROM envelope_private.field
+WHERE key_uuid = $1 AND attname = ANY ($2::name[]) AND plain_column IS NOT NULL"""
 
 
-def sealed(protected: Protected) -> str:
-    """Returns the name of the CHECK that no value is in the clear. It stays for good."""
-    return derived_name(protected.column.name, "_is_sealed")
+def sealed(name: str) -> str:
+    """Returns the name of the CHECK that no value of a column is in the clear. It stays for good."""
+    return derived_name(name, "_is_sealed")
 
 
 def conditions(layout: Layout, act: str) -> dict[str, str]:
@@ -30,7 +33,7 @@ def conditions(layout: Layout, act: str) -> dict[str, str]:
 def _conditions(layout: Layout, act: str) -> Iterator[tuple[str, str]]:
     for name, protected in layout.protected.items():
         plain = protected.plain or ""
-        empty, full, told = (plain, name, sealed(protected)) if act == PROTECT else (name, plain, _opened(name))
+        empty, full, told = (plain, name, sealed(name)) if act == PROTECT else (name, plain, _opened(name))
         yield told, is_null(ident(empty))
         if protected.column.not_null:
             yield given(full), f"NOT ({is_null(ident(full))})"
@@ -51,6 +54,21 @@ def add(layout: Layout, act: str, there: set[str] | frozenset[str] = frozenset()
     return [
         f"ADD CONSTRAINT {ident(name)} CHECK ({condition}) NOT VALID" for name, condition in wanted if name not in there
     ]
+
+
+def rename(host: Host, key_uuid: str, base: Table, renamed: Mapping[str, str]) -> None:
+    """Gives these constraints the names that go with new names of columns.
+
+    It takes two steps, because columns may have exchanged their names.
+    """
+    columns = [row["name"] for row in host.rows(ROLLED_OUT, ["uuid", "text[]"], [key_uuid, list(renamed)])]
+    there = {check.name for check in base.checks}
+    pairs = {named(old): named(renamed[old]) for named in (sealed, _opened, given) for old in columns}
+    found = {old: new for old, new in pairs.items() if old in there}
+    for place, old in enumerate(found):
+        host.run(f"ALTER TABLE {base.sql} RENAME CONSTRAINT {ident(old)} TO {ident(f'pg_envelope {place}')}")
+    for place, new in enumerate(found.values()):
+        host.run(f"ALTER TABLE {base.sql} RENAME CONSTRAINT {ident(f'pg_envelope {place}')} TO {ident(new)}")
 
 
 def begin_again(host: Host, base: Table, layout: Layout) -> None:

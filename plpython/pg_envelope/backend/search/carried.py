@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -58,6 +58,7 @@ RECORDED = """
 SELECT definition::text FROM envelope_private.carried
 WHERE key_uuid = $1 AND NOT definition ? 'referring' ORDER BY name"""
 WAITING = "SELECT definition::text FROM envelope_private.carried WHERE key_uuid = $1 AND definition ? 'referring'"
+DEFINE = "UPDATE envelope_private.carried SET definition = $3::jsonb WHERE key_uuid = $1 AND name = $2"
 FORGET_ONE = "DELETE FROM envelope_private.carried WHERE key_uuid = $1 AND name = $2"
 # The server writes the table's name with its schema: the search_path is pinned.
 DROPPABLE = """
@@ -134,6 +135,13 @@ class Index:
     def of_tokens(self, tokens: Tokens) -> Index:
         """Returns the same index with search columns in the place of protected ones."""
         return replace(self, parts=tuple(_of_tokens(part, tokens) for part in self.parts))
+
+    def renamed(self, names: Mapping[str, str], rewritten: Callable[[str], str]) -> Index:
+        """Returns the same index after a change of its columns' names. `rewritten` returns a condition with these."""
+        parts = tuple(replace(part, name=names.get(part.name, part.name)) for part in self.parts)
+        included = tuple(names.get(name, name) for name in self.included)
+        predicate = rewritten(self.predicate) if self.predicate else None
+        return replace(self, parts=parts, included=included, predicate=predicate)
 
     def create(self, table: str) -> str:
         """Returns the statement for an index. It is never a constraint, because a constraint takes no operator class.
@@ -282,6 +290,17 @@ def record(host: Host, key_uuid: str, indexes: Iterable[Carried]) -> None:
     for index in indexes:
         name = f"statistics {index.name}" if isinstance(index, Statistics) else index.name
         host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, name, json.dumps(asdict(index))])
+
+
+def rename(host: Host, key_uuid: str, renamed: Mapping[str, str], rewritten: Callable[[str], str]) -> None:
+    """Takes over the new names of columns. `rewritten` returns a condition with these names.
+
+    An index that was dropped on demand keeps the text of its definition.
+    """
+    for index in recorded(host, key_uuid):
+        if isinstance(index, Index):
+            now = index.renamed(renamed, rewritten)
+            host.rows(DEFINE, ["uuid", "name", "text"], [key_uuid, index.name, json.dumps(asdict(now))])
 
 
 def recorded(host: Host, key_uuid: str) -> list[Carried]:

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.rollout import proofs
+from pg_envelope.backend.search import carried
 from pg_envelope.backend.sqltext import ident, qualified
 from pg_envelope.backend.tables import build, catalog, generate, grants, inspect, kept, locks, upsert
 from pg_envelope.backend.tables.inspect import Table
@@ -98,14 +101,17 @@ def take_over_names(host: Host, key: Row, table: Table, before: Table, renamed: 
     """
     if not renamed:
         return key
+    rewritten = partial(_renamed, host, before, renamed)
     checks = [
         {
             **check,
-            "expression": _renamed(host, before, renamed, check),
+            "expression": rewritten(check["expression"]),
             "columns": [renamed.get(name, name) for name in check["columns"]],
         }
         for check in json.loads(key["checks"])
     ]
+    carried.rename(host, key["key_uuid"], renamed, rewritten)
+    proofs.rename(host, key["key_uuid"], table, renamed)
     _rename_columns(host, "VIEW", before.sql, renamed)
     for relation in upsert.relations(host, table):
         _rename_columns(host, "VIEW", relation.sql, renamed)
@@ -125,16 +131,16 @@ def _rename_columns(host: Host, kind: str, relation: str, renamed: Mapping[str, 
         host.run(f"ALTER {kind} {relation} RENAME COLUMN {ident(f'pg_envelope {position}')} TO {ident(new)}")
 
 
-def _renamed(host: Host, view: Table, renamed: Mapping[str, str], check: Mapping[str, str]) -> str:
-    """Returns a CHECK expression with the new names, as PostgreSQL writes it, through an empty table whose columns are
+def _renamed(host: Host, view: Table, renamed: Mapping[str, str], expression: str) -> str:
+    """Returns a condition with the new names, as PostgreSQL writes it, through an empty table whose columns are
     renamed.
     """
     host.run(f"CREATE TEMPORARY TABLE {SCRATCH} (LIKE {view.sql})")
     try:
         host.run(f"ALTER TABLE {SCRATCH} OWNER TO {ident(view.owner)}")
-        AsOwner(host, view.owner_oid).run(f"ALTER TABLE {SCRATCH} ADD CHECK ({check['expression']})")
+        AsOwner(host, view.owner_oid).run(f"ALTER TABLE {SCRATCH} ADD CHECK ({expression})")
         _rename_columns(host, "TABLE", SCRATCH, renamed)
         row = host.row(EXPRESSION, ["text"], [SCRATCH])
     finally:
         host.run(f"DROP TABLE {SCRATCH}")
-    return str(row["expression"]) if row else check["expression"]
+    return str(row["expression"]) if row else expression
