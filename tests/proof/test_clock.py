@@ -29,6 +29,7 @@ JUDGED = {
     "broker/ledger/rings.py": "the time in a checkpoint; when one is due is told by another clock",
     "broker/door/door.py": "until a client's certificate expires; TLS looks at that clock, too",
     "backend/read_facts.py": "the time of an event; its number in the ring is its order",
+    "foreign/writers.py": "the time in a Fernet token; it is for its reader",
     "broker/keys/epoch.py": "the first value of a new counter; it only has to differ from what backends hold",
 }
 

@@ -92,20 +92,20 @@ class Admin:
         self._offer_reports(guard.plain)
 
     def _offer_tables(self, plain: Wrap) -> None:
-        self.protect = plain(self._alone(self._protect))
-        self.protect_tables = plain(self._alone(self._protect_tables))
-        self.plan = plain(self._alone(self._plan))
-        self.unprotect = plain(self._alone(self._unprotect))
-        self.refresh = plain(self._alone(self._refresh))
-        self.adopt_restored = plain(self._alone(self._adopt_restored))
-        self.follow = plain(self._alone(self._follow))
-        self.begin_command = plain(self._alone(self._begin_command))
-        self.begin_ddl = plain(self._alone(self._begin_ddl))
-        self.end_command = plain(self._alone(self._end_command))
-        self.set_audit = plain(self._alone(self._set_audit))
+        self.protect = plain(self.alone(self._protect))
+        self.protect_tables = plain(self.alone(self._protect_tables))
+        self.plan = plain(self.alone(self._plan))
+        self.unprotect = plain(self.alone(self._unprotect))
+        self.refresh = plain(self.alone(self._refresh))
+        self.adopt_restored = plain(self.alone(self._adopt_restored))
+        self.follow = plain(self.alone(self._follow))
+        self.begin_command = plain(self.alone(self._begin_command))
+        self.begin_ddl = plain(self.alone(self._begin_ddl))
+        self.end_command = plain(self.alone(self._end_command))
+        self.set_audit = plain(self.alone(self._set_audit))
         self.set_limit = plain(self._set_limit)
-        self.mask = plain(self._alone(self._mask))
-        self.unmask = plain(self._alone(self._unmask))
+        self.mask = plain(self.alone(self._mask))
+        self.unmask = plain(self.alone(self._unmask))
         self.set_audit_key = plain(self._set_audit_key)
         types = Types(self._host)
         self.type_changing = plain(types.changing)
@@ -113,12 +113,12 @@ class Admin:
         self.search_advice = plain(self._search_advice)
         self.slow_reads = plain(self._slow_reads)
         self.grant_search = plain(self._grant_search)
-        self.add_search = plain(self._alone(self._add_search))
-        self.drop_search = plain(self._alone(self._drop_search))
-        self.rotate_search = plain(self._alone(self._rotate_search))
+        self.add_search = plain(self.alone(self._add_search))
+        self.drop_search = plain(self.alone(self._drop_search))
+        self.rotate_search = plain(self.alone(self._rotate_search))
         self.truncate = plain(self._truncate)
-        self.allow_upsert = plain(self._alone(self._allow_upsert))
-        self.drop_upsert = plain(self._alone(self._drop_upsert))
+        self.allow_upsert = plain(self.alone(self._allow_upsert))
+        self.drop_upsert = plain(self.alone(self._drop_upsert))
 
     def _offer_values(self, plain: Wrap) -> None:
         self.reencrypt = plain(self._reencrypt)
@@ -162,7 +162,7 @@ class Admin:
         self.status = plain(Status(host, link).rows)
         self.sign_report = plain(self._sign_report)
         self.signing_keys = plain(Signing(host, link, self._keys).public_keys)
-        self.access = plain(self._alone(self._access))
+        self.access = plain(self.alone(self._access))
         self.verify_keys = plain(lambda: list(verify(host, link)))
         self.kms_versions = plain(lambda: kms_versions(host, link))
 
@@ -174,12 +174,16 @@ class Admin:
         signed = Signing(self._host, self._link, self._keys).sign({"what": "report", "report": content})
         return [{"statement": signed.text, "signature": signed.signature, "public_key": signed.public_key}]
 
+    def refuse_exchanged(self, what: str) -> None:
+        """Raises NotConfigured while a base table has the name of its view."""
+        self._exchanges.refuse_open(what)
+
     def _table(self, rel: str | None, what: str) -> int:
         """The relation's OID. Raises NotPermitted."""
         if rel is None:
             raise errors.BadInput(f"{what}() needs a table")
         refuse_others(self._host, what, "It makes row policies and replaces tables.")
-        self._exchanges.refuse_open(what)
+        self.refuse_exchanged(what)
         return self._host.relation(rel)
 
     def _protect(
@@ -263,7 +267,7 @@ class Admin:
         else:
             unprotect(self._host, oid, damaged or "error")
 
-    def _alone(self, call: Callable[..., Result]) -> Callable[..., Result | None]:
+    def alone(self, call: Callable[..., Result]) -> Callable[..., Result | None]:
         """Switches off the following of DDL while the package itself changes the table: its own steps keep view
         and base in step.
         """

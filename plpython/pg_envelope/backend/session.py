@@ -183,7 +183,7 @@ class Session:
     def _import_adoption(self) -> AdoptionAdmin:
         from pg_envelope.backend.adoption.admin import AdoptionAdmin
 
-        return AdoptionAdmin(self.pinned, self.guard, self.link, self.values, self._session_keys)
+        return AdoptionAdmin(self.pinned, self.guard, self.link, self.values, self._session_keys, self.admin)
 
     @cached_property
     def masks(self) -> Masks:

@@ -10,7 +10,7 @@ import re
 
 from pg_envelope.backend.statement import Statement, calling
 
-# Comments of one level only: a comment inside another is a doubt.
+# Comments of one level only: a comment inside another is a doubt, so no other sign begins one.
 TOKEN = re.compile(
     r"""
     (?P<skipped> \s+ | --[^\r\n]* | /\*(?:(?!/\*).)*?\*/ )
@@ -20,7 +20,7 @@ TOKEN = re.compile(
   | (?P<quoted> (?:[uU]&)?"(?:[^"]|"")+" )
   | (?P<word> [^\W\d][\w$]* )
   | (?P<number> \.?\d[\w.]* | \$\d+ )
-  | (?P<other> [^'"$\w] )
+  | (?P<other> (?!/\*)[^'"$\w] )
     """,
     re.VERBOSE | re.DOTALL,
 )

@@ -103,6 +103,7 @@ class World:
             "broker": str(self.stack.broker.socket),
             "command": ["true"],
             "variables": f"A={KEY}",
+            "form": "fernet",
             "folder": str(self.folder),
             "every": "90 days",
             "from_environment": "gone",

@@ -52,6 +52,7 @@ MADE = {
     "finish_backup": statements.finish_backup(ODD),
     "keep_backup": statements.keep_backup(ODD, ODD),
     "forget_backup": statements.forget_backup(ODD),
+    "access": statements.access(True),
     "affected": statements.affected(ODD, ODD),
     "shred": statements.shred(ODD, ODD, ODD),
     "shred_key": statements.shred_key(ODD, ODD),

@@ -28,6 +28,8 @@ from pg_envelope.foreign.writers import writer_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pg_envelope.backend.admin import Admin
+
 PLAIN = "plain"
 WHY = "It opens foreign ciphertext and replaces tables."
 
@@ -35,17 +37,20 @@ WHY = "It opens foreign ciphertext and replaces tables."
 class AdoptionAdmin:
     """One attribute per SQL routine. A relation comes as text, in the form in which regclass writes it."""
 
-    def __init__(self, host: Host, guard: Guard, link: Link, values: Values, session_keys: SessionKeys) -> None:
-        self._host = host
+    def __init__(
+        self, host: Host, guard: Guard, link: Link, values: Values, session_keys: SessionKeys, admin: Admin
+    ) -> None:
+        """`admin` serves the other routines for DBAs, and knows what changes tables now."""
+        self._host, self._admin = host, admin
         keys = Keys(host, link)
         self._legacy_keys = LegacyKeys(host, keys, values, session_keys)
         self._adoption = Adoption(host, link, keys, self._legacy_keys)
         self.import_key: Callable[..., None] = guard.plain(self._legacy_keys.take_over)
         self.inspect = guard.plain(self._inspect)
-        self.adopt = guard.plain(self._adopt)
-        self.convert = guard.plain(self._convert)
-        self.finish = guard.plain(self._finish)
-        self.export = guard.plain(self._export)
+        self.adopt = guard.plain(admin.alone(self._adopt))
+        self.convert = guard.plain(admin.alone(self._convert))
+        self.finish = guard.plain(admin.alone(self._finish))
+        self.export = guard.plain(admin.alone(self._export))
         self._exporting = Exporting()
         self.exported = guard.plain(self._exporting.value)
 
@@ -53,6 +58,7 @@ class AdoptionAdmin:
         if rel is None:
             raise errors.BadInput(f"{what}() needs a table")
         refuse_others(self._host, what, WHY)
+        self._admin.refuse_exchanged(what)
         return self._host.relation(rel)
 
     def _inspect(self, rel: str | None, column: str | None, key: str | None, wanted: int | None) -> list[Row]:

@@ -22,6 +22,7 @@ WHERE k.view = $2::oid"""
 LOCK = f"""
 WITH may AS ({RIGHTS})
 SELECT key_uuid FROM envelope_private.key WHERE view = $2::oid AND (SELECT owns OR refers FROM may) FOR UPDATE"""
+OF_VIEW = "SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1::oid AND tgname = ANY ($2::name[])"
 DEEPER = "UPDATE envelope_private.exchange SET depth = depth + 1"
 ENDED = "SELECT * FROM envelope_private.exchange WHERE depth = 1 ORDER BY base"
 LESS_DEEP = "UPDATE envelope_private.exchange SET depth = depth - 1 WHERE depth > 1"
@@ -98,6 +99,9 @@ class Exchanges:
         uses = {command.use for command in named}
         rights = self._host.row(RIGHTS, ["name", "oid"], [self._caller.acting, view])
         if rights is None or "shape" in uses or not (rights["owns"] or (uses == {"refers"} and rights["refers"])):
+            return
+        triggers = [command.trigger for command in named if command.trigger]
+        if triggers and self._host.row(OF_VIEW, ["oid", "text[]"], [view, triggers]) is not None:
             return
         key = catalog.key_of(self._host, view)
         refused.check(self._host, key, named)

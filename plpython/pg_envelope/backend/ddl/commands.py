@@ -27,6 +27,7 @@ CHANGED = {
     "COMMENT": rf"comment on (?:table |(?:constraint|trigger|policy) {WORD}on ){NAME}",
     "CREATE STATISTICS": rf"create statistics {ANY}*?from {NAME}",
 }
+THAT_TRIGGER = re.compile(rf"(?:alter|drop) trigger (?:if exists )?({WORD})on ")
 DROPPED = re.compile(r"drop table (?:if exists )?(.*)")
 REFERRED = re.compile(rf"(?<![^ ])references {NAME}")
 # What takes the shape of a table must meet the view, whose columns have the types of the values.
@@ -47,6 +48,12 @@ class Command(NamedTuple):
     name: tuple[str, ...]
     use: str
     statement: str
+
+    @property
+    def trigger(self) -> str | None:
+        """The trigger that the statement alters or drops."""
+        matched = THAT_TRIGGER.match(self.statement)
+        return lexer.unquoted(matched[1].strip()) if matched else None
 
     @property
     def actions(self) -> list[str]:

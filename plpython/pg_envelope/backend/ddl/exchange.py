@@ -11,7 +11,7 @@ import json
 from pg_envelope.backend.ddl import moved_checks
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import derived_name, ident, qualified
-from pg_envelope.backend.tables import build, catalog, dependents, generate, grants, inspect
+from pg_envelope.backend.tables import build, catalog, dependents, generate, grants, inspect, upsert
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Table
 
@@ -47,6 +47,8 @@ def begin(host: Host, key: Row) -> None:
     if base.comment != view.comment:
         grants.comment(host, f"TABLE {base.sql}", view.comment)
     _guard_every_write(host, base, layout)
+    # The upsert relation and its triggers would hold on to columns. refresh() makes them again.
+    upsert.dropped(host, base, layout)
     host.run(generate.emptied(layout, view.columns))
     host.run(f"ALTER VIEW {view.sql} RENAME TO {ident(aside(view.name))}")
     host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")

@@ -10,7 +10,7 @@ from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import commas, ident, qualified
 from pg_envelope.backend.tables import catalog
-from pg_envelope.backend.tables.generate.layout import RIGHTS_SCHEMA, rights_name
+from pg_envelope.backend.tables.generate.layout import RIGHTS_SCHEMA, input_name, rights_name
 from pg_envelope.backend.tables.inspect import Table
 
 FIELDS = """
@@ -38,7 +38,7 @@ def columns(host: Host, key: Row, base: Table, dropped: Collection[str]) -> list
     searches: list[SearchColumn] = []
     for field in host.rows(FIELDS, ["uuid", "text[]"], [key["key_uuid"], list(dropped)]):
         found = _searches(host, key, base, field)
-        _drop_beside(host, base, [*found, *filter(None, [field["plain_column"]])])
+        _drop_beside(host, base, [*found, *filter(None, [field["plain_column"]]), input_name(field["attname"])])
         for search in found.values():
             search_keys.forget(host, field["field_uuid"], search.name)
         _retire(host, key, field["field_uuid"])

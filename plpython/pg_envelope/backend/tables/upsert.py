@@ -92,7 +92,7 @@ def refuse_allowed(found: Place) -> None:
 
 
 def dropped(host: Host, base: Table, layout: Layout) -> Layout:
-    """Drops what allow() made, for a table that becomes plain. Returns the layout without it."""
+    """Drops what allow() made, but for the columns. Returns the layout without it."""
     _drop_relation(host, base)
     for name in upsert.TRIGGERS if layout.inputs else ():
         host.run(f"DROP TRIGGER IF EXISTS {ident(name)} ON {base.sql}")
