@@ -267,6 +267,6 @@ def test_a_dropped_column_takes_its_part_of_the_relation_along(db: Database) -> 
     db.sql("ALTER TABLE t ADD COLUMN more text", user="owner")
     db.sql("ALTER TABLE t DROP COLUMN s", user="owner")
     assert db.sql("SELECT attname FROM pg_attribute WHERE attrelid = 't_encrypted'::regclass AND attname ~ '^s'") == []
-    upsert = "INSERT INTO t_upsert (id, login, more) VALUES (1, 'a', 'm') ON CONFLICT (id) DO UPDATE SET more = excluded.more"
-    db.sql(upsert, user="alice")
+    set_more = "ON CONFLICT (id) DO UPDATE SET more = excluded.more"
+    db.sql(f"INSERT INTO t_upsert (id, login, more) VALUES (1, 'a', 'm') {set_more}", user="alice")
     assert db.one("SELECT more FROM t WHERE id = 1", user="alice") == "m"
