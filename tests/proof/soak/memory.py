@@ -72,6 +72,6 @@ class Series:
             found.append(f"{self.name}: open files grew from {first:.0f} to {last:.0f}")
         return found
 
-    def line(self, since: float = FROM) -> str:
-        first, last = self.thirds(1, self.warm(since))
+    def line(self) -> str:
+        first, last = self.thirds(1)
         return f"  {self.name:24} {first / 1024:7.1f} MB {last / 1024:7.1f} MB"

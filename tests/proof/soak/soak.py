@@ -182,4 +182,4 @@ class Soak:
             lines.append(f"{what}: {counter.total():,}")
             lines += [f"  {name:50} {count:10,}" for name, count in counter.most_common()]
         lines.append("memory: median of the first and of the last third")
-        return "\n".join([*lines, *(series.line(self._warm) for series in self._watch.series.values())])
+        return "\n".join([*lines, *(series.line() for series in self._watch.series.values())])
