@@ -6,25 +6,10 @@ error, and no row is dropped without a word.
 
 from __future__ import annotations
 
-import re
-
+from pg_envelope.backend import lexer
+from pg_envelope.backend.lexer import STRING, UNREAD, WORD, SqlToken
 from pg_envelope.backend.statement import Statement, calling
 
-# Comments of one level only: a comment inside another is a doubt, so no other sign begins one.
-TOKEN = re.compile(
-    r"""
-    (?P<skipped> \s+ | --[^\r\n]* | /\*(?:(?!/\*).)*?\*/ )
-  | (?P<escaped> [eE]'(?:[^'\\]|\\.|'')*' )
-  | (?P<string> (?:[uU]&|[bBxXnN])?'(?:[^']|'')*' )
-  | (?P<dollar> \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$ )
-  | (?P<quoted> (?:[uU]&)?"(?:[^"]|"")+" )
-  | (?P<word> [^\W\d][\w$]* )
-  | (?P<number> \.?\d[\w.]* | \$\d+ )
-  | (?P<other> (?!/\*)[^'"$\w] )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-KEPT = frozenset(("quoted", "word", "other"))
 DO_NOTHING = ["on", "conflict", "do", "nothing"]
 
 
@@ -53,40 +38,21 @@ def says_do_nothing(query: str, view: str) -> bool:
     """Tells whether the text has one INSERT, into this relation (its name without schema), with ON CONFLICT DO NOTHING
     and no target.
     """
-    tokens = _tokens(query)
-    if tokens is None or tokens.count("insert") != 1 or tokens.count("conflict") != 1:
+    read = list(lexer.tokens(query))
+    words = [token.text if token.kind == WORD else "" for token in read]
+    if any(map(_is_doubtful, read)) or words.count("insert") != 1 or words.count("conflict") != 1:
         return False
-    conflict = tokens.index("conflict")
-    return tokens[conflict - 1 : conflict + 3] == DO_NOTHING and _target(tokens) == view
+    conflict = words.index("conflict")
+    return words[conflict - 1 : conflict + 3] == DO_NOTHING and _target(read[words.index("insert") + 2 :]) == view
 
 
-def _tokens(query: str) -> list[str] | None:
-    """Returns keywords and names in lower case, quoted names in their quotes, and signs; None for what it cannot read.
-
-    A backslash in an ordinary string is a doubt, because its meaning depends on standard_conforming_strings.
-    """
-    found, at = [], 0
-    while at < len(query):
-        match = TOKEN.match(query, at)
-        if match is None or (match.lastgroup == "string" and "\\" in match[0]):
-            return None
-        if _kind(match) in KEPT:
-            found.append(match[0].lower() if match["word"] else match[0])
-        at = match.end()
-    return found
+def _is_doubtful(token: SqlToken) -> bool:
+    """The meaning of a backslash in an ordinary string depends on standard_conforming_strings."""
+    return token.kind == UNREAD or (token.kind == STRING and "\\" in token.text)
 
 
-def _kind(match: re.Match[str]) -> str:
-    return next((kind for kind in KEPT if match[kind] is not None), "")
-
-
-def _target(tokens: list[str]) -> str | None:
-    """Returns the name of the relation after INSERT INTO, without its schema."""
-    names = tokens[tokens.index("insert") + 2 :]
-    while names[1:2] == ["."]:
-        names = names[2:]
-    return _unquoted(names[0]) if names else None
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+def _target(read: list[SqlToken]) -> str | None:
+    """Returns the name of the relation, without its schema, with which the tokens begin."""
+    while [token.text for token in read[1:2]] == ["."]:
+        read = read[2:]
+    return read[0].name if read else None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pg_envelope.backend.ddl import lexer
+from pg_envelope.backend.ddl import forms
 
 ANY = r'(?:(?:"(?:[^"]|"")*"|[^" ]+) )'
 WORD = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")+") '
@@ -40,7 +40,7 @@ INNER = re.compile(r'SQL statement "(.*?)"(?=\n(?:PL/|SQL )|\Z)', re.DOTALL)
 
 
 class Command(NamedTuple):
-    """A relation that a statement names, as the parts of its name, and the statement in the form of the lexer.
+    """A relation that a statement names, as the parts of its name, and the statement in the form of the forms.
 
     `use`: it is to be `changed`, or another table `refers` to it, or it must keep its name for a copy of its `shape`.
     """
@@ -53,13 +53,13 @@ class Command(NamedTuple):
     def trigger(self) -> str | None:
         """The trigger that the statement alters or drops."""
         matched = THAT_TRIGGER.match(self.statement)
-        return lexer.unquoted(matched[1].strip()) if matched else None
+        return forms.unquoted(matched[1].strip()) if matched else None
 
     @property
     def actions(self) -> list[str]:
         """What the statement does behind the name of the relation."""
         matched = re.match(CHANGED["ALTER TABLE"], self.statement)
-        return lexer.parts(self.statement[matched.end() :].removeprefix("* ")) if matched else []
+        return forms.parts(self.statement[matched.end() :].removeprefix("* ")) if matched else []
 
 
 def running(context: str, query: str) -> str:
@@ -70,9 +70,9 @@ def running(context: str, query: str) -> str:
 
 def find(text: str, tag: str) -> Iterator[Command]:
     """Yields the relations that statements of one kind name. A text can hold several such statements."""
-    for statement in lexer.statements(text):
+    for statement in forms.statements(text):
         for name, use in _named(statement, tag):
-            parts = tuple(map(lexer.unquoted, filter(".".__ne__, lexer.tokens(name))))
+            parts = tuple(map(forms.unquoted, filter(".".__ne__, forms.tokens(name))))
             command = Command(parts, use, statement)
             if not (use == "changed" and tag == "ALTER TABLE" and all(map(OF_VIEW.fullmatch, command.actions))):
                 yield command
@@ -83,7 +83,7 @@ def _named(statement: str, tag: str) -> Iterator[tuple[str, str]]:
     if changed:
         yield changed[1], "changed"
     dropped = DROPPED.match(statement) if tag == "DROP TABLE" else None
-    for part in lexer.parts(dropped[1]) if dropped else ():
+    for part in forms.parts(dropped[1]) if dropped else ():
         name = re.match(NAME, part)
         if name:
             yield name[1], "changed"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 
 from pg_envelope import errors
-from pg_envelope.backend.ddl import lexer
+from pg_envelope.backend.ddl import forms
 from pg_envelope.backend.ddl.commands import WORD, Command
 from pg_envelope.backend.ddl.intact import SEARCH, UNPROTECT
 from pg_envelope.backend.host import Host, Row
@@ -51,5 +51,5 @@ def _of_action(action: str, protected: Collection[str]) -> Iterator[tuple[str, s
 
 
 def _used(text: str, protected: Collection[str]) -> list[str]:
-    names = (lexer.unquoted(token) for token in lexer.tokens(text))
+    names = (forms.unquoted(token) for token in forms.tokens(text))
     return [name for name in names if name in protected]

@@ -1,26 +1,16 @@
 """Reads the text of a statement word by word, and tells where it compares, sorts and groups by which columns.
 
-A parser in the server's own process would be another copy of the server's parser. So this one knows clauses, not
-names: it cannot tell two tables of a statement apart that have a column of one name.
+It knows clauses, not names: it cannot tell two tables of a statement apart that have a column of one name.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-WORDS = re.compile(
-    r"""
-    (?P<skipped>\s+|--[^\n]*|/\*.*?\*/)
-    |(?P<string>(?:\b[eExXbBuU]&?)?'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
-    |"(?P<quoted>(?:[^"]|"")+)"
-    |(?P<name>[^\W\d][\w$]*)
-    |(?P<value>\$?\d[\w.]*)
-    |(?P<sign>::|[-+*/<>=~!@\#%^&|`?]+|.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+from pg_envelope.backend import lexer
+from pg_envelope.backend.lexer import LITERALS, QUOTED, VALUE, SqlToken
+
 COMPARES, SORTS, GROUPS, TAKES = "compares", "sorts", "groups", ""
 # The words that begin a clause, and what it does with the columns that it names.
 CLAUSES = {
@@ -60,17 +50,13 @@ class Mention:
 
 
 def words(statement: str) -> list[Word]:
-    return [word for found in WORDS.finditer(statement) if (word := _word(found)) is not None]
+    return [_word(token) for token in lexer.tokens(statement)]
 
 
-def _word(found: re.Match[str]) -> Word | None:
-    if found["quoted"] is not None:
-        return Word(found["quoted"].replace('""', '"'), is_name=True, is_quoted=True)
-    if found["name"] is not None:
-        return Word(found["name"].lower(), is_name=True)
-    if found["string"] is not None or found["value"] is not None:
-        return Word("$", is_name=False)
-    return None if found["skipped"] is not None else Word(found["sign"] or "", is_name=False)
+def _word(token: SqlToken) -> Word:
+    if token.name is not None:
+        return Word(token.name, is_name=True, is_quoted=token.kind == QUOTED)
+    return Word("$" if token.kind in (*LITERALS, VALUE) else token.text, is_name=False)
 
 
 def uses(said: list[Word]) -> Iterator[Mention]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_envelope.backend.ddl import commands, lexer
+from pg_envelope.backend.ddl import commands, forms
 
 CHANGED = [
     ("ALTER TABLE", "ALTER TABLE IF EXISTS ONLY public.T * ADD COLUMN a int DEFAULT 'x;y', DROP b", [("public", "t")]),
@@ -99,7 +99,7 @@ def test_every_quoted_name_is_read_as_postgresql_reads_it(names: list[str], gap:
 
 @given(st.text())
 def test_no_text_stops_the_lexer(text: str) -> None:
-    found = list(lexer.statements(text))
+    found = list(forms.statements(text))
     assert len(found) <= 1 + text.count(";")
-    words = [token for one in found for token in lexer.tokens(one) if not token.startswith('"')]
+    words = [token for one in found for token in forms.tokens(one) if not token.startswith('"')]
     assert not any(letter in word for word in words for letter in "ABCXYZ")
