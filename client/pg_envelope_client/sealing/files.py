@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
 from typing import IO
@@ -13,6 +12,7 @@ from pg_envelope.suites import REFUSALS, TAG_BYTES
 from pg_envelope_client.sealing import file_header
 from pg_envelope_client.sealing.client import NamedKey
 from pg_envelope_client.sealing.file_header import AboutFile, FileHeader, read_whole
+from pg_envelope_client.sealing.ranged import SeekableReader
 
 CHUNK = 1 << 16
 SEALED_CHUNK = CHUNK + TAG_BYTES
@@ -115,7 +115,7 @@ def reseal_file(key: NamedKey, file: IO[bytes], context: str = "", *, to: str | 
     return True
 
 
-class SealedReader(io.RawIOBase):
+class SealedReader(SeekableReader):
     """Reads the content of a sealed file from any place on. `file` must be seekable.
 
     It opens the last chunk first: so it knows the size, and that nothing was cut off or appended. Raises
@@ -133,23 +133,6 @@ class SealedReader(io.RawIOBase):
         self._last = max(0, -(-sealed // SEALED_CHUNK) - 1)
         self._number, self._content = -1, b""
         self.size = self._last * CHUNK + len(self._chunk(self._last))
-        self._place = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
-        if place < 0:
-            raise ValueError("negative seek position")
-        self._place = place
-        return place
 
     def readinto(self, buffer: object, /) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]

@@ -7,12 +7,11 @@ import os
 from collections.abc import Callable
 
 
-class RangedFile(io.RawIOBase):
-    """A file of `size` bytes, read by `fetch(start, count)`, which returns exactly these bytes."""
+class SeekableReader(io.RawIOBase):
+    """A file of `size` bytes that can be read from any place on."""
 
-    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
-        super().__init__()
-        self._size, self._fetch, self._place = size, fetch, 0
+    size: int
+    _place = 0
 
     def readable(self) -> bool:
         return True
@@ -24,12 +23,23 @@ class RangedFile(io.RawIOBase):
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._place = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence])
-        return self._place
+        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
+        if place < 0:
+            raise ValueError("negative seek position")
+        self._place = place
+        return place
+
+
+class RangedFile(SeekableReader):
+    """Is read by `fetch(start, count)`, which returns exactly these bytes."""
+
+    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
+        super().__init__()
+        self.size, self._fetch = size, fetch
 
     def readinto(self, buffer: object, /) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
-        count = max(0, min(len(view), self._size - self._place))
+        count = max(0, min(len(view), self.size - self._place))
         if count:
             view[:count] = self._fetch(self._place, count)
             self._place += count

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from pg_envelope.broker.system.files import sync_folder
 from pg_envelope_client.problems import Problem
 
 SECRET = 0o600
@@ -44,18 +45,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         # A link, and not a rename, because a link fails when somebody else's file has this name meanwhile.
         os.link(draft, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Puts the names of a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

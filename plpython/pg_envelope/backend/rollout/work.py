@@ -22,7 +22,7 @@ class Sealing:
 
     @property
     def any(self) -> str:
-        return f"({' OR '.join(map(_is_clear, self.layout.protected.values()))})"
+        return f"({' OR '.join(map(is_there, self.layout.protected.values()))})"
 
     @property
     def movable(self) -> str:
@@ -30,18 +30,19 @@ class Sealing:
 
     @property
     def values(self) -> dict[str, str]:
-        return {name: self._envelope(found) for name, found in self.layout.protected.items()}
+        return {name: self.envelope(found) for name, found in self.layout.protected.items()}
 
     @property
     def emptied(self) -> dict[str, str]:
         return {name: plain for plain, name in self.layout.plains.items()}
 
-    def _envelope(self, protected: Protected) -> str:
+    def envelope(self, protected: Protected) -> str:
         made = encrypted_as_role(self.layout, in_the_clear(protected), "t")
-        return f"CASE WHEN {_is_clear(protected)} THEN {made} END"
+        return f"CASE WHEN {is_there(protected)} THEN {made} END"
 
 
-def _is_clear(protected: Protected) -> str:
+def is_there(protected: Protected) -> str:
+    """Returns the condition that a row has a value of before."""
     return f"NOT ({is_null(clear_value(protected, 't'))})"
 
 

@@ -74,7 +74,7 @@ class HeldFile:
             _create(draft, os.urandom(SEED_BYTES).hex().encode())
             _create(self.path, b"")
             draft.rename(key)
-            _sync_directory(self.path.parent)
+            files.sync_folder(self.path.parent)
         except OSError as error:
             raise errors.NotConfigured(
                 f"the {self._what} cannot be made", detail=f"{self.path}: {error.strerror}"
@@ -130,14 +130,6 @@ def _create(path: Path, content: bytes) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
     try:
         os.write(file, content)
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _sync_directory(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
         os.fsync(file)
     finally:
         os.close(file)

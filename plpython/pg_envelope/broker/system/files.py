@@ -1,4 +1,4 @@
-"""Reads files that hold secrets, and refuses those that others could read or replace."""
+"""Reads files that hold secrets, and refuses those that others could read or replace. Puts names on the disk."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ def read_private(path: Path, most: int = PRIVATE) -> bytes:
             return file.read(MAX_SECRET)
     except OSError as error:
         raise errors.NotConfigured(f"cannot read {path}", detail=error.strerror) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts the names of a folder on the disk, so that a new file outlives a crash."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -185,7 +185,7 @@ def _replace(path: Path, content: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-    _sync_directory(path.parent)
+    files.sync_folder(path.parent)
 
 
 def _keep_owner(path: Path, file: int) -> None:
@@ -193,14 +193,6 @@ def _keep_owner(path: Path, file: int) -> None:
     if os.geteuid() == 0 and path.exists():
         found = os.stat(path)
         os.fchown(file, found.st_uid, found.st_gid)
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @contextmanager
