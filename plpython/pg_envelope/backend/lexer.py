@@ -14,22 +14,26 @@ WORD, QUOTED, UNICODE_NAME, STRING, ESCAPE_STRING, DOLLAR_STRING, VALUE, SIGN, U
     "word", "quoted", "unicode_name", "string", "escape_string", "dollar_string", "value", "sign", "unread",
 )  # fmt: skip
 LITERALS = frozenset((STRING, ESCAPE_STRING, DOLLAR_STRING))
+# Two strings with a line's end between them are one, and comments of a line can lie there.
+CONTINUES = r"(?: [ \t\f\v]* (?:--[^\n\r]*)? [\n\r] (?:[ \t\n\r\f\v]* --[^\n\r]*[\n\r])* [ \t\n\r\f\v]*"
 # Every character beyond ASCII can be in a name. A sign ends where a comment begins.
 TOKEN = re.compile(
-    r"""
+    rf"""
     (?P<skipped> [ \t\n\r\f\v]+ | --[^\n\r]* )
   | (?P<comment> /\* )
-  | (?P<escape_string> [eE]'(?:[^'\\]|\\.|'')*' )
-  | (?P<string> (?:[uU]&|[bBxXnN])?'(?:[^']|'')*' )
+  | (?P<escape_string> [eE]'(?:[^'\\]|\\.|'')*' {CONTINUES} '(?:[^'\\]|\\.|'')*')* )
+  | (?P<string> [bBxX]'[^']*' {CONTINUES} '[^']*')* | (?:[uU]&|[nN])?'(?:[^']|'')*' {CONTINUES} '(?:[^']|'')*')* )
   | (?P<dollar_string> \$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?)\$.*?\$(?P=tag)\$ )
   | (?P<unicode_name> [uU]&"(?:[^"]|"")+" )
   | (?P<quoted> "(?:[^"]|"")+" )
-  | (?P<value> \.?[0-9][A-Za-z0-9_.]* | \$[0-9]+ )
+  | (?P<value> 0[xX](?:_?[0-9A-Fa-f])+ | 0[oO](?:_?[0-7])+ | 0[bB](?:_?[01])+
+             | (?: \d(?:_?\d)* (?: \.(?!\.) (?:\d(?:_?\d)*)? )? | \.\d(?:_?\d)* ) (?: [eE][-+]?\d(?:_?\d)* )?
+             | \$\d+ )
   | (?P<unread> [eE]' | ['"$] )
   | (?P<word> [A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]* )
-  | (?P<sign> :: | (?:(?!--|/\*)[-+*/<>=~!@\#%^&|`?])+ | . )
+  | (?P<sign> :: | := | \.\. | (?:(?!--|/\*)[-+*/<>=~!@\#%^&|`?])+ | . )
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 COMMENT_MARK = re.compile(r"/\*|\*/")
 ENDS_IN_SIGN = frozenset("~!@#%^&|`?")
