@@ -33,7 +33,7 @@ CREATE TABLE envelope_private.key (
     scope_column name,
     scope_of uuid,
     erased text NOT NULL DEFAULT 'error' CHECK (erased IN ('error', 'null')),
-    rollout text CHECK (rollout IN ('protect', 'unprotect', 'adopt')),
+    rollout text CHECK (rollout IN ('tokens', 'protect', 'unprotect', 'adopt')),
     residue oid,
     created_at timestamptz NOT NULL DEFAULT now(),
     CHECK (name IS NULL OR base IS NULL),
@@ -54,7 +54,7 @@ COMMENT ON COLUMN envelope_private.key.scope IS
 COMMENT ON COLUMN envelope_private.key.scope_of IS 'the key whose DEKs this one uses; NULL: its own';
 COMMENT ON COLUMN envelope_private.key.erased IS 'the result of a read after the DEK was destroyed: an error, or NULL';
 COMMENT ON COLUMN envelope_private.key.rollout IS
-    'protect(online), unprotect(online) or an adoption is under way: some values are in the clear or in the form of other software, and others are envelopes';
+    'protect(online), unprotect(online) or an adoption is under way: some values are in the clear or in the form of other software, and others are envelopes. tokens: the first step of protect(online), in which search columns are filled and every value is still in the clear';
 COMMENT ON COLUMN envelope_private.key.residue IS
     'the file of the base table whose dead rows hold values in the clear; a rewrite of the table makes another file';
 COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext, which the trigger checks: [{name, expression}]';

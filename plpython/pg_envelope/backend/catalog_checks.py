@@ -60,7 +60,8 @@ SELECT string_agg(what, ', ' ORDER BY what) AS found, count(*) AS count FROM (
                 AND NOT EXISTS (SELECT FROM envelope_private.field p WHERE p.field_uuid = c.field_uuid)
             OR NOT EXISTS (SELECT FROM envelope_private.dek p WHERE p.dek_id = c.dek_id)) AS orphan"""
 ROLLOUTS = """
-SELECT string_agg(format('%s (%s)', coalesce(view_name, base::regclass::text), rollout), ', ' ORDER BY view_name)
+SELECT string_agg(format('%s (%s)', coalesce(view_name, base::regclass::text),
+        CASE rollout WHEN 'tokens' THEN 'protect' ELSE rollout END), ', ' ORDER BY view_name)
     AS found, count(*) AS count
 FROM envelope_private.protected_table WHERE rollout IS NOT NULL"""
 RESIDUE = """

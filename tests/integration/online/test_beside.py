@@ -122,6 +122,43 @@ def test_nobody_notices(db: Database) -> None:
     assert db.one(wrong, ROWS, 1000 * ROWS) == 0
 
 
+def takes_a_name(connection: Connection) -> None:
+    """A value that another row has is refused, whatever form that row is in."""
+    taken = random.randint(1, ROWS)
+    for write in ("INSERT INTO account VALUES (-1, %s, 100)", "UPDATE account SET owner = %s WHERE id = -2"):
+        try:
+            connection.execute(write, (f"owner {taken}",))
+        except (psycopg.errors.UniqueViolation, psycopg.errors.SerializationFailure):
+            continue
+        raise AssertionError(f"owner {taken} is there twice")
+
+
+def changes_its_name(connection: Connection) -> None:
+    with suppress(psycopg.errors.SerializationFailure):
+        connection.execute("UPDATE account SET owner = %s WHERE id = -2", (f"nobody {random.random()}",))
+
+
+def test_nothing_is_there_twice_at_any_moment(db: Database) -> None:
+    """The indexes of the values stand until those of the tokens do."""
+    db.sql(TABLE % ROWS)
+    db.sql("ALTER TABLE account ADD UNIQUE (owner); CREATE INDEX ON account (born)")
+    db.sql("INSERT INTO account VALUES (-2, 'nobody', 0)")
+    crowd = Crowd(db)
+    with ExitStack() as stack:
+        stack.callback(crowd.stop)
+        acts = {"taker": takes_a_name, "another taker": takes_a_name, "changer": changes_its_name, "mover": moves}
+        for name, act in {**acts, "newcomer": comes_and_goes}.items():
+            crowd.add(name, act)
+        db.sql(PROTECT)
+    assert crowd.failures == []
+    assert min(crowd.rounds.values()) > 0, crowd.rounds
+    assert db.one("SELECT count(*) - count(DISTINCT owner) FROM account") == 0
+    assert (
+        db.one("SELECT count(*) FROM account a WHERE NOT EXISTS (SELECT FROM account WHERE owner_search = a.owner)")
+        == 0
+    )
+
+
 def test_a_session_with_prepared_statements_goes_on(person: Database) -> None:
     """Its plans are of the plain table at first."""
     with person.stack.connect(person.name, prepare_threshold=0) as session:

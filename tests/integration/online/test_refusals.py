@@ -13,8 +13,12 @@ from tests.integration.online.fix_phases import CALLS, DIGEST, PHASES
 from tests.integration.sql.test_there_and_back import dump
 
 OBSTACLES = {
-    "an index": ("CREATE INDEX by_note ON person (note)", "index by_note"),
-    "a unique index": ("CREATE UNIQUE INDEX one_mail ON person (email)", "index one_mail"),
+    "an index that tokens cannot stand in for": ("CREATE INDEX by_note ON person (upper(note))", "index public.by_note"),
+    "a unique constraint that waits": ("ALTER TABLE person ADD CONSTRAINT one UNIQUE (email) DEFERRABLE", "one"),
+    "the name of a search column is taken": (
+        "CREATE UNIQUE INDEX one_mail ON person (email); ALTER TABLE person ADD email_search text",
+        "email_search",
+    ),
     "a taken name": ("ALTER TABLE person ADD email_plain text", "email_plain"),
     "a domain that refuses NULL": (
         "CREATE DOMAIN given AS varchar(40) CHECK (VALUE IS NOT NULL); UPDATE person SET note = coalesce(note, '-');"

@@ -38,6 +38,7 @@ class Adopting(Way):
     accepts_unauthenticated: bool
     act: str = ADOPT
     suffix: str = "_legacy"
+    has_tokens: bool = False
     done: str = "adopted"
     hint: str = "Change what is listed, then call it again. docs/adopt.md tells more."
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.rollout import proofs
-from pg_envelope.backend.search import place
+from pg_envelope.backend.rollout import proofs, tokens
+from pg_envelope.backend.search import place, protecting, stand_ins
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import dependents, locks
@@ -41,7 +41,10 @@ def _protected(host: Host, found: Place) -> None:
             host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT {ident(proofs.given(name))}")
     host.rows(DONE, ["oid"], [base.oid])
     host.rows(KNOWN_BY_THE_TABLE, ["uuid"], [found.layout.key_uuid])
-    refresh(host, base.oid)
+    if found.layout.searches:
+        tokens.show(host, found)
+    else:
+        refresh(host, base.oid)
 
 
 def tell(host: Host, oid: int, act: str) -> None:
@@ -49,5 +52,6 @@ def tell(host: Host, oid: int, act: str) -> None:
     if act == proofs.PROTECT:
         found = place.find(host, oid)
         report(host, found.base, found.layout)
+        protecting.tell(host, found.layout, stand_ins.of_values(host, found.layout.key_uuid))
         host.warning(RESIDUE.format(base=found.base.sql), hint=RESIDUE_HINT.format(base=found.base.sql))
         host.commit()

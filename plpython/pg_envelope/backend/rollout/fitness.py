@@ -29,19 +29,24 @@ WHERE k.conrelid = $1 AND k.contype = 'n' AND a.attname = ANY ($2::name[])"""
 
 def check_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions], way: Way) -> None:
     """Raises Unsupported with the list of all reasons."""
-    _refuse(f"{table.sql} cannot be {way.done}", list(_of_protect(host, table, layout, wanted)), way.hint)
+    reasons = [*_of_protect(host, table, layout, wanted), *([] if way.has_tokens else _of_tokens(host, table, wanted))]
+    _refuse(f"{table.sql} cannot be {way.done}", reasons, way.hint)
+
+
+def _of_tokens(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
+    for name in wanted:
+        if wanted[name].search:
+            yield f"column {name} is to be searched: CALL envelope.add_search(...) adds that afterwards"
+    for index in carried.find(host, table, wanted):
+        yield f"index {index.name} is of a column that is to be protected"
 
 
 def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
     if layout.scope_column:
         yield "tenants or subjects are to have keys of their own"
     for name in wanted:
-        if wanted[name].search:
-            yield f"column {name} is to be searched: CALL envelope.add_search(...) adds that afterwards"
         if wanted[name].audit != "none":
             yield f"column {name} is to be audited, and values in the clear leave no event: {AFTERWARDS}"
-    for index in carried.find(host, table, wanted):
-        yield f"index {index.name} is of a column that is to be protected"
     for column in layout.clear_columns:
         if table.column(column.name):
             yield f"the name of a column is taken: {column.name}"
@@ -86,7 +91,7 @@ def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
             yield f"column {name} is audited, and values in the clear leave no event: {FIRST}"
         if protected.is_masked:
             yield f"column {name} has masks, and a plain column has none: SELECT envelope.unmask(...) first"
-    for name in found.layout.searches:
+    for name in (search.name for search in found.layout.shown_searches):
         yield f"search column {name} is there: CALL envelope.drop_search(...)"
     if host.row(whole.HIDDEN, ["oid"], [found.base.oid]):
         yield "row-level security with FORCE may hide rows from its owner"

@@ -15,6 +15,8 @@ from pg_envelope.backend.tables.generate.expressions import is_null
 from pg_envelope.backend.tables.inspect import Table
 
 PROTECT, UNPROTECT = "protect", "unprotect"
+# The step before PROTECT for tables with search columns: values stay in the clear, and every row gets its tokens.
+TOKENS = "tokens"
 ROLLED_OUT = """
 SELECT attname AS name FROM envelope_private.field
 WHERE key_uuid = $1 AND attname = ANY ($2::name[]) AND plain_column IS NOT NULL"""

@@ -6,6 +6,7 @@ Each step is committed, and can be found in the catalogs: after a kill the same 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from pg_envelope import errors
@@ -18,15 +19,16 @@ from pg_envelope.backend.jobs.older import wait_for_readers
 from pg_envelope.backend.jobs.resealing import Resealing
 from pg_envelope.backend.jobs.walker import Pace, Walker
 from pg_envelope.backend.keys import FieldOptions, Keys
-from pg_envelope.backend.rollout import fitness, settling
+from pg_envelope.backend.rollout import fitness, settling, tokens
 from pg_envelope.backend.rollout.finishing import finish, tell
 from pg_envelope.backend.rollout.proofs import PROTECT, UNPROTECT
 from pg_envelope.backend.rollout.start import start
 from pg_envelope.backend.rollout.turning import turn
 from pg_envelope.backend.rollout.work import WORK
-from pg_envelope.backend.search import place
+from pg_envelope.backend.search import functions, place
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.tables import catalog, dependents, locks, opening, upsert
+from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.options import ProtectArguments
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.unprotect import carryable, shown
@@ -39,6 +41,7 @@ def protect_online(host: Host, keys: Keys, oid: int, asked: ProtectArguments, pa
     """Commits as it goes; called again, it goes on. Raises what protect() raises, Running and Aborted."""
     walker.check(pace)
     begin(host, PROTECT)
+    asked = replace(asked, wanted=functions.settle_all(host, asked.wanted))
     with read_committed(host):
         if not _goes_on(host, oid, asked.wanted):
             start(host, keys, oid, asked)
@@ -51,14 +54,23 @@ def _goes_on(host: Host, oid: int, wanted: Mapping[str, FieldOptions]) -> bool:
     key = host.row(catalog.KEY, ["oid"], [oid])
     if key is None or not key["rollout"]:
         return False
-    under_way = {name: found.options for name, found in place.find(host, oid).layout.protected.items()}
-    if under_way != dict(wanted):
+    layout = place.find(host, oid).layout
+    under_way = {name: found.options for name, found in layout.protected.items()}
+    sealing = {name: replace(options, search=(), drops_indexes=False) for name, options in wanted.items()}
+    if under_way != sealing or not _searched(layout, wanted):
         raise errors.NotConfigured(
             f"{key['view_name']} is being protected with other columns or options",
             detail=", ".join(under_way),
             hint="Call it with those again, or take it back: CALL envelope.unprotect(..., online => true).",
         )
     return True
+
+
+def _searched(layout: Layout, wanted: Mapping[str, FieldOptions]) -> bool:
+    """Tells whether the search columns are there that were asked for. Those that indexes ask for are there, too."""
+    there = {(one.source, one.name, one.normalizer, one.is_unique) for one in layout.searches.values()}
+    asked = ((name, one.name, one.normalize, one.unique) for name, options in wanted.items() for one in options.search)
+    return there.issuperset(asked)
 
 
 def unprotect_online(host: Host, oid: int, damaged: str, pace: Pace) -> None:
@@ -100,6 +112,8 @@ def _roll(host: Host, oid: int, act: str, pace: Pace) -> None:
 
 
 def _go_on(host: Host, oid: int, act: str, pace: Pace) -> None:
+    if act == PROTECT:
+        tokens.fill_all(host, oid, pace)
     found = place.find(host, oid)
     job = Job(host, found.layout.key_uuid, what="online")
     job.start(take_over=False)

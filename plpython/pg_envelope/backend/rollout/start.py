@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Undone
-from pg_envelope.backend.keys import Keys
-from pg_envelope.backend.rollout import fitness
+from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.rollout import fitness, proofs, tokens
 from pg_envelope.backend.rollout.domain import without_check
 from pg_envelope.backend.rollout.way import Way
+from pg_envelope.backend.search import protecting
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import catalog, dependents, grants, inspect, locks, options, refusals
 from pg_envelope.backend.tables.build import build
@@ -17,6 +19,7 @@ from pg_envelope.backend.tables.dependents import Dependent, Graph
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.options import ProtectArguments
+from pg_envelope.backend.tables.prepare import served
 from pg_envelope.backend.tables.protect import layout_for, loosened, make_keys, renamed, tell_readers
 
 # It keeps the table's definition as it is, and does not stop readers and writers.
@@ -31,10 +34,12 @@ FROM pg_catalog.pg_attribute a WHERE f.field_uuid = $1 AND a.attrelid = $2 AND a
 
 def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = PROTECTING) -> None:
     """Raises BadInput, AlreadyProtected, Unsupported or Conflict before anything is touched, and Locked."""
-    wanted, scoping = asked.wanted, asked.scoping
+    scoping = asked.scoping
     options.check_store(asked.store)
     table = _without_ddl(host, oid)
-    refusals.check_columns(table, wanted, scoping.column)
+    refusals.check_columns(table, asked.wanted, scoping.column)
+    found = served(host, table, asked.wanted) if way.has_tokens else []
+    wanted = protecting.with_searches(asked.wanted, found, asked.shared)
     # The columns' uuids come with the keys, which are made only if nothing stands in the way.
     draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping), way)
     way.check(host, table, list(wanted))
@@ -42,14 +47,20 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     followers, unserved = _rehearsed(host, table)
     unserved += way.obstacles(table, list(wanted), [dependent.what for dependent in followers])
     copies = {} if asked.keep_copies else dependents.copies.find(host, table.oid, wanted)
-    refusals.refuse(table, wanted, refusals.obstacles(host, table, wanted, scoping.column, [], unserved, copies))
+    refusals.refuse(table, wanted, refusals.obstacles(host, table, wanted, scoping.column, found, unserved, copies))
     key_uuid, fields = make_keys(host, keys, table, wanted, asked)
     layout = _in_rollout(layout_for(table, key_uuid, wanted, fields, scoping), way)
     if dependents.read(host, _lock(host, table).nodes) != followers:
         raise errors.Conflict(f"what uses {table.sql} was changed meanwhile", hint="Call protect() again.")
     with dependents.carried(host, followers):
-        _begin(host, table, layout, way)
+        _begin(host, table, layout, way, _first_step(way, wanted))
+    if _first_step(way, wanted) == proofs.TOKENS:
+        tokens.begin(host, keys, table.oid, wanted, found)
     tell_readers(host, layout, followers)
+
+
+def _first_step(way: Way, wanted: Mapping[str, FieldOptions]) -> str:
+    return proofs.TOKENS if any(options.search for options in wanted.values()) else way.act
 
 
 def _rehearsed(host: Host, table: Table) -> tuple[list[Dependent], list[str]]:
@@ -93,20 +104,20 @@ def _clear(column: Column, name: str) -> Column:
     return replace(column, name=name, not_null=False, default=None)
 
 
-def _begin(host: Host, table: Table, layout: Layout, way: Way) -> None:
+def _begin(host: Host, table: Table, layout: Layout, way: Way, step: str) -> None:
     catalog.record(host, table, layout)
     acl = grants.read(host, table.oid)
     shape = inspect.shape(host, table.oid) if way.keeps_types(layout) else None
     host.run(loosened(table, layout))
     with dependents.carried(host, dependents.own.read(host, table, layout.protected)):
-        _add_envelopes(host, table, layout, way.constraints(layout))
+        _add_envelopes(host, table, layout, way.constraints(layout) if step == way.act else [])
     host.run(renamed(table, layout))
-    host.rows(BEGUN, ["oid", "text"], [table.oid, way.act])
+    host.rows(BEGUN, ["oid", "text"], [table.oid, step])
     for found in layout.protected.values():
         told = [found.field_uuid, table.oid, found.plain, found.column.not_null]
         host.rows(PLAIN_COLUMN, ["uuid", "oid", "name", "bool"], told)
     way.record(host, layout)
-    build(host, table, layout, acl, shape)
+    build(host, table, replace(layout, rollout=step), acl, shape)
 
 
 def _add_envelopes(host: Host, table: Table, layout: Layout, constraints: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.rollout import proofs
-from pg_envelope.backend.search import place
+from pg_envelope.backend.search import place, stand_ins
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import inspect, locks
 from pg_envelope.backend.tables.refresh import refresh
@@ -24,6 +24,8 @@ def turn(host: Host, oid: int, act: str) -> None:
     locks.briefly(host, found.view.sql, found.base.sql)
     host.rows(NOT_NULL, ["uuid", "oid"], [found.layout.key_uuid, found.base.oid])
     host.rows(TURNED, ["oid", "text"], [found.base.oid, act])
+    names = found.layout.key_uuid, found.base.oid, found.layout.schema
+    stand_ins.put_in_force(host, *names, tokens=act == proofs.PROTECT)
     proofs.begin_again(host, found.base, found.layout)
     parts = [f"ALTER {ident(name)} DROP NOT NULL" for name in found.layout.protected]
     # On the way back the constraints come when the envelopes are gone: see settling.py.

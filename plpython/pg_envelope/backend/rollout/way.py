@@ -14,11 +14,12 @@ class Way:
     """The way of protect(), from which others differ.
 
     `suffix` is that of the columns which hold the old values. A table that is refused cannot be `done`; `hint` says
-    what to do instead.
+    what to do instead. `has_tokens`: the columns can be searched, and their indexes become ones of tokens.
     """
 
     act: str = proofs.PROTECT
     suffix: str = "_plain"
+    has_tokens: bool = True
     done: str = "protected online"
     hint: str = "Leave out online => true: the table is locked then while it is rewritten."
 

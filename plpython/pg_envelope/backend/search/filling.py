@@ -18,6 +18,7 @@ from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import catalog, inspect, whole
 from pg_envelope.backend.tables.generate import Layout, opened_as_role
+from pg_envelope.backend.tables.generate.expressions import clear_value, either, is_null
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -32,12 +33,11 @@ class MissingTokens:
 
     @property
     def any(self) -> str:
-        return f"({' OR '.join(map(_lacks, self.searches))})"
+        return f"({' OR '.join(map(self._lacks, self.searches))})"
 
     @property
     def movable(self) -> str:
-        opens = (f"CASE WHEN {_lacks(search)} THEN {self._opens(search)} ELSE false END" for search in self.searches)
-        return f"({' OR '.join(opens)})"
+        return f"({' OR '.join(map(self._can_have, self.searches))})"
 
     @property
     def values(self) -> dict[str, str]:
@@ -47,23 +47,30 @@ class MissingTokens:
     def emptied(self) -> dict[str, str]:
         return {}
 
+    def _can_have(self, search: SearchColumn) -> str:
+        return f"CASE WHEN {self._lacks(search)} THEN {self._opens(search)} ELSE false END"
+
     def _opens(self, search: SearchColumn) -> str:
         return f"{fault(self.layout, search.source, careful=self.careful)} IS NULL"
 
     def _token(self, search: SearchColumn) -> str:
-        value = opened_as_role(self.layout, self.layout.protected[search.source], "t")
+        protected = self.layout.protected[search.source]
+        value = either(self.layout, protected, opened_as_role(self.layout, protected, "t"))
         token = of_value_as_role(self.layout, search, f"({value})")
-        return f"CASE WHEN {_lacks(search)} THEN CASE WHEN {self._opens(search)} THEN {token} END END"
+        return f"CASE WHEN {self._lacks(search)} THEN CASE WHEN {self._opens(search)} THEN {token} END END"
 
-
-def _lacks(search: SearchColumn) -> str:
-    return f"(t.{ident(search.source)} IS NOT NULL AND t.{ident(search.name)} IS NULL)"
+    def _lacks(self, search: SearchColumn) -> str:
+        there = [f"t.{ident(search.source)} IS NOT NULL"]
+        if self.layout.writes_clear:
+            there.append(f"NOT ({is_null(clear_value(self.layout.protected[search.source], 't'))})")
+        return f"(({' OR '.join(there)}) AND t.{ident(search.name)} IS NULL)"
 
 
 def fill(host: Host, oid: int, pace: Pace, search_uuid: str) -> None:
     """Makes tokens and indexes for the columns of a search key that the view does not show yet. Commits as it goes.
 
-    Afterwards no transaction sees a row without its token, but for values that do not open.
+    Afterwards no transaction sees a row without its token, but for values that do not open. A roll-out makes the
+    indexes by itself: those of the table's own are there meanwhile.
     """
     key = catalog.key_of(host, oid)
     base = inspect.inspect(host, key["base"])
@@ -79,7 +86,8 @@ def fill(host: Host, oid: int, pace: Pace, search_uuid: str) -> None:
         with job.running():
             Resealing(host, owner, layout, key, job, walker, missing).clean()
             wait_for_readers(host, job, "the last tokens")
-            token_indexes.make(host, base, layout, searches)
+            if not layout.rollout:
+                token_indexes.make(host, base, layout, searches)
             job.commit()
             job.faults = _left(owner, layout, missing)
             job.complete()

@@ -147,16 +147,26 @@ def record(host: Host, layout: Layout) -> None:
 
 def index(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions], carried: list[Index]) -> None:
     """Makes the token indexes: the earlier ones under their names, and one for each search column that has none."""
-    owner = AsOwner(host, table.owner_oid)
-    chosen = _chosen(layout)
-    made = [index.of_tokens(chosen) for index in carried]
-    led = {index.parts[0].name for index in made if index.predicate is None}
     unique = {search.name for options in wanted.values() for search in options.search if search.unique}
-    for search in layout.searches.values():
-        if search.name not in led or search.name in unique - _alone(made):
-            made.append(own_index(layout, search, search.name in unique))
-    for one in made:
-        carried_indexes.create(owner, one, layout.base)
+    for one in [*of_tokens(layout, carried), *own_indexes(layout, carried, unique)]:
+        carried_indexes.create(AsOwner(host, table.owner_oid), one, layout.base)
+
+
+def of_tokens(layout: Layout, carried: Iterable[Index]) -> list[Index]:
+    """Returns the earlier indexes with search columns in the place of protected ones."""
+    chosen = _chosen(layout)
+    return [index.of_tokens(chosen) for index in carried]
+
+
+def own_indexes(layout: Layout, carried: Iterable[Index], unique: set[str]) -> list[Index]:
+    """Returns an index for each search column that the earlier ones do not serve."""
+    made = of_tokens(layout, carried)
+    led = {index.parts[0].name for index in made if index.predicate is None}
+    return [
+        own_index(layout, search, search.name in unique)
+        for search in layout.searches.values()
+        if search.name not in led or search.name in unique - _alone(made)
+    ]
 
 
 def _alone(indexes: Iterable[Index]) -> set[str]:

@@ -57,8 +57,10 @@ CHECK_FIELDS = ("name", "expression", "validated", "enforced", "no_inherit", "co
 
 
 # What is under way, and how it goes on, by the act.
+GOES_ON = ("protect(online => true)", "Call protect() with online => true again: it goes on. docs/online.md")
 WAYS = {
-    "protect": ("protect(online => true)", "Call protect() with online => true again: it goes on. docs/online.md"),
+    "tokens": GOES_ON,
+    "protect": GOES_ON,
     "unprotect": (
         "unprotect(online => true)",
         "Call unprotect() with online => true again: it goes on. docs/online.md",

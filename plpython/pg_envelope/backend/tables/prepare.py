@@ -48,7 +48,7 @@ def prepare(host: Host, oid: int, asked: ProtectArguments) -> Prepared:
     refusals.check_same(locked, table)
     refusals.check_kind(table)
     refusals.check_columns(table, wanted, scope_column)
-    found = [index for index in carried.find(host, table, wanted) if protecting.stands_in(index, wanted)]
+    found = served(host, table, wanted)
     wanted = protecting.with_searches(wanted, found, asked.shared)
     dropped: list[Dropped | Statistics] = [
         *carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found),
@@ -60,6 +60,11 @@ def prepare(host: Host, oid: int, asked: ProtectArguments) -> Prepared:
     copies = {} if asked.keep_copies else dependents.copies.find(host, table.oid, wanted)
     obstacles = refusals.obstacles(host, table, wanted, scope_column, [*found, *dropped], unserved, copies)
     return Prepared(table, dependents.names_locked(host, table, graph), wanted, found, dropped, followers, obstacles)
+
+
+def served(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> list[Index]:
+    """Returns the indexes for which tokens will stand in."""
+    return [index for index in carried.find(host, table, wanted) if protecting.stands_in(index, wanted)]
 
 
 def _shown(table: Table, searches: Iterable[str]) -> Iterator[Column]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.rollout import proofs
-from pg_envelope.backend.search import carried, protecting
+from pg_envelope.backend.search import carried, protecting, stand_ins
 from pg_envelope.backend.search import references as search_references
 from pg_envelope.backend.search.carried import Carried, Index, PlainKey
 from pg_envelope.backend.search.references import ForeignKey
@@ -186,7 +186,7 @@ def _stored(layout: Layout) -> Iterator[str]:
 
 def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> None:
     """Makes the indexes again for which tokens stood in."""
-    indexes = carried.recorded(host, layout.key_uuid)
+    indexes = stand_ins.missing(host, layout.key_uuid, base.oid, layout.schema)
     if indexes:
         with protecting.usable(host, base):
             for index in indexes:

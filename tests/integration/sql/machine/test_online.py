@@ -19,9 +19,12 @@ CALLS = {
 }
 STOP = """
 CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'stopped by the test'; END $$;
-CREATE TRIGGER stop BEFORE INSERT ON envelope_private.job FOR EACH ROW WHEN (NEW.what = 'online')
+CREATE TRIGGER online BEFORE INSERT ON envelope_private.job FOR EACH ROW WHEN (NEW.what = 'online')
     EXECUTE FUNCTION stop();
-ALTER TABLE envelope_private.job DISABLE TRIGGER stop"""
+CREATE TRIGGER search BEFORE INSERT ON envelope_private.job FOR EACH ROW WHEN (NEW.what = 'search')
+    EXECUTE FUNCTION stop();
+ALTER TABLE envelope_private.job DISABLE TRIGGER USER"""
+INDEXES = ("CREATE INDEX by_s ON t (s)", "CREATE UNIQUE INDEX by_s ON t (s, n)")
 REFUSED = "0A000"
 
 
@@ -32,18 +35,22 @@ def stopping_db(shared_db: Database) -> Database:
     return shared_db
 
 
-def make(connection: Connection, shape: Shape) -> None:
+def make(connection: Connection, shape: Shape, index: str | None = None) -> None:
     for schema in SCHEMAS:
         connection.execute("RESET ROLE; RESET ALL; SET client_min_messages = error")
         connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}")
         connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO alice; SET search_path = {schema}, public")
         for statement in shape.ddl():
             connection.execute(statement.replace("{schema}", schema))
+        if index:
+            connection.execute(index)
 
 
-def call(connection: Connection, act: str, *, stopped: bool) -> str | None:
+def call(connection: Connection, act: str, stopped_at: str | None = None) -> str | None:
     """Returns the SQLSTATE with which the call ended."""
-    connection.execute(f"ALTER TABLE envelope_private.job {'ENABLE' if stopped else 'DISABLE'} TRIGGER stop")
+    connection.execute("ALTER TABLE envelope_private.job DISABLE TRIGGER USER")
+    if stopped_at:
+        connection.execute(f"ALTER TABLE envelope_private.job ENABLE TRIGGER {stopped_at}")
     try:
         connection.execute(CALLS[act])
     except psycopg.Error as error:
@@ -85,7 +92,7 @@ def test_a_table_in_a_roll_out_behaves_as_the_plain_one(
     connection = stopping_db.admin
     make(connection, shape)
     assert alike(connection, shape, before, sealed=False)
-    began = call(connection, "protect", stopped=True)
+    began = call(connection, "protect", "online")
     if began == REFUSED:
         event("refused online")
         return
@@ -94,7 +101,40 @@ def test_a_table_in_a_roll_out_behaves_as_the_plain_one(
         return
     acts = ["unprotect"] if turns_back else ["protect", "unprotect"] if goes_back else ["protect"]
     for act in acts:
-        assert call(connection, act, stopped=False) is None
+        assert call(connection, act) is None
         assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
     if alike(connection, shape, after, sealed=acts[-1] == "protect"):
         event(f"{', '.join(acts)}: alike to the end")
+
+
+@settings(max_examples=EXAMPLES // 2, suppress_health_check=list(HealthCheck), phases=PHASES)
+@given(shapes(), st.sampled_from(INDEXES), SOME, SOME, SOME, st.booleans())
+def test_so_does_one_whose_indexes_become_indexes_of_tokens(
+    stopping_db: Database,
+    shape: Shape,
+    index: str,
+    before: list[str],
+    in_the_clear: list[str],
+    during: list[str],
+    turns_back: bool,
+) -> None:
+    connection = stopping_db.admin
+    make(connection, shape, index)
+    assert alike(connection, shape, before, sealed=False)
+    began = call(connection, "protect", "search")
+    if began == REFUSED:
+        event("refused online")
+        return
+    assert began == "P0001"
+    if not alike(connection, shape, in_the_clear, sealed=True):
+        return
+    assert call(connection, "protect", "online") == "P0001"
+    if not alike(connection, shape, during, sealed=True):
+        return
+    assert call(connection, "unprotect" if turns_back else "protect") is None
+    assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
+    if not turns_back:
+        assert connection.execute(
+            "SELECT count(*) FROM sealed.t WHERE (s IS NULL) <> (s_search IS NULL)"
+        ).fetchone() == (0,)
+    event("alike to the end")

@@ -55,7 +55,8 @@ class Layout:
     `inputs` has the base table's columns through which the upsert relation takes values, by their protected columns.
 
     `rollout` is the act that is under way, `protect` or `unprotect`: each value is in the clear in one of
-    `clear_columns`, or it is an envelope. During `adopt` these columns hold what other software encrypted.
+    `clear_columns`, or it is an envelope. During `tokens` every value is in the clear. During `adopt` these columns
+    hold what other software encrypted.
     """
 
     key_uuid: str

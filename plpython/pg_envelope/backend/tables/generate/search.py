@@ -7,6 +7,7 @@ from pg_envelope.backend.sqltext import ident, literal
 from pg_envelope.backend.tables.canonical import restored
 from pg_envelope.backend.tables.generate.blocks import when
 from pg_envelope.backend.tables.generate.expressions import (
+    clear_value,
     decrypted,
     differ,
     is_draft,
@@ -57,22 +58,23 @@ def made(layout: Layout, search: SearchColumn) -> str:
 def guarded(layout: Layout, search: SearchColumn) -> str:
     """Returns, for the guard, the token of a value that it seals, or of an envelope that came without its token.
 
-    A dump and a publisher send both.
+    A dump and a publisher send both. In a roll-out the value may be in the clear.
     """
     protected = layout.protected[search.source]
     value, token = f"NEW.{ident(search.source)}", f"NEW.{ident(search.name)}"
     sealed = f"CASE WHEN {_opens(layout, protected)} THEN {of_value(layout, search, _opened(layout, protected))} END"
-    missing = (
-        f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' AND {is_null(token)}"
-        f" OR TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND {same([search.name])}"
-    )
+    missing = f"{is_null(token)} OR TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND {same([search.name])}"
     drafted = of_value(layout, search, _of_draft(protected.column, value))
     stored = when(missing, f"{token} := {sealed};")
     given = when(is_draft(value), f"{token} := {drafted};", otherwise=[stored])
-    return when(
-        f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {differ([search.source])}",
-        when(is_null(value), f"{token} := NULL;", otherwise=[given]),
-    )
+    made_anew = when(is_null(value), f"{token} := NULL;", otherwise=[given])
+    looked_at = [search.source]
+    if layout.writes_clear:
+        clear = clear_value(protected, "NEW")
+        of_clear = when(missing, f"{token} := {of_value(layout, search, clear)};")
+        made_anew = when(f"NOT ({is_null(clear)})", of_clear, otherwise=[made_anew])
+        looked_at.append(protected.plain or "")
+    return when(f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {differ(looked_at)}", made_anew)
 
 
 def _of_draft(column: Column, draft: str) -> str:

@@ -120,8 +120,10 @@ def _guards(layout: Layout) -> list[str]:
 
 
 def _guards_every_write(layout: Layout) -> bool:
-    """Tells whether the guard makes the envelopes: where values come as drafts, and in a roll-out of protect()."""
-    return layout.has_drafts or layout.rollout == "protect"
+    """Tells whether the guard makes the envelopes: where values come as drafts, and in a roll-out of protect(). In a
+    roll-out it also makes the tokens of values in the clear.
+    """
+    return layout.has_drafts or layout.rollout == "protect" or (layout.writes_clear and bool(layout.searches))
 
 
 def every_guard(layout: Layout) -> list[str]:

@@ -1,0 +1,72 @@
+"""Gives every row its tokens before protect(online) seals the first value.
+
+So a unique index holds at every moment: that of the values in the clear until each row has its token, then that of the
+tokens. Both are there in between. The one that stands in for the other has a temporary name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.jobs.walker import Pace
+from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.rollout.proofs import TOKENS
+from pg_envelope.backend.search import carried, place, protecting, stand_ins, token_indexes
+from pg_envelope.backend.search import keys as search_keys
+from pg_envelope.backend.search.carried import Index
+from pg_envelope.backend.search.filling import fill
+from pg_envelope.backend.search.place import Place
+from pg_envelope.backend.tables import grants, locks
+from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.backend.tables.refresh import refresh
+
+FILLED = """
+UPDATE envelope_private.search s SET is_filled = true FROM envelope_private.field f
+WHERE f.field_uuid = s.field_uuid AND f.key_uuid = $1"""
+
+
+def begin(host: Host, keys: Keys, oid: int, wanted: dict[str, FieldOptions], found: list[Index]) -> None:
+    """Adds empty token columns, which every write fills from now on. The view does not show them yet."""
+    at = place.find(host, oid)
+    carried.record(host, at.layout.key_uuid, found)
+    origin = search_keys.origin_of(host, at.layout.key_uuid)
+    for column in (column for column in at.view.columns if column.name in wanted):
+        for search in wanted[column.name].search:
+            made = search_keys.make(host, keys, at.view, at.source(column.name), search, origin)
+            place.begin_column(host, at, replace(made, is_filled=False, is_unique=search.unique))
+    refresh(host, oid)
+
+
+def fill_all(host: Host, oid: int, pace: Pace) -> None:
+    """Makes the tokens of all rows, and their indexes. Commits as it goes. Raises Duplicate."""
+    found = place.find(host, oid)
+    if found.key["rollout"] != TOKENS:
+        return
+    for search_uuid in dict.fromkeys(search.search_uuid for search in found.layout.searches.values()):
+        fill(host, found.base.oid, pace, search_uuid)
+    _index(host, place.find(host, found.base.oid))
+    host.commit()
+
+
+def _index(host: Host, found: Place) -> None:
+    """Writes wait meanwhile, as for CREATE INDEX."""
+    before = stand_ins.of_values(host, found.layout.key_uuid)
+    unique = {search.name for search in found.layout.searches.values() if search.is_unique}
+    made = map(stand_ins.standing_in, protecting.of_tokens(found.layout, before))
+    wanted = [*made, *protecting.own_indexes(found.layout, before, unique)]
+    there = {name for search in found.layout.searches for name in token_indexes.names(host, found.base, search)}
+    locks.lock(host, found.base.sql, mode="SHARE")
+    with protecting.usable(host, found.base):
+        for one in (one for one in wanted if one.name not in there):
+            carried.create(AsOwner(host, found.base.owner_oid), one, found.base.sql)
+
+
+def show(host: Host, found: Place) -> None:
+    """Drops the indexes of values, which are empty now. Shows the search columns. The view is made anew here."""
+    acl = grants.read(host, found.view.oid)
+    for one in stand_ins.of_values(host, found.layout.key_uuid):
+        host.run(stand_ins.standing_in(one).drop(found.layout.schema, found.base.sql))
+    host.rows(FILLED, ["uuid"], [found.layout.key_uuid])
+    refresh(host, found.base.oid)
+    protecting.grant(host, place.find(host, found.base.oid).layout, acl)
