@@ -62,6 +62,7 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
     "prove": ({"deks": ["ProvedDek", "FailedDek"]},),
     "refused": ({},),
     "sign": ({"statement_signed": str, "signature": str, "public_key": str},),
+    "plant": ({"salt": str, "keys": ["FieldKey"]},),
     "erase": ({"epoch": int, "deks": ["ErasedDek"]},),
     "attach": ({"statement_key": str},),
     "drain": ({},),

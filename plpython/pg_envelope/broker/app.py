@@ -22,6 +22,7 @@ from pg_envelope.broker.kms.kms import THREADS, Kms
 from pg_envelope.broker.kms.providers.make import make_provider
 from pg_envelope.broker.ledger.erasures import Erasures
 from pg_envelope.broker.ledger.recorder import ReadRecorder
+from pg_envelope.broker.ledger.tally import Tally
 from pg_envelope.broker.requests import status
 from pg_envelope.broker.requests.peers import Peers
 from pg_envelope.broker.requests.service import Service
@@ -78,7 +79,7 @@ class BrokerProcess:
         limits = Limits(config.broker.environment, config.broker.deadline_ms / 1000)
         self.deks = OpenDeks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
         self.epoch = EpochFile(config.broker.epoch)
-        self.reads = ReadRecorder(config.broker, self.metrics.reads)
+        self.reads = ReadRecorder(config.broker, Tally(self.metrics.reads, self.metrics.values))
         parts = (config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures, self.reads)
         self.service = Service(*parts)
         self._register_gauges()

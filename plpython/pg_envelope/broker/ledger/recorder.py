@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pg_envelope import errors
-from pg_envelope.broker.ledger.read_ledger import WHAT, Entry, ReadLedger
+from pg_envelope.broker.ledger.read_ledger import WHAT, ReadLedger
 from pg_envelope.broker.ledger.rings import Rings, SessionRing
+from pg_envelope.broker.ledger.tally import Tally
 from pg_envelope.broker.settings.config import BrokerSettings
-from pg_envelope.broker.watch.metrics import Counter
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,9 @@ Result = TypeVar("Result")
 class ReadRecorder:
     """A ledger that cannot be used stops the reads of audited columns, and nothing else: `trouble` says why."""
 
-    def __init__(self, settings: BrokerSettings, reads: Counter) -> None:
-        """Counts events in `reads`, by database and column."""
-        self._settings, self._reads = settings, reads
+    def __init__(self, settings: BrokerSettings, tally: Tally) -> None:
+        """`tally` hears of each line."""
+        self._settings, self._tally = settings, tally
         self._lock = asyncio.Lock()
         self._rings: Rings | None = None
         self.trouble: errors.EnvelopeError | None = None
@@ -41,7 +41,7 @@ class ReadRecorder:
             settings = self._settings
             found = ReadLedger(settings.reads_path, settings.environment, settings.reads_anchor)
             self.statement_key = found.statement_key
-            self._rings = Rings(found, self._count)
+            self._rings = Rings(found, self._tally.note)
         return self._rings
 
     @property
@@ -103,11 +103,6 @@ class ReadRecorder:
     async def _alone(self, act: Callable[[], Result]) -> Result:
         async with self._lock:
             return await asyncio.to_thread(act)
-
-    def _count(self, entry: Entry) -> None:
-        if entry["event"] == "read":
-            column = f"{entry['table']}.{entry.get('column')}" if "table" in entry else f"key {entry.get('key')}"
-            self._reads.add(str(entry.get("database")), column)
 
     def _failed(self, error: errors.EnvelopeError) -> None:
         if self.trouble is None or self.trouble.said != error.said:

@@ -99,6 +99,23 @@ class DekWithFields(DekRef):
 
 
 @dataclass(frozen=True)
+class OldestKey:
+    """The oldest active key of a level: `since` is in seconds since 1970."""
+
+    level: Name
+    since: Number
+
+
+@dataclass(frozen=True)
+class PlantedField:
+    """A field key to make for a canary."""
+
+    key_id: KeyId
+    field_uuid: Identity
+    label: Name
+
+
+@dataclass(frozen=True)
 class SealedRef:
     """A DEK out of a backup, sealed for the broker's one-time key; `fingerprint` is the catalog's."""
 
@@ -234,9 +251,10 @@ class FlushRequest:
 
 @dataclass(frozen=True)
 class ScheduleRequest:
-    """Tells how many keys of the database are overdue."""
+    """Tells how many keys of the database are overdue, and since when each level's oldest key is in use."""
 
     overdue: Number
+    oldest: tuple[OldestKey, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -296,6 +314,15 @@ class SignRequest:
     database_uuid: Identity
     key: DekWithFields
     statement: Annotated[dict[str, Any], Object()]
+
+
+@dataclass(frozen=True)
+class PlantRequest:
+    """Asks for field keys whose next use is an alarm."""
+
+    database_uuid: Identity
+    key: DekRef
+    fields: Annotated[tuple[PlantedField, ...], Count(1, 2000)]
 
 
 @dataclass(frozen=True)
@@ -371,6 +398,7 @@ OPERATIONS: dict[str, tuple[type[Any], ...]] = {
     "prove": (ProveRequest,),
     "refused": (RefusedRequest,),
     "sign": (SignRequest,),
+    "plant": (PlantRequest,),
     "erase": (EraseRequest,),
     "erasures": (ErasuresRequest,),
     "attach": (AttachRequest,),

@@ -52,6 +52,7 @@ HANDLERS: Mapping[str, Handler] = {
     "schedule": telling.schedule,
     "record": telling.record,
     "sign": deriving.sign,
+    "plant": deriving.plant,
     "erase": erasing.erase,
     "erasures": erasing.erased,
     "keys_backup": backing_up.keys_backup,

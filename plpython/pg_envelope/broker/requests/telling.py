@@ -45,8 +45,10 @@ def _reads_state(state: State) -> wire.Message | None:
 
 
 async def schedule(state: State, asked: AskedRequest) -> wire.Message:
-    told = read(ScheduleRequest, asked.body)
-    state.metrics.overdue.set(str(asked.facts["who"].get("database", "")), to=told.overdue)
+    told, database = read(ScheduleRequest, asked.body), str(asked.facts["who"].get("database", ""))
+    state.metrics.overdue.set(database, to=told.overdue)
+    for key in told.oldest:
+        state.metrics.key_ages.set(database, key.level, to=key.since)
     return {}
 
 
