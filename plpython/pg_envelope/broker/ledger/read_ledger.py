@@ -36,13 +36,13 @@ Entry = dict[str, Any]
 class ReadLedger:
     """One process writes. A line is on the disk when `add` returns."""
 
-    def __init__(self, path: Path, environment: str, anchor: str = "") -> None:
+    def __init__(self, path: Path, environment: str, anchor: str = "", kv: Keep | None = None) -> None:
         """Loads the whole file. Raises NotConfigured when it is not whole, or not ours.
 
-        Each checkpoint also goes to `anchor`, if there is one: a file, or syslog.
+        Each checkpoint also goes to `anchor`, if there is one: a file, syslog, or a KV, which `kv` writes.
         """
         self._held = HeldFile(path, WHAT, HINT)
-        self._keep: list[Keep] = [partial(append, checkpoints_path(path)), *([anchor_of(anchor)] if anchor else [])]
+        self._keep: list[Keep] = [partial(append, checkpoints_path(path)), *([anchor_of(anchor, kv)] if anchor else [])]
         self._tree = merkle.Tree()
         self._taken: OrderedDict[str, int] = OrderedDict()
         try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pg_envelope import errors
+from pg_envelope.broker.ledger.anchors import Keep
 from pg_envelope.broker.ledger.read_ledger import WHAT, ReadLedger
 from pg_envelope.broker.ledger.rings import Rings, SessionRing
 from pg_envelope.broker.ledger.tally import Tally
@@ -23,9 +24,9 @@ Result = TypeVar("Result")
 class ReadRecorder:
     """A ledger that cannot be used stops the reads of audited columns, and nothing else: `trouble` says why."""
 
-    def __init__(self, settings: BrokerSettings, tally: Tally) -> None:
-        """`tally` hears of each line."""
-        self._settings, self._tally = settings, tally
+    def __init__(self, settings: BrokerSettings, tally: Tally, kv: Keep | None = None) -> None:
+        """`tally` hears of each line. `kv` takes checkpoints, if the anchor is a KV."""
+        self._settings, self._tally, self._kv = settings, tally, kv
         self._lock = asyncio.Lock()
         self._rings: Rings | None = None
         self.trouble: errors.EnvelopeError | None = None
@@ -39,7 +40,7 @@ class ReadRecorder:
             if self.trouble is not None:
                 raise self.trouble
             settings = self._settings
-            found = ReadLedger(settings.reads_path, settings.environment, settings.reads_anchor)
+            found = ReadLedger(settings.reads_path, settings.environment, settings.reads_anchor, self._kv)
             self.statement_key = found.statement_key
             self._rings = Rings(found, self._tally.note)
         return self._rings
