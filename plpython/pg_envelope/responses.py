@@ -61,6 +61,7 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
     "keys_return": ({"public_key": str, "environment": str, "deks": ["MovedDek", "FailedDek"]},),
     "prove": ({"deks": ["ProvedDek", "FailedDek"]},),
     "refused": ({},),
+    "failed": ({},),
     "sign": ({"statement_signed": str, "signature": str, "public_key": str},),
     "plant": ({"salt": str, "keys": ["FieldKey"]},),
     "erase": ({"epoch": int, "deks": ["ErasedDek"]},),

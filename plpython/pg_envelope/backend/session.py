@@ -46,7 +46,7 @@ class Session:
         self.guard = Guard(self.host)
         place = self.guard.plain(location.locate)()
         self.link = Link(place, self.host.interrupts, Asker(self.host).who)
-        self.guard.tell_refusals(Refusals(self.link).tell)
+        self.guard.tell_errors(Refusals(self.link).tell)
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)

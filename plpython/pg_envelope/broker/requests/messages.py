@@ -308,6 +308,14 @@ class RefusedRequest:
 
 
 @dataclass(frozen=True)
+class FailedRequest:
+    """Tells of a value that did not open, by the error's code."""
+
+    error: Name
+    skipped: Number | None
+
+
+@dataclass(frozen=True)
 class SignRequest:
     """A statement for a DEK to sign."""
 
@@ -397,6 +405,7 @@ OPERATIONS: dict[str, tuple[type[Any], ...]] = {
     "keys_return": (KeysReturnRequest,),
     "prove": (ProveRequest,),
     "refused": (RefusedRequest,),
+    "failed": (FailedRequest,),
     "sign": (SignRequest,),
     "plant": (PlantRequest,),
     "erase": (EraseRequest,),

@@ -58,12 +58,13 @@ HANDLERS: Mapping[str, Handler] = {
     "keys_backup": backing_up.keys_backup,
     "keys_return": backing_up.keys_return,
     "refused": telling.refused,
+    "failed": telling.failed,
     "prove": proving.prove,
     "attach": ringing.attach,
     "drain": ringing.drain,
     "spend": ringing.spend,
 }
-UNRECORDED = {"status", "schedule", "erasures", "prove", "attach", "drain", "spend"}
+UNRECORDED = {"status", "schedule", "erasures", "prove", "attach", "drain", "spend", "failed"}
 REPEATED = {"derive", "refused"}
 REVOKING = {"flush", "erase"}
 

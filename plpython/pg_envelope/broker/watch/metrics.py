@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 MAX_TOLD = 1000
 OTHER = "other"
+# The errors of a value that does not open.
+FAILURES = ("invalid_envelope", "unwrap_failed")
 VALUE_LABELS = ("database", "role", "column")
 Labels = tuple[str, ...]
 
@@ -120,6 +122,7 @@ class Metrics:
         self.refused = Counter("pg_envelope_peers_refused_total", "Connections of users that may not connect.")
         self.repeats = Counter("pg_envelope_audit_repeats_total", "Events that the audit log counts, not lists.")
         self.limits = Counter("pg_envelope_read_limits_total", "Limits of reads that a user reached.", "then")
+        self.failures = Counter("pg_envelope_decrypt_failures_total", "Values that did not open.", "error")
         self.canaries = Counter("pg_envelope_canary_reads_total", "Canaries that somebody opened.")
         self.reads = Counter(
             "pg_envelope_reads_total", "Events in the ledger of reads: executions that decrypted.", "database", "column"
@@ -135,6 +138,8 @@ class Metrics:
         self.requests.expect("refused", "ok")
         for action in ("refuse", "alarm"):
             self.limits.expect(action)
+        for error in FAILURES:
+            self.failures.expect(error)
         self._all: list[Counter | Histogram | Told | Gauge] = [
             found for found in vars(self).values() if isinstance(found, Counter | Histogram | Told)
         ]
