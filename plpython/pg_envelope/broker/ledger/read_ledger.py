@@ -30,6 +30,9 @@ MOST_RINGS = 10_000
 # The numbered entries. A text in JSON has no such quotes, so no name can be taken for these members.
 NUMBERED = re.compile(rb'\{"event":"(?:read|damaged)",.*"ring":"([0-9a-f]{32})","seq":(\d+)[,}]')
 
+# json.dumps() would make an encoder for each line.
+ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
 Entry = dict[str, Any]
 
 
@@ -67,7 +70,7 @@ class ReadLedger:
     def add(self, entries: Iterable[Entry]) -> None:
         """Writes lines, and returns once they are on the disk. Raises Internal when they cannot be written."""
         listed = list(entries)
-        lines = [json.dumps(entry, separators=(",", ":")).encode() for entry in listed]
+        lines = [ENCODE(entry).encode() for entry in listed]
         if not lines:
             return
         self._held.append(b"".join(line + b"\n" for line in lines))
