@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from typing import Any
 
@@ -38,6 +39,7 @@ def test_each_request_is_an_alarm(broker, planted) -> None:
     assert broker.derive(database, dek, canary)["ttl"] == 0
     assert len(alarms(broker)) == broker.metric(METRIC) == 3
     last = alarms(broker)[-1]
+    assert last["peer"]["uid"] == os.getuid()
     assert (last["database_uuid"], last["columns"], last["key_ids"]) == (database, ["public.t.c"], [9])
     assert [event["canaries"] for event in broker.events() if "canaries" in event] == [[9], [9]], (
         "equal ones are counted"

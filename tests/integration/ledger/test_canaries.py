@@ -173,6 +173,20 @@ def test_tables_that_share_their_subjects(db: Database) -> None:
     assert [alarm["columns"] for alarm in alarms(db)] == [["public.visit.note"]]
 
 
+def test_erased_values(db: Database) -> None:
+    """They make no canary, and a canary that was erased has no key that could raise an alarm."""
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text); INSERT INTO person VALUES (7, 'x'), (8, 'y')")
+    options = "scope => 'subject', scope_column => 'id', erased => 'null', store => 'catalog'"
+    db.sql(f"""CALL envelope.protect('person', '["email"]', {options})""")
+    db.sql("""SELECT envelope.plant_canary('person', '{"id": 8}')""")
+    db.sql("CALL envelope.shred('person', '7', 'a reason')")
+    db.sql("CALL envelope.shred('person', '8', 'a reason')")
+    assert db.sql("SELECT email FROM person") == [(None,), (None,)]
+    assert alarms(db) == []
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="no protected value"):
+        db.sql(PLANT)
+
+
 def test_it_is_removed_when_its_row_is_gone(person: Database) -> None:
     remove = """SELECT envelope.remove_canary('person', '{"id": "7"}')"""
     with pytest.raises(psycopg.Error, match="still in its row") as caught:

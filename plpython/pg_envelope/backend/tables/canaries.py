@@ -132,12 +132,11 @@ class Canaries(ScopeKeys):
     def _refuse_planted(self, table: CanaryTable, found: Row) -> None:
         stored = [found[f"value_{number}"] for number, _ in enumerate(table.layout.protected)]
         key_ids = [envelope.key_id(value) for value in stored if value is not None]
-        if not key_ids:
-            raise errors.BadInput("the row has no protected value to open")
         if self._host.rows(OF_CANARIES, ["bigint[]"], [key_ids]):
             raise errors.BadInput("the row is a canary already", hint="envelope.canaries lists them.")
 
     def _values(self, table: CanaryTable, found: Row) -> list[PlainValue]:
+        """Returns the values that the row has. One that was erased may read as none. Raises BadInput without any."""
         rights = {row["field_uuid"]: row for row in self._host.rows(CAPABILITIES, ["uuid"], [table.key["key_uuid"]])}
         values = []
         for number, protected in enumerate(table.layout.protected.values()):
@@ -145,6 +144,8 @@ class Canaries(ScopeKeys):
             content = self._opened(found[f"value_{number}"], right["capability"], bound)
             if content is not None:
                 values.append(PlainValue(protected, right["label"], content, bound))
+        if not values:
+            raise errors.BadInput("the row has no protected value to open")
         return values
 
     def _dek(self, owner: str, scope: str | None) -> tuple[int, int, Row]:

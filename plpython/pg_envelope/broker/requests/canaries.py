@@ -31,6 +31,8 @@ async def alarm(state: State, asked: AskedRequest, database: UUID, opened: Seque
     key_ids = sorted({field.key_id for field in opened})
     told = {
         **{name: who.get(member) for name, member in NAMES.items()},
+        # What the kernel, or the certificate of an application, says of who asks.
+        "peer": asked.facts["peer"],
         "database_uuid": str(database),
         "columns": sorted({field.label for field in opened}),
         "key_ids": key_ids,
