@@ -46,6 +46,14 @@ def test_each_request_is_an_alarm(broker, planted) -> None:
     )
 
 
+def test_the_line_is_on_the_disk_before_the_key_leaves(broker, planted) -> None:
+    database, _, canary = planted
+    assert "key" in broker.derive(database, canary)["keys"][0]
+    broker.process.kill()
+    broker.process.wait()
+    assert len(alarms(broker)) == 2
+
+
 def test_what_is_read_ahead_is_kept_back(broker, planted) -> None:
     database, dek, canary = planted
     answer = broker.derive(database, dek, canary, ahead=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ import pytest
 
 from stack.stack import Stack
 from tests.fix_stack import Database
+from tests.integration.operations.fix_clusters import run
 
 from .fix_reads import entries
 
@@ -171,6 +173,30 @@ def test_tables_that_share_their_subjects(db: Database) -> None:
     assert alarms(db) == []
     assert db.sql("SELECT note FROM visit WHERE n = 7") == [("n7",)]
     assert [alarm["columns"] for alarm in alarms(db)] == [["public.visit.note"]]
+
+
+def test_a_restored_copy_raises_the_alarm(db: Database, tmp_path: Path) -> None:
+    """A dump opens nothing. What it holds is a canary wherever it is restored."""
+    make(db).sql(PLANT)
+    script, copy = tmp_path / "dump.sql", f"{db.name}_copy"
+    script.write_text(run(db.stack.cluster, db.name, "pg_dump", "--format=plain"))
+    assert alarms(db) == []
+    db.sql(f"CREATE DATABASE {copy}")
+    try:
+        quiet = ("--quiet", "--set=ON_ERROR_STOP=1", "--no-psqlrc")
+        run(db.stack.cluster, copy, "psql", *quiet, "--file", script)
+        with db.stack.connect(copy) as restored:
+            assert restored.execute("SELECT note FROM envelope.canaries").fetchall() == [("a note",)]
+            restored.execute("SELECT count(*) FROM envelope.status()")
+            restored.execute("CALL envelope.verify('person')")
+            assert restored.execute(READ.format(8)).fetchall() == [("u8", "8", b"\x01")]
+            told = [entry for entry in entries(db.stack) if entry.get("database") == copy]
+            assert [entry for entry in told if entry["event"] == "canary"] == []
+            assert restored.execute(READ.format(7)).fetchall() == [VALUE]
+        told = [entry for entry in entries(db.stack) if entry.get("database") == copy]
+        assert len([entry for entry in told if entry["event"] == "canary"]) == 3
+    finally:
+        db.sql(f"DROP DATABASE {copy} WITH (FORCE)")
 
 
 def test_erased_values(db: Database) -> None:
