@@ -226,12 +226,12 @@ CREATE FUNCTION envelope.is_stale(value envelope.ciphertext) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT CASE WHEN octet_length(value) > 5 THEN coalesce((
-        SELECT fk.state <> 'active' AND 'destroyed' NOT IN (fk.state, d.state) AND d.state <> 'suspended'
+        SELECT fk.state <> 'active' AND d.version > 0 AND 'destroyed' NOT IN (fk.state, d.state) AND d.state <> 'suspended'
         FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
         WHERE fk.key_id = envelope_private.key_id_of(value)), true) ELSE false END;
 END;
 COMMENT ON FUNCTION envelope.is_stale IS
-    'tells whether reencrypt would renew an envelope: it is not under the active key of its column, tenant or subject. False for a destroyed or suspended key, where reencrypt cannot help. SECURITY DEFINER: reads the key catalog';
+    'tells whether reencrypt would renew an envelope: it is not under the active key of its column, tenant or subject. False for a destroyed or suspended key, where reencrypt cannot help, and for a canary. SECURITY DEFINER: reads the key catalog';
 
 CREATE FUNCTION envelope.prefetch(rel regclass, scopes text[]) RETURNS bigint
     LANGUAGE plpython3u VOLATILE AS $$

@@ -95,6 +95,7 @@ BEGIN ATOMIC
     DELETE FROM envelope_private.key_grant;
     DELETE FROM envelope_private.client_grant;
     DELETE FROM envelope_private.mask;
+    DELETE FROM envelope_private.canary;
     DELETE FROM envelope_private.tenant;
     DELETE FROM envelope_private.spare_dek;
     DELETE FROM envelope_private.search_key;

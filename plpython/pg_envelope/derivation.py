@@ -12,6 +12,7 @@ DEK_BYTES = 32
 FIELD_KEY_BYTES = 32
 SALT_BYTES = 32
 FINGERPRINT_BYTES = 16
+DRAWN_BYTES = 16
 
 
 def field_key(dek: bytes, salt: bytes, field_uuid: UUID, key_id: int) -> bytes:
@@ -23,6 +24,16 @@ def field_key(dek: bytes, salt: bytes, field_uuid: UUID, key_id: int) -> bytes:
 def fingerprint(dek: bytes, dek_id: int) -> bytes:
     """Returns 16 bytes that commit to the DEK and tell nothing about it."""
     return HKDF(SHA256(), FINGERPRINT_BYTES, None, b"pg_envelope/1 fingerprint" + dek_id.to_bytes(8, "big")).derive(dek)
+
+
+def canary_salt(dek: bytes, drawn: bytes) -> bytes:
+    """Returns the salt of a canary's keys: 16 random bytes, and a mark that nobody sees without the DEK."""
+    # Each key of a statement over many subjects is looked at, and HKDF would take thirty times as long.
+    return drawn + hmac.digest(dek, b"pg_envelope/1 canary" + drawn, "sha256")[: SALT_BYTES - DRAWN_BYTES]
+
+
+def is_canary(dek: bytes, salt: bytes) -> bool:
+    return same(canary_salt(dek, salt[:DRAWN_BYTES]), salt)
 
 
 def same(one: bytes, other: bytes) -> bool:

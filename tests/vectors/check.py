@@ -158,10 +158,18 @@ def check_padme(vector: Vector) -> None:
     assert padme(vector["bytes"]) == vector["padded_bytes"]
 
 
+def check_canary(vector: Vector) -> None:
+    """Section 2: who has the DEK sees in the salt that it is a canary's."""
+    salt = bytes.fromhex(vector["salt"])
+    mark = hmac.digest(bytes.fromhex(vector["dek"]), b"pg_envelope/1 canary" + salt[:16], "sha256")[:16]
+    assert (mark == salt[16:]) is vector["is_canary"]
+
+
 CHECKS: dict[str, Callable[[Vector], None]] = {
     "envelopes": check_envelope,
     "malformed": check_malformed,
     "fingerprints": check_fingerprint,
+    "canaries": check_canary,
     "keyring_wraps": check_wrap,
     "keyrings": check_keys.check_keyring,
     "secrets_wraps": check_keys.check_secrets_wrap,

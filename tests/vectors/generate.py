@@ -222,6 +222,18 @@ def _fingerprints() -> Iterator[Vector]:
         yield {"dek": DEK.hex(), "dek_id": dek_id, "fingerprint": derivation.fingerprint(DEK, dek_id).hex()}
 
 
+def _canaries() -> Iterator[Vector]:
+    salt = derivation.canary_salt(DEK, drawn("salt of a canary", derivation.DRAWN_BYTES))
+    yield {"name": "salt of a canary", "dek": DEK.hex(), "salt": salt.hex(), "is_canary": True}
+    yield {"name": "salt of another key", "dek": DEK.hex(), "salt": SALT.hex(), "is_canary": False}
+    yield {
+        "name": "salt under another DEK",
+        "dek": drawn("another DEK", 32).hex(),
+        "salt": salt.hex(),
+        "is_canary": False,
+    }
+
+
 def _keyring_wraps() -> Iterator[Vector]:
     keks = {str(version): drawn(f"KEK {version}", 32) for version in (1, 2)}
     wrapped = _wrap(keks, "2", 7)
@@ -281,6 +293,7 @@ def generate() -> str:
         "envelopes": list(_envelopes()),
         "malformed": list(_malformed()),
         "fingerprints": list(_fingerprints()),
+        "canaries": list(_canaries()),
         "keyring_wraps": list(_keyring_wraps()),
         "keyrings": list(keys.keyrings()),
         "secrets_wraps": list(keys.secrets_wraps()),

@@ -152,6 +152,11 @@ def test_a_malformed_envelope_fails_with_the_one_error(vector: dict[str, Any]) -
     assert (str(caught.value), caught.value.detail) == (errors.InvalidEnvelope.text, None)
 
 
+@pytest.mark.parametrize("vector", named(VECTORS["canaries"]))
+def test_the_salt_of_a_canary(vector: dict[str, Any]) -> None:
+    assert derivation.is_canary(bytes.fromhex(vector["dek"]), bytes.fromhex(vector["salt"])) is vector["is_canary"]
+
+
 @pytest.mark.parametrize("vector", VECTORS["fingerprints"], ids=lambda vector: str(vector["dek_id"]))
 def test_a_fingerprint(vector: dict[str, Any]) -> None:
     assert derivation.fingerprint(bytes.fromhex(vector["dek"]), vector["dek_id"]).hex() == vector["fingerprint"]

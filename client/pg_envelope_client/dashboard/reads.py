@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MOST_BYTES = 16 << 20
+from pg_envelope_client.dashboard.tail import is_cut, last_lines
+
 MOST_ROWS = 30
 SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 Reader = tuple[str, str]
@@ -25,30 +24,14 @@ class ReadSums(NamedTuple):
 
 def sums(ledger: Path) -> ReadSums:
     """Reads the end of a ledger. Raises OSError. It verifies nothing."""
-    is_cut = ledger.stat().st_size > MOST_BYTES
     events: dict[tuple[object, object], dict[str, Any]] = {}
-    for entry in _last(ledger):
+    for entry in last_lines(ledger):
         at = entry.get("ring"), entry.get("seq")
         if entry.get("event") == "read":
             events[at] = entry
         elif entry.get("event") == "count" and at in events:
             events[at]["count"] = entry.get("count")
-    return ReadSums(_rows(list(events.values())), is_cut)
-
-
-def _last(ledger: Path) -> Iterator[dict[str, Any]]:
-    with open(ledger, "rb") as file:
-        start = max(0, ledger.stat().st_size - MOST_BYTES)
-        file.seek(start)
-        if start:
-            file.readline()
-        for line in file:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict):
-                yield entry
+    return ReadSums(_rows(list(events.values())), is_cut(ledger))
 
 
 def _rows(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

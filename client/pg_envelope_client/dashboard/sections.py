@@ -101,6 +101,11 @@ def of_reads(rows: Sequence[dict[str, Any]], is_cut: bool) -> Iterator[str]:
         yield paragraph("The ledger is long: only its last lines were read.")
 
 
+def of_alarms(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the HTML of alarms and refusals."""
+    return _of("Alarms and refusals of the last week", rows, "There were none.")
+
+
 def _of(title: str, rows: Sequence[dict[str, Any]], empty: str) -> str:
     heads = [name.replace("_", " ") for name in rows[0]] if rows else []
     return table(title, heads, (row(*map(_cell, found.values())) for found in rows), empty)

@@ -118,8 +118,9 @@ class KeyRing:
         expires = monotonic() + derived.ttl
         reserve = self._reserve(str(layout.field), row["key_id"])
         key = FieldKey(head, layout.field.bytes, derived.key, expires, reserve=reserve)
-        self._bound(self._keys)
-        self._keys[layout.field, head] = key
+        if derived.ttl:
+            self._bound(self._keys)
+            self._keys[layout.field, head] = key
         return key
 
     def _reserve(self, field: str, key_id: int) -> Callable[[], int]:

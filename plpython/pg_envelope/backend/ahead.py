@@ -32,7 +32,7 @@ SELECT n.* FROM unnest($2::bigint[]) AS wanted (key_id), LATERAL (
     FROM (SELECT * FROM envelope_private.field_key f WHERE f.key_id = wanted.key_id LIMIT 1) fk,
         LATERAL (SELECT * FROM envelope_private.dek k WHERE k.dek_id = fk.dek_id LIMIT 1) d
     WHERE fk.field_uuid IS NULL AND d.key_uuid = $1 AND d.store = 'catalog'
-        AND d.state NOT IN ('suspended', 'destroyed') AND fk.state <> 'destroyed'
+        AND d.state NOT IN ('suspended', 'destroyed') AND fk.state <> 'destroyed' AND d.version > 0
     UNION ALL (
     SELECT s.key_id, s.salt, s.dek_id, s.kek, 'catalog', s.wrapped, s.fingerprint
     FROM envelope_private.spare_dek s

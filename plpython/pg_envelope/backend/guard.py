@@ -26,10 +26,10 @@ class Guard:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._tell: Callable[[errors.NotPermitted], None] | None = None
+        self._tell: Callable[[errors.EnvelopeError], None] | None = None
 
-    def tell_refusals(self, tell: Callable[[errors.NotPermitted], None]) -> None:
-        """Makes `tell` hear of each refusal for want of a right from now on. `tell` must not raise."""
+    def tell_errors(self, tell: Callable[[errors.EnvelopeError], None]) -> None:
+        """Makes `tell` hear of each error of the package's own from now on. `tell` must not raise."""
         self._tell = tell
 
     def plain(self, call: Callable[..., Result]) -> Callable[..., Result]:
@@ -66,10 +66,10 @@ class Guard:
 
     def _fail(self, error: Exception) -> NoReturn:
         if isinstance(error, UnicodeError):
-            self._host.fail(errors.InvalidEnvelope())
-        if isinstance(error, errors.NotPermitted) and self._tell is not None:
-            self._tell(error)
+            error = errors.InvalidEnvelope()
         if isinstance(error, errors.EnvelopeError):
+            if self._tell is not None:
+                self._tell(error)
             self._host.fail(error)
         passed = self._host.passed_on(error)
         if passed is not None:

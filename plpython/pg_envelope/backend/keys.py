@@ -24,7 +24,7 @@ FROM envelope_private.key WHERE key_uuid = $1 FOR UPDATE"""
 ACTIVE = "SELECT dek_id FROM envelope_private.dek WHERE key_uuid = $1 AND state = 'active'"
 OLD = """
 SELECT dek_id, version, state FROM envelope_private.dek
-WHERE key_uuid = $1 AND state NOT IN ('active', 'destroyed') ORDER BY version"""
+WHERE key_uuid = $1 AND version > 0 AND state NOT IN ('active', 'destroyed') ORDER BY version"""
 FIELD = "SELECT field_uuid FROM envelope_private.protected_column WHERE key_uuid = $1 AND attname = $2"
 NEWEST_DEK = "SELECT max(version) AS version FROM envelope_private.dek WHERE key_uuid = $1"
 NEWEST_FIELD_KEY = "SELECT max(version) AS version FROM envelope_private.field_key WHERE field_uuid = $1"

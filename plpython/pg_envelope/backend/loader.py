@@ -53,7 +53,7 @@ REPLACED = "decrypt-only"
 REPLACED_HINT = "The rows have other tokens now. Copy the table's schema from the publisher again."
 SCOPED = """
 FROM envelope_private.dek d JOIN envelope_private.field_key fk USING (dek_id)
-WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed'
+WHERE d.key_uuid = $1 AND d.scope = ANY ($2) AND fk.state <> 'destroyed' AND d.version > 0
     AND d.state NOT IN ('suspended', 'destroyed')"""
 OF_SCOPES = f"""
 SELECT fk.key_id, fk.salt, d.dek_id, d.kek, d.store, d.wrapped, d.fingerprint {SCOPED} ORDER BY fk.key_id"""

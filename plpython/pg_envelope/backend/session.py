@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pg_envelope.backend.reads import Reads
     from pg_envelope.backend.search.tokens import Tokens
     from pg_envelope.backend.secret_admin import SecretAdmin
+    from pg_envelope.backend.tables.canary_admin import CanaryAdmin
     from pg_envelope.backend.writes import Writes
 
 
@@ -45,7 +46,7 @@ class Session:
         self.guard = Guard(self.host)
         place = self.guard.plain(location.locate)()
         self.link = Link(place, self.host.interrupts, Asker(self.host).who)
-        self.guard.tell_refusals(Refusals(self.link).tell)
+        self.guard.tell_errors(Refusals(self.link).tell)
         self.loader = Loader(self.host, self.link)
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
@@ -214,6 +215,16 @@ class Session:
     def shown_as(self, value: bytes | None, token: bytes | None, row_key: str, field: str | None) -> list[str | None]:
         """Returns all that roles may see of a value, for triggers."""
         return self.guard.plain(self.masks.every)(self.decrypt_text_masked(value, token, row_key), field, row_key)
+
+    @cached_property
+    def canaries(self) -> CanaryAdmin:
+        """The functions for canaries."""
+        return self.guard.plain(self._import_canaries)()
+
+    def _import_canaries(self) -> CanaryAdmin:
+        from pg_envelope.backend.tables.canary_admin import CanaryAdmin
+
+        return CanaryAdmin(self.pinned, self.guard, self.link, self.values, self.admin)
 
     @cached_property
     def secret_admin(self) -> SecretAdmin:

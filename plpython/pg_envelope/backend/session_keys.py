@@ -107,7 +107,11 @@ class SessionKeys:
         elif slot not in self.keys:
             capability = slot[:CAPABILITY_BYTES]
             self._first_uses[capability] = self.first_uses(capability) + 1
-        return self._awake(slot, fetched, epoch)
+        key = self._awake(slot, fetched, epoch)
+        if fetched.ends < monotonic():
+            # It was given for one use, as a canary's key is.
+            self._drop(slot)
+        return key
 
     def _awake(self, slot: bytes, fetched: Fetched, epoch: bytes) -> Key:
         key = self.keys.get(slot)

@@ -20,8 +20,11 @@ from pg_envelope.broker.keys.deks import Limits, OpenDeks
 from pg_envelope.broker.keys.epoch import EpochFile
 from pg_envelope.broker.kms.kms import THREADS, Kms
 from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.ledger import kv_anchor
+from pg_envelope.broker.ledger.anchors import Keep
 from pg_envelope.broker.ledger.erasures import Erasures
 from pg_envelope.broker.ledger.recorder import ReadRecorder
+from pg_envelope.broker.ledger.tally import Tally
 from pg_envelope.broker.requests import status
 from pg_envelope.broker.requests.peers import Peers
 from pg_envelope.broker.requests.service import Service
@@ -78,7 +81,7 @@ class BrokerProcess:
         limits = Limits(config.broker.environment, config.broker.deadline_ms / 1000)
         self.deks = OpenDeks(limits, config.kek, self.kms, self.cache, audit, self.metrics, clock.now)
         self.epoch = EpochFile(config.broker.epoch)
-        self.reads = ReadRecorder(config.broker, self.metrics.reads)
+        self.reads = ReadRecorder(config.broker, Tally(self.metrics.reads, self.metrics.values), self._kv_anchor())
         parts = (config, self.kms, self.deks, self.epoch, audit, self.metrics, clock.now, erasures, self.reads)
         self.service = Service(*parts)
         self._register_gauges()
@@ -90,6 +93,10 @@ class BrokerProcess:
 
         provider = make_provider(settings, report)
         return Kms(name, provider, settings.timeout_ms / 1000, self.metrics, clock.now)
+
+    def _kv_anchor(self) -> Keep | None:
+        name = self.config.broker.anchor_kms
+        return kv_anchor.keeping(self.kms[name], self.config.broker.environment) if name else None
 
     async def serve(self) -> None:
         """Serves until it is cancelled."""

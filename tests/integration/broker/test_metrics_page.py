@@ -30,7 +30,7 @@ def test_every_metric_is_documented_with_type_and_help(broker):
 def test_labels_are_those_of_the_docs(broker):
     database, dek = broker.new_dek()
     broker.derive(database, dek)
-    broker.good("schedule", overdue=1)
+    broker.good("schedule", overdue=1, oldest=[{"level": "dek", "since": 1}])
     broker.good("spend", field=str(uuid.uuid4()), user="u", rows=1, seconds=60, refuses=False, wanted=2)
     docs, seen = documented(), set()
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", broker.page("/metrics"), re.MULTILINE):
@@ -40,6 +40,7 @@ def test_labels_are_those_of_the_docs(broker):
         seen.add(plain)
     only_then = {
         "pg_envelope_reads_total": "an audited column was read",
+        "pg_envelope_values_decrypted_total": "an audited column was read",
         "pg_envelope_grace_remaining_seconds": "a KMS is down",
         "pg_envelope_application_connections": "a door",
     }

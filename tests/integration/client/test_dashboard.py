@@ -112,6 +112,35 @@ def test_who_read_what_comes_from_the_ledger(protected: Database, stack: Stack, 
     assert "<td>old</td>" not in text
 
 
+def test_alarms_and_refusals_come_from_ledger_and_audit_log(protected: Database, stack: Stack, tmp_path: Path) -> None:
+    now = datetime.now(UTC).isoformat()
+    canary = {"event": "canary", "user": "till", "role": "shop", "ip": "10.0.0.7", "columns": ["public.person.email"]}
+    limit = {"event": "limit", "user": "<i>ann</i>", "field": "61d0", "then": "refuse"}
+    old = {**canary, "timestamp": "2001-01-01T00:00:00+00:00", "user": "old"}
+    refused = {"op": "refused", "reason": "permission denied", "who": {"role": "bob", "acting": "bob"}, "label": "t.c"}
+    ledger, audit_log = tmp_path / "reads.jsonl", tmp_path / "audit.log"
+    lines = [{**canary, "timestamp": now}, {**canary, "timestamp": now}, {**limit, "timestamp": now}, old]
+    ledger.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + "no JSON\n")
+    events = [
+        refused,
+        {**refused, "skipped": 3},
+        {**refused, "repeated": 7},
+        {"event": "peer_refused", "peer": {"uid": 5}},
+    ]
+    audit_log.write_text("".join(f"{json.dumps({'time': now, **event})}\n" for event in events))
+    with serving(Command(stack, protected.name), "--ledger", ledger, "--audit-log", audit_log) as url:
+        _, text, _ = ask(url)
+    told = text[text.index("<h2>Alarms and refusals") :]
+    seen = f"<td>{now}</td>"
+    assert (
+        f"{seen}<td>canary opened</td><td>till as shop from 10.0.0.7</td><td>public.person.email</td><td>2</td>" in told
+    )
+    assert "<td>limit of reads: refuse</td><td>&lt;i&gt;ann&lt;/i&gt;</td><td>field 61d0</td><td>1</td>" in told
+    assert "<td>refused: permission denied</td><td>bob</td><td>t.c</td><td>12</td>" in told
+    assert "<td>not allowed at the broker</td><td>uid 5</td><td></td><td>1</td>" in told
+    assert "old" not in told[: told.index("<h2>Who read what")]
+
+
 def test_others_are_refused(protected: Database, stack: Stack) -> None:
     with serving(Command(stack, protected.name)) as url:
         port = str(url.port)

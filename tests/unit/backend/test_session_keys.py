@@ -257,3 +257,13 @@ def test_a_scan_of_more_keys_than_there_is_room_for_finds_most(
             ring.get(slot[:16] + b"\xe1\x01" + slot[18:])
     assert len(loads.slots) < 0.4 * 10 * len(slots)
     assert len(ring.keys) <= 1000
+
+
+def test_a_key_for_one_use_is_not_kept(ring: SessionKeys, loads: Loads) -> None:
+    loads.ttl = 0.0
+    for count in (1, 2, 3):
+        assert isinstance(ring.get(SLOT), FieldKey)
+        assert (loads.slots, ring.keys, ring.holds(SLOT)) == ([SLOT] * count, {}, False)
+    loads.ttl = 60.0
+    assert ring.get(SLOT) is ring.get(SLOT)
+    assert len(loads.slots) == 4

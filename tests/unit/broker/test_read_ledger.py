@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pg_envelope import errors, merkle, reads_check, ring
 from pg_envelope.broker.ledger.read_ledger import ReadLedger
-from pg_envelope.broker.ledger.rings import Rings
+from pg_envelope.broker.ledger.rings import BUSY_EVENTS, Rings
 from pg_envelope.checkpoints import PublicKey
 
 WHO = {"database": "d", "client": "10.0.0.1"}
@@ -253,6 +253,26 @@ def test_another_key_or_environment_is_found(path: Path, tmp_path: Path) -> None
     assert checked(path, public).problems
     with pytest.raises(errors.NotConfigured, match="checkpoint does not hold"):
         ReadLedger(path, "other")
+
+
+def test_a_busy_session_is_seen(path: Path) -> None:
+    """The recorder comes by sooner then, so that the session need not wait for room. What a session asks for by itself
+    says nothing.
+    """
+    ledger, rings = opened(path)
+    session = Session()
+    attached = session.attach(rings)
+    seen = []
+    for count in (BUSY_EVENTS + 1, BUSY_EVENTS, 0):
+        for number in range(count):
+            session.read(number)
+        rings.drain()
+        seen.append(rings.is_busy)
+    for number in range(BUSY_EVENTS + 1):
+        session.read(number)
+    rings.drain(attached, session.seq)
+    assert (seen, rings.is_busy) == ([True, False, False], False)
+    ledger.close()
 
 
 def test_missing_events_of_a_session_are_found(path: Path) -> None:

@@ -23,6 +23,8 @@ FORMAT = (Path(__file__).parents[3] / "FORMAT.md").read_text()
 REQUESTS = [(op, kind) for op, kinds in messages.OPERATIONS.items() for kind in kinds]
 OBJECTS = [
     messages.FieldRef,
+    messages.OldestKey,
+    messages.PlantedField,
     messages.NamedDek,
     messages.WrappedDek,
     messages.DekRef,

@@ -14,10 +14,11 @@ from pg_envelope.backend.tables.generate import Layout, resealed, stored
 HEADERS = """
 SELECT f.field_uuid, substr(c.seal, 17) AS header FROM envelope_private.field f
 JOIN envelope_private.capability c USING (field_uuid) WHERE f.key_uuid = $1"""
-ERASED = """
+# A canary has a key of its own for good.
+STAY = """
 SELECT encode(substr(int8send(fk.key_id), 5), 'hex') AS key_id
 FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
-WHERE fk.field_uuid = $1 AND 'destroyed' IN (fk.state, d.state)"""
+WHERE fk.field_uuid = $1 AND ('destroyed' IN (fk.state, d.state) OR d.version < 0)"""
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ def stale(host: Host, layout: Layout, key: Row, careful: bool) -> Stale:
 
 
 def _under_an_old_key(host: Host, value: str, field_uuid: str, newest: str) -> str:
-    """Leaves erased values as they are: nobody can read them, so nobody can write them anew."""
-    erased = host.rows(ERASED, ["uuid"], [field_uuid])
-    alive = "".join(f" AND substr({value}, 3, 4) <> {_bytes(row['key_id'])}" for row in erased)
-    return f"substr({value}, 1, 6) <> {_bytes(newest)}{alive}"
+    """Leaves erased values as they are: nobody can read them, so nobody can write them anew. Leaves canaries, too."""
+    stay = host.rows(STAY, ["uuid"], [field_uuid])
+    others = "".join(f" AND substr({value}, 3, 4) <> {_bytes(row['key_id'])}" for row in stay)
+    return f"substr({value}, 1, 6) <> {_bytes(newest)}{others}"
 
 
 def _bytes(hexadecimal: str) -> str:

@@ -15,7 +15,7 @@ from pg_envelope.backend.jobs.isolation import read_committed
 from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.walker import Blocks, Pace, Walker, check
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables import careful, catalog, inspect, whole
+from pg_envelope.backend.tables import canary_rows, careful, catalog, inspect, whole
 from pg_envelope.backend.tables.owner import AsOwner
 
 # For each reason, the list has so many values at most, so that a million erased values do not hide a damaged one.
@@ -105,6 +105,7 @@ class Verification:
         """Opens the values of the rows that a condition finds, and lists those that do not open. Returns how many it
         opened.
         """
+        where += canary_rows.of_base(self._host, self._layout, str(self._key["scope_key"]))
         columns = " + ".join(f"count(t.{ident(name)})" for name in self._layout.protected)
         seen = self._owner.count(f"SELECT {columns} AS found FROM {self._layout.base} t WHERE {where}")
         found = faulty.found(self._owner, self._layout, where)
@@ -139,6 +140,7 @@ class Verification:
 
     def _look_again(self, since: str, batch: Blocks) -> int:
         where = f"{batch.condition()} AND age(t.xmin) <= age('{since}'::xid)"
+        where += canary_rows.of_base(self._host, self._layout, str(self._key["scope_key"]))
         self._moved += self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {where}")
         found = faulty.found(self._owner, self._layout, where)
         if new := self._list(found):

@@ -21,6 +21,9 @@ TYPES = ["text", "text", "name"]
 OVERDUE = """
 SELECT string_agg(level || ' ' || subject, ', ' ORDER BY due_at, subject) AS found, count(*) AS count
 FROM envelope.due WHERE overdue IS NOT NULL"""
+OLDEST = """
+SELECT level, EXTRACT(epoch FROM min(last_rotated))::bigint AS since FROM envelope_private.rotation
+WHERE last_rotated BETWEEN to_timestamp(0) AND now() GROUP BY level ORDER BY level"""
 # The lock belongs to the session: it outlives the commits.
 LOCK = "SELECT pg_try_advisory_lock('envelope_private.schedule'::regclass::oid::bigint) AS mine"
 UNLOCK = "SELECT pg_advisory_unlock('envelope_private.schedule'::regclass::oid::bigint)"
@@ -114,7 +117,9 @@ def _name(item: Row) -> str:
 
 
 def tell_overdue(host: Host, link: Link) -> None:
-    """Tells the broker, for its metrics, how many keys are overdue. Does nothing when no broker answers."""
-    row = host.row(OVERDUE)
+    """Tells the broker, for its metrics, how many keys are overdue, and how old the oldest are. Does nothing when no
+    broker answers.
+    """
+    row, oldest = host.row(OVERDUE), host.rows(OLDEST)
     with suppress(errors.EnvelopeError):
-        link.ask("schedule", overdue=int(row["count"]) if row else 0)
+        link.ask("schedule", overdue=int(row["count"]) if row else 0, oldest=oldest)

@@ -26,13 +26,13 @@ SELECT greatest(last_value, (SELECT max(dek_id) FROM envelope_private.dek),
 PAGE = """
 SELECT DISTINCT scope FROM envelope_private.dek
 WHERE key_uuid = $1 AND scope IS NOT NULL AND ($2 IS NULL OR scope > $2) AND dek_id <= $3
-    AND coalesce(suspended_from, state) NOT IN ('compromised', 'destroyed')
+    AND version > 0 AND coalesce(suspended_from, state) NOT IN ('compromised', 'destroyed')
 ORDER BY scope LIMIT $4"""
 LOCK_ALL = """
 SELECT pg_advisory_xact_lock(hashtextextended($1::text || ' ' || scope, 0)) FROM unnest($2::text[]) AS s (scope)"""
 OLD = """
 SELECT dek_id, scope, state FROM envelope_private.dek
-WHERE key_uuid = $1 AND scope = ANY ($2) AND dek_id <= $3 AND state <> 'destroyed'"""
+WHERE key_uuid = $1 AND scope = ANY ($2) AND dek_id <= $3 AND version > 0 AND state <> 'destroyed'"""
 
 
 class ScopeEmergency(ScopeKeys):

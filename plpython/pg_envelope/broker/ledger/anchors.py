@@ -1,4 +1,4 @@
-"""Keeps checkpoints where the broker's user cannot change them later: in a file elsewhere, or in syslog."""
+"""Keeps checkpoints where the broker's user cannot change them later: in a file elsewhere, in syslog, or in a KV."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ PATIENCE_SECONDS = 5.0
 Keep = Callable[[bytes], None]
 
 
-def anchor_of(setting: str) -> Keep:
-    """Returns what takes notes to the anchor that a setting names."""
+def anchor_of(setting: str, kv: Keep | None = None) -> Keep:
+    """Returns what takes notes to the anchor that a setting names. `kv` takes those to a KV."""
+    if kv is not None:
+        return kv
     kind, _, place = setting.partition(":")
     if kind == SYSLOG:
         return lambda note: log(place or DEVICE, note)

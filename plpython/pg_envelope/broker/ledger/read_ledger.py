@@ -30,19 +30,22 @@ MOST_RINGS = 10_000
 # The numbered entries. A text in JSON has no such quotes, so no name can be taken for these members.
 NUMBERED = re.compile(rb'\{"event":"(?:read|damaged)",.*"ring":"([0-9a-f]{32})","seq":(\d+)[,}]')
 
+# json.dumps() would make an encoder for each line.
+ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
 Entry = dict[str, Any]
 
 
 class ReadLedger:
     """One process writes. A line is on the disk when `add` returns."""
 
-    def __init__(self, path: Path, environment: str, anchor: str = "") -> None:
+    def __init__(self, path: Path, environment: str, anchor: str = "", kv: Keep | None = None) -> None:
         """Loads the whole file. Raises NotConfigured when it is not whole, or not ours.
 
-        Each checkpoint also goes to `anchor`, if there is one: a file, or syslog.
+        Each checkpoint also goes to `anchor`, if there is one: a file, syslog, or a KV, which `kv` writes.
         """
         self._held = HeldFile(path, WHAT, HINT)
-        self._keep: list[Keep] = [partial(append, checkpoints_path(path)), *([anchor_of(anchor)] if anchor else [])]
+        self._keep: list[Keep] = [partial(append, checkpoints_path(path)), *([anchor_of(anchor, kv)] if anchor else [])]
         self._tree = merkle.Tree()
         self._taken: OrderedDict[str, int] = OrderedDict()
         try:
@@ -67,7 +70,7 @@ class ReadLedger:
     def add(self, entries: Iterable[Entry]) -> None:
         """Writes lines, and returns once they are on the disk. Raises Internal when they cannot be written."""
         listed = list(entries)
-        lines = [json.dumps(entry, separators=(",", ":")).encode() for entry in listed]
+        lines = [ENCODE(entry).encode() for entry in listed]
         if not lines:
             return
         self._held.append(b"".join(line + b"\n" for line in lines))

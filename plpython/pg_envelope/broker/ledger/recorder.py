@@ -8,24 +8,25 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pg_envelope import errors
-from pg_envelope.broker.ledger.read_ledger import WHAT, Entry, ReadLedger
+from pg_envelope.broker.ledger.anchors import Keep
+from pg_envelope.broker.ledger.read_ledger import WHAT, ReadLedger
 from pg_envelope.broker.ledger.rings import Rings, SessionRing
+from pg_envelope.broker.ledger.tally import Tally
 from pg_envelope.broker.settings.config import BrokerSettings
-from pg_envelope.broker.watch.metrics import Counter
 
 log = logging.getLogger(__name__)
 
-# A session at full speed fills its ring in less than 0.1 s, and would then have to wait.
-DRAIN_SECONDS = 0.05
+# A session at full speed fills its ring in 0.03 s, and would then have to wait. A broker without work sleeps longer.
+DRAIN_SECONDS, BUSY_SECONDS = 0.05, 0.01
 Result = TypeVar("Result")
 
 
 class ReadRecorder:
     """A ledger that cannot be used stops the reads of audited columns, and nothing else: `trouble` says why."""
 
-    def __init__(self, settings: BrokerSettings, reads: Counter) -> None:
-        """Counts events in `reads`, by database and column."""
-        self._settings, self._reads = settings, reads
+    def __init__(self, settings: BrokerSettings, tally: Tally, kv: Keep | None = None) -> None:
+        """`tally` hears of each line. `kv` takes checkpoints, if the anchor is a KV."""
+        self._settings, self._tally, self._kv = settings, tally, kv
         self._lock = asyncio.Lock()
         self._rings: Rings | None = None
         self.trouble: errors.EnvelopeError | None = None
@@ -39,9 +40,9 @@ class ReadRecorder:
             if self.trouble is not None:
                 raise self.trouble
             settings = self._settings
-            found = ReadLedger(settings.reads_path, settings.environment, settings.reads_anchor)
+            found = ReadLedger(settings.reads_path, settings.environment, settings.reads_anchor, self._kv)
             self.statement_key = found.statement_key
-            self._rings = Rings(found, self._count)
+            self._rings = Rings(found, self._tally.note)
         return self._rings
 
     @property
@@ -77,7 +78,8 @@ class ReadRecorder:
         """Empties the rings again and again, and signs checkpoints, until it is cancelled."""
         while True:
             await self._tried(self._pass)
-            await asyncio.sleep(DRAIN_SECONDS)
+            is_busy = self._rings is not None and self._rings.is_busy
+            await asyncio.sleep(BUSY_SECONDS if is_busy else DRAIN_SECONDS)
 
     async def close(self) -> None:
         if self._rings is not None:
@@ -103,11 +105,6 @@ class ReadRecorder:
     async def _alone(self, act: Callable[[], Result]) -> Result:
         async with self._lock:
             return await asyncio.to_thread(act)
-
-    def _count(self, entry: Entry) -> None:
-        if entry["event"] == "read":
-            column = f"{entry['table']}.{entry.get('column')}" if "table" in entry else f"key {entry.get('key')}"
-            self._reads.add(str(entry.get("database")), column)
 
     def _failed(self, error: errors.EnvelopeError) -> None:
         if self.trouble is None or self.trouble.said != error.said:

@@ -99,6 +99,23 @@ class DekWithFields(DekRef):
 
 
 @dataclass(frozen=True)
+class OldestKey:
+    """The oldest active key of a level: `since` is in seconds since 1970."""
+
+    level: Name
+    since: Number
+
+
+@dataclass(frozen=True)
+class PlantedField:
+    """A field key to make for a canary."""
+
+    key_id: KeyId
+    field_uuid: Identity
+    label: Name
+
+
+@dataclass(frozen=True)
 class SealedRef:
     """A DEK out of a backup, sealed for the broker's one-time key; `fingerprint` is the catalog's."""
 
@@ -234,9 +251,10 @@ class FlushRequest:
 
 @dataclass(frozen=True)
 class ScheduleRequest:
-    """Tells how many keys of the database are overdue."""
+    """Tells how many keys of the database are overdue, and since when each level's oldest key is in use."""
 
     overdue: Number
+    oldest: tuple[OldestKey, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -290,12 +308,29 @@ class RefusedRequest:
 
 
 @dataclass(frozen=True)
+class FailedRequest:
+    """Tells of a value that did not open, by the error's code."""
+
+    error: Name
+    skipped: Number | None
+
+
+@dataclass(frozen=True)
 class SignRequest:
     """A statement for a DEK to sign."""
 
     database_uuid: Identity
     key: DekWithFields
     statement: Annotated[dict[str, Any], Object()]
+
+
+@dataclass(frozen=True)
+class PlantRequest:
+    """Asks for field keys whose next use is an alarm."""
+
+    database_uuid: Identity
+    key: DekRef
+    fields: Annotated[tuple[PlantedField, ...], Count(1, 2000)]
 
 
 @dataclass(frozen=True)
@@ -370,7 +405,9 @@ OPERATIONS: dict[str, tuple[type[Any], ...]] = {
     "keys_return": (KeysReturnRequest,),
     "prove": (ProveRequest,),
     "refused": (RefusedRequest,),
+    "failed": (FailedRequest,),
     "sign": (SignRequest,),
+    "plant": (PlantRequest,),
     "erase": (EraseRequest,),
     "erasures": (ErasuresRequest,),
     "attach": (AttachRequest,),

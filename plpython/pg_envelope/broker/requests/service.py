@@ -52,17 +52,19 @@ HANDLERS: Mapping[str, Handler] = {
     "schedule": telling.schedule,
     "record": telling.record,
     "sign": deriving.sign,
+    "plant": deriving.plant,
     "erase": erasing.erase,
     "erasures": erasing.erased,
     "keys_backup": backing_up.keys_backup,
     "keys_return": backing_up.keys_return,
     "refused": telling.refused,
+    "failed": telling.failed,
     "prove": proving.prove,
     "attach": ringing.attach,
     "drain": ringing.drain,
     "spend": ringing.spend,
 }
-UNRECORDED = {"status", "schedule", "erasures", "prove", "attach", "drain", "spend"}
+UNRECORDED = {"status", "schedule", "erasures", "prove", "attach", "drain", "spend", "failed"}
 REPEATED = {"derive", "refused"}
 REVOKING = {"flush", "erase"}
 

@@ -8,6 +8,7 @@ from pg_envelope import wire
 from pg_envelope.broker.requests import status as view
 from pg_envelope.broker.requests.asked import AskedRequest
 from pg_envelope.broker.requests.messages import (
+    FailedRequest,
     FlushRequest,
     RecordRequest,
     RefusedRequest,
@@ -16,6 +17,7 @@ from pg_envelope.broker.requests.messages import (
 )
 from pg_envelope.broker.requests.reading import read
 from pg_envelope.broker.requests.state import State
+from pg_envelope.broker.watch.metrics import FAILURES, OTHER
 
 # A status for which somebody waits, also while a KMS is wedged.
 LOOK_SECONDS = 2.0
@@ -45,8 +47,10 @@ def _reads_state(state: State) -> wire.Message | None:
 
 
 async def schedule(state: State, asked: AskedRequest) -> wire.Message:
-    told = read(ScheduleRequest, asked.body)
-    state.metrics.overdue.set(str(asked.facts["who"].get("database", "")), to=told.overdue)
+    told, database = read(ScheduleRequest, asked.body), str(asked.facts["who"].get("database", ""))
+    state.metrics.overdue.set(database, to=told.overdue)
+    for key in told.oldest:
+        state.metrics.key_ages.set(database, key.level, to=key.since)
     return {}
 
 
@@ -64,4 +68,11 @@ async def record(_: State, asked: AskedRequest) -> wire.Message:
 
 async def refused(_: State, asked: AskedRequest) -> wire.Message:
     asked.facts.update(read(RefusedRequest, asked.body).told(), outcome="refused")
+    return {}
+
+
+async def failed(state: State, asked: AskedRequest) -> wire.Message:
+    told = read(FailedRequest, asked.body)
+    error = told.error if told.error in FAILURES else OTHER
+    state.metrics.failures.add(error, by=1 + (told.skipped or 0))
     return {}

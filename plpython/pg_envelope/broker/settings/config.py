@@ -22,6 +22,7 @@ from pg_envelope.broker.settings.wants import NAME, address, refuse, want
 from pg_envelope.broker.system import files
 
 DAY = 86_400
+KV = "kv:"
 
 Users = tuple[str | int, ...]
 Names = tuple[str, ...]
@@ -64,8 +65,9 @@ class BrokerSettings:
         )
         want(not self.reads or Path(self.reads).is_absolute(), "broker.reads must be an absolute path")
         want(
-            re.fullmatch(r"(syslog|(syslog:)?/.*)?", self.reads_anchor) is not None,
-            'broker.reads_anchor must be an absolute path, "syslog", or "syslog:" with the path of its socket',
+            re.fullmatch(r"(syslog|(syslog:)?/.*|kv:.+)?", self.reads_anchor) is not None,
+            'broker.reads_anchor must be an absolute path, "syslog", "syslog:" with the path of its socket,'
+            ' or "kv:" with the name of a KMS',
         )
         want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
@@ -85,6 +87,11 @@ class BrokerSettings:
     def reads_path(self) -> Path:
         """The ledger of reads. Its usual place is beside the ledger of erasures."""
         return Path(self.reads) if self.reads else self.erasures.with_name("reads.jsonl")
+
+    @property
+    def anchor_kms(self) -> str:
+        """The KMS whose KV is the anchor; empty for another anchor."""
+        return self.reads_anchor.removeprefix(KV) if self.reads_anchor.startswith(KV) else ""
 
     @property
     def mode(self) -> int:
@@ -128,6 +135,9 @@ class Config:
     def __post_init__(self) -> None:
         check_applications(self.door, self.application)
         want(bool(self.kek), "at least one [kek.NAME] is needed")
+        anchor = self.broker.anchor_kms
+        fit = not anchor or isinstance(self.kms.get(anchor), VaultSettings)
+        want(fit, f"broker.reads_anchor names '{anchor}', but there is no [kms.{anchor}] with provider = \"vault\"")
         for name, kek in self.kek.items():
             want(kek.kms in self.kms, f"kek.{name}.kms names '{kek.kms}', but there is no [kms.{kek.kms}]")
             kind = self.kms[kek.kms]

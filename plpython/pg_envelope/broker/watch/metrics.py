@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import time
 from collections.abc import Callable, Iterator
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 MAX_TOLD = 1000
 OTHER = "other"
+# The errors of a value that does not open.
+FAILURES = ("invalid_envelope", "unwrap_failed")
+VALUE_LABELS = ("database", "role", "column")
 Labels = tuple[str, ...]
 
 
@@ -19,6 +23,10 @@ class Counter:
     def __init__(self, name: str, text: str, *labels: str) -> None:
         self.name, self.text, self._labels = name, text, labels
         self._values: dict[Labels, float] = {} if labels else {(): 0.0}
+
+    def expect(self, *labels: str) -> None:
+        """Shows a combination of labels from the start: a rule sees no increase of what was not there before."""
+        self.add(*labels, by=0)
 
     def add(self, *labels: str, by: float = 1) -> None:
         if labels not in self._values and len(self._values) >= MAX_TOLD:
@@ -59,21 +67,31 @@ class Histogram:
 
 
 class Told:
-    """Keeps the last value that was told, by one label. Beyond a bound of labels new ones are left out."""
+    """Keeps the last value that was told, by labels. Beyond a bound of labels new ones are left out."""
 
     kind = "gauge"
 
-    def __init__(self, name: str, text: str, label: str) -> None:
-        self.name, self.text, self._label = name, text, label
-        self._values: dict[str, float] = {}
+    def __init__(self, name: str, text: str, *labels: str) -> None:
+        self.name, self.text, self._labels = name, text, labels
+        self._values: dict[Labels, float] = {}
 
-    def set(self, label: str, to: float) -> None:
-        if label in self._values or len(self._values) < MAX_TOLD:
-            self._values[label] = to
+    def set(self, *labels: str, to: float) -> None:
+        if labels in self._values or len(self._values) < MAX_TOLD:
+            self._values[labels] = to
 
     def lines(self) -> Iterator[str]:
-        for label, value in sorted(self._values.items()):
-            yield f"{self.name}{_braces((self._label,), (label,))} {_number(value)}"
+        for labels, value in sorted(self._values.items()):
+            yield f"{self.name}{_braces(self._labels, labels)} {_number(self._shown(value))}"
+
+    def _shown(self, value: float) -> float:
+        return value
+
+
+class ToldAge(Told):
+    """Keeps times, in seconds since 1970, and shows how long ago they are."""
+
+    def _shown(self, value: float) -> float:
+        return max(0.0, time.time() - value)
 
 
 class Gauge:
@@ -104,12 +122,24 @@ class Metrics:
         self.refused = Counter("pg_envelope_peers_refused_total", "Connections of users that may not connect.")
         self.repeats = Counter("pg_envelope_audit_repeats_total", "Events that the audit log counts, not lists.")
         self.limits = Counter("pg_envelope_read_limits_total", "Limits of reads that a user reached.", "then")
+        self.failures = Counter("pg_envelope_decrypt_failures_total", "Values that did not open.", "error")
+        self.canaries = Counter("pg_envelope_canary_reads_total", "Canaries that somebody opened.")
         self.reads = Counter(
             "pg_envelope_reads_total", "Events in the ledger of reads: executions that decrypted.", "database", "column"
+        )
+        self.values = Counter(
+            "pg_envelope_values_decrypted_total", "Values of audited columns that were decrypted.", *VALUE_LABELS
         )
         self.overdue = Told(
             "pg_envelope_overdue_keys", "Keys later than their schedule allows, as last told.", "database"
         )
+        text = "Age of a level's oldest active key, as last told."
+        self.key_ages = ToldAge("pg_envelope_key_age_seconds", text, "database", "level")
+        self.requests.expect("refused", "ok")
+        for action in ("refuse", "alarm"):
+            self.limits.expect(action)
+        for error in FAILURES:
+            self.failures.expect(error)
         self._all: list[Counter | Histogram | Told | Gauge] = [
             found for found in vars(self).values() if isinstance(found, Counter | Histogram | Told)
         ]

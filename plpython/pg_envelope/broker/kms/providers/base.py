@@ -73,6 +73,9 @@ class Store(Protocol):
     def destroy(self, path: str) -> None:
         """Removes the entry with all its versions, for good. Does nothing when there is none."""
 
+    def keep_note(self, environment: str, note: str) -> None:
+        """Keeps a checkpoint for ever, beside the store. Raises StoreConflict where another one of its size is."""
+
 
 class Provider(Protocol):
     """The methods of a provider. All raise KmsUnavailable, KmsSealed, KmsDenied, KmsInvalid, KekUnknown."""

@@ -12,6 +12,11 @@ from pg_envelope import errors
 from pg_envelope.broker.kms.providers import base
 from pg_envelope.broker.kms.providers.vault_errors import data, number, part, texts
 
+# So entries have the order of their sizes, as names.
+SIZE_DIGITS = 12
+# Origin, number of lines and root. Without reads, only the time of a checkpoint differs from that of the one before.
+SAME_LINES = 3
+
 Call = Callable[[Callable[[hvac.Client], Any]], Any]
 
 
@@ -39,6 +44,19 @@ class KvStore:
         place = {"path": f"{self._path}/{path}", "mount_point": self._mount}
         self._call(lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(**place))
 
+    def keep_note(self, environment: str, note: str) -> None:
+        """Keeps a checkpoint for ever, in an entry of its own beside the store: FORMAT.md section 11.3.
+
+        Raises StoreConflict where another checkpoint of as many lines is.
+        """
+        size = note.splitlines()[1]
+        place = f"{self._path}_anchor/{environment}/{size:0>{SIZE_DIGITS}}"
+        there = self._call(lambda client: _note(client, self._mount, place))
+        if there is None:
+            self._call(lambda client: _write(client, self._mount, place, {"note": note}, 0))
+        elif there.splitlines()[:SAME_LINES] != note.splitlines()[:SAME_LINES]:
+            raise errors.StoreConflict(f"the anchor has another checkpoint of {size} lines: the ledger was changed")
+
     def _write(self, path: str, wrapped: str, kek: str, fingerprint: bytes, version: int) -> None:
         secret = {"wrapped": wrapped, "kek": kek, "fingerprint": fingerprint.hex()}
         self._call(lambda client: _write(client, self._mount, f"{self._path}/{path}", secret, version))
@@ -53,6 +71,14 @@ def _read(client: hvac.Client, mount: str, path: str) -> object:
         if _says_not_there(error):
             raise errors.KeyNotFound() from None
         raise
+
+
+def _note(client: hvac.Client, mount: str, path: str) -> str | None:
+    try:
+        found = data(_read(client, mount, path))
+    except errors.KeyNotFound:
+        return None
+    return str(part(found, "data").get("note"))
 
 
 def _says_not_there(error: exceptions.InvalidPath) -> bool:

@@ -1,0 +1,42 @@
+"""Carries out the functions of canaries that DBAs call. It is imported at its first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pg_envelope import errors
+from pg_envelope.backend.caller import refuse_others
+from pg_envelope.backend.guard import Guard
+from pg_envelope.backend.host import Host
+from pg_envelope.backend.link import Link
+from pg_envelope.backend.tables.canaries import Canaries
+from pg_envelope.backend.values import Values
+
+if TYPE_CHECKING:
+    from pg_envelope.backend.admin import Admin
+
+WHY = "It writes the key catalog and the table."
+
+
+class CanaryAdmin:
+    """One attribute per SQL function. A relation comes as text, in the form in which regclass writes it."""
+
+    def __init__(self, host: Host, guard: Guard, link: Link, values: Values, admin: Admin) -> None:
+        """`admin` knows what changes tables now."""
+        self._host, self._admin = host, admin
+        self._canaries = Canaries(host, link, values.opened)
+        self.plant = guard.plain(admin.alone(self._plant))
+        self.remove = guard.plain(admin.alone(self._remove))
+
+    def _plant(self, rel: str | None, row: str | None, note: str | None) -> None:
+        self._canaries.plant(self._table(rel, "plant_canary"), row, note)
+
+    def _remove(self, rel: str | None, row: str | None) -> None:
+        self._canaries.remove(self._table(rel, "remove_canary"), row)
+
+    def _table(self, rel: str | None, what: str) -> int:
+        if rel is None:
+            raise errors.BadInput(f"{what}() needs a table")
+        refuse_others(self._host, what, WHY)
+        self._admin.refuse_exchanged(what)
+        return self._host.relation(rel)
