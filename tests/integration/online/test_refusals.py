@@ -13,7 +13,10 @@ from tests.integration.online.fix_phases import CALLS, DIGEST, PHASES
 from tests.integration.sql.test_there_and_back import dump
 
 OBSTACLES = {
-    "an index that tokens cannot stand in for": ("CREATE INDEX by_note ON person (upper(note))", "index public.by_note"),
+    "an index that tokens cannot stand in for": (
+        "CREATE INDEX by_note ON person (upper(note))",
+        "used by index public.by_note",
+    ),
     "a unique constraint that waits": ("ALTER TABLE person ADD CONSTRAINT one UNIQUE (email) DEFERRABLE", "one"),
     "the name of a search column is taken": (
         "CREATE UNIQUE INDEX one_mail ON person (email); ALTER TABLE person ADD email_search text",
