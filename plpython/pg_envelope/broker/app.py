@@ -22,6 +22,7 @@ from pg_envelope.broker.kms.kms import THREADS, Kms
 from pg_envelope.broker.kms.providers.make import make_provider
 from pg_envelope.broker.ledger.erasures import Erasures
 from pg_envelope.broker.ledger.recorder import ReadRecorder
+from pg_envelope.broker.prepare import require
 from pg_envelope.broker.requests import status
 from pg_envelope.broker.requests.peers import Peers
 from pg_envelope.broker.requests.service import Service
@@ -48,6 +49,7 @@ def run(config: Path) -> int:
     hardening.harden()
     try:
         settings = load(config)
+        require(settings.broker)
         check_secrets(settings)
         asyncio.run(_run(settings))
         _leave_hanging_threads()

@@ -20,6 +20,7 @@ from pg_envelope.broker.settings.kms import TokenFile as TokenFile
 from pg_envelope.broker.settings.kms import VaultSettings as VaultSettings
 from pg_envelope.broker.settings.wants import NAME, address, refuse, want
 from pg_envelope.broker.system import files
+from pg_envelope.fips import CONFIG as FIPS_CONFIG
 
 DAY = 86_400
 
@@ -46,6 +47,8 @@ class BrokerSettings:
     break_glass_public_key_file: str = ""
     allow_keys_return: bool = False
     rekey_from: Names = ()
+    fips: bool = False
+    fips_config: str = FIPS_CONFIG
     max_requests: int = 256
     max_connections: int = 1000
     deadline_ms: int = 5000
@@ -68,6 +71,9 @@ class BrokerSettings:
             'broker.reads_anchor must be an absolute path, "syslog", or "syslog:" with the path of its socket',
         )
         want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
+        want(Path(self.fips_config).is_absolute(), "broker.fips_config must be an absolute path")
+        # HPKE here is with X25519, which is not approved.
+        want(not (self.fips and keys_backup), "broker.fips goes without break_glass_public_key_file (X25519)")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
         want(self.max_connections > 0, "broker.max_connections must be above 0")
         want(self.deadline_ms > 0, "broker.deadline_ms must be above 0")
@@ -128,10 +134,16 @@ class Config:
     def __post_init__(self) -> None:
         check_applications(self.door, self.application)
         want(bool(self.kek), "at least one [kek.NAME] is needed")
+        self._check_fips()
         for name, kek in self.kek.items():
             want(kek.kms in self.kms, f"kek.{name}.kms names '{kek.kms}', but there is no [kms.{kek.kms}]")
             kind = self.kms[kek.kms]
             want(bool(kind.key_form.match(kek.key)), f"kek key of kek.{name}, in {kind.provider}: {kind.key_text}")
+
+    def _check_fips(self) -> None:
+        for name, settings in self.kms.items():
+            scrypt = isinstance(settings, KeyringSettings)
+            want(not (self.broker.fips and scrypt), f"broker.fips goes without provider keyring (scrypt): kms.{name}")
 
 
 def load(path: Path) -> Config:
