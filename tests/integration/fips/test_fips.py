@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pg_envelope_client.evidence import facts
 from stack.processes import StackError, folder, run_as
 from stack.stack import Stack
 from tests.fix_fips import provider
@@ -63,6 +64,7 @@ def test_values_are_sealed_opened_searched_and_signed(in_fips: Path, db: Databas
     assert db.one("SELECT count(*) FROM envelope.receipts WHERE signature IS NOT NULL") == 1
     state, detail = db.sql(STATUS)[0]
     assert (state, detail.split("; ")[:2]) == ("ok", ["sessions: active", "broker: active"])
+    assert db.sql(facts.statement_of(facts.declared()["fips"])) == [(detail, True)]
 
 
 @pytest.mark.parametrize("suite", [3, 5])
