@@ -7,12 +7,12 @@ from typing import Any
 from pg_envelope import fips
 from pg_envelope.backend import location
 from pg_envelope.backend.guard import Guard
-from pg_envelope.backend.host import Host
+from pg_envelope.backend.host import PinnedHost
 
 
 def prepare(plpy: Any) -> None:
     """Ends the statement with an error when the provider cannot be loaded. So does each later one of the session."""
-    Guard(Host(plpy)).plain(_prepare)()
+    Guard(PinnedHost(plpy)).plain(_prepare)()
 
 
 def _prepare() -> None:
