@@ -207,7 +207,8 @@ def test_facts_that_depend_on_the_machine(command: Command, db: Database) -> Non
 def test_facts_that_a_restart_changes(stack: Stack) -> None:
     """Checksums are switched while the server is down. A client of the network comes from this machine's address."""
     cluster = stack.cluster
-    address = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()[:1]
+    found = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
+    address = [one for one in found if ":" not in one][:1]
     hba, settings = cluster.directory / "pg_hba.conf", cluster.settings
     kept = hba.read_text()
     before = restarted_facts(stack, address)
@@ -220,7 +221,9 @@ def test_facts_that_a_restart_changes(stack: Stack) -> None:
         after = restarted_facts(stack, address)
     finally:
         cluster.stop()
-        run_as(cluster.account, [cluster.bindir / "pg_checksums", CHECKSUMS[after["checksums"]], "-D", cluster.data])
+        run_as(
+            cluster.account, [cluster.bindir / "pg_checksums", CHECKSUMS[not before["checksums"]], "-D", cluster.data]
+        )
         hba.write_text(kept)
         cluster.settings = settings
         cluster.start()
