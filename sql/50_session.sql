@@ -10,6 +10,8 @@ packages = f"{build}/lib/python{sys.version_info.major}.{sys.version_info.minor}
 if packages not in sys.path:
     sys.path.insert(0, packages)
 try:
+    from pg_envelope.backend import start
+    start.prepare(plpy)
     from pg_envelope.backend.session import Session
 except ImportError:
     plpy.error("the Python package of pg_envelope is not installed for this server", sqlstate="55000",

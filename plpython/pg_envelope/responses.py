@@ -47,6 +47,7 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
             "epoch": int,
             "audit": dict | None,
             "reads": dict | None,
+            "fips": bool | None,
             "keks": {str: "Kek"},
         },
     ),

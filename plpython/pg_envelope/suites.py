@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
 
-from pg_envelope import errors, xaes
+from pg_envelope import errors, fips, xaes
 from pg_envelope.aeads import AESGCM, AESGCMSIV, ChaCha20Poly1305
 
 TAG_BYTES = 16
@@ -48,14 +48,19 @@ SUITES = {
     )
 }
 DEFAULT = 1
+# The FIPS provider has no cipher but AES-GCM. XAES-256-GCM is made of AES alone.
+WITH_FIPS = frozenset({1, 2})
+INSTEAD = "Use suite 1 or 2. Values of other suites are read in sessions without fips = true."
 
 
 def suite_of(suite_byte: int) -> Suite:
     """Returns the suite of a header's second byte, without its padding bit.
 
-    Raises InvalidEnvelope when there is none.
+    Raises InvalidEnvelope when there is none, and Unsupported when the FIPS provider leaves it out.
     """
     suite = SUITES.get(suite_byte & ~PADDED)
     if suite is None:
         raise errors.InvalidEnvelope
+    if suite.number not in WITH_FIPS:
+        fips.refuse(f"suite {suite.number} ({suite.name})", INSTEAD)
     return suite

@@ -259,7 +259,7 @@ def test_the_broker_s_rooms_use_each_other_in_one_direction(module: str) -> None
 
 def test_every_file_of_the_broker_has_a_room_or_is_its_process() -> None:
     found = {module.rpartition("/")[2] for module in MODULES if "/broker/" in module and not room(module)}
-    assert found == {"__init__.py", "__main__.py", "app.py", "check.py", "server.py", "startup.py"}
+    assert found == {"__init__.py", "__main__.py", "app.py", "check.py", "prepare.py", "server.py", "startup.py"}
 
 
 def classes(module: str) -> list[str]:

@@ -55,25 +55,30 @@ def report(
 ) -> None:
     """Report what the database proves of GDPR, HIPAA, PCI DSS and others, signed by the broker."""
     from pg_envelope_client.database import session
-    from pg_envelope_client.evidence import clauses, document, facts
+    from pg_envelope_client.evidence import document
 
     if (ledger is None) != (ledger_key is None):
         raise usage("--ledger and --ledger-key go together")
-    names = framework or [FrameworkName.ALL]
     with session(dsn) as server:
-        place = server.rows(statements.REPORT_PLACE)[0]
         others = _others(server, require, ledger, ledger_key or "", anchor or [])
-        found = facts.gather(server, others)
-        holds = {name: fact.holds for name, fact in found.items()}
-        made = document.assembled(place, facts.as_json(found), clauses.judged(names, holds))
-        before = None if since is None else document.earlier(since, made)
+        made = _made(server, framework or [FrameworkName.ALL], others)
+        changed = [] if since is None else document.changes(document.earlier(since, made), made)
         signed = document.unsigned(made) if unsigned else server.rows(statements.sign_report(made))[0]
-    changed = [] if before is None else document.changes(before, made)
     if out is not None:
         _write(out, form, made, signed, changed)
     _show(made, changed)
     if strict and any(clause["verdict"] == "disproved" for clause in made["clauses"]):
         raise typer.Exit(FAILED)
+
+
+def _made(server: ServerSession, names: list[FrameworkName], others: dict[str, EvidenceFact]) -> dict[str, Any]:
+    """Returns the report, before anybody has signed it."""
+    from pg_envelope_client.evidence import clauses, document, facts
+
+    place = server.rows(statements.REPORT_PLACE)[0]
+    found = facts.gather(server, others)
+    holds = {name: fact.holds for name, fact in found.items()}
+    return document.assembled(place, facts.as_json(found), clauses.judged(names, holds))
 
 
 def _others(

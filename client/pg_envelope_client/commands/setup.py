@@ -155,8 +155,11 @@ def broker(
 
 
 def _run(config: Path) -> int:
-    from pg_envelope.broker import app
+    from pg_envelope.broker.prepare import prepare
     from pg_envelope.errors import EnvelopeError
+
+    prepare(config)
+    from pg_envelope.broker import app  # it loads `cryptography`
 
     try:
         return app.run(config)
@@ -176,6 +179,9 @@ def _checks(config: Path) -> Sequence[output.Row]:
 
 
 def _own_checks(config: Path) -> Sequence[output.Row]:
+    from pg_envelope.broker.prepare import prepare
+
+    prepare(config)
     from pg_envelope.broker.check import check
     from pg_envelope.broker.startup import become_owner
     from pg_envelope.errors import EnvelopeError

@@ -74,7 +74,20 @@ class Guard:
         passed = self._host.passed_on(error)
         if passed is not None:
             self._host.fail(passed, foreseen=str(error).startswith(f"{NAME}: "))
+        if _is_left_out(error):
+            self._host.fail(errors.Unsupported("the FIPS provider does not have this algorithm"))
         self._host.fail(errors.EnvelopeError(detail=_place(error)), foreseen=False)
+
+
+def _is_left_out(error: Exception) -> bool:
+    """Tells whether `cryptography` refused an algorithm because the FIPS provider lacks it."""
+    from pg_envelope import fips
+
+    if not fips.active():
+        return False
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    return isinstance(error, UnsupportedAlgorithm)
 
 
 def _place(error: Exception) -> str:

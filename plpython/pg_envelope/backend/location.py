@@ -1,4 +1,4 @@
-"""Finds the broker's socket, and the users who may stand behind it.
+"""Finds the broker's socket, and the users who may stand behind it; tells whether sessions load the FIPS provider.
 
 The place comes from the postmaster's environment or from the administrator's file, never from a setting. A user who
 could point a session at another socket could give the session keys of the user's own.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from pg_envelope import errors
+from pg_envelope import errors, fips
 
 FILE = "/etc/pg_envelope/backend.conf"
 DEFAULT_SOCKET = "/run/pg_envelope/broker.sock"
@@ -34,6 +34,16 @@ def locate(environ: dict[str, str] | os._Environ[str] = os.environ, file: str = 
     socket = environ.get("PG_ENVELOPE_SOCKET") or settings.get("socket") or DEFAULT_SOCKET
     uid = environ.get("PG_ENVELOPE_BROKER_UID") or settings.get("broker_uid")
     return Location(socket, frozenset({0, os.geteuid(), *_uids(uid)}))
+
+
+def fips_config(environ: dict[str, str] | os._Environ[str] = os.environ, file: str = FILE) -> str | None:
+    """Returns the file that describes the FIPS provider, or None when nobody asks for one. Raises NotConfigured."""
+    settings = _read(file)
+    asked = environ.get("PG_ENVELOPE_FIPS") or settings.get("fips") or "false"
+    if asked not in ("true", "false"):
+        raise errors.NotConfigured("fips must be true or false", hint="PG_ENVELOPE_FIPS, or fips in backend.conf")
+    config = environ.get("PG_ENVELOPE_FIPS_CONFIG") or settings.get("fips_config") or fips.CONFIG
+    return config if asked == "true" else None
 
 
 def _uids(text: str | None) -> list[int]:

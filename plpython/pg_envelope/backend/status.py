@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pg_envelope import errors, wire
-from pg_envelope.backend import unreadable
+from pg_envelope.backend import fips_status, unreadable
 from pg_envelope.backend.catalog_checks import CHECKS
 from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
@@ -85,6 +85,7 @@ class Status:
             answer = self._link.ask("status", look=True)
         except errors.EnvelopeError as error:
             yield _row("broker", "failed", error.message, error.hint)
+            yield fips_status.check(None)
             return
         yield from self._answered(answer)
 
@@ -104,6 +105,7 @@ class Status:
             yield self._kek(name, answer["keks"].get(name), newest.get(name) or 0)
         yield from replay.check(self._host, self._link)
         yield from unreadable.checks(self._host, self._link, answer)
+        yield fips_status.check(answer.get("fips"))
 
     def _kek(self, name: str, told: Row | None, newest: int) -> Row:
         """Returns the row of one KEK. `newest` is the KEK's newest version in the catalog: a KMS that went back in time

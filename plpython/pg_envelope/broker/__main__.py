@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from pg_envelope import errors
-from pg_envelope.broker import app, startup
-from pg_envelope.broker.check import check
+from pg_envelope.broker.prepare import prepare
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,10 +15,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="the broker's TOML file")
     parser.add_argument("--check", action="store_true", help="check configuration and KMS, then stop")
     chosen = parser.parse_args(arguments)
-    return _report(chosen.config) if chosen.check else app.run(chosen.config)
+    prepare(chosen.config)
+    return _report(chosen.config) if chosen.check else _run(chosen.config)
+
+
+# These imports load `cryptography`, and so they come after prepare().
+def _run(config: Path) -> int:
+    from pg_envelope.broker import app
+
+    return app.run(config)
 
 
 def _report(config: Path) -> int:
+    from pg_envelope.broker import startup
+    from pg_envelope.broker.check import check
+
     try:
         startup.become_owner(config)
     except errors.EnvelopeError as error:

@@ -25,6 +25,7 @@ from pg_envelope.broker.ledger.anchors import Keep
 from pg_envelope.broker.ledger.erasures import Erasures
 from pg_envelope.broker.ledger.recorder import ReadRecorder
 from pg_envelope.broker.ledger.tally import Tally
+from pg_envelope.broker.prepare import require
 from pg_envelope.broker.requests import status
 from pg_envelope.broker.requests.peers import Peers
 from pg_envelope.broker.requests.service import Service
@@ -51,6 +52,7 @@ def run(config: Path) -> int:
     hardening.harden()
     try:
         settings = load(config)
+        require(settings.broker)
         check_secrets(settings)
         asyncio.run(_run(settings))
         _leave_hanging_threads()

@@ -16,6 +16,7 @@ from pg_envelope.broker.kms.calls import within
 from pg_envelope.broker.kms.providers import keyring_file, secrets
 from pg_envelope.broker.kms.providers.base import Item, Provider
 from pg_envelope.broker.kms.providers.make import make_provider
+from pg_envelope.broker.prepare import require
 from pg_envelope.broker.requests import keys_backup
 from pg_envelope.broker.server import uids
 from pg_envelope.broker.settings.config import BrokerSettings, Config, Kek, load
@@ -49,6 +50,8 @@ def check(config: Path) -> list[Finding]:
 def _machine(config: Config) -> Iterator[Finding]:
     broker = config.broker
     yield Finding("user", "ok", f"checked as uid {os.geteuid()}, which must be the broker's")
+    if broker.fips:
+        yield _tried("FIPS provider", broker.fips_config, lambda: require(broker))
     yield from _places(broker, config.door)
     yield _tried("allowed users", ", ".join(map(str, broker.allowed_users)), lambda: uids(broker.allowed_users))
     yield _tried("audit log", broker.audit_log, lambda: startup.rehearse_audit(broker))

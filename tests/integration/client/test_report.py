@@ -10,19 +10,46 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from cryptography.fernet import Fernet
 
 from pg_envelope_client.evidence import facts
-from stack.processes import wait_until
+from stack.processes import run_as, wait_until
 from stack.stack import Stack
 from tests.fix_stack import Database
 from tests.integration.client.test_commands import Command
 
 Holds = bool | None
+LEFT_ONE = """
+UPDATE envelope_private.receipt SET statement = jsonb_set(statement::jsonb, '{statement,left}', '1')::text"""
+LEGACY = Fernet.generate_key()
+ADOPTED = [
+    "CREATE TABLE legacy (id int PRIMARY KEY, note text)",
+    f"INSERT INTO legacy VALUES (1, '{Fernet(LEGACY).encrypt(b'x').decode()}')",
+    f"SELECT envelope.import_legacy_key('old', 'fernet', '{LEGACY.decode()}'::bytea)",
+    "CALL envelope.adopt('legacy', 'note', 'fernet', key => 'old')",
+]
 SECOND = "CREATE TABLE second (id int PRIMARY KEY, note text); INSERT INTO second VALUES (1, 'x')"
 # By fact: statements, and whether the fact holds after them.
 STEPS: dict[str, list[tuple[list[str], Holds]]] = {
+    "plaintext": [
+        ([], True),
+        (
+            [
+                "DROP VIEW person",
+                'DROP TRIGGER "~envelope_guard_write" ON person_encrypted',
+                "ALTER TABLE person_encrypted ALTER email TYPE bytea",
+            ],
+            False,
+        ),
+    ],
+    "rollouts": [([], True), (ADOPTED, False)],
     "protected_columns": [([], True), (["CALL envelope.unprotect('person')"], False)],
-    "algorithms": [([], True), (["CALL envelope.unprotect('person')"], None)],
+    "algorithms": [
+        ([], True),
+        (ADOPTED, False),
+        (["CALL envelope.convert('legacy')"], True),
+        (["CALL envelope.unprotect('person')", "DROP TABLE legacy_encrypted CASCADE"], None),
+    ],
     "bound_to_rows": [
         ([], True),
         ([SECOND, """CALL envelope.protect('second', '{"note": {"bind": "column"}}')"""], False),
@@ -30,7 +57,13 @@ STEPS: dict[str, list[tuple[list[str], Holds]]] = {
     "opens": [([], False), (["CALL envelope.verify()"], True)],
     "status_failed": [([], True), (["DELETE FROM envelope_private.capability"], False)],
     "status_warnings": [([], True), (["CREATE MATERIALIZED VIEW copied AS SELECT * FROM person"], False)],
-    "schedules": [([], True)],
+    "schedules": [
+        ([], True),
+        (["SELECT envelope.set_schedule('dek', NULL, 'public.person')"], False),
+        (["SELECT envelope.drop_schedule('dek', 'public.person')"], True),
+        (["SELECT envelope.set_schedule('kek', NULL)"], False),
+    ],
+    "keks": [([], True)],
     "keys_overdue": [
         ([], True),
         (["UPDATE envelope_private.dek SET created_at = now() - interval '3 years'"], False),
@@ -39,6 +72,7 @@ STEPS: dict[str, list[tuple[list[str], Holds]]] = {
     "receipts": [
         ([], None),
         (["SELECT envelope.rotate('person')", "CALL envelope.reencrypt('person')"], True),
+        ([LEFT_ONE], False),
     ],
     "readers": [([], None)],
     "readers_public": [([], True), (["GRANT SELECT (email) ON person TO PUBLIC"], False)],
@@ -58,6 +92,18 @@ STEPS: dict[str, list[tuple[list[str], Holds]]] = {
             False,
         ),
     ],
+    "compromised": [([], True), (["CALL envelope.rotate_emergency('person', 'stolen')"], False)],
+    "masks": [([], None), (["SELECT envelope.mask('person', 'email', 'public', 'null')"], None)],
+    "copies": [([], True), (["CREATE MATERIALIZED VIEW copied AS SELECT * FROM person"], False)],
+    "residue": [
+        ([], True),
+        ([SECOND, """CALL envelope.protect('second', '["note"]', online => true)"""], False),
+        (["VACUUM FULL second_encrypted"], True),
+    ],
+    "log_values": [
+        (["SET log_statement = 'none'"], True),
+        (["SET log_statement = 'all'", "SET log_parameter_max_length = -1"], False),
+    ],
     "log_statements": [(["SET log_statement = 'none'"], True), (["SET log_min_duration_statement = 100"], False)],
     "log_errors": [
         (["SET log_min_error_statement = 'panic'"], True),
@@ -68,6 +114,31 @@ STEPS: dict[str, list[tuple[list[str], Holds]]] = {
         (["SET password_encryption = 'md5'"], False),
     ],
     "tls_clients": [([], True)],
+}
+
+
+# Only a person can judge these.
+JUDGED = {"readers", "superusers", "masks", "destroyed_keys", "tls_kms"}
+# A device with dm-crypt needs a kernel of one's own. This fact is true or unknown, and never false.
+NEVER_FALSE = {"disk_encryption"}
+TESTS = Path(__file__).parents[2]
+# By fact: the tests that make it true and false. A check of status() is in the place of its fact.
+ELSEWHERE = {
+    "required_columns": (__file__, "test_required_columns_come_from_the_file"),
+    "keks": (__file__, "test_a_sealed_kms_shows"),
+    "tls_server": (__file__, "test_tls_of_the_server_shows"),
+    "tls_forced": (__file__, "test_facts_of_pg_hba_conf"),
+    "weak_logins": (__file__, "test_facts_of_pg_hba_conf"),
+    "tls_clients": (__file__, "test_facts_that_a_restart_changes"),
+    "checksums": (__file__, "test_facts_that_a_restart_changes"),
+    "ledger_verified": ("unit/client/test_evidence.py", "test_the_ledger_holds_only_against_an_anchor"),
+    "fips": ("integration/fips/test_fips.py", "test_values_are_sealed_opened_searched_and_signed"),
+    "keys_open": ("integration/operations/test_unreadable.py", "test_an_entry_that_was_deleted_in_kv"),
+    "audit_log": ("integration/operations/test_unreadable.py", "test_a_full_disk_under_the_audit_log"),
+    "ledger_up": ("integration/ledger/test_fail_closed.py", "test_status_tells_of_a_ledger_that_cannot_be_used"),
+    "erasures_replayed": ("integration/erasure/test_replay.py", "test_a_restored_backup_stays_dead"),
+    "bypass": ("integration/operations/test_status.py", "test_an_owner_that_bypasses_row_policies"),
+    "message_budget": ("integration/schedule/test_schedule.py", "test_a_spent_budget_shows"),
 }
 
 
@@ -92,6 +163,24 @@ def test_a_fact_holds_and_does_not_hold(command: Command, db: Database, name: st
         assert seen(db, name)[1] is holds, statements
 
 
+def test_each_fact_is_true_once_and_false_once() -> None:
+    """A new fact needs statements after which it holds, and others after which it does not."""
+    wanted: dict[str, set[Holds]] = {key: {True, False} for key in facts.declared()}
+    wanted |= {key: set() for key in JUDGED}
+    for name in wanted.keys() - ELSEWHERE.keys() - NEVER_FALSE:
+        assert wanted[name] <= {holds for _, holds in STEPS.get(name, [])}, name
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_is_tested_elsewhere_is_tested_there(name: str) -> None:
+    file, test = ELSEWHERE[name]
+    source = (TESTS / file).read_text()
+    body = source.partition(f"def {test}(")[2].partition("\ndef ")[0]
+    status = facts.declared()[name].get("status", name)
+    assert body, test
+    assert any(word in body for word in (status, "STATUS", "_verified", "told(")), test
+
+
 def test_each_fact_of_status_is_a_check(command: Command, db: Database) -> None:
     checks = {name for (name,) in db.sql("SELECT check_name FROM envelope.status()")}
     assert {given["status"] for given in facts.declared().values() if "status" in given} <= checks
@@ -111,11 +200,48 @@ def test_facts_of_pg_hba_conf(command: Command, db: Database) -> None:
 
 
 def test_facts_that_depend_on_the_machine(command: Command, db: Database) -> None:
-    assert seen(db, "checksums") == (db.one("SHOW data_checksums"), db.one("SHOW data_checksums") == "on")
-    kernel = Path("/proc/sys/crypto/fips_enabled")
-    in_fips = kernel.exists() and kernel.read_text().startswith("1")
-    assert seen(db, "fips")[1] is (None if in_fips else False)
+    assert seen(db, "fips")[1] is False
     assert seen(db, "disk_encryption")[1] is not False
+
+
+def test_facts_that_a_restart_changes(stack: Stack) -> None:
+    """Checksums are switched while the server is down. A client of the network comes from this machine's address."""
+    cluster = stack.cluster
+    found = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
+    address = [one for one in found if ":" not in one][:1]
+    hba, settings = cluster.directory / "pg_hba.conf", cluster.settings
+    kept = hba.read_text()
+    before = restarted_facts(stack, address)
+    cluster.stop()
+    run_as(cluster.account, [cluster.bindir / "pg_checksums", CHECKSUMS[before["checksums"]], "-D", cluster.data])
+    try:
+        hba.write_text(kept + "".join(f"host all all {one}/32 trust\n" for one in address))
+        cluster.settings = {**settings, "listen_addresses": "*"}
+        cluster.start()
+        after = restarted_facts(stack, address)
+    finally:
+        cluster.stop()
+        run_as(
+            cluster.account, [cluster.bindir / "pg_checksums", CHECKSUMS[not before["checksums"]], "-D", cluster.data]
+        )
+        hba.write_text(kept)
+        cluster.settings = settings
+        cluster.start()
+    assert {before["checksums"], after["checksums"]} == {True, False}
+    assert (before["tls_clients"], after["tls_clients"]) == (True, not address)
+
+
+CHECKSUMS = {True: "--disable", False: "--enable"}
+
+
+def restarted_facts(stack: Stack, address: list[str]) -> dict[str, bool]:
+    listens = stack.cluster.settings.get("listen_addresses") == "*"
+    host = {"host": address[0]} if listens and address else {}
+    with stack.connect(**host) as client, stack.connect() as admin:
+        assert client.execute("SELECT 1").fetchone() == (1,)
+        declared = facts.declared()
+        asked = {name: facts.statement_of(declared[name]) for name in ("checksums", "tls_clients")}
+        return {name: admin.execute(text).fetchone()[1] for name, text in asked.items()}  # type: ignore[index, call-overload]
 
 
 def switched(db: Database, ssl: str) -> None:

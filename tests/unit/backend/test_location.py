@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.backend.location import DEFAULT_SOCKET, locate
+from pg_envelope.backend.location import DEFAULT_SOCKET, fips_config, locate
 
 
 @pytest.fixture
@@ -67,3 +67,21 @@ def test_a_file_of_other_bytes_is_refused(file: Path) -> None:
 def test_a_user_id_is_a_number(uid: str) -> None:
     with pytest.raises(errors.NotConfigured, match="not a number"):
         locate({"PG_ENVELOPE_BROKER_UID": uid}, "/nonexistent")
+
+
+def test_the_provider_is_asked_for_in_the_file_or_the_environment(file: Path) -> None:
+    assert fips_config({}, str(file)) is None
+    file.write_text("fips = true\n")
+    assert fips_config({}, str(file)) == "/etc/pg_envelope/fips.cnf"
+    file.write_text('fips = "true"\nfips_config = /a.cnf\n')
+    assert fips_config({}, str(file)) == "/a.cnf"
+    assert fips_config({"PG_ENVELOPE_FIPS": "true", "PG_ENVELOPE_FIPS_CONFIG": "/b.cnf"}, "/nonexistent") == "/b.cnf"
+    file.write_text("fips = false\n")
+    assert fips_config({}, str(file)) is None
+
+
+@pytest.mark.parametrize("word", ["True", "on", "1", "yes", "falsch"])
+def test_the_provider_is_asked_for_by_true_or_false(file: Path, word: str) -> None:
+    file.write_text(f"fips = {word}\n")
+    with pytest.raises(errors.NotConfigured, match="true or false"):
+        fips_config({}, str(file))

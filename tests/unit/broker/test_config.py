@@ -64,6 +64,9 @@ def test_defaults():
         ("kms/main/ca_file", "/no/such/file", "ca_file"),
         ("kms/main/kv_path", "../x/", "kv_path"),
         ("kms/main/timeout_ms", True, "kms.main.timeout_ms must be a whole number"),
+        ("broker/fips", "true", "broker.fips must be true or false"),
+        ("broker/fips_config", "fips.cnf", "broker.fips_config must be an absolute path"),
+        ("broker", {"fips": True, "break_glass_public_key_file": "/b"}, "break_glass_public_key_file (X25519)"),
         ("kek", None, "at least one [kek.NAME]"),
         ("kek/default/kms", "nope", "kek.default.kms names 'nope'"),
         ("kek/default/key", "a/b", "kek key"),
@@ -260,3 +263,10 @@ def test_refuses_a_door_that_is_not_right(path, value, named):
     with pytest.raises(errors.NotConfigured) as refused:
         config.parse(tables)
     assert named in refused.value.message
+
+
+def test_a_keyring_goes_without_the_fips_provider():
+    keyring = {"provider": "keyring", "keyring_file": "/k", "passphrase_file": "/p"}
+    assert config.parse(changed("kms/main", keyring)).broker.fips is False
+    with pytest.raises(errors.NotConfigured, match=r"fips goes without provider keyring \(scrypt\): kms.main"):
+        config.parse({**changed("kms/main", keyring), "broker": {"fips": True}})

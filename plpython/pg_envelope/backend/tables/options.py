@@ -10,7 +10,7 @@ from typing import Any
 from pg_envelope import errors
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search import options as searching
-from pg_envelope.suites import SUITES
+from pg_envelope.suites import SUITES, suite_of
 
 HINT = 'For example: ["email", "phone"], or {"email": {"bind": "row", "suite": 1, "pad": true}}.'
 TABLES_HINT = 'For example: {"customer": ["email"], "invoice": {"customer_email": {}}}.'
@@ -109,6 +109,7 @@ def _options(name: str, options: Any) -> FieldOptions:
     if type(chosen.suite) is not int or chosen.suite not in SUITES:
         known = ", ".join(f"{suite.number} ({suite.name})" for suite in SUITES.values())
         raise errors.BadInput(f"column {name}: unknown suite", detail=f"Suites: {known}", hint=HINT)
+    suite_of(chosen.suite)
     if type(chosen.pad) is not bool:
         raise errors.BadInput(f"column {name}: pad must be true or false", hint=HINT)
     check_audit(chosen.audit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import metadata
 
-from pg_envelope import errors, wire
+from pg_envelope import errors, fips, wire
 from pg_envelope.broker.keys.deks import OpenDeks
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Description
@@ -28,6 +28,7 @@ def report(config: Config, deks: OpenDeks, kms: Mapping[str, Kms], epoch: int, u
         "protocol": wire.PROTOCOL,
         "environment": config.broker.environment,
         "epoch": epoch,
+        "fips": fips.active(),
         "keks": {name: {**_kek(config, deks, kms, name), "databases": users.of(name)} for name in config.kek},
     }
 

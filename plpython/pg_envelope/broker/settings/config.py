@@ -20,6 +20,7 @@ from pg_envelope.broker.settings.kms import TokenFile as TokenFile
 from pg_envelope.broker.settings.kms import VaultSettings as VaultSettings
 from pg_envelope.broker.settings.wants import NAME, address, refuse, want
 from pg_envelope.broker.system import files
+from pg_envelope.fips import CONFIG as FIPS_CONFIG
 
 DAY = 86_400
 KV = "kv:"
@@ -47,6 +48,8 @@ class BrokerSettings:
     break_glass_public_key_file: str = ""
     allow_keys_return: bool = False
     rekey_from: Names = ()
+    fips: bool = False
+    fips_config: str = FIPS_CONFIG
     max_requests: int = 256
     max_connections: int = 1000
     deadline_ms: int = 5000
@@ -70,6 +73,9 @@ class BrokerSettings:
             ' or "kv:" with the name of a KMS',
         )
         want(all(NAME.match(name) for name in self.rekey_from), "broker.rekey_from must list names of environments")
+        want(Path(self.fips_config).is_absolute(), "broker.fips_config must be an absolute path")
+        # HPKE here is with X25519, which is not approved.
+        want(not (self.fips and keys_backup), "broker.fips goes without break_glass_public_key_file (X25519)")
         want(self.max_requests > 0, "broker.max_requests must be above 0")
         want(self.max_connections > 0, "broker.max_connections must be above 0")
         want(self.deadline_ms > 0, "broker.deadline_ms must be above 0")
@@ -138,10 +144,16 @@ class Config:
         anchor = self.broker.anchor_kms
         fit = not anchor or isinstance(self.kms.get(anchor), VaultSettings)
         want(fit, f"broker.reads_anchor names '{anchor}', but there is no [kms.{anchor}] with provider = \"vault\"")
+        self._check_fips()
         for name, kek in self.kek.items():
             want(kek.kms in self.kms, f"kek.{name}.kms names '{kek.kms}', but there is no [kms.{kek.kms}]")
             kind = self.kms[kek.kms]
             want(bool(kind.key_form.match(kek.key)), f"kek key of kek.{name}, in {kind.provider}: {kind.key_text}")
+
+    def _check_fips(self) -> None:
+        for name, settings in self.kms.items():
+            scrypt = isinstance(settings, KeyringSettings)
+            want(not (self.broker.fips and scrypt), f"broker.fips goes without provider keyring (scrypt): kms.{name}")
 
 
 def load(path: Path) -> Config:
