@@ -1,0 +1,127 @@
+"""Lookups of encrypted fields: what they find by tokens, and what scans of the same columns find."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import FieldError
+from django.db import connection, models
+from django.db.models import F, Q
+from django.db.models.functions import Lower
+from django.test.utils import CaptureQueriesContext
+from shop.models import SEARCHED, SealedCustomer, SealedThing, Thing, Unsearched
+
+NOW = dt.datetime(2026, 3, 4, 5, 6, 7, tzinfo=dt.UTC)
+VALUES: dict[str, list[Any]] = {
+    "char": ["a", "é'\"%s", "12345"],
+    "text": ["long" * 99, "b'\\", ""],
+    "small": [-1, 0, 32767],
+    "whole": [-(2**31), 5, 70000],
+    "big": [2**40, -5, 1],
+    "exactly": [Decimal("1.50"), Decimal("-7"), Decimal("999999.99")],
+    "float": [1.5, -0.25, 1e300],
+    "flag": [True, False, True],
+    "date": [dt.date(2024, 2, 29), dt.date(1, 1, 1), dt.date(9999, 12, 31)],
+    "time": [dt.time(1, 2, 3, 4), dt.time(0), dt.time(23, 59, 59)],
+    "instant": [NOW, NOW.replace(microsecond=9), NOW.replace(year=1815)],
+    "uuid": [uuid.UUID(int=0), uuid.UUID(int=7), uuid.UUID(int=2**128 - 1)],
+    "address": ["10.0.0.1", "::1", "192.168.1.9"],
+    "bytes": [b"", b"\x00\xff", b"x"],
+}
+
+
+def seen() -> object:
+    for row in range(3):
+        Thing.objects.create(**{name: values[row] for name, values in VALUES.items()})
+    Thing.objects.create()
+    wrong = {name: by_field(name) for name in SEARCHED}
+    return {
+        "differences": {name: found for name, found in wrong.items() if found},
+        "without_index": [name for name in SEARCHED if not all(served(name))],
+        "refused": [message(query) for query in REFUSED],
+        "taken": [[str(value) for value in query()] for query in TAKEN],
+        "columns": columns(),
+    }
+
+
+def by_field(name: str) -> list[object]:
+    """Returns each lookup that finds other rows than a scan, or finds them in another way than by the token."""
+    some = VALUES[name]
+    lookups: list[dict[str, Any]] = [{name: value} for value in some]
+    lookups += [{f"{name}__in": found} for found in (some, some[:1], [some[0], None], [])]
+    lookups += [{name: None}, {f"{name}__isnull": True}, {f"{name}__isnull": False}]
+    wrong: list[object] = []
+    for lookup in lookups:
+        for how in ("filter", "exclude"):
+            with CaptureQueriesContext(connection) as captured:
+                ours = ids(getattr(SealedThing.objects, how)(**lookup))
+            by_value = [
+                query["sql"] for query in captured if f'"{name}" =' in query["sql"] or f'"{name}" IN' in query["sql"]
+            ]
+            if ours != ids(getattr(Thing.objects, how)(**lookup)) or by_value:
+                wrong.append([how, lookup, ours, by_value])
+    return wrong
+
+
+def served(name: str) -> Iterator[bool]:
+    """Tells of the lookups whether an index of tokens serves them."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off")
+    for lookup in ({name: VALUES[name][0]}, {f"{name}__in": VALUES[name]}, {name: None}):
+        yield f"shop_thing_{name}_search_idx" in SealedThing.objects.filter(**lookup).explain()
+
+
+def ids(found: Any) -> list[int]:
+    return sorted(found.values_list("pk", flat=True))
+
+
+def message(query: Any) -> str:
+    try:
+        return f"not refused: {list(query())}"
+    except FieldError as error:
+        return str(error)
+
+
+ADA = "ada@example.org"
+people, bare = SealedCustomer.objects, Unsearched.objects
+REFUSED = [
+    lambda: people.filter(email__contains="a"),
+    lambda: people.filter(email__iexact=ADA),
+    lambda: people.filter(email__gt="a"),
+    lambda: people.filter(email__regex="a"),
+    lambda: people.exclude(email__startswith="a"),
+    lambda: people.filter(email__foo="a"),
+    lambda: people.annotate(lower=Lower("email")).filter(lower="a"),
+    lambda: people.order_by("email"),
+    lambda: people.order_by("-email"),
+    lambda: people.order_by(F("email").desc(nulls_last=True)),
+    lambda: people.order_by(Lower("email")),
+    lambda: people.filter(pk__in=people.order_by("email").values("pk")[:1]),
+    lambda: bare.filter(name="Ada"),
+    lambda: bare.filter(name__in=["Ada"]),
+    lambda: bare.filter(notes__n=1),
+    lambda: bare.filter(born__year=1815),
+]
+TAKEN = [
+    lambda: people.filter(email=ADA).values_list("login", flat=True),
+    lambda: people.filter(Q(email=ADA) | Q(login="alan")).order_by("login").values_list("login", flat=True),
+    lambda: people.filter(email__in=people.filter(login="ada").values("email")).values_list("login", flat=True),
+    lambda: people.filter(email__in=[F("email")]).order_by("login").values_list("login", flat=True),
+    lambda: people.filter(~Q(email=ADA)).values_list("login", flat=True),
+    lambda: people.annotate(same=models.Exists(people.filter(email=models.OuterRef("email")))).values_list(
+        "same", flat=True
+    ),
+    lambda: people.values("email").annotate(n=models.Count("pk")).filter(email=ADA).values_list("n", flat=True),
+    lambda: bare.filter(name__isnull=True),
+    lambda: [people.get(email=ADA).email, people.filter(email="nobody@example.org").update(name="none")],
+]
+
+
+def columns() -> object:
+    """What migrations see of an encrypted field."""
+    field = SealedCustomer._meta.get_field("email")
+    return [field.deconstruct()[1], type(field.clone()).__name__, isinstance(field, models.EmailField)]
