@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
-from django.core.exceptions import FieldError
-from django.db.models import Field, ForeignObject, TextField
+from django.core.exceptions import EmptyResultSet, FieldError
+from django.db.models import Field, TextField
 from django.db.models.expressions import Col
 from django.db.models.lookups import Exact, In, IsNull, Lookup
 
@@ -18,7 +18,7 @@ def encrypted(field: Any, search: bool | str = True) -> Any:
     `exact`, `in` and `isnull` use the search column. All others, and `order_by`, raise FieldError: they would decrypt
     every row. For migrations the field is the one that was given. Raises TypeError for a relation or a primary key.
     """
-    if isinstance(field, ForeignObject) or field.primary_key:
+    if field.is_relation or field.primary_key:
         raise TypeError("a relation and a primary key cannot be encrypted")
     _, _, arguments, options = field.deconstruct()
     return _class(field.__class__, search)(*arguments, **options)
@@ -46,15 +46,15 @@ class EncryptedField(Field):
     def get_lookup(self, lookup_name: str) -> Any:
         found = BY_TOKEN.get(lookup_name)
         if found is None:
-            raise FieldError(f"{self.name} is encrypted: it has the lookups exact, in and isnull, and no {lookup_name}")
+            self.get_transform(lookup_name)
         if self.search:
             return found
         if lookup_name == "isnull":
             return IsNull
         raise FieldError(f"{self.name} is encrypted and has no search column: CALL envelope.add_search makes one")
 
-    def get_transform(self, lookup_name: str) -> Any:
-        return self.get_lookup(lookup_name)
+    def get_transform(self, lookup_name: str) -> NoReturn:
+        raise FieldError(f"{self.name} is encrypted: it has the lookups exact, in and isnull, and no {lookup_name}")
 
 
 class ByToken(Lookup):
@@ -70,9 +70,16 @@ class ByToken(Lookup):
         """Returns the column's type without its length: a cast to that would cut the value."""
         return str(self.lhs.target.db_type(connection)).partition("(")[0]
 
+    def _possible(self, values: Any, connection: Any) -> list[Any]:
+        """Leaves out integers that the column cannot have: the driver would send others in their place."""
+        limits = connection.ops.integer_field_ranges.get(self.lhs.target.get_internal_type())
+        return [value for value in values if limits is None or limits[0] <= value <= limits[1]]
+
 
 class TokenExact(ByToken, Exact):
     def process_rhs(self, compiler: Any, connection: Any) -> Any:
+        if isinstance(self.rhs, int) and not self._possible([self.rhs], connection):
+            raise EmptyResultSet
         sql, values = super().process_rhs(compiler, connection)
         return (f"{sql}::{self._kind(connection)}" if self.rhs_is_direct_value() else sql), values
 
@@ -88,7 +95,7 @@ class TokenIn(ByToken, In):
         has_expressions = bool(sql.strip("(%s), "))
         if has_expressions or not self.rhs_is_direct_value():
             return sql, values
-        return f"(SELECT pg_catalog.unnest(%s::{self._kind(connection)}[]))", [list(values)]
+        return f"(SELECT pg_catalog.unnest(%s::{self._kind(connection)}[]))", [self._possible(values, connection)]
 
 
 class TokenIsNull(ByToken, IsNull):

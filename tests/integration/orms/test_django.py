@@ -42,6 +42,7 @@ def test_encrypted_fields_find_by_tokens(site: Database) -> None:
     site.sql("INSERT INTO shop_customer (login, name, email, visits) VALUES ('alan', 'Alan', 'alan@example.org', 0)")
     found = fix_site.seen(site, "tokens")
     assert (found["differences"], found["without_index"]) == ({}, [])
+    assert found["too_large"] == [0, 1]
     assert [text for text in found["refused"] if "encrypted" not in text] == []
     assert found["taken"] == [
         ["ada"],
@@ -51,6 +52,9 @@ def test_encrypted_fields_find_by_tokens(site: Database) -> None:
         ["alan"],
         ["True", "True"],
         ["1"],
+        ["ada", "alan"],
+        ["ada"],
+        ["ada"],
         [],
         ["ada@example.org", "0"],
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.core.exceptions import FieldError
@@ -10,7 +9,7 @@ from django.db import NotSupportedError
 from django.db.backends.postgresql import compiler
 from django.db.backends.postgresql.compiler import SQLAggregateCompiler, SQLDeleteCompiler, SQLUpdateCompiler
 from django.db.models.constants import OnConflict
-from django.db.models.expressions import Col
+from django.db.models.expressions import Col, OrderBy, OrderByList
 
 from pg_envelope_client.django.backend.base import beside
 from pg_envelope_client.django.fields import EncryptedField
@@ -19,10 +18,11 @@ __all__ = ["SQLAggregateCompiler", "SQLCompiler", "SQLDeleteCompiler", "SQLInser
 
 
 class SQLCompiler(compiler.SQLCompiler):
-    def get_order_by(self) -> Any:
-        ordered = super().get_order_by()
-        _refuse_order(expression for expression, _ in ordered)
-        return ordered
+    def compile(self, node: Any) -> Any:
+        """Sees each order: that of the query, of a window and of an aggregate."""
+        if isinstance(node, OrderBy | OrderByList):
+            _refuse_order(node)
+        return super().compile(node)
 
 
 class SQLInsertCompiler(compiler.SQLInsertCompiler):
@@ -50,8 +50,7 @@ def _upsert(sql: str, table: str, upsert: str, alias: str) -> str:
     return f"{head}{upsert} AS {alias}{rest.replace(f'{table}.', f'{alias}.')}"
 
 
-def _refuse_order(expressions: Iterable[Any]) -> None:
-    for expression in expressions:
-        for part in expression.flatten():
-            if isinstance(part, Col) and isinstance(part.target, EncryptedField):
-                raise FieldError(f"{part.target.name} is encrypted: it has no order in the database. Sort in Python")
+def _refuse_order(order: Any) -> None:
+    for part in order.flatten():
+        if isinstance(part, Col) and isinstance(part.target, EncryptedField):
+            raise FieldError(f"{part.target.name} is encrypted: it has no order in the database. Sort in Python")
