@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.db import NotSupportedError
 from django.db.migrations.operations.base import Operation
 
 from pg_envelope_client import statements
@@ -20,6 +21,8 @@ class StateNeutral(Operation):
     """An operation on the table of a model, as Django names models and fields."""
 
     model_name: str
+    # Whether the server's procedure commits as it goes.
+    commits = False
 
     def state_forwards(self, app_label: str, state: Any) -> None:
         """Models stay as they are."""
@@ -29,6 +32,8 @@ class StateNeutral(Operation):
         model = state.apps.get_model(app_label, self.model_name)
         if not self.allow_migrate_model(editor.connection.alias, model):
             return
+        if self.commits and editor.connection.in_atomic_block:
+            raise NotSupportedError(f"{self.describe()}: it commits as it goes. Set atomic = False in the migration")
         for call in calls(model._meta, editor.quote_name(model._meta.db_table)):
             editor.execute(call.sql, call.values)
 
@@ -68,7 +73,7 @@ class Protect(StateNeutral):
         )
         self.fields = dict(fields) if isinstance(fields, Mapping) else {name: {} for name in fields}
         self.scoping = ScopeArguments(scope, scope_column, scope_of, erased)
-        self.pace = OnlineArguments(online=online)
+        self.pace, self.commits = OnlineArguments(online=online), online
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
         self._run(app_label, schema_editor, to_state, self._protect)
@@ -112,6 +117,8 @@ class AddSearch(StateNeutral):
     The migration needs `atomic = False`. `options` are those of `"exact"` in envelope.protect. The way back drops the
     search column.
     """
+
+    commits = True
 
     def __init__(self, model_name: str, field: str, options: Mapping[str, Any] | None = None) -> None:
         self.model_name, self.field, self.options = model_name, field, options or {}

@@ -61,6 +61,22 @@ def test_encrypted_fields_find_by_tokens(site: Database) -> None:
     assert found["columns"] == ["django.db.models.EmailField", "EmailField", True]
 
 
+def test_the_admin_and_fixtures(site: Database) -> None:
+    fix_site.protect(site)
+    assert fix_site.seen(site, "admin") == {
+        "list": ["ada", "alan"],
+        "search": ["ada"],
+        "part": [],
+        "headers": ["?o=1"],
+        "change": True,
+        "added": 302,
+        "twice": True,
+        "found": "1906-12-09",
+        "fixture": [True, 1],
+    }
+    assert site.one("SELECT count(*) FROM shop_customer_encrypted WHERE strpos(email::text, 'grace') > 0") == 0
+
+
 def test_operations_of_migrations_and_their_way_back(site: Database) -> None:
     seen = fix_site.seen(site, "migrations", "postgres")
     loose = ["shop_thing_upsert", ["text_loose", "text_search"]]
@@ -68,6 +84,8 @@ def test_operations_of_migrations_and_their_way_back(site: Database) -> None:
     assert [facts for _, facts in seen["protected"]] == [*forwards, *reversed(forwards[:-1])]
     assert {json.dumps(rows) for rows, _ in seen["protected"]} == {'[["A text", 7]]'}
     assert seen["as_written"]
+    assert [error.partition(":")[0] for error in seen["refused"]] == ["NotSupportedError"] * 2 + ["FieldDoesNotExist"]
+    assert all("atomic = False" in error for error in seen["refused"][:2])
 
 
 def test_dumpdata_refuses_values_in_the_clear(site: Database, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django.apps import apps
 from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import connection, migrations, models
@@ -26,6 +28,17 @@ MADE: list[tuple[bool, Operation]] = [
 ]
 
 
+def refused() -> Iterator[str]:
+    """Each of them within a transaction."""
+    state = ProjectState.from_apps(apps)
+    for wrong in (AddSearch("Thing", "text"), Protect("Thing", ["text"], online=True), Protect("Thing", ["nothing"])):
+        try:
+            with connection.schema_editor(atomic=True) as editor:
+                wrong.database_forwards("shop", editor, state, state)
+        except Exception as error:
+            yield f"{type(error).__name__}: {error}"
+
+
 def seen() -> object:
     Thing.objects.create(text="A text", big=7)
     state, found = ProjectState.from_apps(apps), [protected()]
@@ -41,7 +54,8 @@ def seen() -> object:
         with connection.schema_editor(atomic=migration.atomic) as editor:
             migration.unapply(earlier, editor)
         found.append(protected())
-    return {"protected": found, "as_written": all(as_written(one) for _, one in MADE if isinstance(one, StateNeutral))}
+    written = all(as_written(one) for _, one in MADE if isinstance(one, StateNeutral))
+    return {"protected": found, "as_written": written, "refused": list(refused())}
 
 
 def as_written(operation: Operation) -> bool:

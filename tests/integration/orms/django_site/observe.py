@@ -52,6 +52,12 @@ def migrations() -> object:
     return migrations_seen.seen()
 
 
+def admin() -> object:
+    import admin_seen
+
+    return admin_seen.seen()
+
+
 def tokens() -> object:
     import tokens_seen
 
