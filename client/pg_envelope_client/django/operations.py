@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import NotSupportedError
-from django.db.migrations.operations.base import Operation
+from django.db.migrations.operations.base import Operation, OperationCategory
 
 from pg_envelope_client import statements
 from pg_envelope_client.statements import OnlineArguments, Query, ScopeArguments
@@ -20,6 +20,7 @@ Specs = Iterable[str] | Mapping[str, Mapping[str, Any]]
 class StateNeutral(Operation):
     """An operation on the table of a model, as Django names models and fields."""
 
+    category = OperationCategory.SQL
     model_name: str
     # Whether the server's procedure commits as it goes.
     commits = False

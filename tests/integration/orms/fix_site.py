@@ -49,10 +49,11 @@ def manage(db: Database, *command: str, user: str = "owner") -> str:
     return done.stdout
 
 
-def seen(db: Database, part: str, user: str = "owner") -> Any:
-    done = run(db, "observe.py", part, user=user)
+def seen(db: Database, *parts: str, user: str = "owner") -> list[Any]:
+    done = run(db, "observe.py", *parts, user=user)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    found: list[Any] = json.loads(done.stdout)
+    return found
 
 
 def protect(db: Database) -> None:

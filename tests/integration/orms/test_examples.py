@@ -54,6 +54,7 @@ def manage(python: Path, db: Database, *command: str) -> str:
 
 def test_django(python: Path, db: Database) -> None:
     manage(python, db, "migrate")
+    assert "CALL envelope.protect('\"shop_customer\"'::regclass" in manage(python, db, "sqlmigrate", "shop", "0002")
     assert "No changes detected" in manage(python, db, "makemigrations", "--check", "--dry-run")
     assert "Ran 5 tests" in manage(python, db, "test", "--noinput")
     code = "from shop.models import Customer; print(Customer.objects.create(login='ada', email='ada@example.org').pk)"

@@ -1,4 +1,4 @@
-"""Prints as JSON what a part of this site sees: `python observe.py operations`."""
+"""Prints as JSON what parts of this site see, from empty tables on: `python observe.py catalog operations`."""
 
 from __future__ import annotations
 
@@ -58,6 +58,12 @@ def admin() -> object:
     return admin_seen.seen()
 
 
+def dumps() -> object:
+    import dumps_seen
+
+    return dumps_seen.seen()
+
+
 def tokens() -> object:
     import tokens_seen
 
@@ -65,4 +71,5 @@ def tokens() -> object:
 
 
 if __name__ == "__main__":
-    json.dump(globals()[sys.argv[1]](), sys.stdout, default=str)
+    call_command("flush", interactive=False, verbosity=0)
+    json.dump([globals()[part]() for part in sys.argv[1:]], sys.stdout, default=str)

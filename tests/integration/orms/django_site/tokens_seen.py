@@ -14,7 +14,7 @@ from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.functions import Concat, Lower, RowNumber
 from django.test.utils import CaptureQueriesContext
-from shop.models import SEARCHED, SealedCustomer, SealedThing, Thing, Unsearched
+from shop.models import SEARCHED, Customer, SealedCustomer, SealedThing, Thing, Unsearched
 
 NOW = dt.datetime(2026, 3, 4, 5, 6, 7, tzinfo=dt.UTC)
 VALUES: dict[str, list[Any]] = {
@@ -39,6 +39,8 @@ def seen() -> object:
     for row in range(3):
         Thing.objects.create(**{name: values[row] for name, values in VALUES.items()})
     Thing.objects.create()
+    for name in ("Ada", "Alan"):
+        Customer.objects.create(login=name.lower(), name=name, email=f"{name.lower()}@example.org")
     wrong = {name: by_field(name) for name in SEARCHED}
     return {
         "differences": {name: found for name, found in wrong.items() if found},
