@@ -86,6 +86,10 @@ def test_the_admin_and_fixtures(site: Database) -> None:
     assert site.one("SELECT count(*) FROM shop_customer_encrypted WHERE strpos(email::text, 'grace') > 0") == 0
 
 
+def test_more_objects_than_parameters(site: Database) -> None:
+    assert fix_site.seen(site, "large") == [[True, True]]
+
+
 def test_operations_of_migrations_and_their_way_back(db: Database) -> None:
     (seen,) = fix_site.seen(make(db), "migrations", user="postgres")
     loose = ["shop_thing_upsert", ["text_loose", "text_search"]]

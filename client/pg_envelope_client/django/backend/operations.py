@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 from django.db.backends.postgresql import operations
@@ -10,6 +10,11 @@ from django.db.backends.postgresql import operations
 
 class DatabaseOperations(operations.DatabaseOperations):
     compiler_module = "pg_envelope_client.django.backend.compiler"
+
+    def bulk_batch_size(self, fields: Sized, objs: Sized) -> int:
+        """Returns how many objects fit into one statement."""
+        largest: int | None = self.connection.features.max_query_params
+        return len(objs) if largest is None else max(1, largest // max(1, len(fields)))
 
     def sql_flush(self, style: Any, tables: Iterable[str], **options: Any) -> list[str]:
         """One TRUNCATE of all tables, as foreign keys between them need it."""

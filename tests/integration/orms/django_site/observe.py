@@ -64,6 +64,16 @@ def dumps() -> object:
     return dumps_seen.seen()
 
 
+def large() -> object:
+    """More objects than a statement has parameters."""
+    from shop.models import Tag
+
+    count = 2**16 + 1
+    Tag.objects.bulk_create([Tag(name=str(number)) for number in range(count)])
+    read = Tag.objects.in_bulk(list(Tag.objects.values_list("pk", flat=True)))
+    return [len(read) == count, Tag.objects.all().delete()[0] == count]
+
+
 def tokens() -> object:
     import tokens_seen
 
