@@ -14,6 +14,8 @@ from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.functions import Concat, Lower, RowNumber
 from django.test.utils import CaptureQueriesContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from shop.models import SEARCHED, Customer, SealedCustomer, SealedThing, Thing, Unsearched
 
 NOW = dt.datetime(2026, 3, 4, 5, 6, 7, tzinfo=dt.UTC)
@@ -35,7 +37,34 @@ VALUES: dict[str, list[Any]] = {
 }
 
 
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+GENERATED = {
+    "text": TEXTS,
+    "big": st.integers(-(2**63), 2**63 - 1),
+    "exactly": st.decimals(-999999, 999999, places=2),
+    "float": st.floats(allow_nan=False, allow_infinity=False),
+    "date": st.dates(),
+    "time": st.times(),
+    "instant": st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=st.just(dt.UTC)),
+    "uuid": st.uuids(),
+    "bytes": st.binary(),
+}
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.fixed_dictionaries(GENERATED), min_size=1, max_size=4), st.fixed_dictionaries(GENERATED))
+def search_generated(rows: list[dict[str, Any]], other: dict[str, Any]) -> None:
+    Thing.objects.all().delete()
+    Thing.objects.bulk_create([Thing(**row) for row in rows])
+    for name in GENERATED:
+        values = [row[name] for row in rows]
+        for lookup in ({name: values[-1]}, {f"{name}__in": [*values[1:], other[name]]}):
+            assert ids(SealedThing.objects.filter(**lookup)) == ids(Thing.objects.filter(**lookup)), lookup
+
+
 def seen() -> object:
+    search_generated()
+    Thing.objects.all().delete()
     for row in range(3):
         Thing.objects.create(**{name: values[row] for name, values in VALUES.items()})
     Thing.objects.create()
