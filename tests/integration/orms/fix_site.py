@@ -11,9 +11,10 @@ from typing import Any
 
 from tests.fix_stack import Database
 
+ROOT = Path(__file__).parents[3]
 SITE = Path(__file__).parent / "django_site"
 CUSTOMER = """{"name": {}, "email": {"index": "drop"}, "born": {}, "balance": {}, "notes": {}, "seen": {},
-    "waits": {}, "reference": {}, "photo": {}}"""
+    "waits": {}, "score": {}, "reference": {}, "photo": {}}"""
 SEARCHED = [
     "char",
     "text",
@@ -34,12 +35,13 @@ SEARCHED = [
 
 def environment(db: Database, user: str) -> dict[str, str]:
     place = {name: value for name, value in db.stack.environ().items() if name in ("PGHOST", "PGPORT")}
-    return {**os.environ, **place, "SITE_DATABASE": db.name, "SITE_USER": user, "DJANGO_SETTINGS_MODULE": "settings"}
+    site = {"SITE_DATABASE": db.name, "SITE_USER": user, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": str(SITE)}
+    return {**os.environ, **place, **site}
 
 
 def run(db: Database, *command: str, user: str = "owner") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *command], cwd=SITE, env=environment(db, user), capture_output=True, text=True, check=False
+        [sys.executable, *command], cwd=ROOT, env=environment(db, user), capture_output=True, text=True, check=False
     )
 
 
@@ -50,7 +52,7 @@ def manage(db: Database, *command: str, user: str = "owner") -> str:
 
 
 def seen(db: Database, *parts: str, user: str = "owner") -> list[Any]:
-    done = run(db, "observe.py", *parts, user=user)
+    done = run(db, str(SITE / "observe.py"), *parts, user=user)
     assert done.returncode == 0, done.stdout + done.stderr
     found: list[Any] = json.loads(done.stdout)
     return found
