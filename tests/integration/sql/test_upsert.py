@@ -130,6 +130,18 @@ def test_a_role_without_rights_gives_constants_of_each_type(db: Database) -> Non
         assert db.one(f"SELECT s = format('%s', {value}) FROM t"), kind
 
 
+def test_floats_keep_each_bit_whatever_the_session_says(db: Database) -> None:
+    db.sql("CREATE TABLE t (id serial PRIMARY KEY, f float8, r float4); GRANT ALL ON t, t_id_seq TO alice")
+    db.sql("CALL envelope.protect('t', '[\"f\", \"r\"]'); CALL envelope.allow_upsert('t')")
+    alice = db.connect("alice")
+    put = "INSERT INTO t_upsert VALUES (1, %s, %s) ON CONFLICT (id) DO UPDATE SET f = excluded.f, r = excluded.r"
+    for digits in (0, -15, 3):
+        alice.execute(f"SET extra_float_digits = {digits}")
+        for value in (0.1 + 0.2, -5e-324, 1.7976931348623157e308, float("inf")):
+            alice.execute(put, [value, 16777217.0])
+            assert db.one("SELECT (f, r) = (%s::float8, 16777217::float4) FROM t", value), (digits, value)
+
+
 def test_what_is_stored_in_the_clear_is_a_mark(db: Database) -> None:
     db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
     secret = "Kx9-planted"

@@ -27,6 +27,7 @@ def customers(count: int) -> list[Customer]:
             name=f"Name {i}",
             email=f"u{i}@example.org",
             born=dt.date(1990, 1, 1 + i),
+            score=i / 3,
             balance=Decimal(i) / 4,
             notes={"n": [i, None], "é": "ü"},
             seen=NOW + dt.timedelta(days=i),
@@ -83,7 +84,7 @@ def upserted() -> object:
         Customer(login="u0", email="up@example.org", born=dt.date(2000, 2, 29)),
         Customer(login="w", email="w@x.org"),
     ]
-    fields = ["email", "born", "notes", "balance", "seen", "reference", "photo"]
+    fields = ["email", "born", "score", "waits", "notes", "balance", "seen", "reference", "photo"]
     Customer.objects.bulk_create(given, update_conflicts=True, unique_fields=["login"], update_fields=fields)
     one = customers(1)[0]
     Customer.objects.bulk_create([one], update_conflicts=True, unique_fields=["login"], update_fields=fields)
@@ -153,7 +154,7 @@ def refused() -> Iterator[object]:
             yield type(error).__name__, getattr(error.__cause__, "sqlstate", None)
     twice = Customer(login="x", email="v@example.org")
     try:
-        twice.full_clean(exclude=["name", "notes", "born", "balance", "seen", "waits", "reference", "photo"])
+        twice.full_clean(exclude=["name", "notes", "score", "born", "balance", "seen", "waits", "reference", "photo"])
     except Exception as error:
         yield str(error)
     try:

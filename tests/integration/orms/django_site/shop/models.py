@@ -18,6 +18,7 @@ class Customer(models.Model):
     name = models.CharField(max_length=40, default="nobody")
     email = models.EmailField(unique=True, null=True)
     born = models.DateField(null=True)
+    score = models.FloatField(null=True)
     balance = models.DecimalField(max_digits=12, decimal_places=2, null=True)
     notes = models.JSONField(null=True)
     seen = models.DateTimeField(null=True)
