@@ -65,13 +65,8 @@ class Protect(StateNeutral):
         keep_copies: bool = False,
         online: bool = False,
     ) -> None:
-        self.model_name, self.upsert, self.kek, self.store, self.keep_copies = (
-            model_name,
-            upsert,
-            kek,
-            store,
-            keep_copies,
-        )
+        self.model_name, self.upsert = model_name, upsert
+        self.kek, self.store, self.keep_copies = kek, store, keep_copies
         self.fields = dict(fields) if isinstance(fields, Mapping) else {name: {} for name in fields}
         self.scoping = ScopeArguments(scope, scope_column, scope_of, erased)
         self.pace, self.commits = OnlineArguments(online=online), online

@@ -98,6 +98,7 @@ def test_operations_of_migrations_and_their_way_back(db: Database) -> None:
     assert {json.dumps(rows) for rows, _ in seen["protected"]} == {'[["A text", 7]]'}
     assert seen["as_written"]
     assert [error.partition(":")[0] for error in seen["refused"]] == ["NotSupportedError"] * 2 + ["FieldDoesNotExist"]
+    assert seen["rolled_back"] == [True, False] * 2
     assert all("atomic = False" in error for error in seen["refused"][:2])
 
 

@@ -33,6 +33,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.forget_protected()
         return super().get_new_connection(conn_params)
 
+    def _rollback(self) -> None:
+        self.forget_protected()
+        super()._rollback()
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        """What was undone may have protected a table."""
+        self.forget_protected()
+        super()._savepoint_rollback(sid)
+
     def forget_protected(self) -> None:
         """The next use asks the database anew which tables are protected."""
         self._protected = None

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.exceptions import FieldError
 from django.db import NotSupportedError
 from django.db.backends.postgresql import compiler
-from django.db.backends.postgresql.compiler import SQLAggregateCompiler, SQLDeleteCompiler, SQLUpdateCompiler
+from django.db.backends.postgresql.compiler import SQLDeleteCompiler, SQLUpdateCompiler
 from django.db.models.constants import OnConflict
 from django.db.models.expressions import Col, OrderBy, OrderByList
 
@@ -17,12 +17,20 @@ from pg_envelope_client.django.fields import EncryptedField
 __all__ = ["SQLAggregateCompiler", "SQLCompiler", "SQLDeleteCompiler", "SQLInsertCompiler", "SQLUpdateCompiler"]
 
 
-class SQLCompiler(compiler.SQLCompiler):
+class WithoutOrder(compiler.BaseSQLCompiler):
     def compile(self, node: Any) -> Any:
         """Sees each order: that of the query, of a window and of an aggregate."""
         if isinstance(node, OrderBy | OrderByList):
             _refuse_order(node)
         return super().compile(node)
+
+
+class SQLCompiler(WithoutOrder, compiler.SQLCompiler):
+    pass
+
+
+class SQLAggregateCompiler(WithoutOrder, compiler.SQLAggregateCompiler):
+    pass
 
 
 class SQLInsertCompiler(compiler.SQLInsertCompiler):

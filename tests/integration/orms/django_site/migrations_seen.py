@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from django.apps import apps
 from django.contrib.postgres.operations import AddIndexConcurrently
-from django.db import connection, migrations, models
+from django.db import connection, migrations, models, transaction
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import OperationWriter
@@ -39,6 +40,20 @@ def refused() -> Iterator[str]:
             yield f"{type(error).__name__}: {error}"
 
 
+def rolled_back() -> list[bool]:
+    """What a transaction protected is plain again after it, and after a savepoint in it."""
+    model, state = Thing._meta.db_table, ProjectState.from_apps(apps)
+    known = []
+    for within in (transaction.atomic, contextlib.nullcontext):
+        with within():
+            with contextlib.suppress(ZeroDivisionError), connection.schema_editor(atomic=True) as editor:
+                Protect("Thing", ["text"]).database_forwards("shop", editor, state, state)
+                known.append(connection.protected_table(model) is not None)
+                raise ZeroDivisionError
+            known.append(connection.protected_table(model) is not None)
+    return known
+
+
 def seen() -> object:
     Thing.objects.create(text="A text", big=7)
     state, found = ProjectState.from_apps(apps), [protected()]
@@ -55,7 +70,7 @@ def seen() -> object:
             migration.unapply(earlier, editor)
         found.append(protected())
     written = all(as_written(one) for _, one in MADE if isinstance(one, StateNeutral))
-    return {"protected": found, "as_written": written, "refused": list(refused())}
+    return {"protected": found, "as_written": written, "refused": list(refused()), "rolled_back": rolled_back()}
 
 
 def as_written(operation: Operation) -> bool:

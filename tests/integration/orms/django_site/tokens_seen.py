@@ -142,6 +142,8 @@ REFUSED = [
     lambda: people.order_by("-email"),
     lambda: people.order_by(F("email").desc(nulls_last=True)),
     lambda: people.order_by(Lower("email")),
+    lambda: people.all()[:1].aggregate(all=ArrayAgg("login", order_by="email")),
+    lambda: people.order_by("login").union(people.all()).order_by("email"),
     lambda: people.filter(pk__in=people.order_by("email").values("pk")[:1]),
     lambda: bare.filter(name="Ada"),
     lambda: bare.filter(name__in=["Ada"]),
