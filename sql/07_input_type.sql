@@ -47,3 +47,19 @@ CREATE CAST (pg_catalog.json AS envelope.input) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (pg_catalog.jsonb AS envelope.input) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (pg_catalog.bytea AS envelope.input) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (pg_catalog.inet AS envelope.input) WITH INOUT AS ASSIGNMENT;
+
+-- The text of a float has all its digits only under this setting. A session may have another one.
+CREATE FUNCTION envelope_private.input_of_float8(value double precision) RETURNS envelope.input
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+    RETURN value::text::envelope.input;
+COMMENT ON FUNCTION envelope_private.input_of_float8 IS 'cast of float8 to envelope.input, with all digits';
+
+CREATE FUNCTION envelope_private.input_of_float4(value real) RETURNS envelope.input
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+    RETURN value::text::envelope.input;
+COMMENT ON FUNCTION envelope_private.input_of_float4 IS 'cast of float4 to envelope.input, with all digits';
+
+CREATE CAST (pg_catalog.float8 AS envelope.input)
+    WITH FUNCTION envelope_private.input_of_float8(double precision) AS ASSIGNMENT;
+CREATE CAST (pg_catalog.float4 AS envelope.input)
+    WITH FUNCTION envelope_private.input_of_float4(real) AS ASSIGNMENT;

@@ -38,6 +38,13 @@ GRANT USAGE ON SCHEMA envelope, envelope_internal, envelope_pgcrypto, envelope_c
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA envelope_pgcrypto TO PUBLIC;
 -- A base table has columns of this type, and its owner alters and restores them. Nothing is read by a cast from it.
 GRANT USAGE ON TYPE envelope.input TO PUBLIC;
+-- PostgreSQL calls them for what is searched for, or goes into an upsert relation, with the rights of who asks. They make
+-- no cast: only USAGE on a type does.
+GRANT EXECUTE ON FUNCTION
+    envelope_private.plaintext_in(cstring), envelope_private.plaintext_out(envelope.plaintext),
+    envelope_private.input_in(cstring), envelope_private.input_out(envelope.input),
+    envelope_private.input_of_float8(double precision), envelope_private.input_of_float4(real)
+    TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     envelope_internal.bootstrap(), envelope_internal.run_step(name), envelope_internal.revocation(),

@@ -5,9 +5,8 @@ This is the only module that knows SQLAlchemy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 try:
     from sqlalchemy import Column, Engine, Select, Table, event
@@ -21,18 +20,9 @@ try:
 except ImportError:
     raise ImportError("SQLAlchemy is not installed: pip install 'pg-envelope[sqlalchemy]'") from None
 
-IS_THERE = "SELECT pg_catalog.to_regprocedure('envelope.relations()') IS NOT NULL"
-RELATIONS = """
-SELECT n.nspname, v.relname, b.relname, u.relname, r.search_columns::text, r.unique_constraints::text, ARRAY(
-        SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a
-        JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
-        WHERE a.attrelid OPERATOR(pg_catalog.=) v.oid
-            AND t.typnamespace OPERATOR(pg_catalog.=) 'envelope_search'::pg_catalog.regnamespace)::text[]
-FROM envelope.relations() r
-JOIN pg_catalog.pg_class v ON v.oid OPERATOR(pg_catalog.=) r.relation
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) v.relnamespace
-JOIN pg_catalog.pg_class b ON b.oid OPERATOR(pg_catalog.=) r.base_table
-LEFT JOIN pg_catalog.pg_class u ON u.oid OPERATOR(pg_catalog.=) r.upsert_relation"""
+from pg_envelope_client import relations
+from pg_envelope_client.relations import Relations
+
 KNOWN = "pg_envelope_relations"
 # What the catalog of the base table tells, and not that of the view.
 OF_BASE = (
@@ -44,20 +34,8 @@ OF_BASE = (
     "get_multi_table_options",
 )
 OF_VIEW = ("get_multi_columns", "get_multi_table_comment")
-OURS = ("envelope_no_drafts", "envelope_only_marks")
 COLUMNS = "columns"
 STORED = ("nullable", "identity", "computed", "autoincrement")
-
-
-class Relations(NamedTuple):
-    """The relations of one protected table, by name; `upsert` if allow_upsert() was called. `searches` maps search
-    columns to the columns that they find. `uniques` has UNIQUE constraints for which indexes of tokens stand.
-    """
-
-    base: str
-    upsert: str | None
-    searches: dict[str, str]
-    uniques: dict[str, dict[str, Any]]
 
 
 class AddedColumn(UserDefinedType[str]):
@@ -90,21 +68,17 @@ def install(engine: Engine | AsyncEngine) -> None:
 
 
 def _learn(dialect: PGDialect, connection: Any) -> None:
-    """Reads what is protected. A database without the extension has no protected tables."""
+    """Reads what is protected."""
     cursor = connection.cursor()
     try:
-        cursor.execute(IS_THERE)
-        if not cursor.fetchone()[0]:
-            return
-        cursor.execute(RELATIONS)
-        rows = cursor.fetchall()
+        found = relations.read(cursor)
     finally:
         cursor.close()
         connection.rollback()
     _known(dialect).clear()
-    for schema, name, base, upsert, searches, uniques, types in rows:
-        _known(dialect)[schema, name] = Relations(base, upsert, json.loads(searches), json.loads(uniques))
-        _teach_types(dialect, types)
+    for table in found:
+        _known(dialect)[table.schema, table.name] = table
+        _teach_types(dialect, table.types)
 
 
 def _teach_types(dialect: PGDialect, names: Iterable[str]) -> None:
@@ -212,7 +186,7 @@ def _as_shown(dialect: PGDialect, what: str, schema: str | None, value: Any, tab
     if what == "get_multi_foreign_keys":
         return [_shown_key(dialect, schema, key) for key in value]
     if what == "get_multi_check_constraints":
-        return [check for check in value if check["name"] not in OURS]
+        return [check for check in value if check["name"] not in relations.CHECKS]
     if what == "get_multi_indexes" and table is not None:
         return [_shown_index(index, table) for index in value]
     if what == "get_multi_unique_constraints" and table is not None:

@@ -274,7 +274,15 @@ def unprotect(table: str, damaged: str, pace: OnlineArguments | None = None) -> 
     return Query(sql, (table, damaged, *(pace or OnlineArguments())))
 
 
-def add_search(table: str, column: str, options: Mapping[str, Any], batch_size: int, pause_ms: int) -> Query:
+def allow_upsert(table: str) -> Query:
+    return Query("CALL envelope.allow_upsert(%s::regclass)", (table,))
+
+
+def drop_upsert(table: str) -> Query:
+    return Query("CALL envelope.drop_upsert(%s::regclass)", (table,))
+
+
+def add_search(table: str, column: str, options: Mapping[str, Any], batch_size: int = 1000, pause_ms: int = 0) -> Query:
     spec = json.dumps({"exact": options}, ensure_ascii=False)
     sql = "CALL envelope.add_search(%s::regclass, %s::name, %s::jsonb, %s::integer, %s::integer)"
     return Query(sql, (table, column, spec, batch_size, pause_ms))

@@ -84,6 +84,10 @@ def table_statements(table: str, version: int) -> Iterator[str]:
             f" ON CONFLICT (id) DO UPDATE SET {assigned}"
         )
     yield f"INSERT INTO {table}_upsert (id, tenant, email, note) SELECT id, tenant, note, NULL FROM given"
+    yield (
+        f"INSERT INTO {table}_upsert (id, tenant, email, note) SELECT id, tenant, id::float8, id::float4 FROM given"
+        " ON CONFLICT (id) DO UPDATE SET note = excluded.note"
+    )
     yield f"CALL envelope.drop_upsert('{table}')"
     yield f"{insert} SELECT 70 + id, tenant, replace(email, '@', ''), note FROM given"
     yield f"{insert} SELECT 70 + id, tenant, NULL, note FROM given"

@@ -125,7 +125,7 @@ def django_operations() -> list[Any]:
 @pytest.fixture(params=[alembic, of_django])
 def migrate(request: pytest.FixtureRequest, db: Database) -> Migrate:
     if not django.conf.settings.configured:
-        database = {"ENGINE": "django.db.backends.postgresql", "NAME": db.name, "USER": "owner", **address(db)}
+        database = {"ENGINE": "pg_envelope_client.django.backend", "NAME": db.name, "USER": "owner", **address(db)}
         django.conf.settings.configure(DATABASES={"default": database}, INSTALLED_APPS=[])
         django.setup()
     chosen: Migrate = request.param

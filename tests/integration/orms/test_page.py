@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from sqlalchemy import inspect
@@ -32,7 +33,7 @@ def shop(db: Database) -> str:
 
 def test_the_page_s_python_runs(db: Database) -> None:
     url = shop(db)
-    (block,) = BLOCK.findall((ROOT / "docs" / "orms.md").read_text())
+    block, *_ = BLOCK.findall((ROOT / "docs" / "orms.md").read_text())
     assert block in (ROOT / "README.md").read_text()
     names: dict[str, object] = {}
     exec(block.replace(URL, url), names)
@@ -41,6 +42,16 @@ def test_the_page_s_python_runs(db: Database) -> None:
     assert found is not None
     assert found.get_table_names() == ["customer"]
     engine.dispose()  # type: ignore[attr-defined]
+
+
+def test_the_other_blocks_are_parts_of_the_sample_applications() -> None:
+    """tests/integration/orms/test_examples.py runs them."""
+    files = [path.read_text() for path in EXAMPLE.parent.rglob("*.py")]
+    blocks = BLOCK.findall((ROOT / "docs" / "orms.md").read_text())[1:]
+    blocks += [block for block in BLOCK.findall((ROOT / "README.md").read_text()) if "models.Model" in block]
+    assert len(blocks) == 5
+    for block in blocks:
+        assert any(block in text or textwrap.indent(block, "    ") in text for text in files), block
 
 
 def test_the_sample_application_runs(db: Database) -> None:

@@ -17,7 +17,7 @@ VERIFY = "SELECT envelope.verify_password(%s, %s)"
 HASH = "SELECT envelope.hash_password(%s, %s)"
 WEAK = "SELECT envelope_pgcrypto.crypt(%s, envelope_pgcrypto.gen_salt('bf', 4))"
 PASSWORDS = ["correct horse", "Zoë 🐎", "", "x" * 72]
-HASHER = "pg_envelope_client.django_hashers.EnvelopeHasher"
+HASHER = "pg_envelope_client.django.hashers.EnvelopeHasher"
 
 
 @pytest.fixture(scope="module", autouse=True)

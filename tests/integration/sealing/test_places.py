@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 
 from pg_envelope import errors
 from pg_envelope_client import NamedKey
-from pg_envelope_client.django_storage import SealedStorage
+from pg_envelope_client.django.storage import SealedStorage
 from pg_envelope_client.sealing import streaming
 from pg_envelope_client.sealing.bucket import SealedBucket
 from pg_envelope_client.sealing.file_table import PART, FileTable

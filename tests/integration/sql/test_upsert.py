@@ -100,6 +100,48 @@ def test_a_value_that_was_computed_from_a_stored_one_is_refused(twins: Database)
         assert outcome(twins, "sealed", statement) == (state, before), assigned
 
 
+SOURCES = "SELECT castsource::regtype::text FROM pg_cast WHERE casttarget = 'envelope.input'::regtype ORDER BY 1"
+LITERALS = {
+    "boolean": "t",
+    "bytea": "\\xff",
+    "date": "2001-02-03",
+    "inet": "10.0.0.1",
+    "interval": "1 day",
+    "json": "[1]",
+    "jsonb": "[1]",
+    "time with time zone": "01:02:03+01",
+    "time without time zone": "01:02:03",
+    "timestamp with time zone": "2001-02-03 04:05:06+00",
+    "timestamp without time zone": "2001-02-03 04:05:06",
+    "uuid": "00000000-0000-0000-0000-000000000001",
+}
+
+
+def test_a_role_without_rights_gives_constants_of_each_type(db: Database) -> None:
+    """PostgreSQL computes what it makes of a constant while it plans, with the rights of the role."""
+    db.sql("CREATE TABLE t (id serial PRIMARY KEY, s text); GRANT ALL ON t, t_id_seq TO alice")
+    db.sql("CALL envelope.protect('t', '[\"s\"]'); CALL envelope.allow_upsert('t')")
+    kinds = [kind for (kind,) in db.sql(SOURCES)]
+    assert set(LITERALS) < set(kinds)
+    alice = db.connect("alice")
+    for kind in kinds:
+        value = f"'{LITERALS.get(kind, '7')}'::{kind}"
+        alice.execute(f"INSERT INTO t_upsert (id, s) VALUES (1, {value}) ON CONFLICT (id) DO UPDATE SET s = excluded.s")
+        assert db.one(f"SELECT s = format('%s', {value}) FROM t"), kind
+
+
+def test_floats_keep_each_bit_whatever_the_session_says(db: Database) -> None:
+    db.sql("CREATE TABLE t (id serial PRIMARY KEY, f float8, r float4); GRANT ALL ON t, t_id_seq TO alice")
+    db.sql("CALL envelope.protect('t', '[\"f\", \"r\"]'); CALL envelope.allow_upsert('t')")
+    alice = db.connect("alice")
+    put = "INSERT INTO t_upsert VALUES (1, %s, %s) ON CONFLICT (id) DO UPDATE SET f = excluded.f, r = excluded.r"
+    for digits in (0, -15, 3):
+        alice.execute(f"SET extra_float_digits = {digits}")
+        for value in (0.1 + 0.2, -5e-324, 1.7976931348623157e308, float("inf")):
+            alice.execute(put, [value, 16777217.0])
+            assert db.one("SELECT (f, r) = (%s::float8, 16777217::float4) FROM t", value), (digits, value)
+
+
 def test_what_is_stored_in_the_clear_is_a_mark(db: Database) -> None:
     db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
     secret = "Kx9-planted"

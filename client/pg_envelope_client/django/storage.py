@@ -32,7 +32,7 @@ class OwningReader(SealedReader):
         super().close()
 
 
-class SealedStorage(Storage):  # type: ignore[misc]
+class SealedStorage(Storage):
     """`inner` is the alias of the storage that keeps the sealed files. `key` is a function, or the dotted name of one,
     that returns the named key. A file opens under its name only.
     """

@@ -18,7 +18,7 @@ class NoName(str):
         return True
 
 
-class EnvelopeHasher(BasePasswordHasher):  # type: ignore[misc]
+class EnvelopeHasher(BasePasswordHasher):
     """Bare hashes, as they stand in a column that SQL verifies, too: bcrypt, or Argon2id for more than 72 bytes.
 
     For the first place of PASSWORD_HASHERS. Weaker hashes are made anew at the next login.

@@ -1,0 +1,135 @@
+"""Operations of migrations. Each has a way back, and none changes what Django knows of the models.
+
+A superuser runs them, as docs/orms.md says: `protect` and its siblings are for superusers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import NotSupportedError
+from django.db.migrations.operations.base import Operation, OperationCategory
+
+from pg_envelope_client import statements
+from pg_envelope_client.statements import OnlineArguments, Query, ScopeArguments
+
+Specs = Iterable[str] | Mapping[str, Mapping[str, Any]]
+
+
+class StateNeutral(Operation):
+    """An operation on the table of a model, as Django names models and fields."""
+
+    category = OperationCategory.SQL
+    model_name: str
+    # Whether the server's procedure commits as it goes.
+    commits = False
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        """Models stay as they are."""
+
+    def _run(self, app_label: str, editor: Any, state: Any, calls: Any) -> None:
+        """Runs what `calls` makes of the model's options and its quoted table."""
+        model = state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(editor.connection.alias, model):
+            return
+        if self.commits and editor.connection.in_atomic_block:
+            raise NotSupportedError(f"{self.describe()}: it commits as it goes. Set atomic = False in the migration")
+        for call in calls(model._meta, editor.quote_name(model._meta.db_table)):
+            editor.execute(call.sql, call.values)
+
+    @property
+    def migration_name_fragment(self) -> str:
+        return f"{type(self).__name__.lower()}_{self.model_name.lower()}"
+
+
+class Protect(StateNeutral):
+    """Protects fields of a model: `Protect("Customer", {"email": {"search": "exact", "unique": True}, "born": {}})`.
+
+    `fields` maps fields to the options of their columns, or is a list of fields. `upsert=True` makes the upsert
+    relation for `bulk_create(update_conflicts=True)`. The other arguments are those of envelope.protect. `online=True`
+    needs `atomic = False` in the migration. The way back is unprotect.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        fields: Specs,
+        upsert: bool = False,
+        kek: str = "default",
+        store: str | None = None,
+        scope: str = "table",
+        scope_column: str | None = None,
+        scope_of: str | None = None,
+        erased: str = "error",
+        keep_copies: bool = False,
+        online: bool = False,
+    ) -> None:
+        self.model_name, self.upsert = model_name, upsert
+        self.kek, self.store, self.keep_copies = kek, store, keep_copies
+        self.fields = dict(fields) if isinstance(fields, Mapping) else {name: {} for name in fields}
+        self.scoping = ScopeArguments(scope, scope_column, scope_of, erased)
+        self.pace, self.commits = OnlineArguments(online=online), online
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
+        self._run(app_label, schema_editor, to_state, self._protect)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
+        self._run(app_label, schema_editor, to_state, self._unprotect)
+
+    def describe(self) -> str:
+        return f"Protect {', '.join(self.fields)} of {self.model_name}"
+
+    def _protect(self, options: Any, table: str) -> Iterable[Query]:
+        columns = {options.get_field(name).column: found for name, found in self.fields.items()}
+        yield statements.protect(
+            table, columns, self.kek, self.store, self.scoping, keep_copies=self.keep_copies, pace=self.pace
+        )
+        if self.upsert:
+            yield statements.allow_upsert(table)
+
+    def _unprotect(self, options: Any, table: str) -> Iterable[Query]:  # noqa: ARG002
+        if self.upsert and self.pace.online:
+            yield statements.drop_upsert(table)
+        yield statements.unprotect(table, "error", self.pace)
+
+
+class Unprotect(Protect):
+    """Makes the table of a model a plain one again. It takes what Protect took, for the way back."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        super().database_backwards(app_label, schema_editor, from_state, to_state)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+    def describe(self) -> str:
+        return f"Unprotect {self.model_name}"
+
+
+class AddSearch(StateNeutral):
+    """Gives a protected field a search column: `AddSearch("Customer", "email", {"normalize": "email"})`.
+
+    The migration needs `atomic = False`. `options` are those of `"exact"` in envelope.protect. The way back drops the
+    search column.
+    """
+
+    commits = True
+
+    def __init__(self, model_name: str, field: str, options: Mapping[str, Any] | None = None) -> None:
+        self.model_name, self.field, self.options = model_name, field, options or {}
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
+        self._run(app_label, schema_editor, to_state, self._add)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
+        self._run(app_label, schema_editor, to_state, self._drop)
+
+    def describe(self) -> str:
+        return f"Add a search column for {self.field} of {self.model_name}"
+
+    def _add(self, options: Any, table: str) -> Iterable[Query]:
+        yield statements.add_search(table, options.get_field(self.field).column, self.options)
+
+    def _drop(self, options: Any, table: str) -> Iterable[Query]:
+        yield statements.drop_search(table, options.get_field(self.field).column, self.options.get("as"))

@@ -1,0 +1,122 @@
+"""Django over protected tables: models, catalog and commands see what they see over plain ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fix_stack import Database
+from tests.integration.orms import fix_site
+
+PARTS = ("catalog", "operations")
+
+
+def make(db: Database) -> Database:
+    fix_site.manage(db, "migrate", "--run-syncdb", "--verbosity", "0")
+    return db
+
+
+@pytest.fixture(scope="module")
+def twins(shared_db: Database) -> list[list[Any]]:
+    """What the site's parts see of plain tables, and of the same tables when they are protected."""
+    plain = fix_site.seen(make(shared_db), *PARTS)
+    fix_site.protect(shared_db)
+    return [plain, fix_site.seen(shared_db, *PARTS)]
+
+
+@pytest.fixture
+def site(shared_db: Database, twins: object) -> Database:
+    return shared_db
+
+
+def test_the_operations_see_no_difference(twins: list[list[Any]]) -> None:
+    (_, plain), (_, sealed) = twins
+    # One by one, for a message that can be read.
+    for before, after in zip(plain, sealed, strict=True):
+        assert after == before
+
+
+def test_the_catalog_is_that_of_the_plain_tables(twins: list[list[Any]]) -> None:
+    (plain, _), (sealed, _) = twins
+    indexes = sealed["facts"].pop("shop_thing")[-1]
+    of_plain = plain["facts"].pop("shop_thing")[-1]
+    assert of_plain == [fact for fact in indexes if not fact[0].endswith("_search_idx")]
+    assert [fact["columns"] for _, fact in indexes if fact["index"]] == [[name] for name in sorted(fix_site.SEARCHED)]
+    assert sealed == plain
+
+
+def test_encrypted_fields_find_by_tokens(site: Database) -> None:
+    (found,) = fix_site.seen(site, "tokens")
+    assert (found["differences"], found["without_index"]) == ({}, [])
+    assert found["too_large"] == [0, 1]
+    assert [text for text in found["refused"] if "encrypted" not in text] == []
+    assert found["taken"] == [
+        ["ada"],
+        ["ada", "alan"],
+        ["ada"],
+        ["ada", "alan"],
+        ["alan"],
+        ["True", "True"],
+        ["1"],
+        ["ada", "alan"],
+        ["ada"],
+        ["ada"],
+        [],
+        ["ada@example.org", "0"],
+    ]
+    assert found["columns"] == ["django.db.models.EmailField", "EmailField", True]
+
+
+def test_the_admin_and_fixtures(site: Database) -> None:
+    (seen,) = fix_site.seen(site, "admin")
+    assert seen == {
+        "list": ["ada", "alan"],
+        "search": ["ada"],
+        "part": [],
+        "headers": ["?o=1"],
+        "change": True,
+        "added": 302,
+        "twice": True,
+        "found": "1906-12-09",
+        "fixture": [True, 1],
+    }
+    assert site.one("SELECT count(*) FROM shop_customer_encrypted WHERE strpos(email::text, 'grace') > 0") == 0
+
+
+def test_more_objects_than_parameters(site: Database) -> None:
+    assert fix_site.seen(site, "large") == [[True, True]]
+
+
+def test_operations_of_migrations_and_their_way_back(db: Database) -> None:
+    (seen,) = fix_site.seen(make(db), "migrations", user="postgres")
+    loose = ["shop_thing_upsert", ["text_loose", "text_search"]]
+    forwards = [None, [loose[0], []], [loose[0], ["text_search"]], loose, loose, loose, None, [None, []]]
+    assert [facts for _, facts in seen["protected"]] == [*forwards, *reversed(forwards[:-1])]
+    assert {json.dumps(rows) for rows, _ in seen["protected"]} == {'[["A text", 7]]'}
+    assert seen["as_written"]
+    assert [error.partition(":")[0] for error in seen["refused"]] == ["NotSupportedError"] * 2 + ["FieldDoesNotExist"]
+    assert seen["rolled_back"] == [True, False] * 2
+    assert all("atomic = False" in error for error in seen["refused"][:2])
+
+
+def test_dumpdata_refuses_values_in_the_clear(site: Database) -> None:
+    (seen,) = fix_site.seen(site, "dumps")
+    for error in seen["refused"]:
+        assert error.startswith("before: dumpdata would write values of protected tables in the clear: shop.Customer")
+    assert seen["written"] == [["a"], ["a"], [], ["Ada"]]
+
+
+def test_a_statement_that_fails_leaves_no_value_in_the_log(site: Database) -> None:
+    log, marker = Path(site.stack.cluster.log), "marker-of-a-failing-insert"
+    begin = log.stat().st_size
+    code = f"from shop.models import Customer; [Customer.objects.create(login='x', name='{marker}') for _ in '12']"
+    done = fix_site.run(site, "-m", "django", "shell", "-c", code)
+    assert "IntegrityError" in done.stderr
+    with log.open() as lines:
+        lines.seek(begin)
+        written = lines.read()
+    assert 'INSERT INTO "shop_customer"' in written
+    assert marker not in written

@@ -1,0 +1,120 @@
+"""The sample applications, from `pip install` into an environment of their own to the envelope on the disk."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fix_stack import Database
+from tests.integration.orms import fix_shop
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "docs" / "examples"
+DEV = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
+WEB = [pin for pin in DEV if pin.startswith(("fastapi==", "uvicorn=="))]
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that has the client, as its users install it."""
+    home = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    pip = [home / "bin/python", "-m", "pip", "-q", "--disable-pip-version-check", "install"]
+    subprocess.run([*pip, f"{ROOT}[client,django,sqlalchemy]", *WEB], check=True)
+    return home / "bin/python"
+
+
+def environment(db: Database) -> dict[str, str]:
+    return {**os.environ, **db.stack.environ(), "PGDATABASE": db.name}
+
+
+def manage(python: Path, db: Database, *command: str) -> str:
+    done = subprocess.run(
+        [python, "-W", "error", "manage.py", *command],
+        cwd=EXAMPLES / "django",
+        env=environment(db),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_django(python: Path, db: Database) -> None:
+    manage(python, db, "migrate")
+    assert "CALL envelope.protect('\"shop_customer\"'::regclass" in manage(python, db, "sqlmigrate", "shop", "0002")
+    assert "No changes detected" in manage(python, db, "makemigrations", "--check", "--dry-run")
+    assert "Ran 5 tests" in manage(python, db, "test", "--noinput")
+    code = "from shop.models import Customer; print(Customer.objects.create(login='ada', email='ada@example.org').pk)"
+    manage(python, db, "shell", "-c", code)
+    assert db.one("SELECT email FROM shop_customer") == "ada@example.org"
+    assert db.one("SELECT email::text FROM shop_customer_encrypted").startswith("\\xe1")
+    manage(python, db, "migrate", "shop", "0001")
+    assert db.one("SELECT email FROM shop_customer") == "ada@example.org"
+    assert db.one("SELECT to_regclass('shop_customer_encrypted')") is None
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+
+@contextmanager
+def served(python: Path, db: Database, path: Path) -> Iterator[Path]:
+    """Runs the application of FastAPI until it answers at a socket."""
+    url = fix_shop.url(db, "psycopg", "app").render_as_string()
+    command = [python, "-m", "uvicorn", "--uds", path, "--log-level", "warning", "app:app"]
+    server = subprocess.Popen(command, cwd=EXAMPLES / "fastapi", env={**environment(db), "DATABASE_URL": url})
+    try:
+        while not path.exists():
+            assert server.poll() is None
+            time.sleep(0.05)
+        yield path
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def asked(path: Path, method: str, url: str, body: object = None) -> tuple[int, object]:
+    with closing(UnixConnection(path)) as connection:
+        connection.request(method, url, json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+@pytest.fixture
+def app(db: Database) -> Iterator[None]:
+    db.sql("CREATE ROLE app LOGIN")
+    yield
+    db.sql("DROP OWNED BY app; DROP ROLE app")
+
+
+@pytest.mark.usefixtures("app")
+def test_fastapi(python: Path, db: Database, tmp_path: Path) -> None:
+    db.sql((EXAMPLES / "fastapi/protect.sql").read_text())
+    with served(python, db, tmp_path / "http") as path:
+        for email in ("ada@example.org", "countess@example.org"):
+            given = {"email": email, "born": "1815-12-10"}
+            assert asked(path, "PUT", "/customers/ada", given) == (200, None)
+        found = asked(path, "GET", "/customers?email=countess@example.org")
+        assert found == (200, {"login": "ada", "email": "countess@example.org", "born": "1815-12-10"})
+        assert asked(path, "GET", "/customers?email=ada@example.org")[0] == 404
+    assert db.one("SELECT email FROM customer") == "countess@example.org"
+    assert db.one("SELECT email::text FROM customer_encrypted").startswith("\\xe1")
