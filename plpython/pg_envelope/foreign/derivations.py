@@ -38,10 +38,10 @@ MEMBERS = {
 def derivation(given: Mapping[str, Any], length: int) -> Derive:
     """Returns the function that `kdf` of a specification describes, for `length` bytes. Raises BadLayout."""
     name = given.get("name", "none")
-    if name not in MEMBERS or set(given) - MEMBERS[name] - {"name", "bytes"}:
+    if name not in tuple(MEMBERS) or set(given) - MEMBERS[name] - {"name", "bytes"}:
         raise BadLayout("kdf names no known derivation", hint=f"Derivations: {_told()}.")
     digest = given.get("hash", "md5" if name == "evp" else "sha256")
-    if digest not in HASHES:
+    if digest not in tuple(HASHES):
         raise BadLayout("kdf names no known hash", hint=f"Hashes: {', '.join(HASHES)}.")
     return _made(name, digest, given, length)
 

@@ -69,9 +69,9 @@ def mac(given: Mapping[str, Any]) -> Mac | None:
         raise BadLayout("hmac has unknown members", hint=HINT)
     digest, over, place = told.get("hash", "sha256"), told.get("over", ["iv", "ct"]), told.get("key", "last")
     kdf, key_bytes = told.get("kdf"), told.get("key_bytes", 32)
-    if digest not in HASHES or place not in KEYS or not isinstance(over, list) or "ct" not in over:
+    if digest not in tuple(HASHES) or place not in KEYS or not isinstance(over, list) or "ct" not in over:
         raise BadLayout("hmac needs a known hash and key, and what it is over", hint=HINT)
-    if not set(over) <= set(OVER) or type(key_bytes) is not int or not 1 <= key_bytes <= 64:
+    if any(name not in OVER for name in over) or type(key_bytes) is not int or not 1 <= key_bytes <= 64:
         raise BadLayout("hmac is over iv, ct, salt or aad, with a key of 1 to 64 bytes", hint=HINT)
     if not isinstance(kdf, dict | None):
         raise BadLayout("kdf must be an object", hint=HINT)

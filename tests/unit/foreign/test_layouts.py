@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -15,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pg_envelope import errors
@@ -23,6 +24,7 @@ from pg_envelope.foreign.bad import BadLayout
 from pg_envelope.foreign.chacha import hchacha20
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import reader_of, slow
+from pg_envelope.foreign.specification import KNOWN
 
 KEY, MAC_KEY, PHRASE = bytes(range(32)), bytes(range(100, 132)), b"a passphrase of an application"
 B64 = {"encoding": "base64"}
@@ -300,6 +302,11 @@ BAD: list[dict[str, Any]] = [
     {**CBC_HMAC, "hmac": {"over": ["iv"]}},
     {**CBC_HMAC, "hmac": {"over": "ct"}},
     {**CBC_HMAC, "hmac": {"over": ["ct", 5]}},
+    {**CBC_HMAC, "hmac": {"over": ["ct", ["iv"]]}},
+    {**CBC_HMAC, "hmac": {"hash": ["sha256"]}},
+    {**CBC_HMAC, "hmac": {"kdf": {"name": ["hash"]}}},
+    {**IV_CT_TAG, **GCM, "kdf": {"name": {}}},
+    {**IV_CT_TAG, **GCM, "kdf": {"name": "hash", "hash": ["sha256"]}},
     {**CBC_HMAC, "hmac": {"key": "middle"}},
     {**CBC_HMAC, "hmac": {"key": ["last"]}},
     {**CBC_HMAC, "hmac": {"key_bytes": 0}},
@@ -371,3 +378,21 @@ def test_an_hmac_counts_only_over_all_that_changes_the_text(
     spec = {**CBC_HMAC, **joined("salt", "iv", "ct", "tag"), "kdf": {"name": "pbkdf2", "rounds": 1}}
     reader = reader_of({**spec, "hmac": {"over": over, "kdf": hmac_kdf}}, LegacyKey("text", (PHRASE,)))
     assert reader.authenticates is authenticates
+
+
+JUNK_NAMES = ("name", "hash", "rounds", "salt", "over", "key", "kdf", "column", "constant", "encoding", "iv", "ct", "n")
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 70) | st.floats() | st.text(max_size=4) | st.sampled_from(["ct", "iv"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(JUNK_NAMES), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=600)
+@given(st.sampled_from(sorted(LAYOUTS)), st.sampled_from(sorted(KNOWN)), JUNK, st.text(max_size=40))
+def test_no_specification_breaks_the_parser(name: str, member: str, junk: object, value: str) -> None:
+    """A wrong member is refused with the one error, and nothing else is raised, whatever stands in it."""
+    with contextlib.suppress(BadLayout):
+        reader = reader_of({**LAYOUTS[name][1], member: junk}, LegacyKey("text", (KEY,)))
+        reader.fits(value)
+        reader.opens(value)
