@@ -14,10 +14,13 @@ CREATE TABLE envelope_private.adoption (
     legacy_key uuid NOT NULL,
     format text NOT NULL,
     accepts_unauthenticated boolean NOT NULL,
+    beside name[] NOT NULL DEFAULT '{}',
     began_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE envelope_private.adoption IS 'columns whose old values are what other software encrypted';
 COMMENT ON COLUMN envelope_private.adoption.format IS 'the name of a layout, or its specification as JSON';
+COMMENT ON COLUMN envelope_private.adoption.beside IS
+    'the columns that hold parts of the old values, such as their IVs, in the order in which the specification needs them';
 
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.legacy_key', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.adoption', '');

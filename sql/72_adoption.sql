@@ -104,8 +104,16 @@ CREATE FUNCTION envelope_internal.adopted_draft(draft envelope.ciphertext, seal 
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].adopted_draft(draft, seal)
 $$;
-COMMENT ON FUNCTION envelope_internal.adopted_draft IS
+COMMENT ON FUNCTION envelope_internal.adopted_draft(envelope.ciphertext, bytea) IS
     'used by guards of tables that are being adopted: the draft of a written value, opened if an application has encrypted it';
+
+CREATE FUNCTION envelope_internal.adopted_draft(draft envelope.ciphertext, seal bytea, parts text) RETURNS envelope.ciphertext
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].adopted_draft(draft, seal, parts)
+$$;
+COMMENT ON FUNCTION envelope_internal.adopted_draft(envelope.ciphertext, bytea, text) IS
+    'the same where other columns hold parts of the value: parts has them as hexadecimal texts with dots between them';
 
 -- For DBAs.
 
@@ -118,14 +126,15 @@ $$;
 COMMENT ON FUNCTION envelope.import_legacy_key IS
     'takes over a key of other software, for envelope.adopt() only; better: pg-envelope key import NAME --format FORMAT --secret-file FILE, which no log shows';
 
-CREATE FUNCTION envelope.inspect(rel regclass, "column" name, key text DEFAULT NULL, sample integer DEFAULT 1000)
+CREATE FUNCTION envelope.inspect(rel regclass, "column" name, key text DEFAULT NULL, sample integer DEFAULT 1000,
+    specification text DEFAULT NULL)
     RETURNS TABLE (format text, fraction double precision, opens double precision, detail text)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].adoption.inspect(rel, column, key, sample)
+return GD['pg_envelope'].adoption.inspect(rel, column, key, sample, specification)
 $$;
 COMMENT ON FUNCTION envelope.inspect IS
-    'what the values of a column look like, as fractions of a sample. With a legacy key: which formats open them. It changes nothing and shows no value';
+    'what the values of a column look like, as fractions of a sample. With a legacy key: which formats open them; with a specification (a name, or JSON) too: how many of them it opens. It changes nothing and shows no value';
 
 CREATE PROCEDURE envelope.adopt(
     rel regclass, "column" text, format text, key text, type text DEFAULT NULL,
@@ -137,13 +146,15 @@ $$;
 COMMENT ON PROCEDURE envelope.adopt IS
     'takes over a column that other software encrypted, or several of them: ["ssn", "phone"]. Its view reads the old values with the legacy key, and new values are envelopes at once. format: a name, or a specification as JSON. It commits. Not inside a transaction';
 
-CREATE PROCEDURE envelope.convert(rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0)
+CREATE PROCEDURE envelope.convert(
+    rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, part integer DEFAULT 1,
+    parts integer DEFAULT 1)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].adoption.convert(rel, batch_size, pause_ms)
+GD['pg_envelope'].adoption.convert(rel, batch_size, pause_ms, part, parts)
 $$;
 COMMENT ON PROCEDURE envelope.convert IS
-    'makes envelopes of all old values of an adopted table, in transactions of about batch_size rows; called again it goes on. Values that do not open stay, and are listed in envelope.faults. Not inside a transaction';
+    'makes envelopes of all old values of an adopted table, in transactions of about batch_size rows; called again it goes on. Values that do not open stay, and are listed in envelope.faults. With parts, several sessions can each take a part. Not inside a transaction';
 
 CREATE PROCEDURE envelope.finish_adoption(
     rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, destroy_key boolean DEFAULT true)
@@ -217,7 +228,10 @@ CREATE VIEW envelope.adoption AS
     JOIN envelope_private.protected_column c USING (field_uuid)
     JOIN envelope_private.protected_table t ON t.key_uuid = c.key_uuid
     LEFT JOIN envelope_private.key k ON k.key_uuid = a.legacy_key
-    LEFT JOIN envelope.progress p ON p.relation = c.view::regclass AND p.what = 'adopt'
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN bool_or(j.state = 'running') THEN 'running' ELSE min(j.state) END AS state,
+            sum(j.rows_per_second) AS rows_per_second
+        FROM envelope.progress j WHERE j.relation = c.view::regclass AND j.what = 'adopt') p ON true
     ORDER BY t.base, c.attnum;
 COMMENT ON VIEW envelope.adoption IS
     'one row per column that is being adopted: how many old values are left, how many of them did not open at the last convert, the pace, and the state of the legacy key';

@@ -88,6 +88,7 @@ GRANT EXECUTE ON FUNCTION
     envelope_internal.legacy_opens(text, uuid), envelope_internal.legacy_opens(bytea, uuid),
     envelope_internal.adopted_text(text, bytea), envelope_internal.adopted_bytea(bytea, bytea),
     envelope_internal.adopted_draft(envelope.ciphertext, bytea),
+    envelope_internal.adopted_draft(envelope.ciphertext, bytea, text),
     envelope_internal.exported_text(text), envelope_internal.exported_text(bytea),
     envelope_internal.exported_bytea(text), envelope_internal.exported_bytea(bytea),
     envelope.encrypt(text, text, text), envelope.encrypt(bytea, text, text),

@@ -169,12 +169,12 @@ class Session:
         return Legacy(self.host, self.guard, self.values, self.loader, self._session_keys, self._epoch)
 
     @cached_property
-    def adopted_draft(self) -> Callable[[bytes | None, bytes | None], bytes | None]:
+    def adopted_draft(self) -> Callable[..., bytes | None]:
         """The function by which a guard opens what an application has encrypted by itself."""
         return self.guard.plain(self._adopted_draft)
 
-    def _adopted_draft(self, draft: bytes | None, seal: bytes | None) -> bytes | None:
-        return self.writes.redraft(draft, lambda content: self.legacy.unwrapped(content, seal))
+    def _adopted_draft(self, draft: bytes | None, seal: bytes | None, parts: str | None = None) -> bytes | None:
+        return self.writes.redraft(draft, lambda content: self.legacy.written(content, parts, seal))
 
     @cached_property
     def adoption(self) -> AdoptionAdmin:

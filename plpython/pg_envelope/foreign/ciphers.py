@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, AESSIV, ChaCha20Poly1305
 
 from pg_envelope.foreign.bad import NotOpened
+from pg_envelope.foreign.chacha import XChaCha20Poly1305
 from pg_envelope.foreign.salsa import XSalsa20Poly1305
 
 # Opens one ciphertext with its tag behind it: IV, ciphertext, associated data.
@@ -77,6 +78,7 @@ METHODS = {
     "aes-gcm": Method(AES_KEYS, 12, True, _aead(AESGCM)),
     "aes-gcm-siv": Method((16, 32), 12, True, _aead(AESGCMSIV)),
     "chacha20-poly1305": Method((32,), 12, True, _aead(ChaCha20Poly1305)),
+    "xchacha20-poly1305": Method((32,), 24, True, _aead(XChaCha20Poly1305)),
     "xsalsa20-poly1305": Method((32,), 24, True, _aead(XSalsa20Poly1305)),
     "aes-siv": Method((32, 48, 64), 0, True, _siv),
     "aes-cbc": Method(AES_KEYS, 16, False, _cbc(algorithms.AES, 16), 16),

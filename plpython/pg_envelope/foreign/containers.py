@@ -12,11 +12,13 @@ from pg_envelope.foreign.encodings import Decode
 Parts = dict[str, bytes]
 # Takes the bytes of a value apart. Raises one of bad.FAILS for a value of another shape.
 Split = Callable[[bytes], Parts]
+# Returns how a part of this name is written.
+Decoders = Callable[[str], Decode]
 # A part of this name is passed over.
 PASSED_OVER = "-"
 
 
-def json_object(members: Mapping[str, str], decode: Decode, expected: Mapping[str, Any]) -> Split:
+def json_object(members: Mapping[str, str], decoder: Decoders, expected: Mapping[str, Any]) -> Split:
     """The parts are members of a JSON object; a dot in a path goes into an object inside it.
 
     `expected` has members by path with the value that each must have, if it is there.
@@ -26,7 +28,7 @@ def json_object(members: Mapping[str, str], decode: Decode, expected: Mapping[st
         found = json.loads(value)
         if not isinstance(found, dict) or any(_at(found, path) not in (None, told) for path, told in expected.items()):
             raise NotOpened
-        return {name: decode(_text(_at(found, path))) for name, path in members.items()}
+        return {name: _part(_at(found, path), decoder(name)) for name, path in members.items()}
 
     return split
 
@@ -39,10 +41,14 @@ def _at(found: Any, path: str) -> Any:
     return found
 
 
-def _text(member: Any) -> bytes:
+def _part(member: Any, decode: Decode) -> bytes:
+    """Reads a text, or a list of numbers as node writes a Buffer."""
+    numbers = member.get("data") if isinstance(member, dict) else member
+    if isinstance(numbers, list):
+        return bytes(numbers)
     if not isinstance(member, str):
         raise NotOpened
-    return member.encode()
+    return decode(member.encode())
 
 
 def member(value: bytes, path: str) -> Any:
@@ -50,7 +56,7 @@ def member(value: bytes, path: str) -> Any:
     return _at(json.loads(value), path)
 
 
-def separated(separator: str, order: Sequence[str], decode: Decode) -> Split:
+def separated(separator: str, order: Sequence[str], decoder: Decoders) -> Split:
     """The parts are texts with a separator between them, in this order."""
     between = separator.encode()
 
@@ -58,7 +64,8 @@ def separated(separator: str, order: Sequence[str], decode: Decode) -> Split:
         found = value.strip().split(between)
         if len(found) != len(order):
             raise NotOpened
-        return {name: decode(part) for name, part in zip(order, found, strict=True) if not name.startswith(PASSED_OVER)}
+        parts = zip(order, found, strict=True)
+        return {name: decoder(name)(part) for name, part in parts if not name.startswith(PASSED_OVER)}
 
     return split
 
@@ -93,6 +100,17 @@ def beginning(magic: bytes, split: Split) -> Split:
         return split(content[len(magic) :])
 
     return behind
+
+
+def wrapped(wrappings: Sequence[Decode], split: Split) -> Split:
+    """The whole value is encoded, by the first of these outermost."""
+
+    def inside(value: bytes) -> Parts:
+        for decode in wrappings:
+            value = decode(value)
+        return split(value)
+
+    return inside if wrappings else split
 
 
 def between(prefix: bytes, suffix: bytes, split: Split) -> Split:

@@ -69,4 +69,9 @@ def naive(content: bytes) -> bytes:
     return content.rstrip(b"*")
 
 
+def without_zeros(content: bytes) -> bytes:
+    """Takes away the padding of zero bytes that mcrypt made."""
+    return content.rstrip(b"\0")
+
+
 CONTENTS: dict[str, Callable[[bytes], bytes]] = {"php": of_php, "json": of_json, "pickle": of_pickle}

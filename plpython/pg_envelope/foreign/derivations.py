@@ -21,11 +21,16 @@ HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
     "sha512": hashes.SHA512,
 }
 MOST_ROUNDS = 10_000_000
+# scrypt's cost, block size and parallelism as node has them by default, and the most of each: 1 GiB of memory.
+SCRYPT = {"n": 16384, "r": 8, "p": 1}
+MOST_SCRYPT = {"n": 1 << 20, "r": 32, "p": 16}
+MOST_MEMORY = 1 << 30
 MEMBERS = {
     "none": set(),
-    "hash": {"hash"},
+    "hash": {"hash", "encoding"},
     "hkdf": {"hash", "salt", "info"},
     "pbkdf2": {"hash", "rounds", "salt"},
+    "scrypt": {"salt", *SCRYPT},
     "evp": {"hash"},
 }
 
@@ -33,10 +38,10 @@ MEMBERS = {
 def derivation(given: Mapping[str, Any], length: int) -> Derive:
     """Returns the function that `kdf` of a specification describes, for `length` bytes. Raises BadLayout."""
     name = given.get("name", "none")
-    if name not in MEMBERS or set(given) - MEMBERS[name] - {"name", "bytes"}:
+    if name not in tuple(MEMBERS) or set(given) - MEMBERS[name] - {"name", "bytes"}:
         raise BadLayout("kdf names no known derivation", hint=f"Derivations: {_told()}.")
     digest = given.get("hash", "md5" if name == "evp" else "sha256")
-    if digest not in HASHES:
+    if digest not in tuple(HASHES):
         raise BadLayout("kdf names no known hash", hint=f"Hashes: {', '.join(HASHES)}.")
     return _made(name, digest, given, length)
 
@@ -47,14 +52,42 @@ def _told() -> str:
 
 def _made(name: str, digest: str, given: Mapping[str, Any], length: int) -> Derive:
     if name == "hash":
-        return lambda secret, _salt: hashlib.new(digest, secret).digest()[:length]
+        return _hash(digest, given, length)
     if name == "hkdf":
         return _hkdf(digest, _bytes(given, "info"), length)
     if name == "pbkdf2":
         return _pbkdf2(digest, _rounds(given), length)
+    if name == "scrypt":
+        return _scrypt(given, length)
     if name == "evp":
         return lambda secret, salt: evp(digest, secret, salt, length)
     return lambda secret, _salt: secret
+
+
+def _hash(digest: str, given: Mapping[str, Any], length: int) -> Derive:
+    """The text form of a hash is a key, too, as PHP's hash() gives it."""
+    encoding = given.get("encoding", "raw")
+    if encoding not in ("raw", "hex"):
+        raise BadLayout("kdf: encoding of a hash must be raw or hex")
+    if encoding == "hex":
+        return lambda secret, _salt: hashlib.new(digest, secret).hexdigest().encode()[:length]
+    return lambda secret, _salt: hashlib.new(digest, secret).digest()[:length]
+
+
+def _scrypt(given: Mapping[str, Any], length: int) -> Derive:
+    n, r, p = (_number(given, name) for name in SCRYPT)
+    if n & (n - 1) or n < 2 or 128 * n * r > MOST_MEMORY:
+        raise BadLayout("kdf: n must be a power of two, and scrypt may use 1 GiB of memory")
+    return lambda secret, salt: hashlib.scrypt(
+        secret, salt=salt, n=n, r=r, p=p, maxmem=2 * MOST_MEMORY - 1, dklen=length
+    )
+
+
+def _number(given: Mapping[str, Any], name: str) -> int:
+    found = given.get(name, SCRYPT[name])
+    if type(found) is not int or not 1 <= found <= MOST_SCRYPT[name]:
+        raise BadLayout(f"kdf: {name} must be a number from 1 to {MOST_SCRYPT[name]}")
+    return found
 
 
 def _bytes(given: Mapping[str, Any], member: str) -> bytes:

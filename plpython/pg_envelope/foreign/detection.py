@@ -10,7 +10,7 @@ from pg_envelope import errors
 from pg_envelope.foreign.bad import FAILS
 from pg_envelope.foreign.encodings import from_base64, from_hex
 from pg_envelope.foreign.keys import LegacyKey
-from pg_envelope.foreign.presets import NAMES, reader_of, shape_of, slow
+from pg_envelope.foreign.presets import NAMES, Spec, reader_of, shape_of, slow
 from pg_envelope.foreign.reader import ForeignReader, Opener, Value, is_text
 
 # Layouts that no usual text looks like, the more special ones first. One name stands for all layouts of its shape.
@@ -35,6 +35,7 @@ class Opened(NamedTuple):
     tried: int
     authenticates: bool
     seconds_a_value: float
+    is_slow: bool
 
 
 def kind(value: Value) -> str:
@@ -85,19 +86,25 @@ def trial(values: Sequence[Value], key: LegacyKey) -> list[Opened]:
     return sorted(results, key=lambda found: (-found.opened / found.tried, not found.authenticates))
 
 
+def trial_of(form: str | Spec, values: Sequence[Value], key: LegacyKey) -> Opened | None:
+    """Returns how many values one layout opens; None without values. Raises BadLayout."""
+    reader = reader_of(form, key)
+    some = values[:MOST_SLOW] if slow(form) else values
+    return _counted(form, reader, some)
+
+
 def _tried(name: str, values: Sequence[Value], key: LegacyKey) -> Opened | None:
     try:
-        reader = reader_of(name, key)
+        return trial_of(name, values, key)
     except (errors.BadInput, *FAILS):
         return None
-    some = values[:MOST_SLOW] if slow(name) else values
-    return _counted(name, reader, some)
 
 
-def _counted(name: str, reader: ForeignReader, values: Sequence[Value]) -> Opened | None:
+def _counted(form: str | Spec, reader: ForeignReader, values: Sequence[Value]) -> Opened | None:
     from time import perf_counter
 
     began = perf_counter()
     count = sum(map(reader.opens, values))
     seconds = (perf_counter() - began) / max(len(values), 1)
-    return Opened(name, count, len(values), reader.authenticates, seconds) if values else None
+    name = form if isinstance(form, str) else ""
+    return Opened(name, count, len(values), reader.authenticates, seconds, slow(form)) if values else None

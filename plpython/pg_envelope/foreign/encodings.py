@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
 
 from pg_envelope.foreign.bad import NotOpened
 
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 SPACE = b" \t\r\n"
+HEX_MARKS = (b"0x", b"\\x")
 
 Decode = Callable[[bytes], bytes]
 
@@ -24,9 +27,10 @@ def from_base64(text: bytes) -> bytes:
 
 
 def from_hex(text: bytes) -> bytes:
-    """Raises NotOpened."""
+    """Reads a mark of hexadecimal in front, too. Raises NotOpened."""
+    plain = text.strip(SPACE)
     try:
-        return binascii.unhexlify(text.strip(SPACE))
+        return binascii.unhexlify(plain[2:] if plain[:2].lower() in HEX_MARKS else plain)
     except binascii.Error:
         raise NotOpened from None
 
@@ -35,7 +39,22 @@ def from_raw(text: bytes) -> bytes:
     return text
 
 
+def from_url(text: bytes) -> bytes:
+    """Reads percent-encoding."""
+    return unquote_to_bytes(text)
+
+
+def from_json(text: bytes) -> bytes:
+    """Reads a JSON string. Raises NotOpened, or ValueError."""
+    found = json.loads(text)
+    if not isinstance(found, str):
+        raise NotOpened
+    return found.encode()
+
+
 DECODERS: dict[str, Decode] = {"base64": from_base64, "hex": from_hex, "raw": from_raw}
+# What the whole of a value may be wrapped in, beside these.
+WRAPPINGS: dict[str, Decode] = {**DECODERS, "url": from_url, "json": from_json}
 
 
 def base64_of(content: bytes) -> str:

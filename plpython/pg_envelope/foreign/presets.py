@@ -139,6 +139,7 @@ SCHEMES = {
     "mongo": Scheme(named_keys.mongo, named_keys.mongo_shape),
 }
 NAMES = (*SCHEMES, *SPECIFICATIONS)
+SLOW_KDFS = ("pbkdf2", "scrypt")
 HINT = "docs/adopt.md lists the formats. A specification describes any other layout."
 
 
@@ -161,4 +162,4 @@ def shape_of(name: str) -> Opener:
 def slow(form: str | Spec) -> bool:
     """Tells whether each value has a key of its own, which takes milliseconds to derive."""
     found = SPECIFICATIONS.get(form, {}) if isinstance(form, str) else form
-    return layout(found).is_salted and found["kdf"].get("name") == "pbkdf2" if found else False
+    return bool(found) and layout(found).is_salted and found.get("kdf", {}).get("name") in SLOW_KDFS

@@ -20,13 +20,19 @@ CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 class ForeignReader:
     """`authenticates`: an altered value does not open. `is_marked`: no usual text looks like one of its values.
 
-    `shaped` raises one of bad.FAILS for a value that does not have the layout's shape. It needs no key.
+    `shaped` raises one of bad.FAILS for a value that does not have the layout's shape. It needs no key. `own_part`
+    returns what the column itself holds, where other columns hold parts of the value.
     """
 
     opener: Opener
     shaped: Opener
     authenticates: bool
     is_marked: bool
+    own_part: Opener | None = None
+
+    def own(self, value: Value) -> bytes:
+        """Returns the value without the parts that other columns hold."""
+        return self.own_part(_bytes(value)) if self.own_part else _bytes(value)
 
     def open(self, value: Value) -> bytes:
         """Raises InvalidEnvelope, without a detail, for every value that does not open."""

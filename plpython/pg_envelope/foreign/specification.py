@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+from pg_envelope.foreign.apart import apart, own_part
 from pg_envelope.foreign.bad import BadLayout, NotOpened
 from pg_envelope.foreign.ciphers import METHODS, SIZED, TAG_BYTES, Method, Open, unpadded
 from pg_envelope.foreign.containers import (
     PASSED_OVER,
+    Decoders,
     Parts,
     Split,
     beginning,
@@ -24,19 +26,21 @@ from pg_envelope.foreign.containers import (
     json_object,
     member,
     separated,
+    wrapped,
 )
-from pg_envelope.foreign.contents import CONTENTS, inflated, naive
+from pg_envelope.foreign.contents import CONTENTS, inflated, naive, without_zeros
 from pg_envelope.foreign.derivations import derivation, salt_of
-from pg_envelope.foreign.encodings import DECODERS
+from pg_envelope.foreign.encodings import DECODERS, WRAPPINGS
 from pg_envelope.foreign.keys import LegacyKey
+from pg_envelope.foreign.macs import LEAST_BYTES, Mac, mac
 from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
 
 CONTAINERS = ("json", "separated", "joined")
 PARTS = ("ct", "iv", "tag", "salt")
 IVS = ("value", "zero", "key", "derived")
-PADDINGS = ("pkcs7", "asterisks", "none")
+PADDINGS = ("pkcs7", "asterisks", "zeros", "none")
 KNOWN = {
-    *("container", "order", "separator", "encoding", "cipher", "kdf", "aad", "prefix", "suffix", "expected"),
+    *("container", "order", "separator", "encoding", "cipher", "kdf", "aad", "prefix", "suffix", "expected", "wrapped"),
     *(
         "magic",
         "iv_bytes",
@@ -47,9 +51,11 @@ KNOWN = {
         "padding",
         "content",
         "compressed",
-        *PARTS,
+        "hmac",
     ),
+    *PARTS,
 }
+PADDED = {"asterisks": naive, "zeros": without_zeros}
 HINT = "docs/adopt.md describes the members of a specification."
 
 
@@ -60,11 +66,25 @@ class ForeignLayout:
     split: Split
     method: Method
     key_bytes: int | None
+    mac: Mac | None
     given: Mapping[str, Any]
 
     @property
     def authenticates(self) -> bool:
-        return self.method.authenticates
+        """An HMAC must be over the IV, too, or an altered IV reads as another text."""
+        return self.method.authenticates or (self.mac is not None and self._varying <= set(self.mac.over))
+
+    @property
+    def _varying(self) -> set[str]:
+        """The parts that change what opens, but for the ciphertext. A salt also changes the HMAC's key, if it has no
+        other.
+        """
+        found = {name for name in ("iv", "salt") if self._varies(name)}
+        return found if self.mac and self.mac.derive else found - {"salt"}
+
+    def _varies(self, name: str) -> bool:
+        told = self.given.get(name)
+        return name in self.given.get("order", ()) or isinstance(told, str) or "column" in (told or {})
 
     @property
     def is_marked(self) -> bool:
@@ -90,11 +110,21 @@ def layout(given: Mapping[str, Any]) -> ForeignLayout:
     name, key_bytes = _cipher(given)
     if key_bytes is not None and key_bytes not in METHODS[name].key_bytes:
         raise BadLayout(f"the cipher {name} has no keys of {key_bytes} bytes", hint=HINT)
+    checked = _mac(given, METHODS[name])
     if not isinstance(given.get("kdf", {}), dict):
         raise BadLayout("kdf must be an object", hint=HINT)
     derivation(given.get("kdf", {}), 1)
     salt_of(given.get("kdf", {}))
-    return ForeignLayout(_split(given, METHODS[name]), METHODS[name], key_bytes, given)
+    return ForeignLayout(_split(given, METHODS[name], checked), METHODS[name], key_bytes, checked, given)
+
+
+def _mac(given: Mapping[str, Any], method: Method) -> Mac | None:
+    found = mac(given)
+    if found and method.authenticates:
+        raise BadLayout("the cipher authenticates by itself, so there is no hmac", hint=HINT)
+    if found and "tag" not in (*given.get("order", ()), *(name for name in PARTS if given.get(name))):
+        raise BadLayout("an hmac needs a tag: say where it is", hint=HINT)
+    return found
 
 
 def _cipher(given: Mapping[str, Any]) -> tuple[str, int | None]:
@@ -124,34 +154,69 @@ def _told(given: Mapping[str, Any], name: str) -> str:
     return found
 
 
-def _split(given: Mapping[str, Any], method: Method) -> Split:
+def _split(given: Mapping[str, Any], method: Method, checked: Mac | None) -> Split:
+    beside = apart(given)
+    split = _whole(given, method, checked)
+    if given["container"] == "joined" and not beside.columns:
+        return beside.of(split)
+    return _sized(beside.of(split), method, checked)
+
+
+def _whole(given: Mapping[str, Any], method: Method, checked: Mac | None) -> Split:
+    """Returns what takes a value apart whose parts are all in it."""
     prefix, suffix = _told(given, "prefix").encode(), _told(given, "suffix").encode()
-    _told(given, "aad")
+    if not isinstance(given.get("aad"), dict):
+        _told(given, "aad")
+    inside = between(prefix, suffix, _contained(given, method, checked))
+    return wrapped([WRAPPINGS[name] for name in _wrappings(given)], inside)
+
+
+def _wrappings(given: Mapping[str, Any]) -> list[str]:
+    found = given.get("wrapped", [])
+    names = [found] if isinstance(found, str) else found
+    if not isinstance(names, list) or not all(isinstance(name, str) and name in WRAPPINGS for name in names):
+        raise BadLayout(f"wrapped must list some of: {', '.join(WRAPPINGS)}", hint=HINT)
+    return names
+
+
+def _contained(given: Mapping[str, Any], method: Method, checked: Mac | None) -> Split:
     if given["container"] == "json":
-        return between(prefix, suffix, _json(given, method))
-    decode = DECODERS[_one_of(given, "encoding", tuple(DECODERS), "raw")]
+        return _json(given)
     order = _order(given)
     if given["container"] == "separated":
-        return between(prefix, suffix, _sized(separated(_separator(given), order, decode), method))
+        return separated(_separator(given), order, _decoders(given, "raw"))
+    decode = DECODERS[_one_of(given, "encoding", tuple(DECODERS), "raw")]
     sizes = {
         "iv": _size(given, "iv_bytes", method.iv_bytes),
         "salt": _size(given, "salt_bytes", 16),
-        "tag": _size(given, "tag_bytes", TAG_BYTES),
+        "tag": _size(given, "tag_bytes", checked.tag_bytes if checked else TAG_BYTES),
     }
     known = {name: size for name, size in sizes.items() if size}
+    if missing := set(order) - {"ct"} - set(known):
+        raise BadLayout(f"{', '.join(sorted(missing))} has no size: this cipher takes none", hint=HINT)
     split = beginning(_told(given, "magic").encode(), joined(order, known))
-    return between(prefix, suffix, lambda value: split(decode(value)))
+    return lambda value: split(decode(value))
 
 
-def _json(given: Mapping[str, Any], method: Method) -> Split:
-    members = {name: _told(given, name) for name in PARTS if given.get(name)}
+def _decoders(given: Mapping[str, Any], usual: str) -> Decoders:
+    """`encoding` is that of all parts, or an object with one for each part."""
+    found = given.get("encoding", usual)
+    named = found if isinstance(found, dict) else dict.fromkeys((*PARTS, "aad"), found)
+    if not all(isinstance(name, str) and name in DECODERS for name in named.values()) or set(named) - {*PARTS, "aad"}:
+        raise BadLayout(f"encoding must be one of: {', '.join(DECODERS)}, or an object with one for a part", hint=HINT)
+    return lambda name: DECODERS[named.get(name, usual)]
+
+
+def _json(given: Mapping[str, Any]) -> Split:
+    members = {name: _told(given, name) for name in PARTS if given.get(name) and not isinstance(given[name], dict)}
     if "ct" not in members:
         raise BadLayout("a JSON object needs ct, the path of its ciphertext", hint=HINT)
     expected = given.get("expected", {})
     if not isinstance(expected, dict):
         raise BadLayout("expected must be an object", hint=HINT)
-    decode = DECODERS[_one_of(given, "encoding", ("base64", "hex"), "base64")]
-    return _sized(json_object(members, decode, expected), method)
+    if given.get("encoding") == "raw":
+        raise BadLayout("a text in a JSON object is base64 or hex", hint=HINT)
+    return json_object(members, _decoders(given, "base64"), expected)
 
 
 def _order(given: Mapping[str, Any]) -> list[str]:
@@ -173,12 +238,13 @@ def _separator(given: Mapping[str, Any]) -> str:
     return found
 
 
-def _sized(split: Split, method: Method) -> Split:
+def _sized(split: Split, method: Method, checked: Mac | None) -> Split:
     """Refuses parts that cannot be this cipher's. So a text that looks alike is not taken for ciphertext."""
+    tags = range(LEAST_BYTES, checked.tag_bytes + 1) if checked else (TAG_BYTES,)
 
-    def checked(value: bytes) -> Parts:
+    def fitting(value: bytes) -> Parts:
         parts = split(value)
-        if len(parts.get("tag", bytes(TAG_BYTES))) != TAG_BYTES or (
+        if ("tag" in parts and len(parts["tag"]) not in tags) or (
             "iv" in parts and len(parts["iv"]) not in _ivs(method)
         ):
             raise NotOpened
@@ -186,7 +252,7 @@ def _sized(split: Split, method: Method) -> Split:
             raise NotOpened
         return parts
 
-    return checked
+    return fitting
 
 
 def _ivs(method: Method) -> tuple[int, ...]:
@@ -200,42 +266,59 @@ def reader(given: Mapping[str, Any], key: LegacyKey) -> ForeignReader:
     openers = [_opener(found, secret, key) for secret in key.secrets]
     if not openers:
         raise BadLayout("the legacy key has no secret that this layout could use")
-    return ForeignReader(first_of(openers), found.shape, found.authenticates, found.is_marked)
+    own = own_part if apart(given).columns else None
+    return ForeignReader(first_of(openers), found.shape, found.authenticates, found.is_marked, own)
 
 
 def _opener(found: ForeignLayout, secret: bytes, key: LegacyKey) -> Opener:
     salt = key.named.get("salt", salt_of(found.given.get("kdf", {})))
     keyed = partial(_keyed, found, secret)
     fixed = None if found.is_salted else keyed(salt)
-    aad = _told(found.given, "aad").encode() or None
-    finish = _finish(found)
+    told = found.given.get("aad")
+    constant = told.encode() if isinstance(told, str) and told else None
+    finish, checked = _finish(found), found.mac
 
     def opened(value: bytes) -> bytes:
         parts = found.split(value)
-        open_, iv = fixed if fixed is not None else keyed(salt + parts["salt"])
+        keys = fixed if fixed is not None else keyed(salt + parts["salt"])
+        aad = parts.get("aad", constant)
+        iv = parts.get("iv", keys.iv)
+        if checked:
+            checked.check(keys.mac, {"iv": iv, **parts, "aad": aad or b""})
+            return finish(keys.open(iv, parts["ct"], aad), value)
         sealed = parts["ct"] + parts.get("tag", b"")
         if found.authenticates and len(sealed) < TAG_BYTES:
             raise NotOpened
-        return finish(open_(parts.get("iv", iv), sealed, aad), value)
+        return finish(keys.open(iv, sealed, aad), value)
 
     return opened
 
 
-def _keyed(found: ForeignLayout, secret: bytes, salt: bytes) -> tuple[Open, bytes]:
-    """Returns the cipher under the key that is derived with this salt, and the IV of a value that holds none."""
+class Keyed(NamedTuple):
+    """A cipher under its key, the IV of a value that holds none, and the key of an HMAC."""
+
+    open: Open
+    iv: bytes
+    mac: bytes
+
+
+def _keyed(found: ForeignLayout, secret: bytes, salt: bytes) -> Keyed:
+    """Returns the keys that are derived with this salt."""
     method, source = found.method, found.given.get("iv_from", "value")
     kdf = found.given.get("kdf", {})
+    more = found.mac.beside() if found.mac else 0
     length = _key_bytes(found, secret, kdf)
-    if source == "derived":
-        made = derivation(kdf, length + method.iv_bytes)(secret, salt)
-        return _cipher_of(method, made[:length]), made[length:]
-    key = derivation(kdf, length)(secret, salt)
-    return _cipher_of(method, key), key[: method.iv_bytes] if source == "key" else bytes(method.iv_bytes)
+    wanted = length + more + (method.iv_bytes if source == "derived" else 0)
+    material = derivation(kdf, wanted)(secret, salt)
+    made = material[: length + more] if source == "derived" else material
+    key, mac_key = found.mac.keys(secret, made, length) if found.mac else (made, b"")
+    ivs = {"derived": material[length + more :], "key": key[: method.iv_bytes]}
+    return Keyed(_cipher_of(method, key), ivs.get(source, bytes(method.iv_bytes)), mac_key)
 
 
 def _key_bytes(found: ForeignLayout, secret: bytes, kdf: Mapping[str, Any]) -> int:
     if kdf.get("name", "none") == "none":
-        return len(secret)
+        return found.key_bytes or len(secret) - (found.mac.beside() if found.mac else 0)
     return found.key_bytes or 32
 
 
@@ -254,15 +337,16 @@ def _finish(found: ForeignLayout) -> Callable[[bytes, bytes], bytes]:
     """Returns what is done with the content: padding, compression, serialisation."""
     given, block_bytes = found.given, found.method.block_bytes
     padding = given.get("padding", "pkcs7") if block_bytes > 1 else "none"
+    inner = own_part if apart(given).columns else bytes
     compressed = _told(given, "compressed")
     read = CONTENTS[_one_of(given, "content", tuple(CONTENTS))] if given.get("content") else None
 
     def finished(content: bytes, value: bytes) -> bytes:
         if padding == "pkcs7":
             content = unpadded(content, block_bytes)
-        elif padding == "asterisks":
-            content = naive(content)
-        if compressed and member(value, compressed):
+        elif padding in PADDED:
+            content = PADDED[padding](content)
+        if compressed and member(inner(value), compressed):
             content = inflated(content)
         return read(content) if read else content
 

@@ -10,11 +10,12 @@ from pg_envelope.backend.adoption.adoption import Adoption
 from pg_envelope.backend.adoption.beginning import Adopting
 from pg_envelope.backend.adoption.exporting import Exporting, export
 from pg_envelope.backend.adoption.legacy_keys import LegacyKeys
-from pg_envelope.backend.adoption.sampling import ROWS, column_of, report, sample
+from pg_envelope.backend.adoption.reading import layout_of
+from pg_envelope.backend.adoption.sampling import ROWS, column_of, report, report_of, sample
 from pg_envelope.backend.caller import refuse_others
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.jobs.walker import Pace
+from pg_envelope.backend.jobs.walker import Pace, Share
 from pg_envelope.backend.keys import Keys, chosen_kek
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.search import place
@@ -23,6 +24,7 @@ from pg_envelope.backend.tables import catalog
 from pg_envelope.backend.tables.inspect import inspect
 from pg_envelope.backend.tables.unprotect import unprotect
 from pg_envelope.backend.values import Values
+from pg_envelope.foreign.apart import columns_beside
 from pg_envelope.foreign.writers import writer_of
 
 if TYPE_CHECKING:
@@ -61,13 +63,20 @@ class AdoptionAdmin:
         self._admin.refuse_exchanged(what)
         return self._host.relation(rel)
 
-    def _inspect(self, rel: str | None, column: str | None, key: str | None, wanted: int | None) -> list[Row]:
+    def _inspect(
+        self, rel: str | None, column: str | None, key: str | None, wanted: int | None, specification: str | None
+    ) -> list[Row]:
         table = inspect(self._host, self._table(rel, "inspect"))
         found = column_of(table, column)
-        values = sample(self._host, table, found, 1000 if wanted is None else wanted)
+        form = None if specification is None else layout_of(specification)
+        beside = columns_beside(form or "", found.name)
+        values = sample(self._host, table, found, 1000 if wanted is None else wanted, beside)
         row = self._host.row(ROWS, ["oid"], [table.oid])
-        legacy_key = self._legacy_keys.find(key)[1] if key is not None else None
-        return list(report(values, legacy_key, int(row["rows"]) if row else 0))
+        rows = int(row["rows"]) if row else 0
+        legacy_key = self._legacy_keys.find(key)[1] if key is not None or form is not None else None
+        if form is not None and legacy_key is not None:
+            return list(report_of(values, legacy_key, rows, form))
+        return list(report(values, legacy_key, rows))
 
     def _adopt(
         self,
@@ -86,8 +95,11 @@ class AdoptionAdmin:
         way = Adopting(key_uuid, legacy_key, form or "", plain_type, bool(accepts_unauthenticated))
         self._adoption.adopt(oid, names, way, chosen_kek(kek), store)
 
-    def _convert(self, rel: str | None, batch_size: int | None, pause_ms: int | None) -> None:
-        self._adoption.convert(self._table(rel, "convert"), _pace(batch_size, pause_ms))
+    def _convert(
+        self, rel: str | None, batch_size: int | None, pause_ms: int | None, part: int | None, parts: int | None
+    ) -> None:
+        share = Share(1 if part is None else part, 1 if parts is None else parts)
+        self._adoption.convert(self._table(rel, "convert"), _pace(batch_size, pause_ms), share)
 
     def _finish(self, rel: str | None, batch_size: int | None, pause_ms: int | None, destroy_key: bool | None) -> None:
         oid = self._table(rel, "finish_adoption")

@@ -15,7 +15,7 @@ from pg_envelope.backend.jobs.isolation import read_committed
 from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.older import wait_for_readers
 from pg_envelope.backend.jobs.resealing import Resealing
-from pg_envelope.backend.jobs.walker import Pace, Walker
+from pg_envelope.backend.jobs.walker import Pace, Share, Walker
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.link import Link
@@ -25,7 +25,7 @@ from pg_envelope.backend.rollout.proofs import PROTECT
 from pg_envelope.backend.rollout.start import start
 from pg_envelope.backend.search import place
 from pg_envelope.backend.search.place import Place
-from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import locks
 from pg_envelope.backend.tables.generate import ADOPT
 from pg_envelope.backend.tables.options import ProtectArguments, Scoping
@@ -53,6 +53,13 @@ def _by_hand(name: str, hint: str | None) -> str:
     return f"{hint or ''} Then: CALL envelope.shred_key({literal(name)}, 'its adoption is finished')".strip()
 
 
+def _unneeded(found: Place) -> str | None:
+    """Names the columns that hold parts of the old values. They are the user's, and may have other uses."""
+    names = list(dict.fromkeys(name for column in found.layout.protected.values() for name in column.beside))
+    kept = [name for name in names if name not in found.layout.row_key]
+    return f"Parts of the old values are still in: {commas(kept)}. Drop what nobody else needs." if kept else None
+
+
 class NotAdopted(errors.NotProtected):
     text = "the table is not being adopted"
     default_hint = "envelope.adoption lists the columns that are. CALL envelope.adopt(...) begins."
@@ -77,16 +84,22 @@ class Adoption:
             self._host.commit()
             self._host.notice(f"{place.find(self._host, oid).view.sql} is being adopted", hint=NEXT)
 
-    def convert(self, oid: int, pace: Pace) -> None:
-        """Commits as it goes; called again, it goes on. Raises NotAdopted, Running and Aborted."""
+    def convert(self, oid: int, pace: Pace, share: Share) -> None:
+        """Commits as it goes; called again, it goes on. The last of several parts ends the whole.
+
+        Raises NotAdopted, Running and Aborted.
+        """
         walker.check(pace)
+        walker.check_share(share)
         begin(self._host, "convert")
         with read_committed(self._host):
             found = self._place(oid)
-            job = Job(self._host, found.layout.key_uuid, what=ADOPT)
+            job = Job(self._host, found.layout.key_uuid, share.part, share.parts, what=ADOPT)
             job.start(take_over=False)
             with job.running():
-                self._convert(found, job, pace)
+                if not self._is_last(found, job, pace):
+                    return
+                self._resealing(found, job, pace).clean()
                 job.faults = list_faults(self._host, found)
                 job.complete()
             self._tell(found, job.faults)
@@ -97,10 +110,19 @@ class Adoption:
             raise NotAdopted
         return found
 
-    def _convert(self, found: Place, job: Job, pace: Pace) -> None:
+    def _is_last(self, found: Place, job: Job, pace: Pace) -> bool:
+        """Converts a part of a table, if there are several. Returns whether the whole table is now this job's."""
+        if job.parts > 1:
+            self._resealing(found, job, pace).walk()
+        if job.done():
+            return True
+        self._host.notice(f"convert: part {job.part} of {job.parts} is done; {job.rows} rows were converted")
+        return False
+
+    def _resealing(self, found: Place, job: Job, pace: Pace) -> Resealing:
         owner = AsOwner(self._host, found.base.owner_oid)
         walks = Walker(self._host, found.key, job, pace)
-        Resealing(self._host, owner, found.layout, found.key, job, walks, partial(Converting, found.layout)).clean()
+        return Resealing(self._host, owner, found.layout, found.key, job, walks, partial(Converting, found.layout))
 
     def _tell(self, found: Place, faults: int) -> None:
         if faults:
@@ -122,7 +144,7 @@ class Adoption:
             with job.running():
                 self._end(found, job, pace)
                 job.complete()
-            self._host.notice(f"{found.view.sql} is protected, and no old value is left")
+            self._host.notice(f"{found.view.sql} is protected, and no old value is left", hint=_unneeded(found))
             if destroy_key:
                 self._destroy(used)
 
@@ -130,7 +152,7 @@ class Adoption:
         return self._host.rows(OF_TABLE, ["uuid"], [found.layout.key_uuid])
 
     def _end(self, found: Place, job: Job, pace: Pace) -> None:
-        self._convert(found, job, pace)
+        self._resealing(found, job, pace).clean()
         if faults := list_faults(self._host, found):
             self._host.commit()
             raise ValuesLeft(f"{faults} old values of {found.view.sql} do not open", hint=FAULTS_HINT)

@@ -13,13 +13,14 @@ from pg_envelope.backend.rollout.way import Way
 from pg_envelope.backend.sqltext import derived_name, ident
 from pg_envelope.backend.tables.generate import ADOPT, Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.foreign.apart import columns_beside
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import reader_of
 from pg_envelope.foreign.reader import ForeignReader
 
 RECORD = """
-INSERT INTO envelope_private.adoption (field_uuid, legacy_key, format, accepts_unauthenticated)
-VALUES ($1, $2, $3, $4)"""
+INSERT INTO envelope_private.adoption (field_uuid, legacy_key, format, accepts_unauthenticated, beside)
+VALUES ($1, $2, $3, $4, $5::name[])"""
 SAMPLE = 1000
 # Fewer values of the sample open with the wrong key or format.
 LEAST_OPENED = 0.5
@@ -51,6 +52,9 @@ class Adopting(Way):
         for name in names:
             self._check_values(host, table, column_of(table, name), reader)
 
+    def beside(self, column: str) -> list[str]:
+        return columns_beside(layout_of(self.form), column)
+
     def _check_authentication(self, reader: ForeignReader) -> None:
         if not reader.authenticates and not self.accepts_unauthenticated:
             raise errors.BadInput(
@@ -60,7 +64,7 @@ class Adopting(Way):
             )
 
     def _check_values(self, host: Host, table: Table, column: Column, reader: ForeignReader) -> None:
-        values = sample(host, table, column, SAMPLE)
+        values = sample(host, table, column, SAMPLE, self.beside(column.name))
         opened = sum(map(reader.opens, values))
         if values and opened < LEAST_OPENED * len(values):
             raise errors.BadInput(
@@ -74,6 +78,8 @@ class Adopting(Way):
         for check in table.checks:
             if check.columns & set(names):
                 yield f"CHECK constraint {check.name} is about the form of the old values: drop it first"
+        for name in sorted({part for column in names for part in self.beside(column)} & set(names)):
+            yield f"column {name} holds parts of other values, and cannot be adopted with them"
         for name in names:
             column = column_of(table, name)
             if self.plain_of(column).type == column.type:
@@ -87,7 +93,10 @@ class Adopting(Way):
         """Gives the columns the types that their values have in the clear."""
         plain = {name: self.plain_of(found.column) for name, found in layout.protected.items()}
         columns = tuple(plain.get(column.name, column) for column in layout.columns)
-        protected = {name: replace(found, column=plain[name]) for name, found in layout.protected.items()}
+        protected = {
+            name: replace(found, column=plain[name], beside=tuple(self.beside(name)))
+            for name, found in layout.protected.items()
+        }
         return replace(layout, columns=columns, protected=protected)
 
     def keeps_types(self, layout: Layout) -> bool:
@@ -111,7 +120,7 @@ class Adopting(Way):
     def record(self, host: Host, layout: Layout) -> None:
         for found in layout.protected.values():
             told = [found.field_uuid, self.key_uuid, self.form, self.accepts_unauthenticated]
-            host.rows(RECORD, ["uuid", "uuid", "text", "bool"], told)
+            host.rows(RECORD, ["uuid", "uuid", "text", "bool", "text[]"], [*told, list(found.beside)])
 
 
 def kept_name(column: str) -> str:

@@ -18,6 +18,7 @@ from pg_envelope.backend.loader import Loader, same
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.backend.values import Values
 from pg_envelope.envelope import HEADER_BYTES
+from pg_envelope.foreign.apart import with_parts
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import reader_of
 from pg_envelope.foreign.reader import ForeignReader, Value
@@ -111,7 +112,7 @@ class Legacy:
             return None
         content = self.unwrapped(value, seal)
         try:
-            return text(content if isinstance(content, bytes) else value.encode())
+            return None if content is None else text(content)
         except (UnicodeError, errors.InvalidEnvelope):
             raise EncryptedAlready from None
 
@@ -124,13 +125,18 @@ class Legacy:
             return None
         reader = self._column(seal and seal[:CAPABILITY_BYTES]).reader
         if not reader.fits(value):
-            return value.encode() if isinstance(value, str) else value
+            return reader.own(value)
         try:
             return reader.open(value)
         except errors.InvalidEnvelope:
             if reader.is_marked:
                 raise EncryptedAlready from None
-        return value.encode() if isinstance(value, str) else value
+        return reader.own(value)
+
+    def written(self, content: bytes | None, parts: str | None, seal: bytes | None) -> bytes | None:
+        """Returns unwrapped() of a value whose parts in other columns come apart."""
+        whole = content if content is None or parts is None else with_parts(content, parts)
+        return self.unwrapped(whole, seal)
 
     def _column(self, capability: bytes | None) -> LegacyColumn:
         if capability is None:

@@ -24,7 +24,6 @@ from pg_envelope.backend.tables import catalog, inspect, whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
 
-MOST_PARTS = 1024
 MEND = "Write each value anew through the view, or delete the row; docs/runbooks/bad-values.md says how."
 
 
@@ -119,8 +118,7 @@ class OldValues(errors.NotConfigured):
 def _check(pace: Pace, part: int, parts: int) -> None:
     """Checks the arguments. Raises BadInput."""
     walker.check(pace)
-    if not 1 <= part <= parts <= MOST_PARTS:
-        raise errors.BadInput(f"part must be 1 or more and at most parts, parts at most {MOST_PARTS}")
+    walker.check_share(walker.Share(part, parts))
 
 
 def _read(host: Host, oid: int) -> tuple[Row, Layout, AsOwner]:

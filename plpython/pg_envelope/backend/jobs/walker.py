@@ -32,6 +32,22 @@ class Pace(NamedTuple):
     newest_first: bool = False
 
 
+class Share(NamedTuple):
+    """One of several parts of a table, which sessions work on side by side."""
+
+    part: int = 1
+    parts: int = 1
+
+
+MOST_PARTS = 1024
+
+
+def check_share(share: Share) -> None:
+    """Raises BadInput."""
+    if not 1 <= share.part <= share.parts <= MOST_PARTS:
+        raise errors.BadInput(f"part must be 1 or more and at most parts, parts at most {MOST_PARTS}")
+
+
 def check(pace: Pace) -> None:
     """Raises BadInput."""
     if pace.batch_size < 1:

@@ -17,6 +17,7 @@ KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
 SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.audit, c.type, c.collation, c.storage,
     c.plain_column, c.plain_not_null,
+    coalesce((SELECT n.beside FROM envelope_private.adoption n WHERE n.field_uuid = c.field_uuid), '{}') AS beside,
     EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = c.field_uuid) AS is_masked,
     EXISTS (SELECT FROM envelope_private.fault x
         WHERE x.field_uuid = c.field_uuid AND x.reason IN ('storage damaged', 'not of its type')) AS careful,
@@ -52,6 +53,13 @@ SELECT p.polname AS policy, r.rolname AS role
 FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON p.polroles = ARRAY[r.oid]
 WHERE p.polrelid = 'envelope_private.capability'::regclass AND NOT EXISTS (
     SELECT FROM envelope_private.key k JOIN pg_catalog.pg_class c ON c.oid = k.base WHERE c.relowner = r.oid)"""
+RENAME_BESIDE = """
+UPDATE envelope_private.adoption a SET beside = ARRAY(
+    SELECT coalesce(n.new, b.name)
+    FROM unnest(a.beside) WITH ORDINALITY b (name, place)
+    LEFT JOIN unnest($2::name[], $3::name[]) n (old, new) ON n.old = b.name
+    ORDER BY b.place)
+FROM envelope_private.field f WHERE f.field_uuid = a.field_uuid AND f.key_uuid = $1"""
 EQUALS = "OPERATOR(pg_catalog.=)"
 CHECK_FIELDS = ("name", "expression", "validated", "enforced", "no_inherit", "comment", "runs_code")
 
@@ -290,7 +298,13 @@ def searches_of(host: Host, key_uuid: str, base: Table, sources: Mapping[str, st
 
 def _protected(column: Column, field: Row) -> Protected:
     return Protected(
-        column, str(field["field_uuid"]), _options(field), field["careful"], field["plain_column"], field["is_masked"]
+        column,
+        str(field["field_uuid"]),
+        _options(field),
+        field["careful"],
+        field["plain_column"],
+        field["is_masked"],
+        tuple(field["beside"]),
     )
 
 
@@ -315,6 +329,7 @@ def rename(
         ["uuid", "text[]", "text[]"],
         [key_uuid, list(renamed), list(renamed.values())],
     )
+    host.rows(RENAME_BESIDE, ["uuid", "text[]", "text[]"], [key_uuid, list(renamed), list(renamed.values())])
     host.rows(
         "UPDATE envelope_private.key SET row_key = $2::name[], checks = $3::jsonb, scope_column = $4"
         " WHERE key_uuid = $1",

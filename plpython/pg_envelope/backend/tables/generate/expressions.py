@@ -162,8 +162,32 @@ def legacy_opens(layout: Layout, protected: Protected, source: str) -> str:
 
 def legacy_value(layout: Layout, protected: Protected, source: str) -> str:
     """Returns what other software encrypted, as text or bytea. The text of a JSON object is as good as the object."""
+    column = layout.column(protected.plain or "")
+    if protected.beside:
+        return with_parts(column, beside(layout, protected), source)
     value = clear_value(protected, source)
-    return value if layout.column(protected.plain or "").is_bytes else f"{value}::{TEXT}"
+    return value if column.is_bytes else f"{value}::{TEXT}"
+
+
+def beside(layout: Layout, protected: Protected) -> list[Column]:
+    """Returns the columns that hold parts of the old values of a column that is being adopted."""
+    return [layout.column(name) for name in protected.beside]
+
+
+def with_parts(column: Column, others: Iterable[Column], source: str) -> str:
+    """Returns a value and the parts of it that other columns hold, as one text: pg_envelope/foreign/apart.py."""
+    return f"{_hex(column, source)}{JOINED}'.'{JOINED}{parts(others, source)}"
+
+
+def parts(columns: Iterable[Column], source: str) -> str:
+    """Returns the parts alone. A missing part is empty, so that no value gets lost with it."""
+    return f"{JOINED}'.'{JOINED}".join(f"COALESCE({_hex(column, source)}, '')" for column in columns)
+
+
+def _hex(column: Column, source: str) -> str:
+    value = f"{source}.{ident(column.name)}"
+    content = value if column.is_bytes else f"pg_catalog.convert_to({canonical(column, source)}, 'UTF8')"
+    return f"pg_catalog.encode({content}, 'hex')"
 
 
 def clear_value(protected: Protected, source: str) -> str:
@@ -186,10 +210,18 @@ def encrypted(layout: Layout, protected: Protected, seal: str) -> str:
     """The expression that makes the envelope for a protected column of NEW, for code that runs as the owner."""
     bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
     kind = kind_of(protected.column)
-    written = content(protected, "NEW")
-    # An application that still encrypts by itself would be encrypted twice.
-    given = f"envelope_internal.adopted_{kind}({written}, {seal})" if layout.adopts else written
+    given = adopted(layout, protected, seal) if layout.adopts else content(protected, "NEW")
     return f"envelope_internal.encrypt_{kind}({given}, {seal}, {bound})"
+
+
+def adopted(layout: Layout, protected: Protected, seal: str) -> str:
+    """Returns what NEW's value means. An application that still encrypts by itself would be encrypted twice."""
+    kind = kind_of(protected.column)
+    written = content(protected, "NEW")
+    if protected.beside:
+        text = with_parts(protected.column, beside(layout, protected), "NEW")
+        written = text if kind == "text" else f"pg_catalog.convert_to({text}, 'UTF8')"
+    return f"envelope_internal.adopted_{kind}({written}, {seal})"
 
 
 def encrypted_as_role(layout: Layout, protected: Protected, source: str, written: str | None = None) -> str:

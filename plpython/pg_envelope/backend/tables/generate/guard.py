@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables.generate import upsert
+from pg_envelope.backend.tables.generate import expressions, upsert
 from pg_envelope.backend.tables.generate.blocks import block, fail, when
 from pg_envelope.backend.tables.generate.expressions import (
     all_bound,
@@ -20,7 +20,11 @@ from pg_envelope.backend.tables.generate.expressions import (
     in_the_clear,
     is_draft,
     is_null,
+    kind_of,
+    legacy_as_role,
+    legacy_opens,
     row_key,
+    same,
     scope,
     seal,
 )
@@ -39,6 +43,8 @@ APPLIED = "pg_catalog.current_setting('session_replication_role') OPERATOR(pg_ca
 def guard(layout: Layout) -> str:
     """Returns the body of the trigger function, which runs as the table's owner."""
     sealed = [_seal_clear(layout, found) for found in layout.protected.values() if layout.rollout == "protect"]
+    if layout.adopts:
+        sealed = [line for found in layout.protected.values() for line in _of_adoption(layout, found)]
     admitted = [_admit(layout, protected) for protected in layout.protected.values()]
     moved = [_move(layout, protected) for protected in layout.protected.values() if _moves(layout, protected)]
     needed = [*all_bound(layout), *_not_null(layout)]
@@ -70,6 +76,35 @@ def _seal_clear(layout: Layout, protected: Protected) -> str:
     plain = clear_value(protected, "NEW")
     sealed = encrypted(layout, in_the_clear(protected), seal(protected))
     return when(f"NOT ({is_null(plain)})", f"NEW.{ident(protected.column.name)} := {sealed};", f"{plain} := NULL;")
+
+
+def _of_adoption(layout: Layout, protected: Protected) -> list[str]:
+    """Opens what an application has encrypted by itself, before anything else looks at the value."""
+    name, beside = f"NEW.{ident(protected.column.name)}", expressions.beside(layout, protected)
+    others = f", {expressions.parts(beside, 'NEW')}" if beside else ""
+    opened = f"{name} := envelope_internal.adopted_draft({name}, {seal(protected)}{others});"
+    return [when(is_draft(name), opened), *([_seal_whole(layout, protected)] if beside else [])]
+
+
+def _seal_whole(layout: Layout, protected: Protected) -> str:
+    """Seals an old value before a part of it changes in another column, which would make it unreadable for ever."""
+    plain = clear_value(protected, "NEW")
+    stays = f"NOT ({is_null(plain)}) AND {same([protected.plain or ''])} AND {differ(protected.beside)}"
+    opened = legacy_as_role(layout, protected, "OLD")
+    bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
+    sealed = f"envelope_internal.encrypt_{kind_of(protected.column)}({opened}, {seal(protected)}, {bound})"
+    moved = when(
+        legacy_opens(layout, protected, "OLD"),
+        f"NEW.{ident(protected.column.name)} := {sealed};",
+        f"{plain} := NULL;",
+    )
+    return when("TG_OP OPERATOR(pg_catalog.=) 'UPDATE'", when(stays, moved))
+
+
+def watched(layout: Layout) -> list[str]:
+    """Returns the columns whose changes the guard must see: what values are bound to, and what holds parts of them."""
+    beside = [name for found in layout.protected.values() for name in found.beside]
+    return list(dict.fromkeys([*all_bound(layout), *beside]))
 
 
 def _moves(layout: Layout, protected: Protected) -> bool:
@@ -105,8 +140,7 @@ def _admit(layout: Layout, protected: Protected) -> str:
     """Turns a draft into an envelope. An envelope that was written directly must be under a key that is in use."""
     name = ident(protected.column.name)
     bound = f"{row_key(layout, protected, 'NEW')}{scope(layout, 'NEW')}"
-    draft = f"envelope_internal.adopted_draft(NEW.{name}, {seal(protected)})" if layout.adopts else f"NEW.{name}"
-    sealed = f"envelope_internal.seal_draft({draft}, {seal(protected)}, {bound})"
+    sealed = f"envelope_internal.seal_draft(NEW.{name}, {seal(protected)}, {bound})"
     # An envelope that does not open is bad under any key. reencrypt() and verify() name it.
     fits = f"envelope_internal.fits(NEW.{name}, {seal(protected)}, {row_key(layout, protected, 'NEW')})"
     retired = f"{DIRECT}1 AND NOT {APPLIED} AND envelope_internal.is_retired(NEW.{name}) AND {fits}"

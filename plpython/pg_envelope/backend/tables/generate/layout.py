@@ -26,6 +26,7 @@ class Protected:
     `is_masked`: rules decide what a role sees.
     `plain` is the base table's column that has the values in the clear during a roll-out. Afterwards it stays empty,
     and keeps the column's place among the others. An offline protect() makes none.
+    `beside` names the columns that hold parts of the old values, such as their IVs, while the column is being adopted.
     """
 
     column: Column
@@ -34,6 +35,7 @@ class Protected:
     careful: bool = False
     plain: str | None = None
     is_masked: bool = False
+    beside: tuple[str, ...] = ()
 
     @property
     def is_audited(self) -> bool:

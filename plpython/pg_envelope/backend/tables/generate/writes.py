@@ -8,7 +8,6 @@ from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.generate import guard, update, upsert
 from pg_envelope.backend.tables.generate.blocks import callers, owners, trigger
 from pg_envelope.backend.tables.generate.clear import clear
-from pg_envelope.backend.tables.generate.expressions import all_bound
 from pg_envelope.backend.tables.generate.insert import insert
 from pg_envelope.backend.tables.generate.layout import Layout, function_name
 
@@ -87,7 +86,7 @@ def trigger_names(layout: Layout) -> set[str]:
 def _guarded(layout: Layout) -> list[str]:
     if _guards_every_write(layout):
         return ["insert", "update"]
-    return ["insert", "update", "write"] if all_bound(layout) else ["insert", "write"]
+    return ["insert", "update", "write"] if guard.watched(layout) else ["insert", "write"]
 
 
 def _passes_erased(layout: Layout) -> bool:
@@ -136,7 +135,7 @@ def _few_guards(layout: Layout) -> list[str]:
 
     The guard is limited by columns and not by WHEN, because PostgreSQL would read a WHEN anew for each row.
     """
-    bound, protected = all_bound(layout), layout.protected
+    bound, protected = guard.watched(layout), layout.protected
     made = _guard(layout, "insert", "INSERT", guard.PAST_THE_VIEW)
     if bound:
         made += _guard(layout, "update", f"UPDATE OF {commas(map(ident, bound))}")

@@ -1,0 +1,152 @@
+"""Values whose IV, tag or associated data lies in other columns: adopted, written, converted, and never lost."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tests.fix_stack import Database
+from tests.integration.adoption.fix_legacy import import_key
+
+KEY = bytes(range(32))
+SPEC = {
+    "container": "joined",
+    "order": ["ct"],
+    "cipher": "aes-256-gcm",
+    "encoding": "base64",
+    "iv": {"column": "*_iv", "encoding": "raw"},
+    "tag": {"column": "*_tag", "encoding": "hex"},
+    "aad": {"column": "id"},
+}
+ADOPT = "CALL envelope.adopt('person', 'ssn', %s, 'legacy')"
+STORED = "SELECT ssn IS NOT NULL, ssn_legacy IS NOT NULL FROM person_encrypted WHERE id = %s"
+SEALED, LEGACY = [(True, False)], [(False, True)]
+ROWS = 6
+TRIGGER = """
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.note := NEW.note || ''!''; RETURN NEW; END';
+CREATE TRIGGER note BEFORE INSERT OR UPDATE ON person FOR EACH ROW EXECUTE FUNCTION note()"""
+ROW_SECURITY = "ALTER TABLE person ENABLE ROW LEVEL SECURITY; CREATE POLICY visible ON person USING (id < 100000)"
+
+
+def sealed(row: int, value: str) -> tuple[str, bytes, str]:
+    """What the application stores: ciphertext, IV, tag."""
+    iv = os.urandom(12)
+    found = AESGCM(KEY).encrypt(iv, value.encode(), str(row).encode())
+    return base64.b64encode(found[:-16]).decode(), iv, found[-16:].hex()
+
+
+@pytest.fixture(params=["as owner", "trigger", "row security"])
+def people(db: Database, request: pytest.FixtureRequest) -> Database:
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, ssn text NOT NULL, ssn_iv bytea, ssn_tag text, note text)")
+    db.sql("ALTER TABLE person OWNER TO owner")
+    for row in range(1, ROWS + 1):
+        db.sql("INSERT INTO person VALUES (%s, %s, %s, %s, 'n')", row, *sealed(row, f"ssn {row}"))
+    import_key(db, "legacy", "raw", KEY)
+    if request.param != "as owner":
+        db.sql(TRIGGER if request.param == "trigger" else ROW_SECURITY)
+    db.sql("GRANT ALL ON person TO alice")
+    db.sql(ADOPT, json.dumps(SPEC))
+    return db
+
+
+def values(db: Database) -> dict[int, str]:
+    return dict(db.sql("SELECT id, ssn FROM person ORDER BY id", user="alice"))
+
+
+PLAIN = {row: f"ssn {row}" for row in range(1, ROWS + 1)}
+
+
+def test_a_column_is_adopted(people: Database) -> None:
+    assert values(people) == PLAIN
+    people.sql("INSERT INTO person (id, ssn) VALUES (50, 'in the clear')", user="alice")
+    people.sql("INSERT INTO person VALUES (51, %s, %s, %s)", *sealed(51, "once"), user="alice")
+    people.sql("UPDATE person SET (ssn, ssn_iv, ssn_tag) = (%s, %s, %s) WHERE id = 2", *sealed(2, "anew"), user="alice")
+    wanted = {**PLAIN, 50: "in the clear", 51: "once", 2: "anew"}
+    assert values(people) == wanted
+    assert people.sql(STORED, 51) == people.sql(STORED, 2) == SEALED
+    people.sql("CALL envelope.convert('person')")
+    people.sql("CALL envelope.finish_adoption('person', destroy_key => false)")
+    assert values(people) == wanted
+    assert people.one("SELECT count(*) FROM person WHERE ssn_iv IS NOT NULL") == ROWS + 1
+
+
+@pytest.mark.parametrize("change", ["ssn_iv = NULL", "ssn_tag = 'x'", "id = 100", "ssn_iv = '\\x00', note = 'new'"])
+@pytest.mark.parametrize("relation", ["person", "person_encrypted"])
+def test_a_change_of_a_part_loses_no_value(people: Database, change: str, relation: str) -> None:
+    people.sql(f"UPDATE {relation} SET {change} WHERE id = 3")
+    row = 100 if "id = 100" in change else 3
+    assert people.sql(STORED, row) == SEALED
+    assert values(people)[row] == "ssn 3"
+    assert people.sql(STORED, 4) == LEGACY
+
+
+def test_other_updates_leave_the_old_value(people: Database) -> None:
+    people.sql("UPDATE person SET note = 'changed' WHERE id = 3", user="alice")
+    assert people.sql(STORED, 3) == LEGACY
+    assert values(people) == PLAIN
+
+
+def test_a_renamed_part_is_found(people: Database) -> None:
+    people.sql("ALTER TABLE person_encrypted RENAME ssn_iv TO nonce")
+    assert values(people) == PLAIN
+    people.sql("UPDATE person SET nonce = NULL WHERE id = 3", user="alice")
+    people.sql("CALL envelope.convert('person')")
+    assert values(people) == PLAIN
+
+
+def test_a_part_cannot_be_dropped_meanwhile(people: Database) -> None:
+    with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+        people.sql("ALTER TABLE person_encrypted DROP COLUMN ssn_iv")
+    assert values(people) == PLAIN
+
+
+def test_a_value_whose_part_is_wrong_stays_until_somebody_mends_it(people: Database) -> None:
+    people.sql("UPDATE person_encrypted SET ssn_legacy = 'AAAA' WHERE id = 3")
+    people.sql("CALL envelope.convert('person')")
+    assert people.sql('SELECT "left", refused FROM envelope.adoption') == [(1, 1)]
+    with pytest.raises(psycopg.errors.DataCorrupted):
+        values(people)
+    people.sql("UPDATE person_encrypted SET ssn_iv = '\\x00' WHERE id = 3")
+    people.sql("UPDATE person SET ssn = 'mended' WHERE id = 3")
+    people.sql("CALL envelope.finish_adoption('person', destroy_key => false)")
+    assert values(people) == {**PLAIN, 3: "mended"}
+
+
+def test_refusals(db: Database) -> None:
+    db.sql(
+        "CREATE TABLE person (id int PRIMARY KEY, ssn text, ssn_iv text, made text GENERATED ALWAYS AS ('x') STORED)"
+    )
+    import_key(db, "legacy", "raw", KEY)
+    for column, wanted in (("nothere", "ssn"), ("made", "ssn"), ("*", "ssn"), ("ssn_iv", '["ssn", "ssn_iv"]')):
+        spec = {"container": "joined", "order": ["ct", "tag"], "cipher": "aes-gcm", "iv": {"column": column}}
+        with pytest.raises(psycopg.Error) as refused:
+            db.sql("CALL envelope.adopt('person', %s, %s, 'legacy')", wanted, json.dumps(spec))
+        assert refused.value.sqlstate in ("22023", "0A000")
+    assert db.one("SELECT relkind FROM pg_class WHERE oid = 'person'::regclass") == "r"
+
+
+def test_pgcrypto_with_an_iv_for_each_row(db: Database) -> None:
+    """encrypt_iv() takes an IV, and stores none."""
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, ssn bytea, iv bytea); CREATE EXTENSION IF NOT EXISTS pgcrypto")
+    db.sql("INSERT INTO person SELECT i, NULL, gen_random_bytes(16) FROM generate_series(1, 200) i")
+    db.sql("UPDATE person SET ssn = encrypt_iv(convert_to('Zoë ' || id, 'UTF8'), %s, iv, 'aes')", KEY)
+    import_key(db, "legacy", "raw", KEY)
+    spec = json.dumps({"container": "joined", "order": ["ct"], "cipher": "aes-cbc", "iv": {"column": "iv"}})
+    told = "SELECT format, opens FROM envelope.inspect('person', 'ssn', 'legacy', specification => %s)"
+    assert db.sql(told, spec) == [("specification", 1.0)]
+    assert db.sql(told, "fernet") == [("fernet", 0.0)]
+    db.sql("CALL envelope.adopt('person', 'ssn', %s, 'legacy', accept_unauthenticated => true)", spec)
+    db.sql("CALL envelope.convert('person', part => 1, parts => 2, batch_size => 20)")
+    assert 0 < db.one('SELECT "left" FROM envelope.adoption') < 200
+    assert db.sql("SELECT state FROM envelope.adoption") == [("done",)]
+    db.sql("CALL envelope.convert('person', part => 2, parts => 2, batch_size => 20)")
+    assert db.sql('SELECT "left", state FROM envelope.adoption') == [(0, "done")]
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        db.sql("CALL envelope.convert('person', part => 3, parts => 2)")
+    db.sql("CALL envelope.finish_adoption('person', destroy_key => false)")
+    assert db.one("SELECT count(*) FROM person WHERE ssn = 'Zoë ' || id") == 200
