@@ -84,7 +84,7 @@ class ForeignLayout:
 
     def _varies(self, name: str) -> bool:
         told = self.given.get(name)
-        return name in self.given.get("order", ()) or isinstance(told, str) or "column" in (told or {})
+        return name in _listed(self.given) or isinstance(told, str) or (isinstance(told, dict) and "column" in told)
 
     @property
     def is_marked(self) -> bool:
@@ -96,7 +96,7 @@ class ForeignLayout:
 
     @property
     def is_salted(self) -> bool:
-        return "salt" in self.given.get("order", ()) or bool(self.given.get("salt"))
+        return "salt" in _listed(self.given) or bool(self.given.get("salt"))
 
 
 def layout(given: Mapping[str, Any]) -> ForeignLayout:
@@ -122,7 +122,7 @@ def _mac(given: Mapping[str, Any], method: Method) -> Mac | None:
     found = mac(given)
     if found and method.authenticates:
         raise BadLayout("the cipher authenticates by itself, so there is no hmac", hint=HINT)
-    if found and "tag" not in (*given.get("order", ()), *(name for name in PARTS if given.get(name))):
+    if found and "tag" not in (*_listed(given), *(name for name in PARTS if given.get(name))):
         raise BadLayout("an hmac needs a tag: say where it is", hint=HINT)
     return found
 
@@ -219,9 +219,14 @@ def _json(given: Mapping[str, Any]) -> Split:
     return json_object(members, _decoders(given, "base64"), expected)
 
 
-def _order(given: Mapping[str, Any]) -> list[str]:
+def _listed(given: Mapping[str, Any]) -> list[str]:
+    """Returns the names of parts in `order`, whatever else stands there."""
     order = given.get("order")
-    names = [name for name in order if isinstance(name, str)] if isinstance(order, list) else []
+    return [name for name in order if isinstance(name, str)] if isinstance(order, list) else []
+
+
+def _order(given: Mapping[str, Any]) -> list[str]:
+    order, names = given.get("order"), _listed(given)
     known = [name for name in names if not name.startswith(PASSED_OVER)]
     joins = given["container"] == "joined"
     if order != names or "ct" not in known or set(known) - set(PARTS) or len(set(known)) < len(known):
