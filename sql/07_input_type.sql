@@ -30,8 +30,6 @@ CREATE CAST (envelope.input AS pg_catalog.text) WITHOUT FUNCTION;
 CREATE CAST (pg_catalog.text AS envelope.input) WITHOUT FUNCTION AS ASSIGNMENT;
 CREATE CAST (pg_catalog.varchar AS envelope.input) WITHOUT FUNCTION AS ASSIGNMENT;
 -- The text of a value is read again in the same statement, so under the same settings.
-CREATE CAST (pg_catalog.bpchar AS envelope.input) WITH INOUT AS ASSIGNMENT;
-CREATE CAST (pg_catalog.bool AS envelope.input) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (pg_catalog.int2 AS envelope.input) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (pg_catalog.int4 AS envelope.input) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (pg_catalog.int8 AS envelope.input) WITH INOUT AS ASSIGNMENT;
@@ -46,7 +44,23 @@ CREATE CAST (pg_catalog.uuid AS envelope.input) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (pg_catalog.json AS envelope.input) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (pg_catalog.jsonb AS envelope.input) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (pg_catalog.bytea AS envelope.input) WITH INOUT AS ASSIGNMENT;
-CREATE CAST (pg_catalog.inet AS envelope.input) WITH INOUT AS ASSIGNMENT;
+
+-- PostgreSQL has a cast to text for these types, which gives another text than the type's output function.
+CREATE FUNCTION envelope_private.input_of_bool(value boolean) RETURNS envelope.input
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp RETURN value::text::envelope.input;
+COMMENT ON FUNCTION envelope_private.input_of_bool IS 'cast of boolean to envelope.input, by the text that a text column would get';
+
+CREATE FUNCTION envelope_private.input_of_bpchar(value character) RETURNS envelope.input
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp RETURN value::text::envelope.input;
+COMMENT ON FUNCTION envelope_private.input_of_bpchar IS 'cast of character to envelope.input, by the text that a text column would get';
+
+CREATE FUNCTION envelope_private.input_of_inet(value inet) RETURNS envelope.input
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp RETURN value::text::envelope.input;
+COMMENT ON FUNCTION envelope_private.input_of_inet IS 'cast of inet to envelope.input, by the text that a text column would get';
+
+CREATE CAST (pg_catalog.bool AS envelope.input) WITH FUNCTION envelope_private.input_of_bool(boolean) AS ASSIGNMENT;
+CREATE CAST (pg_catalog.bpchar AS envelope.input) WITH FUNCTION envelope_private.input_of_bpchar(character) AS ASSIGNMENT;
+CREATE CAST (pg_catalog.inet AS envelope.input) WITH FUNCTION envelope_private.input_of_inet(inet) AS ASSIGNMENT;
 
 -- The text of a float has all its digits only under this setting. A session may have another one.
 CREATE FUNCTION envelope_private.input_of_float8(value double precision) RETURNS envelope.input

@@ -43,7 +43,9 @@ GRANT USAGE ON TYPE envelope.input TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     envelope_private.plaintext_in(cstring), envelope_private.plaintext_out(envelope.plaintext),
     envelope_private.input_in(cstring), envelope_private.input_out(envelope.input),
-    envelope_private.input_of_float8(double precision), envelope_private.input_of_float4(real)
+    envelope_private.input_of_float8(double precision), envelope_private.input_of_float4(real),
+    envelope_private.input_of_bool(boolean), envelope_private.input_of_bpchar(character),
+    envelope_private.input_of_inet(inet)
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION

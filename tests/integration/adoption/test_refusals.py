@@ -7,8 +7,10 @@ import json
 import psycopg
 import pytest
 
+from stack.stack import Stack
 from tests.fix_stack import Database
 from tests.integration.adoption.fix_legacy import ADOPT, OTHER_KEY, import_key, make_patients
+from tests.integration.erasure.conftest import entries_of
 
 WRONG_CALLS = {
     "CALL envelope.adopt('patient', 'ssn', 'rot13', 'legacy')": "format is unknown",
@@ -132,14 +134,31 @@ def test_several_columns_at_once(db: Database) -> None:
     assert db.sql("SELECT name, ssn FROM patient WHERE id < 3 ORDER BY id") == [("new", "ssn 1"), ("ssn 2", "ssn 2")]
 
 
-def test_the_legacy_key_is_destroyed_at_the_end(db: Database) -> None:
+def test_the_legacy_key_is_destroyed_at_the_end(db: Database, policy: Stack) -> None:
     make_patients(db)
-    db.sql(ADOPT)
+    assert told(db, ADOPT) == ['NOTICE: "public"."patient" is being adopted']
     db.sql("CALL envelope.finish_adoption('patient')")
     assert db.one("SELECT count(*) FROM patient WHERE ssn = 'ssn ' || id") == 20
-    states = db.sql("SELECT state FROM envelope.keys WHERE name = 'legacy'")
-    if states != [("destroyed",)]:
-        assert states == [("active",)], "the KMS of the tests may forbid it"
-        db.sql("SELECT 1 FROM envelope_private.legacy_key")
+    assert db.sql("SELECT state FROM envelope.keys WHERE name = 'legacy'") == [("destroyed",)]
     with pytest.raises(psycopg.Error):
         db.sql("CALL envelope.finish_adoption('patient')")
+
+
+def test_a_legacy_key_that_the_kms_would_keep_is_told_of_at_the_start(db: Database) -> None:
+    make_patients(db)
+    warned = told(db, ADOPT)[0]
+    assert entries_of(db) == []
+    assert warned.startswith("WARNING: legacy key legacy could not be destroyed at the end of the adoption:")
+    assert "does not let the broker delete keys" in warned
+    assert "does not let the broker delete keys" in "".join(told(db, "CALL envelope.finish_adoption('patient')"))
+    assert db.one("SELECT count(*) FROM patient WHERE ssn = 'ssn ' || id") == 20
+    assert db.sql("SELECT state FROM envelope.keys WHERE name = 'legacy'") == [("active",)]
+
+
+def told(db: Database, call: str) -> list[str]:
+    """Returns the notices and warnings of a call."""
+    heard: list[str] = []
+    with db.connect() as connection:
+        connection.add_notice_handler(lambda one: heard.append(f"{one.severity}: {one.message_primary}"))
+        connection.execute(call)
+    return [line.replace("pg_envelope: ", "") for line in heard]

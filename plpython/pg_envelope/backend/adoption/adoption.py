@@ -78,6 +78,7 @@ class Adoption:
     def adopt(self, oid: int, names: list[str], way: Adopting, kek: str, store: str | None) -> None:
         """Raises what protect(online) raises, and BadInput for a format or key that is not that of the values."""
         begin(self._host, "adopt")
+        self._rehearse(way.key_uuid)
         wanted = {name: FieldOptions() for name in names}
         with read_committed(self._host):
             start(self._host, self._keys, oid, ProtectArguments(wanted, Scoping(), kek, store), way)
@@ -169,6 +170,16 @@ class Adoption:
         self._host.rows(FORGET, ["uuid"], [found.layout.key_uuid])
         for name in found.layout.protected:
             self._host.run(f"ALTER TABLE {found.base.sql} DROP CONSTRAINT IF EXISTS {ident(kept_name(name))}")
+
+    def _rehearse(self, key_uuid: str) -> None:
+        """Warns where the legacy key could not be destroyed at the end, as long as that can be mended."""
+        erasure = Erasure(self._host, self._link)
+        for name in self._legacy_keys.unused([key_uuid]):
+            try:
+                erasure.rehearse(erasure.of_name(name))
+            except errors.EnvelopeError as error:
+                said = f"legacy key {name} could not be destroyed at the end of the adoption: {error.said}"
+                self._host.warning(said, hint=error.hint)
 
     def _destroy(self, key_uuids: list[str]) -> None:
         """Destroys the legacy keys that no other column needs. Backups of before can then not be read with them."""

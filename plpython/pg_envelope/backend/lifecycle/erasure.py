@@ -146,19 +146,16 @@ class Erasure(Keys):
         others = identity.others_of(self._link, self._database_uuid())
         identity.refuse_twin(others, self._link.who().get("instance"))
 
+    def rehearse(self, key: Row) -> None:
+        """Raises what would keep the versions of a named key from being erased. It changes nothing."""
+        self._refuse_copy()
+        found = self._host.rows(DEKS, ["uuid", "text"], [key["owner"], None])
+        told = {"label": key["label"], "reason": "rehearsal", "subject": None, "salt": None, "rehearse": True}
+        self._link.ask("erase", **self._place(), deks=_refs(found), **told)
+
     def _ask(self, deks: Sequence[Row], told: dict[str, str | None]) -> list[wire.Message]:
-        asked = [
-            {
-                "dek_id": row["dek_id"],
-                "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
-                "kek": row["kek"],
-                "store": row["store"],
-                "kek_version": row["kek_version"],
-            }
-            for row in deks
-        ]
         try:
-            answer = self._link.ask("erase", **self._place(), deks=asked, **told)["deks"]
+            answer = self._link.ask("erase", **self._place(), deks=_refs(deks), **told)["deks"]
         except errors.Unavailable as error:
             if type(error) in (errors.Unavailable, errors.Deadline, errors.Internal):
                 # The error does not tell whether the erasure came so far.
@@ -222,6 +219,19 @@ class Erasure(Keys):
         self._host.notice(
             f"{what}: {count} of {all_versions} key versions of {key['label']} destroyed{tables}", hint=hint
         )
+
+
+def _refs(deks: Sequence[Row]) -> list[wire.Message]:
+    return [
+        {
+            "dek_id": row["dek_id"],
+            "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
+            "kek": row["kek"],
+            "store": row["store"],
+            "kek_version": row["kek_version"],
+        }
+        for row in deks
+    ]
 
 
 def _check_reason(what: str, reason: str) -> None:

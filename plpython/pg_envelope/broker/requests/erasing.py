@@ -33,6 +33,9 @@ async def erase(state: State, asked: AskedRequest) -> wire.Message:
     asked.facts["dek_ids"] = [dek.dek_id for dek in wanted.deks]
     erasing = Erasing(state.deks, state.kms, state.erasures, wanted, asked.until)
     await erasing.prepare()
+    if wanted.rehearse:
+        asked.facts["rehearse"] = True
+        return {"epoch": state.epoch.value, "deks": []}
     asked.facts["erased"] = erasing.record(asked.facts["who"])
     # A repeated request makes the line, too: the broker may have died before it wrote the first.
     state.deks.forget(wanted.database_uuid, {dek.dek_id for dek in wanted.deks})

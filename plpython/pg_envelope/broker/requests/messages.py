@@ -337,7 +337,8 @@ class PlantRequest:
 class EraseRequest:
     """Asks to erase DEKs. `subject` is SHA-256(salt | subject) in hex.
 
-    It is None, as `salt` is, for a whole table or a named key.
+    It is None, as `salt` is, for a whole table or a named key. With `rehearse` nothing is erased: an error tells that a
+    store would not let it.
     """
 
     database_uuid: Identity
@@ -346,6 +347,7 @@ class EraseRequest:
     subject: Hash | None
     salt: HashSalt | None
     deks: Annotated[tuple[ErasedRef, ...], Count(1, 1000)]
+    rehearse: Annotated[bool, Flag()] = False
 
     def __post_init__(self) -> None:
         if (self.subject is None) != (self.salt is None):
