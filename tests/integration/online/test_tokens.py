@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from stack.postgres import Cluster
 from tests.fix_stack import Database
 from tests.integration.online.fix_phases import DIGEST, PHASES, ROWS
+from tests.integration.operations.fix_clusters import run
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.rotation.fix_jobs import Beside, until
 from tests.integration.sql.test_there_and_back import dump
@@ -26,6 +29,9 @@ FILLING = "SELECT count(*) > 0 FROM envelope.progress WHERE what = 'search' AND 
 NAMES = """
 SELECT c.relname, i.indisunique FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = to_regclass('person_encrypted') ORDER BY 1"""
+# Without the search columns, which the view has in the end.
+VALUES = DIGEST.replace("FROM person p", "FROM (SELECT id, email, note, n, born, tenant FROM person) p")
+UNFINISHED = "SELECT FROM envelope.status() WHERE check_name = 'online' AND state <> 'ok'"
 TWICE = "INSERT INTO person (email) VALUES (%s)"
 
 
@@ -140,6 +146,33 @@ def test_an_aborted_protect_leaves_no_trace(indexed: Database, step: str) -> Non
     assert indexed.sql(DIGEST) == rows
     assert dump(indexed) == schema
     assert indexed.one("SELECT count(*) FROM envelope.searches") == 0
+
+
+@pytest.mark.parametrize(("step", "act"), [("tokens", PROTECT), ("envelopes", UNPROTECT)])
+def test_a_database_that_is_restored_from_the_middle_goes_on_or_back(
+    indexed: Database,
+    other_cluster: Cluster,
+    empty_database: Callable[[str], str],
+    tmp_path: Path,
+    step: str,
+    act: str,
+) -> None:
+    rows = indexed.sql(VALUES)
+    with STEPS[step](indexed, "protect") as job:
+        indexed.sql("SELECT pg_cancel_backend(%s)", job.pid)
+    job.end()
+    run(indexed.stack.cluster, indexed.name, "pg_dump", "--format=custom", "--file", tmp_path / "dump")
+    name = empty_database(f"tokens_{step}_{'to' if act == PROTECT else 'back'}")
+    run(other_cluster, name, "pg_restore", "--dbname", name, tmp_path / "dump")
+    with other_cluster.connect(name) as restored:
+        restored.execute("SELECT envelope.this_is_the_original()")
+        for _ in range(2):
+            assert restored.execute(VALUES).fetchall() == rows
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                restored.execute(TWICE, ("value 1",))
+            restored.execute(act if restored.execute(UNFINISHED).fetchall() else "SELECT 1")
+        if act == PROTECT:
+            assert restored.execute("SELECT id FROM person WHERE email_search = 'value 77'").fetchall() == [(77,)]
 
 
 def test_values_that_are_equal_after_normalising_stop_it_and_nothing_is_lost(person: Database) -> None:
