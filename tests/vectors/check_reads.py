@@ -73,7 +73,8 @@ def numbered(entries: Any) -> None:
     """In each ring, events have the numbers 1, 2, 3, ... and other entries name the last of them."""
     last: dict[str, int] = {}
     for entry in entries:
-        if entry["event"] == "limit":
+        # These come from no session's ring.
+        if entry["event"] in ("limit", "canary"):
             continue
         ring, seq = entry["ring"], entry["seq"]
         if entry["event"] in ("read", "damaged"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import django.conf
 import pytest
 import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
+from tests.fix_django import configure
 from tests.fix_stack import Database
 
 COLUMNS = """
@@ -77,7 +77,8 @@ def of_django(db: Database, schema: str) -> None:
     from django.db import connection, migrations
     from django.db.migrations.state import ProjectState
 
-    connection.settings_dict.update(NAME=db.name, OPTIONS={"options": f"-c search_path={schema}"})
+    place = {"NAME": db.name, "USER": "owner", **address(db)}
+    connection.settings_dict.update(place, OPTIONS={"options": f"-c search_path={schema}"})
     connection.close()
     state = ProjectState()
     for number, operation in enumerate(django_operations()):
@@ -124,10 +125,7 @@ def django_operations() -> list[Any]:
 
 @pytest.fixture(params=[alembic, of_django])
 def migrate(request: pytest.FixtureRequest, db: Database) -> Migrate:
-    if not django.conf.settings.configured:
-        database = {"ENGINE": "pg_envelope_client.django.backend", "NAME": db.name, "USER": "owner", **address(db)}
-        django.conf.settings.configure(DATABASES={"default": database}, INSTALLED_APPS=[])
-        django.setup()
+    configure()
     chosen: Migrate = request.param
     return chosen
 

@@ -11,6 +11,7 @@ from django.contrib.auth import hashers
 
 from pg_envelope import errors
 from pg_envelope_client.passwords import PasswordHashes
+from tests.fix_django import configure
 from tests.fix_stack import Database
 
 VERIFY = "SELECT envelope.verify_password(%s, %s)"
@@ -22,8 +23,7 @@ HASHER = "pg_envelope_client.django.hashers.EnvelopeHasher"
 
 @pytest.fixture(scope="module", autouse=True)
 def django() -> None:
-    if not settings.configured:
-        settings.configure(PASSWORD_HASHERS=[HASHER, "django.contrib.auth.hashers.PBKDF2PasswordHasher"])
+    configure()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from typing import Any
 import boto3
 import psycopg
 import pytest
-from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, storages
 from hypothesis import given
@@ -25,6 +24,7 @@ from pg_envelope_client.sealing import streaming
 from pg_envelope_client.sealing.bucket import SealedBucket
 from pg_envelope_client.sealing.file_table import PART, FileTable
 from pg_envelope_client.sealing.files import CHUNK
+from tests.fix_django import configure
 from tests.integration.sealing.fix_door import DoorOfTests
 
 CONTENT = os.urandom(3 * CHUNK + 77)
@@ -127,8 +127,7 @@ def test_a_bucket(s3: Any, key: NamedKey) -> None:
 
 @pytest.fixture
 def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    if not settings.configured:
-        settings.configure()
+    configure()
     inner = FileSystemStorage(location=tmp_path)
     monkeypatch.setitem(storages._storages, "sealed", inner)
     return tmp_path
