@@ -17,6 +17,10 @@ OBSTACLES = {
         "CREATE INDEX by_note ON person (upper(note))",
         "used by index public.by_note",
     ),
+    "an index that takes NULLs for equal": (
+        "ALTER TABLE person ADD CONSTRAINT alike UNIQUE NULLS NOT DISTINCT (email)",
+        "index alike takes NULLs for equal",
+    ),
     "a unique constraint that waits": ("ALTER TABLE person ADD CONSTRAINT one UNIQUE (email) DEFERRABLE", "one"),
     "the name of a search column is taken": (
         "CREATE UNIQUE INDEX one_mail ON person (email); ALTER TABLE person ADD email_search text",

@@ -47,6 +47,9 @@ def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, F
     for name in wanted:
         if wanted[name].audit != "none":
             yield f"column {name} is to be audited, and values in the clear leave no event: {AFTERWARDS}"
+    for index in carried.find(host, table, wanted):
+        if index.nulls_equal:
+            yield f"index {index.name} takes NULLs for equal, and the old column of each value is emptied"
     for column in layout.clear_columns:
         if table.column(column.name):
             yield f"the name of a column is taken: {column.name}"
