@@ -24,7 +24,7 @@ CREATE INDEX by_tenant ON person (tenant, note DESC) WHERE n > 5;
 CREATE UNIQUE INDEX lower_mail ON person (lower(email)); REVOKE SELECT (id, note) ON person FROM bob"""
 PROTECT = """CALL envelope.protect('person', '{"email": {}, "note": {}, "born": {}}', online => true)"""
 UNPROTECT = "CALL envelope.unprotect('person', online => true)"
-SLOWLY = ", batch_size => 100, pause_ms => 50)"
+SLOWLY = ", batch_size => 100, pause_ms => 100)"
 FILLING = "SELECT count(*) > 0 FROM envelope.progress WHERE what = 'search' AND rows > 0 AND state = 'running'"
 NAMES = """
 SELECT c.relname, i.indisunique FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
