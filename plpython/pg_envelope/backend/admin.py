@@ -64,6 +64,7 @@ from pg_envelope.backend.unreadable import verify
 # Guard.plain: it wraps a function that SQL calls.
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 Result = TypeVar("Result")
+WHY = "It makes row policies and replaces tables."
 COMMITS = "It writes the key catalog, and commits."
 
 
@@ -174,16 +175,16 @@ class Admin:
         signed = Signing(self._host, self._link, self._keys).sign({"what": "report", "report": content})
         return [{"statement": signed.text, "signature": signed.signature, "public_key": signed.public_key}]
 
-    def refuse_exchanged(self, what: str) -> None:
+    def _refuse_exchanged(self, what: str) -> None:
         """Raises NotConfigured while a base table has the name of its view."""
         self._exchanges.refuse_open(what)
 
-    def _table(self, rel: str | None, what: str) -> int:
-        """The relation's OID. Raises NotPermitted."""
+    def table(self, rel: str | None, what: str, why: str = WHY) -> int:
+        """The relation's OID. `why` tells why `what` is for superusers only. Raises BadInput, NotPermitted."""
         if rel is None:
             raise errors.BadInput(f"{what}() needs a table")
-        refuse_others(self._host, what, "It makes row policies and replaces tables.")
-        self.refuse_exchanged(what)
+        refuse_others(self._host, what, why)
+        self._refuse_exchanged(what)
         return self._host.relation(rel)
 
     def _protect(
@@ -220,7 +221,7 @@ class Admin:
         columns = options.parse_tables(tables)
         asked = {}
         for rel, wanted in columns.items():
-            oid = self._table(rel, "protect_tables")
+            oid = self.table(rel, "protect_tables")
             if oid in asked:
                 raise errors.BadInput("protect_tables() takes each table once", detail=rel)
             asked[oid] = options.ProtectArguments(
@@ -252,15 +253,15 @@ class Admin:
         keep_copies: bool | None,
     ) -> tuple[int, options.ProtectArguments]:
         wanted = options.parse(columns)
-        oid = self._table(rel, what)
-        other = None if scope_of is None else self._table(scope_of, what)
+        oid = self.table(rel, what)
+        other = None if scope_of is None else self.table(scope_of, what)
         scoping = options.parse_scope(scope, scope_column, other, erased)
         return oid, options.ProtectArguments(wanted, scoping, keep_copies=bool(keep_copies))
 
     def _unprotect(
         self, rel: str | None, damaged: str | None, online: bool | None, batch_size: int | None, pause_ms: int | None
     ) -> None:
-        oid = self._table(rel, "unprotect")
+        oid = self.table(rel, "unprotect")
         catalog.refuse_adoption(self._host, oid, "unprotect")
         if online:
             unprotect_online(self._host, oid, damaged or "error", _pace(batch_size, pause_ms))
@@ -298,14 +299,14 @@ class Admin:
         self._exchanges.end()
 
     def _set_audit(self, rel: str | None, column: str | None, level: str | None) -> None:
-        oid = self._table(rel, "set_audit")
+        oid = self.table(rel, "set_audit")
         begin(self._host, "set_audit")
         Auditing(self._host, self._link, self._keys).of_column(oid, column, level)
 
     def _set_limit(
         self, rel: str | None, column: str | None, rows: int | None, per: str | None, action: str | None
     ) -> None:
-        oid = self._table(rel, "set_limit")
+        oid = self.table(rel, "set_limit")
         begin(self._host, "set_limit")
         Auditing(self._host, self._link, self._keys).limit_column(oid, column, LimitWanted(rows, per, action))
 
@@ -327,10 +328,10 @@ class Admin:
         return Rules(self._host, self._keys, self._masks().secret)
 
     def _refresh(self, rel: str | None) -> None:
-        refresh(self._host, self._table(rel, "refresh"))
+        refresh(self._host, self.table(rel, "refresh"))
 
     def _adopt_restored(self, rel: str | None, key: str | None) -> None:
-        adopt_restored(self._host, self._table(rel, "adopt_restored"), key)
+        adopt_restored(self._host, self.table(rel, "adopt_restored"), key)
 
     def _access(self, proof: bool | None) -> list[Row]:
         refuse_others(self._host, "access", "It reads as each role.")
@@ -338,7 +339,7 @@ class Admin:
 
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
         signing = Signing(self._host, self._link, self._keys)
-        return Reencryption(self._host, signing, self._table(rel, what))
+        return Reencryption(self._host, signing, self.table(rel, what))
 
     def _reencrypt(
         self,
@@ -354,7 +355,7 @@ class Admin:
 
     def _verify(self, rel: str | None, batch_size: int | None, pause_ms: int | None, anew: bool | None) -> None:
         pace = _pace(batch_size, pause_ms)
-        oid = self._table("pg_catalog.pg_class" if rel is None else rel, "verify")
+        oid = self.table("pg_catalog.pg_class" if rel is None else rel, "verify")
         if rel is None:
             verify_all(self._host, pace, bool(anew))
         else:
@@ -362,7 +363,7 @@ class Admin:
 
     def _settled(self, rel: str | None, what: str) -> int:
         """The same of a table that no roll-out is changing. Raises NotPermitted, Conflict."""
-        oid = self._table(rel, what)
+        oid = self.table(rel, what)
         catalog.refuse_rollout(self._host, oid, what)
         return oid
 
@@ -372,14 +373,14 @@ class Admin:
     def _search_advice(
         self, rel: str | None, column: str | None, normalize: str | None, beside: str | None
     ) -> list[Row]:
-        return advice(self._host, inspect(self._host, self._table(rel, "search_advice")), column, normalize, beside)
+        return advice(self._host, inspect(self._host, self.table(rel, "search_advice")), column, normalize, beside)
 
     def _slow_reads(self) -> list[Row]:
         refuse_others(self._host, "slow_reads", "It shows the statements of all roles.")
         return slow_reads(self._host)
 
     def _grant_search(self, rel: str | None, column: str | None, role: str | None) -> None:
-        grant_search(self._host, self._table(rel, "grant_search"), column, role)
+        grant_search(self._host, self.table(rel, "grant_search"), column, role)
 
     def _add_search(
         self, rel: str | None, column: str | None, spec: str | None, batch_size: int | None, pause_ms: int | None
@@ -458,7 +459,7 @@ class Admin:
         self._rewrapping(kek, "rewrap").run()
 
     def _retire(self, rel: str | None, version: int | None, destroy: bool | None) -> None:
-        oid = self._table(rel, "retire")
+        oid = self.table(rel, "retire")
         begin(self._host, "retire")
         Retirement(self._host, self._link).retire(oid, version, bool(destroy))
 
@@ -481,7 +482,7 @@ class Admin:
         return Rewrap(self._host, self._link, kek or "", what)
 
     def _rotate_emergency(self, rel: str | None, reason: str | None, scope: str | None) -> None:
-        oid = self._table(rel, "rotate_emergency")
+        oid = self.table(rel, "rotate_emergency")
         rotate_emergency(self._host, self._link, self._keys, oid, scope, reason or "")
 
     def _rekey(self, from_environment: str | None, from_kek: str | None, to_kek: str | None) -> None:
@@ -499,17 +500,17 @@ class Admin:
             erasure.shred("shred", key, scope, reason or "")
 
     def _affected(self, rel: str | None, subject: str | None) -> list[Row]:
-        return affected(self._host, self._table(rel, "affected"), subject)
+        return affected(self._host, self.table(rel, "affected"), subject)
 
     def _shred_key(self, name: str | None, reason: str | None) -> None:
-        self._table("pg_catalog.pg_class", "shred_key")
+        self.table("pg_catalog.pg_class", "shred_key")
         begin(self._host, "shred_key")
         erasure = Erasure(self._host, self._link)
         erasure.shred("shred_key", erasure.of_name(name), None, reason or "")
 
     def _shred_dropped(self, key: str | None, reason: str | None, subject: str | None) -> None:
         """`subject` is the text that envelope.keys shows. No column is left whose type could give it another one."""
-        self._table("pg_catalog.pg_class", "shred_dropped")
+        self.table("pg_catalog.pg_class", "shred_dropped")
         begin(self._host, "shred_dropped")
         erasure = Erasure(self._host, self._link)
         found = erasure.of_dropped(key)
@@ -517,7 +518,7 @@ class Admin:
         erasure.shred("shred_dropped", found, subject, reason or "")
 
     def _forget_all_keys(self, database: str | None) -> int:
-        self._table("pg_catalog.pg_class", "forget_all_keys")
+        self.table("pg_catalog.pg_class", "forget_all_keys")
         return Forgetting(self._host, self._link).forget_all(database)
 
     def _replay_erasures(self, destroy_active: bool | None) -> list[Row]:

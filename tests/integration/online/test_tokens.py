@@ -93,7 +93,7 @@ def test_there_and_back(indexed: Database) -> None:
     assert dump(indexed) == schema
 
 
-def test_the_same_table_as_offline(make_db: object, indexed: Database) -> None:
+def test_the_same_table_as_offline(indexed: Database) -> None:
     """The view shows the same columns, and the same indexes find them."""
     indexed.sql(PROTECT)
     online = indexed.sql("SELECT column_name, is_nullable FROM information_schema.columns WHERE table_name = 'person'")

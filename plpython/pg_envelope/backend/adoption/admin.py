@@ -12,7 +12,6 @@ from pg_envelope.backend.adoption.exporting import Exporting, export
 from pg_envelope.backend.adoption.legacy_keys import LegacyKeys
 from pg_envelope.backend.adoption.reading import layout_of
 from pg_envelope.backend.adoption.sampling import ROWS, column_of, report, report_of, sample
-from pg_envelope.backend.caller import refuse_others
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.walker import Pace, Share
@@ -56,17 +55,10 @@ class AdoptionAdmin:
         self._exporting = Exporting()
         self.exported = guard.plain(self._exporting.value)
 
-    def _table(self, rel: str | None, what: str) -> int:
-        if rel is None:
-            raise errors.BadInput(f"{what}() needs a table")
-        refuse_others(self._host, what, WHY)
-        self._admin.refuse_exchanged(what)
-        return self._host.relation(rel)
-
     def _inspect(
         self, rel: str | None, column: str | None, key: str | None, wanted: int | None, specification: str | None
     ) -> list[Row]:
-        table = inspect(self._host, self._table(rel, "inspect"))
+        table = inspect(self._host, self._admin.table(rel, "inspect", WHY))
         found = column_of(table, column)
         form = None if specification is None else layout_of(specification)
         beside = columns_beside(form or "", found.name)
@@ -89,7 +81,7 @@ class AdoptionAdmin:
         kek: str | None,
         store: str | None,
     ) -> None:
-        oid = self._table(rel, "adopt")
+        oid = self._admin.table(rel, "adopt", WHY)
         names = columns_of(column)
         key_uuid, legacy_key = self._legacy_keys.find(key)
         way = Adopting(key_uuid, legacy_key, form or "", plain_type, bool(accepts_unauthenticated))
@@ -99,14 +91,14 @@ class AdoptionAdmin:
         self, rel: str | None, batch_size: int | None, pause_ms: int | None, part: int | None, parts: int | None
     ) -> None:
         share = Share(1 if part is None else part, 1 if parts is None else parts)
-        self._adoption.convert(self._table(rel, "convert"), _pace(batch_size, pause_ms), share)
+        self._adoption.convert(self._admin.table(rel, "convert", WHY), _pace(batch_size, pause_ms), share)
 
     def _finish(self, rel: str | None, batch_size: int | None, pause_ms: int | None, destroy_key: bool | None) -> None:
-        oid = self._table(rel, "finish_adoption")
+        oid = self._admin.table(rel, "finish_adoption", WHY)
         self._adoption.finish(oid, _pace(batch_size, pause_ms), destroy_key is not False)
 
     def _export(self, rel: str | None, column: str | None, form: str | None, key: str | None) -> None:
-        oid = self._table(rel, "export")
+        oid = self._admin.table(rel, "export", WHY)
         catalog.refuse_rollout(self._host, oid, "export")
         if form == PLAIN:
             unprotect(self._host, oid, "error")

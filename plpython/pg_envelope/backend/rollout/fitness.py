@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout.way import Way
-from pg_envelope.backend.search import carried
+from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import constraint_name
 from pg_envelope.backend.tables import bodies, publications, whole
@@ -27,18 +27,25 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.
 WHERE k.conrelid = $1 AND k.contype = 'n' AND a.attname = ANY ($2::name[])"""
 
 
-def check_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions], way: Way) -> None:
-    """Raises Unsupported with the list of all reasons."""
-    reasons = [*_of_protect(host, table, layout, wanted), *([] if way.has_tokens else _of_tokens(host, table, wanted))]
+def check_protect(
+    host: Host,
+    table: Table,
+    layout: Layout,
+    wanted: Mapping[str, FieldOptions],
+    indexes: Sequence[Index],
+    way: Way,
+) -> None:
+    """Raises Unsupported with the list of all reasons. `indexes` are of columns in `wanted`."""
+    reasons = [*_of_protect(host, table, layout, wanted), *_of_indexes(indexes, way)]
     _refuse(f"{table.sql} cannot be {way.done}", reasons, way.hint)
 
 
-def _of_tokens(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
-    for name in wanted:
-        if wanted[name].search:
-            yield f"column {name} is to be searched: CALL envelope.add_search(...) adds that afterwards"
-    for index in carried.find(host, table, wanted):
-        yield f"index {index.name} is of a column that is to be protected"
+def _of_indexes(indexes: Sequence[Index], way: Way) -> Iterator[str]:
+    for index in indexes:
+        if not way.has_tokens:
+            yield f"index {index.name} is of a column that is to be protected"
+        elif index.nulls_equal:
+            yield f"index {index.name} takes NULLs for equal, and the old column of each value is emptied"
 
 
 def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
@@ -47,9 +54,6 @@ def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, F
     for name in wanted:
         if wanted[name].audit != "none":
             yield f"column {name} is to be audited, and values in the clear leave no event: {AFTERWARDS}"
-    for index in carried.find(host, table, wanted):
-        if index.nulls_equal:
-            yield f"index {index.name} takes NULLs for equal, and the old column of each value is emptied"
     for column in layout.clear_columns:
         if table.column(column.name):
             yield f"the name of a column is taken: {column.name}"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Undone
-from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.rollout import fitness, proofs, tokens
 from pg_envelope.backend.rollout.domain import without_check
 from pg_envelope.backend.rollout.way import Way
-from pg_envelope.backend.search import protecting
+from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import catalog, dependents, grants, inspect, locks, options, refusals
 from pg_envelope.backend.tables.build import build
@@ -38,12 +37,14 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     options.check_store(asked.store)
     table = _without_ddl(host, oid)
     refusals.check_columns(table, asked.wanted, scoping.column)
-    found = served(host, table, asked.wanted) if way.has_tokens else []
+    indexes = carried.find(host, table, asked.wanted)
+    found = served(indexes, asked.wanted) if way.has_tokens else []
     wanted = protecting.with_searches(asked.wanted, found, asked.shared)
+    step = proofs.TOKENS if any(options.search for options in wanted.values()) else way.act
     # The columns' uuids come with the keys, which are made only if nothing stands in the way.
     draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping), way)
     way.check(host, table, list(wanted))
-    fitness.check_protect(host, table, draft, wanted, way)
+    fitness.check_protect(host, table, draft, wanted, indexes, way)
     followers, unserved = _rehearsed(host, table)
     unserved += way.obstacles(table, list(wanted), [dependent.what for dependent in followers])
     copies = {} if asked.keep_copies else dependents.copies.find(host, table.oid, wanted)
@@ -53,14 +54,10 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     if dependents.read(host, _lock(host, table).nodes) != followers:
         raise errors.Conflict(f"what uses {table.sql} was changed meanwhile", hint="Call protect() again.")
     with dependents.carried(host, followers):
-        _begin(host, table, layout, way, _first_step(way, wanted))
-    if _first_step(way, wanted) == proofs.TOKENS:
+        _begin(host, table, layout, way, step)
+    if step == proofs.TOKENS:
         tokens.begin(host, keys, table.oid, wanted, found)
     tell_readers(host, layout, followers)
-
-
-def _first_step(way: Way, wanted: Mapping[str, FieldOptions]) -> str:
-    return proofs.TOKENS if any(options.search for options in wanted.values()) else way.act
 
 
 def _rehearsed(host: Host, table: Table) -> tuple[list[Dependent], list[str]]:

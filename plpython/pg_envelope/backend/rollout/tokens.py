@@ -53,8 +53,8 @@ def _index(host: Host, found: Place) -> None:
     """Writes wait meanwhile, as for CREATE INDEX."""
     before = stand_ins.of_values(host, found.layout.key_uuid)
     unique = {search.name for search in found.layout.searches.values() if search.is_unique}
-    made = map(stand_ins.standing_in, protecting.of_tokens(found.layout, before))
-    wanted = [*made, *protecting.own_indexes(found.layout, before, unique)]
+    made = protecting.of_tokens(found.layout, before)
+    wanted = [*map(stand_ins.standing_in, made), *protecting.own_indexes(found.layout, made, unique)]
     there = {name for search in found.layout.searches for name in token_indexes.names(host, found.base, search)}
     locks.lock(host, found.base.sql, mode="SHARE")
     with protecting.usable(host, found.base):

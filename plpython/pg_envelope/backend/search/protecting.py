@@ -148,7 +148,8 @@ def record(host: Host, layout: Layout) -> None:
 def index(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions], carried: list[Index]) -> None:
     """Makes the token indexes: the earlier ones under their names, and one for each search column that has none."""
     unique = {search.name for options in wanted.values() for search in options.search if search.unique}
-    for one in [*of_tokens(layout, carried), *own_indexes(layout, carried, unique)]:
+    made = of_tokens(layout, carried)
+    for one in [*made, *own_indexes(layout, made, unique)]:
         carried_indexes.create(AsOwner(host, table.owner_oid), one, layout.base)
 
 
@@ -158,9 +159,8 @@ def of_tokens(layout: Layout, carried: Iterable[Index]) -> list[Index]:
     return [index.of_tokens(chosen) for index in carried]
 
 
-def own_indexes(layout: Layout, carried: Iterable[Index], unique: set[str]) -> list[Index]:
-    """Returns an index for each search column that the earlier ones do not serve."""
-    made = of_tokens(layout, carried)
+def own_indexes(layout: Layout, made: list[Index], unique: set[str]) -> list[Index]:
+    """Returns an index for each search column that those which are `made` do not serve."""
     led = {index.parts[0].name for index in made if index.predicate is None}
     return [
         own_index(layout, search, search.name in unique)

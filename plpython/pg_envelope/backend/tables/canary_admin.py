@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pg_envelope import errors
-from pg_envelope.backend.caller import refuse_others
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.link import Link
@@ -23,20 +21,13 @@ class CanaryAdmin:
 
     def __init__(self, host: Host, guard: Guard, link: Link, values: Values, admin: Admin) -> None:
         """`admin` knows what changes tables now."""
-        self._host, self._admin = host, admin
+        self._admin = admin
         self._canaries = Canaries(host, link, values.opened)
         self.plant = guard.plain(admin.alone(self._plant))
         self.remove = guard.plain(admin.alone(self._remove))
 
     def _plant(self, rel: str | None, row: str | None, note: str | None) -> None:
-        self._canaries.plant(self._table(rel, "plant_canary"), row, note)
+        self._canaries.plant(self._admin.table(rel, "plant_canary", WHY), row, note)
 
     def _remove(self, rel: str | None, row: str | None) -> None:
-        self._canaries.remove(self._table(rel, "remove_canary"), row)
-
-    def _table(self, rel: str | None, what: str) -> int:
-        if rel is None:
-            raise errors.BadInput(f"{what}() needs a table")
-        refuse_others(self._host, what, WHY)
-        self._admin.refuse_exchanged(what)
-        return self._host.relation(rel)
+        self._canaries.remove(self._admin.table(rel, "remove_canary", WHY), row)

@@ -48,7 +48,7 @@ def prepare(host: Host, oid: int, asked: ProtectArguments) -> Prepared:
     refusals.check_same(locked, table)
     refusals.check_kind(table)
     refusals.check_columns(table, wanted, scope_column)
-    found = served(host, table, wanted)
+    found = served(carried.find(host, table, wanted), wanted)
     wanted = protecting.with_searches(wanted, found, asked.shared)
     dropped: list[Dropped | Statistics] = [
         *carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], found),
@@ -62,9 +62,9 @@ def prepare(host: Host, oid: int, asked: ProtectArguments) -> Prepared:
     return Prepared(table, dependents.names_locked(host, table, graph), wanted, found, dropped, followers, obstacles)
 
 
-def served(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> list[Index]:
+def served(indexes: Iterable[Index], wanted: Mapping[str, FieldOptions]) -> list[Index]:
     """Returns the indexes for which tokens will stand in."""
-    return [index for index in carried.find(host, table, wanted) if protecting.stands_in(index, wanted)]
+    return [index for index in indexes if protecting.stands_in(index, wanted)]
 
 
 def _shown(table: Table, searches: Iterable[str]) -> Iterator[Column]:
