@@ -21,6 +21,8 @@ SETTINGS = {
     "full_page_writes": "off",
     "log_statement": "all",
     "log_parameter_max_length": "0",
+    # To compile a statement over very many columns takes seconds.
+    "jit": "off",
 }
 ROLES = ("alice", "bob", "owner")
 

@@ -82,6 +82,7 @@ REFUSED = (
 ATTACK = """
 CREATE SCHEMA evil;
 CREATE TABLE seen (code text NOT NULL, who text NOT NULL, xid xid8 NOT NULL);
+CREATE INDEX ON seen (xid, code);
 CREATE TABLE attacks (position int, statement text NOT NULL);
 GRANT ALL ON seen, attacks TO PUBLIC;
 CREATE FUNCTION attack(code text) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -112,7 +113,9 @@ CREATE FUNCTION differ(float8, float8) RETURNS float8 IMMUTABLE LANGUAGE plpgsql
 CREATE FUNCTION in_an_index() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
     IF EXISTS (SELECT FROM public.attacks) THEN
         PERFORM pg_catalog.set_config('search_path', 'evil, pg_catalog', false);
-        INSERT INTO public.seen VALUES ('operator class', current_user, pg_catalog.pg_current_xact_id());
+        INSERT INTO public.seen SELECT 'operator class', current_user, pg_catalog.pg_current_xact_id()
+        WHERE NOT EXISTS (SELECT FROM public.seen s WHERE s.xid OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id()
+            AND s.code OPERATOR(pg_catalog.=) 'operator class');
     END IF;
 END $$;
 CREATE FUNCTION same(int, int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
@@ -170,8 +173,8 @@ HOOKS = (
 )
 SPANS = (
     "ALTER TABLE t ADD s span",
-    "INSERT INTO t (id, whose, secret, n, s) SELECT i, 's1', 'x', i, span(i, i + 1) FROM generate_series(10, 210) AS i",
-    "CREATE INDEX ON t USING gist (s)",
+    "INSERT INTO t (id, whose, secret, n, s) SELECT i, 's1', 'x', i, span(i, i + 1) FROM generate_series(10, 40) AS i",
+    "CREATE INDEX ON t USING gist (s) WITH (fillfactor = 10)",
 )
 TRIGGERS = tuple(
     f"CREATE {kind} {name}_trigger {when} EXECUTE FUNCTION fire('{name} trigger');"

@@ -1,4 +1,4 @@
-"""A streaming standby that lags, with the primary's broker or with one of its own."""
+"""A streaming standby whose replay a test can hold up, with the primary's broker or with one of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from stack.broker import Broker
 from stack.postgres import Cluster
+from stack.processes import wait_until
 from stack.stack import Stack
 from tests.fix_stack import SETTINGS, Database
 from tests.fix_standby import standby_of
@@ -20,10 +21,21 @@ from tests.integration.operations.fix_kms_life import people
 
 __all__ = ["people", "policy"]
 
-# Long enough for a test to look at the standby before it has replayed, whatever else the machine does.
-LAG = "8s"
-MakeStandby = Callable[..., Cluster]
+# How long a standby may take to replay, in seconds.
+WAIT = 60
+PAUSED = "SELECT pg_get_wal_replay_pause_state() = 'paused'"
+MakeStandby = Callable[[Broker], Cluster]
 Connect = Callable[..., "psycopg.Connection[Any]"]
+
+
+def hold_up(session: psycopg.Connection[Any]) -> None:
+    """The session's standby replays nothing more until `go_on`."""
+    session.execute("SELECT pg_wal_replay_pause()")
+    wait_until(lambda: session.execute(PAUSED).fetchone() == (True,), WAIT, "the pause")
+
+
+def go_on(session: psycopg.Connection[Any]) -> None:
+    session.execute("SELECT pg_wal_replay_resume()")
 
 
 @pytest.fixture
@@ -31,10 +43,9 @@ def make_standby(stack: Stack) -> Iterator[MakeStandby]:
     """Makes standbys of the stack's cluster; they go with the test."""
     made: list[Cluster] = []
 
-    def make(broker: Broker, lag: str = LAG) -> Cluster:
+    def make(broker: Broker) -> Cluster:
         environment = {**stack.cluster.environment, "PG_ENVELOPE_SOCKET": str(broker.socket)}
-        settings = {**SETTINGS, "recovery_min_apply_delay": lag}
-        cluster = standby_of(stack.cluster, stack.home / f"standby-{len(made)}", environment, settings)
+        cluster = standby_of(stack.cluster, stack.home / f"standby-{len(made)}", environment, SETTINGS)
         made.append(cluster)
         return cluster
 
@@ -62,6 +73,6 @@ def other_broker(stack: Stack) -> Iterator[Broker]:
 
 @pytest.fixture(params=["one broker", "two brokers"])
 def standby(request: pytest.FixtureRequest, stack: Stack, people: Database, make_standby: MakeStandby) -> Cluster:
-    """A standby that lags and has the table person."""
+    """A standby that has the table person."""
     own = request.param == "two brokers"
     return make_standby(request.getfixturevalue("other_broker") if own else stack.broker)

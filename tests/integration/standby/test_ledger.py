@@ -20,7 +20,7 @@ def test_a_standby_s_reads_are_recorded(
     people: Database, other_broker: Broker, make_standby: MakeStandby, connect: Connect
 ) -> None:
     people.sql("CALL envelope.set_audit('person', 'email', 'row')")
-    standby = make_standby(other_broker, lag="0")
+    standby = make_standby(other_broker)
     session = connect(standby)
     wait_until(lambda: session.execute("SELECT email FROM person").fetchall(), 60, "the standby's replay")
     session.close()
