@@ -32,6 +32,8 @@ def text(places: Places, keys: Iterable[str], *, allow_shred: bool = False) -> s
     rules += [
         # create and update, since a rewrapped DEK replaces the older wrap. Every write is check-and-set.
         (f"{places.kv_mount}/data/{places.kv_path}/*", ("create", "read", "update")),
+        # Checkpoints of the ledger of reads: without `update` an entry stays as it is.
+        (f"{places.kv_mount}/data/{places.kv_path}_anchor/*", ("create", "read")),
         ("auth/token/lookup-self", ("read",)),
         ("auth/token/renew-self", ("update",)),
         ("auth/token/revoke-self", ("update",)),

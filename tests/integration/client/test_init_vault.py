@@ -127,6 +127,30 @@ def test_the_right_to_shred_is_given_when_asked_for_and_kept(site: Site) -> None
         assert pg_envelope(*again, VAULT_TOKEN=site.kms.token).code == 0
 
 
+def test_checkpoints_in_kv_may_be_made_and_not_changed(site: Site) -> None:
+    """What reads_anchor = "kv:main" needs."""
+    site.done()
+    broker, place = site.kms.log_in(site.out), "pg_envelope_anchor/default/000000000001"
+
+    def tried(method: str, kind: str, body: object = None) -> int:
+        return broker.call(method, f"kv/{kind}/{place}", body).status_code
+
+    assert tried("POST", "data", {"data": {"note": "x"}, "options": {"cas": 0}}) == 200
+    assert tried("GET", "data") == 200
+    assert tried("POST", "data", {"data": {"note": "y"}, "options": {"cas": 1}}) == 403
+    assert tried("DELETE", "data") == tried("DELETE", "metadata") == 403
+    assert tried("POST", "destroy", {"versions": [1]}) == 403
+
+
+def test_an_earlier_setup_gets_the_right_to_anchor(site: Site) -> None:
+    site.done()
+    name = "sys/policies/acl/pg-envelope-broker"
+    lines = site.kms.data("GET", name)["policy"].splitlines()
+    site.kms.data("PUT", name, {"policy": "\n".join(line for line in lines if "_anchor/" not in line) + "\n"})
+    assert site.done()["policy pg-envelope-broker"] == "updated"
+    assert site.kms.data("GET", name)["policy"].splitlines() == lines
+
+
 def test_a_destroyed_secret_id_is_replaced(site: Site) -> None:
     site.done()
     old = (site.out / "secret_id").read_text().strip()
