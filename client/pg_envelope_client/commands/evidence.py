@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
 SHOWN = ("framework", "id", "verdict", "not_held", "not_known")
 CHANGED = ("what", "before", "now")
 EXISTING = {"exists": True, "dir_okay": False}
+Part = dict[str, Any]
+Writer = Callable[[Part, Part, list[dict[str, str]]], bytes]
 
 
 class ReportFormat(StrEnum):
-    """JSON is signed. HTML is for people: a browser prints it, also into a PDF file."""
+    """JSON is signed. HTML and PDF are for people, and the PDF has the signed JSON attached."""
 
     JSON = "json"
     HTML = "html"
+    PDF = "pdf"
 
 
 def report(
@@ -36,6 +41,9 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="The file for the report; it must not exist.")
     ] = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="The form of that file.")] = ReportFormat.JSON,
+    font: Annotated[
+        list[Path] | None, typer.Option(metavar="TTF", help="A font for --format pdf; repeatable.", **EXISTING)
+    ] = None,
     since: Annotated[
         Path | None, typer.Option(metavar="JSON", help="An earlier report, to compare with.", **EXISTING)
     ] = None,
@@ -59,13 +67,14 @@ def report(
 
     if (ledger is None) != (ledger_key is None):
         raise usage("--ledger and --ledger-key go together")
+    written = _writer(form, font or [])
     with session(dsn) as server:
         others = _others(server, require, ledger, ledger_key or "", anchor or [])
         made = _made(server, framework or [FrameworkName.ALL], others)
         changed = [] if since is None else document.changes(document.earlier(since, made), made)
         signed = document.unsigned(made) if unsigned else server.rows(statements.sign_report(made))[0]
     if out is not None:
-        _write(out, form, made, signed, changed)
+        _write(out, written(made, signed, changed))
     _show(made, changed)
     if strict and any(clause["verdict"] == "disproved" for clause in made["clauses"]):
         raise typer.Exit(FAILED)
@@ -122,14 +131,26 @@ def _fact(name: str, value: str, holds: bool | None) -> EvidenceFact:
     return EvidenceFact(given["title"], value, holds, given["how"])
 
 
-def _write(
-    out: Path, form: ReportFormat, made: dict[str, Any], signed: dict[str, Any], changed: list[dict[str, str]]
-) -> None:
-    from pg_envelope_client.evidence.page import page
+def _writer(form: ReportFormat, fonts: list[Path]) -> Writer:
+    """Returns what makes the file's content. Raises Problem where a library is missing, before any work is done."""
+    if fonts and form is not ReportFormat.PDF:
+        raise usage("--font goes with --format pdf")
+    match form:
+        case ReportFormat.HTML:
+            from pg_envelope_client.evidence.page import page
 
-    text = page(made, signed, changed) if form is ReportFormat.HTML else json.dumps(signed, indent=2) + "\n"
-    with open(out, "x", encoding="utf-8") as file:
-        file.write(text)
+            return lambda *parts: page(*parts).encode()
+        case ReportFormat.PDF:
+            from pg_envelope_client.evidence.pdf import pdf
+
+            return partial(pdf, fonts=fonts)
+        case ReportFormat.JSON:
+            return lambda _, signed, __: (json.dumps(signed, indent=2) + "\n").encode()
+
+
+def _write(out: Path, content: bytes) -> None:
+    with open(out, "xb") as file:
+        file.write(content)
     output.note(f"{out} is written.")
 
 

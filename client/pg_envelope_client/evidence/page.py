@@ -17,11 +17,12 @@ LIMITS = (
 FACTS = ("fact", "value", "holds", "see for yourself")
 CLAUSES = ("clause", "asks", "verdict", "facts", "cannot be known here")
 CHANGES = ("what", "before", "now")
+WORDS = {True: "yes", False: "no", None: "unknown"}
 
 
 def page(report: Mapping[str, Any], signed: Mapping[str, Any], changed: Sequence[Mapping[str, str]]) -> str:
     body = [
-        *map(paragraph, (*_origin(report, signed), LIMITS)),
+        *map(paragraph, (*origin(report, signed), LIMITS)),
         table("Facts", FACTS, (_fact(*item) for item in report["facts"].items())),
         table("Clauses", CLAUSES, map(_clause, report["clauses"])),
     ]
@@ -31,7 +32,8 @@ def page(report: Mapping[str, Any], signed: Mapping[str, Any], changed: Sequence
     return whole(f"Encryption of {report['database']}: evidence", body)
 
 
-def _origin(report: Mapping[str, Any], signed: Mapping[str, Any]) -> tuple[str, str]:
+def origin(report: Mapping[str, Any], signed: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns where the report comes from, and who signed it."""
     digest = hashlib.sha256(signed["statement"].encode()).hexdigest()
     by = f"signed by the key {signed['public_key']}" if signed["signature"] else "NOT SIGNED"
     return (
@@ -42,7 +44,7 @@ def _origin(report: Mapping[str, Any], signed: Mapping[str, Any]) -> tuple[str, 
 
 
 def _fact(name: str, fact: Mapping[str, Any]) -> str:
-    word = {True: "yes", False: "no", None: "unknown"}[fact["holds"]]
+    word = WORDS[fact["holds"]]
     title = Markup(f"{escape(fact['title'])}<br><code>{escape(name)}</code>")
     how = Markup(f"<code>{escape(fact['how'])}</code>")
     return row(title, fact["value"], Marked(word, word), how, name=name)

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
+import pypdf
 import pytest
 from cryptography.fernet import Fernet
 
@@ -295,6 +297,34 @@ def test_a_report_is_signed_and_a_change_is_found(command: Command, db: Database
     held = json.loads(file.read_text())
     file.write_text(json.dumps({**held, "statement": held["statement"].replace('"holds":false', '"holds":true', 1)}))
     assert command.run("verify-receipt", file).code == 1
+
+
+class CommandWithExtras(Command):
+    """The command of this project's own venv, which has the extra pdf. The server's need not have it."""
+
+    @property
+    def program(self) -> str:
+        return str(Path(sys.executable).with_name("pg-envelope"))
+
+
+def test_a_pdf_file_carries_the_signed_report(command: Command, db: Database, tmp_path: Path) -> None:
+    command = CommandWithExtras(command.stack, command.database)
+    db.sql('CREATE TABLE "таблица" (id int PRIMARY KEY, email text)')
+    db.sql("""CALL envelope.protect('"таблица"', '{"email": {"bind": "column"}}')""")
+    db.sql("GRANT SELECT (email) ON person TO PUBLIC")
+    file, attached = tmp_path / "report.pdf", tmp_path / "report.json"
+    command.done("report", "--format", "pdf", "--out", file)
+    reader = pypdf.PdfReader(file)
+    attached.write_bytes(reader.attachments["report.json"][0])
+    told = json.loads(command.done("verify-receipt", attached).out)["statement"]["report"]
+    text = "".join("".join(page.extract_text().split()) for page in reader.pages)
+    assert all(f"{name}:" in text for name in told["facts"])
+    assert all("".join(f"{clause['framework']}{clause['id']}:".split()) in text for clause in told["clauses"])
+    assert "value:public.person.email" in text
+    assert "".join(f"\\u{{{ord(letter):x}}}" for letter in "таблица") in text
+    assert "".join(json.loads(attached.read_text())["signature"].split()) in text
+    assert command.run("report", "--font", file, "--out", tmp_path / "other").code == 2
+    assert "is no font" in command.run("report", "--format", "pdf", "--font", attached, "--out", tmp_path / "o").err
 
 
 def test_a_role_that_sees_less_reports_less(command: Command, db: Database, stack: Stack) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pypdf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +20,8 @@ from pg_envelope.broker.ledger.read_ledger import ReadLedger
 from pg_envelope_client.commands.evidence import _verified
 from pg_envelope_client.evidence import clauses, document, facts
 from pg_envelope_client.evidence.names import FrameworkName
-from pg_envelope_client.evidence.page import page
+from pg_envelope_client.evidence.page import LIMITS, page
+from pg_envelope_client.evidence.pdf import pdf
 from pg_envelope_client.problems import Problem
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -83,6 +88,86 @@ def test_a_page_shows_texts_and_runs_nothing(values: dict[str, tuple[str, bool |
     )
     assert "<" not in plain.replace("&lt;", "")
     assert not re.search(r"<script|\son\w+=|javascript:|https?:", text.replace("&lt;", ""))
+
+
+DEJAVU = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
+CHANGED = [{"what": "shop", "before": "holds: 1", "now": "does not hold: 2"}]
+
+
+def read_back(content: bytes) -> str:
+    """The text of all pages. A line may be broken anywhere, so that spaces and ends of lines are left out."""
+    pages = pypdf.PdfReader(io.BytesIO(content)).pages
+    return re.sub(r"\s", "", "".join(one.extract_text() for one in pages))
+
+
+def printed(report: dict[str, Any], *fonts: Path) -> bytes:
+    return pdf(report, document.unsigned(report), [], fonts)
+
+
+def told(text: str) -> str:
+    return re.sub(r"\s", "", text)
+
+
+def test_a_pdf_has_all_that_the_report_has() -> None:
+    report = made(a=("many " * 4000, True), b=("x" * 5000, False), c=("ü", None))
+    signed = {**document.unsigned(report), "signature": "SIGNED", "public_key": "KEY"}
+    content = pdf(report, signed, CHANGED, [])
+    text = read_back(content)
+    shown = [LIMITS, report["made_at"], "signed by the key KEY", "Signature: SIGNED", "many " * 4000, "x" * 5000, "ü"]
+    shown += ["holds: yes", "holds: no", "holds: unknown", "see for yourself: SELECT 1", "F a: much", "cannot be known"]
+    shown += [f"verdict: {word}" for word in ("shown", "disproved", "unknown")]
+    shown += [text for row in CHANGED for text in row.values()]
+    # A page's number stands in the middle of a text that goes on.
+    plain = re.sub(r"Page\d+of\d+", "", text)
+    assert [one for one in shown if told(one) not in plain] == []
+    pages = len(pypdf.PdfReader(io.BytesIO(content)).pages)
+    assert pages > 2
+    assert all(f"Page{number}of{pages}" in text for number in range(1, pages + 1))
+    assert content == pdf(report, signed, CHANGED, [])
+
+
+def test_the_signed_json_is_attached_to_the_pdf() -> None:
+    report = made(a=("1", True))
+    signed = document.unsigned(report)
+    ((name, (attached,)),) = pypdf.PdfReader(io.BytesIO(pdf(report, signed, [], []))).attachments.items()
+    assert (name, json.loads(attached)) == ("report.json", signed)
+    assert "NOTSIGNED" in read_back(pdf(report, signed, [], []))
+
+
+@pytest.mark.parametrize(
+    ("name", "fonts", "shown"),
+    [
+        ("таблица", [], "".join(f"\\u{{{ord(one):x}}}" for one in "таблица")),
+        ("таблица", [DEJAVU], "таблица"),
+        ("表", [DEJAVU], "\\u{8868}"),
+        ("a\u202eb\n\x00", [], "a\\u{202e}b\\u{a}\\u{0}"),
+        ("\ud800", [], "\\u{d800}"),
+        ("{nb} **b** <b>", [], "{nb}**b**<b>"),
+    ],
+)
+def test_a_pdf_writes_names_of_any_script(name: str, fonts: list[Path], shown: str) -> None:
+    assert shown in read_back(printed(made(a=(name, True)), *fonts))
+
+
+@given(st.text(max_size=60))
+def test_a_pdf_holds_any_text(text: str) -> None:
+    report = made(a=(text, True))
+    assert pdf(report, document.unsigned(report), [{"what": text, "before": text, "now": text}], [])
+
+
+# The library leaves the file open, and the command ends.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_is_no_font_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "font.ttf"
+    path.write_bytes(b"no font")
+    with pytest.raises(Problem, match="is no font"):
+        printed(made(), path)
+
+
+def test_a_missing_library_is_named() -> None:
+    code = "import sys; sys.modules['fpdf'] = None; import pg_envelope_client.evidence.pdf"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "Problem: fpdf2 is not installed" in ended.stderr
 
 
 def test_reports_are_compared(tmp_path: Path) -> None:
