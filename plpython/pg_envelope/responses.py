@@ -24,6 +24,7 @@ OBJECTS: dict[str, Members] = {
         "version": int | None,
         "oldest": int | None,
         "deletable": bool | None,
+        "tls": str | None,
         "databases": ["Database"],
     },
     "Database": {"uuid": str, "name": str},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pg_envelope import errors, wire
-from pg_envelope.backend import fips_status, unreadable
+from pg_envelope.backend import fips_status, tls_status, unreadable
 from pg_envelope.backend.catalog_checks import CHECKS
 from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
@@ -86,6 +86,7 @@ class Status:
         except errors.EnvelopeError as error:
             yield _row("broker", "failed", error.message, error.hint)
             yield fips_status.check(None)
+            yield from tls_status.checks(self._host, {})
             return
         yield from self._answered(answer)
 
@@ -106,6 +107,7 @@ class Status:
         yield from replay.check(self._host, self._link)
         yield from unreadable.checks(self._host, self._link, answer)
         yield fips_status.check(answer.get("fips"))
+        yield from tls_status.checks(self._host, answer["keks"])
 
     def _kek(self, name: str, told: Row | None, newest: int) -> Row:
         """Returns the row of one KEK. `newest` is the KEK's newest version in the catalog: a KMS that went back in time

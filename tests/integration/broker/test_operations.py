@@ -24,6 +24,7 @@ def test_status_names_what_runs(broker):
         "deletable": False,
         "version": 1,
         "oldest": 1,
+        "tls": "no TLS, on loopback",
         "databases": [],
     }
     assert found["audit"] is None

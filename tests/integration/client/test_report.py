@@ -120,9 +120,10 @@ STEPS: dict[str, list[tuple[list[str], Holds]]] = {
 
 
 # Only a person can judge these.
-JUDGED = {"readers", "superusers", "masks", "destroyed_keys", "tls_kms"}
-# A device with dm-crypt needs a kernel of one's own. This fact is true or unknown, and never false.
-NEVER_FALSE = {"disk_encryption"}
+JUDGED = {"readers", "superusers", "masks", "destroyed_keys"}
+# A device with dm-crypt needs a kernel of one's own, and the broker refuses addresses without TLS but on loopback.
+# These facts are true or unknown, and never false.
+NEVER_FALSE = {"disk_encryption", "tls_kms"}
 TESTS = Path(__file__).parents[2]
 # By fact: the tests that make it true and false. A check of status() is in the place of its fact.
 ELSEWHERE = {
@@ -194,6 +195,10 @@ def test_facts_of_pg_hba_conf(command: Command, db: Database) -> None:
     try:
         file.write_text("local all all peer\nhostssl all all 10.0.0.0/8 scram-sha-256\n")
         assert (seen(db, "tls_forced"), seen(db, "weak_logins")) == (("none", True), ("none", True))
+        for kind in ("host", "hostnossl", "hostnogssenc"):
+            file.write_text(f"local all all peer\n{kind} all all 10.0.0.0/8 scram-sha-256\n")
+            assert seen(db, "tls_forced") == ("line 2", False), kind
+            assert "such clients in: 2;" in db.one("SELECT detail FROM envelope.status() WHERE check_name = 'tls'")
         file.write_text("local all all trust\nhost all all 10.0.0.0/8 md5\n")
         assert seen(db, "tls_forced") == ("line 2", False)
         assert seen(db, "weak_logins") == ("line 1: trust, line 2: md5", False)
@@ -230,9 +235,12 @@ def test_facts_that_a_restart_changes(stack: Stack) -> None:
         cluster.settings = settings
         cluster.start()
     assert {before["checksums"], after["checksums"]} == {True, False}
-    assert (before["tls_clients"], after["tls_clients"]) == (True, not address)
+    for name in ("tls_clients", "status"):
+        assert (before[name], after[name]) == (True, not address), name
 
 
+STATUS_OF_TLS = """
+SELECT detail, state = 'ok' AND hint IS NULL FROM envelope.status() WHERE check_name = 'tls'"""
 CHECKSUMS = {True: "--disable", False: "--enable"}
 
 
@@ -243,6 +251,7 @@ def restarted_facts(stack: Stack, address: list[str]) -> dict[str, bool]:
         assert client.execute("SELECT 1").fetchone() == (1,)
         declared = facts.declared()
         asked = {name: facts.statement_of(declared[name]) for name in ("checksums", "tls_clients")}
+        asked["status"] = STATUS_OF_TLS
         return {name: admin.execute(text).fetchone()[1] for name, text in asked.items()}  # type: ignore[index, call-overload]
 
 
@@ -269,6 +278,27 @@ def test_tls_of_the_server_shows(command: Command, db: Database) -> None:
         switched(db, "off")
         for file in files:
             file.unlink()
+
+
+def test_tls_to_the_kms_shows(command: Command, db: Database) -> None:
+    assert seen(db, "tls_kms") == ("default: TLSv1.3", True)
+
+
+@pytest.mark.parametrize(
+    ("told", "holds"),
+    [
+        ("a: TLSv1.2, b: no network", True),
+        ("a: TLSv1.3", True),
+        ("a: TLSv1.3, b: not seen", None),
+        ("a: no TLS, on loopback", None),
+        ("a: TLSv1, b: TLSv1.3", None),
+        ("a: TLSv1.3, b: TLSv1.1", None),
+    ],
+)
+def test_what_the_broker_does_not_see_is_unknown(db: Database, told: str, holds: Holds) -> None:
+    source = f"(SELECT '{told}' AS detail, 'tls to the KMS' AS check_name) AS found"
+    asked = facts.statement_of(facts.declared()["tls_kms"]).replace("envelope.status()", source)
+    assert db.sql(asked) == [(told, holds)]
 
 
 def test_a_sealed_kms_shows(command: Command, db: Database, stack: Stack) -> None:

@@ -15,6 +15,8 @@ from pg_envelope import derivation, errors
 
 _VERSION = re.compile(r"[a-z0-9]{1,16}:v([0-9]{1,9}):")
 
+NO_TLS, NO_NETWORK = "no TLS, on loopback", "no network"
+
 I = TypeVar("I")  # noqa: E741
 T = TypeVar("T")
 
@@ -108,6 +110,9 @@ class Provider(Protocol):
     def token_seconds(self) -> float | None:
         """Returns the seconds for which the login is good, or None when it has no end or there is no login."""
 
+    def tls(self) -> str | None:
+        """Returns the version of TLS that the last answer came by, NO_TLS or NO_NETWORK. None when it is not seen."""
+
     def close(self) -> None:
         """Frees connections and forgets the login."""
 
@@ -117,6 +122,9 @@ class OneByOne(ABC):
 
     def generate(self, key: str, context: str) -> str:
         return self._wrap(key, Plain(context, os.urandom(derivation.DEK_BYTES)))
+
+    def tls(self) -> str | None:
+        return None
 
     def wrap(self, key: str, items: Sequence[Plain]) -> list[str | errors.EnvelopeError]:
         return each(items, lambda item: self._wrap(key, item))

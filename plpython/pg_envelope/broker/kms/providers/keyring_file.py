@@ -62,6 +62,9 @@ class Keyring(base.OneByOne):
     def token_seconds(self) -> float | None:
         return None
 
+    def tls(self) -> str | None:
+        return base.NO_NETWORK
+
     def close(self) -> None:
         self._keks, self._stamp = {}, None
 

@@ -90,6 +90,9 @@ class Kmip:
     def token_seconds(self) -> float | None:
         return None
 
+    def tls(self) -> str | None:
+        return None
+
     def close(self) -> None:
         """Has nothing to close: no connection outlives its call."""
 

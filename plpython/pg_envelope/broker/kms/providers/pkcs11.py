@@ -79,6 +79,9 @@ class Pkcs11:
     def token_seconds(self) -> float | None:
         return None
 
+    def tls(self) -> str | None:
+        return None
+
     def close(self) -> None:
         self._token.close()
 

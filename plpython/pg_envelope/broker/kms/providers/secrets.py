@@ -49,6 +49,9 @@ class SecretsProvider(base.OneByOne):
     def token_seconds(self) -> float | None:
         return None
 
+    def tls(self) -> str | None:
+        return base.NO_NETWORK
+
     def close(self) -> None:
         self._keks = {}
 

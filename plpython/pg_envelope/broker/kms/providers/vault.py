@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ class Vault:
         self._settings = settings
         self._mount = settings.transit_mount
         self._login = VaultLogin(settings.auth, settings.timeout_ms / 1000, report)
+        self._tls: str | None = None
         self._threads = threading.local()
         self._clients: list[hvac.Client] = []
         self._kv = KvStore(self._call, settings.kv_mount, settings.kv_path)
@@ -89,6 +91,9 @@ class Vault:
     def token_seconds(self) -> float | None:
         return self._login.seconds()
 
+    def tls(self) -> str | None:
+        return self._tls
+
     def close(self) -> None:
         self._login.forget()
         for client in self._clients:
@@ -114,12 +119,23 @@ class Vault:
         except errors.KmsDenied as error:
             raise error if error.detail else no_right() from None
 
+    def _see_tls(self, answer: requests.Response, *_: object, **__: object) -> None:
+        self._tls = _tls_of(answer) or self._tls
+
     def _client(self) -> hvac.Client:
         if not hasattr(self._threads, "client"):
             self._threads.client = _new_client(self._settings)
+            self._threads.client.session.hooks["response"] = self._see_tls
             self._clients.append(self._threads.client)
         found: hvac.Client = self._threads.client
         return found
+
+
+def _tls_of(answer: requests.Response) -> str | None:
+    """Returns None where the connection is gone: a server may close it with its answer."""
+    if (sock := getattr(getattr(answer.raw, "connection", None), "sock", None)) is None:
+        return None
+    return str(sock.version()) if isinstance(sock, ssl.SSLSocket) else base.NO_TLS
 
 
 def _new_client(settings: Settings) -> hvac.Client:
