@@ -13,6 +13,7 @@ import pytest
 
 from stack.stack import Stack
 from tests.fix_stack import Database
+from tests.integration.client.test_commands import Command
 from tests.integration.operations.fix_clusters import run
 
 from .fix_reads import entries
@@ -94,6 +95,25 @@ def test_jobs_that_show_no_value_raise_none(person: Database) -> None:
     assert alarms(person) == []
     assert person.sql(READ.format(7)) == [VALUE]
     assert len(alarms(person)) == 3
+
+
+def test_administration_that_reads_values_raises_the_alarm(db: Database) -> None:
+    """A thief with these rights has the values, too. Each of the others is silent."""
+    make(db).sql(PLANT)
+    command = Command(db.stack, db.name)
+    for words in (("discover",), ("report", "--unsigned"), ("access",)):
+        command.done(*words)
+    assert alarms(db) == []
+    known = 0
+    for statement in (
+        "SELECT FROM envelope.search_advice('person', 'email')",
+        "CALL envelope.add_search('person', 'email')",
+        "CALL envelope.rotate_search('person', 'email')",
+        "CALL envelope.unprotect('person')",
+    ):
+        db.sql(statement)
+        assert len(alarms(db)) > known, statement
+        known = len(alarms(db))
 
 
 @pytest.mark.parametrize("scope", ["tenant", "subject"])
