@@ -144,7 +144,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].adoption.adopt(rel, column, format, key, type, accept_unauthenticated, kek, store)
 $$;
 COMMENT ON PROCEDURE envelope.adopt IS
-    'takes over a column that other software encrypted, or several of them: ["ssn", "phone"]. Its view reads the old values with the legacy key, and new values are envelopes at once. format: a name, or a specification as JSON. It commits. Not inside a transaction';
+    'takes over a column that other software encrypted, or several of them: ["ssn", "phone"], or an object with options as protect() takes it. Indexes become indexes of search tokens. Its view reads the old values with the legacy key, and new values are envelopes at once. format: a name, or a specification as JSON. It commits. Not inside a transaction';
 
 CREATE PROCEDURE envelope.convert(
     rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, part integer DEFAULT 1,

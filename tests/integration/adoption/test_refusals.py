@@ -38,7 +38,7 @@ WRONG_CALLS = {
     "SELECT envelope.import_legacy_key('bad', 'text', NULL)": "holds no key",
 }
 OBSTACLES = {
-    "CREATE INDEX ON patient (ssn)": "index",
+    "CREATE INDEX ON patient (lower(ssn))": "is of lower() of the old values",
     "ALTER TABLE patient ADD CONSTRAINT old_form CHECK (length(ssn) > 50)": "old_form",
     "CREATE PUBLICATION p FOR TABLE patient": "publications",
 }

@@ -15,11 +15,11 @@ from pg_envelope.backend.adoption.sampling import ROWS, column_of, report, repor
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.walker import Pace, Share
-from pg_envelope.backend.keys import Keys, chosen_kek
+from pg_envelope.backend.keys import FieldOptions, Keys, chosen_kek
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.search import place
 from pg_envelope.backend.session_keys import SessionKeys
-from pg_envelope.backend.tables import catalog
+from pg_envelope.backend.tables import catalog, options
 from pg_envelope.backend.tables.inspect import inspect
 from pg_envelope.backend.tables.unprotect import unprotect
 from pg_envelope.backend.values import Values
@@ -82,10 +82,10 @@ class AdoptionAdmin:
         store: str | None,
     ) -> None:
         oid = self._admin.table(rel, "adopt", WHY)
-        names = columns_of(column)
+        wanted = wanted_of(column)
         key_uuid, legacy_key = self._legacy_keys.find(key)
         way = Adopting(key_uuid, legacy_key, form or "", plain_type, bool(accepts_unauthenticated))
-        self._adoption.adopt(oid, names, way, chosen_kek(kek), store)
+        self._adoption.adopt(oid, wanted, way, chosen_kek(kek), store)
 
     def _convert(
         self, rel: str | None, batch_size: int | None, pause_ms: int | None, part: int | None, parts: int | None
@@ -110,6 +110,16 @@ class AdoptionAdmin:
 
 def _pace(batch_size: int | None, pause_ms: int | None) -> Pace:
     return Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000)
+
+
+def wanted_of(column: str | None) -> dict[str, FieldOptions]:
+    """Returns options by column: of a name, of a JSON array of names, or of an object as protect() takes it."""
+    if not (column or "").lstrip().startswith("{"):
+        return {name: FieldOptions() for name in columns_of(column)}
+    try:
+        return options.parse(column)
+    except ValueError:
+        raise errors.BadInput("column must be a name, or JSON as protect() takes it", hint=options.HINT) from None
 
 
 def columns_of(column: str | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from pg_envelope import errors
@@ -23,8 +24,9 @@ from pg_envelope.backend.rollout import settling
 from pg_envelope.backend.rollout.finishing import finish
 from pg_envelope.backend.rollout.proofs import PROTECT
 from pg_envelope.backend.rollout.start import start
-from pg_envelope.backend.search import place
+from pg_envelope.backend.search import functions, place, protecting
 from pg_envelope.backend.search.place import Place
+from pg_envelope.backend.search.stand_ins import of_values
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import locks
 from pg_envelope.backend.tables.generate import ADOPT
@@ -42,6 +44,10 @@ NO_RESIDUE = "UPDATE envelope_private.key SET residue = NULL WHERE key_uuid = $1
 NEXT = (
     "The view reads old and new values. Change the applications so that they read and write values in the clear,"
     " then CALL envelope.convert(...). docs/adopt.md tells more."
+)
+UNIQUE = (
+    "It compares values in the clear, of old rows too. Where each old value was encrypted with an IV of its own, the"
+    " earlier UNIQUE never refused anything."
 )
 FAULTS_HINT = (
     "SELECT * FROM envelope.faults names the rows. Write each value anew through the view, or delete the row,"
@@ -75,15 +81,19 @@ class Adoption:
     def __init__(self, host: Host, link: Link, keys: Keys, legacy_keys: LegacyKeys) -> None:
         self._host, self._link, self._keys, self._legacy_keys = host, link, keys, legacy_keys
 
-    def adopt(self, oid: int, names: list[str], way: Adopting, kek: str, store: str | None) -> None:
-        """Raises what protect(online) raises, and BadInput for a format or key that is not that of the values."""
+    def adopt(self, oid: int, wanted: Mapping[str, FieldOptions], way: Adopting, kek: str, store: str | None) -> None:
+        """Raises what protect(online) raises, BadInput for a format or key that is not that of the values, and
+        Duplicate.
+        """
         begin(self._host, "adopt")
         self._rehearse(way.key_uuid)
-        wanted = {name: FieldOptions() for name in names}
+        asked = ProtectArguments(functions.settle_all(self._host, wanted), Scoping(), kek, store)
         with read_committed(self._host):
-            start(self._host, self._keys, oid, ProtectArguments(wanted, Scoping(), kek, store), way)
+            start(self._host, self._keys, oid, asked, way)
             self._host.commit()
-            self._host.notice(f"{place.find(self._host, oid).view.sql} is being adopted", hint=NEXT)
+            found = place.find(self._host, oid)
+            protecting.tell(self._host, found.layout, of_values(self._host, found.layout.key_uuid), UNIQUE)
+            self._host.notice(f"{found.view.sql} is being adopted", hint=NEXT)
 
     def convert(self, oid: int, pace: Pace, share: Share) -> None:
         """Commits as it goes; called again, it goes on. The last of several parts ends the whole.

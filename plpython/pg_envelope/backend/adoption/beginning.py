@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from pg_envelope import errors
 from pg_envelope.backend.adoption.reading import layout_of
 from pg_envelope.backend.adoption.sampling import column_of, sample
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.rollout.way import Way
+from pg_envelope.backend.rollout.way import ASKS_FOR_VALUE, Way
+from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.sqltext import derived_name, ident
 from pg_envelope.backend.tables.generate import ADOPT, Layout, Protected
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -39,7 +40,7 @@ class Adopting(Way):
     accepts_unauthenticated: bool
     act: str = ADOPT
     suffix: str = "_legacy"
-    has_tokens: bool = False
+    tokens_first: bool = False
     done: str = "adopted"
     hint: str = "Change what is listed, then call it again. docs/adopt.md tells more."
 
@@ -88,6 +89,18 @@ class Adopting(Way):
                 yield f"column {name} has a default of another type than its values will have: drop it first"
             for dependent in dependents:
                 yield f"{dependent} uses the table, and column {name} gets another type"
+
+    def misfit(self, index: Index) -> str | None:
+        if index.asks_for_value:
+            return ASKS_FOR_VALUE
+        if index.nulls_equal:
+            return "takes NULLs for equal, and a value that does not open has no token"
+        return "is of lower() of the old values" if any(part.normalize for part in index.parts) else None
+
+    def clear(self, table: Table, names: Iterable[str]) -> Table:
+        wanted = set(names)
+        columns = (self.plain_of(column) if column.name in wanted else column for column in table.columns)
+        return replace(table, columns=tuple(columns))
 
     def typed(self, layout: Layout) -> Layout:
         """Gives the columns the types that their values have in the clear."""

@@ -12,7 +12,7 @@ from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import generate
 from pg_envelope.backend.tables.canonical import canonical
 from pg_envelope.backend.tables.generate import Layout
-from pg_envelope.backend.tables.generate.expressions import SAME
+from pg_envelope.backend.tables.generate.expressions import SAME, either_as_role
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -90,7 +90,8 @@ def _wrong_token(layout: Layout, name: str) -> str:
     """Returns a condition for a row of `t` whose value opens."""
     searches = layout.searches_of(name)
     stored = generate.record(f"t.{ident(search.name)}" for search in searches)
-    value = f"({_value(layout, name)})"
+    protected = layout.protected[name]
+    value = f"({either_as_role(layout, protected, 't')})"
     return f"NOT ({stored} {SAME} {generate.record(of_value_as_role(layout, search, value) for search in searches)})"
 
 

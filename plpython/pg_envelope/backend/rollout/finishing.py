@@ -41,7 +41,7 @@ def _protected(host: Host, found: Place) -> None:
             host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT {ident(proofs.given(name))}")
     host.rows(DONE, ["oid"], [base.oid])
     host.rows(KNOWN_BY_THE_TABLE, ["uuid"], [found.layout.key_uuid])
-    if found.layout.searches:
+    if found.layout.hidden:
         tokens.show(host, found)
     else:
         refresh(host, base.oid)

@@ -42,10 +42,8 @@ def check_protect(
 
 def _of_indexes(indexes: Sequence[Index], way: Way) -> Iterator[str]:
     for index in indexes:
-        if not way.has_tokens:
-            yield f"index {index.name} is of a column that is to be protected"
-        elif index.nulls_equal:
-            yield f"index {index.name} takes NULLs for equal, and the old column of each value is emptied"
+        if reason := way.misfit(index):
+            yield f"index {index.name} {reason}"
 
 
 def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Undone
-from pg_envelope.backend.keys import Keys
+from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.rollout import fitness, proofs, tokens
 from pg_envelope.backend.rollout.domain import without_check
 from pg_envelope.backend.rollout.way import Way
 from pg_envelope.backend.search import carried, protecting
+from pg_envelope.backend.search.carried import Carried, Dropped, Index
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import catalog, dependents, grants, inspect, locks, options, refusals
 from pg_envelope.backend.tables.build import build
@@ -38,26 +40,37 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     table = _without_ddl(host, oid)
     refusals.check_columns(table, asked.wanted, scoping.column)
     indexes = carried.find(host, table, asked.wanted)
-    found = served(indexes, asked.wanted) if way.has_tokens else []
+    found = [index for index in served(indexes, asked.wanted) if way.misfit(index) is None]
+    dropped = [] if way.tokens_first else _dropped(host, table, asked.wanted, found)
     wanted = protecting.with_searches(asked.wanted, found, asked.shared)
-    step = proofs.TOKENS if any(options.search for options in wanted.values()) else way.act
+    searched = any(options.search for options in wanted.values())
+    step = proofs.TOKENS if searched and way.tokens_first else way.act
     # The columns' uuids come with the keys, which are made only if nothing stands in the way.
     draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping), way)
     way.check(host, table, list(wanted))
-    fitness.check_protect(host, table, draft, wanted, indexes, way)
+    kept = [index for index in indexes if index.name not in {one.name for one in dropped}]
+    fitness.check_protect(host, table, draft, wanted, kept, way)
     followers, unserved = _rehearsed(host, table)
     unserved += way.obstacles(table, list(wanted), [dependent.what for dependent in followers])
     copies = {} if asked.keep_copies else dependents.copies.find(host, table.oid, wanted)
-    refusals.refuse(table, wanted, refusals.obstacles(host, table, wanted, scoping.column, found, unserved, copies))
+    clear = way.clear(table, wanted)
+    gone: list[Carried] = [*found, *dropped]
+    refusals.refuse(table, wanted, refusals.obstacles(host, clear, wanted, scoping.column, gone, unserved, copies))
     key_uuid, fields = make_keys(host, keys, table, wanted, asked)
     layout = _in_rollout(layout_for(table, key_uuid, wanted, fields, scoping), way)
     if dependents.read(host, _lock(host, table).nodes) != followers:
         raise errors.Conflict(f"what uses {table.sql} was changed meanwhile", hint="Call protect() again.")
     with dependents.carried(host, followers):
-        _begin(host, table, layout, way, step)
-    if step == proofs.TOKENS:
+        _begin(host, table, layout, way, step, [] if way.tokens_first else gone)
+    if way.tokens_first and searched:
         tokens.begin(host, keys, table.oid, wanted, found)
+    elif searched or dropped:
+        tokens.make_at_once(host, keys, table.oid, wanted, found, dropped)
     tell_readers(host, layout, followers)
+
+
+def _dropped(host: Host, table: Table, wanted: Mapping[str, FieldOptions], kept: list[Index]) -> list[Dropped]:
+    return carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], kept)
 
 
 def _rehearsed(host: Host, table: Table) -> tuple[list[Dependent], list[str]]:
@@ -101,8 +114,11 @@ def _clear(column: Column, name: str) -> Column:
     return replace(column, name=name, not_null=False, default=None)
 
 
-def _begin(host: Host, table: Table, layout: Layout, way: Way, step: str) -> None:
+def _begin(host: Host, table: Table, layout: Layout, way: Way, step: str, gone: Sequence[Carried]) -> None:
+    """`gone` are the indexes of the old values that are dropped at once."""
     catalog.record(host, table, layout)
+    for index in gone:
+        host.run(index.drop(table.schema, table.sql))
     acl = grants.read(host, table.oid)
     shape = inspect.shape(host, table.oid) if way.keeps_types(layout) else None
     host.run(loosened(table, layout))

@@ -6,6 +6,7 @@ tokens. Both are there in between. The one that stands in for the other has a te
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pg_envelope.backend.host import Host
@@ -14,10 +15,15 @@ from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.rollout.proofs import TOKENS
 from pg_envelope.backend.search import carried, place, protecting, stand_ins, token_indexes
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search.carried import Index
+from pg_envelope.backend.search.carried import Dropped, Index
+from pg_envelope.backend.search.column import TOKEN, SearchColumn
 from pg_envelope.backend.search.filling import fill
 from pg_envelope.backend.search.place import Place
+from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import grants, locks
+from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.generate.expressions import before_as_role
+from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.refresh import refresh
 
@@ -26,7 +32,9 @@ UPDATE envelope_private.search s SET is_filled = true FROM envelope_private.fiel
 WHERE f.field_uuid = s.field_uuid AND f.key_uuid = $1"""
 
 
-def begin(host: Host, keys: Keys, oid: int, wanted: dict[str, FieldOptions], found: list[Index]) -> None:
+def begin(
+    host: Host, keys: Keys, oid: int, wanted: Mapping[str, FieldOptions], found: Sequence[Index | Dropped]
+) -> None:
     """Adds empty token columns, which every write fills from now on. The view does not show them yet."""
     at = place.find(host, oid)
     carried.record(host, at.layout.key_uuid, found)
@@ -36,6 +44,41 @@ def begin(host: Host, keys: Keys, oid: int, wanted: dict[str, FieldOptions], fou
             made = search_keys.make(host, keys, at.view, at.source(column.name), search, origin)
             place.begin_column(host, at, replace(made, is_filled=False, is_unique=search.unique))
     refresh(host, oid)
+
+
+def make_at_once(
+    host: Host,
+    keys: Keys,
+    oid: int,
+    wanted: Mapping[str, FieldOptions],
+    found: Sequence[Index],
+    dropped: Sequence[Dropped],
+) -> None:
+    """Makes the tokens of all rows and their indexes, in the transaction that made the view. Raises Duplicate.
+
+    So whoever writes next meets unique tokens of old and new values alike.
+    """
+    begin(host, keys, oid, wanted, [*found, *dropped])
+    at = place.find(host, oid)
+    if at.layout.searches:
+        with protecting.usable(host, at.base):
+            AsOwner(host, at.base.owner_oid).run(_filled(at.layout))
+            protecting.index(host, at.base, at.layout, wanted, list(found))
+        _show(host, at)
+
+
+def _filled(layout: Layout) -> str:
+    """Returns the statement that rewrites the table with the tokens of its old values."""
+    actions = (
+        f"ALTER {ident(search.name)} TYPE {TOKEN} USING {_of_old_value(layout, search)}"
+        for search in layout.searches.values()
+    )
+    return f"ALTER TABLE {layout.base} {commas(actions)}"
+
+
+def _of_old_value(layout: Layout, search: SearchColumn) -> str:
+    value = before_as_role(layout, layout.protected[search.source], ident(layout.base_name))
+    return of_value_as_role(layout, search, f"({value})")
 
 
 def fill_all(host: Host, oid: int, pace: Pace) -> None:
@@ -64,9 +107,13 @@ def _index(host: Host, found: Place) -> None:
 
 def show(host: Host, found: Place) -> None:
     """Drops the indexes of values, which are empty now. Shows the search columns. The view is made anew here."""
-    acl = grants.read(host, found.view.oid)
     for one in stand_ins.of_values(host, found.layout.key_uuid):
         host.run(stand_ins.standing_in(one).drop(found.layout.schema, found.base.sql))
+    _show(host, found)
+
+
+def _show(host: Host, found: Place) -> None:
+    acl = grants.read(host, found.view.oid)
     host.rows(FILLED, ["uuid"], [found.layout.key_uuid])
     refresh(host, found.base.oid)
     protecting.grant(host, place.find(host, found.base.oid).layout, acl)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.rollout import proofs
+from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Table
+
+ASKS_FOR_VALUE = "has a condition on a column that is to be protected, which is NULL as long as the old value is there"
 
 
 class Way:
     """The way of protect(), from which others differ.
 
     `suffix` is that of the columns which hold the old values. A table that is refused cannot be `done`; `hint` says
-    what to do instead. `has_tokens`: the columns can be searched, and their indexes become ones of tokens.
+    what to do instead. `tokens_first`: each row gets its search tokens in a step of its own, while the table is in use.
+    Otherwise the first transaction makes them.
     """
 
     act: str = proofs.PROTECT
     suffix: str = "_plain"
-    has_tokens: bool = True
+    tokens_first: bool = True
     done: str = "protected online"
     hint: str = "Leave out online => true: the table is locked then while it is rewritten."
 
@@ -29,6 +33,16 @@ class Way:
     def obstacles(self, table: Table, names: list[str], dependents: list[str]) -> Iterator[str]:  # noqa: ARG002
         """Yields what this roll-out cannot carry over, beside what none can."""
         return iter(())
+
+    def misfit(self, index: Index) -> str | None:
+        """Returns why tokens cannot stand in for an index of the old values; None if they can."""
+        if index.asks_for_value:
+            return ASKS_FOR_VALUE
+        return "takes NULLs for equal, and the old column of each value is emptied" if index.nulls_equal else None
+
+    def clear(self, table: Table, names: Iterable[str]) -> Table:  # noqa: ARG002
+        """Returns the table with the types that the values of its columns have in the clear."""
+        return table
 
     def typed(self, layout: Layout) -> Layout:
         """Returns the layout with the types that the values have in the clear."""

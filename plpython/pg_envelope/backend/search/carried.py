@@ -23,6 +23,8 @@ SELECT c.relname AS name, i.indisunique AS is_unique, k.conname IS NOT NULL AS i
     coalesce(k.condeferrable, false) AS is_deferrable, coalesce(k.condeferred, false) AS is_deferred,
     coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_equal,
     pg_get_expr(i.indpred, i.indrelid) AS predicate, i.indnkeyatts::int AS width,
+    EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = ANY ($2::name[])
+        AND i.indpred::text LIKE format('%%:varattno %s %%', a.attnum)) AS asks_for_value,
     CASE WHEN k.oid IS NULL THEN obj_description(c.oid, 'pg_class') ELSE obj_description(k.oid, 'pg_constraint') END
         AS comment,
     (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'order', i.indoption[p.n - 1]::int,
@@ -80,6 +82,7 @@ WHERE i.indrelid = $1 AND NOT i.indisprimary AND NOT i.indisreplident
             AND (d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                 OR d.classid = 'pg_constraint'::regclass AND d.objid = k.oid))
 ORDER BY c.relname"""
+FLAGS = ("is_unique", "is_constraint", "is_deferrable", "is_deferred", "nulls_equal", "asks_for_value")
 DESCENDING, NULLS_FIRST = 1, 2
 # Of a protected column, and what is made of it first: the search column, and its operator class.
 Tokens = Mapping[tuple[str, str | None], tuple[str, str]]
@@ -116,7 +119,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Index:
-    """A B-tree of plain columns, or the UNIQUE constraint behind which it stands."""
+    """A B-tree of plain columns, or the UNIQUE constraint behind which it stands.
+
+    `asks_for_value`: its condition is about a column that is to be protected.
+    """
 
     name: str
     parts: tuple[Part, ...]
@@ -128,6 +134,7 @@ class Index:
     nulls_equal: bool = False
     predicate: str | None = None
     comment: str | None = None
+    asks_for_value: bool = False
 
     def names(self) -> set[str]:
         return {part.name for part in self.parts}
@@ -271,7 +278,7 @@ def _found(host: Host, table: Table, names: list[str]) -> list[Index]:
 def _index(row: dict[str, Any]) -> Index:
     names = ("name", "order", "class", "collation", "normalize")
     parts = [Part(*(part[name] for name in names)) for part in json.loads(row["columns"] or "[]")]
-    rest = {name: row[name] for name in ("is_unique", "is_constraint", "is_deferrable", "is_deferred", "nulls_equal")}
+    rest = {name: row[name] for name in FLAGS}
     included = tuple(json.loads(row["included"]))
     return Index(row["name"], tuple(parts), included, predicate=row["predicate"], comment=row["comment"], **rest)
 

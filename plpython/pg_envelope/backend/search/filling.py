@@ -17,8 +17,8 @@ from pg_envelope.backend.search import token_indexes
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import catalog, inspect, whole
-from pg_envelope.backend.tables.generate import Layout, opened_as_role
-from pg_envelope.backend.tables.generate.expressions import clear_value, either, is_null
+from pg_envelope.backend.tables.generate import Layout
+from pg_envelope.backend.tables.generate.expressions import clear_value, either_as_role, is_null
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -55,7 +55,7 @@ class MissingTokens:
 
     def _token(self, search: SearchColumn) -> str:
         protected = self.layout.protected[search.source]
-        value = either(self.layout, protected, opened_as_role(self.layout, protected, "t"))
+        value = either_as_role(self.layout, protected, "t")
         token = of_value_as_role(self.layout, search, f"({value})")
         return f"CASE WHEN {self._lacks(search)} THEN CASE WHEN {self._opens(search)} THEN {token} END END"
 

@@ -206,8 +206,8 @@ def grant(host: Host, layout: Layout, acl: Iterable[Row], only: Iterable[str] | 
             host.run(f"GRANT SELECT ({ident(search.name)}) ON {layout.view} TO {grants.role(row['grantee'])}{option}")
 
 
-def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
-    """Tells by notices which indexes became token indexes."""
+def tell(host: Host, layout: Layout, carried: Iterable[Index], about_unique: str | None = None) -> None:
+    """Tells by notices which indexes became token indexes. `about_unique` is the detail for unique ones."""
     chosen = _chosen(layout)
     for one in carried:
         made = one.of_tokens(chosen)
@@ -216,7 +216,7 @@ def tell(host: Host, layout: Layout, carried: Iterable[Index]) -> None:
         kind = "UNIQUE constraint" if one.is_constraint else "unique index" if one.is_unique else "index"
         host.notice(
             f"{kind} {one.name} is a {'unique ' if one.is_unique else ''}token index on ({columns}) now",
-            detail=LOWER if any(part.normalize for part in one.parts) else None,
+            detail=LOWER if any(part.normalize for part in one.parts) else about_unique if one.is_unique else None,
             hint=f"Queries find it by the search column: WHERE {first} = '...'. docs/search.md.",
         )
 

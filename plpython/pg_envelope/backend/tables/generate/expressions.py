@@ -141,6 +141,15 @@ def either(layout: Layout, protected: Protected, opened: str, source: str = "t")
     return f"CASE WHEN {envelope} IS NULL THEN {before or clear_value(protected, source)} ELSE {opened} END"
 
 
+def either_as_role(layout: Layout, protected: Protected, source: str) -> str:
+    """Returns the value of a row by the current role's right, where no sub-select is allowed."""
+    opened = opened_as_role(layout, protected, source)
+    if not layout.rollout:
+        return opened
+    envelope = f"{source}.{ident(protected.column.name)}"
+    return f"CASE WHEN {envelope} IS NULL THEN {before_as_role(layout, protected, source)} ELSE {opened} END"
+
+
 def legacy(layout: Layout, protected: Protected, source: str) -> str:
     """Returns the expression that opens what other software encrypted: a text or a bytea. The right is that of the
     column.
@@ -153,6 +162,17 @@ def legacy(layout: Layout, protected: Protected, source: str) -> str:
 def legacy_as_role(layout: Layout, protected: Protected, source: str) -> str:
     """Returns legacy() by the current role's right, where no sub-select is allowed."""
     return legacy(replace(layout, by_role=True), protected, source)
+
+
+def before_as_role(layout: Layout, protected: Protected, source: str) -> str:
+    """Returns the value of before that a roll-out has left in a row of `source`, by the current role's right.
+
+    It is NULL where there is none, and for what other software encrypted and does not open.
+    """
+    if not layout.adopts:
+        return clear_value(protected, source)
+    opened = restored(protected.column, legacy_as_role(layout, protected, source))
+    return f"CASE WHEN {legacy_opens(layout, protected, source)} THEN {opened} END"
 
 
 def legacy_opens(layout: Layout, protected: Protected, source: str) -> str:

@@ -7,6 +7,8 @@ from pg_envelope.backend.sqltext import ident, literal
 from pg_envelope.backend.tables.canonical import restored
 from pg_envelope.backend.tables.generate.blocks import when
 from pg_envelope.backend.tables.generate.expressions import (
+    adopted,
+    before_as_role,
     clear_value,
     decrypted,
     differ,
@@ -52,13 +54,20 @@ def made(layout: Layout, search: SearchColumn) -> str:
 
     Where the guard makes the envelopes, it also makes the tokens.
     """
-    return "NULL" if layout.as_caller else of_value(layout, search, f"NEW.{ident(search.source)}")
+    return "NULL" if layout.as_caller else of_value(layout, search, _written(layout, layout.protected[search.source]))
+
+
+def _written(layout: Layout, protected: Protected) -> str:
+    """Returns the value that NEW has for a protected column. An application may have encrypted it."""
+    if layout.adopts:
+        return f"({restored(protected.column, adopted(layout, protected, seal(protected)))})"
+    return f"NEW.{ident(protected.column.name)}"
 
 
 def guarded(layout: Layout, search: SearchColumn) -> str:
     """Returns, for the guard, the token of a value that it seals, or of an envelope that came without its token.
 
-    A dump and a publisher send both. In a roll-out the value may be in the clear.
+    A dump and a publisher send both. In a roll-out the value may be in its form of before.
     """
     protected = layout.protected[search.source]
     value, token = f"NEW.{ident(search.source)}", f"NEW.{ident(search.name)}"
@@ -69,10 +78,10 @@ def guarded(layout: Layout, search: SearchColumn) -> str:
     given = when(is_draft(value), f"{token} := {drafted};", otherwise=[stored])
     made_anew = when(is_null(value), f"{token} := NULL;", otherwise=[given])
     looked_at = [search.source]
-    if layout.writes_clear:
-        clear = clear_value(protected, "NEW")
-        of_clear = when(missing, f"{token} := {of_value(layout, search, clear)};")
-        made_anew = when(f"NOT ({is_null(clear)})", of_clear, otherwise=[made_anew])
+    if layout.rollout:
+        before = clear_value(protected, "NEW")
+        of_before = of_value(layout, search, f"({before_as_role(layout, protected, 'NEW')})")
+        made_anew = when(f"NOT ({is_null(before)})", when(missing, f"{token} := {of_before};"), otherwise=[made_anew])
         looked_at.append(protected.plain or "")
     return when(f"TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR {differ(looked_at)}", made_anew)
 

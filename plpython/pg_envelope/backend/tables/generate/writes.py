@@ -135,7 +135,8 @@ def _few_guards(layout: Layout) -> list[str]:
 
     The guard is limited by columns and not by WHEN, because PostgreSQL would read a WHEN anew for each row.
     """
-    bound, protected = guard.watched(layout), layout.protected
+    # The token of an old value that somebody mends in the base table is made anew.
+    bound, protected = guard.watched(layout), [*layout.protected, *(layout.sources if layout.searches else [])]
     made = _guard(layout, "insert", "INSERT", guard.PAST_THE_VIEW)
     if bound:
         made += _guard(layout, "update", f"UPDATE OF {commas(map(ident, bound))}")
