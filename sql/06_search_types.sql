@@ -81,3 +81,12 @@ CREATE OPERATOR CLASS envelope_search.token_ops DEFAULT FOR TYPE envelope_search
     OPERATOR 1 envelope_search.<, OPERATOR 2 envelope_search.<=, OPERATOR 3 envelope_search.=,
     OPERATOR 4 envelope_search.>=, OPERATOR 5 envelope_search.>,
     FUNCTION 1 envelope_search.token_cmp(envelope_search.token, envelope_search.token);
+
+-- A client has made the right side. Only a base table has a column of the left type, and who may read that column sees
+-- the tokens themselves.
+CREATE FUNCTION envelope_search.token_is(one envelope_search.token, other bytea) RETURNS boolean
+    LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'byteaeq';
+COMMENT ON FUNCTION envelope_search.token_is IS 'whether a stored token is the one that a client has made';
+CREATE OPERATOR envelope_compare.= (
+    LEFTARG = envelope_search.token, RIGHTARG = bytea, FUNCTION = envelope_search.token_is,
+    RESTRICT = eqsel, JOIN = eqjoinsel);

@@ -84,7 +84,7 @@ CREATE VIEW envelope.clients AS
     JOIN envelope_private.key k USING (key_uuid)
     ORDER BY g.role::text, k.name, k.view::text, f.attnum;
 COMMENT ON VIEW envelope.clients IS
-    'one row per role and field that grant_client or grant_client_key gave; the broker''s configuration decides who gets the keys';
+    'one row per role and field that grant_client, grant_client_key or grant_client_search gave; the broker''s configuration decides who gets the keys';
 
 CREATE VIEW envelope.keys AS
     SELECT k.name, k.view::regclass AS relation, d.version, d.state, d.kek, d.kek_version, d.store, d.dek_id,

@@ -90,7 +90,52 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION envelope.revoke_client_key IS 'takes back grant_client_key';
 
+CREATE FUNCTION envelope_private.field_of_search(rel regclass, search_column name) RETURNS uuid
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_uuid uuid := (
+        SELECT s.search_uuid FROM envelope_private.search s JOIN envelope_private.protected_column c USING (field_uuid)
+        WHERE rel IN (c.view, c.base) AND s.attname = search_column);
+BEGIN
+    IF found_uuid IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'this is no search column',
+            HINT = 'envelope.searches lists the search columns.';
+    END IF;
+    RETURN found_uuid;
+END $$;
+COMMENT ON FUNCTION envelope_private.field_of_search IS 'the field of a search column''s key, or an error';
+
+CREATE FUNCTION envelope.grant_client_search(rel regclass, search_column name, role regrole) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_uuid uuid := envelope_private.field_of_search(rel, search_column);
+BEGIN
+    -- The key is that of all columns that share it.
+    PERFORM envelope_private.unaudited(s.field_uuid) FROM envelope_private.search s WHERE s.search_uuid = found_uuid;
+    INSERT INTO envelope_private.client_grant (field_uuid, role) VALUES (found_uuid, role) ON CONFLICT DO NOTHING;
+    RETURN found_uuid;
+END $$;
+COMMENT ON FUNCTION envelope.grant_client_search IS
+    'lets a role, and its members, learn what a client needs to make the tokens of a search column outside the server; returns the uuid of the search key''s field, for the broker''s configuration';
+
+CREATE FUNCTION envelope.revoke_client_search(rel regclass, search_column name, role regrole) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    DELETE FROM envelope_private.client_grant g
+        WHERE g.field_uuid = envelope_private.field_of_search(rel, search_column) AND g.role = $3;
+END;
+COMMENT ON FUNCTION envelope.revoke_client_search IS
+    'takes back grant_client_search. A client keeps the key that it has until it asks again: only rotate_search makes it useless';
+
 -- What a client asks, with the right of its role.
+
+CREATE FUNCTION envelope_internal.client_search(rel regclass, search_column name) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].clients.search(rel, search_column)
+$$;
+COMMENT ON FUNCTION envelope_internal.client_search IS
+    'used by clients: how the tokens of a search column are made; the role needs grant_client_search';
 
 CREATE FUNCTION envelope_internal.client_field(rel regclass, "column" name) RETURNS jsonb
     LANGUAGE plpython3u VOLATILE AS $$

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.sealing.broker import Broker
     from pg_envelope_client.sealing.cache import SealedCache
     from pg_envelope_client.sealing.client import ColumnKey, KeyClient, NamedKey
+    from pg_envelope_client.sealing.column_search import ColumnSearch
     from pg_envelope_client.sealing.documents import open_document, seal_document
     from pg_envelope_client.sealing.files import SealedReader, open_file, reseal_file, seal_file
     from pg_envelope_client.sealing.secrets import Secrets
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Broker",
     "ColumnKey",
+    "ColumnSearch",
     "KeyClient",
     "NamedKey",
     "SealedCache",
@@ -40,6 +42,7 @@ PLACES = {
     "seal_document": "documents",
     "SealedCache": "cache",
     "SealedReader": "files",
+    "ColumnSearch": "column_search",
     "Secrets": "secrets",
     "Vector": "vectors",
     "open_file": "files",

@@ -261,14 +261,15 @@ UNION ALL SELECT envelope.secret(name, version)::text FROM envelope.secrets WHER
 UNION ALL SELECT hash FROM hashes"""
 # Functions that take neither a value of a table in the clear nor a secret, and that nothing above calls.
 WITHOUT_VALUES = frozenset(
-    "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule forget_all_keys "  # noqa: SIM905
-    "forget_backup grant_client grant_client_key grant_key grant_search keep_backup kek_versions mend_sequences "
-    "move_kek pause plan protect_tables publish_keys receipt revoke_client revoke_client_key "
-    "register_backup finish_backup store_secret rekey replay_erasures resume revocation revoke_key "
-    "set_audit set_audit_key set_limit set_schedule shred_audit shred_dropped shred_key sign_report "
-    "signing_keys tenant_kek this_is_the_original verify_keys fips_mode begin_command begin_ddl end_ddl "
-    "names_protected slow_reads mask_of sees_mask gen_random_bytes gen_random_uuid pgp_armor_headers "
-    "pgp_key_id relations truncate plant_canary remove_canary".split()
+    "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule "  # noqa: SIM905
+    "forget_all_keys forget_backup grant_client grant_client_key grant_client_search grant_key "
+    "grant_search keep_backup kek_versions mend_sequences move_kek pause plan protect_tables publish_keys "
+    "receipt revoke_client revoke_client_key revoke_client_search register_backup finish_backup "
+    "store_secret rekey replay_erasures resume revocation revoke_key set_audit set_audit_key set_limit "
+    "set_schedule shred_audit shred_dropped shred_key sign_report signing_keys tenant_kek "
+    "this_is_the_original verify_keys fips_mode begin_command begin_ddl end_ddl names_protected "
+    "slow_reads mask_of sees_mask gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id relations "
+    "truncate plant_canary remove_canary".split()
 )
 MASKS = (
     "SELECT envelope.mask('filled', 'note', 'public', 'hash', '{\"secret\": \"phrase\"}')",

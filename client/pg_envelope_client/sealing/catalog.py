@@ -13,6 +13,7 @@ from pg_envelope_client.sealing.locks import ProcessLock
 
 FIELD = "SELECT envelope_internal.client_field(%s::pg_catalog.regclass, %s::pg_catalog.name)"
 NAMED = "SELECT envelope_internal.client_named(%s::pg_catalog.text)"
+SEARCH = "SELECT envelope_internal.client_search(%s::pg_catalog.regclass, %s::pg_catalog.name)"
 SEALED = "SELECT envelope_internal.client_secret(%s::pg_catalog.text)"
 SECRETS = "SELECT envelope_internal.client_secrets(%s::pg_catalog.text)"
 STORE = (
@@ -38,6 +39,10 @@ class Catalog:
     def field(self, table: str, column: str) -> Answer:
         """Returns how values of a column are sealed. `table` is a name as in SQL. Raises NotPermitted."""
         return dict(self._value(FIELD, table, column))
+
+    def search(self, table: str, column: str) -> Answer:
+        """Returns how the tokens of a search column are made. Raises NotPermitted."""
+        return dict(self._value(SEARCH, table, column))
 
     def named(self, name: str) -> Answer:
         return dict(self._value(NAMED, name))

@@ -13,8 +13,10 @@ from pg_envelope import errors
 from pg_envelope_client.sealing import types
 from pg_envelope_client.sealing.broker import Broker
 from pg_envelope_client.sealing.catalog import Catalog, Connection
+from pg_envelope_client.sealing.column_search import ColumnSearch
 from pg_envelope_client.sealing.layout import FieldLayout, RowKey, joined
 from pg_envelope_client.sealing.ring import ErasedKey, KeyRing
+from pg_envelope_client.sealing.search_layout import SearchLayout
 
 CHECK_SECONDS = 5.0
 
@@ -38,6 +40,10 @@ class KeyClient:
         """Returns the key of a protected column; `table` is written as in SQL. Raises NotPermitted, Unsupported."""
         return ColumnKey(self._ring, FieldLayout.read(self._catalog.field(table, column)))
 
+    def search(self, table: str, search_column: str) -> ColumnSearch:
+        """Returns the key of a search column, such as `email_search`. Raises NotPermitted, Unsupported."""
+        return ColumnSearch(self._ring, SearchLayout.read(self._catalog.search(table, search_column)))
+
     def named(self, name: str) -> NamedKey:
         """Returns a named key. Raises NotPermitted."""
         return NamedKey(self._ring, FieldLayout.read(self._catalog.named(name)))
@@ -59,7 +65,7 @@ class KeyClient:
         """A number that changes when keys are dropped. What was opened under an earlier one must be opened again."""
         return self._ring.generation
 
-    async def warm(self, *keys: ColumnKey | NamedKey) -> None:
+    async def warm(self, *keys: ColumnKey | NamedKey | ColumnSearch) -> None:
         """Loads the active keys without blocking the event loop, so that sealing need not wait for them."""
         await asyncio.gather(*(asyncio.to_thread(key.warm) for key in keys))
 

@@ -9,16 +9,22 @@ from typing import Any, NamedTuple
 from pg_envelope import envelope as envelopes
 from pg_envelope import errors
 from pg_envelope.envelope import HEADER_BYTES, FieldKey
-from pg_envelope_client.sealing.broker import Broker
+from pg_envelope.tokens import TokenKey
+from pg_envelope_client.sealing.broker import Broker, Derived
 from pg_envelope_client.sealing.catalog import Catalog
 from pg_envelope_client.sealing.layout import FieldLayout
 from pg_envelope_client.sealing.locks import ProcessLock
+from pg_envelope_client.sealing.search_layout import SearchLayout
 
 MOST_KEYS = 10_000
 MOST_BLOCKS = 64
 # After a rotation a client goes on with the key of before for so long.
 ACTIVE_SECONDS = 60.0
 ERASED_SECONDS = 300.0
+REPLACED_HINT = (
+    "rotate_search() made another key: envelope.grant_client_search(...) again, and its uuid at the broker's door. Then"
+    " ask the client for the search column again."
+)
 
 
 class ErasedKey(NamedTuple):
@@ -33,6 +39,11 @@ class ActiveKey(NamedTuple):
     until: float
 
 
+class ActiveSearch(NamedTuple):
+    key: TokenKey
+    until: float
+
+
 class KeyRing:
     """Safe to share between threads. A forked process begins with an empty ring."""
 
@@ -44,6 +55,7 @@ class KeyRing:
         self._forgotten = 0
         self._keys: dict[tuple[object, bytes], FieldKey | ErasedKey] = {}
         self._active: dict[tuple[object, str | None], ActiveKey] = {}
+        self._search: dict[object, ActiveSearch] = {}
 
     def seal(self, layout: FieldLayout, scope: str | None, content: bytes, row_key: bytes) -> bytes:
         """Returns a new envelope under the active key. Raises KeySuspended, KeyDestroyed, NotPermitted, Unavailable."""
@@ -62,6 +74,15 @@ class KeyRing:
                 found = self._load(layout, head, key_id)
         return found
 
+    def to_search(self, layout: SearchLayout) -> TokenKey:
+        """Returns the active key of a search column. Raises NotPermitted, KeySuspended, NotConfigured, Unavailable."""
+        self._look()
+        found = self._search.get(layout.field)
+        if found is None or min(found.until, found.key.expires) <= monotonic():
+            with self._lock:
+                found = self._load_search(layout)
+        return found.key
+
     def warm(self, layout: FieldLayout) -> None:
         """Loads the active key of a field. In tenant and subject scope there is none for all."""
         if layout.scope_column is None:
@@ -79,6 +100,7 @@ class KeyRing:
         with self._lock:
             self._keys.clear()
             self._active.clear()
+            self._search.clear()
             self._forgotten += 1
 
     def _to_seal(self, layout: FieldLayout, scope: str | None) -> FieldKey:
@@ -101,6 +123,19 @@ class KeyRing:
         made = self._active[layout.field, scope] = ActiveKey(key, monotonic() + ACTIVE_SECONDS)
         return made
 
+    def _load_search(self, layout: SearchLayout) -> ActiveSearch:
+        row = self._catalog.key(str(layout.field), None, None)
+        if row is None:
+            # Whoever holds the layout must read it again.
+            self.forget()
+            raise errors.NotConfigured("the search key was replaced", hint=REPLACED_HINT)
+        _refuse_unusable(layout, row)
+        derived = self._fetched(layout, row)
+        self._bound(self._search)
+        made = ActiveSearch(TokenKey(derived.key, monotonic() + derived.ttl), monotonic() + ACTIVE_SECONDS)
+        self._search[layout.field] = made
+        return made
+
     def _load(self, layout: FieldLayout, head: bytes, key_id: int) -> FieldKey | ErasedKey:
         row = self._catalog.key(str(layout.field), key_id, None)
         if row is None:
@@ -113,8 +148,7 @@ class KeyRing:
         return self._derived(layout, head, row)
 
     def _derived(self, layout: FieldLayout, head: bytes, row: Mapping[str, Any]) -> FieldKey:
-        derived = self._broker.derive(layout.database, row, layout.field, layout.label)
-        self._moved_to(derived.epoch)
+        derived = self._fetched(layout, row)
         expires = monotonic() + derived.ttl
         reserve = self._reserve(str(layout.field), row["key_id"])
         key = FieldKey(head, layout.field.bytes, derived.key, expires, reserve=reserve)
@@ -122,6 +156,11 @@ class KeyRing:
             self._bound(self._keys)
             self._keys[layout.field, head] = key
         return key
+
+    def _fetched(self, layout: FieldLayout | SearchLayout, row: Mapping[str, Any]) -> Derived:
+        derived = self._broker.derive(layout.database, row, layout.field, layout.label)
+        self._moved_to(derived.epoch)
+        return derived
 
     def _reserve(self, field: str, key_id: int) -> Callable[[], int]:
         """Returns the function that reserves messages: twice as many blocks each time, as a session of the server."""
@@ -164,7 +203,7 @@ class KeyRing:
             del held[next(iter(held))]
 
 
-def _refuse_unusable(layout: FieldLayout, row: Mapping[str, Any]) -> None:
+def _refuse_unusable(layout: FieldLayout | SearchLayout, row: Mapping[str, Any]) -> None:
     what = f"key {row['key_id']} of {layout.label}"
     if row["state"] == "suspended":
         raise errors.KeySuspended(detail=what)

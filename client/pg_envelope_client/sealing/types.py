@@ -54,6 +54,12 @@ def codec(type_name: str | None, use: str = VALUE) -> Codec:
     return TYPES[words](sizes) if words in TYPES else Codec(text, str)
 
 
+def without_sizes(type_name: str) -> str:
+    """Returns the type's name without its length or precision. A name that is not of this form stays."""
+    form = FORM.match(type_name)
+    return form[1] + (form[4] or "") if form else type_name
+
+
 def text(value: object) -> str:
     """Takes a text without the byte 00. Raises BadInput."""
     if not isinstance(value, str):

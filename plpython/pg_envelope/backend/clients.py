@@ -39,6 +39,16 @@ SELECT i.database_uuid, f.field_uuid, k.name AS label, f.bind, f.suite, f.pad, k
     NULL AS type, NULL AS row_key
 FROM envelope_private.key k JOIN envelope_private.field f USING (key_uuid) CROSS JOIN envelope_private.installation i
 WHERE k.name = $2 AND f.bind = 'context' AND {GRANTED}"""
+SEARCH = f"""
+SELECT i.database_uuid, f.field_uuid, format('%s.%s', t.view::regclass, s.attname) AS label, k.normalizer,
+    k.plain_type, envelope_private.plain_type(v.atttypid, v.atttypmod) AS type
+FROM envelope_private.search s JOIN envelope_private.search_key k USING (search_uuid)
+JOIN envelope_private.field f ON f.field_uuid = s.search_uuid
+JOIN envelope_private.protected_column c ON c.field_uuid = s.field_uuid
+JOIN envelope_private.protected_table t ON t.key_uuid = c.key_uuid
+JOIN pg_attribute v ON v.attrelid = t.view AND v.attname = c.attname
+CROSS JOIN envelope_private.installation i
+WHERE $2 IN (t.view, t.base) AND s.attname = $3 AND {GRANTED}"""
 OWNER = f"""
 SELECT k.scope, coalesce(k.scope_of, k.key_uuid) AS owner,
     coalesce(k.view::text, k.base::text) || '.' || f.attname AS label
@@ -46,10 +56,13 @@ FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid) WHERE
 ACTIVE = "SELECT key_id FROM envelope_private.field_key WHERE field_uuid = $1 AND state = 'active'"
 KEY = f"""
 SELECT u.key_id, encode(u.salt, 'hex') AS salt, u.dek_id, u.kek, u.store, u.wrapped,
-    encode(u.fingerprint, 'hex') AS fingerprint, u.state, u.erased, d.scope
+    encode(u.fingerprint, 'hex') AS fingerprint, u.state, u.erased, u.bind, d.scope
 FROM envelope_private.usable_key u JOIN envelope_private.dek d USING (dek_id)
 WHERE u.field_uuid = $2 AND {OF_KEY_ID}"""
-HINT = "envelope.grant_client(rel, column, role) and grant_client_key(name, role) let a role have the keys of a client."
+HINT = (
+    "envelope.grant_client(rel, column, role), grant_client_search(rel, search_column, role) and"
+    " grant_client_key(name, role) let a role have the keys of a client."
+)
 
 Result = TypeVar("Result")
 
@@ -61,6 +74,7 @@ class Clients:
         self._host, self._link, self._loader = host, link, loader
         self.field = guard.plain(self._field)
         self.named = guard.plain(self._named)
+        self.search = guard.plain(self._search)
         self.key = guard.plain(self._key)
         secrets = ClientSecrets(host, link)
         self.secret = guard.plain(secrets.newest)
@@ -69,10 +83,15 @@ class Clients:
         self.messages = guard.plain(self._messages)
 
     def _field(self, rel: str | None, column: str | None) -> str:
+        return self._of_table(FIELD, rel, column)
+
+    def _search(self, rel: str | None, column: str | None) -> str:
+        return self._of_table(SEARCH, rel, column)
+
+    def _of_table(self, query: str, rel: str | None, column: str | None) -> str:
         if rel is None or column is None:
             raise errors.NotPermitted(hint=HINT)
-        table = self._host.relation(rel)
-        return self._layout(FIELD, ["oid", "oid", "text"], table, column)
+        return self._layout(query, ["oid", "oid", "text"], self._host.relation(rel), column)
 
     def _named(self, name: str | None) -> str:
         return self._layout(NAMED, ["oid", "text"], name)
@@ -82,7 +101,7 @@ class Clients:
         row = self._host.as_owner(lambda: self._host.row(query, types, [role, *what]))
         if row is None:
             raise errors.NotPermitted(hint=HINT)
-        return json.dumps({**row, "row_key": json.loads(row["row_key"] or "[]")})
+        return json.dumps({**row, "row_key": json.loads(row.get("row_key") or "[]")})
 
     def _key(self, field: str | None, key_id: int | None, scope: str | None) -> str | None:
         row = self._granted(field, lambda owner: self._find(str(field), key_id, scope, owner))
@@ -108,8 +127,8 @@ class Clients:
 
     def _reserve(self, field: str, key_id: int, blocks: int) -> int:
         row = self._host.row(KEY, ["bigint", "uuid"], [key_id, field])
-        if row is None or row["state"] != "active":
-            raise errors.NotConfigured("the key is not active", hint="Read the key catalog again.")
+        if row is None or row["state"] != "active" or row["bind"] == "search":
+            raise errors.NotConfigured("the key is not active, or encrypts nothing", hint="Read the key catalog again.")
         self._loader.budget.reserve_blocks(key_id, blocks)
         return blocks * BLOCK
 

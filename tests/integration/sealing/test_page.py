@@ -22,13 +22,14 @@ FILES = ("crm.pem", "crm.key", "door-ca.pem")
 def test_a_page_s_python_runs(door: DoorOfTests, page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     db = door.db
     db.sql("CREATE TABLE customer (id int PRIMARY KEY, email text)")
-    db.sql("CALL envelope.protect('customer', '[\"email\"]')")
+    db.sql("""CALL envelope.protect('customer', '{"email": {"search": "exact"}}')""")
     db.sql("SELECT envelope.create_key('crm')")
     door.grant("customer", "email")
     email = db.one("SELECT field_uuid FROM envelope.columns")
     db.sql("SELECT envelope.import_secret('stripe', 'sk_live_1'::text)")
+    search = db.one("SELECT envelope.grant_client_search('customer', 'email_search', 'alice')")
     named = [db.one("SELECT envelope.grant_client_key(%s, 'alice')", name) for name in ("crm", "stripe")]
-    door.allow(email, *named)
+    door.allow(email, search, *named)
     (tmp_path / "scan.pdf").write_bytes(b"the end of it" * 9)
     places = (door.certificate, door.certificate.with_suffix(".key"), door.directory / "ca.pem")
     for name, place in zip(FILES, places, strict=True):

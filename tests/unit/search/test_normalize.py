@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.backend.search.normalize import KNOWN, newest, normalizer
+from pg_envelope.backend.search.normalize import newest
+from pg_envelope.normalizers import KNOWN, normalizer
 from pg_envelope.tokens import TOKEN_BYTES, TokenKey
 from tests.vectors.check import normalized
 

@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.backend.search.normalize import newest, normalizer
+from pg_envelope.backend.search.normalize import newest
+from pg_envelope.normalizers import normalizer
 
 REGIONS = st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS))
 WRITTEN = [

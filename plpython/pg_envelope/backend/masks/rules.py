@@ -26,7 +26,9 @@ SELECT CASE WHEN $1 = 'public' THEN 0::oid ELSE coalesce((SELECT oid FROM pg_rol
     (SELECT role::oid FROM envelope_private.mask WHERE role::text = $1 AND role <> 0::oid LIMIT 1)) END AS oid"""
 # grant_client() takes the same lock.
 LOCK = "SELECT field_uuid FROM envelope_private.field WHERE field_uuid = $1 FOR NO KEY UPDATE"
-CLIENTS = "SELECT string_agg(role::text, ', ') AS roles FROM envelope_private.client_grant WHERE field_uuid = $1"
+CLIENTS = """
+SELECT string_agg(role::text, ', ') AS roles FROM envelope_private.client_grant
+WHERE field_uuid = $1 OR field_uuid IN (SELECT search_uuid FROM envelope_private.search WHERE field_uuid = $1)"""
 FOUND = f"SELECT {COLUMN} WHERE p.field_uuid = $1"
 RULES = "SELECT role::oid AS role, kind, arguments::text FROM envelope_private.mask WHERE field_uuid = $1"
 SET = """
@@ -121,7 +123,8 @@ class Rules:
             raise errors.NotConfigured(
                 "clients may open these values outside the server, where no mask is",
                 detail=clients["roles"],
-                hint="envelope.revoke_client(...) first, then rotate: they keep their keys.",
+                hint="envelope.revoke_client(...) and revoke_client_search(...) first, then rotate: they keep"
+                " their keys.",
             )
 
     def _try(self, found: Place, protected: Protected, kind: str, given: Any) -> None:

@@ -14,12 +14,13 @@ from pg_envelope.backend.search.column import of_function, plain_type, searchabl
 from pg_envelope.backend.search.functions import drop_unused, settle
 from pg_envelope.backend.search.leakage import Group, Leakage, Value, leakage
 from pg_envelope.backend.search.leakage import beside as leakage_beside
-from pg_envelope.backend.search.normalize import EXACT, Normalize, newest, normalizer, unfit
+from pg_envelope.backend.search.normalize import newest, unfit
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import catalog, generate, inspect
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.normalizers import EXACT, Normalize, normalizer
 
 SAMPLE = 100_000
 # A hash of the row's number draws the halves, so that the same table always gets the same advice.

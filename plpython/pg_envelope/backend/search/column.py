@@ -8,12 +8,11 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import derived_name, ident, qualified
 from pg_envelope.backend.tables.canonical import PLAINTEXT, TEXT
 from pg_envelope.backend.tables.inspect import Column
+from pg_envelope.normalizers import KEPT
 
 SCHEMA = "envelope_search"
 # Every role may use this one: its operators take two search columns, and nothing else.
 COMPARE = "envelope_compare"
-# Begins the name of a normaliser that is the copy of a user's function in that schema.
-KEPT = "function_"
 # Ends the name of the column by which foreign keys compare tokens.
 REFERENCE = "_reference"
 TOKEN = f"{SCHEMA}.token"

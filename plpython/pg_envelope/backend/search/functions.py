@@ -15,9 +15,10 @@ from dataclasses import replace
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.search.column import COMPARE, KEPT
+from pg_envelope.backend.search.column import COMPARE
 from pg_envelope.backend.search.normalize import OF_FUNCTION
 from pg_envelope.backend.sqltext import ident, literal, qualified
+from pg_envelope.normalizers import KEPT
 
 FUNCTION = """
 SELECT p.oid::regprocedure::text AS signature, pg_get_function_sqlbody(p.oid) AS body, p.prosqlbody::text AS tree,

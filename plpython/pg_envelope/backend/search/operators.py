@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from pg_envelope.backend.search.column import (
     COMPARE,
-    KEPT,
     LISTED,
     SCHEMA,
     TOKEN,
@@ -20,6 +19,7 @@ from pg_envelope.backend.search.column import (
     quoted_type,
 )
 from pg_envelope.backend.sqltext import dollar, ident, literal
+from pg_envelope.normalizers import KEPT
 
 BOOTSTRAP = "if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')\nreturn "
 NAMES = {"=": "equals", "<>": "differs"}
@@ -33,7 +33,12 @@ INLINED = "LANGUAGE sql {} LEAKPROOF"
 
 def create(search: SearchColumn, schema: str, key_id: int) -> list[str]:
     """`schema` is that of the protected tables, where the operators are found; `key_id` names the search key."""
-    return [*needles(search, key_id), *_with_needles(search, schema), *_with_columns(search, schema)]
+    return [
+        *needles(search, key_id),
+        *_with_needles(search, schema),
+        *_with_columns(search, schema),
+        _with_tokens(search),
+    ]
 
 
 def needles(search: SearchColumn, key_id: int) -> list[str]:
@@ -116,6 +121,16 @@ def _both_ways(search: SearchColumn, schema: str, operator: str, kind: str) -> I
     for sides, column, needle in (((search.type, kind), "$1", "$2"), ((kind, search.type), "$2", "$1")):
         body = f"{column} {_native(operator)} {token.format(needle)}"
         yield from _operator(search, schema, operator, sides, body, mirror)
+
+
+def _with_tokens(search: SearchColumn) -> str:
+    """Lets the index serve the operator by which clients look up tokens that they have made."""
+    return (
+        f"ALTER OPERATOR FAMILY {search.part('ops')} USING btree ADD"
+        f" OPERATOR 3 {COMPARE}.= ({TOKEN}, pg_catalog.bytea),"
+        f" FUNCTION 1 ({search.type}, pg_catalog.bytea) pg_catalog.byteacmp(pg_catalog.bytea, pg_catalog.bytea),"
+        " FUNCTION 1 (pg_catalog.bytea, pg_catalog.bytea) pg_catalog.byteacmp(pg_catalog.bytea, pg_catalog.bytea)"
+    )
 
 
 def _with_columns(search: SearchColumn, schema: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Dropped, Index, Part
 from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn, default_name, is_loose, plain_type
 from pg_envelope.backend.search.keys import KeyOrigin
-from pg_envelope.backend.search.normalize import EXACT, unfit
+from pg_envelope.backend.search.normalize import unfit
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import grants
@@ -22,6 +22,7 @@ from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.normalizers import EXACT
 
 # What a role has already is not lent: to take it back would take it away.
 LACKED = f"""

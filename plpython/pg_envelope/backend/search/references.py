@@ -14,12 +14,12 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.search import place, protecting
 from pg_envelope.backend.search.carried import PlainKey
 from pg_envelope.backend.search.column import SearchColumn
-from pg_envelope.backend.search.normalize import EXACT
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import catalog, grants, inspect, locks
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.normalizers import EXACT
 
 COLUMNS = """
     (SELECT jsonb_agg(a.attname ORDER BY p.n) FROM unnest(k.{key}) WITH ORDINALITY p (attnum, n)

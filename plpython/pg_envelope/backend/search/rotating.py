@@ -20,11 +20,12 @@ from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.filling import fill
 from pg_envelope.backend.search.functions import settle
-from pg_envelope.backend.search.normalize import EXACT, newest
+from pg_envelope.backend.search.normalize import newest
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import derived_name, ident
 from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.normalizers import EXACT
 
 WHAT = "rotate_search"
 USES = """

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.column import REFERENCE, default_name, plain_type
-from pg_envelope.backend.search.normalize import EXACT
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.search.references import ForeignKey
 from pg_envelope.backend.sqltext import derived_name
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.options import ProtectArguments
+from pg_envelope.normalizers import EXACT
 
 Field = tuple[int, str]
 Asked = Mapping[int, ProtectArguments]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pg_envelope import errors, slow_words
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.search import wording
-from pg_envelope.backend.search.normalize import EXACT
 from pg_envelope.backend.search.wording import Mention, Word
 from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.normalizers import EXACT
 
 WHERE_IS_IT = """
 SELECT n.nspname AS schema FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace

@@ -8,8 +8,8 @@ from pg_envelope import errors
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.loader import Loader
-from pg_envelope.backend.search.normalize import normalizer
 from pg_envelope.backend.session_keys import SessionKeys
+from pg_envelope.normalizers import normalizer
 from pg_envelope.tokens import TokenKey
 
 INPUT = "\\x"

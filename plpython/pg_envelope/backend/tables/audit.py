@@ -35,7 +35,9 @@ UPDATE envelope_private.field f SET audit = $2
 FROM envelope_private.key k JOIN envelope_private.field o USING (key_uuid)
 WHERE f.field_uuid = o.field_uuid AND k.name = $1
 RETURNING f.field_uuid, f.key_uuid, k.name AS label, o.audit AS before"""
-CLIENTS = "SELECT string_agg(role::text, ', ') AS roles FROM envelope_private.client_grant WHERE field_uuid = $1"
+CLIENTS = """
+SELECT string_agg(role::text, ', ') AS roles FROM envelope_private.client_grant
+WHERE field_uuid = $1 OR field_uuid IN (SELECT search_uuid FROM envelope_private.search WHERE field_uuid = $1)"""
 
 
 class LimitWanted(NamedTuple):
@@ -112,7 +114,8 @@ class Auditing:
             raise errors.NotConfigured(
                 "clients may open these values outside the server, where no read leaves an event",
                 detail=clients["roles"],
-                hint="envelope.revoke_client(...) or revoke_client_key(...) first, then rotate: they keep their keys.",
+                hint="envelope.revoke_client(...), revoke_client_search(...) or revoke_client_key(...) first,"
+                " then rotate: they keep their keys.",
             )
 
     def _begin(self, level: str | None) -> None:

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from pg_envelope import errors
 
-INSTALL = 'Install it for the server: make install EXTRAS="phone".'
+INSTALL = "For the server: make install EXTRAS=\"phone\". For an application: pip install 'pg-envelope[phone]'."
 
 
 def check(region: str) -> None:

@@ -1,0 +1,116 @@
+"""Normalisers: what a token takes for equal, FORMAT.md section 8. A normaliser's version is part of each token, so no
+version ever changes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+from pg_envelope import errors, phone
+
+Normalize = Callable[[str], str]
+
+EXACT = "exact/1"
+YEAR, MONTH = "year/1", "month/1"
+DATE = re.compile(r"([0-9]+)(-[0-9]{2})-[0-9]{2}(?:[ T].*?)??( BC)?", re.DOTALL)
+NOT_DIGITS = re.compile(r"\D")
+LAST = re.compile(r"last([1-9]\d?)/1")
+PREFIX = re.compile(r"prefix([1-9]\d?)/1")
+PHONE = re.compile(r"phone-([A-Z]{2})/1")
+# Begins the name of a normaliser that is the copy of a user's SQL function.
+KEPT = "function_"
+# SQL has called it already.
+KEPT_FUNCTION = re.compile(rf"{KEPT}[0-9a-f]{{16}}/1")
+
+
+def _exact(value: str) -> str:
+    return value
+
+
+def _trim(value: str) -> str:
+    return value.strip()
+
+
+def _casefold(value: str) -> str:
+    """Unicode's NFKC_Casefold: a match of texts that look alike, without regard to case."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", value).casefold())
+    return unicodedata.normalize("NFKC", folded.casefold())
+
+
+def _email(value: str) -> str:
+    """No mail system of today tells upper from lower case. Dots and +tags stay, because only the host knows whose they
+    are.
+    """
+    return _casefold(value).strip()
+
+
+def _digits(value: str) -> str:
+    """The digits of any script, as ASCII."""
+    return "".join(str(unicodedata.decimal(digit)) for digit in NOT_DIGITS.sub("", value))
+
+
+def _unaccent(value: str) -> str:
+    marked = unicodedata.normalize("NFD", _casefold(value))
+    return unicodedata.normalize("NFC", "".join(one for one in marked if not unicodedata.combining(one)))
+
+
+def _year(value: str) -> str:
+    """Returns the year of a date's canonical text. An infinite date stays as it is."""
+    found = DATE.fullmatch(value)
+    return value if found is None else found[1] + (found[3] or "")
+
+
+def _month(value: str) -> str:
+    found = DATE.fullmatch(value)
+    return value if found is None else "".join(found.groups(""))
+
+
+KNOWN: dict[str, Normalize] = {
+    EXACT: _exact,
+    "trim/1": _trim,
+    "casefold/1": _casefold,
+    "email/1": _email,
+    "digits/1": _digits,
+    "unaccent/1": _unaccent,
+    YEAR: _year,
+    MONTH: _month,
+}
+
+
+def _last(count: int) -> Normalize:
+    def last(value: str) -> str:
+        return _digits(value)[-count:]
+
+    return last
+
+
+def _prefix(count: int) -> Normalize:
+    def prefix(value: str) -> str:
+        return _casefold(value)[:count]
+
+    return prefix
+
+
+def _phone(region: str) -> Normalize:
+    def number(value: str) -> str:
+        return phone.e164(value, region)
+
+    return number
+
+
+def normalizer(versioned: str) -> Normalize:
+    """Returns a normaliser by name and version.
+
+    Raises Internal for one that this version of the package does not have.
+    """
+    found = _exact if KEPT_FUNCTION.fullmatch(versioned) else KNOWN.get(versioned)
+    if found is not None:
+        return found
+    if telephone := PHONE.fullmatch(versioned):
+        return _phone(telephone[1])
+    for pattern, made in ((LAST, _last), (PREFIX, _prefix)):
+        if counted := pattern.fullmatch(versioned):
+            return made(int(counted[1]))
+    raise errors.Internal

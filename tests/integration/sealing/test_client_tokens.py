@@ -1,0 +1,217 @@
+"""Tokens of both sides on the same table: each finds what the other wrote, and the unique index guards both."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
+
+from pg_envelope import errors
+from pg_envelope_client import KeyClient
+from tests.integration.sealing.fix_door import DoorOfTests
+
+FOUND = "SELECT id FROM {table}_encrypted WHERE {search} OPERATOR(envelope_compare.=) %s ORDER BY id"
+TIME = dt.datetime(2026, 1, 2, 6, 34, 0, 120000)
+# type, normaliser, a value, and one that is equal after normalising
+COLUMNS: list[tuple[str, str, Any, Any]] = [
+    ("text", "exact", "Zoë", "Zoë"),
+    ("text", "email", "Ada@Example.org ", "ada@example.ORG"),
+    ("text", "unaccent", "Zoë Ångström", "zoe angstrom"),
+    ("text", "digits", "+49 (30) 123", "4930123"),
+    ("text", "last4", "4111 1111", "1111"),
+    ("text", "prefix3", "Straße", "STRasse"),
+    ("text", "phone-DE", "030 1234567", "+49 30 1234567"),
+    ("varchar(9)", "trim", " nine ", "nine"),
+    ("char(5)", "exact", "ab", "ab   "),
+    ("smallint", "exact", -7, -7),
+    ("integer", "exact", 2**31 - 1, 2**31 - 1),
+    ("bigint", "exact", -(2**63), -(2**63)),
+    ("numeric(10,2)", "exact", Decimal("1.5"), Decimal("1.500")),
+    ("numeric", "exact", Decimal(100), Decimal("100.0")),
+    ("uuid", "exact", UUID(int=7), UUID(int=7)),
+    ("bytea", "exact", b"\x00\xff", b"\x00\xff"),
+    ("date", "exact", dt.date(1912, 6, 23), dt.date(1912, 6, 23)),
+    ("date", "month", dt.date(1912, 6, 23), dt.date(1912, 6, 1)),
+    ("timestamp", "exact", TIME, TIME),
+    ("timestamptz", "year", TIME.replace(tzinfo=dt.UTC), dt.datetime(2026, 9, 9, tzinfo=dt.UTC)),
+    ("time", "exact", dt.time(1, 2, 3, 500), dt.time(1, 2, 3, 500)),
+    ("mood", "exact", "happy", "happy"),
+]
+
+
+def allow(door: DoorOfTests, table: str, *columns: str) -> KeyClient:
+    """Gives alice the columns with their search columns, and the application their keys."""
+    db = door.db
+    db.sql(f"GRANT ALL ON {table}_encrypted, {table} TO alice")
+    fields = [db.one("SELECT envelope.grant_client(%s, %s, 'alice')", table, name) for name in columns]
+    searches = [
+        db.one("SELECT envelope.grant_client_search(%s, %s, 'alice')", table, f"{name}_search") for name in columns
+    ]
+    door.allow(*fields, *searches)
+    return door.client()
+
+
+def test_each_side_finds_what_the_other_wrote(door: DoorOfTests) -> None:
+    db = door.db
+    names = [f"v{number}" for number in range(len(COLUMNS))]
+    db.sql("CREATE TYPE mood AS ENUM ('happy', 'sad')")
+    kinds = ", ".join(f"{name} {column[0]}" for name, column in zip(names, COLUMNS, strict=True))
+    db.sql(f"CREATE TABLE t (id int PRIMARY KEY, {kinds})")
+    options = {
+        name: {"search": {"exact": {"normalize": column[1], "as": f"{name}_search", "force": True}}}
+        for name, column in zip(names, COLUMNS, strict=True)
+    }
+    db.sql("CALL envelope.protect('t', %s::jsonb)", Jsonb(options))
+    client = allow(door, "t", *names)
+    alice = db.connect("alice")
+    for name, (kind, _, value, equal) in zip(names, COLUMNS, strict=True):
+        key, search = client.field("t", name), client.search("t", f"{name}_search")
+        alice.execute(f"INSERT INTO t (id, {name}) VALUES (1, %s::{kind})", (value,))
+        written = (key.seal(value, 2), search.stored(value))
+        alice.execute(f"INSERT INTO t_encrypted (id, {name}, {name}_search) VALUES (2, %s, %s)", written)
+        query = FOUND.format(table="t", search=f"{name}_search")
+        assert alice.execute(query, (search.token(equal),)).fetchall() == [(1,), (2,)], (kind, value)
+        # The server's own lookup.
+        needle = "text" if "char" in kind else kind.split("(")[0]
+        server = f"SELECT id FROM t WHERE {name}_search = %s::{needle} ORDER BY id"
+        assert alice.execute(server, (equal,)).fetchall() == [(1,), (2,)], (kind, value)
+        assert db.one(f"SELECT count(DISTINCT {name}_search::text) FROM t_encrypted") == 1, kind
+        alice.execute("DELETE FROM t")
+    assert db.sql("SELECT * FROM envelope.faults") == []
+
+
+def test_the_unique_index_guards_both_sides(door: DoorOfTests) -> None:
+    db = door.db
+    db.sql("CREATE TABLE customer (id int PRIMARY KEY, email text)")
+    unique = '{"email": {"search": {"exact": {"normalize": "email"}}, "unique": true}}'
+    db.sql(f"CALL envelope.protect('customer', '{unique}')")
+    client = allow(door, "customer", "email")
+    key, search = client.field("customer", "email"), client.search("customer", "email_search")
+    alice = db.connect("alice")
+    put = "INSERT INTO customer_encrypted (id, email, email_search) VALUES (%s, %s, %s)"
+    alice.execute(put, (1, key.seal("ada@example.org", 1), search.stored("ada@example.org")))
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        alice.execute("INSERT INTO customer VALUES (2, 'ADA@example.org')")
+    alice.execute("INSERT INTO customer VALUES (2, 'alan@example.org')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        alice.execute(put, (3, key.seal("Alan@example.org", 3), search.stored("Alan@example.org")))
+    assert (search.token(None), search.stored(None)) == (None, None)
+    for condition in ("OPERATOR(envelope_compare.=) %s", "OPERATOR(envelope_compare.=) ANY (ARRAY[%s, 'x'::bytea])"):
+        with alice.transaction():
+            alice.execute("SET LOCAL enable_seqscan = off")
+            query = f"EXPLAIN SELECT id FROM customer_encrypted WHERE email_search {condition}"
+            plan = str(alice.execute(query, (search.token("ada@example.org"),)).fetchall())
+            assert "Index Cond" in plan
+    query = "SELECT id FROM customer_encrypted WHERE email_search OPERATOR(envelope_compare.=) ANY (%s) ORDER BY id"
+    wanted = [search.token(one) for one in ("alan@example.org", "ADA@example.org", "nobody")]
+    assert alice.execute(query, (wanted,)).fetchall() == [(1,), (2,)]
+    generated(alice, search)
+
+
+def generated(alice: psycopg.Connection[Any], search: Any) -> None:
+    """The server makes the same token of any text."""
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12))
+    def same(text: str) -> None:
+        with alice.transaction(force_rollback=True):
+            alice.execute("INSERT INTO customer VALUES (9, %s) ON CONFLICT DO NOTHING", (text,))
+            found = alice.execute(FOUND.format(table="customer", search="email_search"), (search.token(text),))
+            assert found.fetchall() == [(9,)]
+
+    same()
+
+
+def sqlstate(call: Any) -> str:
+    try:
+        call()
+    except (psycopg.Error, errors.EnvelopeError) as error:
+        return error.sqlstate or ""
+    return "ok"
+
+
+def test_a_search_key_is_a_right_of_its_own(door: DoorOfTests) -> None:
+    db = door.db
+    db.sql("CREATE TABLE customer (id int PRIMARY KEY, email text, born text)")
+    db.sql("""CALL envelope.protect('customer', '{"email": {"search": "exact"}, "born": {"search": "exact"}}')""")
+    field = db.one("SELECT envelope.grant_client('customer', 'email', 'alice')")
+    door.allow(field)
+    alice = door.client()
+    with pytest.raises(errors.NotPermitted):
+        alice.search("customer", "email_search")
+    uuid = db.one("SELECT envelope.grant_client_search('customer', 'email_search', 'alice')")
+    assert uuid != field
+    search = alice.search("customer", "email_search")
+    # The catalog is not enough: the door does not list the key.
+    with pytest.raises(errors.NotPermitted):
+        search.token("a")
+    door.allow(field, uuid)
+    assert len(door.client().search("customer", "email_search").token("a") or b"") == 16
+    assert any("field1" in str(line) for line in door.events("request"))
+    for role in ("alice", "bob"):
+        grant = "SELECT envelope.grant_client_search('customer', 'born_search', 'bob')"
+        assert sqlstate(lambda role=role, grant=grant: db.sql(grant, user=role)) == "42501"
+    bob = door.client("bob")
+    for table, column in (("customer", "email_search"), ("customer", "born_search"), ("customer", "nothing")):
+        with pytest.raises(errors.NotPermitted):
+            bob.search(table, column)
+    assert sqlstate(lambda: db.sql(f"SELECT envelope_internal.client_messages('{uuid}', 1, 1)", user="alice")) != "ok"
+    assert sqlstate(lambda: db.sql("SELECT envelope.grant_client_search('customer', 'email', 'bob')")) == "42704"
+    mask = "SELECT envelope.mask('customer', 'email', 'public', 'null', '{\"search\": true}')"
+    db.sql("SELECT envelope.revoke_client('customer', 'email', 'alice')")
+    with pytest.raises(psycopg.Error, match="clients may open"):
+        db.sql(mask)
+    db.sql("SELECT envelope.revoke_client_search('customer', 'email_search', 'alice')")
+    with pytest.raises(errors.NotPermitted):
+        door.client().search("customer", "email_search")
+    db.sql(mask)
+    assert sqlstate(lambda: db.sql("SELECT envelope.grant_client_search('customer', 'email_search', 'bob')")) == "55000"
+    # Who reads the view only has no column to compare a token with.
+    db.sql("GRANT SELECT ON customer TO bob")
+    compared = "SELECT id FROM customer WHERE email_search OPERATOR(envelope_compare.=) '\\x00'::bytea"
+    assert sqlstate(lambda: db.sql(compared, user="bob")) == "42883"
+
+
+def test_a_replaced_key_makes_no_tokens(door: DoorOfTests) -> None:
+    db = door.db
+    db.sql("CREATE TABLE customer (id int PRIMARY KEY, email text)")
+    db.sql("""CALL envelope.protect('customer', '{"email": {"search": "exact"}}')""")
+    client = allow(door, "customer", "email")
+    search = client.search("customer", "email_search")
+    search.token("a")
+    db.sql("CALL envelope.rotate_search('customer', 'email')")
+    client.refresh()
+    with pytest.raises(errors.NotConfigured, match="replaced"):
+        search.token("a")
+    with pytest.raises(errors.NotPermitted):
+        client.search("customer", "email_search")
+
+
+@pytest.mark.parametrize("kind", ["float8", "inet"])
+def test_what_a_client_cannot_make_is_refused(door: DoorOfTests, kind: str) -> None:
+    db = door.db
+    db.sql(f"CREATE TABLE customer (id int PRIMARY KEY, email {kind})")
+    db.sql("""CALL envelope.protect('customer', '{"email": {"search": "exact"}}')""")
+    client = allow(door, "customer", "email")
+    with pytest.raises(errors.Unsupported):
+        client.search("customer", "email_search")
+
+
+def test_values_that_do_not_fit_are_refused(door: DoorOfTests) -> None:
+    db = door.db
+    db.sql("CREATE TABLE customer (id int PRIMARY KEY, email varchar(3))")
+    db.sql("""CALL envelope.protect('customer', '{"email": {"search": "exact"}}')""")
+    search = allow(door, "customer", "email").search("customer", "email_search")
+    for value in (7, b"a", "\0", "\ud800"):
+        with pytest.raises(errors.BadInput):
+            search.token(value)
+    assert search.token("four")
+    with pytest.raises(errors.BadInput):
+        search.stored("four")
