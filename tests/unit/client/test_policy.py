@@ -18,6 +18,7 @@ path "transit/encrypt/pg-envelope-default" { capabilities = ["update"] }
 path "transit/decrypt/pg-envelope-default" { capabilities = ["update"] }
 path "transit/rewrap/pg-envelope-default" { capabilities = ["update"] }
 path "kv/data/pg_envelope/*" { capabilities = ["create", "read", "update"] }
+path "kv/data/pg_envelope_anchor/*" { capabilities = ["create", "read"] }
 path "auth/token/lookup-self" { capabilities = ["read"] }
 path "auth/token/renew-self" { capabilities = ["update"] }
 path "auth/token/revoke-self" { capabilities = ["update"] }
