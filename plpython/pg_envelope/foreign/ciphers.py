@@ -15,20 +15,32 @@ from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.chacha import XChaCha20Poly1305
 from pg_envelope.foreign.salsa import XSalsa20Poly1305
 
-# Opens one ciphertext with its tag behind it: IV, ciphertext, associated data.
+# Opens one ciphertext with its tag, which stands where `tag_first` says: IV, ciphertext, associated data.
 Open = Callable[[bytes, bytes, bytes | None], bytes]
 TAG_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Method:
-    """A cipher as specifications name it. `key_bytes` lists the lengths that its keys may have."""
+    """A cipher as specifications name it. `key_bytes` lists the lengths that its keys may have.
+
+    `tag_first`: the tag comes before the ciphertext. `iv_bytes` is 0 for a cipher that needs no IV, and then takes any.
+    """
 
     key_bytes: tuple[int, ...]
     iv_bytes: int
     authenticates: bool
     opener: Callable[[bytes], Open]
     block_bytes: int = 1
+    tag_first: bool = False
+
+    def sealed(self, ciphertext: bytes, tag: bytes) -> bytes:
+        """Joins a ciphertext with a tag that was stored apart from it."""
+        return tag + ciphertext if self.tag_first else ciphertext + tag
+
+    def takes(self, iv_bytes: int) -> bool:
+        """Node's crypto takes an IV of any length for GCM. People use 12 and 16."""
+        return not self.iv_bytes or iv_bytes == self.iv_bytes or (self.iv_bytes == 12 and iv_bytes == 16)
 
 
 def _aead(kind: Callable[[bytes], Any]) -> Callable[[bytes], Open]:
@@ -67,8 +79,12 @@ def _ctr(key: bytes) -> Open:
 
 
 def _siv(key: bytes) -> Open:
+    """RFC 5297: the nonce is the last string that is bound. An empty string counts, and no string is another thing."""
+    keyed = AESSIV(key)
+
     def opened(iv: bytes, ciphertext: bytes, aad: bytes | None) -> bytes:
-        return AESSIV(key).decrypt(ciphertext, [part for part in (aad, iv) if part])
+        bound = [] if aad is None else [aad]
+        return keyed.decrypt(ciphertext, [*bound, iv] if iv else bound)
 
     return opened
 
@@ -80,7 +96,7 @@ METHODS = {
     "chacha20-poly1305": Method((32,), 12, True, _aead(ChaCha20Poly1305)),
     "xchacha20-poly1305": Method((32,), 24, True, _aead(XChaCha20Poly1305)),
     "xsalsa20-poly1305": Method((32,), 24, True, _aead(XSalsa20Poly1305)),
-    "aes-siv": Method((32, 48, 64), 0, True, _siv),
+    "aes-siv": Method((32, 48, 64), 0, True, _siv, tag_first=True),
     "aes-cbc": Method(AES_KEYS, 16, False, _cbc(algorithms.AES, 16), 16),
     "aes-ctr": Method(AES_KEYS, 16, False, _ctr),
     "blowfish-cbc": Method(tuple(range(4, 57)), 8, False, _cbc(Blowfish, 8), 8),

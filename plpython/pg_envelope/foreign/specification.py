@@ -187,13 +187,13 @@ def _contained(given: Mapping[str, Any], method: Method, checked: Mac | None) ->
         return separated(_separator(given), order, _decoders(given, "raw"))
     decode = DECODERS[_one_of(given, "encoding", tuple(DECODERS), "raw")]
     sizes = {
-        "iv": _size(given, "iv_bytes", method.iv_bytes),
+        "iv": _size(given, "iv_bytes", method.iv_bytes or None),
         "salt": _size(given, "salt_bytes", 16),
         "tag": _size(given, "tag_bytes", checked.tag_bytes if checked else TAG_BYTES),
     }
     known = {name: size for name, size in sizes.items() if size}
     if missing := set(order) - {"ct"} - set(known):
-        raise BadLayout(f"{', '.join(sorted(missing))} has no size: this cipher takes none", hint=HINT)
+        raise BadLayout(f"{', '.join(sorted(missing))} has no usual size in this cipher: give iv_bytes", hint=HINT)
     split = beginning(_told(given, "magic").encode(), joined(order, known))
     return lambda value: split(decode(value))
 
@@ -249,20 +249,13 @@ def _sized(split: Split, method: Method, checked: Mac | None) -> Split:
 
     def fitting(value: bytes) -> Parts:
         parts = split(value)
-        if ("tag" in parts and len(parts["tag"]) not in tags) or (
-            "iv" in parts and len(parts["iv"]) not in _ivs(method)
-        ):
+        if ("tag" in parts and len(parts["tag"]) not in tags) or ("iv" in parts and not method.takes(len(parts["iv"]))):
             raise NotOpened
         if len(parts["ct"]) % method.block_bytes:
             raise NotOpened
         return parts
 
     return fitting
-
-
-def _ivs(method: Method) -> tuple[int, ...]:
-    # Node's crypto takes an IV of any length for GCM. People use 12 and 16.
-    return (method.iv_bytes, 16) if method.iv_bytes == 12 else (method.iv_bytes,)
 
 
 def reader(given: Mapping[str, Any], key: LegacyKey) -> ForeignReader:
@@ -280,7 +273,7 @@ def _opener(found: ForeignLayout, secret: bytes, key: LegacyKey) -> Opener:
     keyed = partial(_keyed, found, secret)
     fixed = None if found.is_salted else keyed(salt)
     told = found.given.get("aad")
-    constant = told.encode() if isinstance(told, str) and told else None
+    constant = told.encode() if isinstance(told, str) else None
     finish, checked = _finish(found), found.mac
 
     def opened(value: bytes) -> bytes:
@@ -291,7 +284,7 @@ def _opener(found: ForeignLayout, secret: bytes, key: LegacyKey) -> Opener:
         if checked:
             checked.check(keys.mac, {"iv": iv, **parts, "aad": aad or b""})
             return finish(keys.open(iv, parts["ct"], aad), value)
-        sealed = parts["ct"] + parts.get("tag", b"")
+        sealed = found.method.sealed(parts["ct"], parts.get("tag", b""))
         if found.authenticates and len(sealed) < TAG_BYTES:
             raise NotOpened
         return finish(keys.open(iv, sealed, aad), value)

@@ -7,6 +7,7 @@ import json
 
 import psycopg
 import pytest
+from Crypto.Cipher import AES
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
@@ -130,6 +131,26 @@ def test_an_old_value_that_does_not_open_has_no_token(db: Database) -> None:
     db.sql("DELETE FROM person WHERE id = 2", user="alice")
     db.sql("CALL envelope.finish_adoption('person', destroy_key => false)")
     assert found(db, "ssn", "mended") == [1]
+
+
+def test_a_unique_column_of_aes_siv(db: Database) -> None:
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, ssn bytea UNIQUE)")
+    for row in range(1, ROWS + 1):
+        ciphertext, tag = AES.new(KEY, AES.MODE_SIV).encrypt_and_digest(f"ssn {row}".encode())
+        db.sql("INSERT INTO person VALUES (%s, %s)", row, tag + ciphertext)
+    import_key(db, "legacy", "raw", KEY)
+    form = json.dumps({"container": "joined", "order": ["ct"], "cipher": "aes-siv"})
+    db.sql("CALL envelope.adopt('person', 'ssn', %s, 'legacy')", form)
+    for step in (
+        "SELECT",
+        "CALL envelope.convert('person')",
+        "CALL envelope.finish_adoption('person', destroy_key => false)",
+    ):
+        db.sql(step)
+        assert db.sql("SELECT id FROM person WHERE ssn_search = 'ssn 3'") == [(3,)]
+        assert db.one("SELECT count(*) FROM person WHERE ssn = 'ssn ' || id") == ROWS
+        with pytest.raises(DUPLICATE):
+            db.sql("INSERT INTO person VALUES (99, 'ssn 3')")
 
 
 def test_searches_that_no_index_asks_for(db: Database) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from Crypto.Cipher import AES
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -30,6 +31,7 @@ KEY, MAC_KEY, PHRASE = bytes(range(32)), bytes(range(100, 132)), b"a passphrase 
 B64 = {"encoding": "base64"}
 HEX = {"encoding": "hex"}
 GCM = {"cipher": "aes-256-gcm"}
+SIV = {"cipher": "aes-siv"}
 Write = Callable[[bytes], str | bytes]
 
 
@@ -123,6 +125,30 @@ def cbc_hmac_derived(plain: bytes) -> str:
     made = hashlib.pbkdf2_hmac("sha256", PHRASE, b"cipher", 3, 32)
     iv, ct = cbc(plain, made)
     return json.dumps({"iv": b64(iv), "ct": b64(ct), "mac": b64(tag(hashlib.sha256(PHRASE).digest(), iv, ct))})
+
+
+def siv(plain: bytes, nonce: bytes | None = None, aad: bytes | None = None) -> tuple[bytes, bytes]:
+    """Returns ciphertext and tag as another library writes them."""
+    cipher = AES.new(KEY + MAC_KEY, AES.MODE_SIV, nonce=nonce)
+    if aad is not None:
+        cipher.update(aad)
+    return cipher.encrypt_and_digest(plain)
+
+
+def siv_joined(plain: bytes, aad: bytes | None = None) -> bytes:
+    ct, end = siv(plain, aad=aad)
+    return end + ct
+
+
+def siv_apart(plain: bytes) -> str:
+    ct, end = siv(plain, aad=b"patient.ssn")
+    return f"{ct.hex()}:{end.hex()}"
+
+
+def siv_nonce(plain: bytes) -> str:
+    nonce = os.urandom(15)
+    ct, end = siv(plain, nonce)
+    return json.dumps({"n": b64(nonce), "c": b64(end + ct)})
 
 
 def php(plain: bytes) -> str:
@@ -251,6 +277,22 @@ LAYOUTS: dict[str, tuple[Write, dict[str, Any], bytes]] = {
         },
         PHRASE,
     ),
+    "siv": (lambda plain: b64(siv_joined(plain)), {**joined("ct"), **B64, **SIV}, KEY + MAC_KEY),
+    "siv in bytes": (siv_joined, {**joined("tag", "ct"), **SIV}, KEY + MAC_KEY),
+    "siv with an empty text": (lambda plain: siv_joined(plain, b""), {**joined("ct"), **SIV, "aad": ""}, KEY + MAC_KEY),
+    "siv, its tag last": (
+        siv_apart,
+        {
+            "container": "separated",
+            "separator": ":",
+            "order": ["ct", "tag"],
+            **HEX,
+            **SIV,
+            "aad": "patient.ssn",
+        },
+        KEY + MAC_KEY,
+    ),
+    "siv with a nonce": (siv_nonce, {"container": "json", "ct": "c", "iv": "n", **SIV}, KEY + MAC_KEY),
     "zeros": (
         lambda plain: b64(b"".join(cbc(plain, pad="zeros"))),
         {**joined("iv", "ct"), **B64, "cipher": "aes-256-cbc", "padding": "zeros"},
@@ -293,6 +335,45 @@ def test_the_vector_of_the_draft() -> None:
     """draft-irtf-cfrg-xchacha, section 2.2.1 and appendix A.3.1."""
     key, nonce = bytes(range(32)), bytes.fromhex("000000090000004a0000000031415927")
     assert hchacha20(key, nonce).hex() == "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc"
+
+
+RFC_KEY = "fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"
+RFC_AAD = {"constant": "101112131415161718191a1b1c1d1e1f2021222324252627"}
+RFC_SEALED = "85632d07c6e8f37f950acd320a2ecc9340c02b9690c4dc04daef7f6afe5c"
+
+
+def test_the_vector_of_rfc_5297() -> None:
+    """Appendix A.1."""
+    reader = reader_of({**joined("ct"), **HEX, **SIV, "aad": RFC_AAD}, LegacyKey("raw", (bytes.fromhex(RFC_KEY),)))
+    assert reader.open(RFC_SEALED).hex() == "112233445566778899aabbccddee"
+
+
+@given(text=st.text(st.characters(codec="utf-8"), max_size=60), length=st.sampled_from([32, 48, 64]), data=st.data())
+def test_siv_notices_every_altered_byte(text: str, length: int, data: st.DataObject) -> None:
+    key = (KEY + MAC_KEY)[:length]
+    reader = reader_of({**joined("ct"), **SIV}, LegacyKey("raw", (key,)))
+    ct, end = AES.new(key, AES.MODE_SIV).encrypt_and_digest(text.encode())
+    value = bytearray(end + ct)
+    assert reader.authenticates
+    assert reader.open(bytes(value)).decode() == text
+    value[data.draw(st.integers(0, len(value) - 1))] ^= data.draw(st.integers(1, 255))
+    for bad in (bytes(value), end + ct[:-1] if ct else end[:-1], ct + end + b"x", b""):
+        assert not reader.opens(bad)
+
+
+def test_siv_binds_what_it_is_told_and_nothing_else() -> None:
+    told = [{}, {"aad": ""}, {"aad": "a"}, {"iv": {"constant": "61"}}, {"aad": "", "iv": {"constant": "61"}}]
+    written = [siv_joined(b"x"), siv_joined(b"x", b""), siv_joined(b"x", b"a")]
+    readers = [reader_of({**joined("ct"), **SIV, **more}, LegacyKey("raw", (KEY + MAC_KEY,))) for more in told]
+    opens = [[reader.opens(value) for value in written] for reader in readers]
+    # One string is bound in the third and the fourth: the RFC makes no difference between a nonce and another string.
+    assert opens == [
+        [True, False, False],
+        [False, True, False],
+        [False, False, True],
+        [False, False, True],
+        [False] * 3,
+    ]
 
 
 BAD: list[dict[str, Any]] = [
