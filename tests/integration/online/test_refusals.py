@@ -21,6 +21,14 @@ OBSTACLES = {
         "ALTER TABLE person ADD CONSTRAINT alike UNIQUE NULLS NOT DISTINCT (email)",
         "index alike takes NULLs for equal",
     ),
+    "an index whose condition is about a column": (
+        "CREATE INDEX mailed ON person (n) WHERE email IS NOT NULL",
+        "mailed",
+    ),
+    "an index of tokens whose condition is about a column": (
+        "CREATE UNIQUE INDEX noted ON person (email) WHERE note IS NOT NULL AND n > 3",
+        "noted",
+    ),
     "a unique constraint that waits": ("ALTER TABLE person ADD CONSTRAINT one UNIQUE (email) DEFERRABLE", "one"),
     "the name of a search column is taken": (
         "CREATE UNIQUE INDEX one_mail ON person (email); ALTER TABLE person ADD email_search text",
