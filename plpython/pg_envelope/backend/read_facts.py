@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import time
-from _hashlib import hmac_digest
+from _hashlib import hmac_digest, openssl_sha256
 from collections.abc import Mapping
 from time import monotonic
 from typing import NamedTuple
@@ -42,13 +42,15 @@ class Limit(NamedTuple):
 
 
 class AuditedField(NamedTuple):
-    """An audited column or named key. `names` has `table` and `column`, or `key`.
+    """An audited column or named key. `names` has `table` and `column`, or `key`. `token_head` begins its tokens: the
+    capability and the field's 16 bytes.
 
     The session looks again at `until` (monotonic seconds), and when the epoch moves.
     """
 
     field: str
     capability: bytes
+    token_head: bytes
     level: str
     names: Mapping[str, str]
     limit: Limit | None
@@ -83,9 +85,10 @@ class ReadFacts:
     def body(self, found: AuditedField, statement_key: bytes, continues: int | None) -> bytes:
         """Returns an event as JSON: at most BODY_BYTES, unless names are very strange."""
         text, application = self._statement.value or b"", self._application.value or b""
-        digest = hmac_digest(statement_key, text, "sha256")
         ids = self._user(), self._outer(), self._role()
-        asked = (digest, ids, found.field, found.level, application, self._query_id(), continues)
+        # A plain hash takes a tenth of the time of the keyed one. It stays in this session.
+        known = openssl_sha256(text).digest(), statement_key
+        asked = (known, ids, found.field, found.level, application, self._query_id(), continues)
         until, told = self._told.get(asked, (0.0, b""))
         if until < monotonic():
             told = self._facts(found, text, asked)
@@ -93,16 +96,19 @@ class ReadFacts:
         return b'{"time":%d,%b' % (time.time_ns() // 1000, told)
 
     def _facts(
-        self, found: AuditedField, text: bytes, asked: tuple[bytes, Ids, str, str, bytes, int, int | None]
+        self,
+        found: AuditedField,
+        text: bytes,
+        asked: tuple[tuple[bytes, bytes], Ids, str, str, bytes, int, int | None],
     ) -> bytes:
-        digest, ids, _, _, application, query_id, continues = asked
+        (_, statement_key), ids, _, _, application, query_id, continues = asked
         event = {
             **self._names(ids),
             "application": application.decode(errors="replace")[:MOST_NAME],
             "field": found.field,
             "level": found.level,
             "operation": _operation(text[:HEAD]),
-            "statement": digest.hex(),
+            "statement": hmac_digest(statement_key, text, "sha256").hex(),
             "query_id": str(query_id),
             **found.names,
             **({"continues": continues} if continues else {}),
