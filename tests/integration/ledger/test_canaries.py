@@ -116,6 +116,20 @@ def test_administration_that_reads_values_raises_the_alarm(db: Database) -> None
         known = len(alarms(db))
 
 
+def test_residue_raises_the_alarm_when_its_sample_has_the_row(db: Database) -> None:
+    """It reads values and looks for them elsewhere. A sample of another table has no canary."""
+    make(db).sql(PLANT)
+    db.sql("CREATE TABLE visit (id int PRIMARY KEY, note text)")
+    db.sql("""CALL envelope.protect('visit', '["note"]')""")
+    db.sql("INSERT INTO visit SELECT g, 'a note of visit ' || g FROM generate_series(1, 9) g")
+    command = Command(db.stack, db.name)
+    assert command.run("residue", "visit").code in (0, 1)
+    assert alarms(db) == []
+    assert command.run("residue", "person").code in (0, 1)
+    found = {column for alarm in alarms(db) for column in alarm["columns"]}
+    assert "public.person.email" in found
+
+
 @pytest.mark.parametrize("scope", ["tenant", "subject"])
 def test_it_is_not_read_ahead(db: Database, scope: str) -> None:
     make(db, SCOPES[scope]).sql(PLANT)
