@@ -90,3 +90,29 @@ COMMENT ON FUNCTION envelope_search.token_is IS 'whether a stored token is the o
 CREATE OPERATOR envelope_compare.= (
     LEFTARG = envelope_search.token, RIGHTARG = bytea, FUNCTION = envelope_search.token_is,
     RESTRICT = eqsel, JOIN = eqjoinsel);
+
+-- The grams of a value: FORMAT.md section 8.1. PostgreSQL's functions for oidvector read and write them, and those for
+-- arrays compare them, because an oidvector is an array of unsigned 32-bit numbers. They take no compressed values.
+CREATE TYPE envelope_search.grams;
+
+CREATE FUNCTION envelope_search.grams_in(content cstring) RETURNS envelope_search.grams
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE AS 'oidvectorin';
+COMMENT ON FUNCTION envelope_search.grams_in IS 'input of envelope_search.grams';
+
+CREATE FUNCTION envelope_search.grams_out(content envelope_search.grams) RETURNS cstring
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE AS 'oidvectorout';
+COMMENT ON FUNCTION envelope_search.grams_out IS 'output of envelope_search.grams: dumps and replication need it';
+
+CREATE FUNCTION envelope_search.grams_recv(content internal) RETURNS envelope_search.grams
+    LANGUAGE internal STABLE STRICT PARALLEL SAFE AS 'oidvectorrecv';
+COMMENT ON FUNCTION envelope_search.grams_recv IS 'binary input of envelope_search.grams';
+
+CREATE FUNCTION envelope_search.grams_send(content envelope_search.grams) RETURNS bytea
+    LANGUAGE internal STABLE STRICT PARALLEL SAFE AS 'oidvectorsend';
+COMMENT ON FUNCTION envelope_search.grams_send IS 'binary output of envelope_search.grams';
+
+CREATE TYPE envelope_search.grams (
+    INPUT = envelope_search.grams_in, OUTPUT = envelope_search.grams_out,
+    RECEIVE = envelope_search.grams_recv, SEND = envelope_search.grams_send,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain);
+COMMENT ON TYPE envelope_search.grams IS 'the grams of one value: FORMAT.md section 8.1';

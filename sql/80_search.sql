@@ -16,6 +16,22 @@ $$;
 COMMENT ON FUNCTION envelope_internal.search_token_as_role IS
     'used by protect() and by jobs: the token of a value, for the owner of a table that uses the search key';
 
+CREATE FUNCTION envelope_internal.search_grams(value text, seal bytea, normalizer text) RETURNS envelope_search.grams
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].search.grams(value, seal, normalizer)
+$$;
+COMMENT ON FUNCTION envelope_internal.search_grams IS
+    'used by triggers: the grams of a value, for a holder of the search key''s seal';
+
+CREATE FUNCTION envelope_internal.search_grams_as_role(value text, search uuid, normalizer text) RETURNS envelope_search.grams
+    LANGUAGE plpython3u STABLE AS $$
+if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
+return GD['pg_envelope'].search.grams_as_role(value, search, normalizer)
+$$;
+COMMENT ON FUNCTION envelope_internal.search_grams_as_role IS
+    'used by protect() and by jobs: the grams of a value, for the owner of a table that uses the search key';
+
 CREATE FUNCTION envelope_private.search_owner(search uuid) RETURNS oid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -47,7 +63,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.add_search(rel, column, spec, batch_size, pause_ms)
 $$;
 COMMENT ON PROCEDURE envelope.add_search IS
-    'gives a protected column another search column while the table is in use: "exact" or {"exact": {"normalize": "email", ...}}. Makes tokens in transactions of about batch_size rows, and goes on where it ended early. Not inside a transaction';
+    'gives a protected column another search column while the table is in use: "exact", {"exact": {"normalize": "email", ...}} or "match". Makes tokens in transactions of about batch_size rows, and goes on where it ended early. Not inside a transaction';
 
 CREATE PROCEDURE envelope.drop_search(rel regclass, "column" name, name name DEFAULT NULL)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$

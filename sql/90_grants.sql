@@ -78,6 +78,7 @@ GRANT EXECUTE ON FUNCTION
     envelope_search.token_is(envelope_search.token, bytea),
     envelope_internal.client_key(uuid, bigint, text), envelope_internal.client_messages(uuid, bigint, integer),
     envelope_internal.search_token(text, bytea, text), envelope_internal.search_token_as_role(text, uuid, text),
+    envelope_internal.search_grams(text, bytea, text), envelope_internal.search_grams_as_role(text, uuid, text),
     envelope_internal.fault_as_role(envelope.ciphertext, uuid, text),
     envelope_internal.has_value(envelope.ciphertext, anyelement, text, text), envelope_internal.no_value(bytea), envelope_internal.no_value(uuid),
     envelope_internal.readable(envelope.ciphertext), envelope_internal.stays(envelope.ciphertext, envelope.ciphertext), envelope_internal.fault_carefully(envelope.ciphertext, uuid, text, text),

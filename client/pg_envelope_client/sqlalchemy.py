@@ -61,7 +61,7 @@ def install(engine: Engine | AsyncEngine) -> None:
     if hasattr(dialect, KNOWN):
         return
     setattr(dialect, KNOWN, {})
-    _teach_types(dialect, ["envelope_search.token", "envelope.input"])
+    _teach_types(dialect, ["envelope_search.token", "envelope_search.grams", "envelope.input"])
     event.listen(sync, "connect", lambda connection, _: _learn(dialect, connection))
     event.listen(sync, "before_execute", _grouped, retval=True)
     _reflect(dialect)

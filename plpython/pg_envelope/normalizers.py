@@ -8,12 +8,14 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from pg_envelope import errors, phone
+from pg_envelope import errors, grams, phone
 
 Normalize = Callable[[str], str]
 
 EXACT = "exact/1"
 YEAR, MONTH = "year/1", "month/1"
+# Of search columns that find parts of a text: FORMAT.md section 8.1.
+MATCH = "match/1"
 DATE = re.compile(r"([0-9]+)(-[0-9]{2})-[0-9]{2}(?:[ T].*?)??( BC)?", re.DOTALL)
 NOT_DIGITS = re.compile(r"\D")
 LAST = re.compile(r"last([1-9]\d?)/1")
@@ -76,6 +78,7 @@ KNOWN: dict[str, Normalize] = {
     "unaccent/1": _unaccent,
     YEAR: _year,
     MONTH: _month,
+    MATCH: grams.folded,
 }
 
 

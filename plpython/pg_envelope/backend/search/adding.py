@@ -85,4 +85,7 @@ def _show(host: Host, found: Place, name: str) -> None:
     host.rows(FILLED, ["uuid", "name"], [found.layout.protected[search.source].field_uuid, name])
     refresh(host, found.oid)
     protecting.grant(host, place.find(host, found.oid).layout, acl, [name])
-    host.notice(f"search column {name} of {found.layout.view} is ready", hint=f"SELECT ... WHERE {ident(name)} = '...'")
+    example = "@> '%...%'" if search.is_match else "= '...'"
+    host.notice(
+        f"search column {name} of {found.layout.view} is ready", hint=f"SELECT ... WHERE {ident(name)} {example}"
+    )

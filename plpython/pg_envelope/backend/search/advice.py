@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -55,7 +55,7 @@ class Beside:
 
 def measure(host: Host, table: Table, column: Column, normalize: str = EXACT, beside: Beside | None = None) -> Leakage:
     """Measures a column of a plain table, or of a protected one by its view. Runs as the table's owner."""
-    alone = _measure(host, table, column, normalize)
+    alone = replace(_measure(host, table, column, normalize), in_parts=normalize == MATCH)
     if beside is None:
         return alone
     values = _values(host, table, value=column.name, other=beside.column.name)

@@ -16,8 +16,8 @@ from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
-# The indexes of one table that tokens can replace: B-trees of plain columns. `class` and `collation` are NULL for
-# defaults.
+# The indexes of one table that may be of tokens, or that tokens can replace: on plain columns. `class` and `collation`
+# are NULL for defaults.
 INDEXES = """
 SELECT c.relname AS name, i.indisunique AS is_unique, k.conname IS NOT NULL AS is_constraint,
     coalesce(k.condeferrable, false) AS is_deferrable, coalesce(k.condeferred, false) AS is_deferred,
@@ -25,6 +25,7 @@ SELECT c.relname AS name, i.indisunique AS is_unique, k.conname IS NOT NULL AS i
     pg_get_expr(i.indpred, i.indrelid) AS predicate, i.indnkeyatts::int AS width,
     EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = ANY ($2::name[])
         AND i.indpred::text LIKE format('%%:varattno %s %%', a.attnum)) AS asks_for_value,
+    m.amname AS method,
     CASE WHEN k.oid IS NULL THEN obj_description(c.oid, 'pg_class') ELSE obj_description(k.oid, 'pg_constraint') END
         AS comment,
     (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'order', i.indoption[p.n - 1]::int,
@@ -45,7 +46,7 @@ SELECT c.relname AS name, i.indisunique AS is_unique, k.conname IS NOT NULL AS i
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_am m ON m.oid = c.relam
 LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype = 'u'
-WHERE i.indrelid = $1 AND m.amname = 'btree' AND NOT i.indisprimary AND NOT i.indisexclusion AND i.indisvalid
+WHERE i.indrelid = $1 AND m.amname IN ('btree', 'gin') AND NOT i.indisprimary AND NOT i.indisexclusion AND i.indisvalid
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.conindid = i.indexrelid AND f.contype = 'f')
     -- A condition on the protected column cannot be told from a token.
     AND NOT EXISTS (
@@ -82,7 +83,7 @@ WHERE i.indrelid = $1 AND NOT i.indisprimary AND NOT i.indisreplident
             AND (d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                 OR d.classid = 'pg_constraint'::regclass AND d.objid = k.oid))
 ORDER BY c.relname"""
-FLAGS = ("is_unique", "is_constraint", "is_deferrable", "is_deferred", "nulls_equal", "asks_for_value")
+FLAGS = ("is_unique", "is_constraint", "is_deferrable", "is_deferred", "nulls_equal", "asks_for_value", "method")
 DESCENDING, NULLS_FIRST = 1, 2
 # Of a protected column, and what is made of it first: the search column, and its operator class.
 Tokens = Mapping[tuple[str, str | None], tuple[str, str]]
@@ -105,21 +106,22 @@ class Part:
     collation: str | None = None
     normalize: str | None = None
 
-    def sql(self) -> str:
+    def sql(self, method: str) -> str:
         value = ident(self.name)
         words = [
             f"pg_catalog.lower({value})" if self.normalize else value,
             f"COLLATE {self.collation}" if self.collation else "",
             self.opclass or "",
         ]
-        words.append("DESC" if self.order & DESCENDING else "")
-        words.append("NULLS FIRST" if self.order & NULLS_FIRST else "NULLS LAST")
+        if method == "btree":
+            words.append("DESC" if self.order & DESCENDING else "")
+            words.append("NULLS FIRST" if self.order & NULLS_FIRST else "NULLS LAST")
         return " ".join(filter(None, words))
 
 
 @dataclass(frozen=True)
 class Index:
-    """A B-tree of plain columns, or the UNIQUE constraint behind which it stands.
+    """A B-tree of plain columns, or the UNIQUE constraint behind which it stands, or the GIN index of grams.
 
     `asks_for_value`: its condition is about a column that is to be protected.
     """
@@ -135,6 +137,7 @@ class Index:
     predicate: str | None = None
     comment: str | None = None
     asks_for_value: bool = False
+    method: str = "btree"
 
     def names(self) -> set[str]:
         return {part.name for part in self.parts}
@@ -155,8 +158,11 @@ class Index:
         The errors are alike.
         """
         unique = "UNIQUE " if self.is_unique else ""
-        columns = commas(part.sql() for part in self.parts)
-        return f"CREATE {unique}INDEX {ident(self.name)} ON {table} ({columns}){self._tail()}" + self._where()
+        columns = commas(part.sql(self.method) for part in self.parts)
+        return (
+            f"CREATE {unique}INDEX {ident(self.name)} ON {table} USING {self.method} ({columns}){self._tail()}"
+            + self._where()
+        )
 
     def restore(self, table: str) -> str:
         if not self.is_constraint:
@@ -266,7 +272,7 @@ def _fits(index: Index, names: set[str]) -> bool:
     """
     protected = (part for part in index.parts if part.name in names)
     plain = all(part.opclass is None and part.collation is None for part in protected)
-    return plain and not index.is_deferrable and not names & set(index.included)
+    return plain and index.method == "btree" and not index.is_deferrable and not names & set(index.included)
 
 
 def _found(host: Host, table: Table, names: list[str]) -> list[Index]:
@@ -284,7 +290,7 @@ def _index(row: dict[str, Any]) -> Index:
 
 
 def of_column(host: Host, table: Table, column: str) -> list[Index]:
-    """Returns the B-trees on a column of tokens."""
+    """Returns the indexes on a column of tokens."""
     return [one for one in _found(host, table, [column]) if column in one.names() and column not in one.included]
 
 

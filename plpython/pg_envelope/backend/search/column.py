@@ -8,7 +8,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import derived_name, ident, qualified
 from pg_envelope.backend.tables.canonical import PLAINTEXT, TEXT
 from pg_envelope.backend.tables.inspect import Column
-from pg_envelope.normalizers import KEPT
+from pg_envelope.normalizers import KEPT, MATCH
 
 SCHEMA = "envelope_search"
 # Every role may use this one: its operators take two search columns, and nothing else.
@@ -16,6 +16,9 @@ COMPARE = "envelope_compare"
 # Ends the name of the column by which foreign keys compare tokens.
 REFERENCE = "_reference"
 TOKEN = f"{SCHEMA}.token"
+GRAMS = f"{SCHEMA}.grams"
+# The types in which base tables hold what searches compare.
+STORED = frozenset((TOKEN, GRAMS))
 TEXTS = frozenset(("text", "varchar", "bpchar"))
 # These types have no equality of their own: PostgreSQL compares them as texts.
 COMPARED_AS = {"text": "text", "varchar": "text", "cidr": "inet"}
@@ -50,6 +53,21 @@ class SearchColumn:
     is_filled: bool = True
     is_unique: bool = False
     replaces: str | None = None
+
+    @property
+    def is_match(self) -> bool:
+        """True when it finds values by parts of them, and not by equal tokens."""
+        return self.normalizer == MATCH
+
+    @property
+    def stored(self) -> str:
+        """The type of the base table's column."""
+        return GRAMS if self.is_match else TOKEN
+
+    @property
+    def opclass(self) -> str:
+        """The operator class of its index."""
+        return self.part("gin_ops" if self.is_match else "ops")
 
     @property
     def type(self) -> str:
@@ -131,8 +149,8 @@ def written_text(column: Column, value: str) -> str:
     return equal_text(kind, value)
 
 
-def default_name(column: str) -> str:
-    return f"{column}_search"
+def default_name(column: str, kind: str = "search") -> str:
+    return f"{column}_{kind}"
 
 
 def quoted_type(kind: str) -> str:

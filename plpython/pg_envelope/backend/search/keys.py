@@ -13,6 +13,7 @@ from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.sqltext import ident, literal
 from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.normalizers import MATCH
 
 KNOWN = """
 SELECT k.search_uuid, k.type_name, k.schema, k.normalizer, k.plain_type, b.relowner AS owner, EXISTS (
@@ -112,7 +113,14 @@ def _new(
     name = wanted.key or free_name(host, f"search {table.schema}.{table.name}.{wanted.name}")
     search_uuid = new_key(keys, name, origin)
     key_id = active_key_id(host, search_uuid)
-    made = SearchColumn(wanted.name, column.name, search_uuid, f"exact_{key_id}", wanted.normalize, kind)
+    made = SearchColumn(
+        wanted.name,
+        column.name,
+        search_uuid,
+        f"{'match' if wanted.normalize == MATCH else 'exact'}_{key_id}",
+        wanted.normalize,
+        kind,
+    )
     record_key(host, made, made.type_name, table.schema)
     _run(host, [*types.create(made), *operators.create(made, table.schema, key_id)])
     _run(host, [row["statement"] for row in host.once(operators.granted(made))])

@@ -37,7 +37,8 @@ class Leakage:
     """`top` is the share of the most common value, and `matched` the share of rows that the attack reads, both 0 … 1.
 
     `entropy` is the min-entropy in bits: by the best first guess. `alone` is what the attack reads without the other
-    column, `beside`, if it uses one.
+    column, `beside`, if it uses one. `in_parts`: the tokens are of parts of the values, which tell more
+    than is measured.
     """
 
     rows: int
@@ -46,6 +47,7 @@ class Leakage:
     matched: float
     beside: str | None = None
     alone: float = 0.0
+    in_parts: bool = False
 
     @property
     def entropy(self) -> float:
@@ -58,7 +60,7 @@ class Leakage:
             return "UNKNOWN"
         if self.values <= FEW or self.matched >= REFUSE:
             return "REFUSE"
-        return "WARN" if max(self.matched, self.top) >= WARN else "FINE"
+        return "WARN" if self.in_parts or max(self.matched, self.top) >= WARN else "FINE"
 
     @property
     def sentence(self) -> str:
@@ -74,6 +76,11 @@ class Leakage:
             return (
                 f"An attacker who also sees column {self.beside}, and knows how common the values are for each of its"
                 f" values, reads {self.matched:.1%} of the rows; {self.alone:.1%} without that column."
+            )
+        if self.in_parts:
+            return (
+                f"By whole values, an attacker who knows how common these are reads {self.matched:.1%} of the rows. The"
+                " parts of the values tell more: who knows how common parts are reads many. This is not measured."
             )
         return (
             f"An attacker who sees the tokens and knows how common the values are reads {self.matched:.1%} of the rows;"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pg_envelope import errors, phone
 from pg_envelope.backend.search.column import TEXTS, plain_type
 from pg_envelope.backend.tables.inspect import Column
-from pg_envelope.normalizers import EXACT, MONTH, PHONE, YEAR, normalizer
+from pg_envelope.normalizers import EXACT, MATCH, MONTH, PHONE, YEAR, normalizer
 
 # For dates alone: each takes the values of a span of time for equal.
 SPANS = (YEAR, MONTH)
@@ -40,6 +40,8 @@ def unfit(column: Column, versioned: str) -> str | None:
     """Returns the reason why a normaliser is not for a column's type. Every column can be searched by exact."""
     kind = plain_type(column)
     is_date, is_text = kind in WITH_YEAR, kind in (*TEXTS, "citext", None)
+    if versioned == MATCH and kind == "bpchar":
+        return f"column {column.name}: a char(n) ends with blanks, which patterns count and its values do not show"
     if versioned == EXACT or (is_date if versioned in SPANS else is_text):
         return None
     whose = "dates and timestamps" if versioned in SPANS else "texts"

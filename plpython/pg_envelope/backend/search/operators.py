@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pg_envelope.backend.search import matching
 from pg_envelope.backend.search.column import (
     COMPARE,
     LISTED,
@@ -21,7 +22,7 @@ from pg_envelope.backend.search.column import (
 from pg_envelope.backend.sqltext import dollar, ident, literal
 from pg_envelope.normalizers import KEPT
 
-BOOTSTRAP = "if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')\nreturn "
+BOOTSTRAP = matching.BOOTSTRAP
 NAMES = {"=": "equals", "<>": "differs"}
 ESTIMATES = {
     "=": "RESTRICT = pg_catalog.eqsel, JOIN = pg_catalog.eqjoinsel",
@@ -33,6 +34,8 @@ INLINED = "LANGUAGE sql {} LEAKPROOF"
 
 def create(search: SearchColumn, schema: str, key_id: int) -> list[str]:
     """`schema` is that of the protected tables, where the operators are found; `key_id` names the search key."""
+    if search.is_match:
+        return [*needles(search, key_id), *matching.operators(search, schema)]
     return [
         *needles(search, key_id),
         *_with_needles(search, schema),
@@ -45,6 +48,8 @@ def needles(search: SearchColumn, key_id: int) -> list[str]:
     """Makes the functions from a searched value to its token. They are made again when another version of the key
     becomes active.
     """
+    if search.is_match:
+        return [matching.needle(search, key_id)]
     call = f"GD['pg_envelope'].search.needle({key_id}, needle, {search.normalizer!r})"
     token = (
         f"CREATE OR REPLACE FUNCTION {search.part('token')}(needle {TEXT}) RETURNS {TOKEN}"
@@ -163,12 +168,15 @@ def _operator(
 
 def drop(search: SearchColumn) -> list[str]:
     """Drops the key's type with everything that depends on it. No view may use any of it."""
-    left = [
+    made = [
         *(f"{search.part('needle')}({kind})" for kind in kinds(search)),
         *(f"{search.part('order')}({one}, {kind})" for kind in listed(search) for one in ("pg_catalog.bytea", kind)),
         f"{search.part('token')}({TEXT})",
     ]
+    left = [f"{search.part('needle')}({TEXT})"] if search.is_match else made
     families = {"btree": search.part("ops"), "hash": search.part("hash_ops")}
+    if search.is_match:
+        families["gin"] = search.opclass
     return [
         *(f"DROP OPERATOR FAMILY {name} USING {method} CASCADE" for method, name in families.items()),
         f"DROP TYPE {search.type} CASCADE",

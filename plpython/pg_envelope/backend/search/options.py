@@ -9,12 +9,17 @@ from typing import Any
 from pg_envelope import errors
 from pg_envelope.backend.search.column import default_name
 from pg_envelope.backend.search.normalize import newest
+from pg_envelope.normalizers import MATCH
 
 HINT = (
     'For example: {"email": {"search": "exact", "unique": true}}, or {"email": {"search": {"exact": {"normalize":'
-    ' "email"}}}}, or several: {"card": {"search": ["exact", {"exact": {"normalize": "last4", "as": "card_last4"}}]}}.'
+    ' "email"}}}}, {"name": {"search": "match"}},'
+    ' or several: {"card": {"search": ["exact", {"exact": {"normalize": "last4", "as": "card_last4"}}]}}.'
 )
-KNOWN = {"normalize": str, "as": str, "key": str, "unique": bool, "force": bool}
+KNOWN = {
+    "exact": {"normalize": str, "as": str, "key": str, "unique": bool, "force": bool},
+    "match": {"as": str, "key": str, "force": bool},
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ def parse(column: str, given: Any, unique: Any) -> tuple[SearchWanted, ...]:
     if unique and not items:
         items = ["exact"]
     wanted = [_one(column, item) for item in items]
+    if unique and wanted[0].normalize == MATCH:
+        raise _bad(column, "a match search cannot be unique: put an exact one first")
     if unique:
         wanted[0] = replace(wanted[0], unique=True)
     names = [one.name for one in wanted]
@@ -54,18 +61,25 @@ def parse_one(column: str, given: Any) -> SearchWanted:
 
 def _one(column: str, item: Any) -> SearchWanted:
     (kind, options) = next(_kinds(column, item))
-    if kind != "exact":
-        raise _bad(column, "the kind of search must be exact")
+    if kind not in KNOWN:
+        raise _bad(column, f"the kind of search must be {' or '.join(KNOWN)}")
     for name, value in options.items():
-        if type(value) is not KNOWN.get(name):
-            raise _bad(column, f"search options are {', '.join(KNOWN)}")
+        if type(value) is not KNOWN[kind].get(name):
+            raise _bad(column, f"options of {kind} are {', '.join(KNOWN[kind])}")
     return SearchWanted(
-        name=options.get("as") or default_name(column),
-        normalize=newest(options.get("normalize", "exact")),
+        name=options.get("as") or default_name(column, "match" if kind == "match" else "search"),
+        normalize=MATCH if kind == "match" else _equal(column, options.get("normalize", "exact")),
         key=options.get("key"),
         unique=options.get("unique", False),
         force=options.get("force", False),
     )
+
+
+def _equal(column: str, name: str) -> str:
+    normalize = newest(name)
+    if normalize == MATCH:
+        raise _bad(column, "match is a kind of search, and no normaliser")
+    return normalize
 
 
 def _kinds(column: str, item: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search.column import TOKEN, SearchColumn
+from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import catalog, inspect, locks
 from pg_envelope.backend.tables.generate import Layout
@@ -89,7 +89,7 @@ def refuse(place: Place, what: str, obstacles: list[str]) -> None:
 
 def begin_column(host: Host, place: Place, search: SearchColumn) -> None:
     """Adds an empty token column that the view does not show yet. After refresh() writes fill it."""
-    host.run(f"ALTER TABLE {place.base.sql} ADD COLUMN {ident(search.name)} {TOKEN}")
+    host.run(f"ALTER TABLE {place.base.sql} ADD COLUMN {ident(search.name)} {search.stored}")
     column = inspect.inspect(host, place.oid).column(search.name)
     assert column is not None
     search_keys.record(host, place.layout.protected[search.source].field_uuid, column.attnum, search)

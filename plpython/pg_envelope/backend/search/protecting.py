@@ -11,7 +11,15 @@ from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import carried as carried_indexes
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Dropped, Index, Part
-from pg_envelope.backend.search.column import SCHEMA, TOKEN, SearchColumn, default_name, is_loose, plain_type
+from pg_envelope.backend.search.column import (
+    GRAMS,
+    SCHEMA,
+    TOKEN,
+    SearchColumn,
+    default_name,
+    is_loose,
+    plain_type,
+)
 from pg_envelope.backend.search.keys import KeyOrigin
 from pg_envelope.backend.search.normalize import unfit
 from pg_envelope.backend.search.options import SearchWanted
@@ -22,13 +30,14 @@ from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
-from pg_envelope.normalizers import EXACT
+from pg_envelope.normalizers import EXACT, MATCH
 
 # What a role has already is not lent: to take it back would take it away.
 LACKED = f"""
 SELECT r.what FROM (VALUES
     (has_schema_privilege($1, '{SCHEMA}', 'USAGE'), 'USAGE ON SCHEMA {SCHEMA}'),
     (has_type_privilege($1, '{TOKEN}', 'USAGE'), 'USAGE ON TYPE {TOKEN}'),
+    (has_type_privilege($1, '{GRAMS}', 'USAGE'), 'USAGE ON TYPE {GRAMS}'),
     (has_schema_privilege($1, $2::text, 'CREATE'), format('CREATE ON SCHEMA %I', $2))) AS r (may, what)
 WHERE NOT r.may"""
 # What stands in for lower(column).
@@ -82,7 +91,7 @@ def stands_in(index: Index, wanted: Mapping[str, FieldOptions]) -> bool:
 
 
 def _serves(normalizer: str, wanted: str | None) -> bool:
-    return wanted is None or normalizer in LOWERED
+    return normalizer in LOWERED or (wanted is None and normalizer != MATCH)
 
 
 def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
@@ -114,7 +123,7 @@ def make(
 
 def add(host: Host, table: Table, searches: Iterable[SearchColumn]) -> None:
     """Adds empty token columns, as the last columns of the table."""
-    added = commas(f"ADD COLUMN {ident(search.name)} {TOKEN}" for search in searches)
+    added = commas(f"ADD COLUMN {ident(search.name)} {search.stored}" for search in searches)
     if added:
         host.run(f"ALTER TABLE {table.sql} {added}")
 
@@ -122,7 +131,7 @@ def add(host: Host, table: Table, searches: Iterable[SearchColumn]) -> None:
 def filled(layout: Layout) -> list[str]:
     """Returns actions for the ALTER TABLE that seals. Each token is made of the value in the same pass."""
     return [
-        f"ALTER {ident(search.name)} TYPE {TOKEN} USING"
+        f"ALTER {ident(search.name)} TYPE {search.stored} USING"
         f" {of_value_as_role(layout, search, f'{ident(layout.view_name)}.{ident(search.source)}')}"
         for search in layout.searches.values()
     ]
@@ -181,16 +190,21 @@ def _chosen(layout: Layout) -> dict[tuple[str, str | None], tuple[str, str]]:
     For lower() of the column it is the first that ignores case.
     """
     found: dict[tuple[str, str | None], SearchColumn] = {}
-    for search in sorted(layout.searches.values(), key=lambda search: search.normalizer != EXACT):
+    equal = [search for search in layout.searches.values() if not search.is_match]
+    for search in sorted(equal, key=lambda search: search.normalizer != EXACT):
         found.setdefault((search.source, None), search)
         if search.normalizer in LOWERED:
             found.setdefault((search.source, "casefold/1"), search)
-    return {key: (search.name, search.part("ops")) for key, search in found.items()}
+    return {key: (search.name, search.opclass) for key, search in found.items()}
 
 
 def own_index(layout: Layout, search: SearchColumn, is_unique: bool) -> Index:
     name = derived_name(f"{layout.view_name}_{search.name}", "_key" if is_unique else "_idx")
-    return Index(name, (Part(search.name, 0, search.part("ops")),), is_unique=is_unique)
+    return Index(name, (Part(search.name, 0, search.opclass),), is_unique=is_unique, method=_method(search))
+
+
+def _method(search: SearchColumn) -> str:
+    return "gin" if search.is_match else "btree"
 
 
 def grant(host: Host, layout: Layout, acl: Iterable[Row], only: Iterable[str] | None = None) -> None:

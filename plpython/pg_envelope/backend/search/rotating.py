@@ -25,7 +25,7 @@ from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import derived_name, ident
 from pg_envelope.backend.tables.refresh import refresh
-from pg_envelope.normalizers import EXACT
+from pg_envelope.normalizers import EXACT, MATCH
 
 WHAT = "rotate_search"
 USES = """
@@ -62,6 +62,8 @@ def rotate_search(
     search = found.search(column, name)
     made = place.replacing(found, search)
     normalizer = settle(host, newest(normalize or (made or search).normalizer.split("/")[0]))
+    if search.is_match != (normalizer == MATCH):
+        raise errors.BadInput("a search column of match cannot become another one", hint="Drop it, and add the other.")
     if made is None:
         search_uuid = _start(host, keys, search, normalizer)
         host.commit()

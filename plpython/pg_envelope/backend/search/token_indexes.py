@@ -58,7 +58,7 @@ def _free(host: Host, schema: str, name: str) -> str:
 def _like_before(host: Host, base: Table, search: SearchColumn) -> list[Index]:
     """Returns the indexes of the column that it replaces, under temporary names."""
     replaced = search.replaces or ""
-    tokens: carried.Tokens = {(replaced, None): (search.name, search.part("ops"))}
+    tokens: carried.Tokens = {(replaced, None): (search.name, search.opclass)}
     return [
         carried.renamed(index.of_tokens(tokens), temporary_name(index.name))
         for index in carried.of_column(host, base, replaced)

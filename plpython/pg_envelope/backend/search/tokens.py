@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from pg_envelope import errors
+from pg_envelope import errors, grams
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.loader import Loader
@@ -15,6 +15,7 @@ from pg_envelope.tokens import TokenKey
 INPUT = "\\x"
 # So many needles are remembered with their tokens: an index compares each needle of an array some twenty times.
 MOST_RECENT = 1000
+LONGER = "Write three characters or more between two wildcards. The beginning or the end of the value counts as one."
 
 
 class Tokens:
@@ -28,6 +29,9 @@ class Tokens:
         self.token = guard.plain(self._token)
         self.token_as_role = guard.plain(self._token_as_role)
         self.needle = guard.plain(self._needle)
+        self.grams = guard.plain(self._grams)
+        self.grams_as_role = guard.plain(self._grams_as_role)
+        self.pattern = guard.plain(self._pattern)
         self.compare = guard.plain(self._compare)
         self.compare_needles = guard.plain(self._compare_needles)
 
@@ -44,6 +48,28 @@ class Tokens:
             return None
         return self._token(value, self._authority.right("search", search or "").seal, normalize)
 
+    def _grams(self, value: str | None, seal: bytes | None, normalize: str) -> str | None:
+        """Returns the grams of a value that is written, as the text that envelope_search.grams reads. Raises
+        NotPermitted.
+        """
+        if value is None:
+            return None
+        if seal is None:
+            raise errors.NotPermitted
+        return _listed(self._key(seal).stored_grams(grams.of_text(self._normalizer(normalize)(value)), normalize))
+
+    def _grams_as_role(self, value: str | None, search: str | None, normalize: str) -> str | None:
+        if value is None:
+            return None
+        return self._grams(value, self._authority.right("search", search or "").seal, normalize)
+
+    def _pattern(self, key_id: int, pattern: str, normalize: str) -> str:
+        """Returns the grams of all values that a pattern finds. Raises BadInput."""
+        runs = grams.of_pattern(pattern)
+        if not runs:
+            raise errors.BadInput("the pattern is too short to be searched", hint=LONGER)
+        return _listed(self._key_of(key_id).grams(runs, normalize))
+
     def _needle(self, key_id: int, value: str, normalize: str) -> str:
         """Returns the token of a searched value. The operator has the right: it takes a value of the search column's
         type.
@@ -58,15 +84,7 @@ class Tokens:
         return _order(self._sought(key_id, left, normalize), self._sought(key_id, right, normalize))
 
     def _sought(self, key_id: int, value: str, normalize: str) -> bytes:
-        slot = self._slots.get(key_id)
-        if slot is None:
-            slot = self._slots[key_id] = self._loader.search_slot(key_id)
-        try:
-            key = self._key(slot)
-        except errors.NotPermitted:
-            # After a restore, the key catalog has new capabilities.
-            del self._slots[key_id]
-            raise
+        key = self._key_of(key_id)
         recent = self._recent.get((key_id, value))
         if recent is not None and recent[0] is key:
             return recent[1]
@@ -75,6 +93,17 @@ class Tokens:
             self._recent.clear()
         self._recent[key_id, value] = key, token
         return token
+
+    def _key_of(self, key_id: int) -> TokenKey:
+        slot = self._slots.get(key_id)
+        if slot is None:
+            slot = self._slots[key_id] = self._loader.search_slot(key_id)
+        try:
+            return self._key(slot)
+        except errors.NotPermitted:
+            # After a restore, the key catalog has new capabilities.
+            del self._slots[key_id]
+            raise
 
     def _of(self, slot: bytes, value: str, normalize: str) -> bytes:
         return self._made(self._key(slot), value, normalize)
@@ -90,6 +119,10 @@ class Tokens:
 
     def _made(self, key: TokenKey, value: str, normalize: str) -> bytes:
         return key.token(self._normalizer(normalize)(value).encode(), normalize)
+
+
+def _listed(made: list[int]) -> str:
+    return " ".join(map(str, made))
 
 
 def _order(left: bytes, right: bytes) -> int:

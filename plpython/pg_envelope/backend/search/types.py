@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pg_envelope.backend.search.column import COMPARE, TOKEN, SearchColumn
+from pg_envelope.backend.search import matching
+from pg_envelope.backend.search.column import COMPARE, SearchColumn
 from pg_envelope.backend.sqltext import literal
 
 # The server's comparison of bytea, its commutator, and the estimate of how many rows it finds.
@@ -25,7 +26,8 @@ SAFE = "IMMUTABLE STRICT PARALLEL SAFE"
 
 
 def create(search: SearchColumn) -> list[str]:
-    return [*_type(search), *_comparisons(search), *_classes(search)]
+    contained = matching.types(search) if search.is_match else ()
+    return [*_type(search), *_comparisons(search), *_classes(search), *contained]
 
 
 def comment(search: SearchColumn, label: str) -> str:
@@ -47,7 +49,7 @@ def _type(search: SearchColumn) -> Iterator[str]:
         for role, part in {"INPUT": "in", "OUTPUT": "out", "RECEIVE": "recv", "SEND": "send"}.items()
     )
     yield f"CREATE TYPE {name} ({functions}, INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain)"
-    yield f"CREATE CAST ({TOKEN} AS {name}) WITHOUT FUNCTION AS IMPLICIT"
+    yield f"CREATE CAST ({search.stored} AS {name}) WITHOUT FUNCTION AS IMPLICIT"
     # With the type itself on both sides, PostgreSQL would take a literal of unknown type for a value of this type.
     yield f"CREATE DOMAIN {search.part('self')} AS {name}"
 

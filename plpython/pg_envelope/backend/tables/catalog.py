@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import FieldOptions
-from pg_envelope.backend.search.column import TOKEN, SearchColumn
+from pg_envelope.backend.search.column import STORED, SearchColumn
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import Layout, Protected, input_name
 from pg_envelope.backend.tables.inspect import INPUT, Check, Column, Table
@@ -38,7 +38,7 @@ JOIN envelope_private.search_key k USING (search_uuid)
 LEFT JOIN envelope_private.search r ON r.field_uuid = s.field_uuid AND r.attname = s.replaces
 LEFT JOIN envelope_private.search_key o ON o.search_uuid = r.search_uuid
 JOIN pg_catalog.pg_attribute a ON a.attrelid = $2 AND NOT a.attisdropped
-    AND a.atttypid = 'envelope_search.token'::regtype AND (a.attname = s.attname
+    AND a.atttypid IN ('envelope_search.token'::regtype, 'envelope_search.grams'::regtype) AND (a.attname = s.attname
         OR a.attnum = s.attnum AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_attribute n WHERE n.attrelid = $2 AND n.attname = s.attname AND n.attnum > 0))
 WHERE f.key_uuid = $1 ORDER BY a.attnum"""
@@ -249,7 +249,7 @@ def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
     names = {row["known"]: row["attname"] for row in found if row["is_filled"]}
     shown = host.rows(SHOWN, ["oid"], [key["view"]])
     places = {row["plain_column"]: row["attname"] for row in host.rows(PLAINS, ["uuid"], [key["key_uuid"]])}
-    plain = iter([column.name for column in in_place(base.columns, places) if column.type not in (TOKEN, INPUT)])
+    plain = iter([column.name for column in in_place(base.columns, places) if column.type not in {*STORED, INPUT}])
     # Renamed in the view a moment ago.
     left = iter([names[known] for known in names.keys() - {row["name"] for row in shown}])
 
@@ -261,7 +261,7 @@ def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
 
 def _in_order(columns: Sequence[Column], searches: Mapping[str, SearchColumn], shown: list[str]) -> tuple[Column, ...]:
     """Puts the columns first that the view shows already, and leaves out tokens that are not filled."""
-    visible = {c.name: c for c in columns if c.type not in (TOKEN, INPUT) or _is_filled(searches, c.name)}
+    visible = {c.name: c for c in columns if c.type not in {*STORED, INPUT} or _is_filled(searches, c.name)}
     return tuple(visible[name] for name in dict.fromkeys([*shown, *visible]) if name in visible)
 
 

@@ -32,13 +32,17 @@ def shown(search: SearchColumn) -> str:
 def of_value(layout: Layout, search: SearchColumn, value: str) -> str:
     """Returns the token of a value of the protected column, for code that runs as the table's owner."""
     arguments = f"{_text(layout, search, value)}, {key_of(search.search_uuid)}, {_normalize(search)}"
-    return f"envelope_internal.search_token({arguments})"
+    return f"envelope_internal.{_maker(search)}({arguments})"
 
 
 def of_value_as_role(layout: Layout, search: SearchColumn, value: str) -> str:
     """Returns the same by the current role's right, where no sub-select is allowed."""
     uuid = f"'{search.search_uuid}'::pg_catalog.uuid"
-    return f"envelope_internal.search_token_as_role({_text(layout, search, value)}, {uuid}, {_normalize(search)})"
+    return f"envelope_internal.{_maker(search)}_as_role({_text(layout, search, value)}, {uuid}, {_normalize(search)})"
+
+
+def _maker(search: SearchColumn) -> str:
+    return "search_grams" if search.is_match else "search_token"
 
 
 def _text(layout: Layout, search: SearchColumn, value: str) -> str:
