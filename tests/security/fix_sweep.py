@@ -227,6 +227,13 @@ PROCEDURES = (
     "CALL envelope.rotate_search('bare', 'note', 'note_found', 'casefold')",
     "SELECT count(*) FROM bare b JOIN given g ON b.note_found = g.note",
     "CALL envelope.drop_search('bare', 'note', 'note_found')",
+    """CALL envelope.add_search('bare', 'note', '{"match": {"force": true}}')""",
+    "SELECT count(*) FROM bare b JOIN given g ON b.note_match @> g.note",
+    "SELECT count(*) FROM bare b JOIN given g ON b.note_match @> left(g.note, 1)",
+    "SELECT count(*) FROM bare b JOIN given g ON b.note_match @> (g.note || '\\') AND b.note LIKE g.note || '\\'",
+    "UPDATE bare b SET note = g.note || repeat(g.secret, 50) FROM given g WHERE g.id = b.id",
+    "CALL envelope.rotate_search('bare', 'note', 'note_match')",
+    "CALL envelope.verify('bare')",
     "CALL envelope.rotate_emergency('bare', 'a reason')",
     "SELECT envelope.prefetch('by_tenant', ARRAY['acme'])",
     "CALL envelope.suspend('by_tenant', 'acme', 'a reason')",
@@ -253,12 +260,13 @@ PROCEDURES = (
     # Of this table alone: afterwards, files and WAL hold its values.
     "CALL envelope.unprotect('filled')",
 )
-# Capabilities, seals and secrets: none of them is in a log either.
+# Capabilities, seals, secrets, and what searches compare: none of them is in a log either.
 UNLOGGED = """
 SELECT encode(capability, 'hex') FROM envelope_private.capability
 UNION ALL SELECT encode(seal, 'hex') FROM envelope_private.capability WHERE seal IS NOT NULL
 UNION ALL SELECT envelope.secret(name, version)::text FROM envelope.secrets WHERE name <> 'raw'
-UNION ALL SELECT hash FROM hashes"""
+UNION ALL SELECT hash FROM hashes
+UNION ALL SELECT note_match::text FROM swept.bare_encrypted WHERE note_match IS NOT NULL"""
 # Functions that take neither a value of a table in the clear nor a secret, and that nothing above calls.
 WITHOUT_VALUES = frozenset(
     "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule "  # noqa: SIM905

@@ -87,6 +87,20 @@ def check_token(vector: Vector) -> None:
     assert hmac.new(key, message, hashlib.sha256).digest()[:16].hex() == vector["token"]
 
 
+def check_grams(vector: Vector) -> None:
+    """Section 8.1: an HMAC of each three neighbouring characters; the number 0 for a text of too many."""
+    content = normalized("match/1", vector["text"])
+    assert content == vector["content"]
+    info = b"pg_envelope/1 field" + UUID(vector["field_uuid"]).bytes + vector["key_id"].to_bytes(4, "big")
+    key = hkdf(bytes.fromhex(vector["dek"]), bytes.fromhex(vector["salt"]), info, 32)
+    whole = f"\x02{content}\x03"
+    found = set()
+    for three in zip(whole, whole[1:], whole[2:], strict=False):
+        message = b"pg_envelope/1 gram\0match/1\0" + "".join(three).encode()
+        found.add(int(hmac.new(key, message, hashlib.sha256).hexdigest()[:8], 16))
+    assert vector["grams"] == ([0] if len(found) > 400 else sorted(found))
+
+
 def letters(one: str) -> str:
     """Section 8.1: what is left of one character."""
     marked = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", one).casefold())
@@ -183,6 +197,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "secrets_wraps": check_keys.check_secrets_wrap,
     "break_glass_files": check_keys.check_break_glass,
     "tokens": check_token,
+    "grams": check_grams,
     "padme": check_padme,
     "row_keys": check_row_key,
     "signatures": check_records.check_signature,

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pg_envelope import derivation, padding
+from pg_envelope import derivation, grams, padding
 from pg_envelope.backend.search import normalize
 from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.envelope import FieldKey, header
+from pg_envelope.normalizers import MATCH
 from pg_envelope.suites import SUITES
 from pg_envelope.tokens import TokenKey
 from tests.vectors import keys, reads, records, sealed
@@ -44,6 +45,15 @@ KEY_IDS = {"lowest key id": 1, "highest key id": 0xFFFFFFFF}
 PADME = [0, 1, 2, 3, 7, 8, 9, 16, 17, 33, 100, 129, 255, 256, 257, 1000, 4097, 65537, 1 << 20, (1 << 20) + 1, 1 << 29]
 
 # Normaliser, a value's text, and what is left of it.
+# Texts, and what the fold makes of them.
+GRAMS = {
+    "letters": ("Äb", "ab"),
+    "empty": ("", ""),
+    "one letter": ("Z", "z"),
+    "repeated": ("abababab", "abababab"),
+    "marks and ligatures": ("Zoë ﬁ İI ı ß", "zoe fi ii i ss"),
+    "too many": (LONG := " ".join(map(str, range(300))), LONG),
+}
 TOKENS = {
     "as it is": ("exact/1", "a@b.c", "a@b.c"),
     "empty": ("exact/1", "", ""),
@@ -268,6 +278,22 @@ def _wrapped(
     }
 
 
+def _grams() -> Iterator[Vector]:
+    for name, (text, content) in GRAMS.items():
+        assert grams.folded(text) == content
+        key = TokenKey(derivation.field_key(DEK, SALT, FIELD, 7))
+        yield {
+            "name": name,
+            "key_id": 7,
+            "field_uuid": str(FIELD),
+            "dek": DEK.hex(),
+            "salt": SALT.hex(),
+            "text": text,
+            "content": content,
+            "grams": key.stored_grams(grams.of_text(content), MATCH),
+        }
+
+
 def _tokens() -> Iterator[Vector]:
     for name, (normalizer, text, content) in TOKENS.items():
         field_key = derivation.field_key(DEK, SALT, FIELD, 7)
@@ -299,6 +325,7 @@ def generate() -> str:
         "secrets_wraps": list(keys.secrets_wraps()),
         "break_glass_files": list(keys.break_glass_files()),
         "tokens": list(_tokens()),
+        "grams": list(_grams()),
         "padme": [{"bytes": count, "padded_bytes": padding.padme(count)} for count in PADME],
         "row_keys": records.ROW_KEYS,
         "signatures": list(records.signatures()),

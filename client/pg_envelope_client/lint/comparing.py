@@ -12,10 +12,13 @@ from pg_envelope.slow_words import DECRYPTS, NO_ORDER, quoted
 from pg_envelope_client.lint import grammar
 from pg_envelope_client.lint.findings import Edit, Remark, add_first, renamed, title, unwrapped
 from pg_envelope_client.lint.grammar import ast, enums
+from pg_envelope_client.lint.protected import MATCH
 from pg_envelope_client.lint.scope import NamedColumn, Scope
 
 KINDS = enums.A_Expr_Kind
 EQUAL = (KINDS.AEXPR_OP, KINDS.AEXPR_OP_ANY, KINDS.AEXPR_IN)
+LIKE = (KINDS.AEXPR_LIKE, KINDS.AEXPR_ILIKE)
+CONTAINS = "@>"
 FOLDING = ("lower", "upper")
 FOLDED = ("casefold", "email", "unaccent")
 LITERALS = ("SCONST", "ICONST", "FCONST", "PARAM")
@@ -68,14 +71,18 @@ class Comparing:
         if column.search:
             yield from self._misused(node, column, equality)
         elif not equality:
-            yield Remark(column.node.location, title(column), DECRYPTS, NO_ORDER)
+            yield Remark(column.node.location, title(column), DECRYPTS, _by_parts(node, column) or NO_ORDER)
         else:
             found = self._answered(column, node)
             typed = self._typed(node) if found.edits else ()
             yield Remark(found.offset, found.column, found.what, found.instead, (*found.edits, *typed))
 
     def _misused(self, node: Any, column: NamedColumn, equality: bool) -> Iterator[Remark]:
-        if not equality:
+        if column.search and column.search.normalizer == MATCH:
+            if node.name[-1].sval != CONTAINS:
+                what = "is refused: a match search has no other operator than @>"
+                yield Remark(column.node.location, title(column), what, "Write @> and a pattern of LIKE.")
+        elif not equality:
             yield Remark(column.node.location, title(column), "is refused: tokens have no order", NO_ORDER)
         elif edits := self._typed(node):
             what = "is refused: PostgreSQL takes a literal without a type for a token"
@@ -156,6 +163,14 @@ class Comparing:
         edit = renamed(self._statement, column, name)
         edits = (edit,) if edit else ()
         return Remark(column.node.location, title(column), what, slow_words.compare(name), edits)
+
+
+def _by_parts(node: Any, column: NamedColumn) -> str | None:
+    """Says how a match search narrows LIKE and ILIKE, if the column has one."""
+    search = column.table.match(column.name)
+    if node.kind not in LIKE or search is None:
+        return None
+    return f"Write {quoted(search.name)} {CONTAINS} ... AND {quoted(column.name)} LIKE ..., with the same pattern."
 
 
 def _folding(call: Any, scope: Scope) -> NamedColumn | None:

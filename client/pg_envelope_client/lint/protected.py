@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-EXACT = "exact"
+EXACT, MATCH = "exact", "match"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class KnownTable:
 
     def looser(self, column: str) -> Search | None:
         """Returns a search that takes more values for equal than `=`, such as one without regard to case."""
-        return next((one for one in self.columns[column] if one.normalizer != EXACT), None)
+        return next((one for one in self.columns[column] if one.normalizer not in (EXACT, MATCH)), None)
+
+    def match(self, column: str) -> Search | None:
+        """Returns the search that finds parts of texts."""
+        return next((one for one in self.columns[column] if one.normalizer == MATCH), None)
 
     def search(self, name: str) -> Search | None:
         return next((one for searches in self.columns.values() for one in searches if one.name == name), None)

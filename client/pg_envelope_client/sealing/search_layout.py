@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from pg_envelope import errors
-from pg_envelope.normalizers import KEPT, normalizer
+from pg_envelope.normalizers import KEPT, MATCH, normalizer
 from pg_envelope_client.sealing import types
 
 Text = Callable[[object], str]
@@ -34,6 +34,8 @@ class SearchLayout:
         """Reads what the key catalog tells. Raises Unsupported for a token that only the server can make."""
         if told["normalizer"].startswith(KEPT):
             raise errors.Unsupported("the normaliser of this search column is a function of the database", hint=HINT)
+        if told["normalizer"] == MATCH:
+            raise errors.Unsupported("a client cannot search for parts of texts", hint=HINT)
         equal = _equality(told["plain_type"])
         written = types.codec(told["type"]).write
         # A value that is looked for has no length and no precision: what does not fit is not found.

@@ -69,5 +69,3 @@ def test_a_change_a_new_key_and_verify(table: Database) -> None:
     table.sql("UPDATE t_encrypted SET name_match = (SELECT name_match FROM t_encrypted WHERE id = 1) WHERE id = 0")
     table.sql("CALL envelope.verify('t')")
     assert table.sql("SELECT reason FROM envelope.faults") == [("wrong token",)]
-
-

@@ -19,6 +19,7 @@ ROWS = [
     ("public", "customer", "email", "email_search", "exact/1", "customer.email"),
     ("public", "customer", "email", "email_casefold", "casefold/1", "customer.email_casefold"),
     ("public", "customer", "name", "name_loose", "unaccent/1", "customer.name"),
+    ("public", "customer", "city", "city_match", "match/1", "customer.city"),
     ("public", "customer", "phone", None, None, None),
     ("public", "customer", "Odd Name", "Odd Search", "exact/1", "odd"),
     ("shop", "invoice", "email", "email_search", "exact/1", "customer.email"),
@@ -189,3 +190,20 @@ def test_a_table_without_a_primary_key_is_never_one_row() -> None:
     tables = from_rows([{**dict(zip(NAMES, ROWS[0], strict=True)), "primary_key": None}])
     assert isinstance(tables, KnownTables)
     assert found_in("SELECT * FROM customer WHERE id = 1 AND email = 'a'", tables)
+
+
+@pytest.mark.parametrize(
+    ("condition", "instead"),
+    [
+        ("city LIKE '%ab%'", "Write city_match @> ... AND city LIKE ..., with the same pattern."),
+        ("city = 'a'", "First: pg-envelope search add public.customer city"),
+        ("city_match = 'a'", "Write @> and a pattern of LIKE."),
+        ("city_match LIKE 'a'", "Write @> and a pattern of LIKE."),
+    ],
+)
+def test_a_match_search_takes_patterns_alone(condition: str, instead: str) -> None:
+    assert [found.instead for found in found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)] == [instead]
+
+
+def test_a_pattern_beside_a_match_search_is_right() -> None:
+    assert list(found_in("SELECT id FROM customer WHERE city_match @> '%abc%'", PROTECTED)) == []

@@ -20,7 +20,7 @@ from pg_envelope.backend.tables import catalog, generate, inspect
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
-from pg_envelope.normalizers import EXACT, Normalize, normalizer
+from pg_envelope.normalizers import EXACT, MATCH, Normalize, normalizer
 
 SAMPLE = 100_000
 # A hash of the row's number draws the halves, so that the same table always gets the same advice.
