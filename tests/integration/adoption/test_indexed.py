@@ -155,9 +155,11 @@ def test_a_unique_column_of_aes_siv(db: Database) -> None:
 
 def test_searches_that_no_index_asks_for(db: Database) -> None:
     make_patients(db, 5)
-    search = {"ssn": {"search": ["exact", {"exact": {"normalize": "casefold", "as": "ssn_folded"}}], "unique": True}}
+    folded = {"exact": {"normalize": "casefold", "as": "ssn_folded"}}
+    search = {"ssn": {"search": ["exact", folded, {"match": {"force": True}}], "unique": True}}
     db.sql("CALL envelope.adopt('patient', %s, 'fernet', 'legacy')", json.dumps(search))
     assert db.sql("SELECT id FROM patient WHERE ssn_folded = 'SSN 2'") == [(2,)]
+    assert db.sql("SELECT id FROM patient WHERE ssn_match @> '%N 2'") == [(2,)]
     with pytest.raises(DUPLICATE):
         db.sql("UPDATE patient SET ssn = 'ssn 3' WHERE id = 1")
     for wrong in ('{"ssn": {"serach": 1}}', "{", '{"ssn": {"search": {"exact": {"normalize": "rot13"}}}}'):

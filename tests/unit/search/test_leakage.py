@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,3 +104,9 @@ def test_together_never_tell_less_or_more_than_all(groups: list[list[Value]], is
     found = beside("x", alone, made)
     assert alone.matched <= found.matched <= 1.0000001
     assert found.alone == alone.matched
+
+
+def test_parts_of_values_are_never_fine() -> None:
+    alone = leakage([Value(1, 0)] * 1000 + [Value(0, 1)] * 1000)
+    assert [one.verdict for one in (alone, replace(alone, in_parts=True))] == ["FINE", "WARN"]
+    assert "parts" in replace(alone, in_parts=True).sentence

@@ -23,6 +23,9 @@ FORMS: list[tuple[object, object, list[SearchWanted]]] = [
         SearchWanted("mail", "email/1", "k", True)]),
     (["exact", {"exact": {"normalize": "last4", "as": "a4"}}], False, [
         SearchWanted("a_search"), SearchWanted("a4", "last4/1")]),
+    ("match", False, [SearchWanted("a_match", "match/1")]),
+    (["exact", {"match": {"as": "parts", "force": True}}], True, [
+        SearchWanted("a_search", unique=True), SearchWanted("parts", "match/1", force=True)]),
 ]  # fmt: skip
 REFUSED: list[tuple[object, object]] = [
     ("fuzzy", False),
@@ -36,6 +39,10 @@ REFUSED: list[tuple[object, object]] = [
     (["exact", "exact"], False),
     ("exact", "yes"),
     ([["exact"]], False),
+    ("match", True),
+    ({"match": {"normalize": "email"}}, False),
+    ({"match": {"unique": True}}, False),
+    ({"exact": {"normalize": "match"}}, False),
 ]
 
 

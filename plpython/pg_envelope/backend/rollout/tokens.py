@@ -16,7 +16,7 @@ from pg_envelope.backend.rollout.proofs import TOKENS
 from pg_envelope.backend.search import carried, place, protecting, stand_ins, token_indexes
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Dropped, Index
-from pg_envelope.backend.search.column import TOKEN, SearchColumn
+from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.filling import fill
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import commas, ident
@@ -70,7 +70,7 @@ def make_at_once(
 def _filled(layout: Layout) -> str:
     """Returns the statement that rewrites the table with the tokens of its old values."""
     actions = (
-        f"ALTER {ident(search.name)} TYPE {TOKEN} USING {_of_old_value(layout, search)}"
+        f"ALTER {ident(search.name)} TYPE {search.stored} USING {_of_old_value(layout, search)}"
         for search in layout.searches.values()
     )
     return f"ALTER TABLE {layout.base} {commas(actions)}"
