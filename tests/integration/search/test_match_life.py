@@ -76,6 +76,9 @@ def test_row_security_hides_rows_from_a_search(db: Database) -> None:
         " GRANT SELECT ON t TO alice, bob",
     )
     assert [db.sql(FOUND, user=user) for user in ("alice", "bob")] == [[(1,)], [(3,)]]
+    with db.connect("alice") as alice:
+        alice.execute("SET enable_seqscan = off")
+        assert "t_name_match_idx" in plan(alice, FOUND)
 
 
 def test_shred_clears_the_subject_s_grams(db: Database) -> None:
