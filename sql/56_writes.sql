@@ -178,6 +178,29 @@ END $$;
 COMMENT ON FUNCTION envelope_internal.is_retired IS
     'used by the guard of a base table: whether an envelope is under a key that was active once and is not now. SECURITY DEFINER: reads the key catalog';
 
+CREATE FUNCTION envelope_internal.token_length(token envelope_search.token) RETURNS integer
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE AS 'byteaoctetlen';
+COMMENT ON FUNCTION envelope_internal.token_length IS
+    'used by the guard of a base table: the bytes of a token, which are 16 once it is stored';
+
+CREATE FUNCTION envelope_internal.given_token(given envelope_search.token, search uuid) RETURNS envelope_search.token
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    content bytea := envelope_search.token_send(given);
+BEGIN
+    IF octet_length(content) = 20 AND EXISTS (
+        SELECT FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id)
+        WHERE fk.field_uuid = search AND fk.key_id = envelope_private.key_id_of('\x0000' || content)
+            AND fk.state = 'active' AND d.state = 'active')
+    THEN
+        RETURN '\x' || encode(substr(content, 5), 'hex');
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION envelope_internal.given_token IS
+    'used by the guard of a base table: the token of a client without its key id, or NULL if that is not the active search key. SECURITY DEFINER: reads the key catalog';
+
 CREATE FUNCTION envelope_internal.acts_on_itself(base regclass) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

@@ -110,6 +110,8 @@ CREATE FUNCTION envelope.grant_client_search(rel regclass, search_column name, r
 DECLARE
     found_uuid uuid := envelope_private.field_of_search(rel, search_column);
 BEGIN
+    -- A column that joins the key at the same time either waits for this lock, or is seen.
+    PERFORM FROM envelope_private.field f WHERE f.field_uuid = found_uuid FOR NO KEY UPDATE;
     -- The key is that of all columns that share it.
     PERFORM envelope_private.unaudited(s.field_uuid) FROM envelope_private.search s WHERE s.search_uuid = found_uuid;
     INSERT INTO envelope_private.client_grant (field_uuid, role) VALUES (found_uuid, role) ON CONFLICT DO NOTHING;

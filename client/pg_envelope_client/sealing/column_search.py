@@ -24,12 +24,19 @@ class ColumnSearch:
 
         Raises BadInput for a value of another type than the column's.
         """
-        return None if value is None else self._made(self._layout.sought(value))
+        return None if value is None else self._made(self._layout.sought(value))[1]
 
     def stored(self, value: object) -> str | None:
-        """Returns what goes into the search column beside the envelope of a value. Raises BadInput as `seal` does."""
-        return None if value is None else f"\\x{self._made(self._layout.stored(value)).hex()}"
+        """Returns what goes into the search column beside the envelope of a value: the key id and the token.
 
-    def _made(self, text: str) -> bytes:
+        The base table takes it under the active key only, and stores the token. Raises BadInput as `seal` does.
+        """
+        if value is None:
+            return None
+        key_id, token = self._made(self._layout.stored(value))
+        return f"\\x{key_id:08x}{token.hex()}"
+
+    def _made(self, text: str) -> tuple[int, bytes]:
         content = self._layout.content(text)
-        return self._ring.to_search(self._layout).token(content, self._layout.normalizer)
+        found = self._ring.to_search(self._layout)
+        return found.key_id, found.key.token(content, self._layout.normalizer)

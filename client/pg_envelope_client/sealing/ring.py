@@ -22,8 +22,8 @@ MOST_BLOCKS = 64
 ACTIVE_SECONDS = 60.0
 ERASED_SECONDS = 300.0
 REPLACED_HINT = (
-    "rotate_search() made another key: envelope.grant_client_search(...) again, and its uuid at the broker's door. Then"
-    " ask the client for the search column again."
+    "The grant was taken back, or rotate_search() made another key: envelope.grant_client_search(...) again, and its"
+    " uuid at the broker's door. Then ask the client for the search column again."
 )
 
 
@@ -40,6 +40,7 @@ class ActiveKey(NamedTuple):
 
 
 class ActiveSearch(NamedTuple):
+    key_id: int
     key: TokenKey
     until: float
 
@@ -74,14 +75,14 @@ class KeyRing:
                 found = self._load(layout, head, key_id)
         return found
 
-    def to_search(self, layout: SearchLayout) -> TokenKey:
-        """Returns the active key of a search column. Raises NotPermitted, KeySuspended, NotConfigured, Unavailable."""
+    def to_search(self, layout: SearchLayout) -> ActiveSearch:
+        """Returns the active key of a search column. Raises NotPermitted, KeySuspended, Unavailable."""
         self._look()
         found = self._search.get(layout.field)
         if found is None or min(found.until, found.key.expires) <= monotonic():
             with self._lock:
                 found = self._load_search(layout)
-        return found.key
+        return found
 
     def warm(self, layout: FieldLayout) -> None:
         """Loads the active key of a field. In tenant and subject scope there is none for all."""
@@ -124,17 +125,23 @@ class KeyRing:
         return made
 
     def _load_search(self, layout: SearchLayout) -> ActiveSearch:
-        row = self._catalog.key(str(layout.field), None, None)
-        if row is None:
-            # Whoever holds the layout must read it again.
-            self.forget()
-            raise errors.NotConfigured("the search key was replaced", hint=REPLACED_HINT)
+        row = self._search_row(layout)
         _refuse_unusable(layout, row)
         derived = self._fetched(layout, row)
         self._bound(self._search)
-        made = ActiveSearch(TokenKey(derived.key, monotonic() + derived.ttl), monotonic() + ACTIVE_SECONDS)
-        self._search[layout.field] = made
+        key = TokenKey(derived.key, monotonic() + derived.ttl)
+        made = self._search[layout.field] = ActiveSearch(row["key_id"], key, monotonic() + ACTIVE_SECONDS)
         return made
+
+    def _search_row(self, layout: SearchLayout) -> Mapping[str, Any]:
+        try:
+            row = self._catalog.key(str(layout.field), None, None)
+        except errors.NotPermitted:
+            row = None
+        if row is None:
+            self._search.pop(layout.field, None)
+            raise errors.NotPermitted(hint=REPLACED_HINT)
+        return row
 
     def _load(self, layout: FieldLayout, head: bytes, key_id: int) -> FieldKey | ErasedKey:
         row = self._catalog.key(str(layout.field), key_id, None)

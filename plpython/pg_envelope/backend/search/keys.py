@@ -11,7 +11,7 @@ from pg_envelope.backend.search import functions, operators, types
 from pg_envelope.backend.search.column import SearchColumn, plain_type
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.server import settings_kept
-from pg_envelope.backend.sqltext import ident, literal
+from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.normalizers import MATCH
 
@@ -29,6 +29,17 @@ RECORD = "INSERT INTO envelope_private.search_key VALUES ($1, $2, $3, $4, $5)"
 USE = """
 INSERT INTO envelope_private.search (field_uuid, attname, attnum, search_uuid, is_filled, is_unique, replaces)
 VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+# grant_client_search() takes the same lock.
+LOCK = "SELECT field_uuid FROM envelope_private.field WHERE field_uuid = $1 FOR NO KEY UPDATE"
+HIDDEN = """
+SELECT string_agg(g.role::text, ', ') AS roles FROM envelope_private.client_grant g
+WHERE g.field_uuid = $1 AND EXISTS (
+    SELECT FROM envelope_private.field f WHERE f.field_uuid = $2 AND (f.audit <> 'none'
+        OR EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = f.field_uuid)))"""
+HIDDEN_HINT = (
+    "Give the column a search key of its own. Or end the grants, envelope.revoke_client_search(...), and make another"
+    " key: CALL envelope.rotate_search(...)."
+)
 USE_TYPES = ["uuid", "name", "int2", "uuid", "bool", "bool", "name"]
 FORGET = "DELETE FROM envelope_private.search WHERE field_uuid = $1 AND attname = $2"
 ORIGIN = "SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1"
@@ -77,7 +88,7 @@ def key_of(host: Host, search_uuid: str) -> SearchKey:
 def take_over(host: Host, old_uuid: str, search: SearchColumn) -> None:
     """Gives a new key the type and the name of the key that it replaces, which nobody uses any more."""
     old, new = key_of(host, old_uuid), key_of(host, search.search_uuid)
-    host.rows("DELETE FROM envelope_private.search_key WHERE search_uuid = $1", ["uuid"], [old_uuid])
+    _forget_key(host, old_uuid)
     host.rows(TAKE_TYPE, ["uuid", "name"], [search.search_uuid, search.type_name])
     for key_uuid, name in ((new.key_uuid, None), (old.key_uuid, new.name), (new.key_uuid, old.name)):
         host.rows(RENAME, ["uuid", "text"], [key_uuid, name])
@@ -174,10 +185,23 @@ def _run(host: Host, statements: list[str]) -> None:
 
 
 def record(host: Host, field_uuid: str, attnum: int, search: SearchColumn) -> None:
-    """Records the search column. The table's owner may use the key from now on."""
+    """Records the search column. The table's owner may use the key from now on. Raises NotConfigured."""
+    _refuse_clients(host, field_uuid, search)
     state = [search.is_filled, search.is_unique, search.replaces]
     host.rows(USE, USE_TYPES, [field_uuid, search.name, attnum, search.search_uuid, *state])
     host.rows("SELECT envelope_private.renew_seal($1)", ["uuid"], [search.search_uuid])
+
+
+def _refuse_clients(host: Host, field_uuid: str, search: SearchColumn) -> None:
+    """Refuses a key that clients have, for a column whose reads are audited or masked."""
+    host.rows(LOCK, ["uuid"], [search.search_uuid])
+    (held,) = host.rows(HIDDEN, ["uuid", "uuid"], [search.search_uuid, field_uuid])
+    if held["roles"]:
+        raise errors.NotConfigured(
+            f"clients have the search key of {search.name}, and column {search.source} is audited or masked",
+            detail=held["roles"],
+            hint=HIDDEN_HINT,
+        )
 
 
 def forget(host: Host, field_uuid: str, name: str) -> None:
@@ -202,8 +226,14 @@ def drop_all(host: Host) -> None:
 def _drop(host: Host, row: Row) -> None:
     if row["type_name"] is not None:
         _run(host, operators.drop(_column("", "", row)))
-    host.run(f"DELETE FROM envelope_private.search_key WHERE search_uuid = {literal(str(row['search_uuid']))}")
+    _forget_key(host, str(row["search_uuid"]))
     functions.drop_unused(host)
+
+
+def _forget_key(host: Host, search_uuid: str) -> None:
+    """Removes the record of a key, and the grants by which clients got it."""
+    for table, column in (("search_key", "search_uuid"), ("client_grant", "field_uuid")):
+        host.rows(f"DELETE FROM envelope_private.{table} WHERE {column} = $1", ["uuid"], [search_uuid])
 
 
 def _column(name: str, source: str, row: Row) -> SearchColumn:

@@ -28,6 +28,7 @@ from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.generate.search import of_value_as_role
+from pg_envelope.backend.tables.generate.writes import GUARDS
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.normalizers import EXACT, MATCH
@@ -255,7 +256,9 @@ def drop_columns(host: Host, table: str, layout: Layout) -> None:
 
 
 def drop_searches(host: Host, table: str, layout: Layout, searches: list[SearchColumn]) -> None:
-    """Drops search columns that no view shows any more."""
+    """Drops search columns that no view shows any more. The guards hold on to them, until they are made again."""
+    for name in GUARDS.values():
+        host.run(f"DROP TRIGGER IF EXISTS {ident(name)} ON {table}")
     host.run(f"ALTER TABLE {table} {commas(f'DROP COLUMN {ident(search.name)}' for search in searches)}")
     for search in searches:
         search_keys.forget(host, layout.protected[search.source].field_uuid, search.name)

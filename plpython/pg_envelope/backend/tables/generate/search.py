@@ -5,7 +5,7 @@ from __future__ import annotations
 from pg_envelope.backend.search.column import SearchColumn, of_function, written_text
 from pg_envelope.backend.sqltext import ident, literal
 from pg_envelope.backend.tables.canonical import restored
-from pg_envelope.backend.tables.generate.blocks import when
+from pg_envelope.backend.tables.generate.blocks import fail, when
 from pg_envelope.backend.tables.generate.expressions import (
     adopted,
     before_as_role,
@@ -22,6 +22,7 @@ from pg_envelope.backend.tables.generate.expressions import (
 )
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column
+from pg_envelope.tokens import TOKEN_BYTES
 
 
 def shown(search: SearchColumn) -> str:
@@ -66,6 +67,26 @@ def _written(layout: Layout, protected: Protected) -> str:
     if layout.adopts:
         return f"({restored(protected.column, adopted(layout, protected, seal(protected)))})"
     return f"NEW.{ident(protected.column.name)}"
+
+
+def is_long(search: SearchColumn) -> str:
+    """Returns the condition that NEW's token is not one as the table stores it: a client sends its key id with it."""
+    length = f"envelope_internal.token_length(NEW.{ident(search.name)})"
+    return f"{length} OPERATOR(pg_catalog.<>) {TOKEN_BYTES}"
+
+
+def received(layout: Layout, search: SearchColumn) -> str:
+    """Takes the key id off a client's token. A token of a key that was replaced would never be found."""
+    token = f"NEW.{ident(search.name)}"
+    refused = fail(
+        f'the token for column "{search.name}" is under a key that is not active',
+        "55000",
+        layout,
+        column=search.name,
+        hint="Read the key catalog again, or write through the view.",
+    )
+    given = f"{token} := envelope_internal.given_token({token}, '{search.search_uuid}'::pg_catalog.uuid);"
+    return when(is_long(search), given, when(is_null(token), refused))
 
 
 def guarded(layout: Layout, search: SearchColumn) -> str:

@@ -137,10 +137,12 @@ def _few_guards(layout: Layout) -> list[str]:
     """
     # The token of an old value that somebody mends in the base table is made anew.
     bound, protected = guard.watched(layout), [*layout.protected, *(layout.sources if layout.searches else [])]
-    made = _guard(layout, "insert", "INSERT", guard.PAST_THE_VIEW)
+    protected += [search.name for search in layout.searches.values() if search.is_filled]
+    past_the_view = guard.past_the_view(layout)
+    made = _guard(layout, "insert", "INSERT", past_the_view)
     if bound:
         made += _guard(layout, "update", f"UPDATE OF {commas(map(ident, bound))}")
-    return [*made, *_guard(layout, "write", f"UPDATE OF {commas(map(ident, protected))}", guard.PAST_THE_VIEW)]
+    return [*made, *_guard(layout, "write", f"UPDATE OF {commas(map(ident, protected))}", past_the_view)]
 
 
 def _guard(layout: Layout, what: str, event: str, condition: str = "") -> list[str]:
