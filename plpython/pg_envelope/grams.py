@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 
 SIZE = 3
 # They stand before and behind a whole text, and count as characters.
@@ -20,7 +20,7 @@ def folded(text: str) -> str:
     return "".join(map(_fold, text))
 
 
-@cache
+@lru_cache(4096)
 def _fold(one: str) -> str:
     """Returns the character's letters without case and accents. A Turkish i without a dot is an i, because lower() of a
     Turkish database makes it of I.

@@ -14,10 +14,10 @@ from tests.fix_stack import Database
 from tests.integration.fix_server_user import Done, Run, command
 from tests.integration.sealing.fix_door import DoorOfTests
 
-VALUES = {"STRIPE_KEY": "sk_live_9c1", "DB_URL": "postgres://u:p@h/d?x=1#y", "CERT": "-----BEGIN\nline 2\n"}
+VALUES = {"STRIPE_KEY": "sk_live_9c1", "DB_URL": "postgres://u:p@h/d?x=1#y", "CERT": "-----BEGIN 9c1\nline 2\n"}
 ENV = (
     "# ours\nexport STRIPE_KEY=sk_live_9c1  # a remark\nDB_URL='postgres://u:p@h/d?x=1#y'\nDEBUG=\n"
-    'CERT="-----BEGIN\nline 2\n"\n'
+    'CERT="-----BEGIN 9c1\nline 2\n"\n'
 )
 
 
@@ -101,7 +101,7 @@ def test_import_moves_a_file_and_can_be_repeated(db: Database, run: Run, env_fil
     env_file.write_text(ENV.replace("sk_live_9c1", "sk_live_new"))
     again = json.loads(run("import", ".env", "--prefix", "shop.", "--json").stdout)
     assert [row["state"] for row in again] == ["updated", "already there", "empty", "already there"]
-    nowhere(db, "sk_live_9c1", "sk_live_new", "postgres://u:p", "-----BEGIN")
+    nowhere(db, "sk_live_9c1", "sk_live_new", "postgres://u:p", "-----BEGIN 9c1")
 
 
 def test_a_bad_line_stores_nothing(db: Database, run: Run, env_file: Path) -> None:
