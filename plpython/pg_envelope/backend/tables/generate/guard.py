@@ -29,7 +29,7 @@ from pg_envelope.backend.tables.generate.expressions import (
     seal,
 )
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
-from pg_envelope.backend.tables.generate.search import guarded, is_long, received
+from pg_envelope.backend.tables.generate.search import guarded, is_long, of_clients, received
 from pg_envelope.backend.tables.inspect import NO_DRAFTS
 
 # In the order of names, this trigger is the last of the BEFORE triggers.
@@ -48,7 +48,7 @@ def guard(layout: Layout) -> str:
     admitted = [_admit(layout, protected) for protected in layout.protected.values()]
     moved = [_move(layout, protected) for protected in layout.protected.values() if _moves(layout, protected)]
     needed = [*all_bound(layout), *_not_null(layout)]
-    given = [received(layout, search) for search in layout.searches.values() if search.is_filled]
+    given = [received(layout, search) for search in of_clients(layout)]
     tokens = [guarded(layout, search) for search in layout.searches.values()]
     checks, marks = upsert.guarded(layout), upsert.marked(layout)
     needs = map(partial(_needs, layout), needed)
@@ -57,7 +57,7 @@ def guard(layout: Layout) -> str:
 
 def past_the_view(layout: Layout) -> str:
     """Returns when the guard must look at a write. A token with its key id comes from a client, at any depth."""
-    return " OR ".join([PAST_THE_VIEW, *(is_long(search) for search in layout.searches.values() if search.is_filled)])
+    return " OR ".join([PAST_THE_VIEW, *map(is_long, of_clients(layout))])
 
 
 def _not_null(layout: Layout) -> list[str]:

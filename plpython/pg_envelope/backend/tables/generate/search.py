@@ -69,6 +69,11 @@ def _written(layout: Layout, protected: Protected) -> str:
     return f"NEW.{ident(protected.column.name)}"
 
 
+def of_clients(layout: Layout) -> list[SearchColumn]:
+    """Returns the search columns whose tokens a client can make, too."""
+    return [search for search in layout.searches.values() if search.is_filled and not search.is_match]
+
+
 def is_long(search: SearchColumn) -> str:
     """Returns the condition that NEW's token is not one as the table stores it: a client sends its key id with it."""
     length = f"envelope_internal.token_length(NEW.{ident(search.name)})"
