@@ -247,6 +247,36 @@ def test_a_late_token_is_refused_and_a_unique_index_holds(door: DoorOfTests) -> 
     db.sql("ALTER TABLE customer DROP COLUMN email")
 
 
+TRIGGER = """
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER nothing BEFORE INSERT ON t_encrypted FOR EACH ROW EXECUTE FUNCTION nothing()"""
+HAS = """
+SELECT has_table_privilege('alice', 't_encrypted', 'INSERT'), has_table_privilege('owner', 't_encrypted', 'INSERT')"""
+
+
+@pytest.mark.parametrize("more", ["SELECT", TRIGGER], ids=["as owner", "as caller"])
+@pytest.mark.parametrize("member", [False, True])
+def test_a_client_keeps_its_rights_to_the_base_table(door: DoorOfTests, more: str, member: bool) -> None:
+    db = door.db
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); CALL envelope.protect('t', '[\"v\"]')")
+    db.sql(more)
+    db.sql("CREATE ROLE sealers ROLE alice")
+    db.sql("SELECT envelope.grant_client('t', 'v', %s::regrole)", "sealers" if member else "alice")
+    db.sql("GRANT SELECT, INSERT, UPDATE ON t_encrypted TO alice, owner")
+    for change in (
+        "CALL envelope.refresh('t')",
+        "ALTER TABLE t ADD open int",
+        "CALL envelope.add_search('t', 'v', '{\"exact\": {\"force\": true}}')",
+        "CALL envelope.drop_search('t', 'v')",
+    ):
+        db.sql(change)
+        assert db.sql(HAS) == [(True, False)], change
+    db.sql("SELECT envelope.revoke_client('t', 'v', %s::regrole)", "sealers" if member else "alice")
+    db.sql("CALL envelope.refresh('t')")
+    assert db.sql(HAS) == [(False, False)]
+    db.sql("DROP ROLE sealers")
+
+
 def test_a_watched_column_joins_no_key_that_clients_have(door: DoorOfTests) -> None:
     db = door.db
     shared = '{"search": {"exact": {"key": "mail"}}'

@@ -352,7 +352,7 @@ REFUSED = {
     "CALL envelope.add_search('person', 'nothing')": "no such protected column",
     "CALL envelope.add_search('person', 'note')": "no such protected column",
     """CALL envelope.add_search('person', 'email', '{"exact": {"as": "note"}}')""": "cannot be changed as it is",
-    """CALL envelope.add_search('person', 'email', '"match"')""": "the kind of search must be exact",
+    """CALL envelope.add_search('person', 'email', '"range"')""": "must be exact or match",
     "CALL envelope.add_search('person', 'email')": "cannot be changed as it is",
     "CALL envelope.add_search('person', 'email', batch_size => 0)": "batch_size",
     "CALL envelope.drop_search('person', 'email', 'other')": "has no such search column",

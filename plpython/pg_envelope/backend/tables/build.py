@@ -25,6 +25,13 @@ WHERE p.pronamespace = $1::regnamespace AND p.proname = ANY ($2::name[])"""
 GRANTEES = """
 SELECT DISTINCT pg_get_userbyid(a.grantee) AS name FROM pg_catalog.pg_proc p, aclexplode(p.proacl) a
 WHERE p.oid = to_regprocedure($1) AND a.grantee NOT IN (0, p.proowner)"""
+# Those that seal values of the table outside the server, and write envelopes into its base table.
+CLIENTS = """
+WITH field AS (SELECT field_uuid FROM envelope_private.field WHERE key_uuid = $1)
+SELECT r.rolname AS name FROM pg_catalog.pg_roles r WHERE EXISTS (
+    SELECT FROM envelope_private.client_grant g WHERE pg_has_role(r.oid, g.role::oid, 'MEMBER')
+        AND (g.field_uuid IN (SELECT field_uuid FROM field) OR g.field_uuid IN (
+            SELECT search_uuid FROM envelope_private.search JOIN field USING (field_uuid))))"""
 # ALTER TABLE cannot give this state to a view's trigger. The second statement makes every session look again.
 FIRES_ALWAYS = f"""
 UPDATE pg_catalog.pg_trigger SET tgenabled = '{generate.ALWAYS}'
@@ -192,7 +199,7 @@ def _hand_over(host: Host, table: Table, layout: Layout, view_oid: int, acl: lis
 
 def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
     """Gives the owner the rights by which view and triggers reach the base table: the owner may have revoked them.
-    Others keep REFERENCES and TRUNCATE.
+    Others keep REFERENCES and TRUNCATE, and clients all that they have.
 
     Where writes run code of the table, and under row-level security, they reach it with the rights of their caller, who
     also needs its identity sequences.
@@ -204,14 +211,23 @@ def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
             ["oid", "text"],
             [table.oid, mirror(acl)],
         )
-        grants.give(host, table.oid, layout.base, acl)
+        theirs = [row for row in _of_clients(host, table, layout) if row not in acl]
+        grants.give(host, table.oid, layout.base, [*acl, *theirs])
         for statement in sequence_grants(table, acl, "GRANT", "TO"):
             host.run(statement)
     else:
-        grants.revoke_all(host, table.oid, layout.base, keep=[table.owner])
+        clients = {row["grantee"] for row in _of_clients(host, table, layout)}
+        grants.revoke_all(host, table.oid, layout.base, keep=[table.owner, *clients])
         host.run(f"GRANT ALL ON {layout.base} TO {ident(table.owner)}")
-        owner_s = grants.read(host, table.oid)
-        grants.give(host, table.oid, layout.base, [*owner_s, *_of_no_view(host, table, layout, view_oid)])
+        kept = grants.read(host, table.oid)
+        shown = [row for row in _of_no_view(host, table, layout, view_oid) if row not in kept]
+        grants.give(host, table.oid, layout.base, [*kept, *shown])
+
+
+def _of_clients(host: Host, table: Table, layout: Layout) -> list[Row]:
+    """Returns the privileges on the base table of roles that seal values outside the server."""
+    clients = {row["name"] for row in host.rows(CLIENTS, ["uuid"], [layout.key_uuid])} - {table.owner}
+    return [row for row in grants.read(host, table.oid) if row["grantee"] in clients]
 
 
 def _of_no_view(host: Host, table: Table, layout: Layout, view_oid: int) -> Iterator[Row]:
