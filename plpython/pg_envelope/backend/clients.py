@@ -128,7 +128,9 @@ class Clients:
     def _reserve(self, field: str, key_id: int, blocks: int) -> int:
         row = self._host.row(KEY, ["bigint", "uuid"], [key_id, field])
         if row is None or row["state"] != "active" or row["bind"] == "search":
-            raise errors.NotConfigured("the key is not active, or encrypts nothing", hint="Read the key catalog again.")
+            raise errors.NotConfigured(
+                "this key is not active, or it is a search key", hint="Read the key catalog again."
+            )
         self._loader.budget.reserve_blocks(key_id, blocks)
         return blocks * BLOCK
 

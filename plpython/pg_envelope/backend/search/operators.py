@@ -19,10 +19,10 @@ from pg_envelope.backend.search.column import (
     of_function,
     quoted_type,
 )
+from pg_envelope.backend.search.matching import BOOTSTRAP
 from pg_envelope.backend.sqltext import dollar, ident, literal
 from pg_envelope.normalizers import KEPT
 
-BOOTSTRAP = matching.BOOTSTRAP
 NAMES = {"=": "equals", "<>": "differs"}
 ESTIMATES = {
     "=": "RESTRICT = pg_catalog.eqsel, JOIN = pg_catalog.eqjoinsel",

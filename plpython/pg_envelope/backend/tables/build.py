@@ -211,23 +211,22 @@ def grant_base(host: Host, table: Table, layout: Layout, view_oid: int) -> None:
             ["oid", "text"],
             [table.oid, mirror(acl)],
         )
-        theirs = [row for row in _of_clients(host, table, layout) if row not in acl]
+        clients = _clients(host, table, layout)
+        theirs = [row for row in grants.read(host, table.oid) if row["grantee"] in clients and row not in acl]
         grants.give(host, table.oid, layout.base, [*acl, *theirs])
         for statement in sequence_grants(table, acl, "GRANT", "TO"):
             host.run(statement)
     else:
-        clients = {row["grantee"] for row in _of_clients(host, table, layout)}
-        grants.revoke_all(host, table.oid, layout.base, keep=[table.owner, *clients])
+        grants.revoke_all(host, table.oid, layout.base, keep=[table.owner, *_clients(host, table, layout)])
         host.run(f"GRANT ALL ON {layout.base} TO {ident(table.owner)}")
         kept = grants.read(host, table.oid)
         shown = [row for row in _of_no_view(host, table, layout, view_oid) if row not in kept]
         grants.give(host, table.oid, layout.base, [*kept, *shown])
 
 
-def _of_clients(host: Host, table: Table, layout: Layout) -> list[Row]:
-    """Returns the privileges on the base table of roles that seal values outside the server."""
-    clients = {row["name"] for row in host.rows(CLIENTS, ["uuid"], [layout.key_uuid])} - {table.owner}
-    return [row for row in grants.read(host, table.oid) if row["grantee"] in clients]
+def _clients(host: Host, table: Table, layout: Layout) -> set[str]:
+    """Returns the roles, other than the owner, that seal values of the table outside the server."""
+    return {row["name"] for row in host.rows(CLIENTS, ["uuid"], [layout.key_uuid])} - {table.owner}
 
 
 def _of_no_view(host: Host, table: Table, layout: Layout, view_oid: int) -> Iterator[Row]:

@@ -136,9 +136,8 @@ def either(layout: Layout, protected: Protected, opened: str, source: str = "t")
     """
     if not layout.rollout:
         return opened
-    envelope = f"{source}.{ident(protected.column.name)}"
     before = restored(protected.column, legacy(layout, protected, source)) if layout.adopts else None
-    return f"CASE WHEN {envelope} IS NULL THEN {before or clear_value(protected, source)} ELSE {opened} END"
+    return _until_sealed(protected, before or clear_value(protected, source), opened, source)
 
 
 def either_as_role(layout: Layout, protected: Protected, source: str) -> str:
@@ -146,8 +145,12 @@ def either_as_role(layout: Layout, protected: Protected, source: str) -> str:
     opened = opened_as_role(layout, protected, source)
     if not layout.rollout:
         return opened
-    envelope = f"{source}.{ident(protected.column.name)}"
-    return f"CASE WHEN {envelope} IS NULL THEN {before_as_role(layout, protected, source)} ELSE {opened} END"
+    return _until_sealed(protected, before_as_role(layout, protected, source), opened, source)
+
+
+def _until_sealed(protected: Protected, before: str, opened: str, source: str) -> str:
+    """Returns the value of before for a row that has no envelope yet."""
+    return f"CASE WHEN {source}.{ident(protected.column.name)} IS NULL THEN {before} ELSE {opened} END"
 
 
 def legacy(layout: Layout, protected: Protected, source: str) -> str:
