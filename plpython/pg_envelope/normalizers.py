@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from pg_envelope import errors, grams, phone
+from pg_envelope import buckets, errors, grams, phone
 
 Normalize = Callable[[str], str]
 
@@ -103,6 +103,20 @@ def _phone(region: str) -> Normalize:
     return number
 
 
+def _bucket(scale: buckets.Scale) -> Normalize:
+    def narrowest(value: str) -> str:
+        return scale.of_value(value)[0]
+
+    return narrowest
+
+
+def kind_of(versioned: str) -> str:
+    """Returns the kind of search that a normaliser is for: exact, match or range."""
+    if buckets.named(versioned):
+        return "range"
+    return "match" if versioned == MATCH else "exact"
+
+
 def normalizer(versioned: str) -> Normalize:
     """Returns a normaliser by name and version.
 
@@ -111,6 +125,8 @@ def normalizer(versioned: str) -> Normalize:
     found = _exact if KEPT_FUNCTION.fullmatch(versioned) else KNOWN.get(versioned)
     if found is not None:
         return found
+    if buckets.named(versioned):
+        return _bucket(buckets.scale(versioned))
     if telephone := PHONE.fullmatch(versioned):
         return _phone(telephone[1])
     for pattern, made in ((LAST, _last), (PREFIX, _prefix)):

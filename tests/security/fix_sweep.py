@@ -45,6 +45,7 @@ CREATE TABLE by_subject (LIKE bare INCLUDING ALL);
 CREATE TABLE kinds (id int PRIMARY KEY, list text[], both_of pair, few words, doc xml, raw bytea, bin jsonb);
 CREATE TABLE filled (id int PRIMARY KEY, note text, raw bytea);
 CREATE TABLE login (id int PRIMARY KEY, secret text);
+CREATE TABLE sums (id int PRIMARY KEY, amount numeric);
 CREATE TEMP TABLE kept (id int, what text, value bytea);
 """
 PROTECT = (
@@ -55,6 +56,8 @@ PROTECT = (
     """CALL envelope.protect('by_subject', '["email", "note", "raw"]', scope => 'subject', scope_column => 'id')""",
     """CALL envelope.protect('kinds', '["list", "both_of", "few", "doc", "raw", "bin"]')""",
 )
+# A number that stands for a secret of `given`.
+AMOUNT = "('x' || substr(md5(g.secret), 1, 13))::bit(52)::bigint::numeric"
 # A trigger that asks for the row in the clear, as the docs advise.
 READS_ITSELF = """
 CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -233,6 +236,13 @@ PROCEDURES = (
     "SELECT count(*) FROM bare b JOIN given g ON b.note_match @> (g.note || '\\') AND b.note LIKE g.note || '\\'",
     "UPDATE bare b SET note = g.note || repeat(g.secret, 50) FROM given g WHERE g.id = b.id",
     "CALL envelope.rotate_search('bare', 'note', 'note_match')",
+    f"INSERT INTO sums SELECT id, {AMOUNT} FROM given g",
+    """CALL envelope.protect('sums', '{"amount": {"search": {"range": {"bucket": 100000000000, "force": true}}}}')""",
+    f"UPDATE sums s SET amount = {AMOUNT} + 1 FROM given g WHERE g.id = s.id",
+    f"SELECT count(*) FROM sums s JOIN given g ON s.amount_range <@ numrange({AMOUNT}, NULL) AND s.amount > {AMOUNT}",
+    f"SELECT count(*) FROM sums s JOIN given g ON s.amount_range <@ numrange({AMOUNT} + 1, {AMOUNT})",
+    "SELECT count(*) FROM sums WHERE amount_range <@ numrange(amount, amount, '[]')",
+    "CALL envelope.rotate_search('sums', 'amount', normalizer => 'range-5')",
     "CALL envelope.verify('bare')",
     "CALL envelope.rotate_emergency('bare', 'a reason')",
     "SELECT envelope.prefetch('by_tenant', ARRAY['acme'])",
@@ -266,7 +276,9 @@ SELECT encode(capability, 'hex') FROM envelope_private.capability
 UNION ALL SELECT encode(seal, 'hex') FROM envelope_private.capability WHERE seal IS NOT NULL
 UNION ALL SELECT envelope.secret(name, version)::text FROM envelope.secrets WHERE name <> 'raw'
 UNION ALL SELECT hash FROM hashes
-UNION ALL SELECT note_match::text FROM swept.bare_encrypted WHERE note_match IS NOT NULL"""
+UNION ALL SELECT note_match::text FROM swept.bare_encrypted WHERE note_match IS NOT NULL
+UNION ALL SELECT amount_range::text FROM swept.sums_encrypted WHERE amount_range IS NOT NULL
+UNION ALL SELECT amount::text FROM swept.sums UNION ALL SELECT (amount - 1)::text FROM swept.sums"""
 # Functions that take neither a value of a table in the clear nor a secret, and that nothing above calls.
 WITHOUT_VALUES = frozenset(
     "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule "  # noqa: SIM905

@@ -12,6 +12,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,8 @@ from tests.vectors.kdf import hkdf
 HERE = Path(__file__).parent
 
 Vector = dict[str, Any]
+# The units of dates, the narrowest first: section 8.2.
+UNITS = ("day", "month", "year", "decade")
 
 
 def content_of(vector: Vector) -> bytes:
@@ -99,6 +102,55 @@ def check_grams(vector: Vector) -> None:
         message = b"pg_envelope/1 gram\0match/1\0" + "".join(three).encode()
         found.add(int(hmac.new(key, message, hashlib.sha256).hexdigest()[:8], 16))
     assert vector["grams"] == ([0] if len(found) > 400 else sorted(found))
+
+
+def check_buckets(vector: Vector) -> None:
+    """Section 8.2: a bucket of each unit, and an HMAC of each."""
+    name = vector["normalizer"].split("/")[0].removeprefix("range-")
+    made = _spans(name, vector["text"]) if name in UNITS else _widths(Fraction(name), vector["text"])
+    assert vector["buckets"] == made
+    info = b"pg_envelope/1 field" + UUID(vector["field_uuid"]).bytes + vector["key_id"].to_bytes(4, "big")
+    key = hkdf(bytes.fromhex(vector["dek"]), bytes.fromhex(vector["salt"]), info, 32)
+    grams = set()
+    for bucket in made:
+        message = b"pg_envelope/1 gram\0" + vector["normalizer"].encode() + b"\0" + bucket.encode()
+        grams.add(int(hmac.new(key, message, hashlib.sha256).hexdigest()[:8], 16))
+    assert vector["grams"] == sorted(grams)
+
+
+def _spans(narrowest: str, text: str) -> list[str]:
+    if text.endswith("infinity"):
+        return ["below" if text.startswith("-") else "above"]
+    year, month, day = (int(part) for part in text.split(" ")[0].split("-"))
+    if text.endswith(" BC") or year < 1500:
+        return ["below"]
+    if year > 2499:
+        return ["above"]
+    # The days of the years before, and of the months before, counted one by one.
+    days = sum(366 if _is_leap(before) else 365 for before in range(1, year)) + day
+    days += sum((31, 29 if _is_leap(year) else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)[: month - 1])
+    indexes = {"day": days, "month": 12 * year + month - 1, "year": year, "decade": year // 10}
+    return [f"{unit} {indexes[unit]}" for unit in UNITS[UNITS.index(narrowest) :]]
+
+
+def _is_leap(year: int) -> bool:
+    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+
+
+def _widths(width: Fraction, text: str) -> list[str]:
+    if text in ("NaN", "Infinity"):
+        return ["above"]
+    if text == "-Infinity" or Fraction(text) < -100000 * width:
+        return ["below"]
+    if Fraction(text) >= 100000 * width:
+        return ["above"]
+    units = [width * 10**level for level in range(4)]
+    return [f"{_decimal(unit)} {Fraction(text) // unit}" for unit in units]
+
+
+def _decimal(number: Fraction) -> str:
+    text = f"{number.numerator * 10**6 // number.denominator:07d}"
+    return f"{text[:-6]}.{text[-6:]}".rstrip("0").rstrip(".")
 
 
 def letters(one: str) -> str:
@@ -198,6 +250,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "break_glass_files": check_keys.check_break_glass,
     "tokens": check_token,
     "grams": check_grams,
+    "buckets": check_buckets,
     "padme": check_padme,
     "row_keys": check_row_key,
     "signatures": check_records.check_signature,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pg_envelope import derivation, grams, padding
+from pg_envelope import buckets, derivation, grams, padding
 from pg_envelope.backend.search import normalize
 from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.envelope import FieldKey, header
@@ -53,6 +53,23 @@ GRAMS = {
     "repeated": ("abababab", "abababab"),
     "marks and ligatures": ("Zoë ﬁ İI ı ß", "zoe fi ii i ss"),
     "too many": (LONG := " ".join(map(str, range(300))), LONG),
+}
+# Normaliser, the equality text of a value, and its buckets.
+BUCKETS = {
+    "month": ("range-month/1", "1990-02-14", "month 23881, year 1990, decade 199"),
+    "first day of the scale": ("range-day/1", "1500-01-01", "day 547499, month 18000, year 1500, decade 150"),
+    "leap day": ("range-day/1", "2000-02-29", "day 730179, month 24001, year 2000, decade 200"),
+    "last moment": ("range-year/1", "2499-12-31 23:59:59.999999+00", "year 2499, decade 249"),
+    "too early": ("range-month/1", "1499-12-31", "below"),
+    "too late": ("range-day/1", "2500-01-01 00:00:00", "above"),
+    "before Christ": ("range-year/1", "2024-03-15 BC", "below"),
+    "infinite": ("range-day/1", "infinity", "above"),
+    "number": ("range-1000/1", "42123.50", "1000 42, 10000 4, 100000 0, 1000000 0"),
+    "negative": ("range-0.25/1", "-0.26", "0.25 -2, 2.5 -1, 25 -1, 250 -1"),
+    "least number": ("range-7/1", "-700000", "7 -100000, 70 -10000, 700 -1000, 7000 -100"),
+    "too small": ("range-7/1", "-700000.000001", "below"),
+    "too large": ("range-7/1", "1e+300", "above"),
+    "no number": ("range-7/1", "NaN", "above"),
 }
 TOKENS = {
     "as it is": ("exact/1", "a@b.c", "a@b.c"),
@@ -294,6 +311,23 @@ def _grams() -> Iterator[Vector]:
         }
 
 
+def _buckets() -> Iterator[Vector]:
+    key = TokenKey(derivation.field_key(DEK, SALT, FIELD, 7))
+    for name, (normalizer, text, made) in BUCKETS.items():
+        assert buckets.scale(normalizer).of_value(text) == made.split(", ")
+        yield {
+            "name": name,
+            "key_id": 7,
+            "field_uuid": str(FIELD),
+            "dek": DEK.hex(),
+            "salt": SALT.hex(),
+            "normalizer": normalizer,
+            "text": text,
+            "buckets": made.split(", "),
+            "grams": key.stored_grams(made.split(", "), normalizer),
+        }
+
+
 def _tokens() -> Iterator[Vector]:
     for name, (normalizer, text, content) in TOKENS.items():
         field_key = derivation.field_key(DEK, SALT, FIELD, 7)
@@ -326,6 +360,7 @@ def generate() -> str:
         "break_glass_files": list(keys.break_glass_files()),
         "tokens": list(_tokens()),
         "grams": list(_grams()),
+        "buckets": list(_buckets()),
         "padme": [{"bytes": count, "padded_bytes": padding.padme(count)} for count in PADME],
         "row_keys": records.ROW_KEYS,
         "signatures": list(records.signatures()),

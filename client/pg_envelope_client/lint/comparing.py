@@ -12,13 +12,20 @@ from pg_envelope.slow_words import DECRYPTS, NO_ORDER, quoted
 from pg_envelope_client.lint import grammar
 from pg_envelope_client.lint.findings import Edit, Remark, add_first, renamed, title, unwrapped
 from pg_envelope_client.lint.grammar import ast, enums
-from pg_envelope_client.lint.protected import MATCH
 from pg_envelope_client.lint.scope import NamedColumn, Scope
 
 KINDS = enums.A_Expr_Kind
 EQUAL = (KINDS.AEXPR_OP, KINDS.AEXPR_OP_ANY, KINDS.AEXPR_IN)
+BETWEEN = (
+    KINDS.AEXPR_BETWEEN,
+    KINDS.AEXPR_BETWEEN_SYM,
+)
 LIKE = (KINDS.AEXPR_LIKE, KINDS.AEXPR_ILIKE)
-CONTAINS = "@>"
+CONTAINS, WITHIN = "@>", "<@"
+# What is said of another operator beside such a search column, and what it has.
+MATCHED = ("is refused: a match search has no other operator than @>", "Write @> and a pattern of LIKE.", (CONTAINS,))
+RANGED = ("is refused: a range search has no other operator than <@", "Write <@ and a range.", (WITHIN, CONTAINS))
+ORDERED = ("<", "<=", ">", ">=", WITHIN)
 FOLDING = ("lower", "upper")
 FOLDED = ("casefold", "email", "unaccent")
 LITERALS = ("SCONST", "ICONST", "FCONST", "PARAM")
@@ -71,17 +78,18 @@ class Comparing:
         if column.search:
             yield from self._misused(node, column, equality)
         elif not equality:
-            yield Remark(column.node.location, title(column), DECRYPTS, _by_parts(node, column) or NO_ORDER)
+            narrowed = _by_parts(node, column) or _by_range(node, column)
+            yield Remark(column.node.location, title(column), DECRYPTS, narrowed or NO_ORDER)
         else:
             found = self._answered(column, node)
             typed = self._typed(node) if found.edits else ()
             yield Remark(found.offset, found.column, found.what, found.instead, (*found.edits, *typed))
 
     def _misused(self, node: Any, column: NamedColumn, equality: bool) -> Iterator[Remark]:
-        if column.search and column.search.normalizer == MATCH:
-            if node.name[-1].sval != CONTAINS:
-                what = "is refused: a match search has no other operator than @>"
-                yield Remark(column.node.location, title(column), what, "Write @> and a pattern of LIKE.")
+        if column.search and not column.search.is_equality:
+            what, instead, operators = RANGED if column.search.is_range else MATCHED
+            if node.name[-1].sval not in operators:
+                yield Remark(column.node.location, title(column), what, instead)
         elif not equality:
             yield Remark(column.node.location, title(column), "is refused: tokens have no order", NO_ORDER)
         elif edits := self._typed(node):
@@ -171,6 +179,14 @@ def _by_parts(node: Any, column: NamedColumn) -> str | None:
     if node.kind not in LIKE or search is None:
         return None
     return f"Write {quoted(search.name)} {CONTAINS} ... AND {quoted(column.name)} LIKE ..., with the same pattern."
+
+
+def _by_range(node: Any, column: NamedColumn) -> str | None:
+    """Says how a range search narrows comparisons of order, if the column has one."""
+    search = column.table.range(column.name)
+    if search is None or not (node.kind in BETWEEN or node.name[-1].sval in ORDERED):
+        return None
+    return f"Write {quoted(search.name)} {WITHIN} a range, AND the comparison of {quoted(column.name)} as it is."
 
 
 def _folding(call: Any, scope: Scope) -> NamedColumn | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 EXACT, MATCH = "exact", "match"
+# Begins the normaliser of a search for ranges.
+RANGE = "range-"
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,14 @@ class Search:
     name: str
     normalizer: str
     key: str
+
+    @property
+    def is_range(self) -> bool:
+        return self.normalizer.startswith(RANGE)
+
+    @property
+    def is_equality(self) -> bool:
+        return self.normalizer != MATCH and not self.is_range
 
 
 @dataclass(frozen=True)
@@ -33,11 +43,16 @@ class KnownTable:
 
     def looser(self, column: str) -> Search | None:
         """Returns a search that takes more values for equal than `=`, such as one without regard to case."""
-        return next((one for one in self.columns[column] if one.normalizer not in (EXACT, MATCH)), None)
+        every = self.columns[column]
+        return next((one for one in every if one.is_equality and one.normalizer != EXACT), None)
 
     def match(self, column: str) -> Search | None:
         """Returns the search that finds parts of texts."""
         return next((one for one in self.columns[column] if one.normalizer == MATCH), None)
+
+    def range(self, column: str) -> Search | None:
+        """Returns the search that finds ranges of values."""
+        return next((one for one in self.columns[column] if one.is_range), None)
 
     def search(self, name: str) -> Search | None:
         return next((one for searches in self.columns.values() for one in searches if one.name == name), None)

@@ -9,12 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from pg_envelope import errors
-from pg_envelope.normalizers import KEPT, MATCH, normalizer
+from pg_envelope.normalizers import KEPT, kind_of, normalizer
 from pg_envelope_client.sealing import types
 
 Text = Callable[[object], str]
 # Their canonical text is that of the client, and equal values have one.
 STEADY = frozenset("text bool int2 int4 int8 oid uuid date time timestamp timestamptz".split())  # noqa: SIM905
+# What only the server searches for, by the kind of the search.
+SOUGHT = {"match": "parts of texts", "range": "ranges of values"}
 HINT = "Search by the view: the server makes the token there."
 
 
@@ -34,8 +36,8 @@ class SearchLayout:
         """Reads what the key catalog tells. Raises Unsupported for a token that only the server can make."""
         if told["normalizer"].startswith(KEPT):
             raise errors.Unsupported("the normaliser of this search column is a function of the database", hint=HINT)
-        if told["normalizer"] == MATCH:
-            raise errors.Unsupported("a client cannot search for parts of texts", hint=HINT)
+        if (kind := kind_of(told["normalizer"])) in SOUGHT:
+            raise errors.Unsupported(f"a client cannot search for {SOUGHT[kind]}", hint=HINT)
         equal = _equality(told["plain_type"])
         written = types.codec(told["type"]).write
         # A value that is looked for has no length and no precision: what does not fit is not found.

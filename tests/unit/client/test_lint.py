@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pg_envelope.slow_words import NO_ORDER
 from pg_envelope_client.lint import grammar, sources
 from pg_envelope_client.lint.findings import rewritten
 from pg_envelope_client.lint.protected import KnownTables, from_rows
@@ -20,6 +21,7 @@ ROWS = [
     ("public", "customer", "email", "email_casefold", "casefold/1", "customer.email_casefold"),
     ("public", "customer", "name", "name_loose", "unaccent/1", "customer.name"),
     ("public", "customer", "city", "city_match", "match/1", "customer.city"),
+    ("public", "customer", "born", "born_range", "range-month/1", "customer.born"),
     ("public", "customer", "phone", None, None, None),
     ("public", "customer", "Odd Name", "Odd Search", "exact/1", "odd"),
     ("shop", "invoice", "email", "email_search", "exact/1", "customer.email"),
@@ -203,6 +205,32 @@ def test_a_table_without_a_primary_key_is_never_one_row() -> None:
 )
 def test_a_match_search_takes_patterns_alone(condition: str, instead: str) -> None:
     assert [found.instead for found in found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)] == [instead]
+
+
+BY_RANGE = "Write born_range <@ a range, AND the comparison of born as it is."
+
+
+@pytest.mark.parametrize(
+    ("condition", "instead"),
+    [
+        ("born < $1", BY_RANGE),
+        ("$1 >= born", BY_RANGE),
+        ("born BETWEEN '1990-01-01' AND '1990-02-01'", BY_RANGE),
+        ("born <@ daterange('1990-01-01', '1990-02-01')", BY_RANGE),
+        ("born = '1990-01-01'", "First: pg-envelope search add public.customer born"),
+        ("born NOT BETWEEN '1990-01-01' AND '1990-02-01'", NO_ORDER),
+        ("born_range = '1990-01-01'", "Write <@ and a range."),
+        ("born_range && daterange('1990-01-01', '1990-02-01')", "Write <@ and a range."),
+        ("born_range BETWEEN $1 AND $2", "Write <@ and a range."),
+    ],
+)
+def test_a_range_search_takes_ranges_alone(condition: str, instead: str) -> None:
+    assert [found.instead for found in found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)] == [instead]
+
+
+def test_a_range_beside_a_range_search_is_right() -> None:
+    for condition in ("born_range <@ daterange($1, $2)", "daterange($1, $2) @> born_range"):
+        assert list(found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)) == []
 
 
 def test_a_pattern_beside_a_match_search_is_right() -> None:

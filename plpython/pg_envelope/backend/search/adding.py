@@ -24,8 +24,10 @@ from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.normalizers import kind_of
 
 WHAT = "add_search"
+EXAMPLES = {"exact": "= '...'", "match": "@> '%...%'", "range": "<@ '[...,...)'"}
 FILLED = "UPDATE envelope_private.search SET is_filled = true WHERE field_uuid = $1 AND attname = $2"
 
 
@@ -85,7 +87,7 @@ def _show(host: Host, found: Place, name: str) -> None:
     host.rows(FILLED, ["uuid", "name"], [found.layout.protected[search.source].field_uuid, name])
     refresh(host, found.oid)
     protecting.grant(host, place.find(host, found.oid).layout, acl, [name])
-    example = "@> '%...%'" if search.is_match else "= '...'"
     host.notice(
-        f"search column {name} of {found.layout.view} is ready", hint=f"SELECT ... WHERE {ident(name)} {example}"
+        f"search column {name} of {found.layout.view} is ready",
+        hint=f"SELECT ... WHERE {ident(name)} {EXAMPLES[kind_of(search.normalizer)]}",
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from pg_envelope import errors
+from pg_envelope import buckets, errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.faulty import fault
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search.column import of_function, plain_type, searchable, written_text
 from pg_envelope.backend.search.functions import drop_unused, settle
-from pg_envelope.backend.search.leakage import Group, Leakage, Value, leakage
+from pg_envelope.backend.search.leakage import Group, Leakage, Value, in_buckets, leakage
 from pg_envelope.backend.search.leakage import beside as leakage_beside
 from pg_envelope.backend.search.normalize import newest, unfit
 from pg_envelope.backend.sqltext import commas, ident
@@ -20,8 +21,10 @@ from pg_envelope.backend.tables import catalog, generate, inspect
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
-from pg_envelope.normalizers import EXACT, MATCH, Normalize, normalizer
+from pg_envelope.normalizers import EXACT, MATCH, kind_of, normalizer
 
+# What a normaliser leaves of a value: of a range search, its buckets.
+Content = TypeVar("Content", bound=Hashable)
 SAMPLE = 100_000
 # A hash of the row's number draws the halves, so that the same table always gets the same advice.
 BY_VALUE = """
@@ -42,7 +45,7 @@ FROM (SELECT {value} AS value, h.other IS NULL AS is_null, pg_catalog.dense_rank
 GROUP BY h.place, h.is_null"""
 COUNTS = f"""
 SELECT known, attacked, pg_catalog.count(*) AS values FROM ({BY_VALUE}) g GROUP BY known, attacked"""
-FORCE = '{{"{}": {{"search": {{"exact": {{"force": true}}}}}}}} searches it all the same.'
+FORCE = 'With the option "force": true of the search it is made all the same.'
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,15 @@ def _measure(host: Host, table: Table, column: Column, normalize: str) -> Leakag
         rows = owner.rows(COUNTS.format(value="NULL::pg_catalog.text", values=values, sample=SAMPLE))
         return leakage(value for row in rows for value in [Value(row["known"], row["attacked"])] * row["values"])
     rows = owner.rows(BY_VALUE.format(value=_text(column, normalize), values=values, sample=SAMPLE))
+    if kind_of(normalize) == "range":
+        paths = _merged(rows, lambda value: tuple(reversed(buckets.scale(normalize).of_value(value))))
+        return in_buckets(leakage(paths.values()), paths)
     return leakage(_merged(rows, normalizer(normalize)).values())
 
 
-def _merged(rows: Iterable[Row], normalized: Normalize) -> dict[str, Value]:
+def _merged(rows: Iterable[Row], normalized: Callable[[str], Content]) -> dict[Content, Value]:
     """Groups the values by their normalised text, because rows with equal texts have equal tokens."""
-    found: dict[str, Value] = {}
+    found: dict[Content, Value] = {}
     for row in rows:
         content = normalized(row["value"])
         before = found.get(content, Value(0, 0))
@@ -166,7 +172,7 @@ def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> I
         if column is None or not unforced or not searchable(host, column):
             continue
         if plain_type(column) == "bool":
-            yield f"column {name}: the tokens of two values are as good as the values. {FORCE.format(name)}"
+            yield f"column {name}: the tokens of two values are as good as the values. {FORCE}"
             continue
         others = _others(host, table, wanted, name)
         for normalize in sorted(unforced):
@@ -188,7 +194,7 @@ def _obstacle(host: Host, table: Table, column: Column, normalize: str, others: 
         together = [measure(host, table, column, normalize, other) for other in others]
         found = max([found, *together], key=lambda one: one.matched)
     if found.verdict == "REFUSE":
-        return f"column {column.name}: {found.sentence} {FORCE.format(column.name)}"
+        return f"column {column.name}: {found.sentence} {FORCE}"
     if found.verdict == "WARN":
         host.warning(f"search of column {column.name}: {found.sentence}", hint="docs/search.md says what tokens tell.")
     return None

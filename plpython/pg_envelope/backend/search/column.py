@@ -8,7 +8,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import derived_name, ident, qualified
 from pg_envelope.backend.tables.canonical import PLAINTEXT, TEXT
 from pg_envelope.backend.tables.inspect import Column
-from pg_envelope.normalizers import KEPT, MATCH
+from pg_envelope.normalizers import KEPT, kind_of
 
 SCHEMA = "envelope_search"
 # Every role may use this one: its operators take two search columns, and nothing else.
@@ -29,6 +29,17 @@ STEADY = frozenset("bool int2 int4 int8 oid uuid inet macaddr macaddr8".split())
 LISTED = STEADY - {"bool"} | {"text"}
 # Equal values of these types have one text under the settings of envelope_internal.canonical().
 DATED = frozenset(("date", "time", "timestamp", "timestamptz"))
+# The types whose ranges can be found, and the type of such a range.
+RANGES = {
+    "date": "daterange",
+    "timestamp": "tsrange",
+    "timestamptz": "tstzrange",
+    "int2": "int4range",
+    "int4": "int4range",
+    "int8": "int8range",
+    "numeric": "numrange",
+    "float8": "numrange",
+}
 ENUM = "e"
 # `one` is there because a row without columns would be an empty dict, which is false.
 LOOSE = """
@@ -57,17 +68,27 @@ class SearchColumn:
     @property
     def is_match(self) -> bool:
         """True when it finds values by parts of them, and not by equal tokens."""
-        return self.normalizer == MATCH
+        return kind_of(self.normalizer) == "match"
+
+    @property
+    def is_range(self) -> bool:
+        """True when it finds values by the buckets that a range covers."""
+        return kind_of(self.normalizer) == "range"
+
+    @property
+    def has_grams(self) -> bool:
+        """True when a row has several numbers in the place of one token."""
+        return self.is_match or self.is_range
 
     @property
     def stored(self) -> str:
         """The type of the base table's column."""
-        return GRAMS if self.is_match else TOKEN
+        return GRAMS if self.has_grams else TOKEN
 
     @property
     def opclass(self) -> str:
         """The operator class of its index."""
-        return self.part("gin_ops" if self.is_match else "ops")
+        return self.part("gin_ops" if self.has_grams else "ops")
 
     @property
     def type(self) -> str:

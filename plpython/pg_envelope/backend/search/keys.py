@@ -13,7 +13,7 @@ from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.inspect import Column, Table
-from pg_envelope.normalizers import MATCH
+from pg_envelope.normalizers import kind_of
 
 KNOWN = """
 SELECT k.search_uuid, k.type_name, k.schema, k.normalizer, k.plain_type, b.relowner AS owner, EXISTS (
@@ -128,7 +128,7 @@ def _new(
         wanted.name,
         column.name,
         search_uuid,
-        f"{'match' if wanted.normalize == MATCH else 'exact'}_{key_id}",
+        f"{kind_of(wanted.normalize)}_{key_id}",
         wanted.normalize,
         kind,
     )

@@ -7,7 +7,7 @@ column, the same is done among the rows of each of its values: a rare name may b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import log2
@@ -38,7 +38,7 @@ class Leakage:
 
     `entropy` is the min-entropy in bits: by the best first guess. `alone` is what the attack reads without the other
     column, `beside`, if it uses one. `in_parts`: the tokens are of parts of the values, which tell more
-    than is measured.
+    than is measured. `in_buckets`: what counts as a value is a bucket.
     """
 
     rows: int
@@ -48,6 +48,7 @@ class Leakage:
     beside: str | None = None
     alone: float = 0.0
     in_parts: bool = False
+    in_buckets: bool = False
 
     @property
     def entropy(self) -> float:
@@ -68,6 +69,10 @@ class Leakage:
             return (
                 f"{self.rows} rows are too few to tell: fill the table first, or think of the values that it will hold."
             )
+        if self.values <= FEW and self.in_buckets:
+            return (
+                f"There are {self.values} different buckets: who knows one row of each knows the buckets of all rows."
+            )
         if self.values <= FEW:
             return (
                 f"There are {self.values} different values: who knows one row of each reads all rows by their tokens."
@@ -82,6 +87,12 @@ class Leakage:
                 f"By whole values, an attacker who knows how common these are reads {self.matched:.1%} of the rows. The"
                 " parts of the values tell more: who knows how common parts are reads many. This is not measured."
             )
+        if self.in_buckets:
+            return (
+                "An attacker who sees which rows share buckets, and knows how common these are, tells the narrowest"
+                f" bucket of {self.matched:.1%} of the rows; one who knows only the most common bucket guesses"
+                f" {self.top:.1%}."
+            )
         return (
             f"An attacker who sees the tokens and knows how common the values are reads {self.matched:.1%} of the rows;"
             f" one who knows only the most common value guesses {self.top:.1%}."
@@ -95,6 +106,30 @@ def leakage(values: Iterable[Value]) -> Leakage:
     top = max((value.count for value in found), default=0)
     read = sum(_expected(found))
     return Leakage(rows, len(found), top / rows if rows else 0.0, read / attacked if attacked else 0.0)
+
+
+def in_buckets(alone: Leakage, paths: Mapping[tuple[str, ...], Value]) -> Leakage:
+    """Returns what the attack reads of a range search. `paths` has the counts of each narrowest bucket, by the buckets
+    around it, the widest first.
+
+    The attack matches the narrowest buckets at once, or the widest ones first and then those within each: as it reads
+    more.
+    """
+    attacked = sum(value.attacked for value in paths.values())
+    stepwise = _read_within(paths) / attacked if attacked else 0.0
+    return replace(alone, matched=max(alone.matched, stepwise), in_buckets=True)
+
+
+def _read_within(paths: Mapping[tuple[str, ...], Value]) -> float:
+    """Returns the rows that are read by matching the first buckets of the paths, and then what is within each."""
+    inner: dict[str, dict[tuple[str, ...], Value]] = {}
+    for (first, *rest), value in paths.items():
+        inner.setdefault(first, {})[tuple(rest)] = value
+    sizes = [Group(list(within.values())).size for within in inner.values()]
+    read = 0.0
+    for within, size, chance in zip(inner.values(), sizes, _chances(sizes), strict=True):
+        read += chance * (size.attacked if () in within else _read_within(within))
+    return read
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pg_envelope import errors, phone
-from pg_envelope.backend.search.column import TEXTS, plain_type
+from pg_envelope import buckets, errors, phone
+from pg_envelope.backend.search.column import RANGES, TEXTS, plain_type
 from pg_envelope.backend.tables.inspect import Column
-from pg_envelope.normalizers import EXACT, MATCH, MONTH, PHONE, YEAR, normalizer
+from pg_envelope.normalizers import EXACT, MATCH, MONTH, PHONE, YEAR, kind_of, normalizer
 
 # For dates alone: each takes the values of a span of time for equal.
 SPANS = (YEAR, MONTH)
@@ -15,7 +15,8 @@ WITH_YEAR = frozenset(("date", "timestamp", "timestamptz"))
 OF_FUNCTION = "function "
 HINT = (
     "Normalisers: exact, trim, casefold, email, digits, unaccent, last4 (or another number), phone-DE (or another"
-    " country), prefix4 (or another number), and year and month for dates; or a function: public.plate."
+    " country), prefix4 (or another number), and year and month for dates; for a range search range-month (or"
+    " day, year, or a number); or a function: public.plate."
 )
 
 
@@ -24,9 +25,9 @@ def newest(name: str) -> str:
 
     The name of a function has no version yet: functions.settle() finds it.
     """
-    if "." in name:
-        return OF_FUNCTION + name
     versioned = f"{name}/1"
+    if "." in name and not buckets.named(versioned):
+        return OF_FUNCTION + name
     try:
         normalizer(versioned)
     except errors.Internal:
@@ -42,7 +43,19 @@ def unfit(column: Column, versioned: str) -> str | None:
     is_date, is_text = kind in WITH_YEAR, kind in (*TEXTS, "citext", None)
     if versioned == MATCH and kind == "bpchar":
         return f"column {column.name}: a char(n) ends with blanks, which patterns count and its values do not show"
+    if kind_of(versioned) == "range":
+        return _without_ranges(column, kind, versioned)
     if versioned == EXACT or (is_date if versioned in SPANS else is_text):
         return None
     whose = "dates and timestamps" if versioned in SPANS else "texts"
     return f"column {column.name}: normaliser {versioned.split('/')[0]} is for {whose}"
+
+
+def _without_ranges(column: Column, kind: str | None, versioned: str) -> str | None:
+    if kind not in RANGES:
+        more = ". Make it a double precision" if kind == "float4" else ""
+        return f"column {column.name}: a range search is for dates, timestamps, integers, numeric and float8{more}"
+    if buckets.is_of_dates(versioned) != (kind in WITH_YEAR):
+        wanted = "day, month or year" if kind in WITH_YEAR else "a number, such as 1000"
+        return f"column {column.name}: the bucket of its ranges must be {wanted}"
+    return None

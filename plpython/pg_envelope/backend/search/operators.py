@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pg_envelope.backend.search import matching
+from pg_envelope.backend.search import matching, ranging
 from pg_envelope.backend.search.column import (
     COMPARE,
     LISTED,
@@ -36,6 +36,8 @@ def create(search: SearchColumn, schema: str, key_id: int) -> list[str]:
     """`schema` is that of the protected tables, where the operators are found; `key_id` names the search key."""
     if search.is_match:
         return [*needles(search, key_id), *matching.operators(search, schema)]
+    if search.is_range:
+        return [*needles(search, key_id), *ranging.operators(search, schema)]
     return [
         *needles(search, key_id),
         *_with_needles(search, schema),
@@ -50,6 +52,8 @@ def needles(search: SearchColumn, key_id: int) -> list[str]:
     """
     if search.is_match:
         return [matching.needle(search, key_id)]
+    if search.is_range:
+        return ranging.needles(search, key_id)
     call = f"GD['pg_envelope'].search.needle({key_id}, needle, {search.normalizer!r})"
     token = (
         f"CREATE OR REPLACE FUNCTION {search.part('token')}(needle {TEXT}) RETURNS {TOKEN}"
@@ -168,19 +172,26 @@ def _operator(
 
 def drop(search: SearchColumn) -> list[str]:
     """Drops the key's type with everything that depends on it. No view may use any of it."""
-    made = [
-        *(f"{search.part('needle')}({kind})" for kind in kinds(search)),
-        *(f"{search.part('order')}({one}, {kind})" for kind in listed(search) for one in ("pg_catalog.bytea", kind)),
-        f"{search.part('token')}({TEXT})",
-    ]
-    left = [f"{search.part('needle')}({TEXT})"] if search.is_match else made
     families = {"btree": search.part("ops"), "hash": search.part("hash_ops")}
-    if search.is_match:
+    if search.has_grams:
         families["gin"] = search.opclass
     return [
         *(f"DROP OPERATOR FAMILY {name} USING {method} CASCADE" for method, name in families.items()),
         f"DROP TYPE {search.type} CASCADE",
-        *(f"DROP FUNCTION {function}" for function in left),
+        *(f"DROP FUNCTION {function}" for function in _left(search)),
+    ]
+
+
+def _left(search: SearchColumn) -> list[str]:
+    """Returns the functions that do not go with the type."""
+    if search.is_match:
+        return [f"{search.part('needle')}({TEXT})"]
+    if search.is_range:
+        return ranging.dropped(search)
+    return [
+        *(f"{search.part('needle')}({kind})" for kind in kinds(search)),
+        *(f"{search.part('order')}({one}, {kind})" for kind in listed(search) for one in ("pg_catalog.bytea", kind)),
+        f"{search.part('token')}({TEXT})",
     ]
 
 

@@ -6,20 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pg_envelope import errors
+from pg_envelope import buckets, errors
 from pg_envelope.backend.search.column import default_name
 from pg_envelope.backend.search.normalize import newest
-from pg_envelope.normalizers import MATCH
+from pg_envelope.normalizers import MATCH, kind_of
 
 HINT = (
     'For example: {"email": {"search": "exact", "unique": true}}, or {"email": {"search": {"exact": {"normalize":'
-    ' "email"}}}}, {"name": {"search": "match"}},'
+    ' "email"}}}}, {"name": {"search": "match"}}, {"born": {"search": {"range": {"bucket": "month"}}}},'
     ' or several: {"card": {"search": ["exact", {"exact": {"normalize": "last4", "as": "card_last4"}}]}}.'
 )
-KNOWN = {
-    "exact": {"normalize": str, "as": str, "key": str, "unique": bool, "force": bool},
-    "match": {"as": str, "key": str, "force": bool},
+WORD, FLAG = (str,), (bool,)
+KNOWN: dict[str, dict[str, tuple[type, ...]]] = {
+    "exact": {"normalize": WORD, "as": WORD, "key": WORD, "unique": FLAG, "force": FLAG},
+    "match": {"as": WORD, "key": WORD, "force": FLAG},
+    "range": {"bucket": (str, int, float), "as": WORD, "key": WORD, "force": FLAG},
 }
+BUCKET = "a range search needs a bucket: day, month or year; for numbers a width such as 1000"
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ def parse(column: str, given: Any, unique: Any) -> tuple[SearchWanted, ...]:
     if unique and not items:
         items = ["exact"]
     wanted = [_one(column, item) for item in items]
-    if unique and wanted[0].normalize == MATCH:
-        raise _bad(column, "a match search cannot be unique: put an exact one first")
+    if unique and (kind := kind_of(wanted[0].normalize)) != "exact":
+        raise _bad(column, f"a {kind} search cannot be unique: put an exact one first")
     if unique:
         wanted[0] = replace(wanted[0], unique=True)
     names = [one.name for one in wanted]
@@ -64,21 +67,34 @@ def _one(column: str, item: Any) -> SearchWanted:
     if kind not in KNOWN:
         raise _bad(column, f"the kind of search must be {' or '.join(KNOWN)}")
     for name, value in options.items():
-        if type(value) is not KNOWN[kind].get(name):
+        if type(value) not in KNOWN[kind].get(name, ()):
             raise _bad(column, f"options of {kind} are {', '.join(KNOWN[kind])}")
     return SearchWanted(
-        name=options.get("as") or default_name(column, "match" if kind == "match" else "search"),
-        normalize=MATCH if kind == "match" else _equal(column, options.get("normalize", "exact")),
+        name=options.get("as") or default_name(column, "search" if kind == "exact" else kind),
+        normalize=_normalize(column, kind, options),
         key=options.get("key"),
         unique=options.get("unique", False),
         force=options.get("force", False),
     )
 
 
+def _normalize(column: str, kind: str, options: dict[str, Any]) -> str:
+    if kind == "range":
+        return _range(column, options.get("bucket", ""))
+    return MATCH if kind == "match" else _equal(column, options.get("normalize", "exact"))
+
+
 def _equal(column: str, name: str) -> str:
     normalize = newest(name)
-    if normalize == MATCH:
-        raise _bad(column, "match is a kind of search, and no normaliser")
+    if (kind := kind_of(normalize)) != "exact":
+        raise _bad(column, f"{kind} is a kind of search, and no normaliser")
+    return normalize
+
+
+def _range(column: str, bucket: str | int | float) -> str:
+    normalize = f"range-{buckets.width(bucket)}/1"
+    if not buckets.named(normalize):
+        raise _bad(column, BUCKET)
     return normalize
 
 

@@ -31,7 +31,7 @@ from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.generate.writes import GUARDS
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
-from pg_envelope.normalizers import EXACT, MATCH
+from pg_envelope.normalizers import EXACT, kind_of
 
 # What a role has already is not lent: to take it back would take it away.
 LACKED = f"""
@@ -92,7 +92,7 @@ def stands_in(index: Index, wanted: Mapping[str, FieldOptions]) -> bool:
 
 
 def _serves(normalizer: str, wanted: str | None) -> bool:
-    return normalizer in LOWERED or (wanted is None and normalizer != MATCH)
+    return normalizer in LOWERED or (wanted is None and kind_of(normalizer) == "exact")
 
 
 def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
@@ -191,7 +191,7 @@ def _chosen(layout: Layout) -> dict[tuple[str, str | None], tuple[str, str]]:
     For lower() of the column it is the first that ignores case.
     """
     found: dict[tuple[str, str | None], SearchColumn] = {}
-    equal = [search for search in layout.searches.values() if not search.is_match]
+    equal = [search for search in layout.searches.values() if not search.has_grams]
     for search in sorted(equal, key=lambda search: search.normalizer != EXACT):
         found.setdefault((search.source, None), search)
         if search.normalizer in LOWERED:
@@ -205,7 +205,7 @@ def own_index(layout: Layout, search: SearchColumn, is_unique: bool) -> Index:
 
 
 def _method(search: SearchColumn) -> str:
-    return "gin" if search.is_match else "btree"
+    return "gin" if search.has_grams else "btree"
 
 
 def grant(host: Host, layout: Layout, acl: Iterable[Row], only: Iterable[str] | None = None) -> None:

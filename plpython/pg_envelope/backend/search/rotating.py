@@ -25,7 +25,7 @@ from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import derived_name, ident
 from pg_envelope.backend.tables.refresh import refresh
-from pg_envelope.normalizers import EXACT, MATCH
+from pg_envelope.normalizers import EXACT, kind_of
 
 WHAT = "rotate_search"
 USES = """
@@ -62,8 +62,10 @@ def rotate_search(
     search = found.search(column, name)
     made = place.replacing(found, search)
     normalizer = settle(host, newest(normalize or (made or search).normalizer.split("/")[0]))
-    if search.is_match != (normalizer == MATCH):
-        raise errors.BadInput("a search column of match cannot become another one", hint="Drop it, and add the other.")
+    if (kind := kind_of(search.normalizer)) != kind_of(normalizer):
+        raise errors.BadInput(
+            f"a search column of {kind} cannot become one of {kind_of(normalizer)}", hint="Drop it, and add the other."
+        )
     if made is None:
         search_uuid = _start(host, keys, search, normalizer)
         host.commit()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
-from pg_envelope import errors, grams
+from pg_envelope import buckets, errors, grams
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.session_keys import SessionKeys
-from pg_envelope.normalizers import normalizer
+from pg_envelope.normalizers import kind_of, normalizer
 from pg_envelope.tokens import TokenKey
 
 INPUT = "\\x"
 # So many needles are remembered with their tokens: an index compares each needle of an array some twenty times.
 MOST_RECENT = 1000
+# Ranges are remembered with their grams, of which each has some hundred.
+MOST_RANGES = 100
 LONGER = "Write three characters or more between two wildcards. The beginning or the end of the value counts as one."
 
 
@@ -25,6 +28,7 @@ class Tokens:
         self._session_keys, self._authority, self._loader = session_keys, authority, loader
         self._slots: dict[int, bytes] = {}
         self._recent: dict[tuple[int, str], tuple[TokenKey, bytes]] = {}
+        self._ranges: dict[tuple[int, str], tuple[TokenKey, str]] = {}
         self._normalizer = cache(normalizer)
         self.token = guard.plain(self._token)
         self.token_as_role = guard.plain(self._token_as_role)
@@ -32,6 +36,7 @@ class Tokens:
         self.grams = guard.plain(self._grams)
         self.grams_as_role = guard.plain(self._grams_as_role)
         self.pattern = guard.plain(self._pattern)
+        self.buckets = guard.plain(self._buckets)
         self.compare = guard.plain(self._compare)
         self.compare_needles = guard.plain(self._compare_needles)
 
@@ -56,7 +61,12 @@ class Tokens:
             return None
         if seal is None:
             raise errors.NotPermitted
-        return _listed(self._key(seal).stored_grams(grams.of_text(self._normalizer(normalize)(value)), normalize))
+        return _listed(self._key(seal).stored_grams(self._runs(value, normalize), normalize))
+
+    def _runs(self, value: str, normalize: str) -> Iterable[str]:
+        if kind_of(normalize) == "range":
+            return buckets.scale(normalize).of_value(value)
+        return grams.of_text(self._normalizer(normalize)(value))
 
     def _grams_as_role(self, value: str | None, search: str | None, normalize: str) -> str | None:
         if value is None:
@@ -69,6 +79,18 @@ class Tokens:
         if not runs:
             raise errors.BadInput("the pattern is too short to be searched", hint=LONGER)
         return _listed(self._key_of(key_id).grams(runs, normalize))
+
+    def _buckets(self, key_id: int, sought: str, normalize: str, kind: str) -> str:
+        """Returns the grams of the buckets that cover a range, by its canonical text. `kind` is the values' type."""
+        key = self._key_of(key_id)
+        recent = self._ranges.get((key_id, sought))
+        if recent is not None and recent[0] is key:
+            return recent[1]
+        made = _listed(key.grams(buckets.scale(normalize).of_range(sought, of_floats=kind == "float8"), normalize))
+        if len(self._ranges) >= MOST_RANGES:
+            self._ranges.clear()
+        self._ranges[key_id, sought] = key, made
+        return made
 
     def _needle(self, key_id: int, value: str, normalize: str) -> str:
         """Returns the token of a searched value. The operator has the right: it takes a value of the search column's

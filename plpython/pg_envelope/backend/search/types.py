@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pg_envelope.backend.search import matching
+from pg_envelope.backend.search import gin
 from pg_envelope.backend.search.column import COMPARE, SearchColumn
 from pg_envelope.backend.sqltext import literal
 
@@ -26,7 +26,7 @@ SAFE = "IMMUTABLE STRICT PARALLEL SAFE"
 
 
 def create(search: SearchColumn) -> list[str]:
-    contained = matching.types(search) if search.is_match else ()
+    contained = gin.types(search) if search.has_grams else ()
     return [*_type(search), *_comparisons(search), *_classes(search), *contained]
 
 

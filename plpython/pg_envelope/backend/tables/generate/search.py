@@ -43,7 +43,7 @@ def of_value_as_role(layout: Layout, search: SearchColumn, value: str) -> str:
 
 
 def _maker(search: SearchColumn) -> str:
-    return "search_grams" if search.is_match else "search_token"
+    return "search_grams" if search.has_grams else "search_token"
 
 
 def _text(layout: Layout, search: SearchColumn, value: str) -> str:
@@ -71,7 +71,7 @@ def _written(layout: Layout, protected: Protected) -> str:
 
 def of_clients(layout: Layout) -> list[SearchColumn]:
     """Returns the search columns whose tokens a client can make, too."""
-    return [search for search in layout.searches.values() if search.is_filled and not search.is_match]
+    return [search for search in layout.searches.values() if search.is_filled and not search.has_grams]
 
 
 def is_long(search: SearchColumn) -> str:
