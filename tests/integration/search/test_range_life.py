@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import psycopg
 import pytest
 
+from stack.postgres import Cluster
 from tests.fix_stack import Database
+from tests.integration.operations.fix_clusters import run
 from tests.integration.search.fix_users import plan
 
 
@@ -231,3 +236,20 @@ def test_the_advice_looks_at_buckets(db: Database) -> None:
         db.sql("""CALL envelope.protect('t', '{"born": {"search": {"range": {"bucket": "month"}}}}')""")
     assert "4 different buckets" in (refused.value.diag.message_detail or "")
     with_months(db)
+
+
+def test_a_restored_database_searches(
+    table: Database, other_cluster: Cluster, empty_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    table.sql("GRANT SELECT ON t TO alice")
+    with_months(table)
+    run(table.stack.cluster, table.name, "pg_dump", "--format=custom", "--file", tmp_path / "dump")
+    name = empty_database("ranged")
+    run(other_cluster, name, "pg_restore", "--single-transaction", "--dbname", name, tmp_path / "dump")
+    with other_cluster.connect(name) as connection:
+        connection.execute("SELECT envelope.this_is_the_original()")
+        connection.execute("INSERT INTO t VALUES (4, 'x', '1990-02-19'); ANALYZE t_encrypted")
+        assert sorted(connection.execute(FOUND).fetchall()) == [(1,), (4,)]
+        assert INDEX in plan(connection, FOUND)
+    with other_cluster.connect(name, "alice") as alice:
+        assert sorted(alice.execute(FOUND).fetchall()) == [(1,), (4,)]

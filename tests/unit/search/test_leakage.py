@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_envelope.backend.search.leakage import Group, Leakage, Value, beside, leakage
+from pg_envelope.backend.search.leakage import Group, Leakage, Value, beside, in_buckets, leakage
 
 ZIPF = [Value(10_000 // rank, 10_000 // rank) for rank in range(1, 200)]
 
@@ -110,3 +110,36 @@ def test_parts_of_values_are_never_fine() -> None:
     alone = leakage([Value(1, 0)] * 1000 + [Value(0, 1)] * 1000)
     assert [one.verdict for one in (alone, replace(alone, in_parts=True))] == ["FINE", "WARN"]
     assert "parts" in replace(alone, in_parts=True).sentence
+
+
+def test_buckets_within_wider_ones_tell_more() -> None:
+    """Each month is as common as others of other years. Who matches the years first tells them all."""
+    counts = {
+        (f"year {year}", f"month {year}.{month}"): month + year % 2 for year in range(2) for month in range(20, 40)
+    }
+    paths = {path: Value(count, count) for path, count in counts.items()}
+    alone = leakage(paths.values())
+    found = in_buckets(alone, paths)
+    assert alone.matched < 0.6
+    assert found.matched == pytest.approx(1.0)
+    assert "bucket" in found.sentence
+    assert found.verdict == "REFUSE"
+
+
+def test_equal_buckets_are_told_by_chance() -> None:
+    paths = {(f"year {number // 10}", f"month {number}"): Value(5, 5) for number in range(400)}
+    found = in_buckets(leakage(paths.values()), paths)
+    assert found.matched == pytest.approx(1 / 400)
+    assert found.verdict == "FINE"
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.integers(0, 3).map(str), st.integers(0, 9).map(str)),
+        st.builds(Value, st.integers(0, 50), st.integers(0, 50)),
+    )
+)
+def test_what_buckets_tell_is_a_share(paths: dict[tuple[str, ...], Value]) -> None:
+    alone = leakage(paths.values())
+    found = in_buckets(alone, {**paths, ("below",): Value(1, 2)})
+    assert alone.matched <= found.matched <= 1.0000001
