@@ -49,6 +49,13 @@ def test_a_value_of_too_many_parts_is_written_and_found(db: Database) -> None:
     assert "t_name_match_idx" in plan(db.admin, FOUND)
 
 
+def test_not_before_a_match_is_refused_because_it_would_miss_rows(db: Database) -> None:
+    make(db)
+    for condition in ("NOT name_match @> '%gström%'", "NOT (name_match @> '%gström%' AND name LIKE '%gström%')"):
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            db.sql(f"SELECT id FROM t WHERE {condition}")
+
+
 def test_who_searches_without_reading_sees_candidates(db: Database) -> None:
     make(db)
     db.sql("GRANT SELECT (id, name_match) ON t TO alice; GRANT SELECT (id) ON t TO bob")

@@ -101,6 +101,23 @@ def test_buckets_are_not_shown_and_have_no_literals(table: Database) -> None:
             table.sql(f"SELECT id FROM t WHERE {forged}")
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "NOT born_range <@ daterange('1990-02-10', '1990-02-20')",
+        "(born_range <@ daterange('1990-02-10', '1990-02-20')) = false",
+        "(daterange('1990-02-10', '1990-02-20') @> born_range) <> true",
+        f"NOT ({BORN})",
+        "id IN (SELECT id FROM t WHERE NOT (born_range <@ daterange('1990-02-10', NULL) OR id = 5))",
+    ],
+)
+def test_what_would_miss_rows_is_refused(table: Database, condition: str) -> None:
+    with_months(table)
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as refused:
+        table.sql(f"SELECT id FROM t WHERE {condition}")
+    assert refused.value.diag.message_hint
+
+
 def test_a_new_key_another_bucket_and_verify(table: Database) -> None:
     with_months(table)
     table.sql("CALL envelope.rotate_search('t', 'born')")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pg_envelope.backend.search.column import COMPARE, SearchColumn
+from pg_envelope.backend.sqltext import dollar, literal
 
 # Nothing tells how common numbers are, so the planner takes its own guess.
 ESTIMATES = "RESTRICT = pg_catalog.contsel, JOIN = pg_catalog.contjoinsel"
@@ -19,6 +20,13 @@ SUPPORT = {
     4: ("ginarrayconsistent", "internal, int2, {}, int4, internal, internal, internal, internal", "bool"),
     6: ("ginarraytriconsistent", "internal, int2, {}, int4, internal, internal, internal", '"char"'),
 }
+# Others than candidates are not all that others than the answer are: some candidates are no answer.
+NEGATED = f"""
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE =
+        {literal("pg_envelope: NOT before a search that finds candidates would miss rows")}, HINT =
+        {literal("Write NOT before the condition on the column itself, without the search column.")};
+END"""
 SAFE = "IMMUTABLE STRICT PARALLEL SAFE"
 
 
@@ -47,9 +55,15 @@ def types(search: SearchColumn) -> Iterator[str]:
         f" LANGUAGE internal {SAFE} LEAKPROOF AS '{found.function}'"
     )
     yield (
-        f"CREATE OPERATOR {COMPARE}.{found.sign} (LEFTARG = {search.type}, RIGHTARG = {search.type},"
-        f" FUNCTION = {search.part(found.name)}, {ESTIMATES})"
+        f"CREATE FUNCTION {search.part('negated')}{both} RETURNS pg_catalog.bool"
+        f" LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS {dollar(NEGATED)}"
     )
+    names = {found.sign: search.part(found.name), f"!{found.sign}": search.part("negated")}
+    for sign, other in zip(names, reversed(names), strict=True):
+        yield (
+            f"CREATE OPERATOR {COMPARE}.{sign} (LEFTARG = {search.type}, RIGHTARG = {search.type},"
+            f" FUNCTION = {names[sign]}, NEGATOR = OPERATOR({COMPARE}.{other}), {ESTIMATES})"
+        )
     for function, arguments, returns in SUPPORT.values():
         signature = f"{search.part(function)}({arguments.format(search.type)})"
         yield f"CREATE FUNCTION {signature} RETURNS {returns} LANGUAGE internal {SAFE} AS '{function}'"
