@@ -63,7 +63,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.add_search(rel, column, spec, batch_size, pause_ms)
 $$;
 COMMENT ON PROCEDURE envelope.add_search IS
-    'gives a protected column another search column while the table is in use: "exact", {"exact": {"normalize": "email", ...}}, "match" or {"range": {"bucket": "month"}}. Makes tokens in transactions of about batch_size rows, and goes on where it ended early. Not inside a transaction';
+    'gives a protected column another search column while the table is in use: "exact", {"exact": {"normalize": "email", ...}}, "match", "contains" or {"range": {"bucket": "month"}}. Makes tokens in transactions of about batch_size rows, and goes on where it ended early. Not inside a transaction';
 
 CREATE PROCEDURE envelope.drop_search(rel regclass, "column" name, name name DEFAULT NULL)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$

@@ -16,6 +16,9 @@ EXACT = "exact/1"
 YEAR, MONTH = "year/1", "month/1"
 # Of search columns that find parts of a text: FORMAT.md section 8.1.
 MATCH = "match/1"
+# Of search columns that find jsonb values by what they contain: FORMAT.md section 8.3.
+CONTAINS = "contains/1"
+IN_PARTS = (MATCH, CONTAINS)
 DATE = re.compile(r"([0-9]+)(-[0-9]{2})-[0-9]{2}(?:[ T].*?)??( BC)?", re.DOTALL)
 NOT_DIGITS = re.compile(r"\D")
 LAST = re.compile(r"last([1-9]\d?)/1")
@@ -79,6 +82,7 @@ KNOWN: dict[str, Normalize] = {
     YEAR: _year,
     MONTH: _month,
     MATCH: grams.folded,
+    CONTAINS: _exact,
 }
 
 
@@ -111,10 +115,10 @@ def _bucket(scale: buckets.Scale) -> Normalize:
 
 
 def kind_of(versioned: str) -> str:
-    """Returns the kind of search that a normaliser is for: exact, match or range."""
+    """Returns the kind of search that a normaliser is for: exact, match, contains or range."""
     if buckets.named(versioned):
         return "range"
-    return "match" if versioned == MATCH else "exact"
+    return versioned.split("/")[0] if versioned in IN_PARTS else "exact"
 
 
 def normalizer(versioned: str) -> Normalize:

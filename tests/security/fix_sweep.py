@@ -45,6 +45,7 @@ CREATE TABLE by_subject (LIKE bare INCLUDING ALL);
 CREATE TABLE kinds (id int PRIMARY KEY, list text[], both_of pair, few words, doc xml, raw bytea, bin jsonb);
 CREATE TABLE filled (id int PRIMARY KEY, note text, raw bytea);
 CREATE TABLE login (id int PRIMARY KEY, secret text);
+CREATE TABLE docs (id int PRIMARY KEY, doc jsonb);
 CREATE TABLE sums (id int PRIMARY KEY, amount numeric);
 CREATE TEMP TABLE kept (id int, what text, value bytea);
 """
@@ -243,6 +244,14 @@ PROCEDURES = (
     f"SELECT count(*) FROM sums s JOIN given g ON s.amount_range <@ numrange({AMOUNT} + 1, {AMOUNT})",
     "SELECT count(*) FROM sums WHERE amount_range <@ numrange(amount, amount, '[]')",
     "CALL envelope.rotate_search('sums', 'amount', normalizer => 'range-5')",
+    "INSERT INTO docs SELECT id, jsonb_build_object('a', jsonb_build_array(secret, note)) FROM given",
+    """CALL envelope.protect('docs', '{"doc": {"search": {"contains": {"force": true}}}}')""",
+    "UPDATE docs d SET doc = jsonb_build_object(g.secret, g.secret) FROM given g WHERE g.id = d.id AND g.id < 5",
+    "UPDATE docs d SET doc = (repeat('[', 300) || '{\"a\": \"' || g.secret || '\"}' || repeat(']', 300))::jsonb"
+    " FROM given g WHERE g.id = d.id AND g.id > 6",
+    "SELECT count(*) FROM docs d JOIN given g ON d.doc_contains @> jsonb_build_object(g.secret, g.note)",
+    "SELECT count(*) FROM docs d JOIN given g ON d.doc_contains @> d.doc AND d.doc @> jsonb_build_object(g.secret, 1)",
+    "SELECT count(*) FROM docs d JOIN given g ON NOT d.doc_contains @> jsonb_build_object(g.secret, g.note)",
     "CALL envelope.verify('bare')",
     "CALL envelope.rotate_emergency('bare', 'a reason')",
     "SELECT envelope.prefetch('by_tenant', ARRAY['acme'])",
@@ -278,6 +287,7 @@ UNION ALL SELECT envelope.secret(name, version)::text FROM envelope.secrets WHER
 UNION ALL SELECT hash FROM hashes
 UNION ALL SELECT note_match::text FROM swept.bare_encrypted WHERE note_match IS NOT NULL
 UNION ALL SELECT amount_range::text FROM swept.sums_encrypted WHERE amount_range IS NOT NULL
+UNION ALL SELECT doc_contains::text FROM swept.docs_encrypted WHERE length(doc_contains::text) > 1
 UNION ALL SELECT amount::text FROM swept.sums UNION ALL SELECT (amount - 1)::text FROM swept.sums"""
 # Functions that take neither a value of a table in the clear nor a secret, and that nothing above calls.
 WITHOUT_VALUES = frozenset(

@@ -12,6 +12,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,48 @@ def _widths(width: Fraction, text: str) -> list[str]:
 
 
 def _decimal(number: Fraction) -> str:
-    text = f"{number.numerator * 10**6 // number.denominator:07d}"
-    return f"{text[:-6]}.{text[-6:]}".rstrip("0").rstrip(".")
+    """A number of at most six digits behind the point."""
+    text = f"{abs(number.numerator) * 10**6 // number.denominator:07d}"
+    return "-" * (number < 0) + f"{text[:-6]}.{text[-6:]}".rstrip("0").rstrip(".")
+
+
+def check_leaves(vector: Vector) -> None:
+    """Section 8.3: a leaf of each value within a value, and an HMAC of each."""
+    value = json.loads(vector["text"], parse_float=Decimal)
+    made = set(_leaves("", value))
+    if isinstance(value, list):
+        made |= {f"={_scalar(one)}" for one in value if not isinstance(one, dict | list)}
+    # In this vector no key has a bracket or a point.
+    is_left_out = len(made) > 400 or "[]" * 101 in "".join(made)
+    assert vector["leaves"] is None if is_left_out else set(vector["leaves"]) == made
+    info = b"pg_envelope/1 field" + UUID(vector["field_uuid"]).bytes + vector["key_id"].to_bytes(4, "big")
+    key = hkdf(bytes.fromhex(vector["dek"]), bytes.fromhex(vector["salt"]), info, 32)
+    grams = set()
+    for leaf in made:
+        message = b"pg_envelope/1 gram\0contains/1\0" + leaf.encode()
+        grams.add(int(hmac.new(key, message, hashlib.sha256).hexdigest()[:8], 16))
+    assert vector["grams"] == ([0] if is_left_out else sorted(grams))
+
+
+def _leaves(path: str, value: Any) -> list[str]:
+    if isinstance(value, dict):
+        inner = [leaf for key in value for leaf in _leaves(path + "." + _quoted(key), value[key])]
+        return [path + "={}", *inner]
+    if isinstance(value, list):
+        return [path + "=[]", *(leaf for one in value for leaf in _leaves(path + "[]", one))]
+    return [f"{path}={_scalar(value)}"]
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        return _quoted(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return _decimal(Fraction(value))
+
+
+def _quoted(text: str) -> str:
+    return '"' + "".join("\\" + one if one in '\\"' else one for one in text) + '"'
 
 
 def letters(one: str) -> str:
@@ -251,6 +292,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "tokens": check_token,
     "grams": check_grams,
     "buckets": check_buckets,
+    "leaves": check_leaves,
     "padme": check_padme,
     "row_keys": check_row_key,
     "signatures": check_records.check_signature,

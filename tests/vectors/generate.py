@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pg_envelope import buckets, derivation, grams, padding
+from pg_envelope import buckets, derivation, grams, leaves, padding
 from pg_envelope.backend.search import normalize
 from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.envelope import FieldKey, header
-from pg_envelope.normalizers import MATCH
+from pg_envelope.normalizers import CONTAINS, MATCH
 from pg_envelope.suites import SUITES
-from pg_envelope.tokens import TokenKey
+from pg_envelope.tokens import EVERY_PATTERN, MOST_GRAMS, TokenKey
 from tests.vectors import keys, reads, records, sealed
 from tests.vectors.local import FIELD, OTHER_FIELD
 from tests.vectors.records import DATABASE, drawn
@@ -70,6 +70,19 @@ BUCKETS = {
     "too small": ("range-7/1", "-700000.000001", "below"),
     "too large": ("range-7/1", "1e+300", "above"),
     "no number": ("range-7/1", "NaN", "above"),
+}
+# The canonical text of a jsonb, and its leaves.
+LEAVES: dict[str, tuple[str, list[str] | None]] = {
+    "worked example": ('{"a": [1.50, "x"]}', ["={}", '."a"=[]', '."a"[]=1.5', '."a"[]="x"']),
+    "scalars": (
+        '["b", 10, null, true]',
+        ["=[]", '[]="b"', '="b"', "[]=10", "=10", "[]=null", "=null", "[]=true", "=true"],
+    ),
+    "text": ('"Zoë 🦉"', ['="Zoë 🦉"']),
+    "quoted": ('{"\\"": "\\\\", "": {}}', ["={}", '."\\""="\\\\"', '.""={}']),
+    "arrays": ("[[], [[0.00]], -7.10]", ["=[]", "[]=[]", "[][]=[]", "[][][]=0", "[]=-7.1", "=-7.1"]),
+    "too many": (json.dumps(list(range(250))), None),
+    "too deep": ("[" * 102 + "]" * 102, None),
 }
 TOKENS = {
     "as it is": ("exact/1", "a@b.c", "a@b.c"),
@@ -328,6 +341,23 @@ def _buckets() -> Iterator[Vector]:
         }
 
 
+def _leaves() -> Iterator[Vector]:
+    key = TokenKey(derivation.field_key(DEK, SALT, FIELD, 7))
+    for name, (text, made) in LEAVES.items():
+        found = leaves.of_value(text, MOST_GRAMS)
+        assert found == (None if made is None else set(made))
+        yield {
+            "name": name,
+            "key_id": 7,
+            "field_uuid": str(FIELD),
+            "dek": DEK.hex(),
+            "salt": SALT.hex(),
+            "text": text,
+            "leaves": made,
+            "grams": [EVERY_PATTERN] if found is None else key.stored_grams(found, CONTAINS),
+        }
+
+
 def _tokens() -> Iterator[Vector]:
     for name, (normalizer, text, content) in TOKENS.items():
         field_key = derivation.field_key(DEK, SALT, FIELD, 7)
@@ -361,6 +391,7 @@ def generate() -> str:
         "tokens": list(_tokens()),
         "grams": list(_grams()),
         "buckets": list(_buckets()),
+        "leaves": list(_leaves()),
         "padme": [{"bytes": count, "padded_bytes": padding.padme(count)} for count in PADME],
         "row_keys": records.ROW_KEYS,
         "signatures": list(records.signatures()),

@@ -12,6 +12,7 @@ from pg_envelope.slow_words import DECRYPTS, NO_ORDER, quoted
 from pg_envelope_client.lint import grammar
 from pg_envelope_client.lint.findings import Edit, Remark, add_first, renamed, title, unwrapped
 from pg_envelope_client.lint.grammar import ast, enums
+from pg_envelope_client.lint.protected import HAVING, MATCH, RANGE
 from pg_envelope_client.lint.scope import NamedColumn, Scope
 
 KINDS = enums.A_Expr_Kind
@@ -23,8 +24,11 @@ BETWEEN = (
 LIKE = (KINDS.AEXPR_LIKE, KINDS.AEXPR_ILIKE)
 CONTAINS, WITHIN = "@>", "<@"
 # What is said of another operator beside such a search column, and what it has.
-MATCHED = ("is refused: a match search has no other operator than @>", "Write @> and a pattern of LIKE.", (CONTAINS,))
-RANGED = ("is refused: a range search has no other operator than <@", "Write <@ and a range.", (WITHIN, CONTAINS))
+OTHERS = {
+    MATCH: ("is refused: a match search has no other operator than @>", "Write @> and a pattern of LIKE.", (CONTAINS,)),
+    HAVING: ("is refused: a contains search has no other operator than @>", "Write @> and a jsonb.", (CONTAINS,)),
+    RANGE: ("is refused: a range search has no other operator than <@", "Write <@ and a range.", (WITHIN, CONTAINS)),
+}
 ORDERED = ("<", "<=", ">", ">=", WITHIN)
 FOLDING = ("lower", "upper")
 FOLDED = ("casefold", "email", "unaccent")
@@ -87,7 +91,7 @@ class Comparing:
 
     def _misused(self, node: Any, column: NamedColumn, equality: bool) -> Iterator[Remark]:
         if column.search and not column.search.is_equality:
-            what, instead, operators = RANGED if column.search.is_range else MATCHED
+            what, instead, operators = OTHERS[RANGE if column.search.is_range else column.search.normalizer]
             if node.name[-1].sval not in operators:
                 yield Remark(column.node.location, title(column), what, instead)
         elif not equality:
@@ -174,7 +178,11 @@ class Comparing:
 
 
 def _by_parts(node: Any, column: NamedColumn) -> str | None:
-    """Says how a match search narrows LIKE and ILIKE, if the column has one."""
+    """Says how a match search narrows LIKE and ILIKE, and a contains search @>, if the column has one."""
+    if node.name[-1].sval == CONTAINS and (search := column.table.having(column.name)):
+        return (
+            f"Write {quoted(search.name)} {CONTAINS} ... AND {quoted(column.name)} {CONTAINS} ..., with the same value."
+        )
     search = column.table.match(column.name)
     if node.kind not in LIKE or search is None:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-EXACT, MATCH = "exact", "match"
+EXACT, MATCH, HAVING = "exact", "match", "contains"
 # Begins the normaliser of a search for ranges.
 RANGE = "range-"
 
@@ -25,7 +25,7 @@ class Search:
 
     @property
     def is_equality(self) -> bool:
-        return self.normalizer != MATCH and not self.is_range
+        return self.normalizer not in (MATCH, HAVING) and not self.is_range
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class KnownTable:
     def match(self, column: str) -> Search | None:
         """Returns the search that finds parts of texts."""
         return next((one for one in self.columns[column] if one.normalizer == MATCH), None)
+
+    def having(self, column: str) -> Search | None:
+        """Returns the search that finds jsonb by what it contains."""
+        return next((one for one in self.columns[column] if one.normalizer == HAVING), None)
 
     def range(self, column: str) -> Search | None:
         """Returns the search that finds ranges of values."""

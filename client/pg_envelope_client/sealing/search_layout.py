@@ -16,7 +16,7 @@ Text = Callable[[object], str]
 # Their canonical text is that of the client, and equal values have one.
 STEADY = frozenset("text bool int2 int4 int8 oid uuid date time timestamp timestamptz".split())  # noqa: SIM905
 # What only the server searches for, by the kind of the search.
-SOUGHT = {"match": "parts of texts", "range": "ranges of values"}
+SOUGHT = {"match": "parts of texts", "contains": "parts of jsonb", "range": "ranges of values"}
 HINT = "Search by the view: the server makes the token there."
 
 

@@ -22,6 +22,7 @@ ROWS = [
     ("public", "customer", "name", "name_loose", "unaccent/1", "customer.name"),
     ("public", "customer", "city", "city_match", "match/1", "customer.city"),
     ("public", "customer", "born", "born_range", "range-month/1", "customer.born"),
+    ("public", "customer", "notes", "notes_contains", "contains/1", "customer.notes"),
     ("public", "customer", "phone", None, None, None),
     ("public", "customer", "Odd Name", "Odd Search", "exact/1", "odd"),
     ("shop", "invoice", "email", "email_search", "exact/1", "customer.email"),
@@ -226,6 +227,20 @@ BY_RANGE = "Write born_range <@ a range, AND the comparison of born as it is."
 )
 def test_a_range_search_takes_ranges_alone(condition: str, instead: str) -> None:
     assert [found.instead for found in found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)] == [instead]
+
+
+@pytest.mark.parametrize(
+    ("condition", "instead"),
+    [
+        ("notes @> $1", "Write notes_contains @> ... AND notes @> ..., with the same value."),
+        ("notes ? 'a'", NO_ORDER),
+        ("notes = $1", "First: pg-envelope search add public.customer notes"),
+        ("notes_contains = $1", "Write @> and a jsonb."),
+    ],
+)
+def test_a_contains_search_takes_jsonb_alone(condition: str, instead: str) -> None:
+    assert [found.instead for found in found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)] == [instead]
+    assert list(found_in("SELECT id FROM customer WHERE notes_contains @> $1", PROTECTED)) == []
 
 
 def test_a_range_beside_a_range_search_is_right() -> None:

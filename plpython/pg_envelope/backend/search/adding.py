@@ -27,7 +27,7 @@ from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.normalizers import kind_of
 
 WHAT = "add_search"
-EXAMPLES = {"exact": "= '...'", "match": "@> '%...%'", "range": "<@ '[...,...)'"}
+EXAMPLES = {"exact": "= '...'", "match": "@> '%...%'", "contains": "@> '{...}'", "range": "<@ '[...,...)'"}
 FILLED = "UPDATE envelope_private.search SET is_filled = true WHERE field_uuid = $1 AND attname = $2"
 
 

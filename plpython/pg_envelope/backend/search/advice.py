@@ -21,7 +21,7 @@ from pg_envelope.backend.tables import catalog, generate, inspect
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
-from pg_envelope.normalizers import EXACT, MATCH, kind_of, normalizer
+from pg_envelope.normalizers import EXACT, IN_PARTS, kind_of, normalizer
 
 # What a normaliser leaves of a value: of a range search, its buckets.
 Content = TypeVar("Content", bound=Hashable)
@@ -58,7 +58,7 @@ class Beside:
 
 def measure(host: Host, table: Table, column: Column, normalize: str = EXACT, beside: Beside | None = None) -> Leakage:
     """Measures a column of a plain table, or of a protected one by its view. Runs as the table's owner."""
-    alone = replace(_measure(host, table, column, normalize), in_parts=normalize == MATCH)
+    alone = replace(_measure(host, table, column, normalize), in_parts=normalize in IN_PARTS)
     if beside is None:
         return alone
     values = _values(host, table, value=column.name, other=beside.column.name)

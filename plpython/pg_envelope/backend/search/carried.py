@@ -9,7 +9,7 @@ from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.search.column import searchable
+from pg_envelope.backend.search.column import has_equality
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.dependents.statistics import Statistics
@@ -258,7 +258,7 @@ def droppable(host: Host, table: Table, columns: list[str], kept: Iterable[Index
 def find(host: Host, table: Table, wanted: Iterable[str]) -> list[Index]:
     """Returns the indexes on columns that are to be protected which tokens can replace."""
     names = set(wanted)
-    fit = {column.name for column in table.columns if searchable(host, column)}
+    fit = {column.name for column in table.columns if has_equality(host, column)}
     return [
         one
         for one in _found(host, table, list(names))

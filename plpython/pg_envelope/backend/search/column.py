@@ -8,7 +8,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import derived_name, ident, qualified
 from pg_envelope.backend.tables.canonical import PLAINTEXT, TEXT
 from pg_envelope.backend.tables.inspect import Column
-from pg_envelope.normalizers import KEPT, kind_of
+from pg_envelope.normalizers import IN_PARTS, KEPT, kind_of
 
 SCHEMA = "envelope_search"
 # Every role may use this one: its operators take two search columns, and nothing else.
@@ -67,8 +67,8 @@ class SearchColumn:
 
     @property
     def is_match(self) -> bool:
-        """True when it finds values by parts of them, and not by equal tokens."""
-        return kind_of(self.normalizer) == "match"
+        """True when it finds values by parts of them, and not by equal tokens: texts, or jsonb."""
+        return self.normalizer in IN_PARTS
 
     @property
     def is_range(self) -> bool:
@@ -117,7 +117,7 @@ def plain_type(column: Column) -> str | None:
     """Returns the type whose equality counts: `text` for texts that compare byte by byte, None for an unknown type."""
     if column.base_type in COMPARED_AS:
         return COMPARED_AS[column.base_type]
-    if column.base_type in TEXTS | FLOATS | STEADY | DATED | {"numeric", "bytea"}:
+    if column.base_type in TEXTS | FLOATS | STEADY | DATED | {"numeric", "bytea", "jsonb"}:
         return column.base_type
     if not column.base_type and column.kind == "b" and column.type.split(".")[-1] == "citext":
         return "citext"
@@ -125,8 +125,13 @@ def plain_type(column: Column) -> str | None:
 
 
 def searchable(host: Host, column: Column) -> bool:
-    """Tells whether equal values of a column have equal tokens."""
+    """Tells whether a column can have a search column of some kind."""
     return plain_type(column) is not None and not is_loose(host, column)
+
+
+def has_equality(host: Host, column: Column) -> bool:
+    """Tells whether equal values of a column have equal tokens."""
+    return searchable(host, column) and plain_type(column) != "jsonb"
 
 
 def is_loose(host: Host, column: Column) -> bool:

@@ -1,13 +1,14 @@
-"""Writes the SQL of a search column that finds parts of texts: one operator, and the function that makes its needle.
+"""Writes the SQL of a search column that finds parts of texts or jsonb: one operator, and the function that makes its
+needle.
 
-The operator finds each row that LIKE and ILIKE find with the same pattern, and some more: so it has a name of its own.
+The operator finds each row that LIKE and ILIKE find with the same pattern, or @> of jsonb, and some more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pg_envelope.backend.search.column import GRAMS, SearchColumn
+from pg_envelope.backend.search.column import GRAMS, SearchColumn, equal_text
 from pg_envelope.backend.search.gin import CONTAINS, ESTIMATES
 from pg_envelope.backend.sqltext import dollar, ident
 from pg_envelope.tokens import EVERY_PATTERN
@@ -31,13 +32,15 @@ def operators(search: SearchColumn, schema: str) -> Iterator[str]:
     """Makes the operator that users write, which PostgreSQL puts into the query. So it uses the pattern once."""
     contains = f"$1 {CONTAINS.native}"
     long_text = f"'{EVERY_PATTERN}'::{GRAMS}"
-    body = f"{contains} {search.part('needle')}($2)::{search.type} OR {contains} {long_text}::{search.type}"
-    sides = f"({search.type}, pg_catalog.text)"
+    kind = "jsonb" if search.plain_type == "jsonb" else "text"
+    made = f"{search.part('needle')}({equal_text(kind, '$2')})"
+    body = f"{contains} {made}::{search.type} OR {contains} {long_text}::{search.type}"
+    sides = f"({search.type}, pg_catalog.{kind})"
     yield (
         f"CREATE FUNCTION {search.part('matches')}{sides} RETURNS pg_catalog.bool LANGUAGE sql STABLE"
         f" BEGIN ATOMIC SELECT {body}; END"
     )
     yield (
-        f"CREATE OPERATOR {ident(schema)}.{CONTAINS.sign} (LEFTARG = {search.type}, RIGHTARG = pg_catalog.text,"
+        f"CREATE OPERATOR {ident(schema)}.{CONTAINS.sign} (LEFTARG = {search.type}, RIGHTARG = pg_catalog.{kind},"
         f" FUNCTION = {search.part('matches')}, {ESTIMATES})"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pg_envelope import buckets, errors, phone
 from pg_envelope.backend.search.column import RANGES, TEXTS, plain_type
 from pg_envelope.backend.tables.inspect import Column
-from pg_envelope.normalizers import EXACT, MATCH, MONTH, PHONE, YEAR, kind_of, normalizer
+from pg_envelope.normalizers import CONTAINS, EXACT, MATCH, MONTH, PHONE, YEAR, kind_of, normalizer
 
 # For dates alone: each takes the values of a span of time for equal.
 SPANS = (YEAR, MONTH)
@@ -38,9 +38,13 @@ def newest(name: str) -> str:
 
 
 def unfit(column: Column, versioned: str) -> str | None:
-    """Returns the reason why a normaliser is not for a column's type. Every column can be searched by exact."""
+    """Returns the reason why a normaliser is not for a column's type. Exact is for each type but jsonb."""
     kind = plain_type(column)
     is_date, is_text = kind in WITH_YEAR, kind in (*TEXTS, "citext", None)
+    if (kind == "jsonb") != (versioned == CONTAINS):
+        return f"column {column.name}: a jsonb has a contains search, and no other column has one"
+    if versioned == CONTAINS:
+        return None
     if versioned == MATCH and kind == "bpchar":
         return f"column {column.name}: a char(n) ends with blanks, which patterns count and its values do not show"
     if kind_of(versioned) == "range":

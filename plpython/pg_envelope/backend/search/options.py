@@ -9,19 +9,22 @@ from typing import Any
 from pg_envelope import buckets, errors
 from pg_envelope.backend.search.column import default_name
 from pg_envelope.backend.search.normalize import newest
-from pg_envelope.normalizers import MATCH, kind_of
+from pg_envelope.normalizers import CONTAINS, MATCH, kind_of
 
 HINT = (
     'For example: {"email": {"search": "exact", "unique": true}}, or {"email": {"search": {"exact": {"normalize":'
-    ' "email"}}}}, {"name": {"search": "match"}}, {"born": {"search": {"range": {"bucket": "month"}}}},'
+    ' "email"}}}}, {"name": {"search": "match"}}, {"notes": {"search": "contains"}},'
+    ' {"born": {"search": {"range": {"bucket": "month"}}}},'
     ' or several: {"card": {"search": ["exact", {"exact": {"normalize": "last4", "as": "card_last4"}}]}}.'
 )
 WORD, FLAG = (str,), (bool,)
 KNOWN: dict[str, dict[str, tuple[type, ...]]] = {
     "exact": {"normalize": WORD, "as": WORD, "key": WORD, "unique": FLAG, "force": FLAG},
     "match": {"as": WORD, "key": WORD, "force": FLAG},
+    "contains": {"as": WORD, "key": WORD, "force": FLAG},
     "range": {"bucket": (str, int, float), "as": WORD, "key": WORD, "force": FLAG},
 }
+PARTS = {"match": MATCH, "contains": CONTAINS}
 BUCKET = "a range search needs a bucket: day, month or year; for numbers a width such as 1000"
 
 
@@ -81,7 +84,7 @@ def _one(column: str, item: Any) -> SearchWanted:
 def _normalize(column: str, kind: str, options: dict[str, Any]) -> str:
     if kind == "range":
         return _range(column, options.get("bucket", ""))
-    return MATCH if kind == "match" else _equal(column, options.get("normalize", "exact"))
+    return PARTS[kind] if kind in PARTS else _equal(column, options.get("normalize", "exact"))
 
 
 def _equal(column: str, name: str) -> str:

@@ -44,7 +44,7 @@ WHERE NOT r.may"""
 # What stands in for lower(column).
 LOWERED = ("casefold/1", "email/1")
 LOWER = "In the place of lower(), values that differ in case alone are equal, as normaliser casefold has it."
-TYPES = "text, varchar, char, citext, numbers, dates and times, uuid, inet, macaddr, bool, bytea and enums"
+TYPES = "text, varchar, char, citext, numbers, dates and times, uuid, inet, macaddr, bool, bytea, jsonb and enums"
 
 
 def with_searches(

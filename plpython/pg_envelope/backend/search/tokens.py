@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from pg_envelope import buckets, errors, grams
+from pg_envelope import buckets, errors, grams, leaves
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.session_keys import SessionKeys
-from pg_envelope.normalizers import kind_of, normalizer
-from pg_envelope.tokens import TokenKey
+from pg_envelope.normalizers import CONTAINS, kind_of, normalizer
+from pg_envelope.tokens import EVERY_PATTERN, MOST_GRAMS, TokenKey
 
 INPUT = "\\x"
 # So many needles are remembered with their tokens: an index compares each needle of an array some twenty times.
@@ -61,11 +61,15 @@ class Tokens:
             return None
         if seal is None:
             raise errors.NotPermitted
-        return _listed(self._key(seal).stored_grams(self._runs(value, normalize), normalize))
+        key, runs = self._key(seal), self._runs(value, normalize)
+        return _listed([EVERY_PATTERN] if runs is None else key.stored_grams(runs, normalize))
 
-    def _runs(self, value: str, normalize: str) -> Iterable[str]:
+    def _runs(self, value: str, normalize: str) -> Iterable[str] | None:
+        """Returns what a value is cut into. None: it has too many parts."""
         if kind_of(normalize) == "range":
             return buckets.scale(normalize).of_value(value)
+        if normalize == CONTAINS:
+            return leaves.of_value(value, MOST_GRAMS)
         return grams.of_text(self._normalizer(normalize)(value))
 
     def _grams_as_role(self, value: str | None, search: str | None, normalize: str) -> str | None:
@@ -74,8 +78,8 @@ class Tokens:
         return self._grams(value, self._authority.right("search", search or "").seal, normalize)
 
     def _pattern(self, key_id: int, pattern: str, normalize: str) -> str:
-        """Returns the grams of all values that a pattern finds. Raises BadInput."""
-        runs = grams.of_pattern(pattern)
+        """Returns the grams of all values that a pattern finds, or that contain a jsonb value. Raises BadInput."""
+        runs = leaves.of_part(pattern) if normalize == CONTAINS else grams.of_pattern(pattern)
         if not runs:
             raise errors.BadInput("the pattern is too short to be searched", hint=LONGER)
         return _listed(self._key_of(key_id).grams(runs, normalize))
