@@ -282,8 +282,10 @@ def drop_upsert(table: str) -> Query:
     return Query("CALL envelope.drop_upsert(%s::regclass)", (table,))
 
 
-def add_search(table: str, column: str, options: Mapping[str, Any], batch_size: int = 1000, pause_ms: int = 0) -> Query:
-    spec = json.dumps({"exact": options}, ensure_ascii=False)
+def add_search(
+    table: str, column: str, kind: str, options: Mapping[str, Any], batch_size: int = 1000, pause_ms: int = 0
+) -> Query:
+    spec = json.dumps({kind: options}, ensure_ascii=False)
     sql = "CALL envelope.add_search(%s::regclass, %s::name, %s::jsonb, %s::integer, %s::integer)"
     return Query(sql, (table, column, spec, batch_size, pause_ms))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,15 @@ BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one 
 Pause = Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")]
 ADVICE = ("verdict", "advice", "sampled", "different_values", "top_share", "read_share", "min_entropy")
 SHOWN = ("relation", "column", "search_column", "normalizer", "search_key", "state")
+
+
+class SearchKind(StrEnum):
+    """The kinds of search columns, as the server names them."""
+
+    EXACT = "exact"
+    MATCH = "match"
+    CONTAINS = "contains"
+    RANGE = "range"
 
 
 @searches.command("list")
@@ -53,7 +63,9 @@ def advise(
 def add(
     table: Table,
     column: Column,
-    normalize: Annotated[str, typer.Option(help="What counts of a value, such as email.")] = "exact",
+    kind: Annotated[SearchKind, typer.Option(help="What the search finds.")] = SearchKind.EXACT,
+    normalize: Annotated[str | None, typer.Option(help="What counts of a value, such as email.")] = None,
+    bucket: Annotated[str | None, typer.Option(help="Of a range search: day, month, year, or a width.")] = None,
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Default: <column>_search.")] = None,
     key: Annotated[str | None, typer.Option(help="A search key to share with other columns.")] = None,
     unique: Annotated[bool, typer.Option("--unique", help="No two rows may have equal values.")] = False,
@@ -63,9 +75,11 @@ def add(
     dsn: Dsn = None,
 ) -> None:
     """Give a protected column a search column, and its rows their tokens."""
-    given: dict[str, Any] = {"normalize": normalize, "as": name, "key": key, "unique": unique, "force": force}
-    spec = {option: value for option, value in given.items() if value is not None}
-    watched(table, statements.add_search(table, column, spec, batch_size, pause), f"search add {table} {column}", dsn)
+    given: dict[str, Any] = {"normalize": normalize, "bucket": bucket, "as": name, "key": key}
+    flags = {"unique": unique, "force": force}
+    spec = {option: value for option, value in (given | flags).items() if value not in (None, False)}
+    query = statements.add_search(table, column, kind.value, spec, batch_size, pause)
+    watched(table, query, f"search add {table} {column}", dsn)
     output.done(f"{table}: column {column} can be searched. See: pg-envelope search list", table=table, column=column)
 
 

@@ -129,7 +129,7 @@ class AddSearch(StateNeutral):
         return f"Add a search column for {self.field} of {self.model_name}"
 
     def _add(self, options: Any, table: str) -> Iterable[Query]:
-        yield statements.add_search(table, options.get_field(self.field).column, self.options)
+        yield statements.add_search(table, options.get_field(self.field).column, "exact", self.options)
 
     def _drop(self, options: Any, table: str) -> Iterable[Query]:
         yield statements.drop_search(table, options.get_field(self.field).column, self.options.get("as"))

@@ -32,6 +32,27 @@ def test_a_search_column_s_life(stack: Stack, db: Database) -> None:
     assert db.one("SELECT count(*) FROM person WHERE gender_search = 'f'") == 750
 
 
+def test_each_kind_of_search_column(stack: Stack, db: Database) -> None:
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, name text, born date, pay numeric, notes jsonb)")
+    db.sql("""INSERT INTO person VALUES (1, 'Zoë Ångström', '1990-02-14', 4200.5, '{"city": "Bern"}')""")
+    db.sql("""CALL envelope.protect('person', '["name", "born", "pay", "notes"]')""")
+    command = Command(stack, db.name)
+    command.done("search", "add", "person", "name", "--kind", "match")
+    command.done("search", "add", "person", "born", "--kind", "range", "--bucket", "month")
+    command.done("search", "add", "person", "pay", "--kind", "range", "--bucket", "0.5", "--as", "pay_found")
+    command.done("search", "add", "person", "notes", "--kind", "contains")
+    for condition in (
+        "name_match @> '%gström%'",
+        "born_range <@ daterange('1990-01-01', NULL)",
+        "pay_found <@ numrange(4200, 4201)",
+        """notes_contains @> '{"city": "Bern"}'""",
+    ):
+        assert db.sql(f"SELECT id FROM person WHERE {condition}") == [(1,)]
+    failed = command.run("search", "add", "person", "born", "--kind", "range", "--bucket", "week", "--as", "other")
+    assert failed.code == 1
+    assert "needs a bucket" in failed.err
+
+
 def test_a_table_is_protected_and_opened_again_while_it_is_in_use(stack: Stack, db: Database) -> None:
     db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
     db.sql("INSERT INTO person SELECT i, 'user ' || i FROM generate_series(1, 500) i")

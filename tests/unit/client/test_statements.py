@@ -27,7 +27,7 @@ MADE = {
     "search_advice": statements.search_advice(ODD, ODD, ODD, ODD),
     "allow_upsert": statements.allow_upsert(ODD),
     "drop_upsert": statements.drop_upsert(ODD),
-    "add_search": statements.add_search(ODD, ODD, {"normalize": ODD}, 10, 20),
+    "add_search": statements.add_search(ODD, ODD, ODD, {"normalize": ODD}, 10, 20),
     "rotate_search": statements.rotate_search(ODD, ODD, ODD, ODD, 10, 20),
     "drop_search": statements.drop_search(ODD, ODD, ODD),
     "rewrap": statements.rewrap(ODD),
