@@ -352,7 +352,7 @@ REFUSED = {
     "CALL envelope.add_search('person', 'nothing')": "no such protected column",
     "CALL envelope.add_search('person', 'note')": "no such protected column",
     """CALL envelope.add_search('person', 'email', '{"exact": {"as": "note"}}')""": "cannot be changed as it is",
-    """CALL envelope.add_search('person', 'email', '"fuzzy"')""": "must be exact or match or range",
+    """CALL envelope.add_search('person', 'email', '"fuzzy"')""": "must be one of exact, match, contains, range",
     """CALL envelope.add_search('person', 'email', '"range"')""": "needs a bucket",
     "CALL envelope.add_search('person', 'email')": "cannot be changed as it is",
     "CALL envelope.add_search('person', 'email', batch_size => 0)": "batch_size",

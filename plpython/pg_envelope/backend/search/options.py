@@ -68,7 +68,7 @@ def parse_one(column: str, given: Any) -> SearchWanted:
 def _one(column: str, item: Any) -> SearchWanted:
     (kind, options) = next(_kinds(column, item))
     if kind not in KNOWN:
-        raise _bad(column, f"the kind of search must be {' or '.join(KNOWN)}")
+        raise _bad(column, f"the kind of search must be one of {', '.join(KNOWN)}")
     for name, value in options.items():
         if type(value) not in KNOWN[kind].get(name, ()):
             raise _bad(column, f"options of {kind} are {', '.join(KNOWN[kind])}")
