@@ -26,6 +26,11 @@ FORMS: list[tuple[object, object, list[SearchWanted]]] = [
     ("match", False, [SearchWanted("a_match", "match/1")]),
     (["exact", {"match": {"as": "parts", "force": True}}], True, [
         SearchWanted("a_search", unique=True), SearchWanted("parts", "match/1", force=True)]),
+    ("contains", False, [SearchWanted("a_contains", "contains/1")]),
+    ({"range": {"bucket": "month"}}, False, [SearchWanted("a_range", "range-month/1")]),
+    ({"range": {"bucket": 1000, "as": "r", "key": "k"}}, False, [SearchWanted("r", "range-1000/1", "k")]),
+    ({"range": {"bucket": 0.50}}, False, [SearchWanted("a_range", "range-0.5/1")]),
+    ({"range": {"bucket": "2.00"}}, False, [SearchWanted("a_range", "range-2/1")]),
 ]  # fmt: skip
 REFUSED: list[tuple[object, object]] = [
     ("fuzzy", False),
@@ -43,6 +48,20 @@ REFUSED: list[tuple[object, object]] = [
     ({"match": {"normalize": "email"}}, False),
     ({"match": {"unique": True}}, False),
     ({"exact": {"normalize": "match"}}, False),
+    ("range", False),
+    ({"range": {"bucket": "week"}}, False),
+    ({"range": {"bucket": 0}}, False),
+    ({"range": {"bucket": -1}}, False),
+    ({"range": {"bucket": 1e-9}}, False),
+    ({"range": {"bucket": 10**13}}, False),
+    ({"range": {"bucket": True}}, False),
+    ({"range": {"bucket": float("inf")}}, False),
+    ({"range": {"bucket": "month/1"}}, False),
+    ({"range": {"bucket": 5}}, True),
+    ("contains", True),
+    ({"contains": {"bucket": 5}}, False),
+    ({"exact": {"normalize": "range-month"}}, False),
+    ({"exact": {"normalize": "contains"}}, False),
 ]
 
 
