@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pg_envelope_client.sealing.documents import open_document, seal_document
     from pg_envelope_client.sealing.files import SealedReader, open_file, reseal_file, seal_file
     from pg_envelope_client.sealing.secrets import Secrets
+    from pg_envelope_client.sealing.vault_secrets import VaultSecrets
     from pg_envelope_client.sealing.vectors import Vector
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SealedCache",
     "SealedReader",
     "Secrets",
+    "VaultSecrets",
     "Vector",
     "open_document",
     "open_file",
@@ -44,6 +46,7 @@ PLACES = {
     "SealedReader": "files",
     "ColumnSearch": "column_search",
     "Secrets": "secrets",
+    "VaultSecrets": "vault_secrets",
     "Vector": "vectors",
     "open_file": "files",
     "reseal_file": "files",

@@ -33,11 +33,17 @@ CONNECTION: dict[str, Any] = {
 }
 BROKER_AT = "broker_at"
 BROKER_PANEL = "Broker"
+VAULT_AT = "vault_at"
+VAULT_PANEL = "Vault or OpenBao, in the place of the database"
 
 
-def _file(name: str, variable: str, text: str) -> Any:
+def _file(name: str, variable: str, text: str, panel: str = BROKER_PANEL) -> Any:
+    return Annotated[Path | None, typer.Option(name, envvar=variable, metavar="FILE", help=text, rich_help_panel=panel)]
+
+
+def _of_vault(name: str, variable: str, metavar: str, text: str) -> Any:
     return Annotated[
-        Path | None, typer.Option(name, envvar=variable, metavar="FILE", help=text, rich_help_panel=BROKER_PANEL)
+        str | None, typer.Option(name, envvar=variable, metavar=metavar, help=text, rich_help_panel=VAULT_PANEL)
     ]
 
 
@@ -57,6 +63,30 @@ BROKER: dict[str, Any] = {
     "certificate_key": _file("--certificate-key", "PG_ENVELOPE_CERTIFICATE_KEY", "Its private key."),
     "ca_file": _file("--ca-file", "PG_ENVELOPE_CA_FILE", "The authority of the door's certificate."),
 }
+# The members of VaultAt, in its order.
+VAULT: dict[str, Any] = {
+    "vault": _of_vault("--vault", "PG_ENVELOPE_VAULT", "URL", "Its address. The secrets are then there."),
+    "vault_mount": _of_vault(
+        "--vault-mount", "PG_ENVELOPE_VAULT_MOUNT", "MOUNT", "The KV engine, version 2. Default: secret."
+    ),
+    "vault_path": _of_vault("--vault-path", "PG_ENVELOPE_VAULT_PATH", "PATH", "A folder in it. Default: all of it."),
+    "vault_namespace": _of_vault("--vault-namespace", "PG_ENVELOPE_VAULT_NAMESPACE", "NAMESPACE", "Default: none."),
+    "vault_token_file": _file(
+        "--vault-token-file",
+        "PG_ENVELOPE_VAULT_TOKEN_FILE",
+        "A token; mode 0600. Default: ~/.vault-token.",
+        VAULT_PANEL,
+    ),
+    "vault_role_id_file": _file(
+        "--vault-role-id-file", "PG_ENVELOPE_VAULT_ROLE_ID_FILE", "An AppRole, in the place of a token.", VAULT_PANEL
+    ),
+    "vault_secret_id_file": _file(
+        "--vault-secret-id-file", "PG_ENVELOPE_VAULT_SECRET_ID_FILE", "Its secret id; mode 0600.", VAULT_PANEL
+    ),
+    "vault_ca_file": _file(
+        "--vault-ca-file", "PG_ENVELOPE_VAULT_CA_FILE", "Its authority. Default: the public ones.", VAULT_PANEL
+    ),
+}
 PASSWORD = Annotated[bool, typer.Option("--password", "-W", help="Ask for the password first.", rich_help_panel=SERVER)]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, errors on stderr.")]
 
@@ -67,6 +97,19 @@ class BrokerAt(NamedTuple):
     address: str | None
     certificate_file: Path | None
     key_file: Path | None
+    ca_file: Path | None
+
+
+class VaultAt(NamedTuple):
+    """The KV engine that a command of secrets reads and writes; `address` is None for the database."""
+
+    address: str | None
+    mount: str | None
+    path: str | None
+    namespace: str | None
+    token_file: Path | None
+    role_id_file: Path | None
+    secret_id_file: Path | None
     ca_file: Path | None
 
 
@@ -83,8 +126,8 @@ class Registry(typer.Typer):
         )
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:  # type: ignore[override]
-        """Registers a function as typer does. A parameter `dsn` is filled from all of libpq's options, and
-        `broker_at` from those of the broker.
+        """Registers a function as typer does. A parameter `dsn` is filled from all of libpq's options, `broker_at`
+        from those of the broker, and `vault_at` from those of Vault.
         """
         register = super().command(name, **settings)
 
@@ -99,10 +142,12 @@ def _completed(function: Function) -> Function:
     """Returns the function with the options of all commands, because typer reads its signature."""
     hints = get_type_hints(function, include_extras=True)
     all_own = [each.replace(annotation=hints[each.name]) for each in inspect.signature(function).parameters.values()]
-    own = [each for each in all_own if each.name != BROKER_AT]
-    connects, seals = any(each.name == DSN for each in own), len(own) < len(all_own)
+    own = [each for each in all_own if each.name not in (BROKER_AT, VAULT_AT)]
+    names = {each.name for each in all_own}
+    connects, seals, asks_vault = DSN in names, BROKER_AT in names, VAULT_AT in names
     added = [
         *(_options(BROKER) if seals else []),
+        *(_options(VAULT) if asks_vault else []),
         *(_options(CONNECTION) if connects else []),
         _flag(JSON, AS_JSON),
     ]
@@ -116,6 +161,8 @@ def _completed(function: Function) -> Function:
             given[DSN] = _conninfo(given)
         if seals:
             given[BROKER_AT] = BrokerAt(*(given.pop(name) for name in BROKER))
+        if asks_vault:
+            given[VAULT_AT] = VaultAt(*(given.pop(name) for name in VAULT))
         function(**given)
 
     signature = inspect.Signature([*own, *added])

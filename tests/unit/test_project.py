@@ -224,7 +224,7 @@ def test_one_module_knows_plpy() -> None:
 )
 def test_only_a_provider_s_own_modules_know_its_sdk(package: str, provider: str) -> None:
     allowed = re.compile(
-        rf"plpython/pg_envelope/broker/kms/providers/{provider}\w*\.py|client/pg_envelope_client/setup/{provider}\w*\.py"
+        rf"plpython/pg_envelope/broker/kms/providers/{provider}\w*\.py|client/pg_envelope_client/(setup|sealing)/{provider}\w*\.py"
     )
     found = importers(package)
     assert found

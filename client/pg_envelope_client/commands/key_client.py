@@ -26,14 +26,22 @@ def key_client(at: BrokerAt, dsn: str | None) -> Iterator[KeyClient]:
 @contextmanager
 def broker(at: BrokerAt) -> Iterator[Broker]:
     """Yields a broker. Raises Problem, also for every EnvelopeError inside."""
-    from pg_envelope import errors
     from pg_envelope_client.sealing.broker import Broker
 
     if at.address is None:
         raise usage("this command does not know where the broker is", hint="--broker ADDRESS, or PG_ENVELOPE_BROKER")
-    try:
+    with problems():
         found = Broker(at.address, certificate_file=at.certificate_file, key_file=at.key_file, ca_file=at.ca_file)
         with closing(found):
             yield found
+
+
+@contextmanager
+def problems() -> Iterator[None]:
+    """Every EnvelopeError inside becomes a Problem."""
+    from pg_envelope import errors
+
+    try:
+        yield
     except errors.EnvelopeError as error:
         raise Problem(error.message, detail=error.detail, hint=error.hint, sqlstate=error.sqlstate) from None

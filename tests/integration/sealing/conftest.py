@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from tests.integration.client.fix_kms import kms, server
 from tests.integration.fix_server_user import folder, run
 from tests.integration.sealing.fix_door import door
+from tests.integration.sealing.fix_vault import vault
 
-__all__ = ["door", "folder", "run"]
+__all__ = ["door", "folder", "kms", "run", "server", "vault"]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from pg_envelope_client import Secrets
-from stack.processes import private_file
+from stack.processes import free_port, private_file
 from tests.fix_stack import Database
 from tests.integration.fix_server_user import Done, Run, command
 from tests.integration.sealing.fix_door import DoorOfTests
+from tests.integration.sealing.fix_vault import LISTER, READER, WRITER, VaultOfTests
 
 VALUES = {"STRIPE_KEY": "sk_live_9c1", "DB_URL": "postgres://u:p@h/d?x=1#y", "CERT": "-----BEGIN 9c1\nline 2\n"}
 ENV = (
@@ -212,3 +216,73 @@ def test_a_key_of_the_same_name_that_is_new(stripe: DoorOfTests) -> None:
     assert secrets.store("stripe", "sk_2") == 2
     db.sql("SELECT envelope.flush('test')")
     assert secrets["stripe"] == "sk_2"
+
+
+@pytest.fixture
+def in_vault(vault: VaultOfTests, tmp_path: Path) -> Run:
+    """The commands of `pg-envelope secret` on a machine that reaches neither the database nor the broker."""
+
+    def run(*words: str, policy: str = WRITER, **options: str) -> Done:
+        changes = {name: value for name, value in options.items() if name.isupper()}
+        environment = {**vault.environment(policy, PG_ENVELOPE_VAULT_PATH="shop"), **changes}
+        found = {"PATH": os.environ["PATH"], "COLUMNS": "200", "HOME": str(tmp_path), "PGHOST": "/nowhere"}
+        line = [sys.executable, "-m", "pg_envelope_client", "secret", *words]
+        done = subprocess.run(
+            line, env={**found, **environment}, input=options.get("input", ""), capture_output=True, text=True,
+            cwd=tmp_path, timeout=60, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run
+
+
+def test_all_commands_work_with_vault(vault: VaultOfTests, in_vault: Run, tmp_path: Path) -> None:
+    first = in_vault("set", "stripe", input="sk_live_7Zq\n")
+    assert (first.returncode, first.stdout) == (0, "Secret stripe stored, version 1.\n"), first.stderr
+    assert vault.members("shop/stripe") == {"value": "sk_live_7Zq"}
+    assert in_vault("get", "stripe", policy=READER).stdout == "sk_live_7Zq"
+    (row,) = json.loads(in_vault("list", "--json", policy=LISTER).stdout)
+    assert (row["name"], row["version"], row["due_at"]) == ("stripe", 1, None)
+    assert "version 2" in in_vault("rotate", "stripe").stdout
+    assert len(in_vault("get", "stripe").stdout) == 32
+    private_file(tmp_path / ".env", ENV)
+    done = in_vault("import", ".env", "--json", "--prefix", "env.")
+    assert [row["state"] for row in json.loads(done.stdout)] == ["created", "created", "empty", "created"], done.stderr
+    again = json.loads(in_vault("import", ".env", "--json", "--prefix", "env.").stdout)
+    assert [row["state"] for row in again] == ["already there", "already there", "empty", "already there"]
+    show = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
+    found = json.loads(in_vault("exec", "--prefix", "env.", "--env", "PAY=stripe", "--", *show, policy=LISTER).stdout)
+    assert {name: found[name] for name in VALUES} == VALUES
+    assert len(found["PAY"]) == 32
+    log = vault.kms.audit_log.read_text()
+    assert not [value for value in (*VALUES.values(), "sk_live_7Zq") if value in log]
+
+
+def test_what_vault_refuses_the_command_tells(vault: VaultOfTests, in_vault: Run, tmp_path: Path) -> None:
+    private_file(tmp_path / ".env", ENV)
+    vault.put("shop/stripe", value="sk_live_7Zq")
+    nowhere = f"https://127.0.0.1:{free_port()}"
+    for code, words, options in [
+        (1, ["set", "stripe"], {"policy": READER, "input": "planted9"}),
+        (1, ["rotate", "stripe"], {"policy": LISTER}),
+        (1, ["rotate", "nothing"], {}),
+        (1, ["list"], {"policy": READER}),
+        (1, ["get", "none"], {}),
+        (1, ["get", "../other"], {}),
+        (1, ["get", "stripe"], {"PG_ENVELOPE_VAULT_MOUNT": "old"}),
+        (1, ["get", "stripe"], {"PG_ENVELOPE_VAULT_MOUNT": "none"}),
+        (1, ["get", "stripe"], {"PG_ENVELOPE_VAULT": nowhere}),
+        (1, ["get", "stripe"], {"PG_ENVELOPE_VAULT": "http://vault.example"}),
+        (1, ["get", "stripe"], {"PG_ENVELOPE_VAULT_TOKEN_FILE": "/nowhere"}),
+        (1, ["get", "stripe"], {"PG_ENVELOPE_VAULT_ROLE_ID_FILE": "/nowhere"}),
+        (2, ["set", "stripe", "--store", "catalog"], {"input": "planted9"}),
+        (2, ["import", ".env", "--kek", "other"], {}),
+    ]:
+        done = in_vault(*words, **options)
+        assert (done.returncode, done.stdout) == (code, ""), (words, done.stderr)
+        assert "planted9" not in done.stderr
+        assert done.stderr.strip()
+    assert vault.members("shop/stripe") == {"value": "sk_live_7Zq"}
+    vault.kms.data("PUT", "secret/destroy/shop/stripe", {"versions": [1]})
+    assert "destroyed" in in_vault("get", "stripe").stderr

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import base64
-import ssl
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import hvac
-import requests
 from hvac import exceptions
 
 from pg_envelope import derivation, errors
 from pg_envelope.broker.kms.providers import base
-from pg_envelope.broker.kms.providers.vault_errors import Json, data, foreign, number, text, translated
+from pg_envelope.broker.kms.providers.vault_errors import Json, data, foreign, number, text
 from pg_envelope.broker.kms.providers.vault_kv import KvStore
-from pg_envelope.broker.kms.providers.vault_login import Report, VaultLogin, no_right
+from pg_envelope.broker.kms.providers.vault_link import VaultLink
+from pg_envelope.broker.kms.providers.vault_login import Report
 from pg_envelope.broker.settings.kms import VaultSettings as Settings
 
 BATCH = 200
@@ -24,9 +22,7 @@ KEY_TYPE = "aes256-gcm96"
 
 
 class Vault:
-    """One server, one login. Each worker thread has a client and connections of its own, because hvac's cannot be
-    shared.
-    """
+    """One server, one login."""
 
     batch = BATCH
     stores = frozenset({"vault", "catalog"})
@@ -34,10 +30,8 @@ class Vault:
     def __init__(self, settings: Settings, report: Report) -> None:
         self._settings = settings
         self._mount = settings.transit_mount
-        self._login = VaultLogin(settings.auth, settings.timeout_ms / 1000, report)
-        self._tls: str | None = None
-        self._threads = threading.local()
-        self._clients: list[hvac.Client] = []
+        self._link = VaultLink(settings, report)
+        self._call = self._link.call
         self._kv = KvStore(self._call, settings.kv_mount, settings.kv_path)
 
     @property
@@ -89,69 +83,19 @@ class Vault:
         return self.describe(key).version
 
     def token_seconds(self) -> float | None:
-        return self._login.seconds()
+        return self._link.token_seconds()
 
     def tls(self) -> str | None:
-        return self._tls
+        return self._link.tls
 
     def close(self) -> None:
-        self._login.forget()
-        for client in self._clients:
-            client.adapter.close()
+        self._link.close()
 
     def _results(self, ask: Callable[[hvac.Client], Any], count: int) -> list[Json]:
         results = data(self._call(lambda client: _with_item_errors(client, ask))).get("batch_results")
         if not isinstance(results, list) or len(results) != count or not all(isinstance(one, dict) for one in results):
             raise foreign()
         return results
-
-    def _call(self, function: Callable[[hvac.Client], Any]) -> Any:
-        client = self._client()
-        token = client.token = self._login.token(client)
-        try:
-            with translated():
-                return function(client)
-        except errors.KmsDenied:
-            client.token = self._login.replace(client, token)
-        try:
-            with translated():
-                return function(client)
-        except errors.KmsDenied as error:
-            raise error if error.detail else no_right() from None
-
-    def _see_tls(self, answer: requests.Response, *_: object, **__: object) -> None:
-        self._tls = _tls_of(answer) or self._tls
-
-    def _client(self) -> hvac.Client:
-        if not hasattr(self._threads, "client"):
-            self._threads.client = _new_client(self._settings)
-            self._threads.client.session.hooks["response"] = self._see_tls
-            self._clients.append(self._threads.client)
-        found: hvac.Client = self._threads.client
-        return found
-
-
-def _tls_of(answer: requests.Response) -> str | None:
-    """Returns None where the connection is gone: a server may close it with its answer."""
-    if (sock := getattr(getattr(answer.raw, "connection", None), "sock", None)) is None:
-        return None
-    return str(sock.version()) if isinstance(sock, ssl.SSLSocket) else base.NO_TLS
-
-
-def _new_client(settings: Settings) -> hvac.Client:
-    session = requests.Session()
-    # This connection carries keys. It takes no proxy, CA bundle or .netrc from the environment.
-    session.trust_env = False
-    session.verify = settings.ca_file or True
-    return hvac.Client(
-        url=settings.address,
-        token="",
-        timeout=settings.timeout_ms / 1000,
-        namespace=settings.namespace or None,
-        session=session,
-        # A redirect would carry the token to another host.
-        allow_redirects=False,
-    )
 
 
 def _read_key(client: hvac.Client, key: str, mount: str) -> object:
