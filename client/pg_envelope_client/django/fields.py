@@ -11,6 +11,10 @@ from django.db.models.expressions import Col
 from django.db.models.lookups import Exact, In, IsNull, Lookup
 
 
+class EncryptedLookupError(FieldError):
+    """A query asks for what an encrypted field cannot do. It names fields and lookups, and no value."""
+
+
 def encrypted(field: Any, search: bool | str = True) -> Any:
     """Returns the field for a model whose column is protected: `email = encrypted(models.EmailField(unique=True))`.
 
@@ -51,10 +55,14 @@ class EncryptedField(Field):
             return found
         if lookup_name == "isnull":
             return IsNull
-        raise FieldError(f"{self.name} is encrypted and has no search column: CALL envelope.add_search makes one")
+        raise EncryptedLookupError(
+            f"{self.name} is encrypted and has no search column: CALL envelope.add_search makes one"
+        )
 
     def get_transform(self, lookup_name: str) -> NoReturn:
-        raise FieldError(f"{self.name} is encrypted: it has the lookups exact, in and isnull, and no {lookup_name}")
+        raise EncryptedLookupError(
+            f"{self.name} is encrypted: it has the lookups exact, in and isnull, and no {lookup_name}"
+        )
 
 
 class ByToken(Lookup):
@@ -63,7 +71,7 @@ class ByToken(Lookup):
     def process_lhs(self, compiler: Any, connection: Any, lhs: Any = None) -> Any:
         found = lhs or self.lhs
         if not isinstance(found, Col):
-            raise FieldError("an encrypted column is compared by itself, and not within an expression")
+            raise EncryptedLookupError("an encrypted column is compared by itself, and not within an expression")
         return super().process_lhs(compiler, connection, Col(found.alias, found.target.search_field))
 
     def _kind(self, connection: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.integration.fix_browser import browser
 from tests.integration.sql.conftest import shared_db
 
-__all__ = ["shared_db"]
+__all__ = ["browser", "shared_db"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import FieldError
 from django.db import NotSupportedError
 from django.db.backends.postgresql import compiler
 from django.db.backends.postgresql.compiler import SQLDeleteCompiler, SQLUpdateCompiler
@@ -12,7 +11,7 @@ from django.db.models.constants import OnConflict
 from django.db.models.expressions import Col, OrderBy, OrderByList
 
 from pg_envelope_client.django.backend.base import beside
-from pg_envelope_client.django.fields import EncryptedField
+from pg_envelope_client.django.fields import EncryptedField, EncryptedLookupError
 
 __all__ = ["SQLAggregateCompiler", "SQLCompiler", "SQLDeleteCompiler", "SQLInsertCompiler", "SQLUpdateCompiler"]
 
@@ -61,4 +60,5 @@ def _upsert(sql: str, table: str, upsert: str, alias: str) -> str:
 def _refuse_order(order: Any) -> None:
     for part in order.flatten():
         if isinstance(part, Col) and isinstance(part.target, EncryptedField):
-            raise FieldError(f"{part.target.name} is encrypted: it has no order in the database. Sort in Python")
+            name = part.target.name
+            raise EncryptedLookupError(f"{name} is encrypted: it has no order in the database. Sort in Python")
