@@ -76,6 +76,18 @@ class Protect(StateNeutral):
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
         self._run(app_label, schema_editor, to_state, self._unprotect)
+        self._keep_unique(schema_editor, to_state.apps.get_model(app_label, self.model_name))
+
+    def _keep_unique(self, editor: Any, model: Any) -> None:
+        """Makes the constraints that unprotect does not know of, because AlterUnique came after protect."""
+        if not self.allow_migrate_model(editor.connection.alias, model):
+            return
+        with editor.connection.cursor() as cursor:
+            found = editor.connection.introspection.get_constraints(cursor, model._meta.db_table).values()
+        there = {tuple(fact["columns"]) for fact in found if fact["unique"]}
+        for field in map(model._meta.get_field, self.fields):
+            if field.unique and (field.column,) not in there:
+                editor.execute(editor._create_unique_sql(model, [field]))
 
     def describe(self) -> str:
         return f"Protect {', '.join(self.fields)} of {self.model_name}"
@@ -133,3 +145,34 @@ class AddSearch(StateNeutral):
 
     def _drop(self, options: Any, table: str) -> Iterable[Query]:
         yield statements.drop_search(table, options.get_field(self.field).column, self.options.get("as"))
+
+
+class AlterUnique(AddSearch):
+    """Makes an encrypted field unique, or ends that: `AlterUnique("Customer", "email", True)`.
+
+    It stands in the place of the AlterField that makemigrations writes, because the search column keeps values apart:
+    it is made anew. `options` are those with which it was made, without "unique". The migration needs `atomic = False`.
+    """
+
+    def __init__(self, model_name: str, field: str, unique: bool, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(model_name, field, options)
+        self.unique = unique
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        field = state.models[app_label, self.model_name.lower()].get_field(self.field).clone()
+        field._unique = self.unique
+        state.alter_field(app_label, self.model_name.lower(), self.field, field, preserve_default=True)
+
+    def describe(self) -> str:
+        return f"Make {self.field} of {self.model_name} {'unique' if self.unique else 'not unique'}"
+
+    def _add(self, options: Any, table: str) -> Iterable[Query]:
+        return self._make(options, table, self.unique)
+
+    def _drop(self, options: Any, table: str) -> Iterable[Query]:
+        return self._make(options, table, not self.unique)
+
+    def _make(self, options: Any, table: str, unique: bool) -> Iterable[Query]:
+        column = options.get_field(self.field).column
+        yield statements.drop_search(table, column, self.options.get("as"))
+        yield statements.add_search(table, column, {**self.options, **({"unique": True} if unique else {})})

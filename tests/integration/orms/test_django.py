@@ -102,6 +102,23 @@ def test_operations_of_migrations_and_their_way_back(db: Database) -> None:
     assert all("atomic = False" in error for error in seen["refused"][:2])
 
 
+def test_options_of_fields(db: Database) -> None:
+    (seen,) = fix_site.seen(make(db), "options", user="postgres")
+    assert seen["differences"] == {}
+    assert seen["changes"] == [[], []], "makemigrations finds nothing to do"
+    *done, ends, begins, index, longer = seen["altered"]
+    assert done == [None] * 7
+    assert 'AlterUnique("Sealed", "alone", False)' in ends
+    assert 'AlterUnique("Sealed", "kind", True)' in begins
+    assert 'AddSearch("Sealed", "empty")' in index
+    assert "the type of column short cannot be changed" in longer
+    at_first = [["alone", True], ["checked", False], ["kind", False], ["often", False]]
+    kind, alone = [True, "IntegrityError", True], [False, "1", True]
+    with_kind = [["alone", True], ["checked", False], ["kind", True], ["often", False]]
+    assert seen["turned"] == [at_first, kind, with_kind, True, alone, [["alone", False], *at_first[1:]], True]
+    assert seen["plain"] == ["IntegrityError", [["alone", False], ["alone", True], ["kind", True], ["often", False]]]
+
+
 def test_dumpdata_refuses_values_in_the_clear(site: Database) -> None:
     (seen,) = fix_site.seen(site, "dumps")
     for error in seen["refused"]:

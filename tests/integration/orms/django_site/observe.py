@@ -58,6 +58,12 @@ def admin() -> object:
     return admin_seen.seen()
 
 
+def options() -> object:
+    import options_seen
+
+    return options_seen.seen()
+
+
 def dumps() -> object:
     import dumps_seen
 
