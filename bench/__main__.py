@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench import (
     adoption,
+    application,
     audited,
     connections,
     inserts,
@@ -87,6 +88,9 @@ def _measured(stack: Stack, settings: Settings, console: Console) -> report.Run:
         measures += adoption.measure(stack, settings)
         status.update("cold reads ...")
         measures.append(connections.cold(stack, settings))
+        # The last, because it restarts the broker.
+        status.update("applications ...")
+        measures += application.measure(stack, settings)
         version = connection.execute("SHOW server_version").fetchone()
     return report.Run(
         settings=settings,

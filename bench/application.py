@@ -1,68 +1,147 @@
-"""`python -m bench.application`: what applications do: secrets, cached and cold, and sealed files beside age."""
+"""Measures what applications do with the client. `python -m bench.application` measures nothing else."""
 
 from __future__ import annotations
 
 import argparse
+import hmac
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import psycopg
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from rich.console import Console
-from rich.table import Table
 
+from bench import report, targets
 from bench.figures import Measure, interleaved, seconds
+from bench.settings import Settings
 from pg_envelope_client import Broker, KeyClient, NamedKey, Secrets, open_file, seal_file
 from stack.processes import Account
 from stack.stack import DATABASE, Stack
 
-CACHED_CALLS, COLD_CALLS = 100_000, 50
-OURS, AGE = "pg_envelope", "age"
+CACHED_CALLS, COLD_CALLS, VALUES, FILE_MEGABYTES = 100_000, 50, 5_000, 128
 MEGABYTE = 1_000_000
+NONCE_BYTES = 12
+MADE = """
+CREATE TABLE sealed_plain (id bigint PRIMARY KEY, email text);
+CREATE TABLE sealed_ours (LIKE sealed_plain INCLUDING ALL);
+CALL envelope.protect('sealed_ours', '{"email": {"search": "exact"}}');
+CREATE TABLE sealed_bulk (LIKE sealed_plain INCLUDING ALL);
+CALL envelope.protect('sealed_bulk', '["email"]');
+CREATE TABLE kept (name text PRIMARY KEY, value text);
+INSERT INTO kept VALUES ('application', 'sk_live_0123456789');
+SELECT envelope.import_secret('application', 'sk_live_0123456789'::text);
+"""
+Connection = psycopg.Connection[Any]
 Take = Callable[[], float]
 
 
+def measure(stack: Stack, settings: Settings) -> list[Measure]:
+    """Restarts the broker, so that this user may ask at its socket."""
+    folder = tempfile.TemporaryDirectory(prefix="pg_envelope-bench-")
+    with folder as place, _client(stack) as keys, stack.connect() as connection:
+        connection.execute(MADE)
+        return [
+            *_values(keys, settings),
+            _bulk(keys, connection, settings),
+            *_secrets(Secrets(keys), connection, settings),
+            *_files(keys.named("application"), Path(place), settings),
+        ]
+
+
 @contextmanager
-def client(place: Path) -> Iterator[KeyClient]:
-    """Yields a client at the socket of a private stack, whose broker lets this user ask."""
-    stack = Stack(place / "stack")
-    try:
-        stack.up()
-        users = stack.broker.config()["broker"].get("allowed_users", [])
-        stack.broker.configure({"broker": {"allowed_users": sorted({*users, Account.ours().name})}})
-        stack.broker.restart()
-        with stack.connect() as connection:
-            connection.execute("SELECT envelope.import_secret('bench', 'sk_live_0123456789'::text)")
-        with KeyClient(Broker(str(stack.broker.socket)), lambda: stack.connect(DATABASE)) as made:
-            yield made
-    finally:
-        stack.down()
+def _client(stack: Stack) -> Iterator[KeyClient]:
+    users = stack.broker.config()["broker"].get("allowed_users", [])
+    stack.broker.configure({"broker": {"allowed_users": sorted({*users, Account.ours().name})}})
+    stack.broker.restart()
+    with KeyClient(Broker(str(stack.broker.socket)), lambda: stack.connect(DATABASE)) as made:
+        yield made
 
 
-def secret_takes(found: Secrets) -> dict[str, Take]:
-    """Returns what measures the microseconds of one `secrets[name]`."""
+def _values(keys: KeyClient, settings: Settings) -> list[Measure]:
+    """Beside the primitives alone, with a key of their own and without binding, catalog and budget."""
+    email, found = keys.field("sealed_ours", "email"), keys.search("sealed_ours", "email_search")
+    bare, fernet, secret = AESGCM(os.urandom(32)), Fernet(Fernet.generate_key()), os.urandom(32)
+    values = [f"person.{number}@mail.example" for number in range(_few(settings, VALUES))]
+    sealed = [email.seal(value, number) for number, value in enumerate(values)]
+    nonces = [os.urandom(NONCE_BYTES) for _ in values]
+    by_bare = [bare.encrypt(nonce, value.encode(), b"") for nonce, value in zip(nonces, values, strict=True)]
+    by_fernet = [fernet.encrypt(value.encode()) for value in values]
+    return [
+        _cpu("client_seal", "application: seal a value, CPU", settings, {
+            "ours": lambda: [email.seal(value, number) for number, value in enumerate(values)],
+            "aesgcm": lambda: [bare.encrypt(os.urandom(NONCE_BYTES), value.encode(), b"") for value in values],
+            "fernet": lambda: [fernet.encrypt(value.encode()) for value in values],
+        }),
+        _cpu("client_open", "application: open a value, CPU", settings, {
+            "ours": lambda: [email.open(one, number) for number, one in enumerate(sealed)],
+            "aesgcm": lambda: [bare.decrypt(*one, b"").decode() for one in zip(nonces, by_bare, strict=True)],
+            "fernet": lambda: [fernet.decrypt(one).decode() for one in by_fernet],
+        }),
+        _cpu("client_token", "application: token of a value, CPU", settings, {
+            "ours": lambda: [found.token(value) for value in values],
+            "hmac": lambda: [hmac.digest(secret, value.encode(), "sha256") for value in values],
+        }),
+    ]  # fmt: skip
 
-    def cached() -> None:
-        for _ in range(CACHED_CALLS):
-            _ = found["bench"]
+
+def _bulk(keys: KeyClient, connection: Connection, settings: Settings) -> Measure:
+    """Sealed here and written into the base table, beside the same rows of a plain table."""
+    email, count = keys.field("sealed_bulk", "email"), _few(settings, VALUES)
+    rows = [(number, f"person.{number}@mail.example") for number in range(count)]
+
+    def plain() -> None:
+        _insert(connection, "INSERT INTO sealed_plain VALUES (%s, %s)", rows)
+
+    def ours() -> None:
+        sealed = [(number, email.seal(value, number)) for number, value in rows]
+        _insert(connection, "INSERT INTO sealed_bulk_encrypted (id, email) VALUES (%s, %s)", sealed)
+
+    takes = {name: partial(_each, work, count) for name, work in {"plain": plain, "ours": ours}.items()}
+    return Measure("client_bulk", "application: seal and insert many rows", "µs/row", _warm(takes, settings))
+
+
+def _insert(connection: Connection, statement: str, rows: list[tuple[int, Any]]) -> None:
+    with connection.transaction(force_rollback=True), connection.cursor() as cursor:
+        cursor.executemany(statement, rows)
+
+
+def _secrets(found: Secrets, connection: Connection, settings: Settings) -> list[Measure]:
+    cached_calls, cold_calls = _few(settings, CACHED_CALLS), _few(settings, COLD_CALLS)
 
     def cold() -> None:
-        for _ in range(COLD_CALLS):
+        for _ in range(cold_calls):
             found.forget()
-            _ = found["bench"]
+            _ = found["application"]
 
-    return {
-        "cached": lambda: seconds(cached) / CACHED_CALLS * 1e6,
-        "cold": lambda: seconds(cold) / COLD_CALLS * 1e6,
-    }
+    def plain() -> None:
+        for _ in range(cold_calls):
+            connection.execute("SELECT value FROM kept WHERE name = %s", ["application"]).fetchone()
+
+    def cached() -> None:
+        for _ in range(cached_calls):
+            _ = found["application"]
+
+    takes = {name: partial(_each, work, cold_calls) for name, work in {"plain": plain, "ours": cold}.items()}
+    kept: dict[str, Take] = {"ours": lambda: _cpu_seconds(cached) / cached_calls * 1e6}
+    return [
+        Measure("secret_cold", "application: a secret that is not in the cache", "µs", _warm(takes, settings)),
+        Measure("secret_cached", "application: a secret in the cache, CPU", "µs", _warm(kept, settings)),
+    ]
 
 
-def file_takes(key: NamedKey, place: Path, size: int) -> dict[str, dict[str, Take]]:
-    """Returns what measures the megabytes a second of sealing and opening one file, by peer."""
+def _files(key: NamedKey, place: Path, settings: Settings) -> list[Measure]:
+    """Beside the program age, where it is installed."""
+    size = (FILE_MEGABYTES if settings.point_seconds else 1) * MEGABYTE
     plain, sealed, back = place / "plain", place / "sealed", place / "back"
     plain.write_bytes(os.urandom(MEGABYTE) * (size // MEGABYTE))
 
@@ -70,43 +149,71 @@ def file_takes(key: NamedKey, place: Path, size: int) -> dict[str, dict[str, Tak
         with source.open("rb") as read, target.open("wb") as written:
             work(key, read, written)
 
-    def rate(call: Callable[[], None]) -> float:
+    def rate(call: Callable[[], object]) -> float:
         return size / MEGABYTE / seconds(call)
 
-    takes: dict[str, dict[str, Take]] = {
-        "seal": {OURS: partial(rate, partial(ours, seal_file, plain, sealed))},
-        "open": {OURS: partial(rate, partial(ours, open_file, sealed, back))},
-    }
+    seal: dict[str, Take] = {"ours": partial(rate, partial(ours, seal_file, plain, sealed))}
+    opened: dict[str, Take] = {"ours": partial(rate, partial(ours, open_file, sealed, back))}
     if shutil.which("age"):
-        subprocess.run(["age-keygen", "-o", place / "key"], check=True, capture_output=True)
-        public = subprocess.run(["age-keygen", "-y", place / "key"], check=True, capture_output=True, text=True).stdout
-        by_age, age = place / "by-age", partial(subprocess.run, check=True)
-        takes["seal"][AGE] = partial(rate, partial(age, ["age", "-r", public.strip(), "-o", by_age, plain]))  # type: ignore[arg-type]
-        takes["open"][AGE] = partial(rate, partial(age, ["age", "-d", "-i", place / "key", "-o", back, by_age]))  # type: ignore[arg-type]
-    return takes
+        public = _age_key(place / "key")
+        seal["age"] = partial(rate, partial(_run, ["age", "-r", public, "-o", place / "by-age", plain]))
+        opened["age"] = partial(rate, partial(_run, ["age", "-d", "-i", place / "key", "-o", back, place / "by-age"]))
+    return [
+        Measure("file_seal", "application: seal a file", "MB/s", _warm(seal, settings), more_is_better=True),
+        Measure("file_open", "application: open a file", "MB/s", _warm(opened, settings), more_is_better=True),
+    ]
 
 
-def show(measures: list[Measure], console: Console) -> None:
-    table = Table("median", "unit", "figures")
-    for found in measures:
-        figures = [f"{name} {peer.median:,.2f} ±{peer.spread:.0%}" for name, peer in found.peers.items()]
-        table.add_row(found.title, found.unit, ", ".join(figures))
-    console.print(table)
+def _age_key(path: Path) -> str:
+    _run(["age-keygen", "-o", path])
+    return subprocess.run(["age-keygen", "-y", path], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _run(line: list[Any]) -> None:
+    subprocess.run(line, check=True, capture_output=True)
+
+
+def _cpu(name: str, title: str, settings: Settings, works: Mapping[str, Callable[[], object]]) -> Measure:
+    count = _few(settings, VALUES)
+    takes = {peer: partial(lambda work: _cpu_seconds(work) / count * 1e6, work) for peer, work in works.items()}
+    return Measure(name, title, "µs", _warm(takes, settings))
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def _each(work: Callable[[], None], count: int) -> float:
+    """Returns µs each."""
+    return seconds(work) / count * 1e6
+
+
+def _warm(takes: Mapping[str, Take], settings: Settings) -> dict[str, Any]:
+    for take in takes.values():
+        take()
+    return interleaved(takes, settings.rounds)
+
+
+def _few(settings: Settings, count: int) -> int:
+    return count if settings.point_seconds else max(count // 100, 5)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.application", description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pg_envelope-bench-") as place, client(Path(place)) as made:
-        takes = secret_takes(Secrets(made))
-        measures = [Measure("secret", "a secret", "µs", interleaved(takes, given.rounds))]
-        for name, peers in file_takes(made.named("bench"), Path(place), given.megabytes * MEGABYTE).items():
-            for take in peers.values():
-                take()
-            measures.append(Measure(name, f"{name} a file", "MB/s", interleaved(peers, given.rounds)))
-    show(measures, Console(width=120))
+    parser.add_argument("--rounds", type=int, default=Settings().rounds)
+    settings = Settings(rounds=parser.parse_args().rounds)
+    with tempfile.TemporaryDirectory(prefix="pg_envelope-bench-") as place:
+        stack = Stack(Path(place) / "stack")
+        try:
+            stack.up()
+            measures = measure(stack, settings)
+        finally:
+            stack.down()
+    report.show_part(
+        measures, targets.of_application(measures), Console() if sys.stdout.isatty() else Console(width=130)
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,10 @@ PAGE = Path(__file__).parents[1] / "docs/costs.md"
 BEGIN, END = "<!-- figures: written by python -m bench.page -->", "<!-- end of figures -->"
 PEERS = ("plain", "ours", "pgcrypto_iv", "pgcrypto_pgp", "pgsodium", "bare", "audited")
 HEADS = ("plain", "pg_envelope", "`decrypt_iv`", "`pgp_sym_*`", "pgsodium", "interpreter + import", "audited")
+# The measures of applications have a table of their own, with these columns.
+APPLICATION, OF_APPLICATION = "application: ", ("client_", "secret_", "file_")
+ITS_PEERS = ("plain", "ours", "aesgcm", "hmac", "fernet", "age")
+ITS_HEADS = ("plain", "pg_envelope", "AES-256-GCM alone", "HMAC alone", "Fernet", "age")
 VERDICTS = {True: "met", False: "missed", None: "not measured"}
 WIDTH = 120
 BUSY = " Others kept the machine busy: the ratios tell more than the times, and CPU more than the time on a clock."
@@ -36,17 +40,27 @@ def _where(run: Run) -> list[str]:
 
 
 def _medians(run: Run) -> list[str]:
-    peers = [peer for peer in PEERS if any(peer in measure["peers"] for measure in run["measures"].values())]
-    heads = [head for peer, head in zip(PEERS, HEADS, strict=True) if peer in peers]
-    table = [f"| what | unit | {' | '.join(heads)} | × plain |", "|" + "---|" * (len(heads) + 3)]
-    return [*table, *(_line(measure, peers) for measure in run["measures"].values())]
+    """Returns a table of what runs in the server, and one of what runs in applications, where that was measured."""
+    of_application = [one for name, one in run["measures"].items() if name.startswith(OF_APPLICATION)]
+    of_server = [one for one in run["measures"].values() if one not in of_application]
+    table = _table("what", of_server, PEERS, HEADS)
+    return (
+        [*table, "", *_table("in the application", of_application, ITS_PEERS, ITS_HEADS)] if of_application else table
+    )
+
+
+def _table(what: str, measures: list[Run], known: tuple[str, ...], titles: tuple[str, ...]) -> list[str]:
+    peers = [peer for peer in known if any(peer in measure["peers"] for measure in measures)]
+    heads = [head for peer, head in zip(known, titles, strict=True) if peer in peers]
+    table = [f"| {what} | unit | {' | '.join(heads)} | × plain |", "|" + "---|" * (len(heads) + 3)]
+    return [*table, *(_line(measure, peers) for measure in measures)]
 
 
 def _line(measure: Run, peers: list[str]) -> str:
     medians = {name: samples["median"] for name, samples in measure["peers"].items()}
     cells = [_number(medians[peer]) if peer in medians else "" for peer in peers]
     times = f"{medians['ours'] / medians['plain']:.2f}" if medians.get("plain") else ""
-    return f"| {measure['title']} | {measure['unit']} | {' | '.join(cells)} | {times} |"
+    return f"| {measure['title'].removeprefix(APPLICATION)} | {measure['unit']} | {' | '.join(cells)} | {times} |"
 
 
 def _number(value: float) -> str:

@@ -21,7 +21,14 @@ from bench.peers import ALL
 from bench.settings import SLOW_FRACTION, Settings
 from bench.targets import Target
 
-TITLES = {peer.name: peer.title for peer in ALL} | {"bare": "interpreter + import", "audited": "pg_envelope, audited"}
+TITLES = {peer.name: peer.title for peer in ALL} | {
+    "bare": "interpreter + import",
+    "audited": "pg_envelope, audited",
+    "aesgcm": "AES-256-GCM alone",
+    "hmac": "HMAC alone",
+    "fernet": "Fernet",
+    "age": "age",
+}
 VERDICTS = {True: "[green]met[/]", False: "[red]missed[/]", None: "not measured"}
 
 
@@ -41,10 +48,15 @@ class Run:
 
 def show(run: Run, console: Console) -> None:
     """Prints tables and notes."""
-    console.print(_figures(run.measures))
-    console.print(_targets(run.targets))
+    show_part(run.measures, run.targets, console)
     for line in _notes(run):
         console.print(line, style="dim", highlight=False)
+
+
+def show_part(measures: Sequence[Measure], reached: Sequence[Target], console: Console) -> None:
+    """Prints tables."""
+    console.print(_figures(measures))
+    console.print(_targets(reached))
 
 
 def _figures(measures: Sequence[Measure]) -> Table:

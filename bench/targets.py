@@ -66,4 +66,26 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         Target("scan of old values / pgp_sym_decrypt", 1.3, ratio("adopted_scan", "pgcrypto_pgp")),
         Target("scan after the adoption / pgp_sym_decrypt", 1 / 10, ratio("adopted_after", "pgcrypto_pgp")),
         Target("old values converted, rows a second of CPU", 10_000, converted.median, at_least=True),
+        *of_application(measures),
+    ]
+
+
+def of_application(measures: Sequence[Measure]) -> list[Target]:
+    by_name = {measure.name: measure for measure in measures}
+
+    def median(name: str) -> float:
+        return by_name[name].peers["ours"].median
+
+    return [
+        Target("application: seal a value / AES-256-GCM alone", 6, by_name["client_seal"].ratio("ours", "aesgcm")),
+        Target("application: open a value / AES-256-GCM alone", 6, by_name["client_open"].ratio("ours", "aesgcm")),
+        Target("application: open a value / Fernet", 0.75, by_name["client_open"].ratio("ours", "fernet")),
+        Target("application: token of a value / HMAC alone", 3, by_name["client_token"].ratio("ours", "hmac")),
+        Target(
+            "application: seal and insert many rows / plain table", 6, by_name["client_bulk"].ratio("ours", "plain")
+        ),
+        Target("application: a secret in the cache, µs of CPU", 1, median("secret_cached")),
+        Target("application: a secret that is not in the cache, µs", 1000, median("secret_cold")),
+        Target("application: seal a file / age, MB/s", 0.9, by_name["file_seal"].ratio("ours", "age"), at_least=True),
+        Target("application: open a file / age, MB/s", 0.9, by_name["file_open"].ratio("ours", "age"), at_least=True),
     ]

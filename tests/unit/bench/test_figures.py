@@ -53,6 +53,7 @@ def judged(
     search: float = 1.0,
     audited: float = 1.0,
     old: float = 1.0,
+    client: float = 0.5,
 ) -> list[bool | None]:
     measures = [
         measured("scan_1", ours=scan, pgcrypto_iv=1.0, pgcrypto_pgp=100.0),
@@ -66,13 +67,20 @@ def judged(
         *(measured(name, audited=audited, ours=1.0) for name in ("audited_scan", "audited_point")),
         *(measured(name, pgcrypto_pgp=1 / old, ours=0.05) for name in ("adopted_scan", "adopted_after")),
         measured("adopted_convert", ours=10_000 / old),
+        *(measured(name, ours=client, aesgcm=0.1, fernet=1.0) for name in ("client_seal", "client_open")),
+        measured("client_token", ours=client, hmac=0.2),
+        measured("client_bulk", ours=client, plain=0.1),
+        measured("secret_cached", ours=client),
+        measured("secret_cold", ours=1000 * client),
+        *(measured(name, ours=1 / client, age=1.0) for name in ("file_seal", "file_open")),
     ]
     return [target.met for target in targets.evaluate(measures, requests)]
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 30
-    assert judged(old=100)[27:] == [False, False, False]
+    assert judged() == [True] * 39
+    assert judged(client=1.5)[30:] == [False] * 9
+    assert judged(old=100)[27:30] == [False, False, False]
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
     assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]
@@ -128,6 +136,16 @@ def a_run(load: float = 1.5) -> page.Run:
             {"text": "a rate", "limit": 0.85, "reached": None, "at_least": True, "met": None},
         ],
     }
+
+
+def test_what_applications_do_has_a_table_of_its_own() -> None:
+    run = a_run()
+    sealed = {"ours": {"median": 4.5}, "aesgcm": {"median": 1.0}, "age": {"median": 2.0}}
+    run["measures"]["client_seal"] = {"title": "application: seal a value", "unit": "µs", "peers": sealed}
+    told = page.figures(run)
+    assert "| in the application | unit | pg_envelope | AES-256-GCM alone | age | × plain |" in told
+    assert "| seal a value | µs | 4.5 | 1 | 2 |  |" in told
+    assert "| age |" not in told[: told.index("| in the application")]
 
 
 def test_the_page_says_what_was_measured_and_where() -> None:

@@ -164,9 +164,8 @@ def turned(state: ProjectState) -> object:
         before, now = state, apply(state.clone(), operation, atomic=False)
         field = now.models["shop", "sealed"].get_field(operation.field)
         twin = attempt(lambda: Sealed.objects.create(alone="a", kind="r").delete()[0])
-        seen.append(
-            [field.unique, twin, Sealed.objects.get(**{operation.field: "ra"[operation.field == "alone"]}).pk == there]
-        )
+        found = Sealed.objects.get(**{operation.field: value})
+        seen.append([field.unique, twin, found.pk == there])
         seen.append(indexes())
         migration = migrations.Migration("made", "shop")
         migration.operations, migration.atomic = [operation], False
