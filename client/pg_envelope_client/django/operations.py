@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db import NotSupportedError
+from django.db import IntegrityError, NotSupportedError
 from django.db.migrations.operations.base import Operation, OperationCategory
 
 from pg_envelope_client import statements
 from pg_envelope_client.statements import OnlineArguments, Query, ScopeArguments
 
+HAS_SEARCH = """
+SELECT EXISTS (SELECT FROM envelope.searches s WHERE s.relation OPERATOR(pg_catalog.=) %s::pg_catalog.regclass
+    AND s."column" OPERATOR(pg_catalog.=) %s AND s.search_column OPERATOR(pg_catalog.=) %s)"""
 Specs = Iterable[str] | Mapping[str, Mapping[str, Any]]
 
 
@@ -166,13 +169,36 @@ class AlterUnique(AddSearch):
     def describe(self) -> str:
         return f"Make {self.field} of {self.model_name} {'unique' if self.unique else 'not unique'}"
 
-    def _add(self, options: Any, table: str) -> Iterable[Query]:
-        return self._make(options, table, self.unique)
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
+        self._alter(app_label, schema_editor, to_state, self.unique)
 
-    def _drop(self, options: Any, table: str) -> Iterable[Query]:
-        return self._make(options, table, not self.unique)
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
+        self._alter(app_label, schema_editor, to_state, not self.unique)
 
-    def _make(self, options: Any, table: str, unique: bool) -> Iterable[Query]:
+    def _alter(self, app_label: str, editor: Any, state: Any, unique: bool) -> None:
+        def make(options: Any, table: str) -> Iterable[Query]:
+            yield from self._dropped(editor, options, table)
+            yield self._added(options, table, unique)
+
+        def as_before(options: Any, table: str) -> Iterable[Query]:
+            yield from self._dropped(editor, options, table)
+            yield self._added(options, table, False)
+
+        try:
+            self._run(app_label, editor, state, make)
+        except IntegrityError:
+            # Two rows have equal values. Without a search column no query would find the field.
+            self._run(app_label, editor, state, as_before)
+            raise
+
+    def _dropped(self, editor: Any, options: Any, table: str) -> Iterable[Query]:
+        """There is no search column where an earlier run ended between the two statements."""
         column = options.get_field(self.field).column
-        yield statements.drop_search(table, column, self.options.get("as"))
-        yield statements.add_search(table, column, {**self.options, **({"unique": True} if unique else {})})
+        with editor.connection.cursor() as cursor:
+            cursor.execute(HAS_SEARCH, [table, column, self.options.get("as", f"{column}_search")])
+            if cursor.fetchone()[0]:
+                yield statements.drop_search(table, column, self.options.get("as"))
+
+    def _added(self, options: Any, table: str, unique: bool) -> Query:
+        column = options.get_field(self.field).column
+        return statements.add_search(table, column, {**self.options, **({"unique": True} if unique else {})})

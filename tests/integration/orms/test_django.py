@@ -116,6 +116,7 @@ def test_options_of_fields(db: Database) -> None:
     kind, alone = [True, "IntegrityError", True], [False, "1", True]
     with_kind = [["alone", True], ["checked", False], ["kind", True], ["often", False]]
     assert seen["turned"] == [at_first, kind, with_kind, True, alone, [["alone", False], *at_first[1:]], True]
+    assert seen["interrupted"] == [["IntegrityError", "23505"], 2, True, 1, True]
     assert seen["plain"] == ["IntegrityError", [["alone", False], ["alone", True], ["kind", True], ["often", False]]]
 
 

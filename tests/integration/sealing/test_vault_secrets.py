@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +194,76 @@ def test_a_vault_that_is_away_or_another_one(vault: VaultOfTests, tmp_path: Path
     bad.chmod(0o644)
     assert str(bad) in refusal(errors.KmsDenied, Secrets(vault.source(token_file=bad)), "shop/stripe").said
     assert "cannot read" in refusal(errors.KmsDenied, Secrets(vault.source(token_file=tmp_path / "none")), "x").said
+
+
+MOUNT = {"path": "secret/", "type": "kv", "options": {"version": "2"}}
+ABOUT = {"version": 1, "created_time": "2026-01-01T00:00:00Z", "destroyed": False, "deletion_time": ""}
+ODD: list[tuple[int, bytes]] = [
+    (status, json.dumps(body).encode())
+    for status in (200, 404)
+    for body in (
+        None, [], 7, PLANTED, {}, {"data": None}, {"data": []}, {"data": {}},
+        {"errors": [PLANTED]}, {"errors": PLANTED},
+        {"data": {"data": {"value": PLANTED}}},
+        {"data": {"data": {"value": PLANTED}, "metadata": {"version": PLANTED}}},
+        {"data": {"data": {"value": PLANTED}, "metadata": {**ABOUT, "version": -1}}},
+        {"data": {"data": {"value": PLANTED}, "metadata": {**ABOUT, "version": 2**70}}},
+        {"data": {"data": PLANTED, "metadata": ABOUT}},
+        {"data": {"data": {"value": [PLANTED]}, "metadata": ABOUT}},
+        {"data": {"data": {"value": "\ud800"}, "metadata": ABOUT}},
+    )
+]  # fmt: skip
+ODD += [
+    (200, PLANTED.encode()),
+    (200, b""),
+    (200, b"{" * 9999),
+    (307, b""),
+    (500, PLANTED.encode()),
+    (429, b"{}"),
+    (503, b""),
+]
+
+
+class OddVault(BaseHTTPRequestHandler):
+    """Takes each login, and answers what is asked for a secret as `odd` says."""
+
+    odd = (200, b"")
+
+    def do_GET(self) -> None:
+        known = {"/v1/auth/token/lookup-self": {"ttl": 0}, "/v1/sys/internal/ui/mounts/secret": MOUNT}
+        found = known.get(self.path)
+        status, body = self.odd if found is None else (200, json.dumps({"data": found}).encode())
+        self.send_response(status)
+        self.send_header("Location", "http://127.0.0.1:1/v1/secret")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_LIST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_odd_answers_are_refused_without_their_text(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.touch(0o600)
+    token.write_text("s.a-token-of-the-test-0123456789")
+    with ThreadingHTTPServer(("127.0.0.1", 0), OddVault) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = VaultSecrets(f"http://127.0.0.1:{server.server_port}", token_file=token)
+        secrets = Secrets(source)
+        for OddVault.odd in ODD:
+            for ask in (secrets.content, lambda _: secrets.names()):
+                with pytest.raises(errors.EnvelopeError) as caught:
+                    ask("stripe")
+                told = f"{caught.value.said} {caught.value.hint}"
+                assert PLANTED not in told, OddVault.odd
+                assert token.read_text() not in told
+        OddVault.odd = (200, json.dumps({"data": {"data": {"value": "sk_1"}, "metadata": ABOUT}}).encode())
+        assert secrets["stripe"] == "sk_1", "it goes on"
+        server.shutdown()
+        source.close()
 
 
 def test_a_token_that_ended_is_read_anew(vault: VaultOfTests) -> None:

@@ -175,6 +175,30 @@ def turned(state: ProjectState) -> object:
     return seen
 
 
+def interrupted(state: ProjectState) -> list[object]:
+    """Equal values stop it, and the search column stays. What ended between drop and add goes on at the next call."""
+    unique = AlterUnique("Sealed", "kind", True)
+    Sealed.objects.all().delete()
+    for name in ("a", "b"):
+        Sealed.objects.create(alone=name, kind="r")
+    seen: list[object] = []
+    try:
+        apply(state.clone(), unique, atomic=False)
+    except Error as error:
+        seen.append([type(error).__name__, str(error.__cause__.sqlstate if error.__cause__ else "")])
+    seen += [Sealed.objects.filter(kind="r").count(), ["kind", False] in map(list, indexes())]
+    Sealed.objects.filter(alone="b").delete()
+    with connection.cursor() as cursor:
+        cursor.execute("CALL envelope.drop_search('shop_sealed', 'kind')")
+    apply(state.clone(), unique, atomic=False)
+    seen += [Sealed.objects.filter(kind="r").count(), ["kind", True] in map(list, indexes())]
+    migration = migrations.Migration("made", "shop")
+    migration.operations, migration.atomic = [unique], False
+    with connection.schema_editor(atomic=False) as editor:
+        migration.unapply(state.clone(), editor)
+    return seen
+
+
 def plain_again(state: ProjectState) -> object:
     """A field that became unique stays so on the plain table."""
     state = apply(state, AlterUnique("Sealed", "kind", True), atomic=False)
@@ -196,6 +220,7 @@ def seen() -> object:
         "changes": [first, changes(state, Sealed)],
         "altered": list(alter(state)),
         "turned": turned(state),
+        "interrupted": interrupted(state),
         "plain": plain_again(state),
     }
 
