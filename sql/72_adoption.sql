@@ -3,85 +3,85 @@
 -- Generated views and triggers call these for each value. The right is that of the column: its capability, its seal
 -- (which begins with the capability), or the role's right to the field.
 
-CREATE FUNCTION envelope_internal.legacy_text(value text, capability bytea) RETURNS text
+CREATE FUNCTION envelope_internal.legacy_text(text, bytea) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.text(value, capability)
+return GD['pg_envelope'].legacy.text(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_text(text, bytea) IS
-    'used by views of columns that are being adopted: the text that other software encrypted to a text';
+    'used by views of columns that are being adopted: the text that other software encrypted to a text; its arguments are the value and the capability';
 
-CREATE FUNCTION envelope_internal.legacy_text(value bytea, capability bytea) RETURNS text
+CREATE FUNCTION envelope_internal.legacy_text(bytea, bytea) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.text(value, capability)
+return GD['pg_envelope'].legacy.text(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_text(bytea, bytea) IS
-    'used by views of columns that are being adopted: the text that other software encrypted to a bytea';
+    'used by views of columns that are being adopted: the text that other software encrypted to a bytea; its arguments are the value and the capability';
 
-CREATE FUNCTION envelope_internal.legacy_bytea(value text, capability bytea) RETURNS bytea
+CREATE FUNCTION envelope_internal.legacy_bytea(text, bytea) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.content(value, capability)
+return GD['pg_envelope'].legacy.content(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_bytea(text, bytea) IS
-    'used by views of columns that are being adopted: the bytea that other software encrypted to a text';
+    'used by views of columns that are being adopted: the bytea that other software encrypted to a text; its arguments are the value and the capability';
 
-CREATE FUNCTION envelope_internal.legacy_bytea(value bytea, capability bytea) RETURNS bytea
+CREATE FUNCTION envelope_internal.legacy_bytea(bytea, bytea) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.content(value, capability)
+return GD['pg_envelope'].legacy.content(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_bytea(bytea, bytea) IS
-    'used by views of columns that are being adopted: the bytea that other software encrypted to a bytea';
+    'used by views of columns that are being adopted: the bytea that other software encrypted to a bytea; its arguments are the value and the capability';
 
-CREATE FUNCTION envelope_internal.legacy_text_as_role(value text, field uuid) RETURNS text
+CREATE FUNCTION envelope_internal.legacy_text_as_role(text, uuid) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.text_as_role(value, field)
+return GD['pg_envelope'].legacy.text_as_role(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_text_as_role(text, uuid) IS
-    'used under row-level security and by convert: what legacy_text gives, by the current role''s right to the field';
+    'used under row-level security and by convert: what legacy_text gives, by the current role''s right to the field; its arguments are the value and the field';
 
-CREATE FUNCTION envelope_internal.legacy_text_as_role(value bytea, field uuid) RETURNS text
+CREATE FUNCTION envelope_internal.legacy_text_as_role(bytea, uuid) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.text_as_role(value, field)
+return GD['pg_envelope'].legacy.text_as_role(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_text_as_role(bytea, uuid) IS
-    'used under row-level security and by convert: what legacy_text gives, by the current role''s right to the field';
+    'used under row-level security and by convert: what legacy_text gives, by the current role''s right to the field; its arguments are the value and the field';
 
-CREATE FUNCTION envelope_internal.legacy_bytea_as_role(value text, field uuid) RETURNS bytea
+CREATE FUNCTION envelope_internal.legacy_bytea_as_role(text, uuid) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.content_as_role(value, field)
+return GD['pg_envelope'].legacy.content_as_role(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_bytea_as_role(text, uuid) IS
-    'used under row-level security and by convert: what legacy_bytea gives, by the current role''s right to the field';
+    'used under row-level security and by convert: what legacy_bytea gives, by the current role''s right to the field; its arguments are the value and the field';
 
-CREATE FUNCTION envelope_internal.legacy_bytea_as_role(value bytea, field uuid) RETURNS bytea
+CREATE FUNCTION envelope_internal.legacy_bytea_as_role(bytea, uuid) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.content_as_role(value, field)
+return GD['pg_envelope'].legacy.content_as_role(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_bytea_as_role(bytea, uuid) IS
-    'used under row-level security and by convert: what legacy_bytea gives, by the current role''s right to the field';
+    'used under row-level security and by convert: what legacy_bytea gives, by the current role''s right to the field; its arguments are the value and the field';
 
-CREATE FUNCTION envelope_internal.legacy_opens(value text, field uuid) RETURNS boolean
+CREATE FUNCTION envelope_internal.legacy_opens(text, uuid) RETURNS boolean
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.opens(value, field)
+return GD['pg_envelope'].legacy.opens(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_opens(text, uuid) IS
-    'used by convert: whether a value that other software encrypted gives a value of its column';
+    'used by convert: whether a value that other software encrypted gives a value of its column; its arguments are the value and the field';
 
-CREATE FUNCTION envelope_internal.legacy_opens(value bytea, field uuid) RETURNS boolean
+CREATE FUNCTION envelope_internal.legacy_opens(bytea, uuid) RETURNS boolean
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].legacy.opens(value, field)
+return GD['pg_envelope'].legacy.opens(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.legacy_opens(bytea, uuid) IS
-    'used by convert: whether a value that other software encrypted gives a value of its column';
+    'used by convert: whether a value that other software encrypted gives a value of its column; its arguments are the value and the field';
 
 CREATE FUNCTION envelope_internal.adopted_text(value text, seal bytea) RETURNS text
     LANGUAGE plpython3u STABLE AS $$

@@ -18,6 +18,7 @@ from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.envelope import FieldKey
 
 if TYPE_CHECKING:
+    from pg_envelope.backend.adoption.reading import LegacyColumn
     from pg_envelope.backend.masks.texts import AnyMask
     from pg_envelope.backend.reads import Reads
 
@@ -26,6 +27,8 @@ Decrypt = Callable[..., str | None]
 Encrypt = Callable[..., bytes | None]
 # Takes a value, the token or field that it was read with, and the row key.
 Shown = Callable[..., Content | None]
+# Takes what other software encrypted, and the capability or the field that it is read with.
+Legacy = Callable[..., Content | None]
 
 
 def decrypt_text(session_keys: SessionKeys, epoch: Epoch, careful: Decrypt) -> Decrypt:
@@ -171,3 +174,50 @@ def encrypt_text(session_keys: SessionKeys, epoch: Epoch, careful: Encrypt) -> E
         return careful(value, seal, row_key, scope)
 
     return encrypt
+
+
+def legacy_text(columns: Mapping[bytes, LegacyColumn], epoch: Epoch, careful: Legacy[str]) -> Legacy[str]:
+    """Does what Legacy does for a text that other software encrypted, for columns that the session has read."""
+
+    def decrypt(value: str | bytes, capability: bytes) -> str | None:
+        try:
+            column = columns[capability]
+            if monotonic() < column.until and column.epoch == epoch.mapped:
+                content = column.open(value.encode() if type(value) is str else cast(bytes, value))
+                if 0 not in content:
+                    return content.decode()
+        except Exception:  # noqa: S110 -- the careful path raises it again
+            pass
+        return careful(value, capability)
+
+    return decrypt
+
+
+def legacy_bytea(columns: Mapping[bytes, LegacyColumn], epoch: Epoch, careful: Legacy[bytes]) -> Legacy[bytes]:
+    """Does the same for a bytea."""
+
+    def decrypt(value: str | bytes, capability: bytes) -> bytes | None:
+        try:
+            column = columns[capability]
+            if monotonic() < column.until and column.epoch == epoch.mapped:
+                return column.open(value.encode() if type(value) is str else cast(bytes, value))
+        except Exception:  # noqa: S110 -- the careful path raises it again
+            pass
+        return careful(value, capability)
+
+    return decrypt
+
+
+def legacy_as_role(
+    right: Callable[[Kind, str], Right], decrypt: Legacy[Content], careful: Legacy[Content]
+) -> Legacy[Content]:
+    """Calls `decrypt` with the capability of the current role's right. `careful` says why there is none."""
+
+    def decrypt_as_role(value: str | bytes, field_uuid: str) -> Content | None:
+        try:
+            capability = right("read", field_uuid).capability
+        except Exception:
+            return careful(value, field_uuid)
+        return decrypt(value, capability)
+
+    return decrypt_as_role

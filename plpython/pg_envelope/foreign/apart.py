@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pg_envelope.foreign.bad import BadLayout, NotOpened
-from pg_envelope.foreign.containers import Parts, Split
+from pg_envelope.foreign.containers import Split
 from pg_envelope.foreign.encodings import DECODERS, Decode, from_hex
+from pg_envelope.foreign.json_forms import Parts
 
 # In the order in which they come behind the value.
 PARTS = ("iv", "tag", "salt", "aad")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import Blowfish, TripleDES
-from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, AESSIV, ChaCha20Poly1305
 
@@ -34,10 +33,6 @@ class Method:
     block_bytes: int = 1
     tag_first: bool = False
 
-    def sealed(self, ciphertext: bytes, tag: bytes) -> bytes:
-        """Joins a ciphertext with a tag that was stored apart from it."""
-        return tag + ciphertext if self.tag_first else ciphertext + tag
-
     def takes(self, iv_bytes: int) -> bool:
         """Node's crypto takes an IV of any length for GCM. People use 12 and 16."""
         return not self.iv_bytes or iv_bytes == self.iv_bytes or (self.iv_bytes == 12 and iv_bytes == 16)
@@ -54,14 +49,20 @@ def _aead(kind: Callable[[bytes], Any]) -> Callable[[bytes], Open]:
 
 
 def _cbc(algorithm: Callable[[bytes], Any], block_bytes: int) -> Callable[[bytes], Open]:
+    """Returns openers that keep one stream for all values of a key, because a stream costs more than a short value.
+
+    In CBC a block depends on the one before it, and on nothing else. So the IV goes in as a block, and what comes out
+    for it is thrown away.
+    """
+
     def of_key(key: bytes) -> Open:
-        keyed = algorithm(key)
+        update = Cipher(algorithm(key), modes.CBC(bytes(block_bytes))).decryptor().update
 
         def opened(iv: bytes, ciphertext: bytes, _aad: bytes | None) -> bytes:
-            if not ciphertext or len(ciphertext) % block_bytes:
+            # Half a block would stay in the stream, and spoil the next value.
+            if len(iv) != block_bytes or not ciphertext or len(ciphertext) % block_bytes:
                 raise NotOpened
-            stream = Cipher(keyed, modes.CBC(iv)).decryptor()
-            return stream.update(ciphertext) + stream.finalize()
+            return update(iv + ciphertext)[block_bytes:]
 
         return opened
 
@@ -106,12 +107,27 @@ METHODS = {
 SIZED = {f"aes-{bits}-{mode}": (f"aes-{mode}", bits // 8) for bits in (128, 192, 256) for mode in ("gcm", "cbc", "ctr")}
 
 
+# The padding of PKCS #7 by its length. No content has none.
+PADDINGS = [bytes([length]) * length for length in range(17)]
+
+
 def unpadded(content: bytes, block_bytes: int) -> bytes:
-    """Takes the padding of PKCS #7 away. Raises ValueError."""
-    unpadder = padding.PKCS7(block_bytes * 8).unpadder()
-    return unpadder.update(content) + unpadder.finalize()
+    """Takes the padding of PKCS #7 away from whole blocks. Raises NotOpened, and IndexError without content."""
+    length = content[-1]
+    if not 0 < length <= block_bytes or not content.endswith(PADDINGS[length]):
+        raise NotOpened
+    return content[:-length]
+
+
+def cbc_of(key: bytes) -> Callable[[bytes, bytes], bytes]:
+    """Returns the function that opens AES-CBC with the padding of PKCS #7: IV, ciphertext. It raises NotOpened.
+
+    It authenticates nothing by itself.
+    """
+    opener = METHODS["aes-cbc"].opener(key)
+    return lambda iv, ciphertext: unpadded(opener(iv, ciphertext, None), 16)
 
 
 def cbc(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
-    """Opens AES-CBC with the padding of PKCS #7. Raises ValueError. It authenticates nothing by itself."""
-    return unpadded(METHODS["aes-cbc"].opener(key)(iv, ciphertext, None), 16)
+    """Opens one value as cbc_of() does."""
+    return cbc_of(key)(iv, ciphertext)

@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.encodings import Decode
+from pg_envelope.foreign.json_forms import Fit, Forms, Parts
 
-Parts = dict[str, bytes]
 # Takes the bytes of a value apart. Raises one of bad.FAILS for a value of another shape.
 Split = Callable[[bytes], Parts]
 # Returns how a part of this name is written.
 Decoders = Callable[[str], Decode]
 # A part of this name is passed over.
 PASSED_OVER = "-"
+# It is among the parts of a value whose content is compressed.
+COMPRESSED = "compressed"
 
 
-def json_object(members: Mapping[str, str], decoder: Decoders, expected: Mapping[str, Any]) -> Split:
+def json_object(
+    members: Mapping[str, str],
+    decoder: Decoders,
+    expected: Mapping[str, Any],
+    compressed: str,
+    fit: Fit,
+) -> Split:
     """The parts are members of a JSON object; a dot in a path goes into an object inside it.
 
-    `expected` has members by path with the value that each must have, if it is there.
+    `expected` has members by path with the value that each must have, if it is there. Where the member at the path
+    `compressed` is true, there is a part COMPRESSED. `members` begins with the ciphertext. `fit` raises NotOpened for
+    parts that cannot be the cipher's.
     """
 
-    def split(value: bytes) -> Parts:
-        found = json.loads(value)
+    def looked_at(found: Any) -> Parts:
         if not isinstance(found, dict) or any(_at(found, path) not in (None, told) for path, told in expected.items()):
             raise NotOpened
-        return {name: _part(_at(found, path), decoder(name)) for name, path in members.items()}
+        return {COMPRESSED: b"1"} if compressed and _at(found, compressed) else {}
 
-    return split
+    decoders = {name: decoder(name) for name in members}
+
+    def parse(value: bytes) -> Parts:
+        found = json.loads(value)
+        flags = looked_at(found)
+        parts = {name: _part(_at(found, path), decoders[name]) for name, path in members.items()}
+        return {**parts, **flags}
+
+    at = {name: partial(_at, path=path) for name, path in members.items()}
+    return Forms(at, decoders, looked_at, parse, fit)
 
 
 def _at(found: Any, path: str) -> Any:
@@ -49,11 +68,6 @@ def _part(member: Any, decode: Decode) -> bytes:
     if not isinstance(member, str):
         raise NotOpened
     return decode(member.encode())
-
-
-def member(value: bytes, path: str) -> Any:
-    """Returns a member of a JSON object, or None."""
-    return _at(json.loads(value), path)
 
 
 def separated(separator: str, order: Sequence[str], decoder: Decoders) -> Split:

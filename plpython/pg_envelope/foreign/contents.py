@@ -8,6 +8,7 @@ import pickle
 import re
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from pg_envelope.foreign.bad import NotOpened
@@ -74,4 +75,13 @@ def without_zeros(content: bytes) -> bytes:
     return content.rstrip(b"\0")
 
 
-CONTENTS: dict[str, Callable[[bytes], bytes]] = {"php": of_php, "json": of_json, "pickle": of_pickle}
+# zlib's window bits also tell what is around the compressed bytes.
+GZIP, DEFLATE = 16 + zlib.MAX_WBITS, -zlib.MAX_WBITS
+CONTENTS: dict[str, Callable[[bytes], bytes]] = {
+    "php": of_php,
+    "json": of_json,
+    "pickle": of_pickle,
+    "zlib": inflated,
+    "gzip": partial(inflated, window_bits=GZIP),
+    "deflate": partial(inflated, window_bits=DEFLATE),
+}

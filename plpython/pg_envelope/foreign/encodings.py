@@ -12,6 +12,8 @@ from pg_envelope.foreign.bad import NotOpened
 
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 SPACE = b" \t\r\n"
+# What makes a text of base64 whole. No text has one letter more than a multiple of four.
+PADDING = (b"", b"===", b"==", b"=")
 HEX_MARKS = (b"0x", b"\\x")
 
 Decode = Callable[[bytes], bytes]
@@ -21,9 +23,19 @@ def from_base64(text: bytes) -> bytes:
     """Reads every usual variant: both alphabets, with and without padding and line breaks. Raises NotOpened."""
     plain = text.translate(URL_SAFE, SPACE).rstrip(b"=")
     try:
-        return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+        return binascii.a2b_base64(plain + PADDING[len(plain) % 4], strict_mode=True)
     except binascii.Error:
         raise NotOpened from None
+
+
+def exact_base64(text: bytes) -> bytes:
+    """Reads the usual alphabet with its padding, and nothing else. Raises ValueError."""
+    return binascii.a2b_base64(text, strict_mode=True)
+
+
+def exact_base64url(text: bytes) -> bytes:
+    """Reads both alphabets, with and without padding, but no line breaks. Raises ValueError."""
+    return binascii.a2b_base64(text.translate(URL_SAFE) + PADDING[len(text) % 4], strict_mode=True)
 
 
 def from_hex(text: bytes) -> bytes:

@@ -7,32 +7,33 @@ docs/adopt.md describes the members.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from operator import call
 from typing import Any, NamedTuple
 
 from pg_envelope.foreign.apart import apart, own_part
 from pg_envelope.foreign.bad import BadLayout, NotOpened
 from pg_envelope.foreign.ciphers import METHODS, SIZED, TAG_BYTES, Method, Open, unpadded
 from pg_envelope.foreign.containers import (
+    COMPRESSED,
     PASSED_OVER,
     Decoders,
-    Parts,
     Split,
     beginning,
     between,
     joined,
     json_object,
-    member,
     separated,
     wrapped,
 )
 from pg_envelope.foreign.contents import CONTENTS, inflated, naive, without_zeros
 from pg_envelope.foreign.derivations import derivation, salt_of
 from pg_envelope.foreign.encodings import DECODERS, WRAPPINGS
+from pg_envelope.foreign.json_forms import Fit, Forms, Parts
 from pg_envelope.foreign.keys import LegacyKey
-from pg_envelope.foreign.macs import LEAST_BYTES, Mac, mac
+from pg_envelope.foreign.macs import LEAST_BYTES, Mac, keyed_hmac, mac
 from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
 
 CONTAINERS = ("json", "separated", "joined")
@@ -56,7 +57,11 @@ KNOWN = {
     *PARTS,
 }
 PADDED = {"asterisks": naive, "zeros": without_zeros}
+# How many keys are kept that were derived with the salt of a value.
+MOST_DERIVED = 16
 HINT = "docs/adopt.md describes the members of a specification."
+# A step behind the cipher takes the content and the parts of its value.
+Step = Callable[[bytes, Parts], bytes]
 
 
 @dataclass(frozen=True)
@@ -156,18 +161,21 @@ def _told(given: Mapping[str, Any], name: str) -> str:
 
 def _split(given: Mapping[str, Any], method: Method, checked: Mac | None) -> Split:
     beside = apart(given)
-    split = _whole(given, method, checked)
+    fit = partial(_fitting, method, checked)
+    if given["container"] == "json" and not beside.columns and not beside.constants:
+        return _whole(given, method, checked, fit)
+    split = beside.of(_whole(given, method, checked, dict))
     if given["container"] == "joined" and not beside.columns:
-        return beside.of(split)
-    return _sized(beside.of(split), method, checked)
+        return split
+    return lambda value: fit(split(value))
 
 
-def _whole(given: Mapping[str, Any], method: Method, checked: Mac | None) -> Split:
+def _whole(given: Mapping[str, Any], method: Method, checked: Mac | None, fit: Fit) -> Split:
     """Returns what takes a value apart whose parts are all in it."""
     prefix, suffix = _told(given, "prefix").encode(), _told(given, "suffix").encode()
     if not isinstance(given.get("aad"), dict):
         _told(given, "aad")
-    inside = between(prefix, suffix, _contained(given, method, checked))
+    inside = between(prefix, suffix, _contained(given, method, checked, fit))
     return wrapped([WRAPPINGS[name] for name in _wrappings(given)], inside)
 
 
@@ -179,9 +187,9 @@ def _wrappings(given: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def _contained(given: Mapping[str, Any], method: Method, checked: Mac | None) -> Split:
+def _contained(given: Mapping[str, Any], method: Method, checked: Mac | None, fit: Fit) -> Split:
     if given["container"] == "json":
-        return _json(given)
+        return _json(given, fit)
     order = _order(given)
     if given["container"] == "separated":
         return separated(_separator(given), order, _decoders(given, "raw"))
@@ -207,7 +215,7 @@ def _decoders(given: Mapping[str, Any], usual: str) -> Decoders:
     return lambda name: DECODERS[named.get(name, usual)]
 
 
-def _json(given: Mapping[str, Any]) -> Split:
+def _json(given: Mapping[str, Any], fit: Fit) -> Split:
     members = {name: _told(given, name) for name in PARTS if given.get(name) and not isinstance(given[name], dict)}
     if "ct" not in members:
         raise BadLayout("a JSON object needs ct, the path of its ciphertext", hint=HINT)
@@ -216,7 +224,7 @@ def _json(given: Mapping[str, Any]) -> Split:
         raise BadLayout("expected must be an object", hint=HINT)
     if given.get("encoding") == "raw":
         raise BadLayout("a text in a JSON object is base64 or hex", hint=HINT)
-    return json_object(members, _decoders(given, "base64"), expected)
+    return json_object(members, _decoders(given, "base64"), expected, _told(given, "compressed"), fit)
 
 
 def _listed(given: Mapping[str, Any]) -> list[str]:
@@ -243,19 +251,14 @@ def _separator(given: Mapping[str, Any]) -> str:
     return found
 
 
-def _sized(split: Split, method: Method, checked: Mac | None) -> Split:
+def _fitting(method: Method, checked: Mac | None, parts: Parts) -> Parts:
     """Refuses parts that cannot be this cipher's. So a text that looks alike is not taken for ciphertext."""
     tags = range(LEAST_BYTES, checked.tag_bytes + 1) if checked else (TAG_BYTES,)
-
-    def fitting(value: bytes) -> Parts:
-        parts = split(value)
-        if ("tag" in parts and len(parts["tag"]) not in tags) or ("iv" in parts and not method.takes(len(parts["iv"]))):
-            raise NotOpened
-        if len(parts["ct"]) % method.block_bytes:
-            raise NotOpened
-        return parts
-
-    return fitting
+    if ("tag" in parts and len(parts["tag"]) not in tags) or ("iv" in parts and not method.takes(len(parts["iv"]))):
+        raise NotOpened
+    if len(parts["ct"]) % method.block_bytes:
+        raise NotOpened
+    return parts
 
 
 def reader(given: Mapping[str, Any], key: LegacyKey) -> ForeignReader:
@@ -270,26 +273,83 @@ def reader(given: Mapping[str, Any], key: LegacyKey) -> ForeignReader:
 
 def _opener(found: ForeignLayout, secret: bytes, key: LegacyKey) -> Opener:
     salt = key.named.get("salt", salt_of(found.given.get("kdf", {})))
-    keyed = partial(_keyed, found, secret)
+    # The same value is often opened twice: to see whether it opens, and then to seal it anew.
+    keyed = lru_cache(MOST_DERIVED)(partial(_keyed, found, secret))
     fixed = None if found.is_salted else keyed(salt)
-    told = found.given.get("aad")
-    constant = told.encode() if isinstance(told, str) else None
-    finish, checked = _finish(found), found.mac
+
+    def keys_of(parts: Parts) -> Keyed:
+        return fixed or keyed(salt + parts["salt"])
+
+    if found.mac:
+        return _checking(found, found.mac, keys_of)
+    usual = _usual(found, keys_of, fixed)
+    if fixed and found.method.authenticates and isinstance(found.split, Forms) and found.split.names == PARTS[:3]:
+        return _of_known_form(found, found.split, fixed, usual)
+    return usual
+
+
+def _of_known_form(found: ForeignLayout, forms: Forms, keys: Keyed, usual: Opener) -> Opener:
+    """Returns the opener of JSON objects with ciphertext, IV and tag, and one key. Most columns of node and Rails are
+    such.
+
+    It takes half the time of `usual`, which takes what has no known form.
+    """
+    find, decrypt, constant, finish = forms.find, keys.open, _constant_aad(found), _finish(found)
+    tag_first = found.method.tag_first
+
+    def opened(value: bytes) -> bytes:
+        form, texts = find(value)
+        if form is None:
+            return usual(value)
+        try:
+            ciphertext, iv, tag = map(call, form.decoders, texts)
+        except ValueError:
+            return usual(value)
+        if (len(iv), len(tag)) != form.sizes:
+            return usual(value)
+        content = decrypt(iv, tag + ciphertext if tag_first else ciphertext + tag, constant)
+        return finish(content, form.flags) if finish else content
+
+    return opened
+
+
+def _usual(found: ForeignLayout, keys_of: Callable[[Parts], Keyed], fixed: Keyed | None) -> Opener:
+    """Returns the opener for a cipher that authenticates by itself, or not at all."""
+    split, tag_first = found.split, found.method.tag_first
+    constant, finish = _constant_aad(found), _finish(found)
+    least = TAG_BYTES if found.authenticates else 0
+
+    def opened(value: bytes) -> bytes:
+        parts = split(value)
+        keys = fixed or keys_of(parts)
+        ciphertext, tag = parts["ct"], parts.get("tag", b"")
+        sealed = tag + ciphertext if tag_first else ciphertext + tag
+        if len(sealed) < least:
+            raise NotOpened
+        content = keys.open(parts.get("iv", keys.iv), sealed, parts.get("aad", constant))
+        return finish(content, parts) if finish else content
+
+    return opened
+
+
+def _checking(found: ForeignLayout, checked: Mac, keys_of: Callable[[Parts], Keyed]) -> Opener:
+    """Returns the opener of a layout with an HMAC."""
+    constant, finish = _constant_aad(found), _finish(found)
 
     def opened(value: bytes) -> bytes:
         parts = found.split(value)
-        keys = fixed if fixed is not None else keyed(salt + parts["salt"])
-        aad = parts.get("aad", constant)
-        iv = parts.get("iv", keys.iv)
-        if checked:
-            checked.check(keys.mac, {"iv": iv, **parts, "aad": aad or b""})
-            return finish(keys.open(iv, parts["ct"], aad), value)
-        sealed = found.method.sealed(parts["ct"], parts.get("tag", b""))
-        if found.authenticates and len(sealed) < TAG_BYTES:
-            raise NotOpened
-        return finish(keys.open(iv, sealed, aad), value)
+        keys = keys_of(parts)
+        aad, iv = parts.get("aad", constant), parts.get("iv", keys.iv)
+        checked.check(keys.mac, {"iv": iv, **parts, "aad": aad or b""})
+        content = keys.open(iv, parts["ct"], aad)
+        return finish(content, parts) if finish else content
 
     return opened
+
+
+def _constant_aad(found: ForeignLayout) -> bytes | None:
+    told = found.given.get("aad")
+    return told.encode() if isinstance(told, str) else None
 
 
 class Keyed(NamedTuple):
@@ -297,7 +357,7 @@ class Keyed(NamedTuple):
 
     open: Open
     iv: bytes
-    mac: bytes
+    mac: Callable[[bytes], bytes]
 
 
 def _keyed(found: ForeignLayout, secret: bytes, salt: bytes) -> Keyed:
@@ -311,7 +371,8 @@ def _keyed(found: ForeignLayout, secret: bytes, salt: bytes) -> Keyed:
     made = material[: length + more] if source == "derived" else material
     key, mac_key = found.mac.keys(secret, made, length) if found.mac else (made, b"")
     ivs = {"derived": material[length + more :], "key": key[: method.iv_bytes]}
-    return Keyed(_cipher_of(method, key), ivs.get(source, bytes(method.iv_bytes)), mac_key)
+    mac_of = keyed_hmac(mac_key, found.mac.digest) if found.mac else bytes
+    return Keyed(_cipher_of(method, key), ivs.get(source, bytes(method.iv_bytes)), mac_of)
 
 
 def _key_bytes(found: ForeignLayout, secret: bytes, kdf: Mapping[str, Any]) -> int:
@@ -331,21 +392,44 @@ def _cipher_of(method: Method, key: bytes) -> Open:
     return method.opener(key)
 
 
-def _finish(found: ForeignLayout) -> Callable[[bytes, bytes], bytes]:
-    """Returns what is done with the content: padding, compression, serialisation."""
-    given, block_bytes = found.given, found.method.block_bytes
-    padding = given.get("padding", "pkcs7") if block_bytes > 1 else "none"
-    inner = own_part if apart(given).columns else bytes
-    compressed = _told(given, "compressed")
-    read = CONTENTS[_one_of(given, "content", tuple(CONTENTS))] if given.get("content") else None
+def _finish(found: ForeignLayout) -> Callable[[bytes, Parts], bytes] | None:
+    """Returns what is done with the content, if anything is: padding, compression, serialisation."""
+    steps = [step for step in (_padding(found), _inflating(found), *_contents(found.given)) if step]
+    if not steps:
+        return None
 
-    def finished(content: bytes, value: bytes) -> bytes:
-        if padding == "pkcs7":
-            content = unpadded(content, block_bytes)
-        elif padding in PADDED:
-            content = PADDED[padding](content)
-        if compressed and member(inner(value), compressed):
-            content = inflated(content)
-        return read(content) if read else content
+    def finished(content: bytes, parts: Parts) -> bytes:
+        for step in steps:
+            content = step(content, parts)
+        return content
 
     return finished
+
+
+def _padding(found: ForeignLayout) -> Step | None:
+    block_bytes = found.method.block_bytes
+    padding = found.given.get("padding", "pkcs7") if block_bytes > 1 else "none"
+    if padding == "pkcs7":
+        return lambda content, _parts: unpadded(content, block_bytes)
+    if padding in PADDED:
+        return lambda content, _parts: PADDED[padding](content)
+    return None
+
+
+def _inflating(found: ForeignLayout) -> Step | None:
+    if not found.given.get("compressed"):
+        return None
+    return lambda content, parts: inflated(content) if COMPRESSED in parts else content
+
+
+def _contents(given: Mapping[str, Any]) -> Iterator[Step]:
+    """`content` names one form, or several of them in the order in which they are taken off."""
+    told = given.get("content") or []
+    names = told if isinstance(told, list) else [told]
+    if not all(isinstance(name, str) and name in CONTENTS for name in names):
+        raise BadLayout(f"content must be one of, or a list of: {', '.join(CONTENTS)}", hint=HINT)
+    return (_content(CONTENTS[name]) for name in names)
+
+
+def _content(read: Callable[[bytes], bytes]) -> Step:
+    return lambda content, _parts: read(content)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pg_envelope import errors
+from pg_envelope.backend import hot
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.guard import Guard, text
 from pg_envelope.backend.host import Host, Row
@@ -21,7 +22,7 @@ from pg_envelope.envelope import HEADER_BYTES
 from pg_envelope.foreign.apart import with_parts
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import reader_of
-from pg_envelope.foreign.reader import ForeignReader, Value
+from pg_envelope.foreign.reader import ForeignReader, Opener, Value
 
 # The capabilities are compared in Python and never sent as parameters, because parameters can reach logs.
 FIND = """
@@ -33,6 +34,7 @@ JOIN envelope_private.legacy_key l ON l.key_uuid = a.legacy_key
 JOIN envelope_private.field f ON f.key_uuid = l.key_uuid
 JOIN envelope_private.capability u ON u.field_uuid = f.field_uuid"""
 CONTEXT = b"legacy key"
+Content = TypeVar("Content", str, bytes)
 MOST_READERS = 16
 TWICE = "the value is encrypted already, and the legacy key of this column does not open it"
 TWICE_HINT = (
@@ -42,8 +44,9 @@ TWICE_HINT = (
 
 
 class LegacyColumn(NamedTuple):
-    """A column's reader, for so long as its legacy key may be used."""
+    """A column's reader, for so long as its legacy key may be used. `open` is reader.sure, for backend/hot.py."""
 
+    open: Opener
     reader: ForeignReader
     is_bytes: bool
     until: float
@@ -65,17 +68,18 @@ class Legacy:
         self._key, self._epoch = keys.get, epoch.current
         self._columns: dict[bytes, LegacyColumn] = {}
         self._readers: dict[tuple[str, bytes], ForeignReader] = {}
-        self.text = guard.plain(self._text)
-        self.content = guard.plain(self._open)
-        self.text_as_role = guard.plain(self._by_right(self._text))
-        self.content_as_role = guard.plain(self._by_right(self._open))
+        text_by_right, content_by_right = self._by_right(self._text), self._by_right(self._open)
+        self.text = hot.legacy_text(self._columns, epoch, guard.plain(self._text))
+        self.content = hot.legacy_bytea(self._columns, epoch, guard.plain(self._open))
+        self.text_as_role = hot.legacy_as_role(values.right, self.text, guard.plain(text_by_right))
+        self.content_as_role = hot.legacy_as_role(values.right, self.content, guard.plain(content_by_right))
         self.opens = guard.plain(self._opens)
         self.adopted = guard.plain(self.unwrapped)
         self.adopted_text = guard.plain(self._adopted_text)
 
     def _by_right(
-        self, call: Callable[[Value | None, bytes | None], str | bytes | None]
-    ) -> Callable[[Value | None, str | None], str | bytes | None]:
+        self, call: Callable[[Value | None, bytes | None], Content | None]
+    ) -> Callable[[Value | None, str | None], Content | None]:
         return lambda value, field: call(value, self._values.right("read", field).capability)
 
     def _open(self, value: Value | None, capability: bytes | None) -> bytes | None:
@@ -152,7 +156,8 @@ class Legacy:
         content = key.open(row["sealed"], CONTEXT)
         if content is None:
             raise errors.KeyDestroyed
-        return LegacyColumn(self._reader(row["format"], content), row["is_bytes"], key.expires, key.epoch)
+        reader = self._reader(row["format"], content)
+        return LegacyColumn(reader.sure, reader, row["is_bytes"], key.expires, key.epoch)
 
     def _reader(self, form: str, content: bytes) -> ForeignReader:
         """Keeps a reader while the column is asked for anew. Some formats take 50 ms to derive their keys."""

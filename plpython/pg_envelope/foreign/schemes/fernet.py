@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-
-from cryptography.hazmat.primitives import constant_time, hashes, hmac
+from hmac import compare_digest
 
 from pg_envelope.foreign.bad import NotOpened
-from pg_envelope.foreign.ciphers import cbc
+from pg_envelope.foreign.ciphers import cbc_of
 from pg_envelope.foreign.contents import of_pickle
 from pg_envelope.foreign.derivations import hkdf
 from pg_envelope.foreign.encodings import from_base64
 from pg_envelope.foreign.keys import LegacyKey
+from pg_envelope.foreign.macs import keyed_hmac
 from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
 
 VERSION = 0x80
@@ -52,7 +52,8 @@ def _of_django(secret: bytes) -> list[Opener]:
     derived = hashlib.pbkdf2_hmac("sha256", secret, DJANGO_SALT, DJANGO_ROUNDS, 32)
 
     def of_signer(signer: bytes) -> Opener:
-        return lambda value: of_pickle(_opened(value, signer, derived))
+        open_token = _of_keys(signer, derived)
+        return lambda value: of_pickle(open_token(value))
 
     return [of_signer(secret), of_signer(derived)]
 
@@ -64,17 +65,21 @@ def _reader(keys: list[bytes]) -> ForeignReader:
 def _opener(key: bytes) -> Opener:
     if len(key) != 32:
         raise NotOpened
-    return lambda value: _opened(from_base64(value), key[:16], key[16:])
+    open_token = _of_keys(key[:16], key[16:])
+    return lambda value: open_token(from_base64(value))
 
 
-def _opened(token: bytes, signer: bytes, key: bytes) -> bytes:
-    _check(token)
-    signed, mac = token[:-MAC_BYTES], token[-MAC_BYTES:]
-    made = hmac.HMAC(signer, hashes.SHA256())
-    made.update(signed)
-    if not constant_time.bytes_eq(made.finalize(), mac):
-        raise NotOpened
-    return cbc(key, signed[IV_AT:CIPHERTEXT_AT], signed[CIPHERTEXT_AT:])
+def _of_keys(signer: bytes, key: bytes) -> Opener:
+    """Returns the function that opens the bytes of a token."""
+    mac_of, decrypt = keyed_hmac(signer, "sha256"), cbc_of(key)
+
+    def opened(token: bytes) -> bytes:
+        _check(token)
+        if not compare_digest(mac_of(token[:-MAC_BYTES]), token[-MAC_BYTES:]):
+            raise NotOpened
+        return decrypt(token[IV_AT:CIPHERTEXT_AT], token[CIPHERTEXT_AT:-MAC_BYTES])
+
+    return opened
 
 
 def shape(value: bytes) -> bytes:

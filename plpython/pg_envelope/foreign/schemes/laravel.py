@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pg_envelope.foreign.bad import NotOpened
-from pg_envelope.foreign.ciphers import cbc
+from pg_envelope.foreign.bad import BadLayout, NotOpened
+from pg_envelope.foreign.ciphers import cbc_of
 from pg_envelope.foreign.contents import of_php
 from pg_envelope.foreign.encodings import from_base64
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
+
+KEY_BYTES = (16, 32)
 
 
 class Payload(NamedTuple):
@@ -44,6 +46,10 @@ def _serialized(opener: Opener) -> Opener:
 
 
 def _opener(secret: bytes) -> Opener:
+    if len(secret) not in KEY_BYTES:
+        raise BadLayout("a key of Laravel has 16 or 32 bytes", hint="Import it with --format base64.")
+    aead, decrypt = AESGCM(secret), cbc_of(secret)
+
     def opened(value: bytes) -> bytes:
         told = _payload(value)
         iv, ciphertext = from_base64(told.iv.encode()), from_base64(told.value.encode())
@@ -51,11 +57,11 @@ def _opener(secret: bytes) -> Opener:
             tag = from_base64(told.tag.encode())
             if len(tag) != 16:
                 raise NotOpened
-            return AESGCM(secret).decrypt(iv, ciphertext + tag, None)
+            return aead.decrypt(iv, ciphertext + tag, None)
         made = hmac.new(secret, (told.iv + told.value).encode(), hashlib.sha256).hexdigest()
         if not hmac.compare_digest(made, told.mac):
             raise NotOpened
-        return cbc(secret, iv, ciphertext)
+        return decrypt(iv, ciphertext)
 
     return opened
 

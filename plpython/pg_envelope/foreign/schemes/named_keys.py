@@ -7,7 +7,7 @@ import struct
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pg_envelope.foreign.bad import BadLayout, NotOpened
-from pg_envelope.foreign.ciphers import cbc
+from pg_envelope.foreign.ciphers import cbc_of
 from pg_envelope.foreign.encodings import from_base64
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.reader import ForeignReader
@@ -69,14 +69,14 @@ def tink_shape(value: bytes) -> bytes:
 
 def mongo(key: LegacyKey) -> ForeignReader:
     """Kind | key uuid (16) | BSON type | IV (16) | ciphertext | MAC (32); strings and binaries only."""
-    keys = {bytes.fromhex(name): secret for name, secret in _named(key, "mongo").items()}
+    keys = {bytes.fromhex(name): (secret[:32], cbc_of(secret[32:64])) for name, secret in _named(key, "mongo").items()}
 
     def opened(value: bytes) -> bytes:
         mongo_shape(value)
         head, content, tag = value[:MONGO_AT], value[MONGO_AT:-MONGO_MAC_BYTES], value[-MONGO_MAC_BYTES:]
-        secret = keys[head[1:17]]
-        check_mac("sha512", secret[:32], head, content, tag, MONGO_MAC_BYTES)
-        return _of_bson(head[17], cbc(secret[32:64], content[:16], content[16:]))
+        mac_key, decrypt = keys[head[1:17]]
+        check_mac("sha512", mac_key, head, content, tag, MONGO_MAC_BYTES)
+        return _of_bson(head[17], decrypt(content[:16], content[16:]))
 
     return ForeignReader(opened, mongo_shape, authenticates=True, is_marked=False)
 
