@@ -1,12 +1,19 @@
-"""Measures an adoption: reads of old values beside pgcrypto, the conversion, and reads afterwards."""
+"""Measures an adoption: reads of old values beside pgcrypto and beside the libraries themselves, the conversion, and
+reads afterwards.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import psycopg
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bench.figures import Measure, Samples, interleaved, seconds
 from bench.points import nanoseconds
@@ -16,10 +23,14 @@ from pg_envelope.foreign.writers import writer_of
 from stack.stack import Stack
 
 # pgcrypto takes a fifth of a millisecond for a value.
-MOST_ROWS = {"pgp_sym": 2000, "node_json": 50_000}
+MOST_ROWS = {"pgp_sym": 2000, "fernet": 20_000, "node_json": 50_000}
 PHRASE = "correct horse"
-KEYS = {"pgp_sym": parse("text", PHRASE.encode()), "node_json": parse("hex", b"5a" * 32)}
-SECRETS = {"pgp_sym": ("text", PHRASE.encode()), "node_json": ("hex", b"5a" * 32)}
+SECRETS = {
+    "pgp_sym": ("text", PHRASE.encode()),
+    "fernet": ("fernet", base64.urlsafe_b64encode(b"Z" * 32)),
+    "node_json": ("hex", b"5a" * 32),
+}
+KEYS = {form: parse(*secret) for form, secret in SECRETS.items()}
 Connection = psycopg.Connection[Any]
 
 
@@ -31,13 +42,59 @@ def measure(stack: Stack, settings: Settings) -> list[Measure]:
         theirs = f"SELECT count(envelope_pgcrypto.pgp_sym_decrypt(v, '{PHRASE}')) FROM theirs"
         takes = _takes(connection, theirs, rows["pgp_sym"])
         before = interleaved(takes, settings.rounds)
+        libraries = [_beside_library(connection, form, rows[form], settings.rounds) for form in LIBRARIES]
         rate = [count / _convert(connection, form) for form, count in rows.items()][-1]
         after = interleaved(takes, settings.rounds)
     return [
         Measure("adopted_scan", "scan of old values of pgcrypto", "µs a row", before),
+        *libraries,
         Measure("adopted_after", "the same after the adoption", "µs a row", after),
         Measure("adopted_convert", "conversion of node's JSON, CPU", "rows/s", {"ours": Samples([rate])}, True),
     ]
+
+
+def _of_fernet() -> Callable[[str], str]:
+    fernet = Fernet(SECRETS["fernet"][1])
+    return lambda value: fernet.decrypt(value).decode()
+
+
+def _of_node() -> Callable[[str], str]:
+    """Returns what an application in Python does with such an object."""
+    aead, decode = AESGCM(b"Z" * 32), base64.b64decode
+
+    def opened(value: str) -> str:
+        told = json.loads(value)
+        content = decode(told["ciphertext"]) + decode(told["authTag"])
+        return aead.decrypt(decode(told["iv"]), content, None).decode()
+
+    return opened
+
+
+LIBRARIES = {"fernet": _of_fernet, "node_json": _of_node}
+
+
+def _beside_library(connection: Connection, form: str, rows: int, rounds: int) -> Measure:
+    """Measures processor time alone, because an application decrypts in a process of its own."""
+    values = [value for (value,) in connection.execute(f"SELECT v_legacy FROM old_{form}_encrypted")]
+    takes = {
+        "library": partial(_in_library, LIBRARIES[form](), values),
+        "ours": partial(_in_server, connection, f"SELECT count(v) FROM old_{form}", rows),
+    }
+    title = f"old values of {form}, CPU; by its library alone"
+    return Measure(f"adopted_{form}", title, "µs a row", interleaved(takes, max(rounds, 8)))
+
+
+def _in_library(opened: Callable[[str], str], values: list[str]) -> float:
+    began = time.process_time()
+    for value in values:
+        opened(value)
+    return (time.process_time() - began) / len(values) * 1e6
+
+
+def _in_server(connection: Connection, query: str, rows: int) -> float:
+    began = nanoseconds(connection.info.backend_pid)
+    connection.execute(query).fetchall()
+    return (nanoseconds(connection.info.backend_pid) - began) / rows / 1e3
 
 
 def _takes(connection: Connection, theirs: str, rows: int) -> dict[str, Callable[[], float]]:

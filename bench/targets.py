@@ -64,6 +64,8 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         Target("IN (SELECT unnest) of 100 tokens / plain index", 2, ratio("search_in", "plain")),
         Target("INSERT with one token / without", 1.25, ratio("search_insert", "plain")),
         Target("scan of old values / pgp_sym_decrypt", 1.3, ratio("adopted_scan", "pgcrypto_pgp")),
+        Target("old value of Fernet / cryptography.fernet, CPU", 1.3, ratio("adopted_fernet", "library")),
+        Target("old value of node's JSON / an application, CPU", 1.3, ratio("adopted_node_json", "library")),
         Target("scan after the adoption / pgp_sym_decrypt", 1 / 10, ratio("adopted_after", "pgcrypto_pgp")),
         Target("old values converted, rows a second of CPU", 10_000, converted.median, at_least=True),
         *of_application(measures),

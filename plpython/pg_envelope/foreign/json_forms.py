@@ -36,7 +36,8 @@ class Form(NamedTuple):
     """Where the parts of a value lie among its pieces, which are between its quotation marks.
 
     `constants` picks what is `fixed` in all values of the form, `picked` the parts, and `others` the strings that are
-    no parts. `decoders` and `sizes` tell about the parts, and the ciphertext has no size. `flags` go into the parts.
+    no parts and differ. `decoders` reads the parts; `is_base64`: all of them are exact_base64. `flags` go into the
+    parts. `example` is a value of the form.
     """
 
     pieces: int
@@ -44,9 +45,11 @@ class Form(NamedTuple):
     fixed: tuple[bytes, ...]
     picked: Pick
     decoders: tuple[Decode, ...]
-    sizes: tuple[int, ...]
+    is_base64: bool
+    iv_bytes: int
     others: Pick | None
     flags: Parts
+    example: Pieces
 
 
 class Forms:
@@ -66,7 +69,7 @@ class Forms:
     ) -> None:
         self._members, self._decoders, self._looked_at = members, decoders, looked_at
         self.names, self._parse, self._fit = tuple(members), parse, fit
-        self._known: list[Form] = []
+        self.known: list[Form] = []
         self._left = MOST_LEARNED if all(decode in EXACT for decode in decoders.values()) else 0
 
     def __call__(self, value: bytes) -> Parts:
@@ -89,9 +92,9 @@ class Forms:
     def find(self, value: bytes) -> tuple[Form, tuple[bytes, ...]] | tuple[None, tuple[()]]:
         """Returns the form of a value and the texts of its parts, if the form is known."""
         pieces = value.split(QUOTE)
-        for form in self._known:
+        for form in self.known:
             if len(pieces) == form.pieces and form.constants(pieces) == form.fixed:
-                if form.others and not _are_plain(form.others(pieces)):
+                if form.others and not are_plain(form.others(pieces)):
                     break
                 return form, form.picked(pieces)
         return None, ()
@@ -102,7 +105,7 @@ class Forms:
             self._left -= 1
             form = self._form(value.split(QUOTE), parts)
             if form:
-                self._known = [form, *self._known][:MOST_FORMS]
+                self.known[:] = [form, *self.known][:MOST_FORMS]
 
     def _form(self, pieces: Pieces, parts: Parts) -> Form | None:
         if len(pieces) > 2 * MOST_STRINGS:
@@ -111,17 +114,31 @@ class Forms:
         if set(found) != set(self.names):
             return None
         places = [found[name] for name in self.names]
-        constant = _picking(place for place in range(len(pieces)) if place not in (*places, *others))
+        differ = [place for place in others if self._differs(pieces, place, {*places, *others})]
+        constant = _picking(place for place in range(len(pieces)) if place not in (*places, *differ))
+        decoders = tuple(_exact(self._decoders[name], pieces[found[name]]) for name in self.names)
         return Form(
             len(pieces),
             constant,
             constant(pieces),
             _picking(places),
-            tuple(_exact(self._decoders[name], pieces[found[name]]) for name in self.names),
-            tuple(len(parts[name]) for name in self.names[1:]),
-            _picking(others) if others else None,
+            decoders,
+            set(decoders) == {exact_base64},
+            len(parts.get("iv", b"")),
+            _picking(differ) if differ else None,
             {name: content for name, content in parts.items() if name not in self.names},
+            pieces,
         )
+
+    def _differs(self, pieces: Pieces, place: int, strings: set[int]) -> bool:
+        """Tells whether the string at a place differs among values that otherwise have the same form."""
+        kept = [at for at in range(len(pieces)) if at not in strings]
+        alike = [
+            form
+            for form in self.known
+            if form.pieces == len(pieces) and all(form.example[at] == pieces[at] for at in kept)
+        ]
+        return any(form.others or form.example[place] != pieces[place] for form in alike)
 
     def _places(self, pieces: Pieces) -> tuple[dict[str, int], list[int]]:
         """Returns where each part is, and the strings that decide nothing. It puts another string in the place of each,
@@ -152,7 +169,7 @@ class Forms:
         return {"": looked_at, **{name: at(found) for name, at in self._members.items()}}
 
 
-def _are_plain(strings: Iterable[bytes]) -> bool:
+def are_plain(strings: Iterable[bytes]) -> bool:
     return not b"".join(strings).translate(None, LETTERS)
 
 

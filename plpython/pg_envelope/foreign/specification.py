@@ -7,6 +7,7 @@ docs/adopt.md describes the members.
 
 from __future__ import annotations
 
+from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -31,7 +32,7 @@ from pg_envelope.foreign.containers import (
 from pg_envelope.foreign.contents import CONTENTS, inflated, naive, without_zeros
 from pg_envelope.foreign.derivations import derivation, salt_of
 from pg_envelope.foreign.encodings import DECODERS, WRAPPINGS
-from pg_envelope.foreign.json_forms import Fit, Forms, Parts
+from pg_envelope.foreign.json_forms import QUOTE, Fit, Forms, Parts, are_plain
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.macs import LEAST_BYTES, Mac, keyed_hmac, mac
 from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
@@ -294,21 +295,30 @@ def _of_known_form(found: ForeignLayout, forms: Forms, keys: Keyed, usual: Opene
 
     It takes half the time of `usual`, which takes what has no known form.
     """
-    find, decrypt, constant, finish = forms.find, keys.open, _constant_aad(found), _finish(found)
+    known, decrypt, constant, finish = forms.known, keys.open, _constant_aad(found), _finish(found)
     tag_first = found.method.tag_first
 
     def opened(value: bytes) -> bytes:
-        form, texts = find(value)
-        if form is None:
+        pieces = value.split(QUOTE)
+        # Taken apart at once: an attribute of each costs a tenth of the whole.
+        for count, constants, fixed, picked, decoders, is_base64, iv_bytes, others, flags, _ in known:  # noqa: B007
+            if len(pieces) == count and constants(pieces) == fixed:
+                break
+        else:
             return usual(value)
+        ciphertext, iv, tag = picked(pieces)
         try:
-            ciphertext, iv, tag = map(call, form.decoders, texts)
+            if is_base64:
+                ciphertext = a2b_base64(ciphertext, strict_mode=True)
+                iv, tag = a2b_base64(iv, strict_mode=True), a2b_base64(tag, strict_mode=True)
+            else:
+                ciphertext, iv, tag = map(call, decoders, (ciphertext, iv, tag))
         except ValueError:
             return usual(value)
-        if (len(iv), len(tag)) != form.sizes:
+        if len(iv) != iv_bytes or len(tag) != TAG_BYTES or (others and not are_plain(others(pieces))):
             return usual(value)
         content = decrypt(iv, tag + ciphertext if tag_first else ciphertext + tag, constant)
-        return finish(content, form.flags) if finish else content
+        return finish(content, flags) if finish else content
 
     return opened
 
