@@ -152,12 +152,12 @@ def test_the_manual_shows_what_people_call() -> None:
 FOR_EACH_VALUE = {
     *(
         f"envelope_internal.{act}_{kind}{path}"
-        for act in ("encrypt", "decrypt")
+        for act in ("encrypt", "decrypt", "legacy")
         for kind in ("text", "bytea")
         for path in ("", "_as_role")
     ),
     *(f"envelope_internal.decrypt_{kind}_{path}" for kind in ("text", "bytea") for path in ("audited", "masked")),
-    *(f"envelope_internal.{name}" for name in ("reseal", "seal_draft", "reading")),
+    *(f"envelope_internal.{name}" for name in ("reseal", "seal_draft", "reading", "legacy_opens")),
 }
 
 

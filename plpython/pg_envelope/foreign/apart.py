@@ -95,6 +95,11 @@ def columns_beside(form: str | Mapping[str, Any], column: str) -> list[str]:
     return [name.replace(OWN_NAME, column) for name in apart(form).columns.values()]
 
 
+def parts_beside(form: str | Mapping[str, Any]) -> list[str]:
+    """Returns the names of the parts whose columns columns_beside() returns, in the same order."""
+    return [] if isinstance(form, str) else list(apart(form).columns)
+
+
 def own_part(value: bytes) -> bytes:
     """Returns what the column itself holds, of a value with parts in other columns."""
     return binascii.unhexlify(value.split(BETWEEN)[0])

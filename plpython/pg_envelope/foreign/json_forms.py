@@ -76,9 +76,12 @@ class Forms:
         """Returns the parts of a value. Raises one of bad.FAILS."""
         form, texts = self.find(value)
         parts = self._decoded(form, texts) if form else None
-        if parts is None:
-            parts = self._fit(self._parse(value))
-            self._learn(value, parts)
+        return self.parsed(value) if parts is None else parts
+
+    def parsed(self, value: bytes) -> Parts:
+        """Does the same for a value that has no known form."""
+        parts = self._fit(self._parse(value))
+        self._learn(value, parts)
         return parts
 
     def _decoded(self, form: Form, texts: Pieces) -> Parts | None:
@@ -104,7 +107,11 @@ class Forms:
         if self._left and ESCAPE not in value and NUL not in value:
             self._left -= 1
             form = self._form(value.split(QUOTE), parts)
-            if form:
+            if form and sum(_differ_in_numbers(form, known) for known in self.known) == MOST_FORMS - 1:
+                # So will the next one. Forms that are never met again are in the way.
+                self._left = 0
+                self.known.clear()
+            elif form:
                 self.known[:] = [form, *self.known][:MOST_FORMS]
 
     def _form(self, pieces: Pieces, parts: Parts) -> Form | None:
@@ -167,6 +174,15 @@ class Forms:
         except FAILS:
             looked_at = None
         return {"": looked_at, **{name: at(found) for name, at in self._members.items()}}
+
+
+def _differ_in_numbers(one: Form, other: Form) -> bool:
+    return one.example[::2] != other.example[::2] and _signs(one) == _signs(other)
+
+
+def _signs(form: Form) -> list[bytes]:
+    """Returns what is between the strings, without its numbers."""
+    return [piece.translate(None, b"0123456789-.") for piece in form.example[::2]]
 
 
 def are_plain(strings: Iterable[bytes]) -> bool:

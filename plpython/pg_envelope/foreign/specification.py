@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from operator import call
 from typing import Any, NamedTuple
@@ -283,10 +283,10 @@ def _opener(found: ForeignLayout, secret: bytes, key: LegacyKey) -> Opener:
 
     if found.mac:
         return _checking(found, found.mac, keys_of)
-    usual = _usual(found, keys_of, fixed)
-    if fixed and found.method.authenticates and isinstance(found.split, Forms) and found.split.names == PARTS[:3]:
-        return _of_known_form(found, found.split, fixed, usual)
-    return usual
+    forms = found.split
+    if fixed and found.method.authenticates and isinstance(forms, Forms) and forms.names == PARTS[:3]:
+        return _of_known_form(found, forms, fixed, _usual(replace(found, split=forms.parsed), keys_of, fixed))
+    return _usual(found, keys_of, fixed)
 
 
 def _of_known_form(found: ForeignLayout, forms: Forms, keys: Keyed, usual: Opener) -> Opener:

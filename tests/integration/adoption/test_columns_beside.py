@@ -150,3 +150,70 @@ def test_pgcrypto_with_an_iv_for_each_row(db: Database) -> None:
         db.sql("CALL envelope.convert('person', part => 3, parts => 2)")
     db.sql("CALL envelope.finish_adoption('person', destroy_key => false)")
     assert db.one("SELECT count(*) FROM person WHERE ssn = 'Zoë ' || id") == 200
+
+
+FINISH = "CALL envelope.finish_adoption('person', destroy_key => false)"
+FINISH_WHOLE = "CALL envelope.finish_adoption('person', destroy_key => false, drop_parts => true)"
+COLUMNS = (
+    "SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
+    " AND NOT attisdropped"
+)
+
+
+def columns(db: Database, relation: str) -> set[str]:
+    return set(db.one(COLUMNS, relation))
+
+
+def test_the_end_drops_the_parts(people: Database) -> None:
+    people.sql(FINISH_WHOLE)
+    assert columns(people, "person") == {"id", "ssn", "note"}
+    assert not columns(people, "person_encrypted") & {"ssn_iv", "ssn_tag"}
+    assert values(people) == PLAIN
+    people.sql("INSERT INTO person (id, ssn, note) VALUES (50, 'new', 'n')", user="alice")
+    people.sql("UPDATE person SET ssn = 'other', note = 'changed' WHERE id = 1", user="alice")
+    assert values(people) == {**PLAIN, 1: "other", 50: "new"}
+    people.sql("ALTER TABLE person RENAME COLUMN note TO remark", user="owner")
+    people.sql("CALL envelope.unprotect('person')")
+    assert people.one("SELECT ssn FROM person WHERE id = 50") == "new"
+
+
+def test_the_end_tells_which_columns_hold_parts(people: Database) -> None:
+    told: list[str] = []
+    people.admin.add_notice_handler(lambda notice: told.append(notice.message_hint or ""))
+    people.sql(FINISH)
+    statement = next(hint for hint in told if "ALTER TABLE" in hint).split(": ")[-1]
+    assert statement == 'ALTER TABLE "public"."person" DROP COLUMN "ssn_iv", DROP COLUMN "ssn_tag"'
+    people.sql(statement, user="owner")
+    assert columns(people, "person") == {"id", "ssn", "note"}
+    assert values(people) == PLAIN
+
+
+USES = {
+    "index": "CREATE INDEX used ON person_encrypted (note, ssn_iv)",
+    "index expression": "CREATE INDEX used ON person_encrypted (id, encode(ssn_iv, 'hex'))",
+    "partial index": "CREATE INDEX used ON person_encrypted (note) WHERE ssn_tag IS NOT NULL",
+    "check": "ALTER TABLE person_encrypted ADD CONSTRAINT used CHECK (note <> '' OR ssn_iv IS NULL)",
+    "view": "CREATE VIEW used AS SELECT ssn_tag FROM person",
+    "view over the base": "CREATE VIEW used AS SELECT ssn_tag FROM person_encrypted",
+    "policy": "CREATE POLICY used ON person_encrypted USING (ssn_tag IS NOT NULL)",
+    "foreign key": "ALTER TABLE person_encrypted ADD UNIQUE (ssn_tag);"
+    " CREATE TABLE used (tag text REFERENCES person_encrypted (ssn_tag))",
+    "function": "CREATE FUNCTION used() RETURNS bigint BEGIN ATOMIC SELECT count(ssn_tag) FROM person; END",
+    "trigger": "CREATE FUNCTION used() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    " CREATE TRIGGER used BEFORE UPDATE OF ssn_tag ON person_encrypted FOR EACH ROW EXECUTE FUNCTION used()",
+    "generated": "ALTER TABLE person_encrypted ADD COLUMN used text GENERATED ALWAYS AS (ssn_tag || note) STORED",
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_parts_that_something_uses_are_not_dropped(people: Database, use: str) -> None:
+    people.sql(USES[use])
+    with pytest.raises(psycopg.Error) as refused:
+        people.sql(FINISH_WHOLE)
+    assert (refused.value.sqlstate, "used" in (refused.value.diag.message_detail or "")) == ("2BP01", True)
+    assert "drop_parts" in (refused.value.diag.message_hint or "")
+    assert values(people) == PLAIN
+    assert people.one("SELECT count(*) FROM envelope.adoption") == 1
+    people.sql(FINISH)
+    assert {"ssn_iv", "ssn_tag"} <= columns(people, "person")
+    assert values(people) == PLAIN

@@ -92,8 +92,15 @@ def test_the_parser_reads_the_first_value_alone(monkeypatch: pytest.MonkeyPatch)
 def test_values_without_a_common_form_are_learned_in_vain_for_a_while() -> None:
     reader = reader_of("node_json", LegacyKey("raw", (KEY,)))
     for number in range(3 * MOST_LEARNED):
-        assert reader.open(json.dumps({**members("x", bytes(12)), "at": number})) == b"x"
+        assert reader.open(json.dumps({**members("x", bytes(12)), f"at{number}": ""})) == b"x"
     assert len(forms(reader)) == MOST_FORMS
+
+
+def test_objects_with_numbers_that_differ_are_parsed() -> None:
+    reader = reader_of("node_json", LegacyKey("raw", (KEY,)))
+    for number in range(9):
+        assert reader.open(json.dumps({**members("x", bytes(12)), "at": 17e8 + number})) == b"x"
+    assert forms(reader) == []
 
 
 def test_the_last_of_two_members_of_one_name_counts() -> None:

@@ -93,9 +93,16 @@ class AdoptionAdmin:
         share = Share(1 if part is None else part, 1 if parts is None else parts)
         self._adoption.convert(self._admin.table(rel, "convert", WHY), _pace(batch_size, pause_ms), share)
 
-    def _finish(self, rel: str | None, batch_size: int | None, pause_ms: int | None, destroy_key: bool | None) -> None:
+    def _finish(
+        self,
+        rel: str | None,
+        batch_size: int | None,
+        pause_ms: int | None,
+        destroy_key: bool | None,
+        drop_parts: bool | None,
+    ) -> None:
         oid = self._admin.table(rel, "finish_adoption", WHY)
-        self._adoption.finish(oid, _pace(batch_size, pause_ms), destroy_key is not False)
+        self._adoption.finish(oid, _pace(batch_size, pause_ms), destroy_key is not False, bool(drop_parts))
 
     def _export(self, rel: str | None, column: str | None, form: str | None, key: str | None) -> None:
         oid = self._admin.table(rel, "export", WHY)

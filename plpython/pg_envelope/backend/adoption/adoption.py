@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from pg_envelope import errors
+from pg_envelope.backend.adoption import leftovers
 from pg_envelope.backend.adoption.beginning import Adopting, kept_name
 from pg_envelope.backend.adoption.converting import Converting, list_faults
 from pg_envelope.backend.adoption.legacy_keys import LegacyKeys
@@ -59,11 +60,12 @@ def _by_hand(name: str, hint: str | None) -> str:
     return f"{hint or ''} Then: CALL envelope.shred_key({literal(name)}, 'its adoption is finished')".strip()
 
 
-def _unneeded(found: Place) -> str | None:
+def _unneeded(found: Place, kept: list[str]) -> str | None:
     """Names the columns that hold parts of the old values. They are the user's, and may have other uses."""
-    names = list(dict.fromkeys(name for column in found.layout.protected.values() for name in column.beside))
-    kept = [name for name in names if name not in found.layout.row_key]
-    return f"Parts of the old values are still in: {commas(kept)}. Drop what nobody else needs." if kept else None
+    if not kept:
+        return None
+    told = f"Parts of the old values are still in: {commas(kept)}. If nobody else needs them"
+    return f"{told}: {leftovers.statement(found, kept)}"
 
 
 class NotAdopted(errors.NotProtected):
@@ -143,26 +145,31 @@ class Adoption:
                 f"convert: no old value of {found.view.sql} is left", hint="CALL envelope.finish_adoption(...) ends it."
             )
 
-    def finish(self, oid: int, pace: Pace, destroy_key: bool) -> None:
-        """Raises ValuesLeft while values do not open, and what convert() raises."""
+    def finish(self, oid: int, pace: Pace, destroy_key: bool, drop_parts: bool) -> None:
+        """Raises ValuesLeft while values do not open, PartsUsed, and what convert() raises."""
         walker.check(pace)
         begin(self._host, "finish_adoption")
         with read_committed(self._host):
             found = self._place(oid)
             used = [row["legacy_key"] for row in self._adopted(found)]
+            parts = leftovers.names(self._host, found)
+            if drop_parts:
+                leftovers.check(self._host, found, parts)
             job = Job(self._host, found.layout.key_uuid, what=ADOPT)
             job.start(take_over=False)
             with job.running():
-                self._end(found, job, pace)
+                dropped = self._end(found, job, pace, drop_parts)
                 job.complete()
-            self._host.notice(f"{found.view.sql} is protected, and no old value is left", hint=_unneeded(found))
+            kept = [name for name in parts if name not in dropped]
+            self._host.notice(f"{found.view.sql} is protected, and no old value is left", hint=_unneeded(found, kept))
             if destroy_key:
                 self._destroy(used)
 
     def _adopted(self, found: Place) -> list[Row]:
         return self._host.rows(OF_TABLE, ["uuid"], [found.layout.key_uuid])
 
-    def _end(self, found: Place, job: Job, pace: Pace) -> None:
+    def _end(self, found: Place, job: Job, pace: Pace, drop_parts: bool) -> list[str]:
+        """Returns the columns that are dropped with the last old values."""
         self._resealing(found, job, pace).clean()
         if faults := list_faults(self._host, found):
             self._host.commit()
@@ -171,12 +178,21 @@ class Adoption:
         settling.settle(self._host, found.oid, PROTECT)
         settling.prove(self._host, found.oid, PROTECT, job)
         wait_for_readers(self._host, job, "the last envelopes")
+        found = self._locked(found)
+        dropped = leftovers.names(self._host, found) if drop_parts else []
         self._forget(found)
         finish(self._host, found.oid, PROTECT)
         self._host.rows(NO_RESIDUE, ["uuid"], [found.layout.key_uuid])
+        if dropped:
+            leftovers.drop(self._host, found, dropped)
+        return dropped
+
+    def _locked(self, found: Place) -> Place:
+        """Returns the table as it is under the locks of the last step: a column may have another name by now."""
+        locks.briefly(self._host, found.view.sql, found.base.sql)
+        return self._place(found.oid)
 
     def _forget(self, found: Place) -> None:
-        locks.briefly(self._host, found.view.sql, found.base.sql)
         self._host.rows(FORGET, ["uuid"], [found.layout.key_uuid])
         for name in found.layout.protected:
             self._host.run(f"ALTER TABLE {found.base.sql} DROP CONSTRAINT IF EXISTS {ident(kept_name(name))}")
