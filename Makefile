@@ -63,7 +63,7 @@ test-on: ## make test on another release of Debian (as root; SUITE=trixie has Po
 	@stack/try-fresh.sh --suite $(SUITE) --worktree $(FRESH) test ARGS='$(ARGS)'
 
 fresh: export FRESH := $(FRESH)
-fresh: .venv/.dev ## README's installation on a bare Debian 12, in a chroot (as root; FRESH=folder that keeps the base system)
+fresh: .venv/.dev ## README's installation on a bare Debian 12, and an application of Rails, in chroots (as root; FRESH=folder that keeps the base systems)
 	@mkdir -p $(FRESH)
 	@.venv/bin/python -m pytest -s tests/fresh $(ARGS)
 
