@@ -85,11 +85,12 @@ def separated(separator: str, order: Sequence[str], decoder: Decoders) -> Split:
 
 
 def joined(order: Sequence[str], sizes: Mapping[str, int]) -> Split:
-    """The parts are bytes, one behind the other. All but the ciphertext have a size."""
+    """The parts are bytes, one behind the other. All but the ciphertext have a size. Some are passed over."""
     at = order.index("ct")
     head = [(name, sizes[name]) for name in order[:at]]
     tail = [(name, sizes[name]) for name in order[at + 1 :]]
     least = sum(size for _, size in (*head, *tail))
+    passes = any(name.startswith(PASSED_OVER) for name in order)
 
     def split(content: bytes) -> Parts:
         if len(content) < least:
@@ -100,7 +101,8 @@ def joined(order: Sequence[str], sizes: Mapping[str, int]) -> Split:
         end = len(content)
         for name, size in reversed(tail):
             parts[name], end = content[end - size : end], end - size
-        return {**parts, "ct": content[start:end]}
+        parts["ct"] = content[start:end]
+        return {name: part for name, part in parts.items() if not name.startswith(PASSED_OVER)} if passes else parts
 
     return split
 

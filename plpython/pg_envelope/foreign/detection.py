@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,9 +21,14 @@ MARKED = (
     *("iv_tag_ct_hex", "iv_ct_tag_hex", "iv_tag_ct_base64", "iv_ct_hex"),
 )
 EMPTY, PLAIN = "empty", "plain"
+# A text that no layout is known for, with such parts between other letters.
+PARTLY = "opaque parts"
+PART = re.compile(rb"[A-Za-z0-9+/_-]{22,}={0,2}")
 OPAQUE = {"hex": "opaque hex", "base64": "opaque base64", "bytes": "opaque bytes"}
 # Shorter texts are words and numbers. No layout stores less.
 LEAST_BYTES = 16
+# Ciphertext that stands behind so many letters of other text is in a document.
+MOST_LOOKED_AT = 100_000
 # A key that is derived for each value takes milliseconds.
 MOST_SLOW = 20
 
@@ -60,7 +66,29 @@ def _unmarked(content: bytes) -> str:
     for name, decode in (("hex", from_hex), ("base64", from_base64)):
         if _hides_bytes(decode, content) and (name == "hex" or _mixes_cases(content)):
             return OPAQUE[name]
-    return PLAIN
+    return PARTLY if _has_opaque_parts(content) or _has_opaque_parts(_within(content)) else PLAIN
+
+
+def _within(content: bytes) -> bytes:
+    """Returns the text that base64 hides, as some write JSON objects, or nothing."""
+    try:
+        return from_base64(content) if _mixes_cases(content) else b""
+    except FAILS:
+        return b""
+
+
+def _has_opaque_parts(content: bytes) -> bool:
+    return any(map(_is_opaque, PART.findall(content[:MOST_LOOKED_AT])))
+
+
+def _is_opaque(part: bytes) -> bool:
+    """Tells whether a part of a text is hex or base64 of bytes that are no text. Words with hyphens are not."""
+    words = re.split(rb"[-_]", part)
+    if len(words) > 1 and all(
+        word.isalnum() and (word.isalpha() or word.isdigit() or len(word) <= 12) for word in words
+    ):
+        return False
+    return _hides_bytes(from_hex, part) or (_mixes_cases(part) and _hides_bytes(from_base64, part))
 
 
 def _mixes_cases(content: bytes) -> bool:

@@ -7,6 +7,7 @@ docs/adopt.md describes the members.
 
 from __future__ import annotations
 
+import re
 from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -200,7 +201,8 @@ def _contained(given: Mapping[str, Any], method: Method, checked: Mac | None, fi
         "salt": _size(given, "salt_bytes", 16),
         "tag": _size(given, "tag_bytes", checked.tag_bytes if checked else TAG_BYTES),
     }
-    known = {name: size for name, size in sizes.items() if size}
+    passed = {name: _passed_bytes(name) for name in order if name.startswith(PASSED_OVER)}
+    known = {name: size for name, size in (sizes | passed).items() if size}
     if missing := set(order) - {"ct"} - set(known):
         raise BadLayout(f"{', '.join(sorted(missing))} has no usual size in this cipher: give iv_bytes", hint=HINT)
     split = beginning(_told(given, "magic").encode(), joined(order, known))
@@ -240,9 +242,15 @@ def _order(given: Mapping[str, Any]) -> list[str]:
     joins = given["container"] == "joined"
     if order != names or "ct" not in known or set(known) - set(PARTS) or len(set(known)) < len(known):
         raise BadLayout("order must list ct, and perhaps iv, tag and salt, each once", hint=HINT)
-    if joins and known != names:
-        raise BadLayout("only separated parts can be passed over", hint=HINT)
+    if joins and not all(map(_passed_bytes, set(names) - set(known))):
+        raise BadLayout("what is passed over in joined bytes has a number of bytes from 1 to 64, such as -4", hint=HINT)
     return names
+
+
+def _passed_bytes(name: str) -> int:
+    """Returns how many joined bytes a name such as -4 passes over, or 0 for another name."""
+    number = name.removeprefix(PASSED_OVER)
+    return int(number) if re.fullmatch("[1-9]|[1-5][0-9]|6[0-4]", number, re.ASCII) else 0
 
 
 def _separator(given: Mapping[str, Any]) -> str:
