@@ -217,3 +217,10 @@ def test_parts_that_something_uses_are_not_dropped(people: Database, use: str) -
     people.sql(FINISH)
     assert {"ssn_iv", "ssn_tag"} <= columns(people, "person")
     assert values(people) == PLAIN
+
+
+def test_the_end_drops_a_renamed_part(people: Database) -> None:
+    people.sql("ALTER TABLE person_encrypted RENAME ssn_iv TO nonce")
+    people.sql(FINISH_WHOLE)
+    assert columns(people, "person") == {"id", "ssn", "note"}
+    assert values(people) == PLAIN
