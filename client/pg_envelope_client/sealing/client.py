@@ -119,6 +119,11 @@ class ColumnKey(_Key):
         self._codec = types.codec(layout.type)
         self._is_bytes = layout.type == types.BYTES
 
+    @property
+    def row_key(self) -> tuple[str, ...]:
+        """The names of the columns that values are bound to, in order."""
+        return tuple(name for name, _ in self._layout.row_key)
+
     def seal(self, value: object, row_key: RowKey = None) -> bytes | None:
         """Returns an envelope for the base table. Raises BadInput for a value or row key that does not fit."""
         if value is None:
@@ -131,7 +136,12 @@ class ColumnKey(_Key):
         """Returns the value of an envelope of the base table. Raises InvalidEnvelope, KeySuspended, KeyDestroyed."""
         if envelope is None:
             return None
-        texts = self._layout.texts(row_key)
+        return self.open_bound(envelope, self._layout.texts(row_key))
+
+    def open_bound(self, envelope: bytes, texts: list[str]) -> Any:
+        """Returns the value of an envelope whose row key the server wrote, as canonical texts. Raises as `open`."""
+        if len(texts) != len(self.row_key):
+            raise errors.InvalidEnvelope
         content = self._opened(bytes(envelope), joined(texts), self._layout.scope(texts))
         if content is None or self._is_bytes:
             return content

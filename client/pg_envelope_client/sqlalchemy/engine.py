@@ -1,29 +1,28 @@
-"""SQLAlchemy over protected tables: models, queries, reflection and Alembic see the table that the view stands for.
-
-This is the only module that knows SQLAlchemy.
-"""
+"""Teaches an engine: models, queries, reflection and Alembic see the table that the view stands for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-try:
-    from sqlalchemy import Column, Engine, Select, Table, event
-    from sqlalchemy.dialects.postgresql import Insert
-    from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
-    from sqlalchemy.engine.reflection import ObjectKind
-    from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.ext.compiler import compiles
-    from sqlalchemy.sql import visitors
-    from sqlalchemy.types import UserDefinedType
-except ImportError:
-    raise ImportError("SQLAlchemy is not installed: pip install 'pg-envelope[sqlalchemy]'") from None
+from sqlalchemy import Column, Engine, Select, Table, event
+from sqlalchemy.dialects.postgresql import Insert
+from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
+from sqlalchemy.engine.reflection import ObjectKind
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import visitors
+from sqlalchemy.types import UserDefinedType
 
 from pg_envelope_client import relations
 from pg_envelope_client.relations import Relations
+from pg_envelope_client.sealing.client import KeyClient
+from pg_envelope_client.sqlalchemy.client_keys import KEYS, EngineKeys
+from pg_envelope_client.sqlalchemy.compiling import KNOWN, SealingCompiler, encrypted_columns, into, known, relations_of
+from pg_envelope_client.sqlalchemy.writing import SealingContext, prepared
 
-KNOWN = "pg_envelope_relations"
+# What the base table says of an envelope or a token under a key that is not active any more.
+NOT_ACTIVE = "55000"
 # What the catalog of the base table tells, and not that of the view.
 OF_BASE = (
     "get_multi_pk_constraint",
@@ -44,11 +43,11 @@ class AddedColumn(UserDefinedType[str]):
     cache_ok = True
 
 
-Known = dict[tuple[str, str], Relations]
-
-
-def install(engine: Engine | AsyncEngine) -> None:
+def install(engine: Engine | AsyncEngine, keys: KeyClient | None = None) -> None:
     """Teaches an engine which tables are protected: with each new connection it asks the database.
+
+    With `keys` it seals and opens the columns whose type is Encrypted(...). Errors and logs of the engine do not show
+    parameters any more.
 
     From then on `on_conflict_do_update` and `on_conflict_do_nothing` with a target write to the upsert relation, GROUP
     BY the primary key works, and reflection and Alembic see tables and not views. After `protect` or `allow_upsert`
@@ -58,26 +57,55 @@ def install(engine: Engine | AsyncEngine) -> None:
     dialect = sync.dialect
     if not isinstance(dialect, PGDialect):
         raise TypeError("pg_envelope is for PostgreSQL")
+    if keys is not None:
+        _seal(sync, keys)
     if hasattr(dialect, KNOWN):
         return
     setattr(dialect, KNOWN, {})
+    sync.hide_parameters = True
     _teach_types(dialect, ["envelope_search.token", "envelope_search.grams", "envelope.input"])
-    event.listen(sync, "connect", lambda connection, _: _learn(dialect, connection))
+    event.listen(sync, "connect", lambda connection, _: _learn(sync, connection))
     event.listen(sync, "before_execute", _grouped, retval=True)
     _reflect(dialect)
 
 
-def _learn(dialect: PGDialect, connection: Any) -> None:
-    """Reads what is protected."""
+def _seal(engine: Engine, keys: KeyClient) -> None:
+    """Gives an engine its keys. A second call replaces them."""
+    dialect: Any = engine.dialect
+    is_new = not hasattr(dialect, KEYS)
+    setattr(dialect, KEYS, EngineKeys(keys))
+    if not is_new:
+        return
+    dialect.statement_compiler = type("SealingCompiler", (SealingCompiler, dialect.statement_compiler), {})
+    dialect.execution_ctx_cls = type("SealingContext", (SealingContext, dialect.execution_ctx_cls), {})
+    event.listen(engine, "before_execute", prepared, retval=True)
+    event.listen(engine, "handle_error", _refresh)
+
+
+def _refresh(context: Any) -> None:
+    """Reads the key catalog again before the next try, when a key was retired under this client."""
+    if getattr(context.original_exception, "sqlstate", None) == NOT_ACTIVE:
+        found: EngineKeys = getattr(context.dialect, KEYS)
+        found.forget()
+        found.client.refresh()
+
+
+def _learn(engine: Engine, connection: Any) -> None:
+    """Reads what is protected. What was compiled before may name other relations."""
+    dialect: Any = engine.dialect
     cursor = connection.cursor()
     try:
         found = relations.read(cursor)
     finally:
         cursor.close()
         connection.rollback()
-    _known(dialect).clear()
+    now = {(table.schema, table.name): table for table in found}
+    if now != known(dialect):
+        known(dialect).clear()
+        known(dialect).update(now)
+        if engine._compiled_cache is not None:
+            engine._compiled_cache.clear()
     for table in found:
-        _known(dialect)[table.schema, table.name] = table
         _teach_types(dialect, table.types)
 
 
@@ -85,30 +113,19 @@ def _teach_types(dialect: PGDialect, names: Iterable[str]) -> None:
     dialect.ischema_names = {**dialect.ischema_names, **dict.fromkeys(names, AddedColumn)}
 
 
-def _known(dialect: Any) -> Known:
-    known: Known = getattr(dialect, KNOWN, {})
-    return known
-
-
-def _of(dialect: Any, table: Any) -> Relations | None:
-    if not isinstance(table, Table):
-        return None
-    return _known(dialect).get((table.schema or dialect.default_schema_name or "public", table.name))
-
-
 @compiles(Insert, "postgresql")
 def _upsert(statement: Insert, compiler: PGCompiler, **options: Any) -> str:
     """Writes INSERT ... ON CONFLICT to the upsert relation, under the table's own name."""
     text: str = compiler.visit_insert(statement, **options)  # type: ignore[no-untyped-call]
-    found = _of(compiler.dialect, statement.table)
-    if found is None or found.upsert is None or statement._post_values_clause is None:
-        return text
-    table, quote = statement.table, compiler.preparer.quote
-    schema = f"{quote(table.schema)}." if table.schema else ""
-    name = quote(table.name)
-    head, _, rest = text.partition(f"INSERT INTO {compiler.preparer.format_table(table)}")
-    # In DO UPDATE and RETURNING SQLAlchemy names the table with its schema, where only the alias is known.
-    return f"{head}INSERT INTO {schema}{quote(found.upsert)} AS {name}{rest.replace(f'{schema}{name}.', f'{name}.')}"
+    target = _upsert_relation(compiler.dialect, statement)
+    return text if target is None else into(compiler, statement.table, target, text)
+
+
+def _upsert_relation(dialect: Any, statement: Insert) -> str | None:
+    found = relations_of(dialect, statement.table)
+    if found is None or statement._post_values_clause is None or encrypted_columns(statement.table):
+        return None
+    return found.upsert
 
 
 def _grouped(connection: Any, statement: Any, several: Any, values: Any, options: Any) -> tuple[Any, Any, Any]:  # noqa: ARG001
@@ -123,7 +140,7 @@ def _determined(dialect: Any, statement: Select[Any]) -> Iterator[Column[Any]]:
     grouped = set(_columns(statement._group_by_clauses))
     used = [*statement.selected_columns, *statement._order_by_clauses, *statement._having_criteria]
     for column in dict.fromkeys(_columns(used)):
-        keys = column.table.primary_key.columns if _of(dialect, column.table) else ()
+        keys = column.table.primary_key.columns if relations_of(dialect, column.table) else ()
         if keys and column not in grouped and all(key in grouped for key in keys):
             yield column
 
@@ -149,7 +166,7 @@ def _reflect(dialect: PGDialect) -> None:
 def _names(dialect: PGDialect, schema: str | None) -> dict[str, Relations]:
     """Returns the protected tables of a schema, by name."""
     wanted = schema or dialect.default_schema_name
-    return {name: found for (of, name), found in _known(dialect).items() if of == wanted}
+    return {name: found for (of, name), found in known(dialect).items() if of == wanted}
 
 
 def _table_names(dialect: PGDialect, read: Callable[..., list[str]]) -> Callable[..., list[str]]:
@@ -188,7 +205,7 @@ def _as_shown(dialect: PGDialect, what: str, schema: str | None, value: Any, tab
     if what == "get_multi_check_constraints":
         return [check for check in value if check["name"] not in relations.CHECKS]
     if what == "get_multi_indexes" and table is not None:
-        return [_shown_index(index, table) for index in value]
+        return [_shown_index(index, table) for index in value if not _is_made_by_search(index, table)]
     if what == "get_multi_unique_constraints" and table is not None:
         return [*value, *_uniques(table)]
     return value
@@ -203,6 +220,12 @@ def _shown_index(index: Mapping[str, Any], table: Relations) -> dict[str, Any]:
     """Shows an index of tokens as one of the column that it finds, or as that of the UNIQUE constraint."""
     shown = {**index, "column_names": [table.searches.get(name, name) for name in index["column_names"]]}
     return {**shown, "duplicates_constraint": index["name"]} if index["name"] in table.uniques else shown
+
+
+def _is_made_by_search(index: Mapping[str, Any], table: Relations) -> bool:
+    """Tells whether `protect` or `add_search` made an index that no index of the plain table stands behind."""
+    (name, *others) = index["column_names"]
+    return not others and name in table.searches and index["name"] == f"{table.name}_{name}_idx"
 
 
 def _uniques(table: Relations) -> Iterator[dict[str, Any]]:
