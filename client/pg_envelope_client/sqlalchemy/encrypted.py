@@ -86,6 +86,16 @@ class SoughtToken(_Token):
         self.several = several
 
 
+class SearchColumn(Column[Any]):
+    """The search column of a table. A copy of the table has its own already when this one is copied."""
+
+    inherit_cache = True
+
+    def _set_parent(self, parent: Any, **options: Any) -> None:
+        if self.name not in parent.c:
+            super()._set_parent(parent, **options)
+
+
 class EncryptedComparator(TypeDecorator.Comparator[Any]):
     """Finds values by the search column. Refuses what the database cannot compute of an envelope."""
 
@@ -161,6 +171,9 @@ class Encrypted(TypeDecorator[Any]):
         self.plain = self.impl = to_instance(plain)
         self.field, self.search, self.client_side = field, search, client_side
 
+    def __repr__(self) -> str:
+        return f"Encrypted({self.plain!r}, {self.field!r}, {self.search!r}, {self.client_side!r})"
+
     def _set_parent(self, parent: Any, outer: bool = False, **options: Any) -> None:
         super()._set_parent(parent, outer=outer, **options)
         if outer:
@@ -177,7 +190,7 @@ class Encrypted(TypeDecorator[Any]):
             return
         value = _value_of(column.key) if self.client_side else None
         kind = StoredToken(self.place, self.plain)
-        table.append_column(Column(self.search, kind, default=value, system=True, _omit_from_statements=True))
+        table.append_column(SearchColumn(self.search, kind, default=value, system=True, _omit_from_statements=True))
 
     @property
     def place(self) -> Field:
@@ -291,8 +304,14 @@ def _spoken(op: Any) -> str:
 
 
 def _value_of(key: str) -> Callable[[Any], Any]:
-    """Returns the default of a search column: the value of its column in the same row."""
-    return lambda context: context.get_current_parameters().get(key)
+    """Returns the default of a search column: the value of its column in the same row. NULL is no parameter."""
+
+    def value(context: Any) -> Any:
+        column, given = context.current_column, context.current_parameters
+        place = column.index + 1 if column._is_multiparam_column else 0
+        return given.get(f"{key}_m{place}", None if place else given.get(key))
+
+    return value
 
 
 @event.listens_for(Mapper, "instrument_class")

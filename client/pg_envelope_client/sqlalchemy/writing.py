@@ -45,6 +45,7 @@ def _prepared_insert(connection: Any, statement: Any, rows: Rows) -> tuple[Any, 
             _refuse_expression(column, given)
     statement = _with_conflict(connection.dialect, statement)
     written = {*rows[0], *(name for given in sets for name in given)}
+    _refuse_tokens(statement.table, written)
     key = _reserved_key(
         connection.dialect, statement.table, [one for one in columns if one.key in written or one.default]
     )
@@ -70,6 +71,12 @@ def _refuse_expression(column: Any, given: Mapping[str, Any]) -> None:
     ours = isinstance(value, Null) or (isinstance(value, BindParameter) and (value.type._isnull or is_sealed(value)))
     if isinstance(value, ClauseElement) and not ours:
         refuse(f"{column.key} is encrypted: it takes a value, and no expression of SQL")
+
+
+def _refuse_tokens(table: Table, written: set[str]) -> None:
+    for column in table.c:
+        if isinstance(column.type, StoredToken) and column.key in written:
+            refuse(f"{column.key} is the search column of encrypted values: it is never written by itself")
 
 
 def _reserved_key(dialect: Any, table: Table, columns: list[Any]) -> Any:
@@ -151,11 +158,14 @@ def _check_set(dialect: Any, clause: Any, column: Any, set_: Mapping[str, Any]) 
 def _prepared_update(connection: Any, statement: Any, rows: Rows) -> tuple[Any, Rows]:
     given = {_key(column): value for column, value in (statement._values or {}).items()}
     written = {*given, *rows[0]}
+    _refuse_tokens(statement.table, written)
     for column in encrypted_columns(statement.table):
         _refuse_expression(column, given)
         _refuse_moved(connection.dialect, column, written)
         token = statement.table.c.get(column.type.search) if column.type.search else None
         if token is not None and column.key in given:
+            if statement._maintain_values_ordering:
+                refuse(f"{column.key} is encrypted: ordered_values() cannot set it, values() can")
             statement = statement.values({token: _token_of(given[column.key], token.type)})
         elif token is not None and column.key in rows[0]:
             rows = [{**row, token.key: row[column.key]} for row in rows]

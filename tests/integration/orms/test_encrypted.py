@@ -11,10 +11,24 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, bindparam, delete, func, insert, literal, null, select, tuple_, union, union_all, update
+from sqlalchemy import (
+    Engine,
+    MetaData,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    tuple_,
+    union,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, aliased, contains_eager, joinedload, load_only, selectinload
 
@@ -66,7 +80,7 @@ def used(session: Session) -> list[Any]:
     seen += [ada.email, ada.born, sorted(str(one.label) for one in ada.items)]
     ada.login = "ada"
     session.flush()
-    session.execute(update(Customer).where(Customer.id == ALAN, Customer.login == "alan").values(born=BORN))
+    session.execute(update(Customer).where(Customer.id == ALAN, Customer.login.in_(["alan"])).values(born=BORN))
     session.execute(update(Customer), [{"id": ALAN, "email": "turing@example.org"}])
     session.expire_all()
     query = select(Customer).order_by(Customer.login, Customer.id)
@@ -205,9 +219,16 @@ def test_other_ways_to_read_and_write(door: DoorOfTests, engine: Engine) -> None
         entity = aliased(Customer, select(Customer).where(Customer.email == "ada@x").subquery())
         assert session.scalars(select(entity.email)).all() == ["ada@x"]
         assert session.get_one(Item, light.items[0].id).label in ("one", "two")
-        both = update(Customer).where(Customer.id == ADA).values(email="new@x", id=KURT).returning(Customer.email)
-        assert session.execute(both).scalars().all() == []
-        assert session.execute(delete(Item).where(Item.label.is_not(None)).returning(Item.label)).scalars().all() == []
+        put = update(Customer).where(Customer.id == ADA).values(email="new@x").returning(Customer.email, Customer.born)
+        assert [tuple(row) for row in session.execute(put)] == [("new@x", BORN)]
+        moved = {"id": KURT, "email": "moved@x", "born": BORN}
+        session.execute(update(Item).values(customer_id=None))
+        session.execute(update(Customer.__table__).where(Customer.id == ADA).values(moved))
+        session.expunge_all()
+        assert session.scalar(select(Customer.id).where(Customer.email == "moved@x")) == KURT
+        assert session.scalar(select(Customer.email)) == "moved@x"
+        gone = session.execute(delete(Item).where(Item.label.is_not(None)).returning(Item.label))
+        assert sorted(gone.scalars()) == ["one", "two"]
 
 
 def test_the_view_writes_and_the_application_reads(door: DoorOfTests, engine: Engine) -> None:
@@ -259,6 +280,8 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "update by a typed parameter": lambda: (
         update(Customer).where(Customer.id == ADA).values(email=bindparam("x", TEXT))
     ),
+    "ordered values": lambda: update(Customer).where(Customer.id == ADA).ordered_values((Customer.email, TEXT)),
+    "insert in a CTE": lambda: select(insert(Customer).values(id=ADA, email=TEXT).returning(Customer.id).cte().c.id),
     "named parameter": lambda: insert(Customer).values(id=ADA, email=bindparam("other", TEXT)),
     "insert by expression": lambda: insert(Customer).values(id=ADA, email=func.lower(TEXT)),
     "insert from select": lambda: insert(Customer).from_select(["id", "email"], select(Customer.id, Customer.email)),
@@ -294,6 +317,64 @@ def test_what_cannot_work_is_refused_with_a_clear_error(
             session.rollback()
     assert door.db.one("SELECT count(*) FROM customer") == 0
     assert TEXT not in caplog.text
+
+
+def test_hostile_input(door: DoorOfTests, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of these fails with a clear error, shows no value, and leaves nothing behind."""
+    caplog.set_level("DEBUG")
+    attempts: list[Callable[[Session], Any]] = [
+        lambda session: session.execute(insert(Customer), [{"id": ADA, "email": TEXT}, {"id": ALAN}]),
+        lambda session: session.execute(insert(Customer.__table__), {"id": ADA, "email": func.lower(TEXT)}),
+        lambda session: session.execute(insert(Customer.__table__), {"id": str(ADA), "email": TEXT}),
+        lambda session: session.execute(insert(Customer.__table__), {"id": ADA, "email": [TEXT]}),
+        lambda session: session.execute(insert(Customer.__table__), {"id": ADA, "email": "\ud800" + TEXT}),
+        lambda session: session.execute(insert(Customer.__table__), {"id": ADA, "email": b"\xe1" + TEXT.encode()}),
+        lambda session: session.execute(insert(Customer.__table__), {"id": ADA, "email": TEXT, "email_search": "x"}),
+        lambda session: session.execute(update(Customer.__table__).where(Customer.id == ADA), {"email_search": TEXT}),
+        lambda session: session.execute(select(Customer).where(Customer.email.in_([TEXT, 7]))),
+        lambda session: session.execute(select(Customer).where(Customer.email == bindparam("x")), {"x": [TEXT]}),
+        lambda session: session.execute(
+            select(Customer).where(Customer.email == TEXT).with_only_columns(Customer.born.in_([BORN]))
+        ),
+        lambda session: (select(Customer).where(Customer.email == TEXT)).compile(
+            engine, compile_kwargs={"literal_binds": True}
+        ),
+        lambda session: (
+            insert(Customer).values(id=ADA, email=TEXT).compile(engine, compile_kwargs={"literal_binds": True})
+        ),
+        lambda session: [session.add(Customer(id=ADA, email=func.lower(TEXT))), session.flush()],
+        lambda session: [session.add(Customer(id=ADA, email=literal(TEXT))), session.flush()],
+        lambda session: [session.add(Customer(id=ADA, email=TEXT, born=TEXT)), session.flush()],
+        lambda session: session.execute(insert(Item).values(label=TEXT, id=func.nextval("item_id_seq"))),
+    ]
+    with Session(engine) as session:
+        for number, attempt in enumerate(attempts):
+            with pytest.raises((SQLAlchemyError, errors.EnvelopeError)) as failed:
+                pytest.fail(f"attempt {number} gave {attempt(session)}")
+            assert "secret.example" not in repr(failed.value) + str(failed.value) + str(vars(failed.value)), number
+            session.rollback()
+    assert door.db.one("SELECT count(*) FROM customer") == 0
+    assert "secret.example" not in caplog.text
+
+
+def test_an_envelope_that_was_moved_does_not_open(door: DoorOfTests, engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        session.add_all([Customer(id=ADA, email="ada@x"), Customer(id=ALAN, email="alan@x")])
+    swap = "UPDATE customer_encrypted c SET email = o.email FROM customer_encrypted o WHERE o.id <> c.id"
+    door.db.sql("SET session_replication_role = replica; " + f"{swap} AND c.id = '{ADA}'")
+    with Session(engine) as session:
+        with pytest.raises(errors.InvalidEnvelope):
+            session.scalars(select(Customer)).all()
+        assert session.scalars(select(Customer.email).where(Customer.id == ALAN)).all() == ["alan@x"]
+
+
+def test_a_copy_of_the_table_works(door: DoorOfTests, engine: Engine) -> None:
+    copy = Customer.__table__.to_metadata(MetaData())
+    with engine.begin() as connection:
+        connection.execute(copy.insert().values([{"email": "a@x"}, {"email": null()}, {"email": None}]))
+        assert connection.execute(select(copy).where(copy.c.email == "A@x")).one().email == "a@x"
+        connection.execute(Item.__table__.insert().values([{"label": "one"}, {"label": "two"}]))
+    assert sorted(door.db.sql("SELECT label FROM item")) == [("one",), ("two",)]
 
 
 def test_upserts_by_the_row_key(door: DoorOfTests, engine: Engine) -> None:
