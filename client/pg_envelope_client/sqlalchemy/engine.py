@@ -63,10 +63,17 @@ def install(engine: Engine | AsyncEngine, keys: KeyClient | None = None) -> None
         return
     setattr(dialect, KNOWN, {})
     sync.hide_parameters = True
+    event.listen(sync, "handle_error", _without_parameters)
     _teach_types(dialect, ["envelope_search.token", "envelope_search.grams", "envelope.input"])
     event.listen(sync, "connect", lambda connection, _: _learn(sync, connection))
     event.listen(sync, "before_execute", _grouped, retval=True)
     _reflect(dialect)
+
+
+def _without_parameters(context: Any) -> None:
+    """Takes the parameters out of the error itself, too: a collector of errors may send its attributes elsewhere."""
+    if context.sqlalchemy_exception is not None:
+        context.sqlalchemy_exception.params = None
 
 
 def _seal(engine: Engine, keys: KeyClient) -> None:

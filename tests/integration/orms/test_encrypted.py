@@ -323,7 +323,7 @@ def test_hostile_input(door: DoorOfTests, engine: Engine, caplog: pytest.LogCapt
     """Each of these fails with a clear error, shows no value, and leaves nothing behind."""
     caplog.set_level("DEBUG")
     attempts: list[Callable[[Session], Any]] = [
-        lambda session: session.execute(insert(Customer), [{"id": ADA, "email": TEXT}, {"id": ALAN}]),
+        lambda session: session.execute(insert(Customer.__table__), [{"id": ADA, "email": TEXT}, {"id": ALAN}]),
         lambda session: session.execute(insert(Customer.__table__), {"id": ADA, "email": func.lower(TEXT)}),
         lambda session: session.execute(insert(Customer.__table__), {"id": str(ADA), "email": TEXT}),
         lambda session: session.execute(insert(Customer.__table__), {"id": ADA, "email": [TEXT]}),
