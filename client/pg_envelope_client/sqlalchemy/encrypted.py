@@ -86,7 +86,7 @@ class SoughtToken(_Token):
         self.several = several
 
 
-class SearchColumn(Column[Any]):
+class HiddenColumn(Column[Any]):
     """The search column of a table. A copy of the table has its own already when this one is copied."""
 
     inherit_cache = True
@@ -190,7 +190,7 @@ class Encrypted(TypeDecorator[Any]):
             return
         value = _value_of(column.key) if self.client_side else None
         kind = StoredToken(self.place, self.plain)
-        table.append_column(SearchColumn(self.search, kind, default=value, system=True, _omit_from_statements=True))
+        table.append_column(HiddenColumn(self.search, kind, default=value, system=True, _omit_from_statements=True))
 
     @property
     def place(self) -> Field:
