@@ -137,7 +137,7 @@ def _with_conflict(dialect: Any, statement: Any) -> Any:
 
 
 def _check_set(dialect: Any, clause: Any, column: Any, set_: Mapping[str, Any]) -> None:
-    bound = run(dialect, lambda: set(keys_of(dialect).column(column.type.field).row_key))
+    bound = _bound(dialect, column)
     target = {_key(one) for one in clause.inferred_target_elements or ()}
     if column.key not in set_:
         if bound & set(set_):
@@ -161,24 +161,32 @@ def _prepared_update(connection: Any, statement: Any, rows: Rows) -> tuple[Any, 
     _refuse_tokens(statement.table, written)
     for column in encrypted_columns(statement.table):
         _refuse_expression(column, given)
-        _refuse_moved(connection.dialect, column, written)
+        _refuse_moved(connection.dialect, column, given, written)
         token = statement.table.c.get(column.type.search) if column.type.search else None
         if token is not None and column.key in given:
             if statement._maintain_values_ordering:
                 refuse(f"{column.key} is encrypted: ordered_values() cannot set it, values() can")
             statement = statement.values({token: _token_of(given[column.key], token.type)})
         elif token is not None and column.key in rows[0]:
-            rows = [{**row, token.key: row[column.key]} for row in rows]
+            rows = [{**row, token.key: row.get(column.key)} for row in rows]
     return statement, rows
 
 
-def _refuse_moved(dialect: Any, column: Any, written: set[str]) -> None:
-    if column.key in written:
-        return
-    bound = run(dialect, lambda: set(keys_of(dialect).column(column.type.field).row_key))
-    if bound & written:
-        names = ", ".join(sorted(bound & written))
+def _bound(dialect: Any, column: Any) -> set[str]:
+    """Returns the keys of the columns that an encrypted column is bound to."""
+    names = run(dialect, lambda: keys_of(dialect).column(column.type.field).row_key)
+    return {one.key for one in column.table.c if one.name in names}
+
+
+def _refuse_moved(dialect: Any, column: Any, given: Mapping[str, Any], written: set[str]) -> None:
+    bound = _bound(dialect, column)
+    moved = {name for name in bound if name in written or column.table.c[name].onupdate is not None}
+    names = ", ".join(sorted(moved))
+    if moved and column.key not in written:
         refuse(f"{column.key} is bound to {names}: set {column.key} in the same UPDATE, so that it is sealed anew")
+    for value in (given[name] for name in moved & set(given)):
+        if isinstance(value, ClauseElement) and not (isinstance(value, BindParameter) and value.unique):
+            refuse(f"{column.key} is bound to {names}: SET takes a value for it, and no expression of SQL")
 
 
 def _token_of(value: Any, kind: StoredToken) -> Any:

@@ -275,6 +275,12 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "update with or": lambda: update(Customer).where((Customer.id == ADA) | (Customer.id == ALAN)).values(email=TEXT),
     "update by expression": lambda: update(Customer).where(Customer.id == ADA).values(email=func.lower(TEXT)),
     "update by literal": lambda: update(Customer).where(Customer.id == ADA).values(email=literal(TEXT) + "x"),
+    "update of the key by an expression": lambda: (
+        update(Customer).where(Customer.id == ADA).values(id=func.gen_random_uuid(), email=TEXT, born=None)
+    ),
+    "update of the key by a named parameter": lambda: (
+        update(Customer).where(Customer.id == ADA).values(id=bindparam("other", KURT), email=TEXT, born=None)
+    ),
     "update of the key": lambda: update(Customer).where(Customer.id == ADA).values(id=KURT),
     "insert by literal": lambda: insert(Customer).values(id=ADA, email=literal(TEXT)),
     "update by a typed parameter": lambda: (
