@@ -1,14 +1,12 @@
--- The ledger of reads: docs/ledger.md. A view calls opened() in a sub-select that PostgreSQL runs once for each execution
--- of a plan. STABLE: it would not be pulled up with the view if it were VOLATILE. Each value is then read with the token
--- that opened() gave.
+-- The ledger of reads: docs/ledger.md. A view makes a token in a sub-select that PostgreSQL runs once for each execution
+-- of a plan: the capability, the field and read_id(). The first value that is read with a new token has the event written.
 
-CREATE FUNCTION envelope_internal.opened(capability bytea, field uuid) RETURNS bytea
-    LANGUAGE plpython3u STABLE AS $$
-if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].opened(capability, field)
-$$;
-COMMENT ON FUNCTION envelope_internal.opened IS
-    'used by views of audited columns: writes an event into the ledger of reads, and returns the token by which values can be read';
+CREATE FUNCTION envelope_internal.read_id() RETURNS bytea LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN pg_catalog.timestamptz_send(pg_catalog.clock_timestamp());
+END $$;
+COMMENT ON FUNCTION envelope_internal.read_id IS
+    'used by views of audited columns: 8 bytes that tell one execution of a statement from the others of its session. STABLE, because PostgreSQL does not pull up a view that calls a VOLATILE function';
 
 CREATE FUNCTION envelope_internal.decrypt_text_audited(envelope.ciphertext, bytea, text) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
@@ -16,7 +14,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].decrypt_text_audited(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.decrypt_text_audited(envelope.ciphertext, bytea, text) IS
-    'used by views of audited columns: the text in an envelope; its arguments are the envelope, the token of opened() and the row key';
+    'used by views of audited columns: the text in an envelope; its arguments are the envelope, the token and the row key';
 
 CREATE FUNCTION envelope_internal.decrypt_bytea_audited(envelope.ciphertext, bytea, text) RETURNS bytea
     LANGUAGE plpython3u STABLE AS $$
@@ -24,7 +22,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].decrypt_bytea_audited(*args)
 $$;
 COMMENT ON FUNCTION envelope_internal.decrypt_bytea_audited(envelope.ciphertext, bytea, text) IS
-    'used by views of audited columns: the bytea in an envelope; its arguments are the envelope, the token of opened() and the row key';
+    'used by views of audited columns: the bytea in an envelope; its arguments are the envelope, the token and the row key';
 
 CREATE PROCEDURE envelope.set_audit(rel regclass, "column" name, level text)
     LANGUAGE plpython3u AS $$

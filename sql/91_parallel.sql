@@ -8,8 +8,8 @@ DECLARE
     in_workers CONSTANT name[] := '{decrypt_text,decrypt_bytea}';
     -- These keep rights, rules, events or legacy keys in memory of the session. So only the session itself runs them.
     -- The rest of the query can run in workers.
-    in_session CONSTANT name[] := '{opened,decrypt_text_audited,decrypt_bytea_audited,decrypt_text_as_role,
-        decrypt_bytea_as_role,masked,decrypt_text_masked,decrypt_bytea_masked,search_token,search_token_as_role,search_grams,search_grams_as_role,
+    in_session CONSTANT name[] := '{read_id,decrypt_text_audited,decrypt_bytea_audited,decrypt_text_as_role,
+        decrypt_bytea_as_role,mask_of,decrypt_text_masked,decrypt_bytea_masked,search_token,search_token_as_role,search_grams,search_grams_as_role,
         legacy_text,legacy_bytea,legacy_text_as_role,legacy_bytea_as_role}';
     of_users CONSTANT name[] := '{decrypt,decrypt_bytea}';
     found record;

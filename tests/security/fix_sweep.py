@@ -306,8 +306,9 @@ MASKS = (
     "SELECT envelope.mask('filled', 'raw', 'public', 'null'), envelope.mask('filled', 'note', 'alice', 'partial',"
     ' \'{"first": 1, "last": 1}\')',
     "SELECT count(note), count(raw) FROM filled WHERE note > ''",
-    "SELECT count(envelope_internal.shown_as(b.note, envelope_internal.masked(c.capability, c.field_uuid), b.id::text,"
-    " c.field_uuid)) FROM filled_encrypted b, envelope.columns k JOIN envelope_private.capability c USING (field_uuid)"
+    "SELECT count(envelope_internal.shown_as(b.note, c.capability || uuid_send(envelope_internal.mask_of(c.field_uuid,"
+    " current_user)), b.id::text, c.field_uuid))"
+    " FROM filled_encrypted b, envelope.columns k JOIN envelope_private.capability c USING (field_uuid)"
     " WHERE k.relation = 'filled'::regclass AND k.column = 'note'",
     "GRANT USAGE ON SCHEMA swept TO alice; GRANT SELECT, UPDATE ON filled TO alice",
     "SET ROLE alice; UPDATE filled SET note = note, raw = raw RETURNING note; TABLE filled; RESET ROLE",

@@ -92,10 +92,10 @@ FROM (SELECT t.key_uuid, pg_get_viewdef(t.view) AS text FROM envelope_private.pr
             WHERE f.key_uuid = t.key_uuid) OR EXISTS (
             SELECT FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
             WHERE w.ev_class = t.view AND d.refclassid = 'pg_proc'::regclass
-                AND d.refobjid = 'envelope_internal.masked(bytea,uuid)'::regprocedure)) OFFSET 0) v
+                AND d.refobjid = 'envelope_internal.mask_of(uuid,name)'::regprocedure)) OFFSET 0) v
 JOIN envelope_private.protected_column c USING (key_uuid)
 WHERE EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = c.field_uuid)
-    <> (v.text ~ ('envelope_internal\\.masked\\([^)]*' || c.field_uuid))"""
+    <> (v.text ~ ('envelope_internal\\.mask_of\\([^)]*' || c.field_uuid))"""
 PUBLICATIONS = """
 SELECT string_agg(found, '; ' ORDER BY found) AS found, count(*) AS count FROM (
     SELECT format('%s publishes capabilities', publication) AS found FROM envelope_private.published WHERE is_capability

@@ -6,7 +6,7 @@ careful path starts anew and says what is wrong. So this module decides nothing,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -20,11 +20,13 @@ from pg_envelope.envelope import FieldKey
 if TYPE_CHECKING:
     from pg_envelope.backend.adoption.reading import LegacyColumn
     from pg_envelope.backend.masks.texts import AnyMask
-    from pg_envelope.backend.reads import Reads
+    from pg_envelope.backend.reads import Place, Reads
 
 Content = TypeVar("Content", str, bytes)
 Decrypt = Callable[..., str | None]
 Encrypt = Callable[..., bytes | None]
+# Masks.found: the mask of a rule that the session has made.
+FoundMask = Callable[[bytes], "AnyMask | None"]
 # Takes a value, the token or field that it was read with, and the row key.
 Shown = Callable[..., Content | None]
 # Takes what other software encrypted, and the capability or the field that it is read with.
@@ -72,23 +74,23 @@ def decrypt_text_as_role(
     return decrypt_as_role
 
 
-def decrypt_text_masked(
-    session_keys: SessionKeys, epoch: Epoch, known: Mapping[bytes, AnyMask | None], careful: Decrypt
-) -> Decrypt:
+def decrypt_text_masked(session_keys: SessionKeys, epoch: Epoch, found: FoundMask, careful: Decrypt) -> Decrypt:
     """Does what decrypt_masked does, for text of a column that is not audited, for keys and masks that the session
     holds.
     """
     keys = cast(dict[bytes, FieldKey], session_keys.keys)
-    met, capability, mask = b"", b"", None
+    met, capability, mask, made_in = b"", b"", None, b""
 
-    def decrypt(value: bytes, token: bytes, row_key: str) -> str | None:
-        nonlocal met, capability, mask
+    def decrypt(value: bytes, token: bytes | None, row_key: str) -> str | None:
+        nonlocal met, capability, mask, made_in
+        if token is None or len(token) != MASKED_BYTES:
+            return careful(value, token, row_key)
         try:
-            if token != met:
-                mask = known[token[-RULE_BYTES:]]
-                met, capability = token, token[:-RULE_BYTES]
+            if token != met or made_in != epoch.mapped:
+                mask = found(token[-RULE_BYTES:])
+                met, capability, made_in = token, token[:-RULE_BYTES], bytes(epoch.mapped)
             key = keys[capability + value[:6]]
-            if monotonic() < key.expires and key.epoch == epoch.mapped and len(capability) == CAPABILITY_BYTES:
+            if monotonic() < key.expires and key.epoch == made_in:
                 end = key.nonce_end
                 content = key.decrypt(value[6:end], value[end:], key.aad + row_key.encode())
                 if not key.padded and 0 not in content:
@@ -96,8 +98,6 @@ def decrypt_text_masked(
                     return shown
         except Exception:  # noqa: S110 -- the careful path raises it again
             pass
-        # Masks of an earlier epoch are made anew, as keys are. An empty token must find no capability here.
-        met, capability = b"", b""
         return careful(value, token, row_key)
 
     return decrypt
@@ -106,12 +106,12 @@ def decrypt_text_masked(
 def decrypt_masked(
     usual: Callable[..., Content | None],
     audited: Callable[[], Callable[..., Content | None]],
-    known: Mapping[bytes, AnyMask | None],
+    found: FoundMask,
     shown: Shown[Content],
 ) -> Callable[..., Content | None]:
-    """Decrypts a value, and gives its mask, for a token of Masks.token. `known` has the masks of the session.
+    """Decrypts a value, and gives its mask, for a token that ends with a rule.
 
-    `audited` returns the function for a token that has one of Reads.opened in it.
+    `audited` returns the function for a token that begins with one of an audited column.
     """
 
     def decrypt(value: bytes | None, token: bytes | None, row_key: str | None) -> Content | None:
@@ -119,7 +119,7 @@ def decrypt_masked(
         read = audited() if len(token) > MASKED_BYTES else usual
         content = read(value, token[:-RULE_BYTES], row_key)
         try:
-            mask = known[token[-RULE_BYTES:]]
+            mask = found(token[-RULE_BYTES:])
             masked: Content | None = content if mask is None or content is None else mask(content, row_key or "")
         except Exception:
             return shown(content, token, row_key)
@@ -128,28 +128,41 @@ def decrypt_masked(
     return decrypt
 
 
-def decrypt_text_audited(session_keys: SessionKeys, epoch: Epoch, reads: Reads, careful: Decrypt) -> Decrypt:
+def decrypt_text_audited(
+    session_keys: SessionKeys, epoch: Epoch, reads: Reads, place: Callable[[bytes], Place], careful: Decrypt
+) -> Decrypt:
     """Does what Values.decrypt_text_audited does, for text, for keys that the session holds, and for events that are
     open.
+
+    `place` is Reads.place with errors for PostgreSQL: it can wait, and be cancelled.
     """
     keys = cast(dict[bytes, AuditedKey], session_keys.keys)
     words = reads.words
-    known, capability, at, seq = b"", b"", 0, -1
+    known, capability, at, count = b"", b"", 0, 0
+
+    def forget() -> None:
+        nonlocal known
+        known = b""
+
+    # A later event can take the slot, and other code can count in it. Both are told, so no value has to look.
+    reads.tell = forget
 
     def decrypt(value: bytes, token: bytes, row_key: str) -> str | None:
-        nonlocal known, capability, at, seq
+        nonlocal known, capability, at, count
+        if token != known and value is not None:
+            at, _, found = place(token)
+            # Row keys and limits are for the careful path, which looks at the token each time.
+            known, capability = token if found.is_counted_only else b"", token[:CAPABILITY_BYTES]
+            count = words[at]
         try:
-            if token != known:
-                at, seq, found = reads.place(token)
-                # Row keys and limits are for the careful path, which looks at the token each time.
-                known, capability = token if found.is_counted_only else b"", token[:CAPABILITY_BYTES]
             audited = keys[capability + value[:6]]
-            if known and words[at - 1] == seq and monotonic() < audited.expires and audited.epoch == epoch.mapped:
+            if known and monotonic() < audited.expires and audited.epoch == epoch.mapped:
                 key = audited.key
                 end = key.nonce_end
                 content = key.decrypt(value[6:end], value[end:], key.aad + row_key.encode())
                 if not key.padded and 0 not in content:
-                    words[at] += 1
+                    count += 1
+                    words[at] = count
                     return content.decode()
         except Exception:  # noqa: S110 -- the careful path raises it again
             pass

@@ -5,6 +5,7 @@ It is imported at the first read of an audited column.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 
 from pg_envelope import errors, ring
@@ -18,10 +19,12 @@ from pg_envelope.backend.ring_writer import RingWriter
 from pg_envelope.backend.server import server
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 
-# A token is the capability, the field's uuid and the event's number.
-SEQ_AT = CAPABILITY_BYTES + 16
-SEQ_BYTES = 8
-TOKEN_BYTES = SEQ_AT + SEQ_BYTES
+# A token is the capability, the field's uuid, and what envelope_internal.read_id() gave to one execution of a plan.
+ID_AT = CAPABILITY_BYTES + 16
+TOKEN_BYTES = ID_AT + 8
+# So many executions at least are known, for cursors that go on. An older one goes on in an event that does not name
+# the one before it.
+MOST_PLACES = 1000
 FIELD = """
 SELECT f.audit, c.capability, p.attname AS "column",
     pg_catalog.left(p.label, -1 - pg_catalog.length(p.attname)) AS "table", k.name AS key,
@@ -41,44 +44,37 @@ class Reads:
         self._host, self._epoch = host, epoch
         self._writer, self._facts = RingWriter(link), ReadFacts(host)
         self._allowance = Allowance(self._writer, self._facts.user)
-        # The hot path counts here.
+        # The hot path counts here, and hears of each event and value that it did not count itself.
         self.words = self._writer.words
+        self.tell: Callable[[], None] = _nobody
         self._fields: dict[str, AuditedField] = {}
-        # By the slot's first word: what its event is about.
-        self._open: dict[int, AuditedField] = {}
-        self._newest: tuple[bytes, Place] | None = None
-        self._continued: dict[bytes, int] = {}
-        self._by_right: dict[tuple[str, int], tuple[int, int]] = {}
+        # By what its tokens begin with: the capability, which was the column's, and the field.
+        self._fields_of: dict[bytes, AuditedField] = {}
+        self._places: dict[bytes, Place] = {}
+        self._earlier: dict[bytes, Place] = {}
+        self._by_right: dict[tuple[str, int], tuple[int, int, AuditedField]] = {}
 
-    def opened(self, capability: bytes | None, field: str | None) -> bytes:
-        """Writes an event. Returns the token by which values of the column can be read and are counted.
+    def place(self, token: bytes | None) -> Place:
+        """Returns where a token's values are counted. The first value of a token has an event written.
 
-        Raises NotPermitted, and Unavailable when the broker cannot have the event.
+        A cursor can outlive its slot: then its reads go on in an event of their own. Raises NotPermitted, and
+        Unavailable when the broker cannot have the event.
         """
-        found = self._field(field, capability)
-        seq = self._event(found)
-        token = found.token_head + seq.to_bytes(SEQ_BYTES, "little")
-        self._newest = token, (ring.slot(seq) + ring.COUNT, seq, found)
-        return token
-
-    def place(self, token: bytes) -> Place:
-        """Returns where a token's values are counted.
-
-        A cursor can outlive its slot: then its reads go on in an event of their own. Raises NotPermitted.
-        """
-        # Most statements read with the token that was made last.
-        if self._newest is not None and token == self._newest[0] and self._live(self._newest[1][1]) is not None:
-            return self._newest[1]
-        capability, seq = token[:CAPABILITY_BYTES], int.from_bytes(token[SEQ_AT:], "little")
-        if len(token) != TOKEN_BYTES or not 0 < seq <= self._writer.seq:
+        if token is None or len(token) != TOKEN_BYTES:
             raise errors.NotPermitted
-        seq = self._continued.get(token, seq)
-        found = self._live(seq)
-        if found is None or not same(found.capability, capability):
-            found = self._field(_uuid(token[CAPABILITY_BYTES:SEQ_AT]), capability)
-            seq = self._event(found, continues=seq)
-            put(self._continued, token, seq)
-        return ring.slot(seq) + ring.COUNT, seq, found
+        place = self._places.get(token) or self._earlier.get(token)
+        if place is not None and self._is_open(place[1]):
+            return place
+        found = self._fields_of.get(token[:ID_AT])
+        if found is None or not self._counts(found):
+            found = self._field(_uuid(token[CAPABILITY_BYTES:ID_AT]), token[:CAPABILITY_BYTES])
+            put(self._fields_of, token[:ID_AT], found)
+        seq = self._event(found, continues=place[1] if place else None)
+        place = ring.slot(seq) + ring.COUNT, seq, found
+        if len(self._places) >= MOST_PLACES:
+            self._places, self._earlier = {}, self._places
+        self._places[token] = place
+        return place
 
     def count(self, token: bytes, row_key: str) -> None:
         """Counts a value that is about to be read. Raises NotPermitted."""
@@ -88,42 +84,44 @@ class Reads:
     def count_by_right(self, field: str, capability: bytes, row_key: str) -> None:
         """Counts a value that the current role reads by its own right: one event for each statement and column."""
         statement, role = server().GetCurrentStatementStartTimestamp(), server().GetUserId()
-        known, seq = self._by_right.get((field, role), (0, 0))
-        found = self._live(seq) if known == statement else None
-        if found is None:
+        known = self._by_right.get((field, role))
+        if known is None or known[0] != statement or not self._is_open(known[1]):
             found = self._field(field, capability)
-            seq = self._event(found)
-            put(self._by_right, (field, role), (statement, seq))
+            known = statement, self._event(found), found
+            put(self._by_right, (field, role), known)
+        _, seq, found = known
         self._count(seq, found, row_key)
 
     def _count(self, seq: int, found: AuditedField, row_key: str) -> None:
         if found.limit is not None:
             self._allowance.take(found, found.limit)
+        self.tell()
         self.words[ring.slot(seq) + ring.COUNT] += 1
         if found.has_rows:
             self._writer.add_row(seq, row_key)
 
     def _event(self, found: AuditedField, continues: int | None = None) -> int:
-        seq = self._writer.write(lambda key: self._facts.body(found, key, continues), is_synced=found.level == "sync")
-        self._open[ring.slot(seq)] = found
-        return seq
+        self.tell()
+        return self._writer.write(self._facts.body, found, continues)
 
-    def _live(self, seq: int) -> AuditedField | None:
-        """Returns what an event is about. None for one whose slot was taken by a later event."""
-        at = ring.slot(seq)
-        return self._open.get(at) if seq > 0 and self.words[at + ring.SEQ] == seq else None
+    def _is_open(self, seq: int) -> bool:
+        """Tells whether no later event has taken the slot of an event."""
+        return self.words[ring.slot(seq) + ring.SEQ] == seq
 
     def _field(self, field: str | None, capability: bytes | None) -> AuditedField:
         """Returns what the catalog says of a column. Raises NotPermitted unless the capability is the column's."""
         if field is None or capability is None:
             raise errors.NotPermitted
-        epoch = self._epoch.current()
         found = self._fields.get(field)
-        if found is None or found.epoch != epoch or found.until < monotonic() or not same(found.capability, capability):
-            found = self._look_up(field, epoch)
+        if found is None or not self._counts(found) or not same(found.capability, capability):
+            found = self._look_up(field, self._epoch.current())
             if found is None or not same(found.capability, capability):
                 raise errors.NotPermitted
         return found
+
+    def _counts(self, found: AuditedField) -> bool:
+        """Tells whether what the catalog said of a column still counts."""
+        return found.epoch == self._epoch.mapped and monotonic() < found.until
 
     def _look_up(self, field: str, epoch: bytes) -> AuditedField | None:
         rows = self._host.as_owner(lambda: self._host.rows(FIELD, ["uuid"], [field]))
@@ -133,10 +131,13 @@ class Reads:
         names = {name: row[name] for name in ("table", "column", "key") if row[name] is not None}
         limit = Limit(row["limit_rows"], row["limit_seconds"], row["limit_then"]) if row["limit_rows"] else None
         until = monotonic() + LOOK_SECONDS
-        head = row["capability"] + bytes.fromhex(field.replace("-", ""))
-        found = AuditedField(field, row["capability"], head, row["audit"], names, limit, epoch, until)
+        found = AuditedField(field, row["capability"], row["audit"], names, limit, epoch, until)
         put(self._fields, field, found)
         return found
+
+
+def _nobody() -> None:
+    """Stands where nobody wants to hear."""
 
 
 def _uuid(raw: bytes) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from pg_envelope import errors, ring, wire
 from pg_envelope.backend.link import Line, Link
+from pg_envelope.backend.read_facts import AuditedField
 
-# Makes the body of an event, of the key that hashes statements.
-MakeBody = Callable[[bytes], bytes]
+# ReadFacts.body: makes the body of an event, of the key that hashes statements.
+MakeBody = Callable[[AuditedField, int | None, bytes], bytes]
 
 
 class RingWriter:
@@ -23,20 +24,20 @@ class RingWriter:
         self._line: Line | None = None
         self._statement_key = b""
 
-    def write(self, body: MakeBody, *, is_synced: bool) -> int:
-        """Writes an event. Returns its number once the broker has it, or has it on its disk (`is_synced`).
+    def write(self, body: MakeBody, found: AuditedField, continues: int | None) -> int:
+        """Writes an event of a column. Returns its number once the broker has it, or at level sync has it on its disk.
 
-        Raises Unavailable.
+        `continues` is the number of an event before it. Raises Unavailable.
         """
         line = self._line or self._attach()
         if self.seq - self.words[ring.TAKEN] >= ring.SLOTS:
             self._drain(line)
-        ring.write(self._memory, self.words, self.seq + 1, body(self._statement_key))
+        ring.write(self._memory, self.words, self.seq + 1, body(found, continues, self._statement_key))
         self.seq += 1
         # Not before: a broker that ends takes what was written while its connection was open.
         if not line.is_open:
             line = self._attach()
-        if is_synced:
+        if found.level == "sync":
             self._drain(line)
         return self.seq
 

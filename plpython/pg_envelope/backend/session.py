@@ -149,14 +149,10 @@ class Session:
         return Reads(self.host, self.link, self._epoch)
 
     @cached_property
-    def opened(self) -> Callable[[bytes | None, str | None], bytes]:
-        """The function by which a view of an audited column announces its read."""
-        return self.guard.plain(self.reads.opened)
-
-    @cached_property
     def decrypt_text_audited(self) -> hot.Decrypt:
         careful = self.guard.plain(self.values.decrypt_text_audited)
-        return hot.decrypt_text_audited(self._session_keys, self._epoch, self.reads, careful)
+        place = self.guard.plain(self.reads.place)
+        return hot.decrypt_text_audited(self._session_keys, self._epoch, self.reads, place, careful)
 
     @cached_property
     def legacy(self) -> Legacy:
@@ -197,20 +193,15 @@ class Session:
         return Masks(self.host, self._epoch, self._session_keys)
 
     @cached_property
-    def masked(self) -> Callable[[bytes | None, str | None], bytes]:
-        """The function by which a view of a masked column learns what the reading role sees."""
-        return self.guard.plain(self.masks.token)
-
-    @cached_property
     def decrypt_text_masked(self) -> Callable[..., str | None]:
-        known, shown = self.masks.known, self.guard.plain(self.masks.shown)
-        careful = hot.decrypt_masked(self.decrypt_text, lambda: self.decrypt_text_audited, known, shown)
-        return hot.decrypt_text_masked(self._session_keys, self._epoch, known, careful)
+        found, shown = self.masks.found, self.guard.plain(self.masks.shown)
+        careful = hot.decrypt_masked(self.decrypt_text, lambda: self.decrypt_text_audited, found, shown)
+        return hot.decrypt_text_masked(self._session_keys, self._epoch, found, careful)
 
     @cached_property
     def decrypt_bytea_masked(self) -> Callable[..., bytes | None]:
-        shown = self.guard.plain(self.masks.shown)
-        return hot.decrypt_masked(self.decrypt_bytea, lambda: self.decrypt_bytea_audited, self.masks.known, shown)
+        found, shown = self.masks.found, self.guard.plain(self.masks.shown)
+        return hot.decrypt_masked(self.decrypt_bytea, lambda: self.decrypt_bytea_audited, found, shown)
 
     def shown_as(self, value: bytes | None, token: bytes | None, row_key: str, field: str | None) -> list[str | None]:
         """Returns all that roles may see of a value, for triggers."""

@@ -165,8 +165,9 @@ def test_at_level_sync_the_event_is_on_the_disk_before_the_value(audited: Databa
 FORGED = {
     "a bare capability": "capability",
     "a capability and zeros": "capability || decode(repeat('00', 24), 'hex')",
-    "an event that is not there yet": "capability || uuid_send(field) || decode('ff00000000000000', 'hex')",
-    "the event of another column": "other || uuid_send(field) || decode('0100000000000000', 'hex')",
+    "the capability of another column": "other || uuid_send(field) || envelope_internal.read_id()",
+    "another column": "capability || uuid_send(other_field) || envelope_internal.read_id()",
+    "the token of another column": "other || uuid_send(other_field) || envelope_internal.read_id()",
     "a token that is too short": "capability || uuid_send(field)",
     "a token that is too long": "token || '\\x00'",
     "a random token": "decode(repeat('a5', 40), 'hex')",
@@ -182,7 +183,7 @@ def test_a_forged_token_opens_nothing(audited: Database, function: str, token: s
     by_hand = f"""
 SELECT envelope_internal.{function}(p.email, {token}, p.id::text)
 FROM person_encrypted p, (SELECT c.capability, o.capability AS other, f.field_uuid AS field,
-        envelope_internal.opened(c.capability, f.field_uuid) AS token
+        g.field_uuid AS other_field, c.capability || uuid_send(f.field_uuid) || envelope_internal.read_id() AS token
     FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid),
         envelope_private.field g JOIN envelope_private.capability o USING (field_uuid)
     WHERE f.attname = 'email' AND g.attname = 'phone') x WHERE p.id = 1"""
@@ -195,7 +196,7 @@ def test_the_owner_s_own_token_is_an_event(audited: Database, recorded: Recorded
     session = audited.connect("owner")
     found = session.execute("""
 SELECT envelope_internal.decrypt_text_audited(p.email, x.token, p.id::text)
-FROM person_encrypted p, (SELECT envelope_internal.opened(c.capability, f.field_uuid) AS token
+FROM person_encrypted p, (SELECT c.capability || uuid_send(f.field_uuid) || envelope_internal.read_id() AS token
     FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid)
     WHERE f.attname = 'email' OFFSET 0) x WHERE p.id = 1""").fetchall()
     assert found == [("user1@b.c",)]
@@ -212,12 +213,27 @@ def test_a_session_that_wrote_a_value_does_not_read_it_without_an_event(audited:
     assert error(session, bare).sqlstate == "42501"
 
 
-def test_opened_needs_the_right(audited: Database) -> None:
-    field = audited.one("SELECT field_uuid FROM envelope.columns WHERE \"column\" = 'email'")
+def test_a_token_that_is_used_twice_counts_all_values(audited: Database, recorded: Recorded) -> None:
+    """By the owner, in both functions in turn: none of them loses what the other has counted."""
+    audited.sql("GRANT SELECT ON envelope_private.field TO owner")
+    session = audited.connect("owner")
+    session.execute("""
+SELECT envelope_internal.decrypt_text_audited(p.email, x.token, p.id::text),
+    envelope_internal.decrypt_bytea_audited(p.email, x.token, p.id::text)
+FROM person_encrypted p, (SELECT c.capability || uuid_send(f.field_uuid) || envelope_internal.read_id() AS token
+    FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid)
+    WHERE f.attname = 'email' OFFSET 0) x WHERE p.id < 5""")
+    assert [event["count"] for event in recorded(session)] == [8]
+
+
+def test_a_statement_that_opens_no_value_leaves_no_event(audited: Database, recorded: Recorded) -> None:
     session = audited.connect("alice")
-    for capability in (None, b"", bytes(16)):
-        assert error(session, "SELECT envelope_internal.opened(%s, %s)", capability, field).sqlstate == "42501"
-    assert error(session, "SELECT envelope_internal.opened(%s, NULL)", bytes(16)).sqlstate == "42501"
+    assert session.execute("SELECT email FROM person WHERE id = -1").fetchall() == []
+    session.execute("EXPLAIN SELECT email FROM person")
+    audited.sql("UPDATE person SET email = NULL WHERE id = 3")
+    assert session.execute("SELECT email FROM person WHERE id = 3").fetchall() == [(None,)]
+    assert len(session.execute("SELECT email FROM person WHERE id IN (1, 2)").fetchall()) == 2
+    assert [event["count"] for event in recorded(session)] == [2]
 
 
 def test_set_audit_counts_in_every_session_at_once(audited: Database, recorded: Recorded) -> None:

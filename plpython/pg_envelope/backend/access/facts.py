@@ -27,7 +27,7 @@ SELECT r.oid AS role_oid, r.rolname AS role, r.rolsuper AS is_superuser, r.rolby
     pg_has_role(r.oid, 'pg_read_all_data'::regrole, 'USAGE') AS reads_all,
     u.usable AND has_column_privilege(r.oid, $1, $2, 'SELECT') AS reads,
     u.usable AND EXISTS (SELECT FROM unnest($5) s (n) WHERE has_column_privilege(r.oid, $1, s.n, 'SELECT')) AS searches,
-    $6 IS NOT NULL AND envelope_internal.mask_of($6, r.oid) IS DISTINCT FROM '00000000-0000-0000-0000-000000000000'
+    $6 IS NOT NULL AND envelope_internal.mask_of($6, r.rolname) IS DISTINCT FROM '00000000-0000-0000-0000-000000000000'
         AS sees_mask,
     ARRAY(SELECT DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee)::text END
         FROM (

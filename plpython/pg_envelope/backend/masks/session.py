@@ -24,7 +24,7 @@ from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.envelope import HEADER_BYTES
 
 SHOWN_CLEAR = bytes(RULE_BYTES)
-RULE = "SELECT envelope_internal.mask_of($1, $2) AS rule"
+RULE = "SELECT envelope_internal.mask_of($1, pg_get_userbyid($2)) AS rule"
 COLUMN = """
 p.base_type, p.base_type = 'bytea' AS is_bytes, t.typcategory AS category,
 envelope_private.plain_type(v.atttypid, v.atttypmod) AS plain_type, EXISTS (
@@ -54,15 +54,19 @@ class Masks:
 
     def __init__(self, host: Host, epoch: Epoch, session_keys: SessionKeys) -> None:
         self._host, self._epoch, self._key = host, epoch, session_keys.get
-        # The hot path looks here.
-        self.known: dict[bytes, AnyMask | None] = {SHOWN_CLEAR: None}
+        self._known: dict[bytes, AnyMask | None] = {SHOWN_CLEAR: None}
         self._made_in = b""
         self._rules: dict[tuple[int, str], bytes] = {}
         self._statement, self._until = 0, 0.0
 
-    def token(self, given: bytes | None, field: str | None) -> bytes:
-        """Returns `given` and the rule of the current role. Raises NotPermitted where there is no rule."""
-        return (given or b"") + self._rule(field)
+    def found(self, rule: bytes) -> AnyMask | None:
+        """Returns the mask of a rule, or None for a rule that shows the value. Raises KeyError for one that was not
+        made in this epoch: the key of the secret that it was made of may be revoked.
+        """
+        if self._made_in != self._epoch.mapped:
+            self._known.clear()
+            self._known[SHOWN_CLEAR], self._made_in = None, bytes(self._epoch.mapped)
+        return self._known[rule]
 
     def shown(self, content: Content | None, token: bytes | None, row_key: str) -> Content | None:
         """Returns what the holder of a token sees of a value. Raises NotPermitted for a token without a rule."""
@@ -80,9 +84,10 @@ class Masks:
         return [content, *(mask(content, row_key) for mask in map(self._made, rows) if mask is not None)]
 
     def _masked(self, content: Content, rule: bytes, row_key: str) -> Content | None:
-        if rule not in self.known:
-            self._make(rule)
-        mask = self.known[rule]
+        try:
+            mask = self.found(rule)
+        except KeyError:
+            mask = self._known[rule] = self._make(rule)
         shown: Content | None = content if mask is None else mask(content, row_key)
         return shown
 
@@ -99,27 +104,15 @@ class Masks:
 
     def _ask(self, role: int, field: str) -> bytes:
         row = self._host.row(RULE, ["uuid", "oid"], [field or None, role])
-        if row is None or row["rule"] is None:
-            raise errors.NotPermitted(hint=NO_RULE)
-        rule = bytes.fromhex(row["rule"].replace("-", ""))
-        if rule != SHOWN_CLEAR:
-            self._forget_revoked()
-        return rule
+        return bytes.fromhex(row["rule"].replace("-", "")) if row else b""
 
-    def _forget_revoked(self) -> None:
-        """Drops the masks of another epoch: the key of a secret that they were made of may be revoked."""
-        now = self._epoch.latest()
-        if now != self._made_in:
-            self.known.clear()
-            self.known[SHOWN_CLEAR], self._made_in = None, now
-
-    def _make(self, rule: bytes) -> None:
+    def _make(self, rule: bytes) -> Mask | None:
         rows = (
             self._host.as_owner(lambda: self._host.rows(ONE, ["uuid"], [rule.hex()])) if len(rule) == RULE_BYTES else []
         )
         if not rows:
             raise errors.NotPermitted(hint=NO_RULE)
-        self.known[rule] = self._made(rows[0])
+        return self._made(rows[0])
 
     def _made(self, row: Row) -> Mask | None:
         arguments = json.loads(row["arguments"])

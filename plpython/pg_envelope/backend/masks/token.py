@@ -1,4 +1,4 @@
-"""The lengths of what masked() gives a view."""
+"""The lengths of the tokens of masked columns."""
 
 from __future__ import annotations
 

@@ -79,11 +79,18 @@ def capability(layout: Layout, protected: Protected) -> str:
         return _field(protected)
     right = f"r.{ident(protected.field_uuid)}"
     # PostgreSQL runs this sub-select once for each execution of a plan, before the first value: so it is the place
-    # where an event is written, and the rule is found that holds for the reader.
-    given = f"envelope_internal.opened({right}, {_field(protected)})" if protected.is_audited else right
+    # where an execution gets its name for the ledger, and the rule is found that holds for the reader.
+    parts = [right]
+    if protected.is_audited:
+        parts += [_uuid(_field(protected)), "envelope_internal.read_id()"]
     if protected.is_masked:
-        given = f"envelope_internal.masked({given}, {_field(protected)})"
-    return f"(SELECT {given} FROM {layout.right(protected)} r)"
+        parts.append(_uuid(f"envelope_internal.mask_of({_field(protected)}, current_user)"))
+    return f"(SELECT {JOINED.join(parts)} FROM {layout.right(protected)} r)"
+
+
+def _uuid(expression: str) -> str:
+    """Returns the 16 bytes of a uuid."""
+    return f"pg_catalog.uuid_send({expression})"
 
 
 def kind_of(column: Column) -> str:
