@@ -201,4 +201,4 @@ class AlterUnique(AddSearch):
 
     def _added(self, options: Any, table: str, unique: bool) -> Query:
         column = options.get_field(self.field).column
-        return statements.add_search(table, column, {**self.options, **({"unique": True} if unique else {})})
+        return statements.add_search(table, column, "exact", {**self.options, **({"unique": True} if unique else {})})

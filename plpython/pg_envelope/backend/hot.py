@@ -6,7 +6,7 @@ careful path starts anew and says what is wrong. So this module decides nothing,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar, cast
 

@@ -66,6 +66,7 @@ def judged(
         *(measured(name, ours=search, plain=1.0) for name in SEARCHES),
         *(measured(name, audited=audited, ours=1.0) for name in ("audited_scan", "audited_point")),
         *(measured(name, pgcrypto_pgp=1 / old, ours=0.05) for name in ("adopted_scan", "adopted_after")),
+        *(measured(name, ours=old, library=1.0) for name in ("adopted_fernet", "adopted_node_json")),
         measured("adopted_convert", ours=10_000 / old),
         *(measured(name, ours=client, aesgcm=0.1, fernet=1.0) for name in ("client_seal", "client_open")),
         measured("client_token", ours=client, hmac=0.2),
@@ -78,9 +79,9 @@ def judged(
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 39
-    assert judged(client=1.5)[30:] == [False] * 9
-    assert judged(old=100)[27:30] == [False, False, False]
+    assert judged() == [True] * 41
+    assert judged(client=1.5)[32:] == [False] * 9
+    assert judged(old=100)[27:32] == [False] * 5
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
     assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]
