@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import sys
+import types
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,6 +39,7 @@ from pg_envelope_client import KeyClient
 from pg_envelope_client.sqlalchemy import install
 from tests.integration.orms import fix_shop
 from tests.integration.orms.fix_sealed import Base, Customer, Item, engine_of, shop
+from tests.integration.orms.test_page import BLOCK, ROOT
 from tests.integration.sealing.conftest import door, folder, run
 from tests.integration.sealing.fix_door import DoorOfTests
 
@@ -467,6 +470,25 @@ def test_keys_change_under_a_running_application(door: DoorOfTests, keys: KeyCli
         with pytest.raises(errors.NotPermitted):
             session.execute(insert(Customer).values(email="no"))
     assert db.one("SELECT count(*) FROM customer") == 3
+
+
+def test_the_page_s_model_seals(door: DoorOfTests, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, readme = ((ROOT / name).read_text() for name in ("docs/orms.md", "README.md"))
+    (block,) = (block for block in BLOCK.findall(page) if "Encrypted(" in block)
+    assert block[block.index("class Customer") :] in readme
+    keys = shop(door)
+    with engine_of(door, keys) as engine:
+        module = types.ModuleType("application")
+        # SQLAlchemy looks there for the names of annotations.
+        monkeypatch.setitem(sys.modules, "application", module)
+        vars(module).update(engine=engine, keys=keys)
+        exec(block, vars(module))
+        model = module.Customer
+        with Session(engine) as session, session.begin():
+            session.add(model(id=ADA, email="ada@example.org"))
+        with Session(engine) as session:
+            assert session.scalars(select(model.id).where(model.email == "ADA@example.org")).all() == [ADA]
+    assert door.db.one("SELECT email FROM customer") == "ada@example.org"
 
 
 def test_alembic_sees_no_difference(door: DoorOfTests, keys: KeyClient) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 
+from pg_envelope import errors
 from pg_envelope_client.sqlalchemy import Encrypted, install
 from tests.fix_stack import Database
 from tests.integration.orms import fix_shop
@@ -152,6 +153,36 @@ def test_a_composite_row_key_with_a_tenant_in_another_schema(door: DoorOfTests) 
     assert sorted(db.sql(f"SELECT v FROM {name}")) == [("changed",), ("two",)]
     db.sql(f"CALL envelope.verify('{name}')")
     assert db.sql("SELECT * FROM envelope.faults") == []
+
+
+def test_an_erased_subject_reads_as_null_at_once(door: DoorOfTests) -> None:
+    door.db.sql("CREATE TABLE diary (id serial PRIMARY KEY, person text NOT NULL, entry text)")
+    subjects = "scope => 'subject', scope_column => 'person', erased => 'null'"
+    door.db.sql(f"CALL envelope.protect('diary', '[\"entry\"]', {subjects})")
+    keys = allow(door, [("diary", "entry")], [])
+
+    class Local(DeclarativeBase):
+        pass
+
+    class Diary(Local):
+        __tablename__ = "diary"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        person: Mapped[str] = mapped_column()
+        entry: Mapped[str | None] = mapped_column(Encrypted(Text(), ("diary", "entry")))
+        __mapper_args__ = {"primary_key": [person, id]}  # noqa: RUF012
+
+    with engine_of(door, keys) as engine:
+        with Session(engine) as session, session.begin():
+            session.add_all([Diary(id=1, person="ann", entry="of ann"), Diary(id=2, person="ben", entry="of ben")])
+        query = select(Diary.entry).order_by(Diary.id)
+        with Session(engine) as session:
+            assert session.scalars(query).all() == ["of ann", "of ben"]
+        door.db.sql("CALL envelope.shred('diary', 'ann', 'asked for it')")
+        with Session(engine) as session:
+            assert session.scalars(query).all() == [None, "of ben"]
+            session.add(Diary(id=3, person="ann", entry="again"))
+            with pytest.raises(errors.EnvelopeError):
+                session.commit()
 
 
 class Served(DeclarativeBase):
