@@ -16,6 +16,7 @@ from bench import (
     connections,
     inserts,
     kms,
+    masked,
     points,
     report,
     rights,
@@ -84,6 +85,8 @@ def _measured(stack: Stack, settings: Settings, console: Console) -> report.Run:
         measures += rights.measure(stack, settings)
         status.update("audited reads ...")
         measures += audited.measure(stack, settings)
+        status.update("masked reads ...")
+        measures += masked.measure(stack, settings)
         status.update("adoptions ...")
         measures += adoption.measure(stack, settings)
         status.update("cold reads ...")

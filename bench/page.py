@@ -10,8 +10,19 @@ from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs/costs.md"
 BEGIN, END = "<!-- figures: written by python -m bench.page -->", "<!-- end of figures -->"
-PEERS = ("plain", "ours", "pgcrypto_iv", "pgcrypto_pgp", "pgsodium", "bare", "audited")
-HEADS = ("plain", "pg_envelope", "`decrypt_iv`", "`pgp_sym_*`", "pgsodium", "interpreter + import", "audited")
+PEERS = ("plain", "ours", "pgcrypto_iv", "pgcrypto_pgp", "pgsodium", "bare", "library", "audited", "clear", "masked")
+HEADS = (
+    "plain",
+    "pg_envelope",
+    "`decrypt_iv`",
+    "`pgp_sym_*`",
+    "pgsodium",
+    "interpreter + import",
+    "its own library",
+    "audited",
+    "rule: clear",
+    "mask",
+)
 # The measures of applications have a table of their own, with these columns.
 APPLICATION, OF_APPLICATION = "application: ", ("client_", "secret_", "file_")
 ITS_PEERS = ("plain", "ours", "aesgcm", "hmac", "fernet", "age")

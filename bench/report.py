@@ -23,7 +23,10 @@ from bench.targets import Target
 
 TITLES = {peer.name: peer.title for peer in ALL} | {
     "bare": "interpreter + import",
+    "library": "its own library",
     "audited": "pg_envelope, audited",
+    "clear": "pg_envelope, rule: clear",
+    "masked": "pg_envelope, mask",
     "aesgcm": "AES-256-GCM alone",
     "hmac": "HMAC alone",
     "fernet": "Fernet",

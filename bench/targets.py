@@ -55,6 +55,8 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
         Target("row-level security, UPDATE / plain table", 8, ratio("rls_update", "plain")),
         Target("audited scan / scan", 1.06, by_name["audited_scan"].ratio("audited", "ours")),
         Target("audited point read / point read", 1.3, by_name["audited_point"].ratio("audited", "ours")),
+        Target("scan by a role that masks leave alone / scan", 1.03, by_name["masked_scan"].ratio("clear", "ours")),
+        Target("scan of masks / scan", 1.15, by_name["masked_scan"].ratio("masked", "ours")),
         Target("named key, encrypt / point read of a plain table", 5, ratio("named_encrypt", "plain")),
         Target("named key, decrypt / point read of a plain table", 4, ratio("named_decrypt", "plain")),
         Target("look-up by token / plain index, small table", 1.2, ratio("search_small", "plain")),

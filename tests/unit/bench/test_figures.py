@@ -65,6 +65,7 @@ def judged(
         *(measured(name, ours=right, plain=1.0) for name in RIGHTS),
         *(measured(name, ours=search, plain=1.0) for name in SEARCHES),
         *(measured(name, audited=audited, ours=1.0) for name in ("audited_scan", "audited_point")),
+        measured("masked_scan", clear=audited, masked=audited, ours=1.0),
         *(measured(name, pgcrypto_pgp=1 / old, ours=0.05) for name in ("adopted_scan", "adopted_after")),
         *(measured(name, ours=old, library=1.0) for name in ("adopted_fernet", "adopted_node_json")),
         measured("adopted_convert", ours=10_000 / old),
@@ -79,17 +80,17 @@ def judged(
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 41
-    assert judged(client=1.5)[32:] == [False] * 9
-    assert judged(old=100)[27:32] == [False] * 5
+    assert judged() == [True] * 43
+    assert judged(client=1.5)[34:] == [False] * 9
+    assert judged(old=100)[29:34] == [False] * 5
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
     assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]
     assert judged(write=21)[6:13] == [False] * 7
     assert judged(asked=61)[13:21] == [False, *[True] * 7]
-    assert judged(right=8.5)[14:21] == [False, False, False, True, True, False, False]
-    assert judged(audited=1.5)[17:19] == [False, False]
-    assert judged(search=2.5)[21:27] == [False, False, True, False, False, False]
+    assert judged(right=8.5)[14:23] == [False, False, False, True, True, True, True, False, False]
+    assert judged(audited=1.5)[17:21] == [False] * 4
+    assert judged(search=2.5)[23:29] == [False, False, True, False, False, False]
 
 
 def test_a_peer_that_is_not_there_is_not_judged() -> None:
