@@ -68,6 +68,24 @@ def test_a_column_under_row_security(people: Database, alice: Connection) -> Non
     assert one(people, alice)["label"] == "public.people.email"
 
 
+@pytest.mark.parametrize("row_security", [False, True])
+def test_a_select_without_a_grant_is_in_the_server_s_log_only(
+    people: Database, alice: Connection, row_security: bool
+) -> None:
+    """PostgreSQL refuses it before a function of ours runs. The broker hears of the next attempt, which is by hand."""
+    if row_security:
+        people.sql("ALTER TABLE people_encrypted ENABLE ROW LEVEL SECURITY; CALL envelope.refresh('people')")
+    server_log = people.stack.cluster.log
+    before = server_log.stat().st_size
+    for relation in ("people", "people_encrypted"):
+        assert failure(alice, f"SELECT email FROM {relation}").sqlstate == DENIED
+    failure(alice, BY_HAND, stored(people), None)
+    assert "key_id" in one(people, alice)
+    written = server_log.read_bytes()[before:].decode()
+    for denied in ("permission denied for view people\n", "permission denied for table people_encrypted\n"):
+        assert denied in written
+
+
 def test_a_loop_of_refusals_does_not_flood(people: Database, alice: Connection) -> None:
     """The first ten, then one a second, however many there are."""
     envelope, began = stored(people), time.monotonic()
