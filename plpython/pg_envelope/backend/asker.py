@@ -12,14 +12,14 @@ from pg_envelope.backend.server import is_parallel_worker
 # Every name is qualified, because the query runs with the caller's search_path. A caller must not choose what the audit
 # log says.
 WHO = """SELECT pg_catalog.current_database() AS database, session_user::pg_catalog.text AS role,
-    COALESCE($1, current_user::pg_catalog.text) AS acting, pg_catalog.inet_client_addr()::pg_catalog.text AS client,
+    COALESCE($1, current_user::pg_catalog.text) AS acting, pg_catalog.host(pg_catalog.inet_client_addr()) AS client,
     pg_catalog.current_setting('application_name') AS application, pg_catalog.pg_backend_pid() AS pid,
     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.format('%s/{}/%s', (SELECT d.oid
         FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
         EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) END AS instance"""
 
 # A parallel worker has no client. The session that it works for has one.
-LEADER = """SELECT leader.pid, leader.client_addr::pg_catalog.text AS client
+LEADER = """SELECT leader.pid, pg_catalog.host(leader.client_addr) AS client
     FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) worker
     CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(worker.leader_pid) leader"""
 

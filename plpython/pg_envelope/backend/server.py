@@ -22,7 +22,8 @@ def server() -> Any:
     found.GetCurrentStatementStartTimestamp.restype = ctypes.c_int64
     for name in ("GetUserId", "GetSessionUserId", "GetOuterUserId"):
         getattr(found, name).restype = ctypes.c_uint32
-    found.pgstat_get_my_query_id.restype = ctypes.c_uint64
+    # The server holds it without a sign, and shows it with one: pg_stat_statements has a bigint.
+    found.pgstat_get_my_query_id.restype = ctypes.c_int64
     found.GetTopTransactionIdIfAny.restype = ctypes.c_uint32
     found.GetCurrentSubTransactionId.restype = ctypes.c_uint32
     found.AtEOXact_GUC.argtypes = [ctypes.c_bool, ctypes.c_int]

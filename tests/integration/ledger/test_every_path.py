@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import psycopg
@@ -17,6 +18,13 @@ LOOP = """
 DO $$ DECLARE v text; BEGIN
     FOR i IN 1..3 LOOP SELECT email INTO v FROM person WHERE id = i; END LOOP;
 END $$"""
+PEEK = """
+CREATE FUNCTION peek(one int) RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT email FROM person WHERE id = one'"""
+TRIGGER = """
+CREATE TABLE visit (id int, email text);
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN NEW.email := (SELECT email FROM person WHERE id = NEW.id); RETURN NEW; END $$;
+CREATE TRIGGER look BEFORE INSERT ON visit FOR EACH ROW EXECUTE FUNCTION look()"""
 # The attack, its statements, and what each event must have counted.
 PATHS: list[tuple[str, str, list[int]]] = [
     ("select", "SELECT email FROM person LIMIT 10", [10]),
@@ -68,6 +76,11 @@ PATHS: list[tuple[str, str, list[int]]] = [
     ("update returning", "UPDATE person SET phone = 'x' WHERE id = 1 RETURNING email", [1, 1]),
     ("delete returning", "DELETE FROM person WHERE id = 1 RETURNING email", [1]),
     ("parallel plan", "SET {parallel} = on; SELECT count(*) FROM person WHERE email LIKE '%'", [ROWS]),
+    ("copy to stdout", "COPY (SELECT email FROM person LIMIT 6) TO STDOUT", [6]),
+    # The view is there twice, so each side has an event and decrypts its own values.
+    ("self join", "SELECT a.email, b.email FROM person a JOIN person b ON b.id = a.id + 1 WHERE a.id < 4", [3, 3]),
+    ("security definer twice", PEEK + "; SELECT peek(1), peek(2)", [1, 1]),
+    ("trigger of another table", TRIGGER + "; INSERT INTO visit VALUES (4), (5)", [1, 1]),
     ("statement that begins strangely", "/* SELECT */ -- x\n(SELECT email FROM person LIMIT 1)", [1]),
 ]
 
@@ -75,7 +88,11 @@ PATHS: list[tuple[str, str, list[int]]] = [
 def run(session: psycopg.Connection[Any], statements: str) -> None:
     """Runs them as one message, as psql -c does; a statement that fails has read before it failed."""
     try:
-        session.execute(statements)
+        if statements.startswith("COPY"):
+            with session.cursor().copy(statements) as copied:
+                assert len(list(copied.rows())) == 6
+        else:
+            session.execute(statements)
     except psycopg.errors.DivisionByZero:
         session.rollback()
 
@@ -103,6 +120,40 @@ def test_what_an_event_says(audited: Database, recorded: Recorded) -> None:
     assert {name: event.get(name) for name in wanted} == wanted
     assert len(event["statement"]) == 64
     assert "user1@b.c" not in str(event)
+
+
+def test_an_event_over_tcp_has_the_client_s_address(audited: Database, recorded: Recorded) -> None:
+    password = secrets.token_hex(16)
+    audited.sql(f"CREATE ROLE remote LOGIN PASSWORD '{password}'")
+    audited.sql("GRANT SELECT ON person TO remote")
+    try:
+        session = audited.connect("remote", host="127.0.0.1", password=password)
+        session.execute("SELECT email FROM person WHERE id = 1")
+        (event,) = recorded(session)
+        assert (event["ip"], event["user"]) == ("127.0.0.1", "remote")
+    finally:
+        audited.sql("DROP OWNED BY remote; DROP ROLE remote")
+
+
+def test_an_event_has_the_query_id_that_the_server_shows(audited: Database, recorded: Recorded) -> None:
+    """Half of all ids are negative. The number is the same for statements that differ in constants only."""
+    audited.sql("GRANT SET ON PARAMETER compute_query_id TO alice")
+    try:
+        session = audited.connect("alice")
+        session.execute("SET compute_query_id = on")
+        shown = []
+        for columns in range(12):
+            statement = f"SELECT email{', id' * columns} FROM person WHERE id = "
+            shown += [session.execute("EXPLAIN (VERBOSE) " + statement + "3").fetchall()[-1][0]] * 2
+            session.execute(statement + "1")
+            session.execute(statement + "2")
+        session.execute("SET compute_query_id = off")
+        session.execute("SELECT email FROM person WHERE id = 1")
+        *told, last = (event["query_id"] for event in recorded(session))
+        assert [f"Query Identifier: {query_id}" for query_id in told] == shown
+        assert (len(set(told)), last) == (12, "0")
+    finally:
+        audited.sql("REVOKE SET ON PARAMETER compute_query_id FROM alice")
 
 
 def test_equal_statements_have_equal_hashes(audited: Database, recorded: Recorded) -> None:

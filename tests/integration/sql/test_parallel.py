@@ -145,7 +145,7 @@ def test_the_broker_is_told_the_session_and_its_client(since_17: Database) -> No
             told: list[dict[str, Any]] = [json.loads(line) for line in file]
         who = [event["who"] for event in told if event.get("op") == "derive"]
         asked = {(each["pid"], each["client"]) for each in who if each["database"] == since_17.name}
-        assert asked == {(remote.info.backend_pid, "127.0.0.1/32")}
+        assert asked == {(remote.info.backend_pid, "127.0.0.1")}
 
 
 def test_the_session_itself_reads_what_is_audited_or_masked_or_asks_for_a_role(since_17: Database) -> None:
