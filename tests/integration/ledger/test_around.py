@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,30 @@ def test_tenants_and_subjects_with_keys_read_ahead(db: Database, recorded: Recor
     session.execute("SELECT envelope.prefetch('visit', ARRAY['5', '6'])")
     assert session.execute("SELECT note FROM visit WHERE id = 5").fetchall() == [("x5",)]
     assert [(event["column"], event["count"]) for event in recorded(session)] == [("note", 300), ("note", 1)]
+
+
+def test_the_line_of_a_key_fetch_tells_asked_ids_from_those_read_ahead(db: Database, stack: Stack) -> None:
+    """The last `read_ahead` of `key_ids` were not asked for yet. No key is used that no line has."""
+    db.sql("CREATE TABLE visit (id int PRIMARY KEY, person int NOT NULL, note text)")
+    columns = '{"note": {"audit": "statement"}}'
+    db.sql(f"CALL envelope.protect('visit', '{columns}', scope => 'subject', scope_column => 'person')")
+    db.sql("INSERT INTO visit SELECT i, i, 'x' || i FROM generate_series(1, 100) i")
+    db.sql("GRANT SELECT ON visit TO alice")
+    ids = [int.from_bytes(one[2:6], "big") for (one,) in db.sql("SELECT note::bytea FROM visit_encrypted ORDER BY id")]
+    session = db.connect("alice")
+    session.execute("SELECT note FROM visit WHERE id = 50")
+    session.execute("SELECT note FROM visit ORDER BY id")
+    lines = map(json.loads, stack.broker.audit_log.read_text().splitlines())
+    pid = session.info.backend_pid
+    fetches = [line for line in lines if line.get("op") == "derive" and line["who"]["pid"] == pid]
+    asked = [line["key_ids"][: len(line["key_ids"]) - line.get("read_ahead", 0)] for line in fetches]
+    assert asked[0] == [ids[49]]
+    assert all(len(one) == 1 for one in asked), "each fetch is for the value that the session came to"
+    assert asked[1:] == sorted(asked[1:], key=lambda one: ids.index(one[0])), "in the order of the scan"
+    assert sum(line.get("read_ahead", 0) for line in fetches) > 50
+    told = [key_id for line in fetches for key_id in line["key_ids"]]
+    assert set(ids) <= set(told)
+    assert len(told) == len(set(told)), "each id is told once"
 
 
 def test_new_names_and_new_keys(audited: Database, recorded: Recorded) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from pg_envelope import reads_check
+from pg_envelope import reads_check, ring
 from pg_envelope.checkpoints import PublicKey
 from stack.processes import wait_until
 from stack.stack import Stack
 from tests.fix_stack import Database
+from tests.integration.sql.test_concurrency import in_background
 
 from .fix_reads import WAIT, Recorded, entries, events_of, has_ended, ledger, ring_of
 
@@ -96,6 +99,36 @@ def test_kill_of_the_backend_loses_no_event(audited: Database, stack: Stack) -> 
     wait_until(lambda: (ring := ring_of(stack, pid)) and has_ended(stack, ring), WAIT, "the end of the session")
     assert [event["count"] for event in events_of(stack, ring_of(stack, pid))] == [5]
     wait_until(lambda: accepts(stack), WAIT, "the server after its crash")
+
+
+def published(pid: int) -> int:
+    """The number of the last event in a session's ring, whether or not a broker has taken it."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        if descriptor.readlink().name.startswith("memfd:pg_envelope ring"):
+            head = descriptor.read_bytes()[: ring.HEAD_BYTES]
+            return int.from_bytes(head[ring.PUBLISHED * ring.WORD :][: ring.WORD], sys.byteorder)
+    return 0
+
+
+def test_kill_of_the_backend_between_the_event_and_its_value(audited: Database, breakable: Stack) -> None:
+    """At level sync the session waits for the disk with its event in the ring. The event stands, and counts nothing."""
+    audited.sql("CALL envelope.set_audit('person', 'email', 'sync')")
+    session = audited.connect("alice")
+    session.execute(ONE)
+    pid = session.info.backend_pid
+    with frozen(breakable.broker.pid):
+        thread, outcome = in_background(lambda: session.execute("SELECT email FROM person WHERE id = 2").fetchall())
+        wait_until(lambda: published(pid) == 2, 5, "the event in the ring")
+        os.kill(pid, signal.SIGKILL)
+        thread.join()
+    assert outcome == [None], "the connection ended without a row and without an error of ours"
+    wait_until(lambda: (found := ring_of(breakable, pid)) and has_ended(breakable, found), WAIT, "the session's end")
+    with suppress(psycopg.OperationalError):
+        audited.close()
+    wait_until(lambda: accepts(breakable), WAIT, "the server after its crash")
+    events = events_of(breakable, ring_of(breakable, pid))
+    assert [(event["seq"], event["count"], event["level"]) for event in events] == [(1, 1, "sync"), (2, 0, "sync")]
+    assert problems(breakable) == []
 
 
 def answers(session: psycopg.Connection[Any]) -> bool:
@@ -224,6 +257,30 @@ FROM person_encrypted p, (SELECT c.capability || uuid_send(f.field_uuid) || enve
     FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid)
     WHERE f.attname = 'email' OFFSET 0) x WHERE p.id < 5""")
     assert [event["count"] for event in recorded(session)] == [8]
+
+
+def test_a_token_that_the_owner_keeps_counts_all_values_in_its_first_event(
+    audited: Database, recorded: Recorded
+) -> None:
+    """The owner has the capability, and puts any number in the place of read_id(). No value goes uncounted, but the
+    event tells the first statement, role and application only.
+    """
+    audited.sql("GRANT SELECT ON envelope_private.field TO owner")
+    audited.sql("GRANT SELECT ON person_encrypted TO alice; GRANT alice TO owner")
+    try:
+        session = audited.connect("owner")
+        kept = session.execute("""
+SELECT c.capability || uuid_send(f.field_uuid) || int8send(77) FROM envelope_private.field f
+JOIN envelope_private.capability c USING (field_uuid) WHERE f.attname = 'email'""").fetchone()
+        by_hand = "SELECT envelope_internal.decrypt_text_audited(email, %s, id::text) FROM person_encrypted"
+        session.execute(by_hand + " WHERE id = 1", kept)
+        session.execute("SET application_name = 'another'; SET ROLE alice")
+        assert len(session.execute(by_hand + " WHERE id < 5", kept).fetchall()) == 4
+        session.execute(ONE)
+        told = [(event["user"], event["role"], event["application"], event["count"]) for event in recorded(session)]
+        assert told == [("owner", "owner", "", 5), ("owner", "alice", "another", 1)]
+    finally:
+        audited.sql("REVOKE alice FROM owner")
 
 
 def test_a_statement_that_opens_no_value_leaves_no_event(audited: Database, recorded: Recorded) -> None:

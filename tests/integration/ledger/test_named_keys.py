@@ -50,6 +50,24 @@ def test_a_secret_counts_when_it_is_opened(keyed: Database, recorded: Recorded) 
     assert (event["key"], event["count"]) == ("legacy", 1)
 
 
+def test_pgcrypto_s_functions_with_a_secret_by_name_leave_an_event(keyed: Database, recorded: Recorded) -> None:
+    keyed.sql("SELECT envelope.import_secret('pii', 'correct horse'::text)")
+    keyed.sql("SELECT envelope.grant_key('pii', 'alice')")
+    keyed.sql("CALL envelope.set_audit_key('pii', 'statement')")
+    keyed.sql("CREATE TABLE old (id int, x bytea); GRANT SELECT ON old TO alice")
+    keyed.sql(
+        "INSERT INTO old SELECT g, envelope_pgcrypto.pgp_sym_encrypt('v' || g, 'correct horse')"
+        " FROM generate_series(1, 3) g"
+    )
+    session = keyed.connect("alice")
+    session.execute("SET search_path = public, envelope_pgcrypto")
+    opened = session.execute("SELECT pgp_sym_decrypt(x, envelope.secret('pii')) FROM old ORDER BY id").fetchall()
+    assert opened == [("v1",), ("v2",), ("v3",)]
+    session.execute("SELECT pgp_sym_decrypt(x, envelope.secret('pii')) FROM old WHERE id = 2")
+    told = [(event["key"], event["user"], event["operation"]) for event in recorded(session)]
+    assert told == [("pii", "alice", "SELECT")] * 2
+
+
 def test_a_role_without_the_grant_leaves_no_event(keyed: Database, recorded: Recorded) -> None:
     keyed.sql("CALL envelope.set_audit_key('cards', 'sync')")
     keyed.sql("GRANT SELECT ON card TO bob")
