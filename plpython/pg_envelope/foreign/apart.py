@@ -22,6 +22,7 @@ BETWEEN = b"."
 # It stands for the name of the column that has the value.
 OWN_NAME = "*"
 HINT = 'For example "iv": {"column": "*_iv", "encoding": "base64"}, or "iv": {"constant": "000102..."} as hex.'
+OF_COLUMNS, OF_CONSTANTS = {"column", "encoding", "prefix"}, {"constant"}
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,13 @@ def apart(given: Mapping[str, Any]) -> Apart:
     for name, told in found.items():
         _check(name, told)
     beside = {name: told for name, told in found.items() if "column" in told}
-    decoders = {name: _decoder(told.get("encoding", _usual(given, name))) for name, told in beside.items()}
+    decoders = {name: _decoder(told, _usual(given, name)) for name, told in beside.items()}
     constants = {name: from_hex(told["constant"].encode()) for name, told in found.items() if "constant" in told}
     return Apart({name: told["column"] for name, told in beside.items()}, decoders, constants)
 
 
 def _check(name: str, told: Mapping[str, Any]) -> None:
-    known = {"column", "encoding"} if "column" in told else {"constant"}
+    known = OF_COLUMNS if "column" in told else OF_CONSTANTS
     if not told or set(told) - known or not all(isinstance(text, str) and text for text in told.values()):
         raise BadLayout(f"{name} must name a column or a constant", hint=HINT)
     if "constant" in told and not _is_hex(told["constant"]):
@@ -82,10 +83,21 @@ def _is_hex(text: str) -> bool:
         return False
 
 
-def _decoder(name: Any) -> Decode:
+def _decoder(told: Mapping[str, Any], usual: Any) -> Decode:
+    """Returns how the content of a part's column is read. Its prefix is taken away first."""
+    name, prefix = told.get("encoding", usual), told.get("prefix", "").encode()
     if not isinstance(name, str) or name not in DECODERS:
         raise BadLayout(f"encoding must be one of: {', '.join(DECODERS)}", hint=HINT)
-    return DECODERS[name]
+    return _behind(prefix, DECODERS[name]) if prefix else DECODERS[name]
+
+
+def _behind(prefix: bytes, decode: Decode) -> Decode:
+    def decoded(content: bytes) -> bytes:
+        if not content.startswith(prefix):
+            raise NotOpened
+        return decode(content[len(prefix) :])
+
+    return decoded
 
 
 def columns_beside(form: str | Mapping[str, Any], column: str) -> list[str]:
