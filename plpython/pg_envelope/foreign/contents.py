@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
 import re
 import zlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
 
 from pg_envelope.foreign.bad import NotOpened
+from pg_envelope.foreign.pickles import of_pickle
 
 PHP_STRING = re.compile(rb's:(\d+):"')
 # Compressed content may grow to this many bytes, which is what PostgreSQL takes as one value.
@@ -45,24 +43,6 @@ def of_json(content: bytes) -> bytes:
     """Reads a JSON string. Other JSON stays as it is."""
     found = json.loads(content)
     return found.encode() if isinstance(found, str) else content
-
-
-class NothingToCall(pickle.Unpickler):
-    """Reads texts, bytes, numbers and containers of them. A pickle that names a class or a function is refused."""
-
-    def find_class(self, module: str, name: str, /) -> NoReturn:  # noqa: ARG002 -- pickle calls it so
-        raise NotOpened
-
-
-def of_pickle(content: bytes) -> bytes:
-    """Returns the text or bytes in a pickle, and JSON of anything else."""
-    try:
-        found: Any = NothingToCall(io.BytesIO(content)).load()
-    except (pickle.UnpicklingError, EOFError, MemoryError, OverflowError):
-        raise NotOpened from None
-    if isinstance(found, bytes):
-        return found
-    return found.encode() if isinstance(found, str) else json.dumps(found, ensure_ascii=False).encode()
 
 
 def naive(content: bytes) -> bytes:

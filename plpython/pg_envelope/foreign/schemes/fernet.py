@@ -13,11 +13,11 @@ from hmac import compare_digest
 
 from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.ciphers import cbc_of
-from pg_envelope.foreign.contents import of_pickle
 from pg_envelope.foreign.derivations import hkdf
 from pg_envelope.foreign.encodings import from_base64
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.macs import keyed_hmac
+from pg_envelope.foreign.pickles import of_pickle
 from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
 
 VERSION = 0x80
@@ -42,7 +42,7 @@ def django_fernet_fields(key: LegacyKey) -> ForeignReader:
 
 
 def django_cryptography(key: LegacyKey) -> ForeignReader:
-    """Each secret is a SECRET_KEY. Pickled texts, bytes, numbers and containers are read, and nothing else."""
+    """Each secret is a SECRET_KEY. pickles.py tells what is read of pickled values."""
     openers = [opener for secret in key.secrets for opener in _of_django(secret)]
     return ForeignReader(first_of(openers), binary_shape, authenticates=True, is_marked=True)
 
