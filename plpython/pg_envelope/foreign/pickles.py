@@ -11,10 +11,10 @@ import json
 import pickle
 import pickletools
 import re
+import warnings
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from pg_envelope.foreign.bad import NotOpened
@@ -157,14 +157,21 @@ def of_pickle(content: bytes) -> bytes:
     lone = _lone(content)
     if lone is not None:
         return lone
-    _check_memo(content)
-    try:
-        found: Any = NothingToCall(io.BytesIO(content)).load()
-    except (pickle.UnpicklingError, EOFError, MemoryError):
-        raise NotOpened from None
+    found = _loaded(content)
     if isinstance(found, bytes):
         return found
     return (found if isinstance(found, str) else _json(found, MOST_TIMES * len(content) + MORE_LETTERS)).encode()
+
+
+def _loaded(content: bytes) -> object:
+    try:
+        with warnings.catch_warnings():
+            # Python warns of an escape in a text of protocol 0, and its warning has letters of the value.
+            warnings.simplefilter("ignore")
+            _check_memo(content)
+            return NothingToCall(io.BytesIO(content)).load()
+    except (pickle.UnpicklingError, EOFError, MemoryError):
+        raise NotOpened from None
 
 
 def _lone(content: bytes) -> bytes | None:

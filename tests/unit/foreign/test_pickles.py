@@ -118,6 +118,7 @@ def calling(marker: Path) -> dict[str, bytes]:
         "a list in itself": b"\x80\x04]\x94h\x00a.",
         "eight bytes of length": b"\x80\x04\x8e" + b"\xff" * 7 + b"\x0fx.",
         "a surrogate": pickle.dumps("\ud800"),
+        "an escape that is none": b"cdatetime\ndate\nS'\\e'\n\x85R.",
         "nothing": b"",
         "no end": b"\x80\x04K\x01",
         "depth": b"]" * 100_000 + b"a" * 99_999 + b".",
