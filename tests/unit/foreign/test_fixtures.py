@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.foreign.keys import LegacyKey
+from pg_envelope.foreign.keys import LegacyKey, parse
 from pg_envelope.foreign.presets import NAMES, reader_of, shape_of, slow
 from tests.unit.foreign.fix_cases import CASES
 
@@ -90,3 +91,19 @@ def test_a_message_without_a_check_needs_its_own_layout() -> None:
     case = CASES["pgp_sym_nomdc"]
     assert not any(map(reader_of("pgp_sym", case.key).opens, case.values))
     assert not reader_of("pgp_sym_unchecked", case.key).authenticates
+
+
+def test_an_rsa_key_in_pem_opens_what_its_jwk_opens() -> None:
+    case = CASES["jwe_rsa"]
+    private = serialization.load_der_private_key(case.key.secrets[0], None)
+    kind, how = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL
+    pem = private.private_bytes(kind, how, serialization.NoEncryption())
+    reader = reader_of("jwe", parse("pem", pem))
+    assert [reader.open(value).decode() for value in case.values] == case.plain
+
+
+@pytest.mark.parametrize("name", ["django_cryptography", "django_fernet_fields"])
+def test_each_key_of_a_django_list_is_tried(name: str) -> None:
+    case = CASES[name]
+    reader = reader_of(case.layout, parse("django", b"another\n" + case.secret + b"\nolder\n"))
+    assert [reader.open(value).decode() for value in case.values] == case.plain
