@@ -7,14 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pg_envelope import errors
-from pg_envelope.foreign.keys import LegacyKey
+from pg_envelope.foreign.keys import LegacyKey, parse
 from pg_envelope.foreign.presets import reader_of
 from pg_envelope.foreign.reader import is_text
 from pg_envelope.foreign.writers import writer_of
 from tests.fix_stack import Database
+from tests.unit.foreign.fix_cases import FOLDER
 
 # Without OpenSSL's legacy provider, pgcrypto writes `bf` and `cast5` without any encryption. gpg's messages are read in
 # tests/unit/foreign/test_openpgp.py.
+PUB = ("pgp_pub", "pgp_pub_crlf")
 OPTIONS = {
     "cipher-algo": ["aes128", "aes192", "aes256", "3des"],
     "compress-algo": ["0", "1", "2"],
@@ -77,3 +79,13 @@ def theirs(db: Database, form: str, sealed: bytes, phrase: str) -> str | None:
 def test_pgcrypto_reads_what_export_writes(shared_db: Database, text: str, phrase: str) -> None:
     written = writer_of("pgp_sym", LegacyKey("text", (phrase.encode(),)))(text)
     assert shared_db.one(OPEN, written, phrase, "") == text
+
+
+@settings(max_examples=10)
+@given(TEXTS)
+def test_line_ends_of_public_keys(shared_db: Database, text: str) -> None:
+    public, private = (FOLDER / "pgp.pub").read_bytes(), (FOLDER / "pgp.sec").read_bytes()
+    seal = "SELECT envelope_pgcrypto.pgp_pub_encrypt(%s, %s, 'convert-crlf=1')"
+    value = shared_db.one(seal, text, public)
+    found = {form: reader_of(form, parse("openpgp-armored", private)).open(value).decode() for form in PUB}
+    assert found == {"pgp_pub": text.replace("\n", "\r\n"), "pgp_pub_crlf": text}
