@@ -18,11 +18,12 @@ STATES = {"ok", "warning", "failed"}
 
 
 class Section(NamedTuple):
-    """A table of the page. Rows have the columns of `sql`, in their order."""
+    """A table of the page. Rows have the columns of `sql`, in their order. `note` says what they leave out."""
 
     title: str
     empty: str
     sql: str
+    note: str = ""
 
 
 SECTIONS = (
@@ -55,6 +56,8 @@ SECTIONS = (
         "SELECT r.rolname AS role, c.relation::text, string_agg(c.column, ', ') AS columns FROM pg_catalog.pg_roles r"
         " CROSS JOIN envelope.columns c WHERE r.rolcanlogin AND NOT r.rolsuper"
         " AND has_column_privilege(r.oid, c.relation, c.column, 'SELECT') GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 200",
+        # envelope.access() would tell all of it, and is for superusers.
+        "These are privileges on the table's own name. A superuser sees masks and indirect paths by pg-envelope access.",
     ),
     Section(
         "Masks",
@@ -87,6 +90,8 @@ def shown(server: ServerSession) -> Iterator[str]:
             yield _of(section.title, [], _refused(error.sqlstate))
         else:
             yield _of(section.title, rows, section.empty)
+            if section.note:
+                yield paragraph(section.note)
 
 
 def _refused(sqlstate: str) -> str:

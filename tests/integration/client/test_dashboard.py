@@ -85,6 +85,7 @@ def test_a_role_that_only_reads_sees_the_page(protected: Database, stack: Stack,
     assert "kek default" in text
     assert "<td>public.person</td><td>email</td>" in text
     assert "<td>alice</td><td>public.person</td>" in text
+    assert "A superuser sees masks and indirect paths by pg-envelope access." in text
     assert "planted" not in text
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert headers["Cache-Control"] == "no-store"

@@ -315,6 +315,29 @@ def test_readers_are_named(command: Command, db: Database) -> None:
     assert seen(db, "readers") == ("alice", None)
 
 
+def test_readers_are_those_who_see_the_clear_value(command: Command, db: Database) -> None:
+    """A mask takes a role off the list. A view, and a role that can become another, come onto it."""
+    assert seen(db, "readers") == ("none", None)
+    db.sql("GRANT SELECT ON person TO alice")
+    db.sql("SELECT envelope.mask('person', 'email', 'public', 'null')")
+    assert db.sql("SELECT email FROM person", user="alice") == [(None,)]
+    assert seen(db, "readers") == ("none", None)
+    db.sql("CREATE MATERIALIZED VIEW copied AS SELECT email FROM person")
+    db.sql("GRANT SELECT ON copied TO alice")
+    assert seen(db, "readers") == ("alice", None)
+    db.sql("DROP MATERIALIZED VIEW copied")
+    db.sql("SELECT envelope.unmask('person', 'email', 'public')")
+    db.sql("REVOKE SELECT ON person FROM alice")
+    assert seen(db, "readers") == ("none", None)
+    db.sql("CREATE ROLE group_of_readers; GRANT SELECT (email) ON person TO group_of_readers")
+    db.sql("CREATE ROLE becomes LOGIN NOINHERIT IN ROLE group_of_readers")
+    try:
+        assert seen(db, "readers") == ("becomes", None)
+    finally:
+        db.sql("DROP OWNED BY group_of_readers")
+        db.sql("DROP ROLE becomes, group_of_readers")
+
+
 def test_a_report_is_signed_and_a_change_is_found(command: Command, db: Database, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     command.done("report", "--framework", "gdpr", "--out", file)
