@@ -57,7 +57,8 @@ SECTIONS = (
         " CROSS JOIN envelope.columns c WHERE r.rolcanlogin AND NOT r.rolsuper"
         " AND has_column_privilege(r.oid, c.relation, c.column, 'SELECT') GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 200",
         # envelope.access() would tell all of it, and is for superusers.
-        "These are privileges on the table's own name. A superuser sees masks and indirect paths by pg-envelope access.",
+        "These are privileges on the table's own name."
+        " A superuser sees masks and indirect paths by pg-envelope access.",
     ),
     Section(
         "Masks",

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from pg_envelope import errors
-from pg_envelope.backend.read_facts import AuditedField, Limit, put
+from pg_envelope.backend.read_facts import AuditedField, put
+from pg_envelope.backend.read_limit import Limit
 from pg_envelope.backend.ring_writer import RingWriter
 from pg_envelope.backend.server import server
 

@@ -13,6 +13,7 @@ from pg_envelope import errors, suites
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.link import Link
+from pg_envelope.backend.read_limit import Limit
 from pg_envelope.backend.search.options import SearchWanted
 
 CONFLICT_RETRIES = 100
@@ -66,12 +67,15 @@ class StillActive(errors.NotConfigured):
     text = "this version is the active one"
 
 
+NO_LIMIT = (None, None, None)
+
+
 @dataclass(frozen=True)
 class FieldOptions:
     """The options of a field: how its values are bound, encrypted and searched.
 
     `bind` is row, column, context, or search for a search key. `drops_indexes`: protect() drops those of the column
-    that tokens cannot stand in for.
+    that tokens cannot stand in for. `limit` is for an audited field, and bounds the reads of one user.
     """
 
     bind: str = "row"
@@ -80,6 +84,7 @@ class FieldOptions:
     audit: str = "none"
     search: tuple[SearchWanted, ...] = ()
     drops_indexes: bool = False
+    limit: Limit | None = None
 
 
 class Keys:
@@ -120,10 +125,11 @@ class Keys:
 
     def add_field(self, key_uuid: str, options: FieldOptions) -> str:
         row = self._host.row(
-            "INSERT INTO envelope_private.field (key_uuid, bind, suite, pad, audit) VALUES ($1, $2, $3, $4, $5) "
-            "RETURNING field_uuid",
-            ["uuid", "text", "int2", "bool", "text"],
-            [key_uuid, options.bind, options.suite, options.pad, options.audit],
+            "INSERT INTO envelope_private.field"
+            " (key_uuid, bind, suite, pad, audit, limit_rows, limit_seconds, limit_then)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING field_uuid",
+            ["uuid", "text", "int2", "bool", "text", "int4", "int4", "text"],
+            [key_uuid, options.bind, options.suite, options.pad, options.audit, *(options.limit or NO_LIMIT)],
         )
         return str(_present(row)["field_uuid"])
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pg_envelope import ring
 from pg_envelope.backend.host import Host
+from pg_envelope.backend.read_limit import Limit
 from pg_envelope.backend.server import server
 
 # Names of roles and columns are looked up again after so long.
@@ -31,14 +32,6 @@ HEAD = 200
 MOST_FACTS = ring.BODY_BYTES - 128
 WITH_ROWS = ("row", "sync")
 Ids = tuple[int, int, int]
-
-
-class Limit(NamedTuple):
-    """At most `rows` values in any `seconds` for one user; `then`: refuse or alarm."""
-
-    rows: int
-    seconds: int
-    then: str
 
 
 class AuditedField(NamedTuple):

@@ -14,7 +14,8 @@ from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import same
-from pg_envelope.backend.read_facts import LOOK_SECONDS, AuditedField, Limit, ReadFacts, put
+from pg_envelope.backend.read_facts import LOOK_SECONDS, AuditedField, ReadFacts, put
+from pg_envelope.backend.read_limit import Limit
 from pg_envelope.backend.ring_writer import RingWriter
 from pg_envelope.backend.server import server
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -83,6 +84,70 @@ def test_row_level_security_is_limited_too(db: Database) -> None:
     db.sql("GRANT SELECT ON person TO alice")
     db.sql(LIMIT.format(3, "refuse"))
     assert taken(db.connect("alice"), 9) == 3
+
+
+def test_protect_sets_a_limit(db: Database, stack: Stack) -> None:
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text, phone text)")
+    db.sql("INSERT INTO person VALUES (1, 'x', '1')")
+    limits = """{"email": {"audit": "statement", "limit": {"rows": 3, "per": "hour", "then": "refuse"}},
+        "phone": {"audit": "row", "limit": {"rows": 2, "then": "alarm"}}}"""
+    db.sql("CALL envelope.protect('person', %s)", limits)
+    db.sql("GRANT SELECT ON person TO alice")
+    assert db.sql(STORED) == [("email", "statement", 3, 3600, "refuse"), ("phone", "row", 2, 60, "alarm")]
+    session = db.connect("alice")
+    assert taken(session, 9) == 3
+    for _ in range(4):
+        assert session.execute("SELECT phone FROM person").fetchall() == [("1",)]
+    assert sorted(told(stack, db.name)) == [("alice", "alarm"), ("alice", "refuse")]
+    db.sql("CALL envelope.set_limit('person', 'email', NULL)")
+    assert taken(session, 9) == 9
+
+
+STORED = """
+SELECT attname, audit, limit_rows, limit_seconds, limit_then FROM envelope_private.field
+WHERE attname IS NOT NULL ORDER BY attname"""
+AUDITED = '"audit": "statement", '
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ('"limit": {"rows": 5}', "a column with a limit must be audited"),
+        ('"audit": "none", "limit": {"rows": 5}', "a column with a limit must be audited"),
+        *((f'{AUDITED}"limit": {given}', "limit must be an object") for given in ("null", "5", "[]", '"5"', "true")),
+        (AUDITED + '"limit": {"rows": 5, "action": "alarm"}', "limit must be an object with rows, per and then"),
+        *(
+            (f'{AUDITED}"limit": {{"rows": {given}}}', "rows of limit must be a whole number from 1 to 2147483647")
+            for given in ("0", "-1", "1.5", "true", '"5"', "null", "2147483648", "1e400", "[5]")
+        ),
+        (AUDITED + '"limit": {}', "rows of limit must be"),
+        *(
+            (f'{AUDITED}"limit": {{"rows": 5, "per": {given}}}', "per of limit must be one of second, minute")
+            for given in ("null", '"week"', '"1 minute"', "60", "[]", "{}", '"minute; DROP TABLE person"')
+        ),
+        *(
+            (f'{AUDITED}"limit": {{"rows": 5, "then": {given}}}', "then of limit must be one of refuse, alarm")
+            for given in ("null", '"shout"', "1", "[]", "{}")
+        ),
+    ],
+)
+def test_a_limit_that_protect_refuses(db: Database, options: str, message: str) -> None:
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=message) as caught:
+        db.sql("CALL envelope.protect('person', %s)", f'{{"email": {{{options}}}}}')
+    assert caught.value.diag.message_hint
+    assert db.one("SELECT relkind FROM pg_class WHERE oid = 'person'::regclass") == "r"
+
+
+def test_online_and_adoption_take_no_limit(db: Database) -> None:
+    """They take no audit, because values in the clear leave no event. A limit without an audit is refused before."""
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
+    limit = """{"email": {"audit": "row", "limit": {"rows": 5}}}"""
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="protected online"):
+        db.sql("CALL envelope.protect('person', %s, online => true)", limit)
+    db.sql("SELECT envelope.import_legacy_key('old', 'fernet', %s::bytea)", base64.urlsafe_b64encode(bytes(32)))
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        db.sql("CALL envelope.adopt('person', %s, 'fernet', key => 'old')", limit)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.lifecycle.suspension import TELL
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.tables import catalog
-from pg_envelope.backend.tables.options import check_audit
+from pg_envelope.backend.tables.options import ACTIONS, check_audit
 from pg_envelope.backend.tables.refresh import refresh
 
 FOUND = """
@@ -28,7 +28,6 @@ FROM envelope_private.protected_column c JOIN envelope_private.field o USING (fi
 WHERE f.field_uuid = c.field_uuid AND c.key_uuid = $1 AND c.attname = $2 AND o.audit <> 'none'
 RETURNING f.key_uuid, c.label, format('%s in %s s: %s', o.limit_rows, o.limit_seconds, o.limit_then) AS before,
     format('%s in %s s: %s', f.limit_rows, f.limit_seconds, f.limit_then) AS now"""
-ACTIONS = ("refuse", "alarm")
 LEVEL_HINT = "A limit counts by the events of the ledger of reads: CALL envelope.set_audit(..., 'statement') first."
 CHANGE_KEY = """
 UPDATE envelope_private.field f SET audit = $2

@@ -1,4 +1,4 @@
-"""Reads the `columns` argument of protect(): names, or an object name → {bind, suite, pad, search, unique}."""
+"""Reads the `columns` argument of protect(): names, or an object name → its options."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.read_limit import Limit
 from pg_envelope.backend.search import options as searching
 from pg_envelope.suites import SUITES, suite_of
 
@@ -17,6 +18,15 @@ TABLES_HINT = 'For example: {"customer": ["email"], "invoice": {"customer_email"
 BINDS = ("row", "column")
 SEALING = {"bind", "suite", "pad", "audit"}
 AUDITS = ("none", "statement", "row", "sync")
+TIMES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+LIMIT_PARTS = {"rows", "per", "then"}
+ACTIONS = ("refuse", "alarm")
+# The catalog has it as an int4.
+MOST_ROWS = 2**31 - 1
+LIMIT_HINT = (
+    'For example: {"email": {"audit": "statement", "limit": {"rows": 1000, "per": "minute", "then": "refuse"}}}.'
+    " CALL envelope.set_limit(...) takes any interval."
+)
 STORES = ("vault", "catalog")
 SCOPES = ("table", "tenant", "subject")
 ERASED = ("error", "null")
@@ -96,14 +106,15 @@ def check_store(store: str | None) -> None:
 def _options(name: str, options: Any) -> FieldOptions:
     if not isinstance(options, dict):
         raise errors.BadInput(f"the options of column {name} must be an object", hint=HINT)
-    unknown = sorted(set(options) - SEALING - {"search", "unique", "index"})
+    unknown = sorted(set(options) - SEALING - {"limit", "search", "unique", "index"})
     if unknown:
         raise errors.BadInput(f"column {name} has unknown options: {', '.join(unknown)}", hint=HINT)
     search = searching.parse(name, options.get("search"), options.get("unique", False))
     if options.get("index", "drop") != "drop":
         raise errors.BadInput(f"column {name}: index can only be told to drop", hint=HINT)
     sealing = {known: options[known] for known in SEALING & set(options)}
-    chosen = FieldOptions(**sealing, search=search, drops_indexes="index" in options)
+    limit = _limit(name, options["limit"]) if "limit" in options else None
+    chosen = FieldOptions(**sealing, search=search, drops_indexes="index" in options, limit=limit)
     if chosen.bind not in BINDS:
         raise errors.BadInput(f"column {name}: bind must be one of {', '.join(BINDS)}", hint=HINT)
     if type(chosen.suite) is not int or chosen.suite not in SUITES:
@@ -113,7 +124,29 @@ def _options(name: str, options: Any) -> FieldOptions:
     if type(chosen.pad) is not bool:
         raise errors.BadInput(f"column {name}: pad must be true or false", hint=HINT)
     check_audit(chosen.audit)
+    if limit and chosen.audit == "none":
+        raise errors.BadInput(
+            f"column {name}: a column with a limit must be audited",
+            detail="A limit counts by the events of the ledger of reads.",
+            hint=LIMIT_HINT,
+        )
     return chosen
+
+
+def _limit(name: str, given: Any) -> Limit:
+    """Reads `limit`. A time and an action that are left out are those of set_limit(). Raises BadInput."""
+    if not isinstance(given, dict) or set(given) - LIMIT_PARTS:
+        raise errors.BadInput(f"column {name}: limit must be an object with rows, per and then", hint=LIMIT_HINT)
+    rows, per, then = given.get("rows"), given.get("per", "minute"), given.get("then", ACTIONS[0])
+    if type(rows) is not int or not 0 < rows <= MOST_ROWS:
+        raise errors.BadInput(
+            f"column {name}: rows of limit must be a whole number from 1 to {MOST_ROWS}", hint=LIMIT_HINT
+        )
+    if type(per) is not str or per not in TIMES:
+        raise errors.BadInput(f"column {name}: per of limit must be one of {', '.join(TIMES)}", hint=LIMIT_HINT)
+    if then not in ACTIONS:
+        raise errors.BadInput(f"column {name}: then of limit must be one of {', '.join(ACTIONS)}", hint=LIMIT_HINT)
+    return Limit(rows, TIMES[per], then)
 
 
 def check_audit(level: object) -> None:
