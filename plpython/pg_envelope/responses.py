@@ -48,6 +48,8 @@ RESPONSES: dict[str, tuple[Members, ...]] = {
             "epoch": int,
             "audit": dict | None,
             "reads": dict | None,
+            "reads_anchor": str | None,
+            "reads_signed_at": int | float | None,
             "fips": bool | None,
             "keks": {str: "Kek"},
         },

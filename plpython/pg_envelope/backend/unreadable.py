@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from pg_envelope import errors, wire
@@ -51,6 +53,7 @@ def checks(host: Host, link: Link, told: wire.Message) -> Iterator[Row]:
     """Rows of status(); `told` is the broker's answer."""
     yield _audit(told.get("audit"))
     yield _reads(told.get("reads"))
+    yield _anchor(told.get("reads_anchor"), told.get("reads_signed_at"))
     yield _versions(host, told["keks"])
     yield _sample(host, link)
 
@@ -70,6 +73,15 @@ def _reads(told: Mapping[str, Any] | None) -> Row:
     if told is None:
         return _row("ledger of reads", "ok", "can be written", None)
     return _row("ledger of reads", "failed", f"audited columns cannot be read: {told['detail']}", told["hint"])
+
+
+def _anchor(kind: str | None, signed_at: float | None) -> Row:
+    """Tells where checkpoints go. The row is always ok: whether an anchor is needed, a person decides."""
+    # The broker may be of a version that does not tell it, and what it tells may be no time.
+    with suppress(OverflowError, ValueError, OSError):
+        last = "none" if signed_at is None else datetime.fromtimestamp(signed_at, UTC).isoformat(timespec="seconds")
+        return _row("ledger anchor", "ok", f"anchor: {kind or 'unknown'}; last checkpoint: {last}", None)
+    return _row("ledger anchor", "ok", f"anchor: {kind or 'unknown'}; last checkpoint: unknown", None)
 
 
 def _audit(told: Mapping[str, Any] | None) -> Row:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -137,6 +138,7 @@ ELSEWHERE = {
     "ledger_verified": ("unit/client/test_evidence.py", "test_the_ledger_holds_only_against_an_anchor"),
     "fips": ("integration/fips/test_fips.py", "test_values_are_sealed_opened_searched_and_signed"),
     "keys_open": ("integration/operations/test_unreadable.py", "test_an_entry_that_was_deleted_in_kv"),
+    "ledger_anchored": (__file__, "test_an_anchor_of_the_ledger_shows"),
     "audit_log": ("integration/operations/test_unreadable.py", "test_a_full_disk_under_the_audit_log"),
     "ledger_up": ("integration/ledger/test_fail_closed.py", "test_status_tells_of_a_ledger_that_cannot_be_used"),
     "erasures_replayed": ("integration/erasure/test_replay.py", "test_a_restored_backup_stays_dead"),
@@ -336,6 +338,46 @@ def test_readers_are_those_who_see_the_clear_value(command: Command, db: Databas
     finally:
         db.sql("DROP OWNED BY group_of_readers")
         db.sql("DROP ROLE becomes, group_of_readers")
+
+
+def test_an_anchor_of_the_ledger_shows(command: Command, db: Database, stack: Stack) -> None:
+    name = "ledger_anchored"
+    wait_until(lambda: "checkpoint: 2" in seen(db, name)[0], 30, "the first checkpoint")
+    assert seen(db, name) == (seen(db, name)[0], False)
+    assert seen(db, name)[0].startswith("anchor: none; last checkpoint: ")
+    kept = stack.broker.config_file.read_bytes()
+    anchor = stack.broker.erasures.with_name("anchor-of-the-report")
+    try:
+        stack.broker.configure({"broker": {"reads_anchor": str(anchor)}})
+        stack.broker.restart()
+        wait_until(lambda: seen(db, name)[1], 30, "an anchored checkpoint")
+        assert seen(db, name)[0].startswith("anchor: file; last checkpoint: ")
+        assert anchor.read_bytes()
+        assert str(anchor) not in str(db.sql("SELECT * FROM envelope.status()"))
+    finally:
+        stack.broker.stop()
+        stack.broker.config_file.write_bytes(kept)
+        stack.broker.start()
+        anchor.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("told", "holds"),
+    [
+        ("anchor: kv; last checkpoint: {now}", True),
+        ("anchor: syslog; last checkpoint: {now}", True),
+        ("anchor: none; last checkpoint: {now}", False),
+        ("anchor: unknown; last checkpoint: {now}", False),
+        ("anchor: file; last checkpoint: none", False),
+        ("anchor: file; last checkpoint: unknown", False),
+        ("anchor: file; last checkpoint: 2026-01-01T00:00:00+00:00", False),
+    ],
+)
+def test_an_old_checkpoint_is_no_anchored_ledger(db: Database, told: str, holds: Holds) -> None:
+    told = told.format(now=datetime.now(UTC).isoformat(timespec="seconds"))
+    source = f"(SELECT '{told}' AS detail, 'ledger anchor' AS check_name) AS found"
+    asked = facts.statement_of(facts.declared()["ledger_anchored"]).replace("envelope.status()", source)
+    assert db.sql(asked.replace("%", "%%")) == [(told, holds)]
 
 
 def test_a_report_is_signed_and_a_change_is_found(command: Command, db: Database, tmp_path: Path) -> None:

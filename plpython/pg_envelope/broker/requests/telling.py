@@ -27,7 +27,7 @@ async def status(state: State, asked: AskedRequest) -> wire.Message:
     if looked := read(StatusRequest, asked.body).looked(state.config.kek):
         await _look(state, looked, min(asked.until, state.clock() + LOOK_SECONDS))
     told = view.report(state.config, state.deks, state.kms, state.epoch.value, state.users)
-    return {**told, "audit": _audit_state(state), "reads": _reads_state(state)}
+    return {**told, "audit": _audit_state(state), "reads": _reads_state(state), **_checkpoints(state)}
 
 
 async def _look(state: State, keks: list[str], until: float) -> None:
@@ -44,6 +44,10 @@ def _audit_state(state: State) -> wire.Message | None:
 def _reads_state(state: State) -> wire.Message | None:
     trouble = state.reads.trouble
     return None if trouble is None else {"detail": trouble.said, "hint": trouble.hint}
+
+
+def _checkpoints(state: State) -> wire.Message:
+    return {"reads_anchor": state.config.broker.anchor_kind, "reads_signed_at": state.reads.signed_at}
 
 
 async def schedule(state: State, asked: AskedRequest) -> wire.Message:

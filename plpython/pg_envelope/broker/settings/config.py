@@ -95,6 +95,12 @@ class BrokerSettings:
         return Path(self.reads) if self.reads else self.erasures.with_name("reads.jsonl")
 
     @property
+    def anchor_kind(self) -> str:
+        """The kind of the anchor: file, syslog, kv, or none. Its place is told to nobody."""
+        kind = self.reads_anchor.partition(":")[0]
+        return kind if kind in ("syslog", "kv") else "file" if kind else "none"
+
+    @property
     def anchor_kms(self) -> str:
         """The KMS whose KV is the anchor; empty for another anchor."""
         return self.reads_anchor.removeprefix(KV) if self.reads_anchor.startswith(KV) else ""
