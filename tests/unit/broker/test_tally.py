@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter as Sums
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pg_envelope import ring
 from pg_envelope.broker.ledger.tally import Tally
-from pg_envelope.broker.watch.metrics import VALUE_LABELS, Counter
+from pg_envelope.broker.watch.metrics import MAX_TOLD, OTHER, VALUE_LABELS, Counter, Metrics
 
 RINGS = ("a", "b")
 
@@ -55,3 +56,19 @@ def test_unknown_counts_are_left_out() -> None:
     tally.note(counted("a", 2, 9))
     tally.note({"event": "limit", "rows": 1})
     assert values.value("d", "r2", "key cards") == 3
+
+
+def test_roles_beyond_the_bound_are_counted_together() -> None:
+    """A user who makes roles cannot fill the broker's memory, and no value goes uncounted."""
+    metrics = Metrics()
+    tally = Tally(metrics.reads, metrics.values)
+    many = MAX_TOLD + 500
+    for seq in range(1, many + 1):
+        tally.note(read("a", seq, 2, role=f"made{seq}", table="t", column="c"))
+    page = re.findall(r'^pg_envelope_values_decrypted_total\{.*role="(\w+)".*\} (\d+)$', metrics.render(), re.M)
+    assert len(page) == MAX_TOLD + 1
+    assert sum(int(count) for _, count in page) == 2 * many
+    assert dict(page)[OTHER] == "1000"
+    tally.note(counted("a", many, 9))
+    tally.note(counted("a", many - 1, 9))
+    assert metrics.values.value(OTHER, OTHER, OTHER) == 1000 + 7 + 7
