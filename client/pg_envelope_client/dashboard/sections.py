@@ -72,6 +72,14 @@ SECTIONS = (
         " date_trunc('second', updated_at)::text AS updated FROM envelope.progress",
     ),
     Section(
+        "Erased and destroyed keys",
+        "No key was destroyed.",
+        # Whose key it was, nobody may learn here: the page leaves out tenants and subjects.
+        "SELECT coalesce(name, relation::text, 'a dropped table') AS key_of, version, store,"
+        " date_trunc('second', state_since)::text AS destroyed FROM envelope.keys WHERE state = 'destroyed'"
+        " ORDER BY state_since DESC LIMIT 50",
+    ),
+    Section(
         "Backups that could bring back what was erased",
         "None of the registered backups could.",
         "SELECT backup, taken_at::date::text AS taken, expires_at::date::text AS expires, count(*) AS erased_keys"

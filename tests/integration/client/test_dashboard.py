@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from pg_envelope.broker.ledger.read_ledger import ReadLedger
+from stack.processes import wait_until
 from stack.stack import Stack
 from tests.fix_stack import Database
 from tests.integration.client.test_commands import Command
@@ -26,6 +27,7 @@ GRANTS = (
     f"CREATE ROLE {ROLE} LOGIN",
     f"GRANT EXECUTE ON FUNCTION envelope.status(), envelope.shred_audit() TO {ROLE}",
     f"GRANT SELECT ON envelope.columns, envelope.due, envelope.progress TO {ROLE}",
+    f"GRANT SELECT (name, relation, version, store, state, state_since) ON envelope.keys TO {ROLE}",
     "DO $$ BEGIN IF to_regclass('envelope.masks') IS NOT NULL THEN"
     f" GRANT SELECT ON envelope.masks TO {ROLE}; END IF; END $$",
 )
@@ -90,6 +92,46 @@ def test_a_role_that_only_reads_sees_the_page(protected: Database, stack: Stack,
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert headers["Cache-Control"] == "no-store"
     assert not re.search(r"<script|<form|<img|\son\w+=", text)
+
+
+def section(text: str, title: str) -> str:
+    """The HTML of one section."""
+    return text[text.index(f"<h2>{title}</h2>") :].partition("</h2>")[2].partition("<h2>")[0]
+
+
+def test_each_section_shows_what_there_is(protected: Database, stack: Stack, observer: str) -> None:
+    db = protected
+    command = Command(stack, db.name, observer)
+    before = command.done("dashboard", "--once").out
+    assert "No role sees a mask." in section(before, "Masks")
+    assert "No job has run." in section(before, "Jobs")
+    assert "No key was destroyed." in section(before, "Erased and destroyed keys")
+    assert "None of the registered backups could." in section(before, BACKUPS)
+    db.sql("SELECT envelope.mask('person', 'email', 'public', 'null')")
+    db.sql("SELECT envelope.rotate('person')")
+    db.sql("CALL envelope.reencrypt('person')")
+    db.sql("CREATE TABLE visit (id int PRIMARY KEY, who text NOT NULL, note text)")
+    db.sql("INSERT INTO visit VALUES (1, 'planted-subject', 'planted'), (2, 'b', 'y')")
+    db.sql(
+        "CALL envelope.protect('visit', '[\"note\"]', store => 'catalog', scope => 'subject', scope_column => 'who')"
+    )
+    db.sql("SELECT envelope.register_backup('nightly')")
+    db.sql("CALL envelope.shred('visit', 'planted-subject', 'planted reason')")
+    db.sql("SELECT envelope.set_schedule('dek', '1 second')")
+    wait_until(lambda: db.one("SELECT bool_or(due_at < now()) FROM envelope.due"), 30, "a key that is due")
+    after = command.done("dashboard", "--once").out
+    assert "<td>public.person</td><td>email</td><td>public</td><td>null</td>" in section(after, "Masks")
+    assert re.search(r"<td>public\.person</td><td>reencrypt</td><td>done</td>", section(after, "Jobs"))
+    assert re.search(
+        r"<td>public\.visit</td><td>1</td><td>catalog</td><td>20..-", section(after, "Erased and destroyed keys")
+    )
+    assert re.search(r"<td>nightly</td><td>20..-..-..</td><td></td><td>1</td>", section(after, BACKUPS))
+    due = section(after, "Keys by the time until they are due")
+    assert re.search(r'<td class="failed">failed</td><td>dek</td><td>public\.person</td>', due)
+    assert "planted" not in after
+
+
+BACKUPS = "Backups that could bring back what was erased"
 
 
 def test_what_the_role_may_not_see_is_named(protected: Database, stack: Stack) -> None:
