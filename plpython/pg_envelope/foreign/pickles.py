@@ -19,8 +19,10 @@ from uuid import UUID
 
 from pg_envelope.foreign.bad import NotOpened
 
-# One text or bytes and nothing else, as most values are: the length of one byte or of four, the content, the memo.
-LONE = re.compile(rb"\x80[\x03-\x05](?:\x95.{8})?(?:([\x8cC])(.)|([XB])(.{4}))(.*?)(?:\x94|q\0)?\.\Z", re.DOTALL)
+# One text or bytes and nothing else, as most values are: what stands before it, with its length of one byte or of four,
+# and what stands behind it.
+LONE = re.compile(rb"\x80[\x03-\x05](?:\x95.{8})?(?:([\x8cC])(.)|([XB])(.{4}))", re.DOTALL)
+LONE_ENDS = (b"\x94.", b"q\0.", b".")
 OF_TEXT = b"\x8cX"
 MEMOS = ("PUT", "BINPUT", "LONG_BINPUT")
 NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,6})?|[+-]?Infinity|NaN", re.ASCII)
@@ -178,9 +180,11 @@ def _lone(content: bytes) -> bytes | None:
     found = LONE.match(content)
     if found is None:
         return None
-    kind, length, long_kind, long_length, body = found.groups()
-    if len(body) != int.from_bytes(length or long_length, "little"):
+    kind, length, long_kind, long_length = found.groups()
+    end = found.end() + int.from_bytes(length or long_length, "little")
+    if content[end:] not in LONE_ENDS:
         return None
+    body = content[found.end() : end]
     if (kind or long_kind) in OF_TEXT:
         body.decode()
     return body

@@ -154,3 +154,10 @@ def test_times_and_spans_keep_their_parts() -> None:
     values = [time(1, 2, 3, 4, fold=1), timedelta(-1, 3), datetime(2026, 10, 25, 2, 30, fold=1)]
     found = [of_pickle(pickle.dumps(value)) for value in values]
     assert found == [b"01:02:03.000004", b"-1 day, 0:00:03", b"2026-10-25 02:30:00"]
+
+
+@pytest.mark.parametrize("value", ["x" * 255, "x" * 256, "é" * 70_000, b"\x94." * 200, "q\0.", ""])
+def test_long_texts_and_texts_that_look_like_an_end(value: str | bytes) -> None:
+    for protocol in range(2, 6):
+        wanted = value.encode() if isinstance(value, str) else value
+        assert of_pickle(pickle.dumps(value, protocol)) == wanted
