@@ -26,7 +26,7 @@ class KeyClient:
 
     `database` is a connection string of libpq (empty: its environment), or a function that returns a new connection of
     psycopg. The client keeps this connection for itself. Its role needs `envelope.grant_client`. Every `check_seconds`
-    the client asks the broker whether keys were revoked.
+    the client asks the broker whether keys were revoked, and the key catalog which ones are active.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pg_envelope import envelope as envelopes
 from pg_envelope import errors
@@ -18,7 +18,7 @@ from pg_envelope_client.sealing.search_layout import SearchLayout
 
 MOST_KEYS = 10_000
 MOST_BLOCKS = 64
-# After a rotation a client goes on with the key of before for so long.
+# While the key catalog does not answer, a client goes on with the key that was active for so long.
 ACTIVE_SECONDS = 60.0
 ERASED_SECONDS = 300.0
 REPLACED_HINT = (
@@ -35,14 +35,21 @@ class ErasedKey(NamedTuple):
 
 
 class ActiveKey(NamedTuple):
+    """Was active when the key catalog was last asked. It is asked again at `check_at`, and must answer by `until`."""
+
     key: FieldKey
+    check_at: float
     until: float
 
 
 class ActiveSearch(NamedTuple):
     key_id: int
     key: TokenKey
+    check_at: float
     until: float
+
+
+Active = TypeVar("Active", ActiveKey, ActiveSearch)
 
 
 class KeyRing:
@@ -79,9 +86,9 @@ class KeyRing:
         """Returns the active key of a search column. Raises NotPermitted, KeySuspended, Unavailable."""
         self._look()
         found = self._search.get(layout.field)
-        if found is None or min(found.until, found.key.expires) <= monotonic():
+        if found is None or min(found.check_at, found.key.expires) <= monotonic():
             with self._lock:
-                found = self._load_search(layout)
+                found = self._checked(self._search, layout.field, lambda: self._load_search(layout))
         return found
 
     def warm(self, layout: FieldLayout) -> None:
@@ -107,9 +114,27 @@ class KeyRing:
     def _to_seal(self, layout: FieldLayout, scope: str | None) -> FieldKey:
         self._look()
         found = self._active.get((layout.field, scope))
-        if found is None or min(found.until, found.key.expires) <= monotonic():
-            found = self._load_active(layout, scope)
+        if found is None or min(found.check_at, found.key.expires) <= monotonic():
+            found = self._checked(self._active, (layout.field, scope), lambda: self._load_active(layout, scope))
         return found.key
+
+    def _checked(self, held: dict[Any, Active], place: object, load: Callable[[], Active]) -> Active:
+        """Asks which key is active now: the base table refuses what is sealed under another one. Without an answer the
+        last one holds until its time is over.
+        """
+        found = held.get(place)
+        try:
+            return load()
+        except errors.Unavailable:
+            if found is None or min(found.until, found.key.expires) <= monotonic():
+                raise
+            kept = held[place] = found._replace(check_at=min(found.until, self._times()[0]))
+            return kept
+
+    def _times(self) -> tuple[float, float]:
+        """Returns when a key that is active now is asked for again, and when that must have been answered."""
+        now = monotonic()
+        return now + min(self._check_seconds, ACTIVE_SECONDS), now + ACTIVE_SECONDS
 
     def _load_active(self, layout: FieldLayout, scope: str | None) -> ActiveKey:
         row = self._catalog.key(str(layout.field), None, scope)
@@ -121,7 +146,7 @@ class KeyRing:
         fresh = isinstance(held, FieldKey) and held.expires > monotonic()
         key = held if fresh and isinstance(held, FieldKey) else self._derived(layout, head, row)
         self._bound(self._active)
-        made = self._active[layout.field, scope] = ActiveKey(key, monotonic() + ACTIVE_SECONDS)
+        made = self._active[layout.field, scope] = ActiveKey(key, *self._times())
         return made
 
     def _load_search(self, layout: SearchLayout) -> ActiveSearch:
@@ -130,7 +155,7 @@ class KeyRing:
         derived = self._fetched(layout, row)
         self._bound(self._search)
         key = TokenKey(derived.key, monotonic() + derived.ttl)
-        made = self._search[layout.field] = ActiveSearch(row["key_id"], key, monotonic() + ACTIVE_SECONDS)
+        made = self._search[layout.field] = ActiveSearch(row["key_id"], key, *self._times())
         return made
 
     def _search_row(self, layout: SearchLayout) -> Mapping[str, Any]:

@@ -125,7 +125,8 @@ class DoorOfTests:
 
     def client(self, user: str = "alice", **options: Any) -> KeyClient:
         """A client whose connection to the database is that of an ordinary role."""
-        made = KeyClient(self.connect(), lambda: self.db.stack.connect(self.db.name, user), check_seconds=0, **options)
+        asked = {"check_seconds": 0, **options}
+        made = KeyClient(self.connect(), lambda: self.db.stack.connect(self.db.name, user), **asked)
         self._open.append(made)
         return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 
 from pg_envelope import errors
 from pg_envelope.backend.budget import BLOCK
-from pg_envelope_client import ColumnKey, KeyClient
+from pg_envelope_client import Broker, ColumnKey, KeyClient
 from tests.fix_stack import Database
 from tests.integration.sealing.fix_door import DoorOfTests
 
@@ -99,6 +100,107 @@ def test_a_rotation_is_followed(door: DoorOfTests, key: ColumnKey, client: KeyCl
     assert (key.open(old, 1), key.open(new, 1)) == ("old", "new")
 
 
+@pytest.mark.parametrize("change", ["rotate('t')", "rotate_field('t', 'v')"])
+def test_after_a_rotation_a_client_that_nobody_refreshed_goes_on(
+    door: DoorOfTests, key: ColumnKey, change: str
+) -> None:
+    db = door.db
+    db.sql(INSERT, 1, key.seal("one", 1))
+    db.sql(f"SELECT envelope.{change}")
+    db.sql(INSERT, 2, key.seal("two", 2))
+    db.sql("INSERT INTO t VALUES (3, 'three')")
+    stored = db.sql("SELECT id, v::bytea FROM t_encrypted ORDER BY id")
+    assert [key.open(sealed, number) for number, sealed in stored] == ["one", "two", "three"]
+    assert stored[0][1][2:6] != stored[1][1][2:6] == stored[2][1][2:6]
+
+
+def test_what_the_server_wrote_under_a_new_key_opens_at_once(door: DoorOfTests, client: KeyClient) -> None:
+    db = door.db
+    key = door.client(check_seconds=3600).field("t", "v")
+    own = key.seal("own", 1)
+    db.sql("SELECT envelope.rotate('t')")
+    db.sql("INSERT INTO t VALUES (1, 'its')")
+    its = db.one("SELECT v::bytea FROM t_encrypted")
+    assert own is not None
+    assert own[2:6] != its[2:6]
+    assert (key.open(own, 1), key.open(its, 1)) == ("own", "its")
+
+
+def test_the_active_key_is_asked_for_again_in_time(door: DoorOfTests, client: KeyClient) -> None:
+    running = door.client(check_seconds=3600)
+    key, ring = running.field("t", "v"), running._ring
+    first = key.seal("v", 1)
+    door.db.sql("SELECT envelope.rotate('t')")
+    second = key.seal("v", 1)
+    for place, active in ring._active.items():
+        assert active.check_at == active.until, "an hour is longer than a key may stay active without an answer"
+        ring._active[place] = active._replace(check_at=0.0)
+    third = key.seal("v", 1)
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert first[2:6] == second[2:6] != third[2:6]
+
+
+def lost() -> psycopg.Connection[Any]:
+    raise psycopg.OperationalError("no route")
+
+
+def test_without_the_key_catalog_the_active_key_goes_on_for_its_time(door: DoorOfTests, client: KeyClient) -> None:
+    key = client.field("t", "v")
+    sealed = key.seal("v", 1)
+    client._catalog.close()
+    client._catalog._connect = lost
+    assert sealed is not None
+    assert (key.seal("v", 1) or b"")[2:6] == sealed[2:6]
+    ring = client._ring
+    for place, active in ring._active.items():
+        assert active.check_at <= active.until
+        ring._active[place] = active._replace(until=0.0)
+    with pytest.raises(errors.Unavailable):
+        key.seal("v", 1)
+
+
+def test_a_field_key_under_a_running_client_is_suspended_with_its_dek(door: DoorOfTests, key: ColumnKey) -> None:
+    """Three field keys of one DEK: each opens, and none when the DEK is suspended."""
+    sealed = [key.seal("0", 0)]
+    for number in (1, 2):
+        door.db.sql("SELECT envelope.rotate_field('t', 'v')")
+        sealed.append(key.seal(str(number), number))
+    assert len({one[2:6] for one in sealed if one}) == 3
+    assert [key.open(one, number) for number, one in enumerate(sealed)] == ["0", "1", "2"]
+    door.db.sql("CALL envelope.suspend('t')")
+    for number, one in enumerate(sealed):
+        with pytest.raises(errors.KeySuspended):
+            key.open(one, number)
+    door.db.sql("CALL envelope.unsuspend('t')")
+    assert [key.open(one, number) for number, one in enumerate(sealed)] == ["0", "1", "2"]
+
+
+def test_a_client_at_the_unix_socket_follows_flush_and_suspend(door: DoorOfTests, client: KeyClient) -> None:
+    db = door.db
+    users = door.broker.config()["broker"].get("allowed_users", [])
+    door.broker.configure({"broker": {"allowed_users": [*users, os.getuid()]}})
+    door.broker.restart()
+    connect = functools.partial(db.stack.connect, db.name, "alice")
+    with KeyClient(Broker(str(door.broker.socket)), connect, check_seconds=0) as local:
+        key = local.field("t", "v")
+        sealed = key.seal("v", 1)
+        before = local.generation
+        db.sql("SELECT envelope.flush('test')")
+        assert local.generation > before
+        assert key.open(sealed, 1) == "v"
+        db.sql("CALL envelope.suspend('t')")
+        for call in (lambda: key.open(sealed, 1), lambda: key.seal("v", 1)):
+            with pytest.raises(errors.KeySuspended):
+                call()
+        db.sql("CALL envelope.unsuspend('t')")
+        db.sql("SELECT envelope.revoke_client('t', 'v', 'alice')")
+        db.sql("SELECT envelope.flush('test')")
+        with pytest.raises(errors.NotPermitted):
+            key.open(sealed, 1)
+
+
 def test_a_suspended_key_opens_nothing_until_it_comes_back(door: DoorOfTests, key: ColumnKey) -> None:
     sealed = key.seal("v", 1)
     door.db.sql("CALL envelope.suspend('t')")
@@ -162,6 +264,26 @@ def test_messages_are_counted(door: DoorOfTests, key: ColumnKey) -> None:
         key.seal("v", number)
     # One block, then two at once.
     assert door.db.one(f"SELECT pg_sequence_last_value('{counter}')") == before + 3
+
+
+def test_a_rollback_gives_no_messages_back(door: DoorOfTests, client: KeyClient) -> None:
+    """Neither that of the application's transaction, nor that of a connection which was given in a transaction."""
+    db = door.db
+    given = db.stack.connect(db.name, "alice")
+    given.autocommit = False
+    with KeyClient(door.connect(), lambda: given, check_seconds=0) as running:
+        key = running.field("t", "v")
+        counter = f"SELECT coalesce(pg_sequence_last_value('envelope_private.messages_{key._layout.field.hex}'), 0)"
+        before = db.one(counter)
+        alice = db.connect("alice")
+        with alice.transaction(force_rollback=True):
+            alice.execute(INSERT, (1, key.seal("v", 1)))
+        assert db.sql("SELECT v FROM t") == []
+        assert given.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert db.one(counter) == before + 1
+    again = client.field("t", "v")
+    again.seal("v", 1)
+    assert db.one(counter) == before + 2
 
 
 def test_bad_envelopes_are_one_error(key: ColumnKey) -> None:
