@@ -136,6 +136,7 @@ COLUMNS: dict[str, tuple[str, st.SearchStrategy[str]]] = {
     "texts": ("text[]", array(texts) | st.sampled_from(["[2:3]={a,NULL}", "{{a,b},{c,NULL}}"])),
     "bpchars": ("char(3)[]", array(st.text("abc ", max_size=3))),
     "floats": ("float8[]", array(floats)),
+    "reals": ("float4[]", array(small_floats)),
     "moments": ("timestamptz[]", array(zoned)),
     "pairs": ("pair[]", array(pairs)),
     "int4range": ("int4range", int_ranges),
