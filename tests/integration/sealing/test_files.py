@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ KEY = local_key()
 EDGES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1, 3 * CHUNK]
 SIZES = st.integers(0, 3 * CHUNK + 3) | st.sampled_from(EDGES)
 PATTERN = os.urandom(4 * CHUNK)
+BIG = 64 << 20
 
 
 def sealed(content: bytes, context: str = "", **about: Any) -> bytes:
@@ -187,16 +189,52 @@ class Endless(io.RawIOBase):
         return bytes(found)
 
 
-def test_memory_does_not_grow_with_the_file() -> None:
+def peak_of(step: Callable[[], object]) -> int:
+    """Returns the most bytes that Python holds at once while `step` runs."""
+    tracemalloc.start()
+    try:
+        step()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed file of 64 MiB."""
+    path = tmp_path_factory.mktemp("big") / "file"
+    with path.open("wb") as target:
+        seal_file(KEY, Endless(BIG), target)  # type: ignore[arg-type]
+    return path
+
+
+def test_memory_does_not_grow_with_the_file_that_is_sealed() -> None:
     with open(os.devnull, "wb") as nowhere:
         seal_file(KEY, Endless(CHUNK), nowhere)  # type: ignore[arg-type]
-        tracemalloc.start()
-        try:
-            seal_file(KEY, Endless(64 << 20), nowhere)  # type: ignore[arg-type]
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-    assert peak < 10 * CHUNK
+        assert peak_of(lambda: seal_file(KEY, Endless(BIG), nowhere)) < 10 * CHUNK  # type: ignore[arg-type]
+
+
+def test_memory_does_not_grow_with_the_file_that_is_opened(big: Path) -> None:
+    with big.open("rb") as source, open(os.devnull, "wb") as nowhere:
+        assert peak_of(lambda: open_file(KEY, source, nowhere)) < 10 * CHUNK
+
+
+def test_memory_does_not_grow_with_the_file_that_is_read(big: Path) -> None:
+    def read_all(count: int) -> int:
+        reader = SealedReader(KEY, source)
+        return sum(len(part) for part in iter(lambda: reader.read(count), b""))
+
+    def read_here_and_there() -> None:
+        reader = SealedReader(KEY, source)
+        for place in range(0, BIG, BIG // 99):
+            reader.seek(place)
+            reader.read(9)
+
+    with big.open("rb") as source:
+        for count in (1000, CHUNK, CHUNK + 1):
+            assert peak_of(lambda count=count: read_all(count)) < 10 * CHUNK
+        assert read_all(CHUNK) == BIG
+        assert peak_of(read_here_and_there) < 10 * CHUNK
 
 
 def test_the_command(door: DoorOfTests, tmp_path: Path) -> None:
