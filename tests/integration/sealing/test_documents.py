@@ -174,6 +174,37 @@ def test_what_would_not_come_back_is_refused(value: Any) -> None:
         seal_document(KEY, {"ssn": value}, ["ssn"], "7")
 
 
+class ObjectId:
+    """Stands for a type of a database's driver, such as MongoDB's ObjectId or Firestore's GeoPoint and reference."""
+
+    def __init__(self, *parts: object) -> None:
+        self.parts = parts
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("a value that is not to be sealed is not looked into")
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_values_of_other_types_that_are_not_sealed_are_the_same_objects(layout: Any) -> None:
+    own, point, link = ObjectId("507f1f77"), ObjectId(48.1, 16.3), ObjectId("users", "7")
+    kept = {1, 2}, 1j, memoryview(b"x"), float("nan"), object()
+    document = {"_id": own, "ssn": "078-05-1120", "at": [{"point": point, "pan": "4111"}], "to": (link,), "kept": kept}
+    sealed = seal_document(KEY, document, ["ssn", "at.*.pan", "missing.member"], "7", layout=layout)
+    opened = open_document(KEY, sealed, "7", paths=["ssn", "at.*.pan"])
+    for found in (sealed, opened):
+        assert found["_id"] is own
+        assert found["at"][0]["point"] is point
+        assert found["to"][0] is link
+        assert all(one is other for one, other in zip(found["kept"], kept, strict=True))
+    assert (opened["ssn"], opened["at"][0]["pan"]) == ("078-05-1120", "4111")
+    assert sealed["ssn"] != "078-05-1120"
+    with pytest.raises(errors.BadInput) as refused:
+        seal_document(KEY, document, ["_id"], "7", layout=layout)
+    assert "507f1f77" not in f"{refused.value} {vars(refused.value)}"
+
+
 def test_depth_and_paths() -> None:
     deep: Any = "x"
     for _ in range(plain.MOST_DEPTH + 1):
