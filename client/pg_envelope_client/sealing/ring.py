@@ -152,11 +152,16 @@ class KeyRing:
     def _load_search(self, layout: SearchLayout) -> ActiveSearch:
         row = self._search_row(layout)
         _refuse_unusable(layout, row)
-        derived = self._fetched(layout, row)
+        held = self._search.get(layout.field)
+        fresh = held is not None and held.key_id == row["key_id"] and held.key.expires > monotonic()
+        key = held.key if held is not None and fresh else self._derived_search(layout, row)
         self._bound(self._search)
-        key = TokenKey(derived.key, monotonic() + derived.ttl)
         made = self._search[layout.field] = ActiveSearch(row["key_id"], key, *self._times())
         return made
+
+    def _derived_search(self, layout: SearchLayout, row: Mapping[str, Any]) -> TokenKey:
+        derived = self._fetched(layout, row)
+        return TokenKey(derived.key, monotonic() + derived.ttl)
 
     def _search_row(self, layout: SearchLayout) -> Mapping[str, Any]:
         try:
