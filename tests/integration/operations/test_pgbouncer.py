@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,12 @@ class Pooler:
         private_file(self._config, text, cluster.account)
 
     def start(self) -> None:
-        self._daemon.start([PROGRAM, "-q", self._config], (self.directory / f".s.PGSQL.{self.port}").exists)
+        self._daemon.start([PROGRAM, "-q", self._config], self._listens)
+
+    def _listens(self) -> bool:
+        """The socket is there a moment before somebody listens."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.directory / f".s.PGSQL.{self.port}")) == 0
 
     def stop(self) -> None:
         self._daemon.stop()
