@@ -46,7 +46,7 @@ def test_the_line_of_a_key_fetch_tells_asked_ids_from_those_read_ahead(db: Datab
     session.execute("SELECT note FROM visit ORDER BY id")
     lines = map(json.loads, stack.broker.audit_log.read_text().splitlines())
     pid = session.info.backend_pid
-    fetches = [line for line in lines if line.get("op") == "derive" and line["who"]["pid"] == pid]
+    fetches = [line for line in lines if line.get("op") == "derive" and line["who"].get("pid") == pid]
     asked = [line["key_ids"][: len(line["key_ids"]) - line.get("read_ahead", 0)] for line in fetches]
     assert asked[0] == [ids[49]]
     assert all(len(one) == 1 for one in asked), "each fetch is for the value that the session came to"
