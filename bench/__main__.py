@@ -41,6 +41,16 @@ SERVER = {
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
 }
+# What a stack alone is needed for.
+PARTS = {
+    "updates": updates.measure,
+    "subjects": subjects.measure,
+    "searches": searches.measure,
+    "rights": rights.measure,
+    "audited reads": audited.measure,
+    "masked reads": masked.measure,
+    "adoptions": adoption.measure,
+}
 
 
 def main() -> None:
@@ -75,20 +85,9 @@ def _measured(stack: Stack, settings: Settings, console: Console) -> report.Run:
         status.update("new connections ...")
         measures += connections.measure(stack, settings)
         for_keys, health_checks = kms.split(kms.requests(stack) - before)
-        status.update("updates ...")
-        measures += updates.measure(stack, settings)
-        status.update("subjects ...")
-        measures += subjects.measure(stack, settings)
-        status.update("searches ...")
-        measures += searches.measure(stack, settings)
-        status.update("rights ...")
-        measures += rights.measure(stack, settings)
-        status.update("audited reads ...")
-        measures += audited.measure(stack, settings)
-        status.update("masked reads ...")
-        measures += masked.measure(stack, settings)
-        status.update("adoptions ...")
-        measures += adoption.measure(stack, settings)
+        for what, measure in PARTS.items():
+            status.update(f"{what} ...")
+            measures += measure(stack, settings)
         status.update("cold reads ...")
         measures.append(connections.cold(stack, settings))
         # The last, because it restarts the broker.

@@ -114,6 +114,8 @@ Vector = dict[str, Any]
 
 
 DEK, SALT = drawn("DEK", 32), drawn("salt", 32)
+# What the vectors of search columns have in common.
+SEARCH_KEY = {"key_id": 7, "field_uuid": str(FIELD), "dek": DEK.hex(), "salt": SALT.hex()}
 
 
 def _seal(key: FieldKey, nonce: bytes, content: bytes, row_key: str) -> bytes:
@@ -308,16 +310,17 @@ def _wrapped(
     }
 
 
+def _search_key() -> TokenKey:
+    return TokenKey(derivation.field_key(DEK, SALT, FIELD, 7))
+
+
 def _grams() -> Iterator[Vector]:
+    key = _search_key()
     for name, (text, content) in GRAMS.items():
         assert grams.folded(text) == content
-        key = TokenKey(derivation.field_key(DEK, SALT, FIELD, 7))
         yield {
             "name": name,
-            "key_id": 7,
-            "field_uuid": str(FIELD),
-            "dek": DEK.hex(),
-            "salt": SALT.hex(),
+            **SEARCH_KEY,
             "text": text,
             "content": content,
             "grams": key.stored_grams(grams.of_text(content), MATCH),
@@ -325,15 +328,12 @@ def _grams() -> Iterator[Vector]:
 
 
 def _buckets() -> Iterator[Vector]:
-    key = TokenKey(derivation.field_key(DEK, SALT, FIELD, 7))
+    key = _search_key()
     for name, (normalizer, text, made) in BUCKETS.items():
         assert buckets.scale(normalizer).of_value(text) == made.split(", ")
         yield {
             "name": name,
-            "key_id": 7,
-            "field_uuid": str(FIELD),
-            "dek": DEK.hex(),
-            "salt": SALT.hex(),
+            **SEARCH_KEY,
             "normalizer": normalizer,
             "text": text,
             "buckets": made.split(", "),
@@ -342,16 +342,13 @@ def _buckets() -> Iterator[Vector]:
 
 
 def _leaves() -> Iterator[Vector]:
-    key = TokenKey(derivation.field_key(DEK, SALT, FIELD, 7))
+    key = _search_key()
     for name, (text, made) in LEAVES.items():
         found = leaves.of_value(text, MOST_GRAMS)
         assert found == (None if made is None else set(made))
         yield {
             "name": name,
-            "key_id": 7,
-            "field_uuid": str(FIELD),
-            "dek": DEK.hex(),
-            "salt": SALT.hex(),
+            **SEARCH_KEY,
             "text": text,
             "leaves": made,
             "grams": [EVERY_PATTERN] if found is None else key.stored_grams(found, CONTAINS),

@@ -48,9 +48,8 @@ class Reads:
         # The hot path counts here, and hears of each event and value that it did not count itself.
         self.words = self._writer.words
         self.tell: Callable[[], None] = _nobody
-        self._fields: dict[str, AuditedField] = {}
-        # By what its tokens begin with: the capability, which was the column's, and the field.
-        self._fields_of: dict[bytes, AuditedField] = {}
+        # By what its tokens begin with: the capability and the field.
+        self._fields: dict[bytes, AuditedField] = {}
         self._places: dict[bytes, Place] = {}
         self._earlier: dict[bytes, Place] = {}
         self._by_right: dict[tuple[str, int], tuple[int, int, AuditedField]] = {}
@@ -66,10 +65,7 @@ class Reads:
         place = self._places.get(token) or self._earlier.get(token)
         if place is not None and self._is_open(place[1]):
             return place
-        found = self._fields_of.get(token[:ID_AT])
-        if found is None or not self._counts(found):
-            found = self._field(_uuid(token[CAPABILITY_BYTES:ID_AT]), token[:CAPABILITY_BYTES])
-            put(self._fields_of, token[:ID_AT], found)
+        found = self._field(token[:ID_AT])
         seq = self._event(found, continues=place[1] if place else None)
         place = ring.slot(seq) + ring.COUNT, seq, found
         if len(self._places) >= MOST_PLACES:
@@ -87,7 +83,7 @@ class Reads:
         statement, role = server().GetCurrentStatementStartTimestamp(), server().GetUserId()
         known = self._by_right.get((field, role))
         if known is None or known[0] != statement or not self._is_open(known[1]):
-            found = self._field(field, capability)
+            found = self._field(capability + bytes.fromhex(field.replace("-", "")))
             known = statement, self._event(found), found
             put(self._by_right, (field, role), known)
         _, seq, found = known
@@ -109,22 +105,23 @@ class Reads:
         """Tells whether no later event has taken the slot of an event."""
         return self.words[ring.slot(seq) + ring.SEQ] == seq
 
-    def _field(self, field: str | None, capability: bytes | None) -> AuditedField:
+    def _field(self, head: bytes) -> AuditedField:
         """Returns what the catalog says of a column. Raises NotPermitted unless the capability is the column's."""
-        if field is None or capability is None:
-            raise errors.NotPermitted
-        found = self._fields.get(field)
-        if found is None or not self._counts(found) or not same(found.capability, capability):
-            found = self._look_up(field, self._epoch.current())
-            if found is None or not same(found.capability, capability):
+        found = self._fields.get(head)
+        if found is None or not self._counts(found):
+            found = self._look_up(_uuid(head[CAPABILITY_BYTES:]))
+            if found is None or not same(found.capability, head[:CAPABILITY_BYTES]):
                 raise errors.NotPermitted
+            put(self._fields, head, found)
         return found
 
     def _counts(self, found: AuditedField) -> bool:
         """Tells whether what the catalog said of a column still counts."""
         return found.epoch == self._epoch.mapped and monotonic() < found.until
 
-    def _look_up(self, field: str, epoch: bytes) -> AuditedField | None:
+    def _look_up(self, field: str) -> AuditedField | None:
+        # Before the query: what moves the epoch meanwhile must count.
+        epoch = self._epoch.current()
         rows = self._host.as_owner(lambda: self._host.rows(FIELD, ["uuid"], [field]))
         if not rows:
             return None
@@ -132,9 +129,7 @@ class Reads:
         names = {name: row[name] for name in ("table", "column", "key") if row[name] is not None}
         limit = Limit(row["limit_rows"], row["limit_seconds"], row["limit_then"]) if row["limit_rows"] else None
         until = monotonic() + LOOK_SECONDS
-        found = AuditedField(field, row["capability"], row["audit"], names, limit, epoch, until)
-        put(self._fields, field, found)
-        return found
+        return AuditedField(field, row["capability"], row["audit"], names, limit, epoch, until)
 
 
 def _nobody() -> None:

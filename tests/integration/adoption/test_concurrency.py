@@ -6,8 +6,7 @@ import psycopg
 import pytest
 
 from tests.fix_stack import Database
-from tests.integration.adoption.fix_legacy import ADOPT, CONVERT, FINISH, SEALED, STORED, make_patients, token
-from tests.integration.adoption.test_writes import ROW_SECURITY, TRIGGER
+from tests.integration.adoption.fix_legacy import CONVERT, FINISH, SEALED, STORED, token
 from tests.integration.rotation.fix_jobs import Beside, until
 
 READ = "SELECT name, ssn FROM patient WHERE id = 3"
@@ -21,16 +20,6 @@ MEETINGS = [
     (CLEAR, "ROLLBACK", NAME),
     (ENCRYPTED, "ROLLBACK", APPEND),
 ]
-
-
-@pytest.fixture(params=["as owner", "trigger", "row security"])
-def patients(db: Database, request: pytest.FixtureRequest) -> Database:
-    make_patients(db)
-    if request.param != "as owner":
-        db.sql(TRIGGER if request.param == "trigger" else ROW_SECURITY)
-    db.sql("GRANT ALL ON patient TO alice")
-    db.sql(ADOPT)
-    return db
 
 
 @pytest.mark.parametrize(("write", "ends", "second"), MEETINGS)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import URL, ForeignKey, Numeric, Text, UniqueConstraint, func, select, update
+from sqlalchemy import URL, ForeignKey, Numeric, Text, UniqueConstraint, create_engine, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
@@ -46,6 +46,14 @@ def url(db: Database, driver: str, user: str = "alice") -> URL:
     environment = db.stack.environ()
     place = {"host": environment["PGHOST"], "port": environment["PGPORT"]}
     return URL.create(f"postgresql+{driver}", username=user, database=db.name, query=place)
+
+
+def make(db: Database) -> None:
+    """Makes the tables, and lets alice use them."""
+    engine = create_engine(url(db, "psycopg", "postgres"))
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    grant(db)
 
 
 def grant(db: Database) -> None:

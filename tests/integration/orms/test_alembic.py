@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
 
 from tests.fix_stack import Database
 from tests.integration.orms import fix_sealed, fix_shop
@@ -63,10 +62,7 @@ class Project:
 
 @pytest.fixture
 def shop(db: Database) -> Database:
-    engine = create_engine(fix_shop.url(db, "psycopg", "postgres"))
-    fix_shop.Base.metadata.create_all(engine)
-    engine.dispose()
-    fix_shop.grant(db)
+    fix_shop.make(db)
     fix_shop.protect(db)
     return db
 

@@ -21,10 +21,7 @@ COMPARED = {"compare_type": True, "compare_server_default": True}
 
 @pytest.fixture
 def shop(db: Database) -> Database:
-    engine = create_engine(fix_shop.url(db, "psycopg", "postgres"))
-    fix_shop.Base.metadata.create_all(engine)
-    engine.dispose()
-    fix_shop.grant(db)
+    fix_shop.make(db)
     return db
 
 

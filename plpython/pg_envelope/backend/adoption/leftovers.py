@@ -36,14 +36,8 @@ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid 
             SELECT a.adnum <> ALL ($2::int2[]) FROM pg_catalog.pg_attrdef a WHERE a.oid = d.objid))
 ORDER BY 1"""
 # $3 is the table's own view.
-READERS = """
-SELECT DISTINCT CASE WHEN w.rulename = '_RETURN' THEN pg_describe_object('pg_class'::regclass, w.ev_class, 0)
-    ELSE pg_describe_object(d.classid, d.objid, d.objsubid) END AS what
-FROM pg_catalog.pg_depend d
-JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-LEFT JOIN pg_catalog.pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
-WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.deptype = 'n' AND a.attname = ANY ($2::name[])
-    AND d.classid = ANY ('{pg_rewrite,pg_proc}'::regclass[]) AND w.ev_class IS DISTINCT FROM $3
+READERS = f"""{settle.DEPENDENTS}
+    AND d.classid = ANY ('{{pg_rewrite,pg_proc}}'::regclass[]) AND w.ev_class IS DISTINCT FROM $3
 ORDER BY 1"""
 EXCHANGED = "SELECT * FROM envelope_private.exchange WHERE base = $1"
 HINT = (

@@ -16,16 +16,16 @@ from pg_envelope.backend.tables.refresh import refresh, take_over_names
 from pg_envelope.backend.tables.unprotect import drop_view, drop_view_triggers, make_plain
 from pg_envelope.errors import EnvelopeError
 
-# As PostgreSQL has it for a table: the dependents of a column go first.
-USERS = """
+# What depends on columns of a relation: $1 is its oid, $2 their names.
+DEPENDENTS = """
 SELECT DISTINCT CASE WHEN w.rulename = '_RETURN' THEN pg_describe_object('pg_class'::regclass, w.ev_class, 0)
     ELSE pg_describe_object(d.classid, d.objid, d.objsubid) END AS what
 FROM pg_catalog.pg_depend d
 JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 LEFT JOIN pg_catalog.pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
-WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.deptype = 'n' AND a.attname = ANY ($2::name[])
-    AND d.classid <> 'pg_trigger'::regclass
-ORDER BY 1"""
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.deptype = 'n' AND a.attname = ANY ($2::name[])"""
+# As PostgreSQL has it for a table: the dependents of a column go first.
+USERS = f"{DEPENDENTS} AND d.classid <> 'pg_trigger'::regclass ORDER BY 1"
 FOREIGN = f"""
 SELECT p.proname AS name FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = $1 AND p.proname = ANY ($2::name[])
