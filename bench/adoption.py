@@ -45,10 +45,12 @@ def measure(stack: Stack, settings: Settings) -> list[Measure]:
         libraries = [_beside_library(connection, form, rows[form], settings.rounds) for form in LIBRARIES]
         rate = [count / _convert(connection, form) for form, count in rows.items()][-1]
         after = interleaved(takes, settings.rounds)
+        converted = _converted(connection, rows["node_json"], settings.rounds)
     return [
         Measure("adopted_scan", "scan of old values of pgcrypto", "µs a row", before),
         *libraries,
         Measure("adopted_after", "the same after the adoption", "µs a row", after),
+        Measure("adopted_converted", "converted values amid an adoption, CPU", "µs a row", converted),
         Measure("adopted_convert", "conversion of node's JSON, CPU", "rows/s", {"ours": Samples([rate])}, True),
     ]
 
@@ -104,6 +106,19 @@ def _takes(connection: Connection, theirs: str, rows: int) -> dict[str, Callable
 
 def _scan(connection: Connection, query: str, rows: int) -> float:
     return seconds(lambda: connection.execute(query).fetchall()) / rows * 1e6
+
+
+def _converted(connection: Connection, rows: int, rounds: int) -> dict[str, Samples]:
+    """Measures the view that still reads both columns, beside a protected table with the same values."""
+    connection.execute("CREATE TABLE sealed (id int PRIMARY KEY, v text)")
+    connection.execute("INSERT INTO sealed SELECT id, v FROM old_node_json")
+    connection.execute("CALL envelope.protect('sealed', '[\"v\"]')")
+    connection.execute("VACUUM ANALYZE sealed_encrypted, old_node_json_encrypted")
+    tables = {"ours": "sealed", "adopted": "old_node_json"}
+    takes = {
+        peer: partial(_in_server, connection, f"SELECT count(v) FROM {name}", rows) for peer, name in tables.items()
+    }
+    return interleaved(takes, max(rounds, 8))
 
 
 def _make(connection: Connection, form: str, rows: int) -> None:

@@ -10,7 +10,19 @@ from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs/costs.md"
 BEGIN, END = "<!-- figures: written by python -m bench.page -->", "<!-- end of figures -->"
-PEERS = ("plain", "ours", "pgcrypto_iv", "pgcrypto_pgp", "pgsodium", "bare", "library", "audited", "clear", "masked")
+PEERS = (
+    "plain",
+    "ours",
+    "pgcrypto_iv",
+    "pgcrypto_pgp",
+    "pgsodium",
+    "bare",
+    "library",
+    "audited",
+    "clear",
+    "masked",
+    "adopted",
+)
 HEADS = (
     "plain",
     "pg_envelope",
@@ -22,6 +34,7 @@ HEADS = (
     "audited",
     "rule: clear",
     "mask",
+    "in adoption",
 )
 # The measures of applications have a table of their own, with these columns.
 APPLICATION, OF_APPLICATION = "application: ", ("client_", "secret_", "file_")

@@ -25,6 +25,7 @@ TITLES = {peer.name: peer.title for peer in ALL} | {
     "bare": "interpreter + import",
     "library": "its own library",
     "audited": "pg_envelope, audited",
+    "adopted": "pg_envelope, in adoption",
     "clear": "pg_envelope, rule: clear",
     "masked": "pg_envelope, mask",
     "aesgcm": "AES-256-GCM alone",

@@ -92,6 +92,7 @@ def of_adoptions(measures: Sequence[Measure]) -> list[Target]:
         Target("scan of old values / pgp_sym_decrypt", 1.3, ratio("adopted_scan", "pgcrypto_pgp")),
         Target("old value of Fernet / cryptography.fernet, CPU", 1.3, ratio("adopted_fernet", "library")),
         Target("old value of node's JSON / an application, CPU", 1.3, ratio("adopted_node_json", "library")),
+        Target("converted values / protected view, CPU", 1.06, ratio("adopted_converted", "ours", one="adopted")),
         Target("scan after the adoption / pgp_sym_decrypt", 1 / 10, ratio("adopted_after", "pgcrypto_pgp")),
         Target("old values converted, rows a second of CPU", 10_000, found.ours("adopted_convert"), at_least=True),
     ]

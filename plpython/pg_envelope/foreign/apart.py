@@ -56,8 +56,16 @@ def apart(given: Mapping[str, Any]) -> Apart:
         _check(name, told)
     beside = {name: told for name, told in found.items() if "column" in told}
     decoders = {name: _decoder(told, _usual(given, name)) for name, told in beside.items()}
-    constants = {name: from_hex(told["constant"].encode()) for name, told in found.items() if "constant" in told}
+    constants = {name: constant(name, told) for name, told in found.items() if "constant" in told}
     return Apart({name: told["column"] for name, told in beside.items()}, decoders, constants)
+
+
+def constant(name: str, told: Mapping[str, Any]) -> bytes:
+    """Reads the bytes of {"constant": "00ff..."}. Raises BadLayout."""
+    _check(name, told)
+    if "constant" not in told:
+        raise BadLayout(f"{name} must be a text or a constant", hint=HINT)
+    return from_hex(told["constant"].encode())
 
 
 def _check(name: str, told: Mapping[str, Any]) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import Blowfish, TripleDES
+from cryptography.hazmat.decrepit.ciphers.modes import CFB, CFB8, OFB
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, AESSIV, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, AESGCMSIV, AESSIV, ChaCha20Poly1305
 
 from pg_envelope.foreign.bad import NotOpened
 from pg_envelope.foreign.chacha import XChaCha20Poly1305
@@ -17,6 +18,7 @@ from pg_envelope.foreign.salsa import XSalsa20Poly1305
 # Opens one ciphertext with its tag, which stands where `tag_first` says: IV, ciphertext, associated data.
 Open = Callable[[bytes, bytes, bytes | None], bytes]
 TAG_BYTES = 16
+CCM_IV = 13
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,12 @@ class Method:
     opener: Callable[[bytes], Open]
     block_bytes: int = 1
     tag_first: bool = False
+    tag_bytes: int = TAG_BYTES
 
     def takes(self, iv_bytes: int) -> bool:
-        """Node's crypto takes an IV of any length for GCM. People use 12 and 16."""
+        """Node's crypto takes an IV of any length for GCM. People use 12 and 16. CCM takes 7 to 13, and see _ccm()."""
+        if self.iv_bytes == CCM_IV:
+            return 7 <= iv_bytes <= 16
         return not self.iv_bytes or iv_bytes == self.iv_bytes or (self.iv_bytes == 12 and iv_bytes == 16)
 
 
@@ -69,14 +74,50 @@ def _cbc(algorithm: Callable[[bytes], Any], block_bytes: int) -> Callable[[bytes
     return of_key
 
 
-def _ctr(key: bytes) -> Open:
-    keyed = algorithms.AES(key)
+def _ecb(key: bytes) -> Open:
+    """Each block stands alone, so one stream serves all values of a key."""
+    # Only values that exist are read. Nothing is written in this mode.
+    update = Cipher(algorithms.AES(key), modes.ECB()).decryptor().update  # noqa: S305
 
-    def opened(iv: bytes, ciphertext: bytes, _aad: bytes | None) -> bytes:
-        stream = Cipher(keyed, modes.CTR(iv)).decryptor()
-        return stream.update(ciphertext) + stream.finalize()
+    def opened(_iv: bytes, ciphertext: bytes, _aad: bytes | None) -> bytes:
+        if not ciphertext or len(ciphertext) % 16:
+            raise NotOpened
+        return update(ciphertext)
 
     return opened
+
+
+def _stream(
+    mode: Callable[[bytes], modes.ModeWithInitializationVector | modes.ModeWithNonce],
+) -> Callable[[bytes], Open]:
+    def of_key(key: bytes) -> Open:
+        keyed = algorithms.AES(key)
+
+        def opened(iv: bytes, ciphertext: bytes, _aad: bytes | None) -> bytes:
+            stream = Cipher(keyed, mode(iv)).decryptor()
+            return stream.update(ciphertext) + stream.finalize()
+
+        return opened
+
+    return of_key
+
+
+def _ccm(tag_bytes: int) -> Callable[[bytes], Open]:
+    """SJCL stores 16 bytes as IV. It takes as many of them as the length of the content leaves room for (RFC 3610: 15
+    bytes hold both).
+    """
+
+    def of_key(key: bytes) -> Open:
+        keyed = AESCCM(key, tag_length=tag_bytes)
+
+        def opened(iv: bytes, ciphertext: bytes, aad: bytes | None) -> bytes:
+            length = max(2, (max(len(ciphertext) - tag_bytes, 0).bit_length() + 7) // 8)
+            nonce = iv if len(iv) <= CCM_IV else iv[: 15 - length]
+            return keyed.decrypt(nonce, ciphertext, aad)
+
+        return opened
+
+    return of_key
 
 
 def _siv(key: bytes) -> Open:
@@ -98,13 +139,23 @@ METHODS = {
     "xchacha20-poly1305": Method((32,), 24, True, _aead(XChaCha20Poly1305)),
     "xsalsa20-poly1305": Method((32,), 24, True, _aead(XSalsa20Poly1305)),
     "aes-siv": Method((32, 48, 64), 0, True, _siv, tag_first=True),
+    "aes-ccm": Method(AES_KEYS, CCM_IV, True, _ccm(TAG_BYTES)),
+    "aes-ccm-8": Method(AES_KEYS, CCM_IV, True, _ccm(8), tag_bytes=8),
     "aes-cbc": Method(AES_KEYS, 16, False, _cbc(algorithms.AES, 16), 16),
-    "aes-ctr": Method(AES_KEYS, 16, False, _ctr),
+    "aes-ecb": Method(AES_KEYS, 0, False, _ecb, 16),
+    "aes-ctr": Method(AES_KEYS, 16, False, _stream(modes.CTR)),
+    "aes-cfb": Method(AES_KEYS, 16, False, _stream(CFB)),
+    "aes-cfb8": Method(AES_KEYS, 16, False, _stream(CFB8)),
+    "aes-ofb": Method(AES_KEYS, 16, False, _stream(OFB)),
     "blowfish-cbc": Method(tuple(range(4, 57)), 8, False, _cbc(Blowfish, 8), 8),
     "3des-cbc": Method((24,), 8, False, _cbc(TripleDES, 8), 8),
 }
 # Other names of the same, as people write them: aes-256-gcm also says how long the key is.
-SIZED = {f"aes-{bits}-{mode}": (f"aes-{mode}", bits // 8) for bits in (128, 192, 256) for mode in ("gcm", "cbc", "ctr")}
+SIZED = {
+    f"aes-{bits}-{mode}": (f"aes-{mode}", bits // 8)
+    for bits in (128, 192, 256)
+    for mode in ("gcm", "ccm", "ccm-8", "cbc", "ecb", "ctr", "cfb", "cfb8", "ofb")
+}
 
 
 # The padding of PKCS #7 by its length. No content has none.

@@ -32,6 +32,7 @@ MEMBERS = {
     "pbkdf2": {"hash", "rounds", "salt"},
     "scrypt": {"salt", *SCRYPT},
     "evp": {"hash"},
+    "fold": set(),
 }
 
 
@@ -61,6 +62,8 @@ def _made(name: str, digest: str, given: Mapping[str, Any], length: int) -> Deri
         return _scrypt(given, length)
     if name == "evp":
         return lambda secret, salt: evp(digest, secret, salt, length)
+    if name == "fold":
+        return lambda secret, _salt: folded(secret, length)
     return lambda secret, _salt: secret
 
 
@@ -134,3 +137,11 @@ def evp(digest: str, secret: bytes, salt: bytes, length: int) -> bytes:
         last = hashlib.new(digest, last + secret + salt).digest()
         made += last
     return made[:length]
+
+
+def folded(secret: bytes, length: int) -> bytes:
+    """Returns the exclusive or of the secret's parts of `length` bytes, as MySQL makes the key of AES_ENCRYPT()."""
+    made = bytearray(length)
+    for place, byte in enumerate(secret):
+        made[place % length] ^= byte
+    return bytes(made)

@@ -34,10 +34,11 @@ MOST_SLOW = 20
 
 
 class Opened(NamedTuple):
-    """How many of the values a layout opens."""
+    """How many of the values a layout opens, and how many of those are texts in UTF-8."""
 
     name: str
     opened: int
+    texts: int
     tried: int
     authenticates: bool
     seconds_a_value: float
@@ -132,7 +133,25 @@ def _counted(form: str | Spec, reader: ForeignReader, values: Sequence[Value]) -
     from time import perf_counter
 
     began = perf_counter()
-    count = sum(map(reader.opens, values))
+    contents = [content for value in values if (content := _content(reader, value)) is not None]
     seconds = (perf_counter() - began) / max(len(values), 1)
     name = form if isinstance(form, str) else ""
-    return Opened(name, count, len(values), reader.authenticates, seconds, slow(form)) if values else None
+    found = Opened(
+        name, len(contents), sum(map(_is_utf8, contents)), len(values), reader.authenticates, seconds, slow(form)
+    )
+    return found if values else None
+
+
+def _content(reader: ForeignReader, value: Value) -> bytes | None:
+    try:
+        return reader.open(value)
+    except errors.InvalidEnvelope:
+        return None
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -130,6 +131,18 @@ def _openpgp(form: str, content: bytes) -> LegacyKey:
 RAILS = ("primary_key", "deterministic_key", "key_derivation_salt")
 
 
+DEFUSE_HEADER = bytes.fromhex("def00000")
+
+
+def _defuse(form: str, content: bytes) -> LegacyKey:
+    """PHP's defuse/php-encryption writes a header, 32 bytes of key, and SHA-256 of both, as hex."""
+    found = from_hex(content.strip())
+    told, checksum = found[:-32], found[-32:]
+    if len(told) != 36 or not told.startswith(DEFUSE_HEADER) or hashlib.sha256(told).digest() != checksum:
+        raise NotOpened
+    return LegacyKey(form, (told[4:],))
+
+
 def _rails(form: str, content: bytes) -> LegacyKey:
     """JSON of the members of Rails' credentials under active_record_encryption. A key may be a list of keys."""
     told = json.loads(content)
@@ -179,6 +192,7 @@ FORMS: dict[str, Callable[[str, bytes], LegacyKey]] = {
     "pem": _pem,
     "openpgp-armored": _openpgp,
     "rails": _rails,
+    "defuse": _defuse,
     "django": _texts,
     "vault": _vault,
     "tink": _tink,

@@ -13,8 +13,8 @@ from pg_envelope.foreign.derivations import HASHES, Derive, derivation, salt_of
 from pg_envelope.foreign.json_forms import Parts
 
 KEYS = ("last", "first", "same")
-OVER = ("iv", "ct", "salt", "aad")
-MEMBERS = {"hash", "over", "key", "key_bytes", "kdf"}
+OVER = ("iv", "ct", "salt", "aad", "magic")
+MEMBERS = {"hash", "over", "key", "key_bytes", "kdf", "salted"}
 # A shorter tag could be guessed.
 LEAST_BYTES = 16
 INNER, OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
@@ -45,7 +45,10 @@ def keyed_hmac(key: bytes, digest: str) -> Callable[[bytes], bytes]:
 
 @dataclass(frozen=True)
 class Mac:
-    """`place` says where the key lies in the secret. `derive` makes a key of its own; then there is no place."""
+    """`place` says where the key lies in the secret. `derive` makes a key of its own; then there is no place.
+
+    `salted`: it does so with the salt of each value.
+    """
 
     digest: str
     over: tuple[str, ...]
@@ -53,6 +56,7 @@ class Mac:
     key_bytes: int
     derive: Derive | None
     salt: bytes
+    salted: bool = False
 
     @property
     def tag_bytes(self) -> int:
@@ -62,10 +66,10 @@ class Mac:
         """Returns how many bytes of key this needs beside the cipher's own."""
         return 0 if self.derive or self.place == "same" else self.key_bytes
 
-    def keys(self, secret: bytes, material: bytes, key_bytes: int) -> tuple[bytes, bytes]:
+    def keys(self, secret: bytes, salt: bytes, material: bytes, key_bytes: int) -> tuple[bytes, bytes]:
         """Returns the key of the cipher, and that of the HMAC. `material` has both, or the cipher's alone."""
         if self.derive:
-            return material, self.derive(secret, self.salt)
+            return material, self.derive(secret, self.salt + (salt if self.salted else b""))
         if self.place == "same":
             return material, material
         if self.place == "last":
@@ -92,8 +96,11 @@ def mac(given: Mapping[str, Any]) -> Mac | None:
     if digest not in tuple(HASHES) or place not in KEYS or not isinstance(over, list) or "ct" not in over:
         raise BadLayout("hmac needs a known hash and key, and what it is over", hint=HINT)
     if any(name not in OVER for name in over) or type(key_bytes) is not int or not 1 <= key_bytes <= 64:
-        raise BadLayout("hmac is over iv, ct, salt or aad, with a key of 1 to 64 bytes", hint=HINT)
+        raise BadLayout("hmac is over iv, ct, salt, aad or magic, with a key of 1 to 64 bytes", hint=HINT)
     if not isinstance(kdf, dict | None):
         raise BadLayout("kdf must be an object", hint=HINT)
+    salted = told.get("salted", False)
+    if type(salted) is not bool or (salted and not kdf):
+        raise BadLayout("salted of an hmac is true or false, and goes with a kdf", hint=HINT)
     derive = derivation(kdf, key_bytes) if kdf else None
-    return Mac(digest, tuple(over), place, key_bytes, derive, salt_of(kdf or {}))
+    return Mac(digest, tuple(over), place, key_bytes, derive, salt_of(kdf or {}), salted)

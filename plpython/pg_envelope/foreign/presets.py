@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from pg_envelope.foreign.bad import BadLayout
+from pg_envelope.foreign.contents import content_steps
+from pg_envelope.foreign.derivations import derivation, salt_of
 from pg_envelope.foreign.keys import LegacyKey
+from pg_envelope.foreign.openers import reader
 from pg_envelope.foreign.openpgp import messages
 from pg_envelope.foreign.reader import ForeignReader, Opener
 from pg_envelope.foreign.schemes import fernet, jwe, laravel, named_keys
-from pg_envelope.foreign.specification import layout, reader
+from pg_envelope.foreign.specification import layout
 
 Spec = Mapping[str, Any]
 GCM, CBC, TEXT64, HEX = {"cipher": "aes-gcm"}, {"cipher": "aes-cbc"}, {"encoding": "base64"}, {"encoding": "hex"}
@@ -111,6 +115,40 @@ SPECIFICATIONS: dict[str, Spec] = {
     "crypto_js": {**SALTED, "kdf": {"name": "evp", "hash": "md5"}},
     "openssl_enc": {**SALTED, "kdf": {"name": "pbkdf2", "hash": "sha256", "rounds": 10_000}},
     "openssl_enc_sha256": {**SALTED, "kdf": {"name": "evp", "hash": "sha256"}},
+    "mysql_aes": {"container": "joined", "order": ["ct"], "cipher": "aes-128-ecb", "kdf": {"name": "fold"}},
+    # The first byte is a mark. The second one is the length of the key's name, which is AES.GCM.V1 in Cloak's guide.
+    "cloak": {
+        "container": "joined",
+        "magic": "\x01",
+        "order": ["-11", "iv", "tag", "ct"],
+        "aad": "AES256GCM",
+        **GCM,
+    },
+    "defuse": {
+        "container": "joined",
+        **HEX,
+        "magic": {"constant": "def50200"},
+        "order": ["salt", "iv", "ct", "tag"],
+        "salt_bytes": 32,
+        "cipher": "aes-256-ctr",
+        "kdf": {"name": "hkdf", "hash": "sha256", "info": "DefusePHP|V2|KeyForEncryption"},
+        "hmac": {
+            "hash": "sha256",
+            "over": ["magic", "salt", "iv", "ct"],
+            "kdf": {"name": "hkdf", "hash": "sha256", "info": "DefusePHP|V2|KeyForAuthentication"},
+            "salted": True,
+        },
+    },
+    "sjcl": {
+        "container": "json",
+        "ct": "ct",
+        "iv": "iv",
+        "salt": "salt",
+        **TEXT64,
+        "expected": {"cipher": "aes", "mode": "ccm", "ts": 64, "ks": 128, "iter": 10_000, "adata": ""},
+        "cipher": "aes-128-ccm-8",
+        "kdf": {"name": "pbkdf2", "hash": "sha256", "rounds": 10_000},
+    },
 }
 
 
@@ -143,15 +181,49 @@ SLOW_KDFS = ("pbkdf2", "scrypt")
 HINT = "docs/adopt.md lists the formats. A specification describes any other layout."
 
 
+# A specification may begin with a named format and change members of it.
+BASE = "format"
+# What reads the content of any layout can be told for one that is no specification, too.
+OF_SCHEMES = {BASE, "content", "charset"}
+WITH_KDF = "fernet"
+
+
 def reader_of(form: str | Spec, key: LegacyKey) -> ForeignReader:
     """Returns the reader of a layout, by its name or its specification. Raises BadLayout."""
-    if not isinstance(form, str):
-        return reader(form, key)
-    if form in SCHEMES:
-        return SCHEMES[form].reader(key)
-    if form in SPECIFICATIONS:
-        return reader(SPECIFICATIONS[form], key)
-    raise BadLayout("the format is unknown", detail=f"Formats: {', '.join(NAMES)}.", hint=HINT)
+    found = merged(form)
+    if not isinstance(found, str):
+        return _on_scheme(found, key) if BASE in found else reader(found, key)
+    if found in SCHEMES:
+        return SCHEMES[found].reader(key)
+    return reader(SPECIFICATIONS[found], key)
+
+
+def merged(form: str | Spec) -> str | Spec:
+    """Returns a specification with the members of the format that it names. Raises BadLayout for an unknown name."""
+    name = form if isinstance(form, str) else form.get(BASE)
+    if name is not None and name not in NAMES:
+        raise BadLayout("the format is unknown", detail=f"Formats: {', '.join(NAMES)}.", hint=HINT)
+    if isinstance(form, str) or name not in SPECIFICATIONS:
+        return form
+    return {**SPECIFICATIONS[name], **{member: told for member, told in form.items() if member != BASE}}
+
+
+def _on_scheme(given: Spec, key: LegacyKey) -> ForeignReader:
+    """Returns a scheme's reader with other content, or with keys that are derived."""
+    name = given[BASE]
+    unknown = sorted(set(given) - OF_SCHEMES - ({"kdf"} if name == WITH_KDF else set()))
+    if unknown:
+        raise BadLayout(f"the format {name} takes content and charset only", detail=", ".join(unknown), hint=HINT)
+    found = SCHEMES[name].reader(_derived(given["kdf"], key) if "kdf" in given else key)
+    steps = list(content_steps(given))
+    return replace(found, opener=lambda value: reduce(lambda content, step: step(content), steps, found.opener(value)))
+
+
+def _derived(kdf: Any, key: LegacyKey) -> LegacyKey:
+    if not isinstance(kdf, dict):
+        raise BadLayout("kdf must be an object", hint=HINT)
+    derive, salt = derivation(kdf, 32), salt_of(kdf)
+    return replace(key, secrets=tuple(derive(secret, salt) for secret in key.secrets))
 
 
 def shape_of(name: str) -> Opener:
@@ -161,5 +233,8 @@ def shape_of(name: str) -> Opener:
 
 def slow(form: str | Spec) -> bool:
     """Tells whether each value has a key of its own, which takes milliseconds to derive."""
-    found = SPECIFICATIONS.get(form, {}) if isinstance(form, str) else form
-    return bool(found) and layout(found).is_salted and found.get("kdf", {}).get("name") in SLOW_KDFS
+    found = merged(form)
+    if isinstance(found, str):
+        found = SPECIFICATIONS.get(found, {})
+    salted = "container" in found and layout(found).is_salted
+    return salted and found.get("kdf", {}).get("name") in SLOW_KDFS

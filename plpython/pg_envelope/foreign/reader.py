@@ -58,6 +58,14 @@ class ForeignReader:
             return False
         return True
 
+    def reads(self, value: Value) -> bool:
+        """Tells whether a value opens, and its content is a text."""
+        try:
+            self.open(value).decode()
+        except (errors.InvalidEnvelope, UnicodeDecodeError):
+            return False
+        return True
+
     def fits(self, value: Value) -> bool:
         """Tells whether a value has the layout's shape."""
         try:

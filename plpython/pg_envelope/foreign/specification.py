@@ -1,4 +1,4 @@
-"""Makes a reader of a specification: container, encoding, cipher and derivation, in one JSON object.
+"""Checks a specification: container, encoding, cipher and derivation, in one JSON object. openers.py reads with it.
 
     {"container": "json", "ct": "ciphertext", "iv": "iv", "tag": "authTag", "encoding": "base64", "cipher": "aes-gcm"}
 
@@ -8,18 +8,15 @@ docs/adopt.md describes the members.
 from __future__ import annotations
 
 import re
-from binascii import a2b_base64
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from operator import call
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from pg_envelope.foreign.apart import apart, own_part
+from pg_envelope.foreign.apart import apart, constant
 from pg_envelope.foreign.bad import BadLayout, NotOpened
-from pg_envelope.foreign.ciphers import METHODS, SIZED, TAG_BYTES, Method, Open, unpadded
+from pg_envelope.foreign.ciphers import METHODS, SIZED, Method
 from pg_envelope.foreign.containers import (
-    COMPRESSED,
     PASSED_OVER,
     Decoders,
     Split,
@@ -30,13 +27,10 @@ from pg_envelope.foreign.containers import (
     separated,
     wrapped,
 )
-from pg_envelope.foreign.contents import CONTENTS, inflated, naive, without_zeros
 from pg_envelope.foreign.derivations import derivation, salt_of
 from pg_envelope.foreign.encodings import DECODERS, WRAPPINGS
-from pg_envelope.foreign.json_forms import QUOTE, Fit, Forms, Parts, are_plain
-from pg_envelope.foreign.keys import LegacyKey
-from pg_envelope.foreign.macs import LEAST_BYTES, Mac, keyed_hmac, mac
-from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
+from pg_envelope.foreign.json_forms import Fit, Parts
+from pg_envelope.foreign.macs import LEAST_BYTES, Mac, mac
 
 CONTAINERS = ("json", "separated", "joined")
 PARTS = ("ct", "iv", "tag", "salt")
@@ -53,17 +47,13 @@ KNOWN = {
         "iv_from",
         "padding",
         "content",
+        "charset",
         "compressed",
         "hmac",
     ),
     *PARTS,
 }
-PADDED = {"asterisks": naive, "zeros": without_zeros}
-# How many keys are kept that were derived with the salt of a value.
-MOST_DERIVED = 16
 HINT = "docs/adopt.md describes the members of a specification."
-# A step behind the cipher takes the content and the parts of its value.
-Step = Callable[[bytes, Parts], bytes]
 
 
 @dataclass(frozen=True)
@@ -87,7 +77,7 @@ class ForeignLayout:
         other.
         """
         found = {name for name in ("iv", "salt") if self._varies(name)}
-        return found if self.mac and self.mac.derive else found - {"salt"}
+        return found if self.mac and self.mac.derive and not self.mac.salted else found - {"salt"}
 
     def _varies(self, name: str) -> bool:
         told = self.given.get(name)
@@ -100,6 +90,10 @@ class ForeignLayout:
 
     def shape(self, value: bytes) -> bytes:
         return self.split(value)["ct"]
+
+    @property
+    def magic(self) -> bytes:
+        return _magic(self.given)
 
     @property
     def is_salted(self) -> bool:
@@ -161,6 +155,11 @@ def _told(given: Mapping[str, Any], name: str) -> str:
     return found
 
 
+def _magic(given: Mapping[str, Any]) -> bytes:
+    found = given.get("magic", "")
+    return constant("magic", found) if isinstance(found, dict) else _told(given, "magic").encode()
+
+
 def _split(given: Mapping[str, Any], method: Method, checked: Mac | None) -> Split:
     beside = apart(given)
     fit = partial(_fitting, method, checked)
@@ -199,13 +198,13 @@ def _contained(given: Mapping[str, Any], method: Method, checked: Mac | None, fi
     sizes = {
         "iv": _size(given, "iv_bytes", method.iv_bytes or None),
         "salt": _size(given, "salt_bytes", 16),
-        "tag": _size(given, "tag_bytes", checked.tag_bytes if checked else TAG_BYTES),
+        "tag": _size(given, "tag_bytes", checked.tag_bytes if checked else method.tag_bytes),
     }
     passed = {name: _passed_bytes(name) for name in order if name.startswith(PASSED_OVER)}
     known = {name: size for name, size in (sizes | passed).items() if size}
     if missing := set(order) - {"ct"} - set(known):
         raise BadLayout(f"{', '.join(sorted(missing))} has no usual size in this cipher: give iv_bytes", hint=HINT)
-    split = beginning(_told(given, "magic").encode(), joined(order, known))
+    split = beginning(_magic(given), joined(order, known))
     return lambda value: split(decode(value))
 
 
@@ -262,192 +261,9 @@ def _separator(given: Mapping[str, Any]) -> str:
 
 def _fitting(method: Method, checked: Mac | None, parts: Parts) -> Parts:
     """Refuses parts that cannot be this cipher's. So a text that looks alike is not taken for ciphertext."""
-    tags = range(LEAST_BYTES, checked.tag_bytes + 1) if checked else (TAG_BYTES,)
+    tags = range(LEAST_BYTES, checked.tag_bytes + 1) if checked else (method.tag_bytes,)
     if ("tag" in parts and len(parts["tag"]) not in tags) or ("iv" in parts and not method.takes(len(parts["iv"]))):
         raise NotOpened
     if len(parts["ct"]) % method.block_bytes:
         raise NotOpened
     return parts
-
-
-def reader(given: Mapping[str, Any], key: LegacyKey) -> ForeignReader:
-    """Returns the reader of a specification. Raises BadLayout for a key that does not fit it."""
-    found = layout(given)
-    openers = [_opener(found, secret, key) for secret in key.secrets]
-    if not openers:
-        raise BadLayout("the legacy key has no secret that this layout could use")
-    own = own_part if apart(given).columns else None
-    return ForeignReader(first_of(openers), found.shape, found.authenticates, found.is_marked, own)
-
-
-def _opener(found: ForeignLayout, secret: bytes, key: LegacyKey) -> Opener:
-    salt = key.named.get("salt", salt_of(found.given.get("kdf", {})))
-    # The same value is often opened twice: to see whether it opens, and then to seal it anew.
-    keyed = lru_cache(MOST_DERIVED)(partial(_keyed, found, secret))
-    fixed = None if found.is_salted else keyed(salt)
-
-    def keys_of(parts: Parts) -> Keyed:
-        return fixed or keyed(salt + parts["salt"])
-
-    if found.mac:
-        return _checking(found, found.mac, keys_of)
-    forms = found.split
-    if fixed and found.method.authenticates and isinstance(forms, Forms) and forms.names == PARTS[:3]:
-        return _of_known_form(found, forms, fixed, _usual(replace(found, split=forms.parsed), keys_of, fixed))
-    return _usual(found, keys_of, fixed)
-
-
-def _of_known_form(found: ForeignLayout, forms: Forms, keys: Keyed, usual: Opener) -> Opener:
-    """Returns the opener of JSON objects with ciphertext, IV and tag, and one key. Most columns of node and Rails are
-    such.
-
-    It takes half the time of `usual`, which takes what has no known form.
-    """
-    known, decrypt, constant, finish = forms.known, keys.open, _constant_aad(found), _finish(found)
-    tag_first = found.method.tag_first
-
-    def opened(value: bytes) -> bytes:
-        pieces = value.split(QUOTE)
-        # Taken apart at once: an attribute of each costs a tenth of the whole.
-        for count, constants, fixed, picked, decoders, is_base64, iv_bytes, others, flags, _ in known:  # noqa: B007
-            if len(pieces) == count and constants(pieces) == fixed:
-                break
-        else:
-            return usual(value)
-        ciphertext, iv, tag = picked(pieces)
-        try:
-            if is_base64:
-                ciphertext = a2b_base64(ciphertext, strict_mode=True)
-                iv, tag = a2b_base64(iv, strict_mode=True), a2b_base64(tag, strict_mode=True)
-            else:
-                ciphertext, iv, tag = map(call, decoders, (ciphertext, iv, tag))
-        except ValueError:
-            return usual(value)
-        if len(iv) != iv_bytes or len(tag) != TAG_BYTES or (others and not are_plain(others(pieces))):
-            return usual(value)
-        content = decrypt(iv, tag + ciphertext if tag_first else ciphertext + tag, constant)
-        return finish(content, flags) if finish else content
-
-    return opened
-
-
-def _usual(found: ForeignLayout, keys_of: Callable[[Parts], Keyed], fixed: Keyed | None) -> Opener:
-    """Returns the opener for a cipher that authenticates by itself, or not at all."""
-    split, tag_first = found.split, found.method.tag_first
-    constant, finish = _constant_aad(found), _finish(found)
-    least = TAG_BYTES if found.authenticates else 0
-
-    def opened(value: bytes) -> bytes:
-        parts = split(value)
-        keys = fixed or keys_of(parts)
-        ciphertext, tag = parts["ct"], parts.get("tag", b"")
-        sealed = tag + ciphertext if tag_first else ciphertext + tag
-        if len(sealed) < least:
-            raise NotOpened
-        content = keys.open(parts.get("iv", keys.iv), sealed, parts.get("aad", constant))
-        return finish(content, parts) if finish else content
-
-    return opened
-
-
-def _checking(found: ForeignLayout, checked: Mac, keys_of: Callable[[Parts], Keyed]) -> Opener:
-    """Returns the opener of a layout with an HMAC."""
-    constant, finish = _constant_aad(found), _finish(found)
-
-    def opened(value: bytes) -> bytes:
-        parts = found.split(value)
-        keys = keys_of(parts)
-        aad, iv = parts.get("aad", constant), parts.get("iv", keys.iv)
-        checked.check(keys.mac, {"iv": iv, **parts, "aad": aad or b""})
-        content = keys.open(iv, parts["ct"], aad)
-        return finish(content, parts) if finish else content
-
-    return opened
-
-
-def _constant_aad(found: ForeignLayout) -> bytes | None:
-    told = found.given.get("aad")
-    return told.encode() if isinstance(told, str) else None
-
-
-class Keyed(NamedTuple):
-    """A cipher under its key, the IV of a value that holds none, and the key of an HMAC."""
-
-    open: Open
-    iv: bytes
-    mac: Callable[[bytes], bytes]
-
-
-def _keyed(found: ForeignLayout, secret: bytes, salt: bytes) -> Keyed:
-    """Returns the keys that are derived with this salt."""
-    method, source = found.method, found.given.get("iv_from", "value")
-    kdf = found.given.get("kdf", {})
-    more = found.mac.beside() if found.mac else 0
-    length = _key_bytes(found, secret, kdf)
-    wanted = length + more + (method.iv_bytes if source == "derived" else 0)
-    material = derivation(kdf, wanted)(secret, salt)
-    made = material[: length + more] if source == "derived" else material
-    key, mac_key = found.mac.keys(secret, made, length) if found.mac else (made, b"")
-    ivs = {"derived": material[length + more :], "key": key[: method.iv_bytes]}
-    mac_of = keyed_hmac(mac_key, found.mac.digest) if found.mac else bytes
-    return Keyed(_cipher_of(method, key), ivs.get(source, bytes(method.iv_bytes)), mac_of)
-
-
-def _key_bytes(found: ForeignLayout, secret: bytes, kdf: Mapping[str, Any]) -> int:
-    if kdf.get("name", "none") == "none":
-        return found.key_bytes or len(secret) - (found.mac.beside() if found.mac else 0)
-    return found.key_bytes or 32
-
-
-def _cipher_of(method: Method, key: bytes) -> Open:
-    if len(key) not in method.key_bytes:
-        lengths = ", ".join(map(str, method.key_bytes[:4]))
-        raise BadLayout(
-            "the legacy key does not have the length that this cipher needs",
-            detail=f"It has {len(key)} bytes. The cipher needs {lengths}.",
-            hint="Was it imported in the right format? A passphrase needs a kdf.",
-        )
-    return method.opener(key)
-
-
-def _finish(found: ForeignLayout) -> Callable[[bytes, Parts], bytes] | None:
-    """Returns what is done with the content, if anything is: padding, compression, serialisation."""
-    steps = [step for step in (_padding(found), _inflating(found), *_contents(found.given)) if step]
-    if not steps:
-        return None
-
-    def finished(content: bytes, parts: Parts) -> bytes:
-        for step in steps:
-            content = step(content, parts)
-        return content
-
-    return finished
-
-
-def _padding(found: ForeignLayout) -> Step | None:
-    block_bytes = found.method.block_bytes
-    padding = found.given.get("padding", "pkcs7") if block_bytes > 1 else "none"
-    if padding == "pkcs7":
-        return lambda content, _parts: unpadded(content, block_bytes)
-    if padding in PADDED:
-        return lambda content, _parts: PADDED[padding](content)
-    return None
-
-
-def _inflating(found: ForeignLayout) -> Step | None:
-    if not found.given.get("compressed"):
-        return None
-    return lambda content, parts: inflated(content) if COMPRESSED in parts else content
-
-
-def _contents(given: Mapping[str, Any]) -> Iterator[Step]:
-    """`content` names one form, or several of them in the order in which they are taken off."""
-    told = given.get("content") or []
-    names = told if isinstance(told, list) else [told]
-    if not all(isinstance(name, str) and name in CONTENTS for name in names):
-        raise BadLayout(f"content must be one of, or a list of: {', '.join(CONTENTS)}", hint=HINT)
-    return (_content(CONTENTS[name]) for name in names)
-
-
-def _content(read: Callable[[bytes], bytes]) -> Step:
-    return lambda content, _parts: read(content)

@@ -27,6 +27,7 @@ EXPECTED = {
     **{f"masked_{what}": {"ours", "clear", "masked"} for what in ("scan", "cpu")},
     **{f"adopted_{what}": {"pgcrypto_pgp", "ours"} for what in ("scan", "after")},
     **{f"adopted_{what}": {"library", "ours"} for what in ("fernet", "node_json")},
+    "adopted_converted": {"ours", "adopted"},
     "adopted_convert": {"ours"},
     **{f"client_{what}": {"ours", "aesgcm", "fernet"} for what in ("seal", "open")},
     "client_token": {"ours", "hmac"},
@@ -70,7 +71,7 @@ def test_every_sample_is_a_measurement(written: dict[str, Any]) -> None:
 
 
 def test_every_target_is_judged_and_warm_reads_ask_the_kms_nothing(written: dict[str, Any]) -> None:
-    assert len(written["targets"]) == 43
+    assert len(written["targets"]) == 44
     there = [target for target in written["targets"] if shutil.which("age") or "/ age" not in target["text"]]
     assert all(target["met"] in (True, False) for target in there)
     (requests,) = (target["reached"] for target in written["targets"] if target["text"].startswith("KMS requests"))

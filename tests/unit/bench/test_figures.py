@@ -68,6 +68,7 @@ def judged(
         measured("masked_scan", clear=audited, masked=audited, ours=1.0),
         *(measured(name, pgcrypto_pgp=1 / old, ours=0.05) for name in ("adopted_scan", "adopted_after")),
         *(measured(name, ours=old, library=1.0) for name in ("adopted_fernet", "adopted_node_json")),
+        measured("adopted_converted", adopted=old, ours=1.0),
         measured("adopted_convert", ours=10_000 / old),
         *(measured(name, ours=client, aesgcm=0.1, fernet=1.0) for name in ("client_seal", "client_open")),
         measured("client_token", ours=client, hmac=0.2),
@@ -80,9 +81,9 @@ def judged(
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 43
-    assert judged(client=1.5)[34:] == [False] * 9
-    assert judged(old=100)[29:34] == [False] * 5
+    assert judged() == [True] * 44
+    assert judged(client=1.5)[35:] == [False] * 9
+    assert judged(old=100)[29:35] == [False] * 6
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
     assert judged(first=1.6, requests=1)[:6] == [True, True, True, True, False, False]

@@ -66,12 +66,19 @@ class Adopting(Way):
 
     def _check_values(self, host: Host, table: Table, column: Column, reader: ForeignReader) -> None:
         values = sample(host, table, column, SAMPLE, self.beside(column.name))
-        opened = sum(map(reader.opens, values))
-        if values and opened < LEAST_OPENED * len(values):
+        opened, least = sum(map(reader.opens, values)), LEAST_OPENED * len(values)
+        if opened < least:
             raise errors.BadInput(
                 f"the values of column {column.name} do not open with this format and key; nothing was changed",
                 detail=f"{opened} of {len(values)} values of a sample open.",
                 hint="SELECT * FROM envelope.inspect(..., key => ...) tells which formats open them.",
+            )
+        texts = opened if self.plain_of(column).is_bytes else sum(map(reader.reads, values))
+        if texts < least:
+            raise errors.BadInput(
+                f"the values of column {column.name} open, but they are no texts in UTF-8; nothing was changed",
+                detail=f"{texts} of {len(values)} values of a sample are such texts.",
+                hint="A specification tells their charset: docs/adopt.md. Or adopt them with type => 'bytea'.",
             )
 
     def obstacles(self, table: Table, names: list[str], dependents: list[str]) -> Iterator[str]:

@@ -20,6 +20,7 @@ ROWS = "SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_catalog.pg_class W
 MOST = 100_000
 # These types can hold what other software encrypted.
 TYPES = ("text", "varchar", "bytea", "jsonb", "json")
+NO_TEXTS = "are no texts in UTF-8: they need charset, or type => 'bytea'"
 UNAUTHENTICATED = "does not notice altered values: see accept_unauthenticated"
 
 
@@ -104,6 +105,8 @@ def _row(form: str, fraction: float, opens: float | None, detail: str | None) ->
 
 def _about(found: Opened, rows: int) -> str | None:
     told = [] if found.authenticates else [UNAUTHENTICATED]
+    if found.texts < found.opened:
+        told.append(f"{100 * (1 - found.texts / found.opened):.0f} % of those that open {NO_TEXTS}")
     if found.is_slow:
         hours = found.seconds_a_value * rows / 3600
         told.append(
