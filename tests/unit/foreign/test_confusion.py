@@ -6,6 +6,7 @@ import pytest
 
 from pg_envelope import errors
 from pg_envelope.foreign.bad import FAILS
+from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import NAMES, reader_of, slow
 from pg_envelope.foreign.reader import ForeignReader
 from tests.unit.foreign.fix_cases import CASES
@@ -41,3 +42,27 @@ def test_what_opens_is_the_right_text(name: str) -> None:
             if opened(reader, value) not in (None, plain):
                 wrong.add((name, layout))
     assert wrong == {pair for pair in ALIKE if pair[0] == name}
+
+
+RSA = ("jwk", "pem", "openpgp-armored")
+MARKED = [name for name, case in CASES.items() if not slow(case.layout) and case.form not in RSA]
+
+
+def another(key: LegacyKey) -> LegacyKey:
+    """Keys under the same names: of Vault's versions, and of Tink's and MongoDB's key ids."""
+    named = {name: _changed(secret) for name, secret in key.named.items()}
+    return LegacyKey(key.form, tuple(map(_changed, key.secrets)), named)
+
+
+def _changed(secret: bytes) -> bytes:
+    return bytes(byte ^ 1 for byte in secret)
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_ciphertext_of_another_key_is_told_by_its_shape(name: str) -> None:
+    """So an application that encrypts with another key is refused, and its ciphertext never sealed as a text."""
+    case = CASES[name]
+    reader = reader_of(case.layout, another(case.key))
+    for value in case.values:
+        assert reader.fits(value)
+        assert not reader.authenticates or not reader.opens(value)
