@@ -136,7 +136,7 @@ class Session:
     def _import_search(self) -> Tokens:
         from pg_envelope.backend.search.tokens import Tokens
 
-        return Tokens(self.guard, self._session_keys, self.authority, self.loader)
+        return Tokens(self.guard, self._session_keys, self._epoch, self.authority, self.loader)
 
     @cached_property
     def reads(self) -> Reads:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from _hashlib import hmac_digest
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 
 from pg_envelope.backend.masks.texts import Mask
+from pg_envelope.hmacs import HashOf, hmac_of
 
 WHOLE = {"int2": 2**15 - 1, "int4": 2**31 - 1, "int8": 2**63 - 1}
 FLOATS = {"float4": "3.4e38", "float8": "1.79e308"}
@@ -48,7 +48,7 @@ def noise(secret: bytes, spread: Decimal, base_type: str, plain_type: str) -> Ma
 
     Asked again for the same value of a row, it shows the same.
     """
-    most = _most(base_type, plain_type)
+    most, drawn = _most(base_type, plain_type), hmac_of(secret, b"noise\0")
     finest = 0 if base_type in WHOLE else int(spread.as_tuple().exponent)
 
     def mask(value: str, row_key: str) -> str | None:
@@ -57,7 +57,7 @@ def noise(secret: bytes, spread: Decimal, base_type: str, plain_type: str) -> Ma
             return None
         exact = _exact(number, spread)
         unit = Decimal((0, (1,), finest if base_type in WHOLE else min(finest, int(number.as_tuple().exponent))))
-        shift = exact.quantize(exact.multiply(spread, _share(secret, value, row_key)), unit)
+        shift = exact.quantize(exact.multiply(spread, _share(drawn, value, row_key)), unit)
         shifted = exact.add(number, shift)
         if most is not None and abs(shifted) > most:
             shifted = max(-most, min(most, exact.subtract(number, shift)))
@@ -66,11 +66,10 @@ def noise(secret: bytes, spread: Decimal, base_type: str, plain_type: str) -> Ma
     return mask
 
 
-def _share(secret: bytes, value: str, row_key: str) -> Decimal:
+def _share(drawn: HashOf, value: str, row_key: str) -> Decimal:
     """Returns a number from -1 to 1 that only a holder of the secret can tell."""
     about = f"{len(row_key)}:{row_key}{value}".encode()
-    drawn = int.from_bytes(hmac_digest(secret, b"noise\0" + about, "sha256")[:8], "big")
-    return Decimal(drawn) / Decimal(2**63) - 1
+    return Decimal(int.from_bytes(drawn(about)[:8], "big")) / Decimal(2**63) - 1
 
 
 def _most(base_type: str, plain_type: str) -> Decimal | None:

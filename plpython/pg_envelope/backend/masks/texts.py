@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from _hashlib import hmac_digest
 from collections.abc import Callable
 from typing import Any
+
+from pg_envelope.hmacs import hmac_of
 
 # Takes a value's canonical text and its row key.
 Mask = Callable[[str, str], str | None]
@@ -36,7 +37,8 @@ def constant(text: str) -> Mask:
 
 def keyed_hash(secret: bytes) -> Mask:
     """Shows the same digits for equal values."""
-    return lambda value, _: hmac_digest(secret, b"hash\0" + value.encode(), "sha256").hex()[:HASH_DIGITS]
+    made = hmac_of(secret, b"hash\0")
+    return lambda value, _: made(value.encode()).hex()[:HASH_DIGITS]
 
 
 def partial(first: int, last: int) -> Mask:

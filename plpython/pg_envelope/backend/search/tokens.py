@@ -7,15 +7,15 @@ from functools import cache
 
 from pg_envelope import buckets, errors, grams, leaves
 from pg_envelope.backend.authority import Authority
+from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.loader import Loader
+from pg_envelope.backend.search import hot
 from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.normalizers import CONTAINS, kind_of, normalizer
 from pg_envelope.tokens import EVERY_PATTERN, MOST_GRAMS, TokenKey
 
 INPUT = "\\x"
-# So many needles are remembered with their tokens: an index compares each needle of an array some twenty times.
-MOST_RECENT = 1000
 # Ranges are remembered with their grams, of which each has some hundred.
 MOST_RANGES = 100
 LONGER = "Write three characters or more between two wildcards. The beginning or the end of the value counts as one."
@@ -24,21 +24,23 @@ LONGER = "Write three characters or more between two wildcards. The beginning or
 class Tokens:
     """One attribute per SQL function. A token leaves as the text that envelope_search.token reads; None stays None."""
 
-    def __init__(self, guard: Guard, session_keys: SessionKeys, authority: Authority, loader: Loader) -> None:
+    def __init__(
+        self, guard: Guard, session_keys: SessionKeys, epoch: Epoch, authority: Authority, loader: Loader
+    ) -> None:
         self._session_keys, self._authority, self._loader = session_keys, authority, loader
         self._slots: dict[int, bytes] = {}
-        self._recent: dict[tuple[int, str], tuple[TokenKey, bytes]] = {}
         self._ranges: dict[tuple[int, str], tuple[TokenKey, str]] = {}
         self._normalizer = cache(normalizer)
         self.token = guard.plain(self._token)
         self.token_as_role = guard.plain(self._token_as_role)
-        self.needle = guard.plain(self._needle)
+        sought = hot.sought(self._slots, session_keys, epoch, self._made, guard.plain(self._sought))
+        self.needle = hot.needle(sought)
         self.grams = guard.plain(self._grams)
         self.grams_as_role = guard.plain(self._grams_as_role)
         self.pattern = guard.plain(self._pattern)
         self.buckets = guard.plain(self._buckets)
-        self.compare = guard.plain(self._compare)
-        self.compare_needles = guard.plain(self._compare_needles)
+        self.compare = hot.compare(sought)
+        self.compare_needles = hot.compare_needles(sought)
 
     def _token(self, value: str | None, seal: bytes | None, normalize: str) -> str | None:
         """Returns the token of a value that is written, for a holder of the search key's seal. Raises NotPermitted."""
@@ -96,29 +98,11 @@ class Tokens:
         self._ranges[key_id, sought] = key, made
         return made
 
-    def _needle(self, key_id: int, value: str, normalize: str) -> str:
+    def _sought(self, key_id: int, value: str, normalize: str) -> bytes:
         """Returns the token of a searched value. The operator has the right: it takes a value of the search column's
         type.
         """
-        return INPUT + self._sought(key_id, value, normalize).hex()
-
-    def _compare(self, token: bytes, key_id: int, value: str, normalize: str) -> int:
-        """Compares a stored token and a needle as a B-tree does: -1, 0 or 1."""
-        return _order(token, self._sought(key_id, value, normalize))
-
-    def _compare_needles(self, left: str, key_id: int, right: str, normalize: str) -> int:
-        return _order(self._sought(key_id, left, normalize), self._sought(key_id, right, normalize))
-
-    def _sought(self, key_id: int, value: str, normalize: str) -> bytes:
-        key = self._key_of(key_id)
-        recent = self._recent.get((key_id, value))
-        if recent is not None and recent[0] is key:
-            return recent[1]
-        token = self._made(key, value, normalize)
-        if len(self._recent) >= MOST_RECENT:
-            self._recent.clear()
-        self._recent[key_id, value] = key, token
-        return token
+        return self._made(self._key_of(key_id), value, normalize)
 
     def _key_of(self, key_id: int) -> TokenKey:
         slot = self._slots.get(key_id)
@@ -149,7 +133,3 @@ class Tokens:
 
 def _listed(made: list[int]) -> str:
     return " ".join(map(str, made))
-
-
-def _order(left: bytes, right: bytes) -> int:
-    return (left > right) - (left < right)
