@@ -39,7 +39,8 @@ from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.masks.rules import Rules
 from pg_envelope.backend.masks.session import Masks
-from pg_envelope.backend.rollout.rollout import protect_online, unprotect_online
+from pg_envelope.backend.rollout.ready_keys import Fetch
+from pg_envelope.backend.rollout.rollout import Rollout
 from pg_envelope.backend.scope_keys import rotate_scopes
 from pg_envelope.backend.search import place
 from pg_envelope.backend.search.adding import add_search
@@ -76,14 +77,24 @@ class Admin:
     """One method per SQL routine. A relation comes as text, in the form in which regclass writes it.
 
     `exchanges` serves DDL on a protected table's own name. `masks` returns the session's masks.
+    `fetch` fetches keys of tenants and subjects.
     """
 
-    def __init__(self, host: Host, exchanges: Exchanges, guard: Guard, link: Link, masks: Callable[[], Masks]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        exchanges: Exchanges,
+        guard: Guard,
+        link: Link,
+        masks: Callable[[], Masks],
+        fetch: Fetch,
+    ) -> None:
         self._host = host
         self._link = link
         self._keys = Keys(host, link)
         self._exchanges = exchanges
         self._masks = masks
+        self._rollout = Rollout(host, link, self._keys, fetch)
         self._changing_tables = False
         self._offer_tables(guard.plain)
         self._offer_values(guard.plain)
@@ -213,7 +224,7 @@ class Admin:
         oid, asked = self._asked("protect", rel, columns, scope, scope_column, scope_of, erased, keep_copies)
         asked = replace(asked, kek=chosen_kek(kek), store=store)
         if online:
-            protect_online(self._host, self._keys, oid, asked, _pace(batch_size, pause_ms))
+            self._rollout.protect(oid, asked, _pace(batch_size, pause_ms))
         else:
             protect_together(self._host, self._keys, {oid: asked})
 
@@ -264,7 +275,7 @@ class Admin:
         oid = self.table(rel, "unprotect")
         catalog.refuse_adoption(self._host, oid, "unprotect")
         if online:
-            unprotect_online(self._host, oid, damaged or "error", _pace(batch_size, pause_ms))
+            self._rollout.unprotect(oid, damaged or "error", _pace(batch_size, pause_ms))
         else:
             unprotect(self._host, oid, damaged or "error")
 
@@ -492,6 +503,7 @@ class Admin:
 
     def _shred(self, rel: str | None, subject: str | None, reason: str | None) -> None:
         oid = self._settled(rel, "shred")
+        catalog.refuse_shared_rollout(self._host, oid, "shred")
         begin(self._host, "shred")
         erasure = Erasure(self._host, self._link)
         key = erasure.of_table(oid)

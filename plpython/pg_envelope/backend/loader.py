@@ -90,7 +90,12 @@ class Loader:
     def prefetch(self, view: int, scopes: list[str]) -> dict[bytes, Fetched]:
         """The keys of tenants or subjects of a protected table, for the columns that the calling role may read."""
         role = server().GetUserId()
-        return self.as_owner(lambda: self._prefetch(view, role, scopes))
+        return self.as_owner(lambda: self._prefetch(view, role, scopes, are_texts=False))
+
+    def prefetch_texts(self, view: int, texts: list[str]) -> dict[bytes, Fetched]:
+        """Does the same for their canonical texts. The caller sees to it that these are not too many."""
+        role = server().GetUserId()
+        return self.as_owner(lambda: self._prefetch(view, role, texts, are_texts=True))
 
     def search_slot(self, key_id: int) -> bytes:
         """Returns the slot of a search key, for the operators that are made for it. Raises NotPermitted."""
@@ -153,14 +158,15 @@ class Loader:
                 return row
         raise self._refusal(capability, {name: rows[0][name] for name in ("label", "key_id")} if rows else {})
 
-    def _prefetch(self, view: int, role: int, scopes: list[str]) -> dict[bytes, Fetched]:
+    def _prefetch(self, view: int, role: int, scopes: list[str], *, are_texts: bool) -> dict[bytes, Fetched]:
         fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
         if not fields:
             raise errors.NotPermitted(
                 hint="This needs SELECT on a protected column of a table in tenant or subject scope."
             )
-        scopes = _scope_texts(self._host, view, scopes)
-        self._refuse_too_many(fields, scopes)
+        if not are_texts:
+            scopes = _scope_texts(self._host, view, scopes)
+            self._refuse_too_many(fields, scopes)
         size = max(1, min(MOST_DEKS, MOST_FIELD_KEYS // len(fields)))
         found: dict[bytes, Fetched] = {}
         for start in range(0, len(scopes), size):

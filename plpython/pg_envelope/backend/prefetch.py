@@ -25,3 +25,7 @@ class Prefetch:
         if len(wanted) > MAX_KEYS:
             raise errors.BadInput(f"a session holds {MAX_KEYS} keys", hint="Read in several parts.")
         return self._session_keys.fill(lambda: self._loader.prefetch(view, wanted))
+
+    def of_texts(self, view: int, texts: list[str]) -> int:
+        """Does the same for a view's OID, and canonical texts of tenants or subjects. There may be none."""
+        return self._session_keys.fill(lambda: self._loader.prefetch_texts(view, texts))

@@ -55,7 +55,8 @@ class Session:
         self._epoch = epoch
         self.values = Values(session_keys, self.authority, self.scopes, lambda: self.reads, lambda: self.masks)
         self.faults = Faults(self.values)
-        self.prefetch = self.guard.plain(Prefetch(self.host, self.loader, session_keys).keys)
+        self._prefetch = Prefetch(self.host, self.loader, session_keys)
+        self.prefetch = self.guard.plain(self._prefetch.keys)
         self.secrets = SessionSecrets(self.host, self.authority, session_keys, epoch, self.values.note_by_right)
         self._offer(self.values)
         self.decrypt_text = hot.decrypt_text(session_keys, epoch, self.guard.plain(self.values.decrypt_text))
@@ -107,7 +108,7 @@ class Session:
         from pg_envelope.backend.ddl.begin import Exchanges
 
         exchanges = Exchanges(self.pinned, self.host)
-        return Admin(self.pinned, exchanges, self.guard, self.link, lambda: self.masks)
+        return Admin(self.pinned, exchanges, self.guard, self.link, lambda: self.masks, self._prefetch.of_texts)
 
     @cached_property
     def writes(self) -> Writes:

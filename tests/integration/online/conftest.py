@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .fix_phases import person
+from .fix_phases import calls, person
 
-__all__ = ["person"]
+__all__ = ["calls", "person"]

@@ -20,7 +20,7 @@ def test_a_restored_roll_out_ends(
     person: Database, other_cluster: Cluster, empty_database: Callable[[str], str], tmp_path: Path, act: str
 ) -> None:
     rows = person.sql(DIGEST)
-    with PHASES["backfill"](person, "protect") as job:
+    with PHASES["backfill"](person, CALLS["protect"]) as job:
         person.sql("SELECT pg_cancel_backend(%s)", job.pid)
     job.end()
     assert person.one(HALF)

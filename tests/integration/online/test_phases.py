@@ -17,64 +17,66 @@ PROTECTED, PLAIN = "v", "r"
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("act", CALLS)
-def test_it_ends_well(person: Database, act: str, phase: str) -> None:
+def test_it_ends_well(person: Database, calls: dict[str, str], act: str, phase: str) -> None:
     """Whatever holds it up for a while. Afterwards the table is as it was before both, as pg_dump tells."""
     schema, rows = dump(person), person.sql(DIGEST)
     if act == "unprotect":
-        person.sql(CALLS["protect"])
-    with PHASES[phase](person, act) as job:
+        person.sql(calls["protect"])
+    with PHASES[phase](person, calls[act]) as job:
         assert person.sql(DIGEST) == rows
     assert job.end() is None
     assert person.sql(DIGEST) == rows
     assert person.one(KIND) == (PROTECTED if act == "protect" else PLAIN)
     if act == "protect":
         assert person.sql(LEFT) == []
-        person.sql(CALLS["unprotect"])
+        person.sql(calls["unprotect"])
     assert person.sql(DIGEST) == rows
     assert dump(person) == schema
 
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("act", CALLS)
-def test_a_killed_roll_out_goes_on_with_the_same_call(person: Database, act: str, phase: str) -> None:
+def test_a_killed_roll_out_goes_on_with_the_same_call(
+    person: Database, calls: dict[str, str], act: str, phase: str
+) -> None:
     person.durable()
     schema, rows = dump(person), person.sql(DIGEST)
     if act == "unprotect":
-        person.sql(CALLS["protect"])
-    with PHASES[phase](person, act) as job:
+        person.sql(calls["protect"])
+    with PHASES[phase](person, calls[act]) as job:
         kill_backend(person.stack, job.pid)
     job.end()
     with Database(person.stack, person.name) as again:
         assert again.sql(DIGEST) == rows
-        again.sql(CALLS[act])
+        again.sql(calls[act])
         assert again.sql(DIGEST) == rows
         if act == "protect":
             assert again.one(KIND) == PROTECTED
-            again.sql(CALLS["unprotect"])
+            again.sql(calls["unprotect"])
         assert again.one(KIND) == PLAIN
         assert again.sql(DIGEST) == rows
         assert dump(again) == schema
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase in ("backfill", "old snapshots")])
-def test_an_aborted_protect_leaves_no_trace(person: Database, phase: str) -> None:
+def test_an_aborted_protect_leaves_no_trace(person: Database, calls: dict[str, str], phase: str) -> None:
     schema, rows = dump(person), person.sql(DIGEST)
-    with PHASES[phase](person, "protect") as job:
+    with PHASES[phase](person, calls["protect"]) as job:
         assert person.one("SELECT envelope.abort('person')") == 1
     error = job.end()
     assert error is not None
     assert error.sqlstate == "57014"
     assert person.sql(DIGEST) == rows
     assert dump(person) == schema
-    person.sql(CALLS["protect"])
+    person.sql(calls["protect"])
     assert person.sql(DIGEST) == rows
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase in ("backfill", "old snapshots")])
-def test_an_aborted_unprotect_leaves_the_table_protected(person: Database, phase: str) -> None:
-    person.sql(CALLS["protect"])
+def test_an_aborted_unprotect_leaves_the_table_protected(person: Database, calls: dict[str, str], phase: str) -> None:
+    person.sql(calls["protect"])
     rows, schema = person.sql(DIGEST), dump(person)
-    with PHASES[phase](person, "unprotect") as job:
+    with PHASES[phase](person, calls["unprotect"]) as job:
         assert person.one("SELECT envelope.abort('person')") == 1
     error = job.end()
     assert error is not None
@@ -84,24 +86,24 @@ def test_an_aborted_unprotect_leaves_the_table_protected(person: Database, phase
     assert person.one("SELECT count(*) FROM person_encrypted WHERE email IS NULL") == 0
 
 
-def test_what_nobody_carries_on_can_be_taken_back(person: Database) -> None:
+def test_what_nobody_carries_on_can_be_taken_back(person: Database, calls: dict[str, str]) -> None:
     schema, rows = dump(person), person.sql(DIGEST)
-    with PHASES["backfill"](person, "protect") as job:
+    with PHASES["backfill"](person, calls["protect"]) as job:
         person.sql("SELECT pg_cancel_backend(%s)", job.pid)
     job.end()
     assert person.sql(DIGEST) == rows
-    person.sql(CALLS["unprotect"])
+    person.sql(calls["unprotect"])
     assert person.sql(DIGEST) == rows
     assert dump(person) == schema
 
 
-def test_an_unprotect_that_nobody_carries_on_can_be_taken_back(person: Database) -> None:
-    person.sql(CALLS["protect"])
+def test_an_unprotect_that_nobody_carries_on_can_be_taken_back(person: Database, calls: dict[str, str]) -> None:
+    person.sql(calls["protect"])
     schema, rows = dump(person), person.sql(DIGEST)
-    with PHASES["backfill"](person, "unprotect") as job:
+    with PHASES["backfill"](person, calls["unprotect"]) as job:
         person.sql("SELECT pg_cancel_backend(%s)", job.pid)
     job.end()
-    person.sql(CALLS["protect"])
+    person.sql(calls["protect"])
     assert person.sql(DIGEST) == rows
     assert dump(person) == schema
 
@@ -109,11 +111,13 @@ def test_an_unprotect_that_nobody_carries_on_can_be_taken_back(person: Database)
 @pytest.mark.parametrize(
     ("act", "phase"), [("protect", "backfill"), ("unprotect", "backfill"), ("unprotect", "last step")]
 )
-def test_offline_unprotect_takes_it_back_under_one_lock(person: Database, act: str, phase: str) -> None:
+def test_offline_unprotect_takes_it_back_under_one_lock(
+    person: Database, calls: dict[str, str], act: str, phase: str
+) -> None:
     schema, rows = dump(person), person.sql(DIGEST)
     if act == "unprotect":
-        person.sql(CALLS["protect"])
-    with PHASES[phase](person, act) as job:
+        person.sql(calls["protect"])
+    with PHASES[phase](person, calls[act]) as job:
         person.sql("SELECT pg_cancel_backend(%s)", job.pid)
     job.end()
     person.sql("CALL envelope.unprotect('person')")
@@ -121,27 +125,29 @@ def test_offline_unprotect_takes_it_back_under_one_lock(person: Database, act: s
     assert dump(person) == schema
 
 
-def test_a_value_that_does_not_open_stops_unprotect_and_nothing_is_lost(person: Database) -> None:
-    person.sql(CALLS["protect"])
+def test_a_value_that_does_not_open_stops_unprotect_and_nothing_is_lost(
+    person: Database, calls: dict[str, str]
+) -> None:
+    person.sql(calls["protect"])
     person.sql("SET session_replication_role = replica")
     person.sql("UPDATE person_encrypted SET email = set_byte(email, 30, get_byte(email, 30) # 1) WHERE id = 77")
     person.sql("RESET session_replication_role")
     with pytest.raises(psycopg.errors.DataCorrupted) as caught:
-        person.sql(CALLS["unprotect"])
+        person.sql(calls["unprotect"])
     assert "(id)=(77)" in (caught.value.diag.message_detail or "")
     assert person.one("SELECT count(*) FROM person WHERE id <> 77 AND email = 'value ' || id") == ROWS - 1
     person.sql("UPDATE person SET email = 'value 77' WHERE id = 77")
-    person.sql(CALLS["unprotect"])
+    person.sql(calls["unprotect"])
     assert person.one("SELECT count(*) FROM person WHERE email = 'value ' || id") == ROWS
     assert person.one(KIND) == PLAIN
 
 
-def test_a_column_is_renamed_between_protect_and_unprotect(person: Database) -> None:
+def test_a_column_is_renamed_between_protect_and_unprotect(person: Database, calls: dict[str, str]) -> None:
     person.sql("ALTER TABLE person RENAME COLUMN email TO mail; ALTER TABLE person RENAME COLUMN note TO email")
     schema, rows = dump(person), person.sql(DIGEST)
     person.sql("ALTER TABLE person RENAME COLUMN email TO note; ALTER TABLE person RENAME COLUMN mail TO email")
-    for unprotect in (CALLS["unprotect"], "CALL envelope.unprotect('person')"):
-        person.sql(CALLS["protect"])
+    for unprotect in (calls["unprotect"], "CALL envelope.unprotect('person')"):
+        person.sql(calls["protect"])
         person.sql("ALTER TABLE person RENAME COLUMN email TO mail; ALTER TABLE person RENAME COLUMN note TO email")
         assert person.sql(DIGEST) == rows
         person.sql(unprotect)

@@ -87,13 +87,6 @@ def test_what_is_protected_is_protected_already(person: Database) -> None:
         person.sql(CALLS["protect"])
 
 
-def test_tenants_and_subjects_get_their_keys_offline(person: Database) -> None:
-    for scope in ("tenant", "subject"):
-        with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
-            person.sql(CALLS["protect"].replace(")", f", scope => '{scope}', scope_column => 'n')"))
-        assert "keys of their own" in (caught.value.diag.message_detail or "")
-
-
 def test_a_table_that_was_protected_offline_is_unprotected_offline(person: Database) -> None:
     person.sql("""CALL envelope.protect('person', '["email"]')""")
     with pytest.raises(psycopg.errors.FeatureNotSupported, match="cannot be unprotected online") as caught:
@@ -115,7 +108,7 @@ WAITING = {
 def test_nothing_comes_between(person: Database) -> None:
     """The roll-out that runs goes on undisturbed."""
     rows = person.sql(DIGEST)
-    with PHASES["backfill"](person, "protect") as job:
+    with PHASES["backfill"](person, CALLS["protect"]) as job:
         for statement, error in WAITING.items():
             with pytest.raises(error):
                 person.sql(statement)
@@ -128,7 +121,7 @@ def test_nothing_comes_between(person: Database) -> None:
 
 def test_a_refresh_keeps_a_roll_out_going(person: Database) -> None:
     rows = person.sql(DIGEST)
-    with PHASES["backfill"](person, "protect") as job:
+    with PHASES["backfill"](person, CALLS["protect"]) as job:
         person.sql("CALL envelope.refresh('person')")
         person.sql("ALTER TABLE person_encrypted ADD late text; CALL envelope.refresh('person')")
         person.sql("GRANT INSERT ON person TO bob")

@@ -213,7 +213,7 @@ def test_writes_of_a_table_with_triggers_and_policies_get_their_tokens(indexed: 
 @pytest.mark.parametrize("phase", PHASES)
 def test_it_ends_well_whatever_holds_it_up(indexed: Database, phase: str) -> None:
     rows = indexed.sql(DIGEST)
-    with PHASES[phase](indexed, "protect") as job:
+    with PHASES[phase](indexed, PROTECT) as job:
         assert indexed.sql(DIGEST) == rows
     assert job.end() is None
     assert_unique(indexed)

@@ -60,9 +60,11 @@ class Resealing:
         job: Job,
         walker: Walker,
         work: Callable[[bool], Work],
+        ready: Callable[[str], None] | None = None,
     ) -> None:
+        """`ready` is called before rows are locked, with the condition that finds them. It commits."""
         self._host, self._owner, self._layout, self._key = host, owner, layout, key
-        self._job, self._walker, self._work = job, walker, work
+        self._job, self._walker, self._work, self._ready = job, walker, work, ready
 
     def walk(self) -> None:
         """Walks once over this job's part."""
@@ -111,6 +113,9 @@ class Resealing:
         """Reseals the rows of some blocks, and waits for no lock: a session that holds some and waits for others meets
         deadlocks.
         """
+        if self._ready:
+            self._ready(f"{batch.condition()} AND {self._work(False).any}")
+            quiet(self._host)
 
         def reseal(careful: bool) -> int:
             where = f"{batch.condition()} AND {self._work(careful).any}"

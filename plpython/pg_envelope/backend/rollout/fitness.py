@@ -12,14 +12,21 @@ from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import constraint_name
 from pg_envelope.backend.tables import bodies, publications, whole
+from pg_envelope.backend.tables.canonical import canonical
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.backend.tables.options import Scoping
 from pg_envelope.backend.tables.owner import AsOwner
 
 AFTERWARDS = "CALL envelope.set_audit(...) afterwards"
 FIRST = "CALL envelope.set_audit(..., 'none') first"
 # The classes of the errors of a domain that refuses a value.
 OF_A_DOMAIN = ("22", "23", "P0")
+# The tenants and subjects of a table that have keys, none of which may seal.
+SEALS_NOTHING = """
+SELECT d.scope FROM envelope_private.protected_table t JOIN envelope_private.dek d ON d.key_uuid = t.scope_key
+WHERE $1 IN (t.base, t.view) AND d.scope IS NOT NULL GROUP BY d.scope
+HAVING NOT bool_or(d.state = 'active') AND (bool_or(d.state = 'suspended') OR bool_and(d.state = 'destroyed'))"""
 # PostgreSQL 18 has a constraint for each NOT NULL. Another name than the usual one would be lost.
 NAMED_NOT_NULL = """
 SELECT k.conname AS name, a.attname AS column, k.convalidated FROM pg_catalog.pg_constraint k
@@ -34,9 +41,11 @@ def check_protect(
     wanted: Mapping[str, FieldOptions],
     indexes: Sequence[Index],
     way: Way,
+    scoping: Scoping,
 ) -> None:
     """Raises Unsupported with the list of all reasons. `indexes` are of columns in `wanted`."""
     reasons = [*_of_protect(host, table, layout, wanted), *_of_indexes(indexes, way)]
+    reasons += _of_shared_keys(host, table, layout, scoping)
     _refuse(f"{table.sql} cannot be {way.done}", reasons, way.hint)
 
 
@@ -47,8 +56,6 @@ def _of_indexes(indexes: Sequence[Index], way: Way) -> Iterator[str]:
 
 
 def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
-    if layout.scope_column:
-        yield "tenants or subjects are to have keys of their own"
     for name in wanted:
         if wanted[name].audit != "none":
             yield f"column {name} is to be audited, and values in the clear leave no event: {AFTERWARDS}"
@@ -67,6 +74,17 @@ def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, F
         yield f"publications send it, whose subscribers would miss its new columns: {found}"
     if host.row(whole.HIDDEN, ["oid"], [table.oid]):
         yield "row-level security with FORCE may hide rows from its owner"
+
+
+def _of_shared_keys(host: Host, table: Table, layout: Layout, scoping: Scoping) -> Iterator[str]:
+    """Yields how many rows could not be sealed, because the table whose keys are shared has lost or locked theirs."""
+    if scoping.of is None or layout.scope_column is None:
+        return
+    without = [row["scope"] for row in host.rows(SEALS_NOTHING, ["oid"], [scoping.of])]
+    text = canonical(layout.column(layout.scope_column), "t")
+    rows = f"SELECT count(*) AS found FROM {table.sql} t WHERE {text} = ANY ($1)"
+    if without and (found := AsOwner(host, table.owner_oid).count(rows, ["text[]"], [without])):
+        yield f"the {scoping.kind}s of {found} rows have keys that are destroyed or suspended: delete the rows first"
 
 
 def _takes_null(owner: AsOwner, column: Column) -> bool:

@@ -49,7 +49,7 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping), way)
     way.check(host, table, list(wanted))
     kept = [index for index in indexes if index.name not in {one.name for one in dropped}]
-    fitness.check_protect(host, table, draft, wanted, kept, way)
+    fitness.check_protect(host, table, draft, wanted, kept, way, scoping)
     followers, unserved = _rehearsed(host, table)
     unserved += way.obstacles(table, list(wanted), [dependent.what for dependent in followers])
     copies = {} if asked.keep_copies else dependents.copies.find(host, table.oid, wanted)

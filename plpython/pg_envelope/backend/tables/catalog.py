@@ -60,6 +60,9 @@ UPDATE envelope_private.adoption a SET beside = ARRAY(
     LEFT JOIN unnest($2::name[], $3::name[]) n (old, new) ON n.old = b.name
     ORDER BY b.place)
 FROM envelope_private.field f WHERE f.field_uuid = a.field_uuid AND f.key_uuid = $1"""
+SHARING = """
+SELECT o.base FROM envelope_private.protected_table t JOIN envelope_private.protected_table o USING (scope_key)
+WHERE $1 IN (t.base, t.view) AND o.rollout IS NOT NULL"""
 EQUALS = "OPERATOR(pg_catalog.=)"
 CHECK_FIELDS = ("name", "expression", "validated", "enforced", "no_inherit", "comment", "runs_code")
 
@@ -124,6 +127,12 @@ def refuse_rollout(host: Host, oid: int, what: str) -> None:
             f"{row['view_name']} is not ready for {what}(): its {WAYS[row['rollout']][0]} is not at its end",
             hint=f"{WAYS[row['rollout']][1]} tells more.",
         )
+
+
+def refuse_shared_rollout(host: Host, oid: int, what: str) -> None:
+    """Does the same for a table that shares its keys with one in which some values are still in the clear."""
+    for row in host.rows(SHARING, ["oid"], [oid]):
+        refuse_rollout(host, row["base"], what)
 
 
 def refuse_adoption(host: Host, oid: int, what: str) -> None:

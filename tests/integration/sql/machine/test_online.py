@@ -24,6 +24,9 @@ CREATE TRIGGER online BEFORE INSERT ON envelope_private.job FOR EACH ROW WHEN (N
 CREATE TRIGGER search BEFORE INSERT ON envelope_private.job FOR EACH ROW WHEN (NEW.what = 'search')
     EXECUTE FUNCTION stop();
 ALTER TABLE envelope_private.job DISABLE TRIGGER USER"""
+# A row's subject is one of the columns that the statements change most.
+SUBJECTS = CALLS["protect"].replace("online", "scope => 'subject', scope_column => 'n', online")
+IS_GIVEN = "ALTER TABLE t ALTER n SET NOT NULL"
 INDEXES = ("CREATE INDEX by_s ON t (s)", "CREATE UNIQUE INDEX by_s ON t (s, n)")
 REFUSED = "0A000"
 
@@ -35,24 +38,24 @@ def stopping_db(shared_db: Database) -> Database:
     return shared_db
 
 
-def make(connection: Connection, shape: Shape, index: str | None = None) -> None:
+def make(connection: Connection, shape: Shape, *further: str) -> None:
     for schema in SCHEMAS:
         connection.execute("RESET ROLE; RESET ALL; SET client_min_messages = error")
         connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}")
         connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO alice; SET search_path = {schema}, public")
         for statement in shape.ddl():
             connection.execute(statement.replace("{schema}", schema))
-        if index:
-            connection.execute(index)
+        for statement in further:
+            connection.execute(statement)
 
 
-def call(connection: Connection, act: str, stopped_at: str | None = None) -> str | None:
+def call(connection: Connection, statement: str, stopped_at: str | None = None) -> str | None:
     """Returns the SQLSTATE with which the call ended."""
     connection.execute("ALTER TABLE envelope_private.job DISABLE TRIGGER USER")
     if stopped_at:
         connection.execute(f"ALTER TABLE envelope_private.job ENABLE TRIGGER {stopped_at}")
     try:
-        connection.execute(CALLS[act])
+        connection.execute(statement)
     except psycopg.Error as error:
         return error.sqlstate
     return None
@@ -79,10 +82,11 @@ SOME = st.lists(STATEMENTS, min_size=1, max_size=4)
 
 
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=PHASES)
-@given(shapes(), SOME, SOME, SOME, st.booleans(), st.booleans())
+@given(shapes(), st.booleans(), SOME, SOME, SOME, st.booleans(), st.booleans())
 def test_a_table_in_a_roll_out_behaves_as_the_plain_one(
     stopping_db: Database,
     shape: Shape,
+    has_subjects: bool,
     before: list[str],
     during: list[str],
     after: list[str],
@@ -90,9 +94,10 @@ def test_a_table_in_a_roll_out_behaves_as_the_plain_one(
     goes_back: bool,
 ) -> None:
     connection = stopping_db.admin
-    make(connection, shape)
+    calls = {**CALLS, "protect": SUBJECTS} if has_subjects else CALLS
+    make(connection, shape, *([IS_GIVEN] if has_subjects else []))
     assert alike(connection, shape, before, sealed=False)
-    began = call(connection, "protect", "online")
+    began = call(connection, calls["protect"], "online")
     if began == REFUSED:
         event("refused online")
         return
@@ -101,7 +106,7 @@ def test_a_table_in_a_roll_out_behaves_as_the_plain_one(
         return
     acts = ["unprotect"] if turns_back else ["protect", "unprotect"] if goes_back else ["protect"]
     for act in acts:
-        assert call(connection, act) is None
+        assert call(connection, calls[act]) is None
         assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
     if alike(connection, shape, after, sealed=acts[-1] == "protect"):
         event(f"{', '.join(acts)}: alike to the end")
@@ -121,17 +126,17 @@ def test_so_does_one_whose_indexes_become_indexes_of_tokens(
     connection = stopping_db.admin
     make(connection, shape, index)
     assert alike(connection, shape, before, sealed=False)
-    began = call(connection, "protect", "search")
+    began = call(connection, CALLS["protect"], "search")
     if began == REFUSED:
         event("refused online")
         return
     assert began == "P0001"
     if not alike(connection, shape, in_the_clear, sealed=True):
         return
-    assert call(connection, "protect", "online") == "P0001"
+    assert call(connection, CALLS["protect"], "online") == "P0001"
     if not alike(connection, shape, during, sealed=True):
         return
-    assert call(connection, "unprotect" if turns_back else "protect") is None
+    assert call(connection, CALLS["unprotect" if turns_back else "protect"]) is None
     assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
     if not turns_back:
         assert connection.execute(
