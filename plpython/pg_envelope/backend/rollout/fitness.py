@@ -114,8 +114,9 @@ def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
             yield f"column {name} is audited, and values in the clear leave no event: {FIRST}"
         if protected.is_masked:
             yield f"column {name} has masks, and a plain column has none: SELECT envelope.unmask(...) first"
-    for name in (search.name for search in found.layout.shown_searches):
-        yield f"search column {name} is there: CALL envelope.drop_search(...)"
+    if not found.key["rollout"]:
+        for column in found.layout.hidden:
+            yield f"search column {column.name} is not filled: call add_search() or rotate_search() again, which go on"
     if host.row(whole.HIDDEN, ["oid"], [found.base.oid]):
         yield "row-level security with FORCE may hide rows from its owner"
 

@@ -20,7 +20,7 @@ from pg_envelope.backend.jobs.resealing import Resealing
 from pg_envelope.backend.jobs.walker import Pace, Walker
 from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.rollout import fitness, settling, tokens
+from pg_envelope.backend.rollout import fitness, plain_indexes, settling, tokens
 from pg_envelope.backend.rollout.finishing import finish, tell
 from pg_envelope.backend.rollout.proofs import PROTECT, UNPROTECT
 from pg_envelope.backend.rollout.ready_keys import Fetch, ReadyKeys
@@ -96,6 +96,8 @@ class Rollout:
             # A row may have been written between the last look and the constraints.
             self._convert(oid, act, job, pace)
             settling.prove(host, oid, act, job)
+            if act == UNPROTECT:
+                plain_indexes.make(host, oid)
             wait_for_readers(host, job, MADE[act])
             finish(host, oid, act)
             job.complete()

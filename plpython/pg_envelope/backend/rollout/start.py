@@ -16,7 +16,8 @@ from pg_envelope.backend.search.carried import Carried, Dropped, Index
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import catalog, dependents, grants, inspect, locks, options, refusals
 from pg_envelope.backend.tables.build import build
-from pg_envelope.backend.tables.dependents import Dependent, Graph
+from pg_envelope.backend.tables.dependents import Dependent, Graph, statistics
+from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.options import ProtectArguments
@@ -41,7 +42,7 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     refusals.check_columns(table, asked.wanted, scoping.column)
     indexes = carried.find(host, table, asked.wanted)
     found = [index for index in served(indexes, asked.wanted) if way.misfit(index) is None]
-    dropped = [] if way.tokens_first else _dropped(host, table, asked.wanted, found)
+    dropped = _dropped(host, table, asked.wanted, found, way)
     wanted = protecting.with_searches(asked.wanted, found, asked.shared)
     searched = any(options.search for options in wanted.values())
     step = proofs.TOKENS if searched and way.tokens_first else way.act
@@ -61,16 +62,22 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     if dependents.read(host, _lock(host, table).nodes) != followers:
         raise errors.Conflict(f"what uses {table.sql} was changed meanwhile", hint="Call protect() again.")
     with dependents.carried(host, followers):
-        _begin(host, table, layout, way, step, [] if way.tokens_first else gone)
+        _begin(host, table, layout, way, step, dropped if way.tokens_first else gone)
+    carried.record(host, key_uuid, gone)
     if way.tokens_first and searched:
-        tokens.begin(host, keys, table.oid, wanted, found)
-    elif searched or dropped:
-        tokens.make_at_once(host, keys, table.oid, wanted, found, dropped)
+        tokens.begin(host, keys, table.oid, wanted)
+    elif searched or gone:
+        tokens.make_at_once(host, keys, table.oid, wanted, found)
+    protecting.tell_dropped(host, dropped)
     tell_readers(host, layout, followers)
 
 
-def _dropped(host: Host, table: Table, wanted: Mapping[str, FieldOptions], kept: list[Index]) -> list[Dropped]:
-    return carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], kept)
+def _dropped(
+    host: Host, table: Table, wanted: Mapping[str, FieldOptions], kept: list[Index], way: Way
+) -> list[Dropped | Statistics]:
+    """Returns what is dropped in the first transaction, because nothing can stand in for it."""
+    indexes = carried.droppable(host, table, [name for name in wanted if wanted[name].drops_indexes], kept)
+    return [*indexes, *(statistics.find(host, table, wanted) if way.tokens_first else [])]
 
 
 def _rehearsed(host: Host, table: Table) -> tuple[list[Dependent], list[str]]:

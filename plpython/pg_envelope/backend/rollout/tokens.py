@@ -15,7 +15,7 @@ from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.rollout.proofs import TOKENS
 from pg_envelope.backend.search import carried, place, protecting, stand_ins, token_indexes
 from pg_envelope.backend.search import keys as search_keys
-from pg_envelope.backend.search.carried import Dropped, Index
+from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.filling import fill
 from pg_envelope.backend.search.place import Place
@@ -32,12 +32,9 @@ UPDATE envelope_private.search s SET is_filled = true FROM envelope_private.fiel
 WHERE f.field_uuid = s.field_uuid AND f.key_uuid = $1"""
 
 
-def begin(
-    host: Host, keys: Keys, oid: int, wanted: Mapping[str, FieldOptions], found: Sequence[Index | Dropped]
-) -> None:
+def begin(host: Host, keys: Keys, oid: int, wanted: Mapping[str, FieldOptions]) -> None:
     """Adds empty token columns, which every write fills from now on. The view does not show them yet."""
     at = place.find(host, oid)
-    carried.record(host, at.layout.key_uuid, found)
     origin = search_keys.origin_of(host, at.layout.key_uuid)
     for column in (column for column in at.view.columns if column.name in wanted):
         for search in wanted[column.name].search:
@@ -52,13 +49,12 @@ def make_at_once(
     oid: int,
     wanted: Mapping[str, FieldOptions],
     found: Sequence[Index],
-    dropped: Sequence[Dropped],
 ) -> None:
     """Makes the tokens of all rows and their indexes, in the transaction that made the view. Raises Duplicate.
 
     So whoever writes next meets unique tokens of old and new values alike.
     """
-    begin(host, keys, oid, wanted, [*found, *dropped])
+    begin(host, keys, oid, wanted)
     at = place.find(host, oid)
     if at.layout.searches:
         with protecting.usable(host, at.base):

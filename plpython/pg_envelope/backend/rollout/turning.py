@@ -26,6 +26,8 @@ def turn(host: Host, oid: int, act: str) -> None:
     host.rows(TURNED, ["oid", "text"], [found.base.oid, act])
     names = found.layout.key_uuid, found.base.oid, found.layout.schema
     stand_ins.put_in_force(host, *names, tokens=act == proofs.PROTECT)
+    if act == proofs.PROTECT:
+        stand_ins.drop_made(host, *names, are_kept=bool(found.layout.hidden))
     proofs.begin_again(host, found.base, found.layout)
     parts = [f"ALTER {ident(name)} DROP NOT NULL" for name in found.layout.protected]
     # On the way back the constraints come when the envelopes are gone: see settling.py.

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search import carried
-from pg_envelope.backend.search.carried import Carried, Index
+from pg_envelope.backend.search.carried import Carried, Dropped, Index
 from pg_envelope.backend.search.token_indexes import temporary_name
 from pg_envelope.backend.sqltext import derived_name, ident
+from pg_envelope.backend.tables.dependents.statistics import Statistics
 
 OF_TOKENS = """
 SELECT bool_or(a.atttypid = 'envelope_search.token'::regtype) AS tokens
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid
 WHERE i.indrelid = $1 AND c.relname = $2 HAVING count(*) > 0"""
+
+CONSTRAINT = "SELECT oid FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND conname = $2"
 
 
 def of_values(host: Host, key_uuid: str) -> list[Index]:
@@ -40,19 +43,49 @@ def put_in_force(host: Host, key_uuid: str, base: int, schema: str, *, tokens: b
                 _rename(host, schema, old, new)
 
 
-def missing(host: Host, key_uuid: str, base: int, schema: str) -> list[Carried]:
-    """Returns what must be made anew, once the indexes of tokens are gone. An index of values that a roll-out has kept
-    gets its name again.
+def lacking(host: Host, key_uuid: str, base: int) -> list[Index | Dropped]:
+    """Returns what has no index of values now, and can have one before the end of a roll-out.
+
+    A constraint that was dropped on demand comes back in the end: it may be more than an index.
     """
-    return [one for one in carried.recorded(host, key_uuid) if not _is_kept(host, one, base, schema)]
+    return [
+        one for one in carried.recorded(host, key_uuid) if not isinstance(one, Statistics) and _lacks(host, one, base)
+    ]
 
 
-def _is_kept(host: Host, one: Carried, base: int, schema: str) -> bool:
-    if not isinstance(one, Index):
+def _lacks(host: Host, one: Index | Dropped, base: int) -> bool:
+    there = {_of_tokens(host, base, name) for name in (one.name, temporary_name(one.name))}
+    return False not in there if isinstance(one, Index) else not one.is_constraint and there == {None}
+
+
+def drop_made(host: Host, key_uuid: str, base: int, schema: str, *, are_kept: bool) -> None:
+    """Drops the indexes of values that a way back has made. `are_kept`: those for which tokens stand in are older, and
+    stay.
+    """
+    for one in carried.recorded(host, key_uuid):
+        other = temporary_name(one.name)
+        if not (are_kept and isinstance(one, Index)) and _of_tokens(host, base, other) is False:
+            host.run(f"DROP INDEX {ident(schema)}.{ident(other)}")
+
+
+def missing(host: Host, key_uuid: str, base: int, schema: str, table: str) -> list[Carried]:
+    """Returns what must be made anew, once the indexes of tokens are gone. An index of values that a roll-out has kept
+    or made gets its name again. `table` is the base table's name now.
+    """
+    return [one for one in carried.recorded(host, key_uuid) if not _is_there(host, one, base, schema, table)]
+
+
+def _is_there(host: Host, one: Carried, base: int, schema: str, table: str) -> bool:
+    if isinstance(one, Statistics):
         return False
-    if _of_tokens(host, base, other := temporary_name(one.name)) is not None:
-        _rename(host, schema, other, one.name)
-    return _of_tokens(host, base, one.name) is not None
+    if _of_tokens(host, base, other := temporary_name(one.name)) is None:
+        return isinstance(one, Index) and _of_tokens(host, base, one.name) is not None
+    _rename(host, schema, other, one.name)
+    if one.is_constraint and not host.row(CONSTRAINT, ["oid", "name"], [base, one.name]):
+        host.run(f"ALTER TABLE {table} ADD CONSTRAINT {ident(one.name)} UNIQUE USING INDEX {ident(one.name)}")
+    for setting in one.settings(schema, table):
+        host.run(setting)
+    return True
 
 
 def _of_tokens(host: Host, base: int, name: str) -> bool | None:

@@ -186,7 +186,7 @@ def _stored(layout: Layout) -> Iterator[str]:
 
 def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> None:
     """Makes the indexes again for which tokens stood in."""
-    indexes = stand_ins.missing(host, layout.key_uuid, base.oid, layout.schema)
+    indexes = stand_ins.missing(host, layout.key_uuid, base.oid, layout.schema, view.sql)
     if indexes:
         with protecting.usable(host, base):
             for index in indexes:
