@@ -154,6 +154,17 @@ def test_dead_rows_are_told_of_until_the_table_is_rewritten(person: Database) ->
     assert person.one("SELECT position('value 77'::bytea IN pg_read_binary_file(%s))", file) == 0
 
 
+def test_statistics_hold_no_value_of_before(person: Database) -> None:
+    """ANALYZE keeps values. An envelope may be among them, and no value in the clear."""
+    kept = "SELECT count(*) FROM pg_stats s WHERE s.tablename = 'person_encrypted' AND s::text LIKE '%value 7%'"
+    assert person.one(kept.replace("_encrypted", "")) == 1
+    with PHASES["backfill"](person, CALLS["protect"]) as job:
+        person.sql("ANALYZE person_encrypted")
+        assert person.one(kept) == 1
+    assert job.end() is None
+    assert person.one(kept) == 0
+
+
 def test_the_names_of_constraints_are_those_that_postgresql_makes(db: Database) -> None:
     for table, column in product(["t", "x" * 63, "ü" * 31, "y" * 40], ["c", "z" * 63, "ö" * 31, "v" * 22]):
         db.sql(f'CREATE TABLE "{table}" ("{column}" text CHECK ("{column}" <> \'\'))')

@@ -156,3 +156,16 @@ def test_a_key_that_is_suspended_meanwhile_stops_it_and_nothing_is_lost(visits: 
     visits.sql("CALL envelope.unsuspend('visit', '7')")
     visits.sql(SHARED)
     assert visits.sql(DIGEST) == rows
+
+
+@pytest.mark.parametrize("lock", ["shred", "suspend"])
+def test_values_that_would_not_come_back_are_told_of_before(person: Database, lock: str) -> None:
+    person.sql(PROTECT)
+    person.sql(f"CALL envelope.{lock}('person', '7', reason => 'asked for')")
+    schema = dump(person)
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+        person.sql(UNPROTECT)
+    assert "the values of 8 rows are under keys that are destroyed or suspended" in caught.value.diag.message_detail
+    assert dump(person) == schema
+    person.sql("DELETE FROM person WHERE n = 7")
+    person.sql(UNPROTECT)

@@ -100,6 +100,13 @@ KINDS = {
     "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE FOREIGN TABLE t (id int, a text)"
     " SERVER s": "a foreign table",
 }
+WAYS_OUT = {
+    "a partitioned table": ["ordinary table with the same primary key"],
+    "a partition": ["same primary key", "DETACH PARTITION"],
+    "an inheritance tree": ["NO INHERIT"],
+    "a typed table": ["NOT OF"],
+    "a view": ["tables from which it reads"],
+}
 BAD_COLUMNS = {
     '["nope"]': ("22023", "no such column"),
     '["A"]': ("22023", "no such column"),
@@ -169,6 +176,9 @@ def test_other_kinds_of_tables_are_named(db: Database, table: str) -> None:
     found = refused(db, """CALL envelope.protect('t', '["a"]')""")
     assert found.sqlstate == "0A000"
     assert KINDS[table] in (found.message_primary or "")
+    assert found.message_hint
+    for word in WAYS_OUT.get(KINDS[table], ()):
+        assert word in found.message_hint
 
 
 def test_system_tables_and_extension_tables_are_not_protected(db: Database) -> None:

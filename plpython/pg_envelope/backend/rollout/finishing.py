@@ -15,6 +15,10 @@ from pg_envelope.backend.tables.unprotect import make_plain
 DONE = """
 UPDATE envelope_private.key SET rollout = NULL, residue = pg_relation_filenode(base) WHERE base = $1::oid"""
 KNOWN_BY_THE_TABLE = "UPDATE envelope_private.field SET plain_not_null = false WHERE key_uuid = $1"
+# What ANALYZE has kept of the values in the clear. The next ANALYZE would find the columns empty.
+FORGET_STATISTICS = """
+DELETE FROM pg_catalog.pg_statistic s USING pg_catalog.pg_attribute a
+WHERE s.starelid = $1 AND a.attrelid = $1 AND a.attnum = s.staattnum AND a.attname = ANY ($2::name[])"""
 RESIDUE = "dead rows of {base} still hold plaintext"
 RESIDUE_HINT = (
     "VACUUM FULL {base}, or pg_repack while the table is in use."
@@ -39,6 +43,7 @@ def _protected(host: Host, found: Place) -> None:
             # The CHECK spares SET NOT NULL a look at the rows, so it is dropped afterwards.
             host.run(f"ALTER TABLE {base.sql} ALTER {ident(name)} SET NOT NULL")
             host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT {ident(proofs.given(name))}")
+    host.rows(FORGET_STATISTICS, ["oid", "text[]"], [base.oid, list(found.layout.plains)])
     host.rows(DONE, ["oid"], [base.oid])
     host.rows(KNOWN_BY_THE_TABLE, ["uuid"], [found.layout.key_uuid])
     if found.layout.hidden:

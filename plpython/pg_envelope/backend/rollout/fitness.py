@@ -10,7 +10,7 @@ from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout.way import Way
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.search.place import Place
-from pg_envelope.backend.sqltext import constraint_name
+from pg_envelope.backend.sqltext import constraint_name, ident
 from pg_envelope.backend.tables import bodies, publications, whole
 from pg_envelope.backend.tables.canonical import canonical
 from pg_envelope.backend.tables.generate import Layout
@@ -22,8 +22,8 @@ AFTERWARDS = "CALL envelope.set_audit(...) afterwards"
 FIRST = "CALL envelope.set_audit(..., 'none') first"
 # The classes of the errors of a domain that refuses a value.
 OF_A_DOMAIN = ("22", "23", "P0")
-# The tenants and subjects of a table that have keys, none of which may seal.
-SEALS_NOTHING = """
+# The tenants and subjects of a table that have keys, none of which is active.
+WITHOUT_KEYS = """
 SELECT d.scope FROM envelope_private.protected_table t JOIN envelope_private.dek d ON d.key_uuid = t.scope_key
 WHERE $1 IN (t.base, t.view) AND d.scope IS NOT NULL GROUP BY d.scope
 HAVING NOT bool_or(d.state = 'active') AND (bool_or(d.state = 'suspended') OR bool_and(d.state = 'destroyed'))"""
@@ -78,13 +78,18 @@ def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, F
 
 def _of_shared_keys(host: Host, table: Table, layout: Layout, scoping: Scoping) -> Iterator[str]:
     """Yields how many rows could not be sealed, because the table whose keys are shared has lost or locked theirs."""
-    if scoping.of is None or layout.scope_column is None:
-        return
-    without = [row["scope"] for row in host.rows(SEALS_NOTHING, ["oid"], [scoping.of])]
-    text = canonical(layout.column(layout.scope_column), "t")
-    rows = f"SELECT count(*) AS found FROM {table.sql} t WHERE {text} = ANY ($1)"
-    if without and (found := AsOwner(host, table.owner_oid).count(rows, ["text[]"], [without])):
+    if scoping.of is not None and (found := _without_keys(host, table, layout, scoping.of, "true")):
         yield f"the {scoping.kind}s of {found} rows have keys that are destroyed or suspended: delete the rows first"
+
+
+def _without_keys(host: Host, table: Table, layout: Layout, keys_of: int, where: str) -> int:
+    """Returns how many rows have tenants or subjects whose keys, those of the table `keys_of`, serve no more."""
+    without = [row["scope"] for row in host.rows(WITHOUT_KEYS, ["oid"], [keys_of])]
+    if not without or layout.scope_column is None:
+        return 0
+    text = canonical(layout.column(layout.scope_column), "t")
+    rows = f"SELECT count(*) AS found FROM {table.sql} t WHERE {text} = ANY ($1) AND ({where})"
+    return AsOwner(host, table.owner_oid).count(rows, ["text[]"], [without])
 
 
 def _takes_null(owner: AsOwner, column: Column) -> bool:
@@ -114,6 +119,9 @@ def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
             yield f"column {name} is audited, and values in the clear leave no event: {FIRST}"
         if protected.is_masked:
             yield f"column {name} has masks, and a plain column has none: SELECT envelope.unmask(...) first"
+    sealed = " OR ".join(f"t.{ident(name)} IS NOT NULL" for name in found.layout.protected)
+    if locked := _without_keys(host, found.base, found.layout, found.base.oid, sealed):
+        yield f"the values of {locked} rows are under keys that are destroyed or suspended: no value comes back"
     if not found.key["rollout"]:
         for column in found.layout.hidden:
             yield f"search column {column.name} is not filled: call add_search() or rotate_search() again, which go on"

@@ -83,10 +83,27 @@ def check_kind(table: Table) -> None:
     """Raises Unsupported for a relation that is no ordinary table of the user's own."""
     reasons = list(_kind_reasons(table))
     if reasons:
-        raise errors.Unsupported(f"{table.sql} cannot be protected: it is {reasons[0]}", hint=KIND_HINT)
+        way_out = INSTEAD.get(reasons[0], KIND_HINT)
+        raise errors.Unsupported(f"{table.sql} cannot be protected: it is {reasons[0]}", hint=way_out)
 
 
 KIND_HINT = "protect() takes ordinary tables, logged or unlogged, without inheritance."
+PARTITIONED, PARTITION, TEMPORARY = "a partitioned table", "a partition", "a temporary table"
+INHERITING, TYPED = "part of an inheritance tree", "a typed table"
+BESIDE = (
+    "Move the columns that you want to protect to an ordinary table with the same primary key, and protect that one:"
+    " docs/protected-tables.md has an example."
+)
+INSTEAD = {
+    PARTITIONED: BESIDE,
+    PARTITION: f"{BESIDE} Or make it a table of its own: ALTER TABLE ... DETACH PARTITION.",
+    INHERITING: f"{BESIDE} Or make it a table of its own: ALTER TABLE ... NO INHERIT.",
+    TYPED: "ALTER TABLE ... NOT OF makes it an ordinary table.",
+    TEMPORARY: "Make it an ordinary table, which may be UNLOGGED.",
+    "a foreign table": "Protect the table on its own server: the values come decrypted for the role that connects.",
+    "a view": "Protect the tables from which it reads.",
+    "a materialized view": "Protect the tables from which it reads: docs/protected-tables.md says what becomes of it.",
+}
 
 
 def _kind_reasons(table: Table) -> Iterator[str]:
@@ -95,13 +112,13 @@ def _kind_reasons(table: Table) -> Iterator[str]:
     if table.belongs_to_system:
         yield "part of the system or of an extension"
     if table.persistence == "t":
-        yield "a temporary table"
+        yield TEMPORARY
     if table.is_partition:
-        yield "a partition"
+        yield PARTITION
     if table.inherits:
-        yield "part of an inheritance tree"
+        yield INHERITING
     if table.is_typed:
-        yield "a typed table"
+        yield TYPED
 
 
 def check_same(before: Table, after: Table) -> None:
