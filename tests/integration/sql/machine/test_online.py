@@ -23,6 +23,8 @@ CREATE TRIGGER online BEFORE INSERT ON envelope_private.job FOR EACH ROW WHEN (N
     EXECUTE FUNCTION stop();
 CREATE TRIGGER search BEFORE INSERT ON envelope_private.job FOR EACH ROW WHEN (NEW.what = 'search')
     EXECUTE FUNCTION stop();
+CREATE TRIGGER batch BEFORE UPDATE ON envelope_private.job FOR EACH ROW
+    WHEN (NEW.what = 'online' AND NEW.blocks_done > 0 AND NEW.state = 'running') EXECUTE FUNCTION stop();
 ALTER TABLE envelope_private.job DISABLE TRIGGER USER"""
 # A row's subject is one of the columns that the statements change most.
 SUBJECTS = CALLS["protect"].replace("online", "scope => 'subject', scope_column => 'n', online")
@@ -33,7 +35,7 @@ REFUSED = "0A000"
 
 @pytest.fixture(scope="module")
 def stopping_db(shared_db: Database) -> Database:
-    """A database in which a roll-out can be stopped right after its first transaction."""
+    """A database in which a roll-out can be stopped right after its first transaction, or with its first batch."""
     shared_db.sql(STOP)
     return shared_db
 
@@ -113,7 +115,7 @@ def test_a_table_in_a_roll_out_behaves_as_the_plain_one(
 
 
 @settings(max_examples=EXAMPLES // 2, suppress_health_check=list(HealthCheck), phases=PHASES)
-@given(shapes(), st.sampled_from(INDEXES), SOME, SOME, SOME, st.booleans())
+@given(shapes(), st.sampled_from(INDEXES), SOME, SOME, SOME, SOME, st.booleans(), st.booleans())
 def test_so_does_one_whose_indexes_become_indexes_of_tokens(
     stopping_db: Database,
     shape: Shape,
@@ -121,7 +123,9 @@ def test_so_does_one_whose_indexes_become_indexes_of_tokens(
     before: list[str],
     in_the_clear: list[str],
     during: list[str],
+    back: list[str],
     turns_back: bool,
+    comes_back: bool,
 ) -> None:
     connection = stopping_db.admin
     make(connection, shape, index)
@@ -142,4 +146,10 @@ def test_so_does_one_whose_indexes_become_indexes_of_tokens(
         assert connection.execute(
             "SELECT count(*) FROM sealed.t WHERE (s IS NULL) <> (s_search IS NULL)"
         ).fetchone() == (0,)
+        if call(connection, CALLS["unprotect"], "batch") == "P0001":
+            if not alike(connection, shape, back, sealed=True):
+                return
+            assert call(connection, CALLS["unprotect" if comes_back else "protect"]) is None
+            event(f"alike on the way back, {'to its end' if comes_back else 'and to the other end again'}")
+        assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
     event("alike to the end")
