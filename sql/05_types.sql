@@ -7,10 +7,10 @@ CREATE DOMAIN envelope.ciphertext AS bytea
         OR pg_catalog.octet_length(VALUE) OPERATOR(pg_catalog.>=) 22
             AND pg_catalog.get_byte(pg_catalog.substr(VALUE, 1, 1), 0) OPERATOR(pg_catalog.=) 225
             AND (pg_catalog.get_byte(pg_catalog.substr(VALUE, 2, 1), 0) OPERATOR(pg_catalog.&) 127)
-                OPERATOR(pg_catalog.=) ANY ('{1,2,3,5}'::pg_catalog.int4[])
+                OPERATOR(pg_catalog.=) ANY ('{1,2,3,4,5}'::pg_catalog.int4[])
             AND pg_catalog.octet_length(VALUE) OPERATOR(pg_catalog.>=)
                 CASE pg_catalog.get_byte(pg_catalog.substr(VALUE, 2, 1), 0) OPERATOR(pg_catalog.&) 127
-                    WHEN 2 THEN 46 ELSE 34 END
+                    WHEN 2 THEN 46 WHEN 4 THEN 22 ELSE 34 END
     );
 COMMENT ON DOMAIN envelope.ciphertext IS
     'one encrypted value: version, suite, key id, nonce, ciphertext, tag (FORMAT.md section 1)';

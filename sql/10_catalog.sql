@@ -106,7 +106,7 @@ CREATE TABLE envelope_private.field (
     attnum smallint,
     attname name,
     bind text NOT NULL CHECK (bind IN ('row', 'column', 'context', 'search')),
-    suite smallint NOT NULL CHECK (suite IN (1, 2, 3, 5)),
+    suite smallint NOT NULL CHECK (suite IN (1, 2, 3, 4, 5)),
     pad boolean NOT NULL DEFAULT false,
     audit text NOT NULL DEFAULT 'none' CHECK (audit IN ('none', 'statement', 'row', 'sync')),
     limit_rows integer CHECK (limit_rows > 0),
@@ -118,7 +118,8 @@ CREATE TABLE envelope_private.field (
     plain_column name,
     plain_not_null boolean NOT NULL DEFAULT false,
     CHECK (num_nulls(limit_rows, limit_seconds, limit_then) IN (0, 3)),
-    CHECK (limit_rows IS NULL OR audit <> 'none')
+    CHECK (limit_rows IS NULL OR audit <> 'none'),
+    CHECK (suite <> 4 OR bind = 'column')
 );
 COMMENT ON TABLE envelope_private.field IS
     'one row per protected column, named key or search key; field_uuid is part of every envelope''s associated data';

@@ -88,5 +88,5 @@ CREATE VIEW envelope_private.budget AS
     JOIN envelope_private.key n USING (key_uuid)
     LEFT JOIN envelope_private.field f USING (field_uuid),
     LATERAL (SELECT to_regclass(envelope_private.counter_name(coalesce(u.field_uuid, u.key_uuid))) AS counter) c
-    WHERE coalesce(f.suite, 1) <> 2;
+    WHERE coalesce(f.suite, 1) NOT IN (2, 4);
 COMMENT ON VIEW envelope_private.budget IS 'the active keys whose messages are counted, each with the most messages that it can have sealed';

@@ -1,4 +1,4 @@
-"""Reads COLUMN[:bind=row|column][:suite=N][:pad] of the command line as the jsonb that envelope.protect takes."""
+"""Reads COLUMN[:bind=row|column][:suite=N][:pad][:force] of the command line as the jsonb that envelope.protect takes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pg_envelope_client.problems import usage
 
 BINDS = ("row", "column")
-SUITES = (1, 2, 3, 5)
-FORM = "COLUMN[:bind=row|column][:suite=1|2|3|5][:pad]"
+SUITES = (1, 2, 3, 4, 5)
+FORM = "COLUMN[:bind=row|column][:suite=1|2|3|4|5][:pad][:force]"
 
 Options = dict[str, str | int | bool]
 
@@ -38,8 +38,8 @@ def _options(spec: str, given: Sequence[str]) -> Options:
 
 def _option(spec: str, text: str) -> tuple[str, str | int | bool]:
     name, _, value = text.partition("=")
-    if text == "pad":
-        return "pad", True
+    if text in ("pad", "force"):
+        return text, True
     if name == "bind" and value in BINDS:
         return name, value
     if name == "suite" and value in map(str, SUITES):

@@ -11,9 +11,10 @@ try:
 
     AESGCM = openssl.aead.AESGCM
     AESGCMSIV = openssl.aead.AESGCMSIV
+    AESSIV = openssl.aead.AESSIV
     ChaCha20Poly1305 = openssl.aead.ChaCha20Poly1305
 except (ImportError, AttributeError):
     # The binding's name is not public. Another release of `cryptography` may have it elsewhere.
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, ChaCha20Poly1305
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, AESSIV, ChaCha20Poly1305
 
-__all__ = ["AESGCM", "AESGCMSIV", "ChaCha20Poly1305"]
+__all__ = ["AESGCM", "AESGCMSIV", "AESSIV", "ChaCha20Poly1305"]

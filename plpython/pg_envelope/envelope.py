@@ -11,8 +11,6 @@ from pg_envelope.suites import KEY_BYTES, PADDED, REFUSALS, suite_of
 VERSION = 0xE1
 HEADER_BYTES = 6
 MAX_VALUE_BYTES = 512 * 1024 * 1024
-# Nonces of this length are never alike by chance. Shorter ones bound the messages under a key: FORMAT.md 1.4.
-UNBOUNDED_NONCE_BYTES = 24
 
 
 def header(suite: int, padded: bool, key_id: int) -> bytes:
@@ -37,7 +35,7 @@ class FieldKey:
     Callers use `seal` and `open`. `decrypt`, `nonce_end`, `aad`, `padded` and `left` are for backend/hot.py. `aad` is
     header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins. `epoch` and
     `expires` (monotonic seconds) bound its use. `reserve` returns how many more messages may be sealed, or raises. It
-    is asked before the first message and whenever none is left. Without it, and with long nonces, nothing is counted.
+    is asked before the first message and whenever none is left. Without it, and in suites that are not counted, nothing is.
     `draw` returns so many random bytes, and never the same ones twice.
     """
 
@@ -79,13 +77,13 @@ class FieldKey:
         self.aad = head + field_uuid
         self.expires = expires
         self.epoch = epoch
-        counted = reserve is not None and suite.nonce_bytes < UNBOUNDED_NONCE_BYTES
+        counted = reserve is not None and suite.is_counted
         self.left: float = 0 if counted else float("inf")
         self._reserve = reserve
         self._draw = draw or _draw
 
     def seal(self, content: bytes, row_key: bytes) -> bytes:
-        """Returns a new envelope under a fresh nonce. Raises ValueTooLong over 512 MB, and what `reserve` raises."""
+        """Returns a new envelope, under a fresh nonce if the suite has one. Raises ValueTooLong over 512 MB, and what `reserve` raises."""
         if len(content) > MAX_VALUE_BYTES:
             raise errors.ValueTooLong(detail="at most 512 MB")
         if not self.left and self._reserve:

@@ -10,12 +10,14 @@ from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
 
-from pg_envelope import errors, fips, xaes
+from pg_envelope import errors, fips, siv, xaes
 from pg_envelope.aeads import AESGCM, AESGCMSIV, ChaCha20Poly1305
 
 TAG_BYTES = 16
 KEY_BYTES = 32
 PADDED = 0x80
+# Nonces of this length are never alike by chance.
+LONG_NONCE_BYTES = 24
 
 # The AEADs raise these for bytes that do not authenticate, or that are too short to.
 REFUSALS = (InvalidTag, ValueError)
@@ -37,6 +39,16 @@ class Suite(NamedTuple):
     nonce_bytes: int
     aead: Callable[[bytes], Aead]
 
+    @property
+    def is_deterministic(self) -> bool:
+        """True when equal values in one place have equal envelopes, because there is no nonce."""
+        return not self.nonce_bytes
+
+    @property
+    def is_counted(self) -> bool:
+        """True when nonces are so short that they bound the messages under a key: FORMAT.md 1.4."""
+        return 0 < self.nonce_bytes < LONG_NONCE_BYTES
+
 
 SUITES = {
     suite.number: suite
@@ -44,6 +56,7 @@ SUITES = {
         Suite(1, "AES-256-GCM", 12, AESGCM),
         Suite(2, "XAES-256-GCM", 24, xaes.XAES256GCM),
         Suite(3, "ChaCha20-Poly1305", 12, ChaCha20Poly1305),
+        Suite(4, "AES-256-SIV", 0, siv.AES256SIV),
         Suite(5, "AES-256-GCM-SIV", 12, AESGCMSIV),
     )
 }

@@ -27,10 +27,13 @@ def refused(db: Database, envelope: bytes, column: str = "email", row: str = "1"
     return failure(db.admin, DECRYPT, envelope, column, row).public()
 
 
+LEAST = {1: 34, 2: 46, 3: 34, 4: 22, 5: 34}
+
+
 def is_envelope(candidate: bytes) -> bool:
     """FORMAT.md section 1, as the domain checks it."""
     suite = candidate[1] & 0x7F
-    return candidate[0] == 0xE1 and suite in (1, 2, 3, 5) and len(candidate) >= (46 if suite == 2 else 34)
+    return candidate[0] == 0xE1 and suite in LEAST and len(candidate) >= LEAST[suite]
 
 
 def flipped(envelope: bytes) -> Iterator[bytes]:

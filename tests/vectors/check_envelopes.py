@@ -9,6 +9,7 @@ from uuid import UUID
 from Crypto.Cipher import AES, ChaCha20_Poly1305
 
 from tests.vectors.gcm_siv import GcmSiv
+from tests.vectors.kdf import hkdf
 
 Cipher = Callable[[bytes, bytes], Any]
 
@@ -34,8 +35,24 @@ def xaes(key: bytes, nonce: bytes) -> Any:
     return gcm(b"".join(blocks.encrypt(block.to_bytes(16, "big")) for block in inputs), nonce[12:])
 
 
+def siv_of(key: bytes) -> Any:
+    """RFC 5297, whose cipher takes an empty nonce for one more component: so it gets none."""
+    return AES.new(key, AES.MODE_SIV)
+
+
+def siv(key: bytes, nonce: bytes) -> Any:
+    assert not nonce
+    return siv_of(hkdf(key, b"", b"pg_envelope/1 siv", 64))
+
+
 # Nonce bytes, and what makes a cipher for one message.
-SUITES: dict[int, tuple[int, Cipher]] = {1: (12, gcm), 2: (24, xaes), 3: (12, chacha), 5: (12, GcmSiv)}
+SUITES: dict[int, tuple[int, Cipher]] = {
+    1: (12, gcm),
+    2: (24, xaes),
+    3: (12, chacha),
+    4: (0, siv),
+    5: (12, GcmSiv),
+}
 
 
 def seal(suite: int, key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:

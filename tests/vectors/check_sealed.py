@@ -20,8 +20,8 @@ from tests.vectors.check_envelopes import Malformed, open_envelope, row_key_of
 
 CHUNK = 65536
 BLOCK = 512
-SUITES = {1: "aes-256-gcm", 2: "xaes-256-gcm", 3: "chacha20-poly1305", 5: "aes-256-gcm-siv"}
-NONCES = {1: 12, 2: 24, 3: 12, 5: 12}
+SUITES = {1: "aes-256-gcm", 2: "xaes-256-gcm", 3: "chacha20-poly1305", 4: "aes-256-siv", 5: "aes-256-gcm-siv"}
+NONCES = {1: 12, 2: 24, 3: 12, 4: 0, 5: 12}
 ALGORITHMS = {
     f"{name}{end}": number + bit for number, name in SUITES.items() for end, bit in (("", 0), ("+padme", 128))
 }

@@ -31,7 +31,7 @@ CONTENTS = {
     "unicode, several lines": "Zoë Ångström\n日本語 🦉\te\u0301".encode(),
     "bytes that look like padding": b"\x80\x00\x80\x00\x00",
 }
-LARGE = {1: 1 << 20, 2: 1 << 20, 3: 1 << 20, 5: 1 << 16}
+LARGE = {1: 1 << 20, 2: 1 << 20, 3: 1 << 20, 4: 1 << 20, 5: 1 << 16}
 ROW_KEYS = {
     "bound by column": [],
     "empty row key": [""],
@@ -171,6 +171,8 @@ def _envelopes() -> Iterator[Vector]:
         yield _vector(name, 1, False, columns, short)
     for name, columns in BOUND.items():
         yield _vector(name, 1, False, columns, short)
+    yield _vector("suite 4, bound by column", 4, False, [], short)
+    yield _vector("suite 4, bound by column, tenant scope", 4, False, ["ac:me"], short)
     for name, key_id in KEY_IDS.items():
         yield _vector(name, 1, False, ["42"], short, key_id)
 
@@ -214,7 +216,8 @@ def _misshapen() -> dict[str, tuple[str, bytes]]:
         "text": ("version", b"a text that is long enough to be an envelope"),
         "UTF-8 that begins like an envelope": ("tag", "ၤ".encode() + envelope[3:]),
     }
-    for suite in (0, 4, 6, 0x7F, 0x80, 0x84, 0xFF):
+    shapes["suite 4 below the overhead"] = "length", _sealed(4, content=b"")[:21]
+    for suite in (0, 6, 0x7F, 0x80, 0x86, 0xFF):
         shapes[f"suite byte {suite:02x}"] = "suite", bytes([0xE1, suite]) + envelope[2:]
     return shapes
 
@@ -228,6 +231,9 @@ def _altered() -> dict[str, tuple[str, bytes]]:
         "padding bit cleared": b"\xe1\x01" + _sealed(padded=True)[2:],
         "suite 1 called 3": b"\xe1\x03" + envelope[2:],
         "suite 5 called 1": b"\xe1\x01" + _sealed(5)[2:],
+        "suite 1 called 4": b"\xe1\x04" + envelope[2:],
+        "suite 4 called 1": b"\xe1\x01" + _sealed(4, content=bytes(12) + b"a@b.c")[2:],
+        "suite 4, tag first": _tag_first(_sealed(4)),
         "cut by one byte": envelope[:-1],
         "cut to the overhead": envelope[:34],
         "a byte added": envelope + b"\0",
@@ -236,9 +242,13 @@ def _altered() -> dict[str, tuple[str, bytes]]:
         "tag of another": envelope[:23] + other[23:],
         "two envelopes": envelope + other,
     }
-    for suite in (2, 3, 5):
+    for suite in (2, 3, 4, 5):
         altered[f"suite {suite}, bit flipped: ciphertext"] = _flipped(_sealed(suite), -17)
     return {name: ("tag", content) for name, content in altered.items()}
+
+
+def _tag_first(envelope: bytes) -> bytes:
+    return envelope[:6] + envelope[-16:] + envelope[6:-16]
 
 
 def _flipped(envelope: bytes, place: int) -> bytes:

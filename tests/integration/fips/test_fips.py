@@ -67,7 +67,7 @@ def test_values_are_sealed_opened_searched_and_signed(in_fips: Path, db: Databas
     assert db.sql(facts.statement_of(facts.declared()["fips"])) == [(detail, True)]
 
 
-@pytest.mark.parametrize("suite", [3, 5])
+@pytest.mark.parametrize("suite", [3, 4, 5])
 def test_other_suites_are_refused_by_name(in_fips: Path, db: Database, suite: int) -> None:
     db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
     with pytest.raises(

@@ -71,9 +71,10 @@ def test_a_value_of_each_type(door: DoorOfTests) -> None:
 
 def test_each_suite_with_and_without_padding(door: DoorOfTests) -> None:
     db = door.db
-    kinds = {f"v{suite}{'p' * pad}": (suite, pad) for suite in (1, 2, 3, 5) for pad in (False, True)}
+    kinds = {f"v{suite}{'p' * pad}": (suite, pad) for suite in (1, 2, 3, 4, 5) for pad in (False, True)}
     db.sql(f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'{name} text' for name in kinds)})")
-    options = {name: {"suite": suite, "pad": pad} for name, (suite, pad) in kinds.items()}
+    bound = {name: "column" if suite == 4 else "row" for name, (suite, _) in kinds.items()}
+    options = {name: {"suite": suite, "pad": pad, "bind": bound[name]} for name, (suite, pad) in kinds.items()}
     db.sql("CALL envelope.protect('t', %s)", bind(options))
     client = door.grant("t", *kinds)
     for name, (suite, pad) in kinds.items():
@@ -81,6 +82,7 @@ def test_each_suite_with_and_without_padding(door: DoorOfTests) -> None:
         sealed = key.seal("value", 1)
         assert sealed is not None
         assert (sealed[1] & 0x7F, bool(sealed[1] & 0x80)) == (suite, pad)
+        assert (key.seal("value", 1) == sealed) is (suite == 4)
         db.sql(f"INSERT INTO t_encrypted (id, {name}) VALUES (1, %s)", sealed)
         db.sql(f"INSERT INTO t (id, {name}) VALUES (2, 'other')")
         assert db.sql(f"SELECT {name} FROM t ORDER BY id") == [("value",), ("other",)]

@@ -17,6 +17,7 @@ from pg_envelope_client.problems import USAGE, Problem
             ["a:bind=column:suite=2:pad", "b:bind=row"],
             {"a": {"bind": "column", "suite": 2, "pad": True}, "b": {"bind": "row"}},
         ),
+        (["a:suite=4:bind=column:force"], {"a": {"suite": 4, "bind": "column", "force": True}}),
         (["Größe; DROP TABLE x"], {"Größe; DROP TABLE x": {}}),
     ],
 )
@@ -32,7 +33,8 @@ def test_accepts(specs: list[str], columns: dict[str, object]) -> None:
         ["a:"],
         ["a:bind"],
         ["a:bind=table"],
-        ["a:suite=4"],
+        ["a:suite=6"],
+        ["a:force=true"],
         ["a:suite=01"],
         ["a:suite"],
         ["a:pad=yes"],

@@ -27,14 +27,17 @@ for suite in suites.SUITES.values():
 """
 REFUSED = [
     "suite 3 (ChaCha20-Poly1305) is not available while the FIPS provider is active",
+    "suite 4 (AES-256-SIV) is not available while the FIPS provider is active",
     "suite 5 (AES-256-GCM-SIV) is not available while the FIPS provider is active",
 ]
 PROVIDER = """
-from pg_envelope.aeads import AESGCMSIV, ChaCha20Poly1305
+from pg_envelope.aeads import AESGCMSIV, AESSIV, ChaCha20Poly1305
 from cryptography.exceptions import UnsupportedAlgorithm
 for aead in AESGCMSIV, ChaCha20Poly1305:
     try: aead(bytes(32)).encrypt(bytes(12), b"", None); print("passed")
     except UnsupportedAlgorithm: print("refused")
+try: AESSIV(bytes(64)).encrypt(b"x", [b""]); print("passed")
+except UnsupportedAlgorithm: print("refused")
 """
 PASSWORDS = """
 from pg_envelope import argon2id
@@ -50,12 +53,12 @@ print(len(sign(bytes(32), {"a": 1}, {}).signature))
 
 def test_suites_of_aes_gcm_stay_and_the_others_are_refused_by_name(fips_config: Path) -> None:
     assert fresh(LOAD + SUITES, fips_config).splitlines() == ["1", "2", *REFUSED]
-    assert fresh(SUITES.replace("errors.Unsupported", "ValueError")).split() == ["1", "2", "3", "5"]
+    assert fresh(SUITES.replace("errors.Unsupported", "ValueError")).split() == ["1", "2", "3", "4", "5"]
 
 
 def test_the_provider_itself_has_no_other_cipher(fips_config: Path) -> None:
-    assert fresh(LOAD + PROVIDER, fips_config).split() == ["refused", "refused"]
-    assert fresh(PROVIDER).split() == ["passed", "passed"]
+    assert fresh(LOAD + PROVIDER, fips_config).split() == ["refused"] * 3
+    assert fresh(PROVIDER).split() == ["passed"] * 3
 
 
 def test_argon2id_is_refused_by_name(fips_config: Path) -> None:

@@ -56,7 +56,7 @@ def test_round_trip(kind: tuple[int, bool], key_id: int, content: bytes, row_key
 @every_kind
 def test_overhead(suite: int, padded: bool) -> None:
     sealed = field_key(suite, padded).seal(b"", ROW)
-    assert len(sealed) == {1: 34, 2: 46, 3: 34, 5: 34}[suite] + padded
+    assert len(sealed) == {1: 34, 2: 46, 3: 34, 4: 22, 5: 34}[suite] + padded
 
 
 @every_kind
@@ -105,11 +105,40 @@ def test_another_place_or_key_fails(suite: int, padded: bool, place: dict[str, o
         read(content, **place)  # type: ignore[arg-type]
 
 
-@every_kind
+@pytest.mark.parametrize(("suite", "padded"), [kind for kind in KINDS if kind[0] != 4])
 def test_the_nonce_is_fresh_each_time(suite: int, padded: bool) -> None:
     key = field_key(suite, padded)
     sealed = {key.seal(b"a@b.c", ROW) for _ in range(100)}
     assert len({content[envelope.HEADER_BYTES : key.nonce_end] for content in sealed}) == 100
+
+
+@given(st.booleans(), st.binary(max_size=300), st.binary(max_size=300), st.text(max_size=20))
+def test_suite_4_is_equal_for_equal_values_alone(padded: bool, one: bytes, other: bytes, scope: str) -> None:
+    key, again = (field_key(4, padded) for _ in range(2))
+    row_key = scope.encode()
+    sealed = key.seal(one, row_key)
+    assert again.seal(one, row_key) == sealed
+    assert (key.seal(other, row_key) == sealed) == (one == other)
+    others = [
+        field_key(4, padded, key_id=8).seal(one, row_key),
+        field_key(4, padded, field=OTHER_FIELD).seal(one, row_key),
+        field_key(4, padded, key=bytes(32)).seal(one, row_key),
+        field_key(4, not padded).seal(one, row_key),
+        key.seal(one, row_key + b"2"),
+    ]
+    # Not even the tags are alike, which a person could compare across columns, keys and scopes.
+    assert len({found[-16:] for found in [sealed, *others]}) == 6
+
+
+@given(st.binary(min_size=1, max_size=40), st.data())
+def test_parts_of_two_envelopes_of_suite_4_make_no_third(content: bytes, data: st.DataObject) -> None:
+    key = field_key(4)
+    one, other = key.seal(content, b""), key.seal(data.draw(st.binary(min_size=len(content), max_size=40)), b"")
+    cut = data.draw(st.integers(envelope.HEADER_BYTES, len(one)))
+    spliced = one[:cut] + other[cut:]
+    if spliced not in (one, other):
+        with pytest.raises(errors.InvalidEnvelope):
+            key.open(spliced, b"")
 
 
 def test_spliced_envelopes_fail() -> None:
@@ -177,7 +206,7 @@ def test_messages_are_reserved_before_they_are_sealed() -> None:
 
 
 @pytest.mark.parametrize("suite", sorted(SUITES))
-def test_only_long_nonces_need_no_reservation(suite: int) -> None:
+def test_only_short_nonces_need_a_reservation(suite: int) -> None:
     def refuse() -> int:
         raise errors.ValueTooLong
 

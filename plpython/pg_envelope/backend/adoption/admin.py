@@ -124,9 +124,16 @@ def wanted_of(column: str | None) -> dict[str, FieldOptions]:
     if not (column or "").lstrip().startswith("{"):
         return {name: FieldOptions() for name in columns_of(column)}
     try:
-        return options.parse(column)
+        wanted = options.parse(column)
     except ValueError:
         raise errors.BadInput("column must be a name, or JSON as protect() takes it", hint=options.HINT) from None
+    for name, chosen in wanted.items():
+        if chosen.is_deterministic and not chosen.force:
+            raise errors.Unsupported(
+                f"column {name}: what equal envelopes tell cannot be measured before the values are adopted",
+                hint='With "force": true it is adopted by suite 4 all the same. docs/deterministic.md says what it tells.',
+            )
+    return wanted
 
 
 def columns_of(column: str | None) -> list[str]:

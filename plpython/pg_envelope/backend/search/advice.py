@@ -1,4 +1,4 @@
-"""Carries out search_advice(), and lets protect() refuse to search a column whose tokens are as good as its values."""
+"""Carries out search_advice(), and lets protect() refuse tokens, and equal envelopes, that are as good as the values."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pg_envelope.backend.search.leakage import beside as leakage_beside
 from pg_envelope.backend.search.normalize import newest, unfit
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import catalog, generate, inspect
+from pg_envelope.backend.tables.canonical import canonical
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -46,6 +47,10 @@ GROUP BY h.place, h.is_null"""
 COUNTS = f"""
 SELECT known, attacked, pg_catalog.count(*) AS values FROM ({BY_VALUE}) g GROUP BY known, attacked"""
 FORCE = 'With the option "force": true of the search it is made all the same.'
+FORCE_SUITE = 'With the option "force": true of the column it is encrypted so all the same.'
+# What a deterministic suite takes for equal: values with one canonical text.
+SEALED = "sealed"
+WHOLE = (EXACT, SEALED)
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,12 @@ class Beside:
 
 def measure(host: Host, table: Table, column: Column, normalize: str = EXACT, beside: Beside | None = None) -> Leakage:
     """Measures a column of a plain table, or of a protected one by its view. Runs as the table's owner."""
-    alone = replace(_measure(host, table, column, normalize), in_parts=normalize in IN_PARTS)
+    seen = "envelopes" if normalize == SEALED else "tokens"
+    alone = replace(_measure(host, table, column, normalize), in_parts=normalize in IN_PARTS, seen=seen)
     if beside is None:
         return alone
-    values = _values(host, table, value=column.name, other=beside.column.name)
-    written = "NULL::pg_catalog.text" if normalize == EXACT else _text(column, normalize)
+    values = _values(host, table, column, normalize, beside.column.name)
+    written = "NULL::pg_catalog.text" if normalize in WHOLE else _text(column, normalize)
     query = BY_OTHER.format(value=written, values=values, sample=SAMPLE)
     rows = AsOwner(host, table.owner_oid).rows(query)
     groups = [Group(_cells(row["cells"], normalize), row["is_null"] or beside.is_open) for row in rows]
@@ -75,14 +81,14 @@ def _text(column: Column, normalize: str) -> str:
 
 def _cells(cells: str, normalize: str) -> list[Value]:
     found = [{"value": value, "known": known, "attacked": attacked} for value, known, attacked in json.loads(cells)]
-    if normalize == EXACT:
+    if normalize in WHOLE:
         return [Value(row["known"], row["attacked"]) for row in found]
     return list(_merged(found, normalizer(normalize)).values())
 
 
 def _measure(host: Host, table: Table, column: Column, normalize: str) -> Leakage:
-    owner, values = AsOwner(host, table.owner_oid), _values(host, table, value=column.name)
-    if normalize == EXACT:
+    owner, values = AsOwner(host, table.owner_oid), _values(host, table, column, normalize)
+    if normalize in WHOLE:
         rows = owner.rows(COUNTS.format(value="NULL::pg_catalog.text", values=values, sample=SAMPLE))
         return leakage(value for row in rows for value in [Value(row["known"], row["attacked"])] * row["values"])
     rows = owner.rows(BY_VALUE.format(value=_text(column, normalize), values=values, sample=SAMPLE))
@@ -102,7 +108,21 @@ def _merged(rows: Iterable[Row], normalized: Callable[[str], Content]) -> dict[C
     return found
 
 
-def _values(host: Host, table: Table, **names: str) -> str:
+def _values(host: Host, table: Table, column: Column, normalize: str, other: str | None = None) -> str:
+    """Returns a query for what counts as a value of the column, and for the values of another one."""
+    names = {"value": column.name} | ({} if other is None else {"other": other})
+    query = _opening(host, table, names)
+    if normalize != SEALED:
+        return query
+    rest = "" if other is None else ", h.other"
+    return f"SELECT {_sealed_text(column)} AS value{rest} FROM ({query}) h"
+
+
+def _sealed_text(column: Column) -> str:
+    return "pg_catalog.encode(h.value, 'hex')" if column.is_bytes else canonical(replace(column, name="value"), "h")
+
+
+def _opening(host: Host, table: Table, names: Mapping[str, str]) -> str:
     """Returns a query for the values of columns, by the names that it gives them; in a protected table, for those that
     open.
     """
@@ -165,25 +185,40 @@ def _column(host: Host, table: Table, name: str | None) -> Column:
 
 
 def obstacles(host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> Iterator[str]:
-    """Yields the columns that protect() makes searchable only with `force`. Warns about some others."""
+    """Yields the columns that protect() makes searchable, or seals by a deterministic suite, only with `force`. Warns
+    about some others.
+    """
     for name, options in wanted.items():
         column = table.column(name)
         unforced = {search.normalize for search in options.search if not search.force}
-        if column is None or not unforced or not searchable(host, column):
+        if column is None:
             continue
-        if plain_type(column) == "bool":
-            yield f"column {name}: the tokens of two values are as good as the values. {FORCE}"
-            continue
-        others = _others(host, table, wanted, name)
-        for normalize in sorted(unforced):
-            yield from filter(None, [_obstacle(host, table, column, normalize, others)])
+        if not searchable(host, column):
+            unforced = set()
+        if options.is_deterministic and not options.force:
+            unforced.add(SEALED)
+        yield from _of_column(host, table, wanted, column, unforced)
+
+
+def _of_column(
+    host: Host, table: Table, wanted: Mapping[str, FieldOptions], column: Column, unforced: set[str]
+) -> Iterator[str]:
+    if unforced and plain_type(column) == "bool":
+        seen, way = ("envelopes", FORCE_SUITE) if SEALED in unforced else ("tokens", FORCE)
+        yield f"column {column.name}: the {seen} of two values are as good as the values. {way}"
+        return
+    others = _others(host, table, wanted, column.name) if unforced else []
+    for normalize in sorted(unforced):
+        yield from filter(None, [_obstacle(host, table, column, normalize, others)])
 
 
 def _others(host: Host, table: Table, wanted: Mapping[str, FieldOptions], name: str) -> list[Beside]:
-    """Returns the other columns that have tokens, or will have."""
+    """Returns the other columns that have tokens or equal envelopes, or will have."""
     layout = layout_if_protected(host, table)
     there = {search.source for search in layout.searches.values()} if layout else set()
-    names = {*there, *(other for other, options in wanted.items() if options.search)} - {name}
+    sealed = {other for other, one in layout.protected.items() if one.options.is_deterministic} if layout else set()
+    asked = {other for other, options in wanted.items() if options.search or options.is_deterministic}
+    names = {*there, *sealed, *asked} - {name}
     columns = (table.column(other) for other in sorted(names))
     return [Beside(column) for column in columns if column is not None and searchable(host, column)]
 
@@ -194,7 +229,12 @@ def _obstacle(host: Host, table: Table, column: Column, normalize: str, others: 
         together = [measure(host, table, column, normalize, other) for other in others]
         found = max([found, *together], key=lambda one: one.matched)
     if found.verdict == "REFUSE":
-        return f"column {column.name}: {found.sentence} {FORCE}"
-    if found.verdict == "WARN":
+        return f"column {column.name}: {found.sentence} {FORCE_SUITE if normalize == SEALED else FORCE}"
+    if found.verdict == "WARN" and normalize == SEALED:
+        host.warning(
+            f"equal envelopes of column {column.name}: {found.sentence}",
+            hint="docs/deterministic.md says what they tell.",
+        )
+    elif found.verdict == "WARN":
         host.warning(f"search of column {column.name}: {found.sentence}", hint="docs/search.md says what tokens tell.")
     return None

@@ -37,7 +37,7 @@ class Leakage:
     """`top` is the share of the most common value, and `matched` the share of rows that the attack reads, both 0 … 1.
 
     `entropy` is the min-entropy in bits: by the best first guess. `alone` is what the attack reads without the other
-    column, `beside`, if it uses one. `in_parts`: the tokens are of parts of the values, which tell more
+    column, `beside`, if it uses one. `seen` is what the attacker sees of a value. `in_parts`: the tokens are of parts of the values, which tell more
     than is measured. `in_buckets`: what counts as a value is a bucket.
     """
 
@@ -49,6 +49,7 @@ class Leakage:
     alone: float = 0.0
     in_parts: bool = False
     in_buckets: bool = False
+    seen: str = "tokens"
 
     @property
     def entropy(self) -> float:
@@ -75,7 +76,8 @@ class Leakage:
             )
         if self.values <= FEW:
             return (
-                f"There are {self.values} different values: who knows one row of each reads all rows by their tokens."
+                f"There are {self.values} different values: who knows one row of each reads all rows by their"
+                f" {self.seen}."
             )
         if self.beside is not None:
             return (
@@ -94,8 +96,8 @@ class Leakage:
                 f" {self.top:.1%}."
             )
         return (
-            f"An attacker who sees the tokens and knows how common the values are reads {self.matched:.1%} of the rows;"
-            f" one who knows only the most common value guesses {self.top:.1%}."
+            f"An attacker who sees the {self.seen} and knows how common the values are reads {self.matched:.1%} of the"
+            f" rows; one who knows only the most common value guesses {self.top:.1%}."
         )
 
 

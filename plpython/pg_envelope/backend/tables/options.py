@@ -20,6 +20,7 @@ SEALING = {"bind", "suite", "pad", "audit"}
 AUDITS = ("none", "statement", "row", "sync")
 TIMES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 LIMIT_PARTS = {"rows", "per", "then"}
+SIV_HINT = 'For example: {"email": {"suite": 4, "bind": "column"}}. docs/deterministic.md says what it tells.'
 ACTIONS = ("refuse", "alarm")
 # The catalog has it as an int4.
 MOST_ROWS = 2**31 - 1
@@ -106,7 +107,7 @@ def check_store(store: str | None) -> None:
 def _options(name: str, options: Any) -> FieldOptions:
     if not isinstance(options, dict):
         raise errors.BadInput(f"the options of column {name} must be an object", hint=HINT)
-    unknown = sorted(set(options) - SEALING - {"limit", "search", "unique", "index"})
+    unknown = sorted(set(options) - SEALING - {"limit", "search", "unique", "index", "force"})
     if unknown:
         raise errors.BadInput(f"column {name} has unknown options: {', '.join(unknown)}", hint=HINT)
     search = searching.parse(name, options.get("search"), options.get("unique", False))
@@ -114,13 +115,15 @@ def _options(name: str, options: Any) -> FieldOptions:
         raise errors.BadInput(f"column {name}: index can only be told to drop", hint=HINT)
     sealing = {known: options[known] for known in SEALING & set(options)}
     limit = _limit(name, options["limit"]) if "limit" in options else None
-    chosen = FieldOptions(**sealing, search=search, drops_indexes="index" in options, limit=limit)
+    chosen = FieldOptions(
+        **sealing, search=search, drops_indexes="index" in options, limit=limit, force=options.get("force", False)
+    )
     if chosen.bind not in BINDS:
         raise errors.BadInput(f"column {name}: bind must be one of {', '.join(BINDS)}", hint=HINT)
     if type(chosen.suite) is not int or chosen.suite not in SUITES:
         known = ", ".join(f"{suite.number} ({suite.name})" for suite in SUITES.values())
         raise errors.BadInput(f"column {name}: unknown suite", detail=f"Suites: {known}", hint=HINT)
-    suite_of(chosen.suite)
+    _check_deterministic(name, chosen)
     if type(chosen.pad) is not bool:
         raise errors.BadInput(f"column {name}: pad must be true or false", hint=HINT)
     check_audit(chosen.audit)
@@ -131,6 +134,24 @@ def _options(name: str, options: Any) -> FieldOptions:
             hint=LIMIT_HINT,
         )
     return chosen
+
+
+def _check_deterministic(name: str, chosen: FieldOptions) -> None:
+    """Raises BadInput for a deterministic suite that is not asked for in full, and Unsupported under FIPS."""
+    suite = suite_of(chosen.suite)
+    if type(chosen.force) is not bool:
+        raise errors.BadInput(f"column {name}: force must be true or false", hint=HINT)
+    if suite.is_deterministic and chosen.bind != "column":
+        raise errors.BadInput(
+            f"column {name}: suite {suite.number} ({suite.name}) cannot be bound by row",
+            detail="Bound by row, equal values have different envelopes, and the suite is of no use.",
+            hint=SIV_HINT,
+        )
+    if chosen.force and not suite.is_deterministic:
+        raise errors.BadInput(
+            f"column {name}: force is an option of suite 4 and of a search",
+            hint='For a search: {"email": {"search": {"exact": {"force": true}}}}.',
+        )
 
 
 def _limit(name: str, given: Any) -> Limit:
