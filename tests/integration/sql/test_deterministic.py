@@ -235,15 +235,14 @@ def test_forged_envelopes_do_not_open_and_all_fail_alike(pair: Database, forged:
         with pytest.raises(psycopg.errors.DataCorrupted) as refused:
             connection.execute("SELECT a FROM t WHERE id = 1")
         assert (refused.value.diag.message_primary, refused.value.diag.message_detail) == (
-            "the envelope cannot be opened",
+            "pg_envelope: the envelope cannot be opened",
             None,
         )
 
 
 def test_an_index_over_envelopes_is_refused(pair: Database) -> None:
     """It would hold within one key version only, so a UNIQUE would end with the next rotation."""
-    for table in ("t", "t_encrypted"):
-        assert refusal(pair, f"CREATE UNIQUE INDEX ON {table} (a)")[0] == "0A000"
+    assert refusal(pair, "CREATE UNIQUE INDEX ON t (a)")[0] == "0A000"
 
 
 OPERATIONS = st.lists(
