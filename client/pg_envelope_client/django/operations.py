@@ -125,14 +125,16 @@ class Unprotect(Protect):
 class AddSearch(StateNeutral):
     """Gives a protected field a search column: `AddSearch("Customer", "email", {"normalize": "email"})`.
 
-    The migration needs `atomic = False`. `options` are those of `"exact"` in envelope.protect. The way back drops the
-    search column.
+    The migration needs `atomic = False`. `kind` is exact, match, contains or range; `options` are those of that kind in
+    envelope.protect. The way back drops the search column.
     """
 
     commits = True
 
-    def __init__(self, model_name: str, field: str, options: Mapping[str, Any] | None = None) -> None:
-        self.model_name, self.field, self.options = model_name, field, options or {}
+    def __init__(
+        self, model_name: str, field: str, options: Mapping[str, Any] | None = None, kind: str = "exact"
+    ) -> None:
+        self.model_name, self.field, self.options, self.kind = model_name, field, options or {}, kind
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
         self._run(app_label, schema_editor, to_state, self._add)
@@ -144,10 +146,15 @@ class AddSearch(StateNeutral):
         return f"Add a search column for {self.field} of {self.model_name}"
 
     def _add(self, options: Any, table: str) -> Iterable[Query]:
-        yield statements.add_search(table, options.get_field(self.field).column, "exact", self.options)
+        yield statements.add_search(table, options.get_field(self.field).column, self.kind, self.options)
 
     def _drop(self, options: Any, table: str) -> Iterable[Query]:
-        yield statements.drop_search(table, options.get_field(self.field).column, self.options.get("as"))
+        column = options.get_field(self.field).column
+        yield statements.drop_search(table, column, self._search_column(column))
+
+    def _search_column(self, column: str) -> str:
+        """Returns its name, because the column may have others."""
+        return str(self.options.get("as") or f"{column}_{'search' if self.kind == 'exact' else self.kind}")
 
 
 class AlterUnique(AddSearch):
@@ -195,9 +202,9 @@ class AlterUnique(AddSearch):
         """There is no search column where an earlier run ended between the two statements."""
         column = options.get_field(self.field).column
         with editor.connection.cursor() as cursor:
-            cursor.execute(HAS_SEARCH, [table, column, self.options.get("as", f"{column}_search")])
+            cursor.execute(HAS_SEARCH, [table, column, self._search_column(column)])
             if cursor.fetchone()[0]:
-                yield statements.drop_search(table, column, self.options.get("as"))
+                yield statements.drop_search(table, column, self._search_column(column))
 
     def _added(self, options: Any, table: str, unique: bool) -> Query:
         column = options.get_field(self.field).column

@@ -21,7 +21,9 @@ BETWEEN = (
     KINDS.AEXPR_BETWEEN,
     KINDS.AEXPR_BETWEEN_SYM,
 )
-LIKE = (KINDS.AEXPR_LIKE, KINDS.AEXPR_ILIKE)
+# LIKE and ILIKE, but not NOT LIKE.
+LIKE = ("~~", "~~*")
+LISTS = {KINDS.AEXPR_OP_ANY: "OR", KINDS.AEXPR_OP_ALL: "AND"}
 CONTAINS, WITHIN = "@>", "<@"
 # What is said of another operator beside such a search column, and what it has.
 OTHERS = {
@@ -77,6 +79,17 @@ class Comparing:
         below = [] if isinstance(node, ast.SubLink) else grammar.children(node)
         return [one for child in below for one in self.within(child, scope)]
 
+    def candidates(self, node: Any, scope: Scope) -> Iterator[Remark]:
+        """Yields a finding for each search for candidates at or below a node whose truth is turned round, or counted as
+        that of an answer.
+        """
+        column = (scope.column(node.lexpr) or scope.column(node.rexpr)) if isinstance(node, ast.A_Expr) else None
+        if column and column.search and not column.search.is_equality:
+            instead = slow_words.negate(column.table.source(column.name))
+            yield Remark(column.node.location, title(column), slow_words.MISSES, instead)
+        for child in () if isinstance(node, ast.SubLink) else grammar.children(node):
+            yield from self.candidates(child, scope)
+
     def _one(self, node: Any, column: NamedColumn) -> Iterator[Remark]:
         equality = node.kind in EQUAL and node.name[-1].sval in ("=", "<>")
         if column.search:
@@ -92,8 +105,12 @@ class Comparing:
     def _misused(self, node: Any, column: NamedColumn, equality: bool) -> Iterator[Remark]:
         if column.search and not column.search.is_equality:
             what, instead, operators = OTHERS[RANGE if column.search.is_range else column.search.normalizer]
-            if node.name[-1].sval not in operators:
+            sign = node.name[-1].sval
+            if sign not in operators:
                 yield Remark(column.node.location, title(column), what, instead)
+            elif node.kind in LISTS:
+                several = f"Write several {sign} with {LISTS[node.kind]}."
+                yield Remark(column.node.location, title(column), slow_words.NO_INDEX, several)
         elif not equality:
             yield Remark(column.node.location, title(column), "is refused: tokens have no order", NO_ORDER)
         elif edits := self._typed(node):
@@ -180,13 +197,11 @@ class Comparing:
 def _by_parts(node: Any, column: NamedColumn) -> str | None:
     """Says how a match search narrows LIKE and ILIKE, and a contains search @>, if the column has one."""
     if node.name[-1].sval == CONTAINS and (search := column.table.having(column.name)):
-        return (
-            f"Write {quoted(search.name)} {CONTAINS} ... AND {quoted(column.name)} {CONTAINS} ..., with the same value."
-        )
+        return slow_words.by_content(search.name, column.name)
     search = column.table.match(column.name)
-    if node.kind not in LIKE or search is None:
+    if node.name[-1].sval not in LIKE or search is None:
         return None
-    return f"Write {quoted(search.name)} {CONTAINS} ... AND {quoted(column.name)} LIKE ..., with the same pattern."
+    return slow_words.by_pattern(search.name, column.name)
 
 
 def _by_range(node: Any, column: NamedColumn) -> str | None:
@@ -194,7 +209,7 @@ def _by_range(node: Any, column: NamedColumn) -> str | None:
     search = column.table.range(column.name)
     if search is None or not (node.kind in BETWEEN or node.name[-1].sval in ORDERED):
         return None
-    return f"Write {quoted(search.name)} {WITHIN} a range, AND the comparison of {quoted(column.name)} as it is."
+    return slow_words.by_range(search.name, column.name)
 
 
 def _folding(call: Any, scope: Scope) -> NamedColumn | None:

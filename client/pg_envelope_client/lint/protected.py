@@ -58,6 +58,10 @@ class KnownTable:
         """Returns the search that finds ranges of values."""
         return next((one for one in self.columns[column] if one.is_range), None)
 
+    def source(self, name: str) -> str:
+        """Returns the column of a search column."""
+        return next(column for column, searches in self.columns.items() if any(one.name == name for one in searches))
+
     def search(self, name: str) -> Search | None:
         return next((one for searches in self.columns.values() for one in searches if one.name == name), None)
 

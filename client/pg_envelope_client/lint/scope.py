@@ -10,6 +10,15 @@ from pg_envelope_client.lint.grammar import ast, children, enums
 from pg_envelope_client.lint.protected import KnownTable, KnownTables, Search
 
 
+EQUAL, CANDIDATES = "=", ("@>", "<@")
+_ONE = enums.A_Expr_Kind.AEXPR_OP
+# In which kinds of comparisons an index serves an operator.
+KINDS = {
+    EQUAL: (_ONE, enums.A_Expr_Kind.AEXPR_IN, enums.A_Expr_Kind.AEXPR_OP_ANY),
+    **dict.fromkeys(CANDIDATES, (_ONE,)),
+}
+
+
 class NamedColumn(NamedTuple):
     """A protected column that a statement names; with `search`, one of its search columns."""
 
@@ -27,6 +36,8 @@ class Scope:
     outer: Scope | None = None
     # Names of WITH queries, which hide tables.
     queries: frozenset[str] = frozenset()
+    # Tables of which a search column finds the rows. What else is asked of their columns decrypts these rows alone.
+    narrowed: frozenset[str] = frozenset()
 
     def column(self, node: Any) -> NamedColumn | None:
         """Returns the protected column, or its search column, that a node names; None for all else."""
@@ -37,10 +48,10 @@ class Scope:
         return found if found or self.outer is None else self.outer.column(node)
 
     def _in_table(self, tables: Mapping[str, KnownTable | None], parts: list[str], node: Any) -> NamedColumn | None:
-        named = [tables.get(parts[-2])] if len(parts) > 1 else tables.values()
-        for table in named:
+        named = [(parts[-2], tables.get(parts[-2]))] if len(parts) > 1 else tables.items()
+        for name, table in named:
             if table and parts[-1] in table.columns:
-                return NamedColumn(table, parts[-1], node, None)
+                return None if name in self.narrowed else NamedColumn(table, parts[-1], node, None)
             if table and (search := table.search(parts[-1])):
                 return NamedColumn(table, parts[-1], node, search)
         return None
@@ -58,7 +69,8 @@ def _names(node: Any) -> list[str]:
 def scope_of(protected: KnownTables, relations: Any, where: Any, outer: Scope | None, queries: frozenset[str]) -> Scope:
     """Returns the scope of a FROM list.
 
-    A table of which the primary key is given is left out: one row is decrypted, which is what is wanted.
+    A table of which the primary key is given is left out: one row is decrypted, which is what is wanted. Nothing is said
+    either of a table whose rows a search column finds, but of how it is searched.
     """
     hidden = queries | (outer.hidden() if outer else frozenset())
     tables: dict[str, KnownTable | None] = {}
@@ -67,7 +79,9 @@ def scope_of(protected: KnownTables, relations: Any, where: Any, outer: Scope | 
         is_query = node.schemaname is None and node.relname in hidden
         tables[name] = None if is_query else protected.find(node.schemaname, node.relname)
     few = {name for name, table in tables.items() if table and _one_row(name, table, where, len(tables) == 1)}
-    return Scope({name: None if name in few else table for name, table in tables.items()}, outer, queries)
+    narrowed = {name for name, table in tables.items() if table and _is_narrowed(name, table, where, len(tables) == 1)}
+    left = {name: None if name in few else table for name, table in tables.items()}
+    return Scope(left, outer, queries, frozenset(narrowed))
 
 
 def _range_vars(node: Any) -> list[Any]:
@@ -80,16 +94,26 @@ def _range_vars(node: Any) -> list[Any]:
 
 
 def _one_row(name: str, table: KnownTable, where: Any, alone: bool) -> bool:
-    given = {parts[-1] for parts in _given(where) if parts[:-1] == [name] or (alone and len(parts) == 1)}
+    given = {parts[-1] for parts in _given(where, EQUAL) if parts[:-1] == [name] or (alone and len(parts) == 1)}
     return bool(table.primary_key) and table.primary_key <= given
 
 
-def _given(node: Any) -> list[list[str]]:
+def _is_narrowed(name: str, table: KnownTable, where: Any, alone: bool) -> bool:
+    given = {
+        (parts[-1], operator)
+        for operator in (EQUAL, *CANDIDATES)
+        for parts in _given(where, operator)
+        if parts[:-1] == [name] or (alone and len(parts) == 1)
+    }
+    found = ((table.search(column), operator) for column, operator in given)
+    return any(search and search.is_equality is (operator == EQUAL) for search, operator in found)
+
+
+def _given(node: Any, operator: str) -> list[list[str]]:
     """Returns the names of the columns that a condition compares with constants or parameters."""
     if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.AND_EXPR:
-        return [names for arg in node.args for names in _given(arg)]
-    kinds = (enums.A_Expr_Kind.AEXPR_OP, enums.A_Expr_Kind.AEXPR_IN, enums.A_Expr_Kind.AEXPR_OP_ANY)
-    if not isinstance(node, ast.A_Expr) or node.kind not in kinds or node.name[-1].sval != "=":
+        return [names for arg in node.args for names in _given(arg, operator)]
+    if not isinstance(node, ast.A_Expr) or node.kind not in KINDS[operator] or node.name[-1].sval != operator:
         return []
     sides = ((node.lexpr, node.rexpr), (node.rexpr, node.lexpr))
     return [names for one, other in sides if (names := _names(one)) and not _refers(other)]

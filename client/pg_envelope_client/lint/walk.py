@@ -10,9 +10,13 @@ from pg_envelope.slow_words import GROUPS, SORT_LESS, SORTS
 from pg_envelope_client.lint import grammar
 from pg_envelope_client.lint.comparing import Comparing
 from pg_envelope_client.lint.findings import Remark, add_first, renamed, title
-from pg_envelope_client.lint.grammar import ast
+from pg_envelope_client.lint.grammar import ast, enums
 from pg_envelope_client.lint.protected import KnownTables
 from pg_envelope_client.lint.scope import NamedColumn, Scope, scope_of
+
+
+# A candidate that is no answer does no harm here: another condition decides.
+POSITIVE = (enums.BoolTestType.IS_TRUE, enums.BoolTestType.IS_NOT_FALSE)
 
 
 def found_in(statement: str, protected: KnownTables) -> list[Remark]:
@@ -102,10 +106,18 @@ class _Walk:
             case None:
                 return
             case ast.BoolExpr():
+                if node.boolop == enums.BoolExprType.NOT_EXPR:
+                    yield from self._comparing.candidates(node, scope)
                 for arg in node.args:
                     yield from self.condition(arg, scope)
+            case ast.BooleanTest():
+                if node.booltesttype not in POSITIVE:
+                    yield from self._comparing.candidates(node.arg, scope)
+                yield from self.condition(node.arg, scope)
             case ast.A_Expr():
                 yield from self._comparing.judge(node, scope)
+                for side in (node.lexpr, node.rexpr):
+                    yield from self._comparing.candidates(side, scope) if side else ()
                 yield from self._parts((node.lexpr, node.rexpr), scope)
             case ast.NullTest() if column := scope.column(node.arg):
                 yield from self._comparing.empty(column)
@@ -115,6 +127,7 @@ class _Walk:
                 yield from self._parts((node.subselect,), scope)
             case _:
                 yield from self._comparing.within(node, scope)
+                yield from self._comparing.candidates(node, scope)
                 yield from self._parts((node,), scope)
 
     def _sorted(self, node: Any, scope: Scope) -> Iterator[Remark]:

@@ -92,8 +92,10 @@ def test_more_objects_than_parameters(site: Database) -> None:
 
 def test_operations_of_migrations_and_their_way_back(db: Database) -> None:
     (seen,) = fix_site.seen(make(db), "migrations", user="postgres")
-    loose = ["shop_thing_upsert", ["text_loose", "text_search"]]
-    forwards = [None, [loose[0], []], [loose[0], ["text_search"]], loose, loose, loose, None, [None, []]]
+    added = ["text_search", "text_loose", "text_match", "big_range"]
+    upsert, every = "shop_thing_upsert", ["shop_thing_upsert", sorted(added)]
+    growing = [[upsert, sorted(added[:count])] for count in range(len(added))]
+    forwards = [None, *growing, every, every, every, None, [None, []]]
     assert [facts for _, facts in seen["protected"]] == [*forwards, *reversed(forwards[:-1])]
     assert {json.dumps(rows) for rows, _ in seen["protected"]} == {'[["A text", 7]]'}
     assert seen["as_written"]

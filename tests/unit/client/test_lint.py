@@ -243,6 +243,81 @@ def test_a_contains_search_takes_jsonb_alone(condition: str, instead: str) -> No
     assert list(found_in("SELECT id FROM customer WHERE notes_contains @> $1", PROTECTED)) == []
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "born_range <@ $1 AND born < $2",
+        "city_match @> $1 AND (city LIKE $1 OR phone = $2)",
+        "notes_contains @> $1 AND notes @> $1 ORDER BY born",
+        "name_loose = 'x' AND lower(name) = 'x'",
+        "born_range <@ daterange($1, $2) IS TRUE",
+    ],
+)
+def test_nothing_is_said_of_rows_that_a_search_has_found(condition: str) -> None:
+    assert found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED) == []
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "born_range <@ $1 OR born < $2",
+        "NOT (name_loose = 'x') AND name = 'x'",
+        "name_loose <> 'x' AND name = 'x'",
+        "name_loose = 'x' AND EXISTS (SELECT FROM customer c WHERE c.name = 'x')",
+    ],
+)
+def test_a_search_that_finds_no_rows_narrows_nothing(condition: str) -> None:
+    found = found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)
+    assert any(one.column in ("customer.born", "customer.name") for one in found)
+
+
+def test_a_search_of_one_table_narrows_no_other() -> None:
+    statement = "SELECT 1 FROM customer c, shop.invoice i WHERE c.{} AND i.email = $2"
+    assert [one.column for one in found_in(statement.format("name_loose = $1"), PROTECTED)] == ["invoice.email"]
+    assert [
+        one.column for one in found_in(statement.format("email_search = i.email_search AND c.phone = $1"), PROTECTED)
+    ] == [
+        "customer.phone",
+        "invoice.email",
+    ]
+
+
+@pytest.mark.parametrize("search", ["born_range <@ $1", "$1 @> born_range", "city_match @> $1", "notes_contains @> $1"])
+@pytest.mark.parametrize(
+    "around",
+    [
+        "NOT {}",
+        "NOT ({} AND id > 3)",
+        "({}) IS NOT TRUE",
+        "({}) IS FALSE",
+        "({}) IS UNKNOWN",
+        "({}) = false",
+        "({}) IS DISTINCT FROM true",
+        "coalesce({}, false) = false",
+        "CASE WHEN {} THEN false ELSE true END",
+        "EXISTS (SELECT FROM customer WHERE NOT {})",
+    ],
+)
+def test_candidates_that_are_turned_round_are_told(search: str, around: str) -> None:
+    (found,) = found_in(f"SELECT id FROM customer WHERE {around.format(search)}", PROTECTED)
+    column = next(name for name in ("born", "city", "notes") if name in search)
+    assert found.what == "misses rows: it finds candidates, and not all others are answers"
+    assert found.instead == f"Write NOT before a condition on {column} itself."
+
+
+@pytest.mark.parametrize(
+    ("condition", "instead"),
+    [
+        ("born_range <@ ANY ($1)", "Write several <@ with OR."),
+        ("city_match @> ALL ($1)", "Write several @> with AND."),
+        ("city NOT LIKE '%abc%'", NO_ORDER),
+        ("city NOT ILIKE '%abc%'", NO_ORDER),
+    ],
+)
+def test_what_no_index_serves_is_told(condition: str, instead: str) -> None:
+    assert [found.instead for found in found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)] == [instead]
+
+
 def test_a_range_beside_a_range_search_is_right() -> None:
     for condition in ("born_range <@ daterange($1, $2)", "daterange($1, $2) @> born_range"):
         assert list(found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)) == []

@@ -15,21 +15,28 @@ from pg_envelope_client.lint.protected import from_rows
 from pg_envelope_client.lint.walk import found_in as exactly
 
 COLUMNS = [
-    ReadColumn("public", "member", "email", "email_search", ("id",)),
-    ReadColumn("public", "member", "Full name", None, ("id",)),
+    ReadColumn("public", "member", "email", {"email_search": "exact/1"}, ("id",)),
+    ReadColumn("public", "member", "Full name", {}, ("id",)),
+    ReadColumn("public", "member", "city", {"city_match": "match/1"}, ("id",)),
+    ReadColumn("public", "member", "notes", {"notes_contains": "contains/1"}, ("id",)),
+    ReadColumn("public", "member", "born", {"born_range": "range-month/1"}, ("id",)),
 ]
 ROWS: list[dict[str, Any]] = [
     {
         "schema": one.schema,
         "relation": one.relation,
         "column": one.name,
-        "search_column": one.search,
-        "normalizer": one.search and "exact/1",
-        "search_key": one.search and "k",
+        "search_column": search,
+        "normalizer": normalizer,
+        "search_key": search and "k",
         "primary_key": ["id"],
     }
     for one in COLUMNS
+    for search, normalizer in (one.searches or {None: None}).items()
 ]
+BY_PATTERN = "Write city_match @> ... AND city LIKE ..., with the same pattern."
+BY_CONTENT = "Write notes_contains @> ... AND notes @> ..., with the same value."
+BY_RANGE = "Write born_range <@ a range, AND the comparison of born as it is."
 
 
 def found(statement: str) -> set[tuple[str, str, str]]:
@@ -58,6 +65,20 @@ KNOWN = {
     "SELECT 1 FROM a WHERE x IN (SELECT id FROM member WHERE email = $1) ORDER BY y": {
         ("member.email", slow_words.DECRYPTS, SEARCHED)
     },
+    "SELECT 1 FROM member WHERE city LIKE $1": {("member.city", slow_words.DECRYPTS, BY_PATTERN)},
+    "SELECT 1 FROM member WHERE city ILIKE $1": {("member.city", slow_words.DECRYPTS, BY_PATTERN)},
+    "SELECT 1 FROM member WHERE city NOT LIKE $1": {("member.city", slow_words.DECRYPTS, slow_words.NO_ORDER)},
+    "SELECT 1 FROM member WHERE notes @> $1": {("member.notes", slow_words.DECRYPTS, BY_CONTENT)},
+    "SELECT 1 FROM member WHERE born BETWEEN $1 AND $2": {("member.born", slow_words.DECRYPTS, BY_RANGE)},
+    "SELECT 1 FROM member m WHERE $1 <= m.born": {("member.born", slow_words.DECRYPTS, BY_RANGE)},
+    "SELECT 1 FROM member WHERE born <@ daterange($1, $2)": {("member.born", slow_words.DECRYPTS, BY_RANGE)},
+    "SELECT 1 FROM member WHERE born < $1 ORDER BY born": {
+        ("member.born", slow_words.DECRYPTS, BY_RANGE),
+        ("member.born", slow_words.SORTS, slow_words.SORT_LESS),
+    },
+    "SELECT 1 FROM member WHERE city_match @> $1 AND city LIKE $1": set(),
+    "SELECT 1 FROM member WHERE born_range <@ daterange($1, $2) AND born < $2 ORDER BY born": set(),
+    "SELECT 1 FROM member WHERE notes_contains @> $1 AND notes @> $1 AND city LIKE $2": set(),
     "SELECT email FROM member WHERE email_search = $1": set(),
     "SELECT email FROM member WHERE id = $1 AND email = $2": set(),
     "SELECT email FROM member -- WHERE email = 'x'": set(),
@@ -81,6 +102,8 @@ conditions = st.one_of(
     st.builds("{} <> $1".format, names),
     st.builds("{} LIKE $2".format, names.filter(lambda name: "search" not in name)),
     st.builds("{} = ANY ($1)".format, names),
+    st.sampled_from(["city LIKE $1", "m.city NOT ILIKE $2", "notes @> $1", "born BETWEEN $1 AND $2", "m.born >= $1"]),
+    st.sampled_from(["city_match @> $1", "notes_contains @> $1", "m.born_range <@ daterange($1, $2)"]),
     st.just("id = $3"),
     st.just("tenant > $1 /* WHERE email = 'x' */"),
 )

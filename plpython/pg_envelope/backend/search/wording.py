@@ -24,6 +24,16 @@ CLAUSES = {
 }
 # What comparisons for equality come to. IN and IS NULL are among them.
 EQUALITIES = {"=": "=", "in": "=", "is": "=", "<>": "<>", "!=": "<>"}
+# What stands behind a column that is equal to literals or parameters.
+GIVEN = (("=", "$"), ("=", "any", "(", "$"), ("in", "(", "$"))
+# What a search for candidates narrows: parts of texts, contents of jsonb, and order.
+CONTAINS, WITHIN, LIKE, ORDER = "@>", "<@", "like", "<"
+NARROWED = {
+    **dict.fromkeys(("like", "ilike", "~~", "~~*"), LIKE),
+    **dict.fromkeys(("<", "<=", ">", ">=", "between"), ORDER),
+    CONTAINS: CONTAINS,
+    WITHIN: WITHIN,
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,8 @@ class Word:
 class Mention:
     """A name in a clause, and what the clause does with it.
 
-    `sign` is "=" or "<>" for a name that is compared for equality as it is, or empty. With `is_given` it is equal
-    to a literal or parameter.
+    `sign` is "=" or "<>" for a name that is compared for equality as it is, one of those in NARROWED for one that a
+    search for candidates may narrow, or empty. With `is_given` it is equal to one of several literals or parameters.
     """
 
     name: str
@@ -86,9 +96,14 @@ def _begins(said: list[Word], place: int) -> bool:
 def _use(said: list[Word], place: int, does: str) -> Mention:
     first = place - 2 if _at(said, place - 1) == "." else place
     before, after = _at(said, first - 1), _at(said, place + 1)
-    sign = EQUALITIES.get(after) or (EQUALITIES.get(before, "") if after not in ("(", ".") else "")
-    given = (after, _at(said, place + 2)) == ("=", "$") or (_at(said, first - 2), before) == ("$", "=")
+    signs = {**EQUALITIES, **NARROWED}
+    sign = signs.get(after) or (signs.get(before, "") if after not in ("(", ".") else "")
+    given = (_at(said, first - 2), before) == ("$", "=") or any(_follows(said, place, given) for given in GIVEN)
     return Mention(said[place].text, does, sign, given)
+
+
+def _follows(said: list[Word], place: int, after: tuple[str, ...]) -> bool:
+    return tuple(_at(said, place + 1 + number) for number in range(len(after))) == after
 
 
 def _at(said: list[Word], place: int) -> str:

@@ -16,12 +16,15 @@ from shop.models import Thing
 from pg_envelope_client.django.operations import AddSearch, Protect, StateNeutral, Unprotect
 
 TEXT = {"text": {"bind": "column"}, "big": {}}
-SEARCHES = ["exact", {"exact": {"normalize": "casefold", "as": "text_loose"}}]
-SEARCHED = {**TEXT, "text": {**TEXT["text"], "search": SEARCHES}}
+SEARCHES = ["exact", {"exact": {"normalize": "casefold", "as": "text_loose"}}, "match"]
+RANGE = {"search": {"range": {"bucket": 1000}}}
+SEARCHED = {**TEXT, "text": {**TEXT["text"], "search": SEARCHES}, "big": RANGE}
 MADE: list[tuple[bool, Operation]] = [
     (True, Protect("Thing", TEXT, upsert=True)),
     (False, AddSearch("Thing", "text")),
     (False, AddSearch("Thing", "text", {"normalize": "casefold", "as": "text_loose"})),
+    (False, AddSearch("Thing", "text", kind="match")),
+    (False, AddSearch("Thing", "big", {"bucket": 1000}, kind="range")),
     (False, AddIndexConcurrently("Thing", models.Index(fields=["whole"], name="thing_whole"))),
     (True, migrations.AddField("Thing", "more", models.TextField(default="more", db_index=True))),
     (True, Unprotect("Thing", SEARCHED, upsert=True)),
