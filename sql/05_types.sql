@@ -11,6 +11,10 @@ CREATE DOMAIN envelope.ciphertext AS bytea
             AND pg_catalog.octet_length(VALUE) OPERATOR(pg_catalog.>=)
                 CASE pg_catalog.get_byte(pg_catalog.substr(VALUE, 2, 1), 0) OPERATOR(pg_catalog.&) 127
                     WHEN 2 THEN 46 WHEN 4 THEN 22 ELSE 34 END
+            -- A Korean text of letters that are not composed begins with E1 84, and then a byte from 80 to BF.
+            AND (pg_catalog.get_byte(pg_catalog.substr(VALUE, 2, 1), 0) OPERATOR(pg_catalog.<>) 132
+                OR pg_catalog.get_byte(pg_catalog.substr(VALUE, 3, 1), 0) OPERATOR(pg_catalog.<) 128
+                OR pg_catalog.get_byte(pg_catalog.substr(VALUE, 3, 1), 0) OPERATOR(pg_catalog.>) 191)
     );
 COMMENT ON DOMAIN envelope.ciphertext IS
     'one encrypted value: version, suite, key id, nonce, ciphertext, tag (FORMAT.md section 1)';

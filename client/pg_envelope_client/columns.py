@@ -1,4 +1,4 @@
-"""Reads COLUMN[:bind=row|column][:suite=N][:pad][:force] of the command line as the jsonb that envelope.protect takes."""
+"""Reads COLUMN[:bind=row|column][:suite=N][:pad][:force] of the command line as the jsonb for envelope.protect."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ class FieldKey:
     Callers use `seal` and `open`. `decrypt`, `nonce_end`, `aad`, `padded` and `left` are for backend/hot.py. `aad` is
     header | field uuid, to which the row key is appended; `nonce_end` is where the ciphertext begins. `epoch` and
     `expires` (monotonic seconds) bound its use. `reserve` returns how many more messages may be sealed, or raises. It
-    is asked before the first message and whenever none is left. Without it, and in suites that are not counted, nothing is.
-    `draw` returns so many random bytes, and never the same ones twice.
+    is asked before the first message and whenever none is left. Without it, and in suites that are not counted, nothing
+    is. `draw` returns so many random bytes, and never the same ones twice.
     """
 
     __slots__ = (
@@ -83,7 +83,10 @@ class FieldKey:
         self._draw = draw or _draw
 
     def seal(self, content: bytes, row_key: bytes) -> bytes:
-        """Returns a new envelope, under a fresh nonce if the suite has one. Raises ValueTooLong over 512 MB, and what `reserve` raises."""
+        """Returns a new envelope, under a fresh nonce if the suite has one.
+
+        Raises ValueTooLong over 512 MB, and what `reserve` raises.
+        """
         if len(content) > MAX_VALUE_BYTES:
             raise errors.ValueTooLong(detail="at most 512 MB")
         if not self.left and self._reserve:

@@ -7,8 +7,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
-from pg_envelope import buckets, errors, grams, phone
+from pg_envelope import buckets, errors, grams, leaf_paths, phone
 
 Normalize = Callable[[str], str]
 
@@ -16,9 +17,9 @@ EXACT = "exact/1"
 YEAR, MONTH = "year/1", "month/1"
 # Of search columns that find parts of a text: FORMAT.md section 8.1.
 MATCH = "match/1"
-# Of search columns that find jsonb values by what they contain: FORMAT.md section 8.3.
+# Of search columns that find jsonb values by what they contain, in all of their paths: FORMAT.md section 8.3.
 CONTAINS = "contains/1"
-IN_PARTS = (MATCH, CONTAINS)
+IN_PARTS = ("match", "contains")
 DATE = re.compile(r"([0-9]+)(-[0-9]{2})-[0-9]{2}(?:[ T].*?)??( BC)?", re.DOTALL)
 NOT_DIGITS = re.compile(r"\D")
 LAST = re.compile(r"last([1-9]\d?)/1")
@@ -114,11 +115,19 @@ def _bucket(scale: buckets.Scale) -> Normalize:
     return narrowest
 
 
+@lru_cache(maxsize=64)
 def kind_of(versioned: str) -> str:
     """Returns the kind of search that a normaliser is for: exact, match, contains or range."""
     if buckets.named(versioned):
         return "range"
-    return versioned.split("/")[0] if versioned in IN_PARTS else "exact"
+    if versioned == CONTAINS or leaf_paths.of_name(versioned):
+        return "contains"
+    return "match" if versioned == MATCH else "exact"
+
+
+def is_in_parts(versioned: str) -> bool:
+    """Tells whether a search finds values by parts of them, and not by equal tokens."""
+    return kind_of(versioned) in IN_PARTS
 
 
 def normalizer(versioned: str) -> Normalize:
@@ -126,7 +135,8 @@ def normalizer(versioned: str) -> Normalize:
 
     Raises Internal for one that this version of the package does not have.
     """
-    found = _exact if KEPT_FUNCTION.fullmatch(versioned) else KNOWN.get(versioned)
+    is_whole = KEPT_FUNCTION.fullmatch(versioned) or leaf_paths.of_name(versioned)
+    found = _exact if is_whole else KNOWN.get(versioned)
     if found is not None:
         return found
     if buckets.named(versioned):

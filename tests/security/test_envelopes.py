@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,8 @@ LEAST = {1: 34, 2: 46, 3: 34, 4: 22, 5: 34}
 def is_envelope(candidate: bytes) -> bool:
     """FORMAT.md section 1, as the domain checks it."""
     suite = candidate[1] & 0x7F
-    return candidate[0] == 0xE1 and suite in LEAST and len(candidate) >= LEAST[suite]
+    is_text = candidate[1] == 0x84 and 0x80 <= candidate[2] <= 0xBF
+    return candidate[0] == 0xE1 and suite in LEAST and len(candidate) >= LEAST[suite] and not is_text
 
 
 def flipped(envelope: bytes) -> Iterator[bytes]:
@@ -139,7 +141,9 @@ def test_a_wrapped_key_moved_to_another_place_opens_nothing(db: Database, make_d
 
 
 @pytest.mark.parametrize("role", ["origin", "replica"])
-@pytest.mark.parametrize("plaintext", ["ann@example.org", "", "ᄁ" * 20, "x" * 1000])
+@pytest.mark.parametrize(
+    "plaintext", ["ann@example.org", "", "ᄁ" * 20, unicodedata.normalize("NFD", "풀어 쓴 한글 " * 9), "x" * 1000]
+)
 def test_plaintext_cannot_be_stored_by_mistake(people: Database, role: str, plaintext: str) -> None:
     people.sql(f"SET session_replication_role = {role}")
     for statement in (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pg_envelope import buckets, derivation, grams, leaves, padding
+from pg_envelope import buckets, derivation, grams, leaf_paths, leaves, padding
 from pg_envelope.backend.search import normalize
 from pg_envelope.broker.kms.providers import base, seal
 from pg_envelope.envelope import FieldKey, header
@@ -83,6 +83,21 @@ LEAVES: dict[str, tuple[str, list[str] | None]] = {
     "arrays": ("[[], [[0.00]], -7.10]", ["=[]", "[]=[]", "[][]=[]", "[][][]=0", "[]=-7.1", "=-7.1"]),
     "too many": (json.dumps(list(range(250))), None),
     "too deep": ("[" * 102 + "]" * 102, None),
+}
+# Normaliser, the canonical text of a jsonb, and its leaves.
+LEAVES_OF_PATHS: dict[str, tuple[str, str, list[str] | None]] = {
+    "of paths": (
+        "contains-a.b,c/1",
+        '{"a": {"b": [1.0, {"d": "x"}], "bb": 2}, "c": "y", "d": 3}',
+        ['."a"."b"=[]', '."a"."b"[]=1', '."a"."b"[]={}', '."a"."b"[]."d"="x"', '."c"="y"'],
+    ),
+    "of paths in arrays": ("contains-a.b/1", '[{"a": [{"b": null}, 1]}, [{"a": []}], "a"]', ['[]."a"[]."b"=null']),
+    "of no path": ("contains-a_1/1", '{"a.1": 1, "A_1": 2}', []),
+    "too many, but few at the path": (
+        "contains-b/1",
+        json.dumps({"a": list(range(500)), "b": True}),
+        ['."b"=true'],
+    ),
 }
 TOKENS = {
     "as it is": ("exact/1", "a@b.c", "a@b.c"),
@@ -352,17 +367,23 @@ def _buckets() -> Iterator[Vector]:
 
 
 def _leaves() -> Iterator[Vector]:
-    key = _search_key()
     for name, (text, made) in LEAVES.items():
-        found = leaves.of_value(text, MOST_GRAMS)
-        assert found == (None if made is None else set(made))
-        yield {
-            "name": name,
-            **SEARCH_KEY,
-            "text": text,
-            "leaves": made,
-            "grams": [EVERY_PATTERN] if found is None else key.stored_grams(found, CONTAINS),
-        }
+        yield _of_jsonb(name, CONTAINS, text, made)
+    for name, (normalizer, text, made) in LEAVES_OF_PATHS.items():
+        yield _of_jsonb(name, normalizer, text, made)
+
+
+def _of_jsonb(name: str, normalizer: str, text: str, made: list[str] | None) -> Vector:
+    key, found = _search_key(), leaves.of_value(text, MOST_GRAMS, leaf_paths.of_name(normalizer))
+    assert found == (None if made is None else set(made))
+    return {
+        "name": name,
+        **SEARCH_KEY,
+        "normalizer": normalizer,
+        "text": text,
+        "leaves": made,
+        "grams": [EVERY_PATTERN] if found is None else key.stored_grams(found, normalizer),
+    }
 
 
 def _tokens() -> Iterator[Vector]:

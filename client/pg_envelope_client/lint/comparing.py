@@ -104,7 +104,7 @@ class Comparing:
 
     def _misused(self, node: Any, column: NamedColumn, equality: bool) -> Iterator[Remark]:
         if column.search and not column.search.is_equality:
-            what, instead, operators = OTHERS[RANGE if column.search.is_range else column.search.normalizer]
+            what, instead, operators = OTHERS[column.search.kind]
             sign = node.name[-1].sval
             if sign not in operators:
                 yield Remark(column.node.location, title(column), what, instead)

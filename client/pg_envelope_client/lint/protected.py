@@ -9,6 +9,8 @@ from typing import Any
 EXACT, MATCH, HAVING = "exact", "match", "contains"
 # Begins the normaliser of a search for ranges.
 RANGE = "range-"
+# Begins that of a search of jsonb for some paths.
+OF_PATHS = "contains-"
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,17 @@ class Search:
     key: str
 
     @property
-    def is_range(self) -> bool:
-        return self.normalizer.startswith(RANGE)
+    def kind(self) -> str:
+        """MATCH, HAVING or RANGE for a search that finds candidates, and EXACT for one by equal tokens."""
+        if self.normalizer.startswith(RANGE):
+            return RANGE
+        if self.normalizer == HAVING or self.normalizer.startswith(OF_PATHS):
+            return HAVING
+        return MATCH if self.normalizer == MATCH else EXACT
 
     @property
     def is_equality(self) -> bool:
-        return self.normalizer not in (MATCH, HAVING) and not self.is_range
+        return self.kind == EXACT
 
 
 @dataclass(frozen=True)
@@ -48,15 +55,15 @@ class KnownTable:
 
     def match(self, column: str) -> Search | None:
         """Returns the search that finds parts of texts."""
-        return next((one for one in self.columns[column] if one.normalizer == MATCH), None)
+        return next((one for one in self.columns[column] if one.kind == MATCH), None)
 
     def having(self, column: str) -> Search | None:
         """Returns the search that finds jsonb by what it contains."""
-        return next((one for one in self.columns[column] if one.normalizer == HAVING), None)
+        return next((one for one in self.columns[column] if one.kind == HAVING), None)
 
     def range(self, column: str) -> Search | None:
         """Returns the search that finds ranges of values."""
-        return next((one for one in self.columns[column] if one.is_range), None)
+        return next((one for one in self.columns[column] if one.kind == RANGE), None)
 
     def source(self, name: str) -> str:
         """Returns the column of a search column."""

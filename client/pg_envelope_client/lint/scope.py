@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from pg_envelope_client.lint.grammar import ast, children, enums
 from pg_envelope_client.lint.protected import KnownTable, KnownTables, Search
 
-
 EQUAL, CANDIDATES = "=", ("@>", "<@")
 _ONE = enums.A_Expr_Kind.AEXPR_OP
 # In which kinds of comparisons an index serves an operator.
@@ -69,8 +68,8 @@ def _names(node: Any) -> list[str]:
 def scope_of(protected: KnownTables, relations: Any, where: Any, outer: Scope | None, queries: frozenset[str]) -> Scope:
     """Returns the scope of a FROM list.
 
-    A table of which the primary key is given is left out: one row is decrypted, which is what is wanted. Nothing is said
-    either of a table whose rows a search column finds, but of how it is searched.
+    A table of which the primary key is given is left out: one row is decrypted, which is what is wanted. Of a
+    table whose rows a search column finds, only its search columns are kept.
     """
     hidden = queries | (outer.hidden() if outer else frozenset())
     tables: dict[str, KnownTable | None] = {}
@@ -79,7 +78,8 @@ def scope_of(protected: KnownTables, relations: Any, where: Any, outer: Scope | 
         is_query = node.schemaname is None and node.relname in hidden
         tables[name] = None if is_query else protected.find(node.schemaname, node.relname)
     few = {name for name, table in tables.items() if table and _one_row(name, table, where, len(tables) == 1)}
-    narrowed = {name for name, table in tables.items() if table and _is_narrowed(name, table, where, len(tables) == 1)}
+    alone = len(tables) == 1
+    narrowed = {name for name, table in tables.items() if table and _is_narrowed(name, table, where, alone)}
     left = {name: None if name in few else table for name, table in tables.items()}
     return Scope(left, outer, queries, frozenset(narrowed))
 

@@ -14,7 +14,6 @@ from pg_envelope_client.lint.grammar import ast, enums
 from pg_envelope_client.lint.protected import KnownTables
 from pg_envelope_client.lint.scope import NamedColumn, Scope, scope_of
 
-
 # A candidate that is no answer does no harm here: another condition decides.
 POSITIVE = (enums.BoolTestType.IS_TRUE, enums.BoolTestType.IS_NOT_FALSE)
 

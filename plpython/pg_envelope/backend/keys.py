@@ -75,8 +75,8 @@ class FieldOptions:
     """The options of a field: how its values are bound, encrypted and searched.
 
     `bind` is row, column, context, or search for a search key. `drops_indexes`: protect() drops those of the column
-    that tokens cannot stand in for. `force`: a deterministic suite is taken even where equal envelopes are as good as the
-    values. `limit` is for an audited field, and bounds the reads of one user.
+    that tokens cannot stand in for. `limit` is for an audited field, and bounds the reads of one user. `force`: a
+    deterministic suite is taken even where equal envelopes are as good as the values.
     """
 
     bind: str = "row"

@@ -77,6 +77,48 @@ def found(table: Database, query: str, needle: str) -> list[int]:
     return [number for (number,) in table.admin.execute(query, {"needle": needle})]  # type: ignore[arg-type]
 
 
+OF_PATHS = '{"contains": {"paths": ["city", "home.zip", "a.b", "tags"], "force": true}}'
+
+
+def test_with_paths_a_search_finds_what_it_can_and_refuses_the_rest(table: Database) -> None:
+    table.sql(f"""CALL envelope.protect('t', '{{"notes": {{"search": {OF_PATHS}}}}}')""")
+    table.sql("ANALYZE t_encrypted; SET enable_seqscan = off")
+    outcomes = set()
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(needles | st.sampled_from([json.loads(value) for value in VALUES if value]))
+    def compared(needle: Any) -> None:
+        text = json.dumps(needle)
+        try:
+            both = found(table, "SELECT id FROM t WHERE notes_contains @> %(needle)s AND notes @> %(needle)s", text)
+        except psycopg.errors.InvalidParameterValue as refused:
+            outcomes.add(refused.diag.message_primary)
+            return
+        outcomes.add("found")
+        assert both == found(table, "SELECT id FROM twin WHERE notes @> %(needle)s", text)
+
+    compared()
+    assert outcomes == {"pg_envelope: the value has nothing at the paths of this search column", "found"}
+    assert INDEX in plan(table.admin, BERN)
+    assert table.sql(BERN) == [(0,), (11,)], "a row with 500 other elements has few at the paths"
+    assert table.sql("SELECT id FROM t_encrypted WHERE notes_contains::text = '0'") == []
+    table.sql("CALL envelope.verify('t')")
+    assert table.sql("SELECT reason FROM envelope.faults") == []
+
+
+def test_paths_are_changed_while_the_table_is_in_use(table: Database) -> None:
+    protected(table)
+    for paths in ("contains-city", "contains-home.zip,city", "contains"):
+        table.sql("CALL envelope.rotate_search('t', 'notes', normalizer => %s)", paths)
+        assert table.sql(BERN) == [(0,), (11,)]
+    table.sql("CALL envelope.rotate_search('t', 'notes', normalizer => 'contains-n')")
+    table.sql("CALL envelope.rotate_search('t', 'notes')")
+    assert table.one("SELECT normalizer FROM envelope.searches") == "contains-n/1"
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="nothing at the paths"):
+        table.sql(BERN)
+    assert table.sql("""SELECT id FROM t WHERE notes_contains @> '{"n": 100}' AND notes @> '{"n": 100}'""") == [(100,)]
+
+
 def test_the_index_serves_each_form(table: Database) -> None:
     protected(table)
     table.sql("PREPARE p (jsonb) AS SELECT id FROM t WHERE notes_contains @> $1 AND notes @> $1 ORDER BY id")

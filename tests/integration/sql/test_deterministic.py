@@ -205,14 +205,15 @@ def pair(db: Database) -> Database:
     return db
 
 
+OTHER = "(SELECT {} FROM t_encrypted o WHERE o.id = 2)"
 HOSTILE = {
     "of another column": "b",
     "called suite 1": "set_byte(a::bytea || decode(repeat('00', 12), 'hex'), 1, 1)",
     "called suite 5": "set_byte(a::bytea || decode(repeat('00', 12), 'hex'), 1, 5)",
     "called padded": "set_byte(a::bytea, 1, 132)",
     "with the tag first": "substr(a::bytea, 1, 6) || right_part(a::bytea, 16) || substr(a::bytea, 7, 3)",
-    "with the tag of another": "substr(a::bytea, 1, 9) || (SELECT right_part(o.a::bytea, 16) FROM t_encrypted o WHERE o.id = 2)",
-    "with the ciphertext of another": "substr(a::bytea, 1, 6) || (SELECT substr(o.a::bytea, 7, 3) FROM t_encrypted o WHERE o.id = 2)"
+    "with the tag of another": f"substr(a::bytea, 1, 9) || {OTHER.format('right_part(o.a::bytea, 16)')}",
+    "with the ciphertext of another": f"substr(a::bytea, 1, 6) || {OTHER.format('substr(o.a::bytea, 7, 3)')}"
     " || right_part(a::bytea, 16)",
     "cut to the overhead": "substr(a::bytea, 1, 22)",
     "with zeros for a tag": "substr(a::bytea, 1, 6) || decode(repeat('00', 16), 'hex')",
@@ -285,3 +286,46 @@ def test_envelopes_are_equal_where_the_plain_twin_has_equal_values(
     assert twins.sql("SELECT id, a FROM t ORDER BY id") == plain
     pairs = set(zip([value for _, value in plain], envelopes(twins), strict=True))
     assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
+
+
+SUBJECTS = ", scope => 'subject', scope_column => 'who', erased => 'null'"
+
+
+def test_erased_values_read_as_null_and_forged_ones_do_not(db: Database) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, who text NOT NULL, a text)")
+    protect(db, "t", {"a": SUITE}, SUBJECTS)
+    db.sql("INSERT INTO t VALUES (1, 'p', 'x'), (2, 'p', 'x'), (3, 'q', 'x')")
+    db.sql("CALL envelope.shred('t', 'p', 'ticket 7')")
+    reader = db.connect()
+    assert reader.execute("SELECT id, a FROM t ORDER BY id").fetchall() == [(1, None), (2, None), (3, "x")]
+    db.sql("UPDATE t_encrypted SET a = set_byte(a::bytea || decode(repeat('00', 12), 'hex'), 1, 1) WHERE id = 1")
+    with pytest.raises(psycopg.errors.DataCorrupted):
+        reader.execute("SELECT a FROM t WHERE id = 1")
+
+
+@pytest.mark.parametrize("options", [{"audit": "row"}, {"audit": "statement", "pad": True}, {"search": "exact"}])
+def test_with_a_ledger_masks_upsert_and_row_security(db: Database, options: dict[str, Any]) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, who text NOT NULL, a text)")
+    protect(db, "t", {"a": {**SUITE, **options}})
+    db.sql("CALL envelope.allow_upsert('t')")
+    db.sql("SELECT envelope.mask('t', 'a', 'alice', 'null'); GRANT SELECT, INSERT, UPDATE ON t, t_upsert TO alice, bob")
+    db.sql("ALTER TABLE t_encrypted ENABLE ROW LEVEL SECURITY")
+    db.sql("CREATE POLICY p ON t_encrypted USING (who = 'us'); CALL envelope.refresh('t')")
+    bob = db.connect("bob")
+    upsert = "INSERT INTO t_upsert VALUES (%s, 'us', %s) ON CONFLICT (id) DO UPDATE SET a = excluded.a"
+    for row, value in ((1, "x"), (2, "y"), (2, "x")):
+        bob.execute(upsert, [row, value])
+    db.sql("INSERT INTO t VALUES (3, 'them', 'x')")
+    assert len(set(envelopes(db))) == 1
+    assert bob.execute("SELECT id, a FROM t ORDER BY id").fetchall() == [(1, "x"), (2, "x")]
+    assert db.connect("alice").execute("SELECT id, a FROM t ORDER BY id").fetchall() == [(1, None), (2, None)]
+
+
+def test_a_canary_equals_no_other_row(db: Database) -> None:
+    """Its key is its own, so a value that it has in common with a row does not tell what the row holds."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text)")
+    protect(db, "t", {"a": SUITE})
+    db.sql("INSERT INTO t VALUES (1, 'x'), (7, 'x')")
+    db.sql("""SELECT envelope.plant_canary('t', '{"id": 7}')""")
+    assert len(set(envelopes(db))) == 2
+    assert db.sql("SELECT id, a FROM t ORDER BY id") == [(1, "x"), (7, "x")]

@@ -241,6 +241,13 @@ def test_a_range_search_takes_ranges_alone(condition: str, instead: str) -> None
 def test_a_contains_search_takes_jsonb_alone(condition: str, instead: str) -> None:
     assert [found.instead for found in found_in(f"SELECT id FROM customer WHERE {condition}", PROTECTED)] == [instead]
     assert list(found_in("SELECT id FROM customer WHERE notes_contains @> $1", PROTECTED)) == []
+    rows = [{**dict(zip(NAMES, row, strict=True)), "primary_key": ["id"]} for row in ROWS]
+    of_paths = [
+        {**row, "normalizer": (row["normalizer"] or "").replace("contains/", "contains-a.b,c/")} for row in rows
+    ]
+    assert [one.instead for one in found_in(f"SELECT id FROM customer WHERE {condition}", from_rows(of_paths))] == [
+        instead
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_envelope import errors, leaves
+from pg_envelope import errors, leaf_paths, leaves
 from pg_envelope.tokens import TokenKey
 
 MANY = 400
@@ -41,6 +41,44 @@ def _part(draw: st.DrawFn, value: Any) -> Any:
 def test_a_value_has_the_leaves_of_its_part(pair: tuple[Any, Any]) -> None:
     value, part = pair
     assert leaves.of_part(json.dumps(part)) <= (leaves.of_value(json.dumps(value), MANY) or set())
+
+
+PATHS = st.lists(st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=3).map(tuple), min_size=1).map(tuple)
+
+
+@given(pairs(), PATHS)
+def test_paths_keep_the_leaves_that_both_have_there(pair: tuple[Any, Any], paths: tuple[tuple[str, ...], ...]) -> None:
+    value, part = map(json.dumps, pair)
+    kept, every = leaves.of_value(value, MANY, paths) or set(), leaves.of_value(value, MANY) or set()
+    assert leaves.of_part(part, paths) <= kept <= every
+    assert leaves.of_part(part, paths) <= leaves.of_part(part)
+    assert all(any(f'"{path[-1]}"' in leaf for path in paths) for leaf in kept)
+
+
+@pytest.mark.parametrize(
+    ("paths", "name"),
+    [
+        (["b", "a.c", "b"], "contains-a.c,b/1"),
+        (["A_1"], "contains-A_1/1"),
+    ],
+)
+def test_the_name_of_paths(paths: list[str], name: str) -> None:
+    assert leaf_paths.name_of(paths) == name
+    assert leaf_paths.of_name(name) == tuple(tuple(path.split(".")) for path in sorted(set(paths)))
+
+
+@given(
+    st.lists(st.text(max_size=4), max_size=4)
+    | st.text()
+    | st.none()
+    | st.lists(st.integers() | st.just("a"), min_size=1)
+)
+def test_paths_have_a_name_or_are_refused(paths: Any) -> None:
+    try:
+        name = leaf_paths.name_of(paths)
+    except errors.BadInput:
+        return
+    assert leaf_paths.of_name(name) == tuple(sorted({tuple(path.split(".")) for path in paths}, key=".".join))
 
 
 @given(st.lists(scalars, min_size=1, max_size=4))

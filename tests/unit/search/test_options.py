@@ -27,6 +27,8 @@ FORMS: list[tuple[object, object, list[SearchWanted]]] = [
     (["exact", {"match": {"as": "parts", "force": True}}], True, [
         SearchWanted("a_search", unique=True), SearchWanted("parts", "match/1", force=True)]),
     ("contains", False, [SearchWanted("a_contains", "contains/1")]),
+    ({"contains": {"paths": ["b.c", "a"], "force": True}}, False, [
+        SearchWanted("a_contains", "contains-a,b.c/1", force=True)]),
     ({"range": {"bucket": "month"}}, False, [SearchWanted("a_range", "range-month/1")]),
     ({"range": {"bucket": 1000, "as": "r", "key": "k"}}, False, [SearchWanted("r", "range-1000/1", "k")]),
     ({"range": {"bucket": 0.50}}, False, [SearchWanted("a_range", "range-0.5/1")]),
@@ -60,6 +62,27 @@ REFUSED: list[tuple[object, object]] = [
     ({"range": {"bucket": 5}}, True),
     ("contains", True),
     ({"contains": {"bucket": 5}}, False),
+    *(
+        ({"contains": {"paths": paths}}, False)
+        for paths in (
+            [],
+            "a",
+            [""],
+            ["a."],
+            ["."],
+            ["a b"],
+            ["a/1"],
+            ["a,b"],
+            ["a'"],
+            ["é"],
+            [1],
+            [["a"]],
+            ["a"] * 21,
+            {"a": 1},
+        )
+    ),
+    ({"match": {"paths": ["a"]}}, False),
+    ({"exact": {"normalize": "contains-a.b"}}, False),
     ({"exact": {"normalize": "range-month"}}, False),
     ({"exact": {"normalize": "contains"}}, False),
 ]

@@ -131,7 +131,7 @@ def wanted_of(column: str | None) -> dict[str, FieldOptions]:
         if chosen.is_deterministic and not chosen.force:
             raise errors.Unsupported(
                 f"column {name}: what equal envelopes tell cannot be measured before the values are adopted",
-                hint='With "force": true it is adopted by suite 4 all the same. docs/deterministic.md says what it tells.',
+                hint='With "force": true it is adopted so all the same. docs/deterministic.md says what it tells.',
             )
     return wanted
 

@@ -1,4 +1,4 @@
-"""Carries out search_advice(), and lets protect() refuse tokens, and equal envelopes, that are as good as the values."""
+"""Carries out search_advice(), and lets protect() refuse tokens and equal envelopes that are as good as the values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pg_envelope.backend.tables.canonical import canonical
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
-from pg_envelope.normalizers import EXACT, IN_PARTS, kind_of, normalizer
+from pg_envelope.normalizers import EXACT, is_in_parts, kind_of, normalizer
 
 # What a normaliser leaves of a value: of a range search, its buckets.
 Content = TypeVar("Content", bound=Hashable)
@@ -64,7 +64,7 @@ class Beside:
 def measure(host: Host, table: Table, column: Column, normalize: str = EXACT, beside: Beside | None = None) -> Leakage:
     """Measures a column of a plain table, or of a protected one by its view. Runs as the table's owner."""
     seen = "envelopes" if normalize == SEALED else "tokens"
-    alone = replace(_measure(host, table, column, normalize), in_parts=normalize in IN_PARTS, seen=seen)
+    alone = replace(_measure(host, table, column, normalize), in_parts=is_in_parts(normalize), seen=seen)
     if beside is None:
         return alone
     values = _values(host, table, column, normalize, beside.column.name)

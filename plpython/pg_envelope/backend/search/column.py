@@ -8,7 +8,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import derived_name, ident, qualified
 from pg_envelope.backend.tables.canonical import PLAINTEXT, TEXT
 from pg_envelope.backend.tables.inspect import Column
-from pg_envelope.normalizers import IN_PARTS, KEPT, kind_of
+from pg_envelope.normalizers import KEPT, is_in_parts, kind_of
 
 SCHEMA = "envelope_search"
 # Every role may use this one: its operators take two search columns, and nothing else.
@@ -68,7 +68,7 @@ class SearchColumn:
     @property
     def is_match(self) -> bool:
         """True when it finds values by parts of them, and not by equal tokens: texts, or jsonb."""
-        return self.normalizer in IN_PARTS
+        return is_in_parts(self.normalizer)
 
     @property
     def is_range(self) -> bool:

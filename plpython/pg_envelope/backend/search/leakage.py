@@ -37,8 +37,8 @@ class Leakage:
     """`top` is the share of the most common value, and `matched` the share of rows that the attack reads, both 0 … 1.
 
     `entropy` is the min-entropy in bits: by the best first guess. `alone` is what the attack reads without the other
-    column, `beside`, if it uses one. `seen` is what the attacker sees of a value. `in_parts`: the tokens are of parts of the values, which tell more
-    than is measured. `in_buckets`: what counts as a value is a bucket.
+    column, `beside`, if it uses one. `in_parts`: the tokens are of parts of the values, which tell more than is
+    measured. `in_buckets`: what counts as a value is a bucket. `seen` is what the attacker sees of a value.
     """
 
     rows: int

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pg_envelope import buckets, errors, phone
+from pg_envelope import buckets, errors, leaf_paths, phone
 from pg_envelope.backend.search.column import RANGES, TEXTS, plain_type
 from pg_envelope.backend.tables.inspect import Column
-from pg_envelope.normalizers import CONTAINS, EXACT, MATCH, MONTH, PHONE, YEAR, kind_of, normalizer
+from pg_envelope.normalizers import EXACT, MATCH, MONTH, PHONE, YEAR, kind_of, normalizer
 
 # For dates alone: each takes the values of a span of time for equal.
 SPANS = (YEAR, MONTH)
@@ -26,6 +26,8 @@ def newest(name: str) -> str:
     The name of a function has no version yet: functions.settle() finds it.
     """
     versioned = f"{name}/1"
+    if leaf_paths.of_name(versioned):
+        return leaf_paths.name_of(name.removeprefix("contains-").split(","))
     if "." in name and not buckets.named(versioned):
         return OF_FUNCTION + name
     try:
@@ -41,9 +43,10 @@ def unfit(column: Column, versioned: str) -> str | None:
     """Returns the reason why a normaliser is not for a column's type. Exact is for each type but jsonb."""
     kind = plain_type(column)
     is_date, is_text = kind in WITH_YEAR, kind in (*TEXTS, "citext", None)
-    if (kind == "jsonb") != (versioned == CONTAINS):
+    is_contains = kind_of(versioned) == "contains"
+    if (kind == "jsonb") != is_contains:
         return f"column {column.name}: a jsonb has a contains search, and no other column has one"
-    if versioned == CONTAINS:
+    if is_contains:
         return None
     if versioned == MATCH and kind == "bpchar":
         return f"column {column.name}: a char(n) ends with blanks, which patterns count and its values do not show"

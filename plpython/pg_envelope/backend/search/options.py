@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pg_envelope import buckets, errors
+from pg_envelope import buckets, errors, leaf_paths
 from pg_envelope.backend.search.column import default_name
 from pg_envelope.backend.search.normalize import newest
 from pg_envelope.normalizers import CONTAINS, MATCH, kind_of
@@ -21,7 +21,7 @@ WORD, FLAG = (str,), (bool,)
 KNOWN: dict[str, dict[str, tuple[type, ...]]] = {
     "exact": {"normalize": WORD, "as": WORD, "key": WORD, "unique": FLAG, "force": FLAG},
     "match": {"as": WORD, "key": WORD, "force": FLAG},
-    "contains": {"as": WORD, "key": WORD, "force": FLAG},
+    "contains": {"paths": (list,), "as": WORD, "key": WORD, "force": FLAG},
     "range": {"bucket": (str, int, float), "as": WORD, "key": WORD, "force": FLAG},
 }
 PARTS = {"match": MATCH, "contains": CONTAINS}
@@ -84,6 +84,8 @@ def _one(column: str, item: Any) -> SearchWanted:
 def _normalize(column: str, kind: str, options: dict[str, Any]) -> str:
     if kind == "range":
         return _range(column, options.get("bucket", ""))
+    if "paths" in options:
+        return leaf_paths.name_of(options["paths"])
     return PARTS[kind] if kind in PARTS else _equal(column, options.get("normalize", "exact"))
 
 

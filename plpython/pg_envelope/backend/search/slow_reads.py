@@ -11,7 +11,7 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.search import wording
 from pg_envelope.backend.search.wording import Mention, Word
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.normalizers import CONTAINS, EXACT, MATCH, kind_of
+from pg_envelope.normalizers import EXACT, kind_of
 
 WHERE_IS_IT = """
 SELECT n.nspname AS schema FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
@@ -52,21 +52,20 @@ class ReadColumn:
     @property
     def search(self) -> str | None:
         """The search column that finds exactly its values."""
-        return self._of(EXACT)
+        return next((name for name, found in self.searches.items() if found == EXACT), None)
 
     def narrowing(self, sign: str) -> str | None:
         """Says what narrows a comparison that is none for equality, if the column has such a search."""
-        if sign == wording.LIKE and (found := self._of(MATCH)):
+        if sign == wording.LIKE and (found := self._of("match")):
             return slow_words.by_pattern(found, self.name)
-        if sign == wording.CONTAINS and (found := self._of(CONTAINS)):
+        if sign == wording.CONTAINS and (found := self._of("contains")):
             return slow_words.by_content(found, self.name)
-        ranges = next((name for name, normalizer in self.searches.items() if kind_of(normalizer) == "range"), None)
-        if ranges and sign in (wording.ORDER, wording.WITHIN):
-            return slow_words.by_range(ranges, self.name)
+        if sign in (wording.ORDER, wording.WITHIN) and (found := self._of("range")):
+            return slow_words.by_range(found, self.name)
         return None
 
-    def _of(self, normalizer: str) -> str | None:
-        return next((name for name, found in self.searches.items() if found == normalizer), None)
+    def _of(self, kind: str) -> str | None:
+        return next((name for name, normalizer in self.searches.items() if kind_of(normalizer) == kind), None)
 
 
 def slow_reads(host: Host) -> list[Row]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from pg_envelope import buckets, errors, grams, leaves
+from pg_envelope import buckets, errors, grams, leaf_paths, leaves
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.loader import Loader
 from pg_envelope.backend.search import hot
 from pg_envelope.backend.session_keys import SessionKeys
-from pg_envelope.normalizers import CONTAINS, kind_of, normalizer
+from pg_envelope.normalizers import kind_of, normalizer
 from pg_envelope.tokens import EVERY_PATTERN, MOST_GRAMS, TokenKey
 
 INPUT = "\\x"
 # Ranges are remembered with their grams, of which each has some hundred.
 MOST_RANGES = 100
+ELSEWHERE = "Look for a part at one of its paths, which envelope.searches shows, or without the search column."
 LONGER = "Write three characters or more between two wildcards. The beginning or the end of the value counts as one."
 
 
@@ -68,10 +69,11 @@ class Tokens:
 
     def _runs(self, value: str, normalize: str) -> Iterable[str] | None:
         """Returns what a value is cut into. None: it has too many parts."""
-        if kind_of(normalize) == "range":
+        kind = kind_of(normalize)
+        if kind == "range":
             return buckets.scale(normalize).of_value(value)
-        if normalize == CONTAINS:
-            return leaves.of_value(value, MOST_GRAMS)
+        if kind == "contains":
+            return leaves.of_value(value, MOST_GRAMS, leaf_paths.of_name(normalize))
         return grams.of_text(self._normalizer(normalize)(value))
 
     def _grams_as_role(self, value: str | None, search: str | None, normalize: str) -> str | None:
@@ -81,8 +83,11 @@ class Tokens:
 
     def _pattern(self, key_id: int, pattern: str, normalize: str) -> str:
         """Returns the grams of all values that a pattern finds, or that contain a jsonb value. Raises BadInput."""
-        runs = leaves.of_part(pattern) if normalize == CONTAINS else grams.of_pattern(pattern)
-        if not runs:
+        if kind_of(normalize) == "contains":
+            runs = leaves.of_part(pattern, leaf_paths.of_name(normalize))
+            if not runs:
+                raise errors.BadInput("the value has nothing at the paths of this search column", hint=ELSEWHERE)
+        elif not (runs := grams.of_pattern(pattern)):
             raise errors.BadInput("the pattern is too short to be searched", hint=LONGER)
         return _listed(self._key_of(key_id).grams(runs, normalize))
 
