@@ -303,22 +303,45 @@ def test_erased_values_read_as_null_and_forged_ones_do_not(db: Database) -> None
         reader.execute("SELECT a FROM t WHERE id = 1")
 
 
+POLICY = """
+ALTER TABLE t_encrypted ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t_encrypted USING (who = 'us');
+CALL envelope.refresh('t')"""
+
+
 @pytest.mark.parametrize("options", [{"audit": "row"}, {"audit": "statement", "pad": True}, {"search": "exact"}])
-def test_with_a_ledger_masks_upsert_and_row_security(db: Database, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("row_security", [False, True])
+def test_with_a_ledger_and_masks(db: Database, options: dict[str, Any], row_security: bool) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, who text NOT NULL, a text)")
     protect(db, "t", {"a": {**SUITE, **options}})
-    db.sql("CALL envelope.allow_upsert('t')")
-    db.sql("SELECT envelope.mask('t', 'a', 'alice', 'null'); GRANT SELECT, INSERT, UPDATE ON t, t_upsert TO alice, bob")
-    db.sql("ALTER TABLE t_encrypted ENABLE ROW LEVEL SECURITY")
-    db.sql("CREATE POLICY p ON t_encrypted USING (who = 'us'); CALL envelope.refresh('t')")
+    with db.admin.transaction():
+        db.sql("SELECT envelope.mask('t', 'a', 'public', 'null')")
+        db.sql("SELECT envelope.mask('t', 'a', 'bob', 'clear')")
+    db.sql("GRANT SELECT, INSERT, UPDATE ON t TO alice, bob")
+    if row_security:
+        for statement in POLICY.split(";"):
+            db.sql(statement)
     bob = db.connect("bob")
-    upsert = "INSERT INTO t_upsert VALUES (%s, 'us', %s) ON CONFLICT (id) DO UPDATE SET a = excluded.a"
-    for row, value in ((1, "x"), (2, "y"), (2, "x")):
-        bob.execute(upsert, [row, value])
-    db.sql("INSERT INTO t VALUES (3, 'them', 'x')")
+    for row in (1, 2):
+        bob.execute("INSERT INTO t (id, who, a) VALUES (%s, 'us', 'x')", [row])
     assert len(set(envelopes(db))) == 1
     assert bob.execute("SELECT id, a FROM t ORDER BY id").fetchall() == [(1, "x"), (2, "x")]
     assert db.connect("alice").execute("SELECT id, a FROM t ORDER BY id").fetchall() == [(1, None), (2, None)]
+
+
+@pytest.mark.parametrize("row_security", [False, True])
+def test_with_an_upsert_relation(db: Database, row_security: bool) -> None:
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, who text NOT NULL, a text)")
+    protect(db, "t", {"a": SUITE})
+    for statement in POLICY.split(";") if row_security else ():
+        db.sql(statement)
+    db.sql("CALL envelope.allow_upsert('t')")
+    db.sql("GRANT SELECT, INSERT, UPDATE ON t, t_upsert TO bob")
+    bob = db.connect("bob")
+    upsert = "INSERT INTO t_upsert (id, who, a) VALUES (%s, 'us', %s) ON CONFLICT (id) DO UPDATE SET a = excluded.a"
+    for row, value in ((1, "x"), (2, "y"), (2, "x")):
+        bob.execute(upsert, [row, value])
+    assert bob.execute("SELECT id, a FROM t ORDER BY id").fetchall() == [(1, "x"), (2, "x")]
+    assert len(set(envelopes(db))) == 1
 
 
 def test_a_canary_equals_no_other_row(db: Database) -> None:
