@@ -10,6 +10,7 @@ SORTS = "decrypts each row to sort"
 GROUPS = "decrypts each row to find equal values"
 NO_ORDER = "Narrow the rows by other columns first. Tokens have no order and no parts."
 MISSES = "misses rows: it finds candidates, and not all others are answers"
+CHANGES = "changes candidates, too, which are no answers"
 NO_INDEX = "compares each row without the index"
 SORT_LESS = "Sort by an open column, or narrow the rows first."
 
@@ -32,6 +33,11 @@ def by_content(search_column: str, column: str) -> str:
 def by_range(search_column: str, column: str) -> str:
     """Says how a range search narrows comparisons of order."""
     return f"Write {quoted(search_column)} <@ a range, AND the comparison of {quoted(column)} as it is."
+
+
+def compare_too(column: str) -> str:
+    """Says what decides which candidates are answers."""
+    return f"Add the condition on {quoted(column)} itself, joined by AND."
 
 
 def negate(column: str) -> str:

@@ -83,12 +83,19 @@ class Comparing:
         """Yields a finding for each search for candidates at or below a node whose truth is turned round, or counted as
         that of an answer.
         """
-        column = (scope.column(node.lexpr) or scope.column(node.rexpr)) if isinstance(node, ast.A_Expr) else None
-        if column and column.search and not column.search.is_equality:
+        for column in _searched(node, scope):
             instead = slow_words.negate(column.table.source(column.name))
             yield Remark(column.node.location, title(column), slow_words.MISSES, instead)
-        for child in () if isinstance(node, ast.SubLink) else grammar.children(node):
-            yield from self.candidates(child, scope)
+
+    def changed(self, where: Any, scope: Scope) -> Iterator[Remark]:
+        """Yields a finding for each search for candidates in the WHERE of a statement that changes rows, where no
+        condition on the value itself decides.
+        """
+        for column in _searched(where, scope):
+            source = column.table.source(column.name)
+            if not _names(where, source):
+                instead = slow_words.compare_too(source)
+                yield Remark(column.node.location, title(column), slow_words.CHANGES, instead)
 
     def _one(self, node: Any, column: NamedColumn) -> Iterator[Remark]:
         equality = node.kind in EQUAL and node.name[-1].sval in ("=", "<>")
@@ -192,6 +199,22 @@ class Comparing:
         edit = renamed(self._statement, column, name)
         edits = (edit,) if edit else ()
         return Remark(column.node.location, title(column), what, slow_words.compare(name), edits)
+
+
+def _searched(node: Any, scope: Scope) -> Iterator[NamedColumn]:
+    """Yields the search columns by which candidates are found at or below a node, but in no sub-select."""
+    column = (scope.column(node.lexpr) or scope.column(node.rexpr)) if isinstance(node, ast.A_Expr) else None
+    if column and column.search and not column.search.is_equality:
+        yield column
+    for child in () if isinstance(node, ast.SubLink) else grammar.children(node):
+        yield from _searched(child, scope)
+
+
+def _names(node: Any, column: str) -> bool:
+    """Tells whether a column is named at or below a node."""
+    if isinstance(node, ast.ColumnRef) and isinstance(node.fields[-1], ast.String):
+        return bool(node.fields[-1].sval == column)
+    return any(_names(child, column) for child in grammar.children(node))
 
 
 def _by_parts(node: Any, column: NamedColumn) -> str | None:

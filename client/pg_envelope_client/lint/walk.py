@@ -76,6 +76,8 @@ class _Walk:
         yield from self._parts((node.withClause,), named)
         yield from self._relations(relations, scope)
         yield from self.condition(where, scope)
+        if where is not None:
+            yield from self._comparing.changed(where, scope)
         yield from self._parts((getattr(node, "targetList", None),), scope)
 
     def _relations(self, node: Any, scope: Scope) -> Iterator[Remark]:

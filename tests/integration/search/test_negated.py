@@ -1,4 +1,4 @@
-"""A search for candidates that is turned round would miss rows. The server refuses what it can; lint tells of the rest."""
+"""A search for candidates that is turned round would miss rows. The server refuses what it can; lint tells the rest."""
 
 from __future__ import annotations
 

@@ -313,8 +313,10 @@ CALL envelope.refresh('t')"""
 def test_with_a_ledger_and_masks(db: Database, options: dict[str, Any], row_security: bool) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, who text NOT NULL, a text)")
     protect(db, "t", {"a": {**SUITE, **options}})
+    told = refusal(db, "SELECT envelope.mask('t', 'a', 'public', 'null')")
+    assert (told[0], '"search": true' in told[1]) == ("55000", True)
     with db.admin.transaction():
-        db.sql("SELECT envelope.mask('t', 'a', 'public', 'null')")
+        db.sql("SELECT envelope.mask('t', 'a', 'public', 'null', '{\"search\": true}')")
         db.sql("SELECT envelope.mask('t', 'a', 'bob', 'clear')")
     db.sql("GRANT SELECT, INSERT, UPDATE ON t TO alice, bob")
     if row_security:

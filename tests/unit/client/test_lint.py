@@ -289,6 +289,22 @@ def test_a_search_of_one_table_narrows_no_other() -> None:
     ]
 
 
+@pytest.mark.parametrize("change", ["DELETE FROM customer", "UPDATE customer SET phone = 'x'"])
+def test_a_change_of_candidates_alone_is_told(change: str) -> None:
+    for condition, told in {
+        "born_range <@ $1": ["Add the condition on born itself, joined by AND."],
+        "city_match @> $1 AND born < now()": ["Add the condition on city itself, joined by AND."],
+        "born_range <@ $1 AND born <= $2": [],
+        "notes_contains @> $1 AND customer.notes @> $1": [],
+        "email_search = $1": [],
+    }.items():
+        found = found_in(f"{change} WHERE {condition}", PROTECTED)
+        assert [one.instead for one in found] == told
+        assert all(one.what == "changes candidates, too, which are no answers" for one in found)
+    joined = "UPDATE customer c SET phone = o.x FROM o WHERE o.y = c.id AND c.city_match @> o.z"
+    assert [one.column for one in found_in(joined, PROTECTED)] == ["customer.city_match"]
+
+
 @pytest.mark.parametrize("search", ["born_range <@ $1", "$1 @> born_range", "city_match @> $1", "notes_contains @> $1"])
 @pytest.mark.parametrize(
     "around",

@@ -158,11 +158,17 @@ def hides(host: Host, protected: Protected) -> bool:
 
 
 def refuse_searched(found: Place, protected: Protected) -> None:
-    """Raises NotConfigured for a column whose search columns would tell more than a mask."""
+    """Raises NotConfigured for a column whose search columns, or equal envelopes, would tell more than a mask."""
     searches = [search.name for search in found.layout.searches.values() if search.source == protected.column.name]
     if searches:
         raise errors.NotConfigured(
             "who sees the mask could still find rows by the value",
             detail=f"search columns: {commas(searches)}",
             hint='Add "search": true to the arguments of the mask to allow that, or drop the search columns.',
+        )
+    if protected.options.is_deterministic:
+        raise errors.NotConfigured(
+            "who sees the mask could still see by the envelopes which values are equal",
+            detail="The column has suite 4, and roles can have rights to the base table.",
+            hint='Add "search": true to the arguments of the mask to allow that.',
         )
