@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.vectors import check_keys, check_reads, check_records, check_sealed
+from tests.vectors import check_keys, check_placed, check_reads, check_records, check_sealed
 from tests.vectors.check_envelopes import Malformed, open_envelope, padme, row_key_of, seal, unseal
 from tests.vectors.kdf import hkdf
 
@@ -318,6 +318,11 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "malformed_members": check_sealed.check_malformed_member,
     "files": check_sealed.check_file,
     "malformed_files": check_sealed.check_malformed_file,
+    "sealed_backups": check_placed.check_sealed_backup,
+    "malformed_sealed_backups": check_placed.check_malformed_sealed_backup,
+    "cache_values": check_placed.check_cache_value,
+    "number_vectors": check_placed.check_number_vector,
+    "placed_files": check_placed.check_placed_file,
 }
 
 

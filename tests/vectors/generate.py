@@ -20,7 +20,7 @@ from pg_envelope.envelope import FieldKey, header
 from pg_envelope.normalizers import CONTAINS, MATCH
 from pg_envelope.suites import SUITES
 from pg_envelope.tokens import EVERY_PATTERN, MOST_GRAMS, TokenKey
-from tests.vectors import keys, reads, records, sealed
+from tests.vectors import keys, placed, reads, records, sealed
 from tests.vectors.local import FIELD, OTHER_FIELD
 from tests.vectors.records import DATABASE, drawn
 
@@ -434,6 +434,11 @@ def generate() -> str:
         "malformed_members": list(sealed.malformed_members()),
         "files": list(sealed.files()),
         "malformed_files": list(sealed.malformed_files()),
+        "sealed_backups": list(placed.sealed_backups()),
+        "malformed_sealed_backups": list(placed.malformed_sealed_backups()),
+        "cache_values": list(placed.cache_values()),
+        "number_vectors": list(placed.number_vectors()),
+        "placed_files": list(placed.placed_files()),
     }
     return json.dumps(vectors, indent=1, ensure_ascii=False) + "\n"
 

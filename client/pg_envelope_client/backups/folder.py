@@ -30,11 +30,7 @@ class StoredBackup(NamedTuple):
 
     @property
     def made(self) -> datetime:
-        """Raises ValueError when the head has no such time."""
-        found = datetime.fromisoformat(self.head.made)
-        if found.tzinfo is None:
-            raise ValueError
-        return found
+        return datetime.fromisoformat(self.head.made)
 
 
 def path_of(folder: Path, label: str) -> Path:
@@ -53,11 +49,8 @@ def all_of(folder: Path, database: UUID) -> Iterator[StoredBackup | Problem]:
         try:
             head = heads.read(path)
             found = StoredBackup(path, head, _verified(path, head))
-            _ = found.made
         except Problem as problem:
             yield problem
-        except ValueError:
-            yield Problem(f"the head of {path} is damaged")
         else:
             if head.database != database:
                 continue

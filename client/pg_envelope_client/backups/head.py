@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from uuid import UUID
@@ -26,6 +27,8 @@ MOST_TEXT = 1 << 20
 VERSION = 1
 # Of the field key that is the file key. Each backup has a field uuid and a salt of its own.
 KEY_ID = 1
+# Ids of the catalog count from 1 and never come this far. So no backup's DEK can be taken for one of the catalog.
+FIRST_DEK_ID, LAST_DEK_ID = 1 << 62, (1 << 63) - 1
 # Chunks have nonces that begin with zeros.
 ABOUT_NONCE = b"\xff" * 12
 DUMP, BASE = "dump", "base"
@@ -153,6 +156,8 @@ def _parsed(told: dict[str, Any]) -> BackupHead:
     if not all(isinstance(text, str) for text in texts) or type(key["dek_id"]) is not int:
         raise TypeError
     if told["pg_envelope_backup"] != VERSION or told["kind"] not in KINDS or not LABEL.match(told["label"]):
+        raise ValueError
+    if not FIRST_DEK_ID <= key["dek_id"] <= LAST_DEK_ID or datetime.fromisoformat(told["made"]).tzinfo is None:
         raise ValueError
     return BackupHead(
         label=told["label"],

@@ -8,13 +8,11 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from pg_envelope import derivation, errors, keys_backup
-from pg_envelope_client.backups.head import AboutCluster, BackupHead, Escrow, sealed_about
+from pg_envelope_client.backups.head import FIRST_DEK_ID, AboutCluster, BackupHead, Escrow, sealed_about
 from pg_envelope_client.keys_backup.opening import Holder
 from pg_envelope_client.problems import Problem
 from pg_envelope_client.sealing.broker import Broker
 
-# Ids of the catalog count from 1 and never come this far. So no backup's DEK can be taken for one of the catalog.
-FIRST_ID = 1 << 62
 SOCKET_HINT = "Run this on the broker's machine, as a user of allowed_users: --broker with the path of its socket."
 GLASS_HINT = "pg-envelope keys-backup init; or, if the KMS alone shall open the backup: --kms-only"
 
@@ -24,7 +22,7 @@ def new(
 ) -> tuple[BackupHead, bytes]:
     """Returns the head of a new backup, and its file key. Raises Problem."""
     try:
-        dek = broker.generate(database, kek, FIRST_ID + secrets.randbelow(FIRST_ID))
+        dek = broker.generate(database, kek, FIRST_DEK_ID + secrets.randbelow(FIRST_DEK_ID))
         escrow = None if kms_only else Escrow(*broker.sealed_for_break_glass(database, dek))
         plain = BackupHead(
             label, kind, made, database, dek, uuid4(), os.urandom(derivation.SALT_BYTES), escrow, about=b""

@@ -25,7 +25,7 @@ from pg_envelope_client.sealing.broker import BackupDek
 from pg_envelope_client.sealing.files import CHUNK, SEALED_CHUNK
 
 DEK = bytes(range(32))
-DEK_ID = keys.FIRST_ID + 7
+DEK_ID = heads.FIRST_DEK_ID + 7
 ABOUT = AboutCluster("shop", "postgres", ("app", "postgres", 'Odd "Näme"'))
 GLASS = X25519PrivateKey.generate()
 
