@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import hmac
+import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -22,13 +25,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from rich.console import Console
 
 from bench import report, targets
-from bench.figures import Measure, interleaved, seconds
+from bench.figures import Measure, Samples, interleaved, seconds
 from bench.settings import Settings
-from pg_envelope_client import Broker, KeyClient, NamedKey, Secrets, open_file, seal_file
+from pg_envelope_client import Broker, ColumnKey, KeyClient, NamedKey, Secrets, Vector, open_file, seal_file
 from stack.processes import Account
 from stack.stack import DATABASE, Stack
 
 CACHED_CALLS, COLD_CALLS, VALUES, FILE_MEGABYTES = 100_000, 50, 5_000, 128
+VECTORS, DIMENSIONS = 500, 1536
 MEGABYTE = 1_000_000
 NONCE_BYTES = 12
 MADE = """
@@ -37,10 +41,13 @@ CREATE TABLE sealed_ours (LIKE sealed_plain INCLUDING ALL);
 CALL envelope.protect('sealed_ours', '{"email": {"search": "exact"}}');
 CREATE TABLE sealed_bulk (LIKE sealed_plain INCLUDING ALL);
 CALL envelope.protect('sealed_bulk', '["email"]');
+CREATE TABLE sealed_vectors (id bigint PRIMARY KEY, bytes bytea, text text);
+CALL envelope.protect('sealed_vectors', '["bytes", "text"]');
 CREATE TABLE kept (name text PRIMARY KEY, value text);
 INSERT INTO kept VALUES ('application', 'sk_live_0123456789');
 SELECT envelope.import_secret('application', 'sk_live_0123456789'::text);
 """
+STORED = "SELECT avg(pg_column_size(bytes)), avg(pg_column_size(text)) FROM sealed_vectors_encrypted"
 Connection = psycopg.Connection[Any]
 Take = Callable[[], float]
 
@@ -55,6 +62,7 @@ def measure(stack: Stack, settings: Settings) -> list[Measure]:
             _bulk(keys, connection, settings),
             *_secrets(Secrets(keys), connection, settings),
             *_files(keys.named("application"), Path(place), settings),
+            *_vectors(keys, connection, settings),
         ]
 
 
@@ -164,6 +172,52 @@ def _files(key: NamedKey, place: Path, settings: Settings) -> list[Measure]:
     ]
 
 
+def _vectors(keys: KeyClient, connection: Connection, settings: Settings) -> list[Measure]:
+    """Embeddings as bytes, beside the same numbers as text, which is what an array or a vector is on the wire."""
+    count = _few(settings, VECTORS)
+    made = [Vector(random.Random(number).gauss(0, 0.03) for _ in range(DIMENSIONS)) for number in range(count)]
+    as_bytes, as_text = (keys.field("sealed_vectors", column) for column in ("bytes", "text"))
+    rows = [
+        (number, as_bytes.seal(bytes(one), number), as_text.seal(one.text(), number)) for number, one in enumerate(made)
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO sealed_vectors_encrypted (id, bytes, text) VALUES (%s, %s, %s)", rows)
+    ours: list[Callable[[], Any]] = [partial(_read_bytes, as_bytes, number, sealed) for number, sealed, _ in rows]
+    text: list[Callable[[], Any]] = [partial(_read_text, as_text, number, sealed) for number, _, sealed in rows]
+    sizes = connection.execute(STORED).fetchone()
+    stored = {name: Samples([float(size) / 1000]) for name, size in zip(("ours", "text"), sizes or (), strict=True)}
+    held = {name: Samples([_held(reads) / 1000]) for name, reads in {"ours": ours, "text": text}.items()}
+    works = {name: partial(_all, reads) for name, reads in {"ours": ours, "text": text}.items()}
+    return [
+        _cpu("vector_open", f"application: open a vector of {DIMENSIONS:,} numbers, CPU", settings, works, count),
+        Measure("vector_stored", "application: the same vector in the table", "KB", stored),
+        Measure("vector_memory", "application: the same vector in memory", "KB", held),
+    ]
+
+
+def _read_bytes(key: ColumnKey, number: int, sealed: bytes | None) -> Vector:
+    return Vector.read(key.open(sealed, number))
+
+
+def _read_text(key: ColumnKey, number: int, sealed: bytes | None) -> Any:
+    return json.loads(key.open(sealed, number))
+
+
+def _all(reads: list[Callable[[], Any]]) -> None:
+    for read in reads:
+        read()
+
+
+def _held(reads: list[Callable[[], Any]]) -> float:
+    """Returns the bytes that Python holds for one of the values."""
+    tracemalloc.start()
+    kept = [read() for read in reads]
+    try:
+        return tracemalloc.get_traced_memory()[0] / len(kept)
+    finally:
+        tracemalloc.stop()
+
+
 def _age_key(path: Path) -> str:
     _run(["age-keygen", "-o", path])
     return subprocess.run(["age-keygen", "-y", path], check=True, capture_output=True, text=True).stdout.strip()
@@ -173,8 +227,10 @@ def _run(line: list[Any]) -> None:
     subprocess.run(line, check=True, capture_output=True)
 
 
-def _cpu(name: str, title: str, settings: Settings, works: Mapping[str, Callable[[], object]]) -> Measure:
-    count = _few(settings, VALUES)
+def _cpu(
+    name: str, title: str, settings: Settings, works: Mapping[str, Callable[[], object]], count: int | None = None
+) -> Measure:
+    count = count or _few(settings, VALUES)
     takes = {peer: partial(lambda work: _cpu_seconds(work) / count * 1e6, work) for peer, work in works.items()}
     return Measure(name, title, "µs", _warm(takes, settings))
 

@@ -37,9 +37,9 @@ HEADS = (
     "in adoption",
 )
 # The measures of applications have a table of their own, with these columns.
-APPLICATION, OF_APPLICATION = "application: ", ("client_", "secret_", "file_")
-ITS_PEERS = ("plain", "ours", "aesgcm", "hmac", "fernet", "age")
-ITS_HEADS = ("plain", "pg_envelope", "AES-256-GCM alone", "HMAC alone", "Fernet", "age")
+APPLICATION, OF_APPLICATION = "application: ", ("client_", "secret_", "file_", "vector_")
+ITS_PEERS = ("plain", "ours", "aesgcm", "hmac", "fernet", "age", "text")
+ITS_HEADS = ("plain", "pg_envelope", "AES-256-GCM alone", "HMAC alone", "Fernet", "age", "as text")
 VERDICTS = {True: "met", False: "missed", None: "not measured"}
 WIDTH = 120
 BUSY = " Others kept the machine busy: the ratios tell more than the times, and CPU more than the time on a clock."

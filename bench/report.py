@@ -32,6 +32,7 @@ TITLES = {peer.name: peer.title for peer in ALL} | {
     "hmac": "HMAC alone",
     "fernet": "Fernet",
     "age": "age",
+    "text": "pg_envelope, as text",
 }
 VERDICTS = {True: "[green]met[/]", False: "[red]missed[/]", None: "not measured"}
 

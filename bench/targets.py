@@ -111,4 +111,7 @@ def of_application(measures: Sequence[Measure]) -> list[Target]:
         Target("application: a secret that is not in the cache, µs", 1000, found.ours("secret_cold")),
         Target("application: seal a file / age, MB/s", 0.9, ratio("file_seal", "age"), at_least=True),
         Target("application: open a file / age, MB/s", 0.9, ratio("file_open", "age"), at_least=True),
+        Target("application: open a vector / the same as text", 0.1, ratio("vector_open", "text")),
+        Target("application: a vector in the table / the same as text", 0.4, ratio("vector_stored", "text")),
+        Target("application: a vector in memory / the same as text", 0.25, ratio("vector_memory", "text")),
     ]

@@ -1,5 +1,5 @@
-"""The second implementation's sealed backups and values of applications: FORMAT.md sections 12 and 13. It shares nothing
-with the package.
+"""The second implementation's sealed backups and values of applications: FORMAT.md sections 12 and 13. It shares
+nothing with the package.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def _rules(text: str, told: Vector) -> Iterator[bool]:
 
 def file_key_of(head: Vector, dek: bytes) -> bytes:
     key = head["key"]
-    assert hkdf(dek, b"", b"pg_envelope/1 fingerprint" + key["dek_id"].to_bytes(8, "big"), 16).hex() == key["fingerprint"]
+    assert (
+        hkdf(dek, b"", b"pg_envelope/1 fingerprint" + key["dek_id"].to_bytes(8, "big"), 16).hex() == key["fingerprint"]
+    )
     info = b"pg_envelope/1 field" + UUID(key["field_uuid"]).bytes + key["key_id"].to_bytes(4, "big")
     return hkdf(dek, bytes.fromhex(key["salt"]), info, 32)
 

@@ -67,7 +67,7 @@ def _key() -> Told:
 class Kept(dict[str, bytes]):
     """What a cache keeps, under the names that it is given."""
 
-    def set(self, name: str, value: bytes, *, px: int | None = None) -> None:  # noqa: ARG002
+    def set(self, name: str, value: bytes, *, px: int | None = None) -> None:
         self[name] = value
 
     def delete(self, *names: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnClause, Integer, Label, SmallInteger, Table, Uuid
-from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import Null
 from sqlalchemy.util import memoized_property
 
@@ -20,6 +20,7 @@ from pg_envelope_client.sqlalchemy.encrypted import (
     StoredToken,
     Unsealed,
     beside,
+    is_encrypted,
     is_sealed,
 )
 
@@ -68,8 +69,36 @@ def into(compiler: Any, table: Any, relation: str, text: str) -> str:
     return f"{head}INSERT INTO {schema}{quote(relation)} AS {name}{rest.replace(f'{schema}{name}.', f'{name}.')}"
 
 
-class SealingCompiler:
-    """What `install` adds to the compiler of a dialect."""
+def _without_order(visit: str) -> Callable[..., str]:
+    """Returns the visitor of an element that has an ORDER BY of its own."""
+
+    def visited(self: OrderCompiler, element: Any, *arguments: Any, **options: Any) -> str:
+        _refuse_in("ORDER BY", is_encrypted, None, () if element.order_by is None else [element.order_by])
+        text: str = getattr(super(OrderCompiler, self), visit)(element, *arguments, **options)
+        return text
+
+    return visited
+
+
+class OrderCompiler:
+    """What `install` adds to the compiler of a dialect: no order by a column of Encrypted(...), on either side.
+
+    Envelopes have no order, and the server would decrypt every row for one.
+    """
+
+    visit_over = _without_order("visit_over")
+    visit_withingroup = _without_order("visit_withingroup")
+    visit_aggregateorderby = _without_order("visit_aggregateorderby")
+    visit_aggregate_order_by = _without_order("visit_aggregate_order_by")
+
+    def order_by_clause(self, select: Any, **options: Any) -> str:
+        _refuse_in("ORDER BY", is_encrypted, select, select._order_by_clauses)
+        text: str = super().order_by_clause(select, **options)  # type: ignore[misc]
+        return text
+
+
+class SealingCompiler(OrderCompiler):
+    """What `install` adds to the compiler of a dialect whose engine has keys."""
 
     dialect: Any
     preparer: Any
@@ -134,7 +163,7 @@ class SealingCompiler:
         return text.removeprefix(f"{schema}.")
 
     def visit_binary(self, binary: Any, *arguments: Any, **options: Any) -> str:
-        if binary.operator in (operators.is_, operators.is_not) and isinstance(binary.right, Null):
+        if _is_null_test(binary):
             options = {**options, WHOLE: isinstance(binary.left, ColumnClause)}
         text: str = super().visit_binary(binary, *arguments, **options)  # type: ignore[misc]
         return text
@@ -150,18 +179,13 @@ class SealingCompiler:
             select, column, populate_result_map, asfrom, arguments, **options
         )
 
-    def order_by_clause(self, select: Any, **options: Any) -> str:
-        _refuse_in("ORDER BY", select, select._order_by_clauses)
-        text: str = super().order_by_clause(select, **options)  # type: ignore[misc]
-        return text
-
     def group_by_clause(self, select: Any, **options: Any) -> str:
-        _refuse_in("GROUP BY", select, select._group_by_clauses)
+        _refuse_in("GROUP BY", is_sealed, select, select._group_by_clauses)
         text: str = super().group_by_clause(select, **options)  # type: ignore[misc]
         return text
 
     def get_select_precolumns(self, select: Any, **options: Any) -> str:
-        _refuse_in("DISTINCT ON", select, select._distinct_on)
+        _refuse_in("DISTINCT ON", is_sealed, select, select._distinct_on)
         if select._distinct:
             _refuse_distinct(select.selected_columns)
         text: str = super().get_select_precolumns(select, **options)  # type: ignore[misc]
@@ -213,13 +237,27 @@ def _unsealed(name: str) -> Callable[[Any], Unsealed]:
     return lambda _: made()
 
 
-def _refuse_in(where: str, select: Any, clauses: Iterable[Any]) -> None:
-    for clause in clauses:
-        for found in visitors.iterate(clause):
-            name = getattr(found, "element", None)
-            column: Any = select.selected_columns.get(name) if isinstance(name, str) else found
-            if is_sealed(column):
-                refuse(f"{column.key} is encrypted: {where} cannot use it")
+def _refuse_in(where: str, is_refused: Callable[[Any], bool], select: Any, clauses: Iterable[Any]) -> None:
+    """`select` is the statement whose labels the clauses may name as texts."""
+    for found in (found for clause in clauses for found in _used(clause)):
+        name = getattr(found, "element", None)
+        column: Any = select.selected_columns.get(name) if select is not None and isinstance(name, str) else found
+        if is_refused(column):
+            refuse(f"{getattr(column, 'key', None) or 'a column'} is encrypted: {where} cannot use it")
+
+
+def _used(clause: Any) -> Iterator[Any]:
+    """Returns the parts of an expression. A test for NULL needs no value."""
+    if _is_null_test(clause):
+        return
+    yield clause
+    for part in clause.get_children():
+        yield from _used(part)
+
+
+def _is_null_test(clause: Any) -> bool:
+    tests = (operators.is_, operators.is_not)
+    return getattr(clause, "operator", None) in tests and isinstance(getattr(clause, "right", None), Null)
 
 
 def _refuse_distinct(columns: Any) -> None:

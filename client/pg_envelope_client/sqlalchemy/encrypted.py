@@ -251,10 +251,14 @@ def beside(column: Any, name: str) -> ColumnElement[Any] | None:
     return found
 
 
+def is_encrypted(column: Any) -> bool:
+    """Tells whether the engine, or the server, seals the values of a column."""
+    return isinstance(getattr(column, "type", None), Encrypted)
+
+
 def is_sealed(column: Any) -> bool:
     """Tells whether the engine seals the values of a column."""
-    kind = getattr(column, "type", None)
-    return isinstance(kind, Encrypted) and kind.client_side
+    return is_encrypted(column) and column.type.client_side
 
 
 def plain_value(kind: TypeEngine[Any], dialect: Any) -> Convert:

@@ -18,7 +18,15 @@ from pg_envelope_client import relations
 from pg_envelope_client.relations import Relations
 from pg_envelope_client.sealing.client import KeyClient
 from pg_envelope_client.sqlalchemy.client_keys import KEYS, EngineKeys
-from pg_envelope_client.sqlalchemy.compiling import KNOWN, SealingCompiler, encrypted_columns, into, known, relations_of
+from pg_envelope_client.sqlalchemy.compiling import (
+    KNOWN,
+    OrderCompiler,
+    SealingCompiler,
+    encrypted_columns,
+    into,
+    known,
+    relations_of,
+)
 from pg_envelope_client.sqlalchemy.writing import SealingContext, prepared
 
 # What the base table says of an envelope or a token under a key that is not active any more.
@@ -62,12 +70,18 @@ def install(engine: Engine | AsyncEngine, keys: KeyClient | None = None) -> None
     if hasattr(dialect, KNOWN):
         return
     setattr(dialect, KNOWN, {})
+    _compile_with(dialect, OrderCompiler)
     sync.hide_parameters = True
     event.listen(sync, "handle_error", _without_parameters)
     _teach_types(dialect, ["envelope_search.token", "envelope_search.grams", "envelope.input"])
     event.listen(sync, "connect", lambda connection, _: _learn(sync, connection))
     event.listen(sync, "before_execute", _grouped, retval=True)
     _reflect(dialect)
+
+
+def _compile_with(dialect: Any, compiler: type) -> None:
+    if not issubclass(dialect.statement_compiler, compiler):
+        dialect.statement_compiler = type(compiler.__name__, (compiler, dialect.statement_compiler), {})
 
 
 def _without_parameters(context: Any) -> None:
@@ -83,7 +97,7 @@ def _seal(engine: Engine, keys: KeyClient) -> None:
     setattr(dialect, KEYS, EngineKeys(keys))
     if not is_new:
         return
-    dialect.statement_compiler = type("SealingCompiler", (SealingCompiler, dialect.statement_compiler), {})
+    _compile_with(dialect, SealingCompiler)
     dialect.execution_ctx_cls = type("SealingContext", (SealingContext, dialect.execution_ctx_cls), {})
     event.listen(engine, "before_execute", prepared, retval=True)
     event.listen(engine, "handle_error", _refresh)

@@ -47,7 +47,8 @@ def session() -> Iterator[Session]:
         yield opened
 
 
-Database = Annotated[Session, Depends(session)]
+# The transaction ends before the answer is sent, so that "200" means that it is committed.
+Database = Annotated[Session, Depends(session, scope="function")]
 # The search column finds a value by an index, without decrypting the rows.
 email_search = literal_column("customer.email_search")
 

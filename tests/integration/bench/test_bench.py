@@ -33,6 +33,7 @@ EXPECTED = {
     "client_token": {"ours", "hmac"},
     **{name: {"plain", "ours"} for name in ("client_bulk", "secret_cold")},
     **{name: {"ours"} for name in ("secret_cached", "file_seal", "file_open")},
+    **{f"vector_{what}": {"ours", "text"} for what in ("open", "stored", "memory")},
     "subjects": {"plain", "ours"},
     "subjects_asked": {"ours"},
     "cold": {"ours"},
@@ -71,7 +72,7 @@ def test_every_sample_is_a_measurement(written: dict[str, Any]) -> None:
 
 
 def test_every_target_is_judged_and_warm_reads_ask_the_kms_nothing(written: dict[str, Any]) -> None:
-    assert len(written["targets"]) == 44
+    assert len(written["targets"]) == 47
     there = [target for target in written["targets"] if shutil.which("age") or "/ age" not in target["text"]]
     assert all(target["met"] in (True, False) for target in there)
     (requests,) = (target["reached"] for target in written["targets"] if target["text"].startswith("KMS requests"))

@@ -45,13 +45,13 @@ class Item(Base):
     customer: Mapped[Customer | None] = relationship(back_populates="items")
 
 
-def allow(door: DoorOfTests, fields: list[tuple[str, str]], searches: list[tuple[str, str]]) -> KeyClient:
-    """Gives alice the tables and the keys, and the application their uuids."""
+def allow(door: DoorOfTests, fields: list[tuple[str, str]], searches: list[tuple[str, str]], *others: str) -> KeyClient:
+    """Gives alice the tables and the keys, and the application their uuids, and others."""
     db = door.db
     db.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO alice; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO alice")
     found = [db.one("SELECT envelope.grant_client(%s, %s, 'alice')", *field) for field in fields]
     found += [db.one("SELECT envelope.grant_client_search(%s, %s, 'alice')", *place) for place in searches]
-    door.allow(*found)
+    door.allow(*found, *others)
     return door.client()
 
 

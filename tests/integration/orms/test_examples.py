@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import json
 import os
@@ -14,10 +15,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.fix_stack import Database
 from tests.integration.orms import fix_shop
+from tests.integration.sealing.conftest import door, folder, run
+from tests.integration.sealing.fix_door import DoorOfTests
+
+__all__ = ["door", "folder", "run"]
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -77,11 +83,12 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 @contextmanager
-def served(python: Path, db: Database, path: Path) -> Iterator[Path]:
-    """Runs the application of FastAPI until it answers at a socket."""
+def served(python: Path, db: Database, path: Path, example: str, **variables: str) -> Iterator[Path]:
+    """Runs an application of FastAPI until it answers at a socket."""
     url = fix_shop.url(db, "psycopg", "app").render_as_string()
     command = [python, "-m", "uvicorn", "--uds", path, "--log-level", "warning", "app:app"]
-    server = subprocess.Popen(command, cwd=EXAMPLES / "fastapi", env={**environment(db), "DATABASE_URL": url})
+    variables = {**environment(db), **variables, "DATABASE_URL": url}
+    server = subprocess.Popen(command, cwd=EXAMPLES / example, env=variables)
     try:
         while not path.exists():
             assert server.poll() is None
@@ -96,7 +103,8 @@ def asked(path: Path, method: str, url: str, body: object = None) -> tuple[int, 
     with closing(UnixConnection(path)) as connection:
         connection.request(method, url, json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        content = answer.read()
+        return answer.status, json.loads(content) if answer.status != 500 else content
 
 
 @pytest.fixture
@@ -106,15 +114,47 @@ def app(db: Database) -> Iterator[None]:
     db.sql("DROP OWNED BY app; DROP ROLE app")
 
 
+def used(path: Path) -> None:
+    """What a client of either application does and sees."""
+    for email in ("ada@example.org", "countess@example.org"):
+        given = {"email": email, "born": "1815-12-10"}
+        assert asked(path, "PUT", "/customers/ada", given) == (200, None)
+    found = asked(path, "GET", "/customers?email=countess@example.org")
+    assert found == (200, {"login": "ada", "email": "countess@example.org", "born": "1815-12-10"})
+    assert asked(path, "GET", "/customers?email=ada@example.org")[0] == 404
+
+
 @pytest.mark.usefixtures("app")
 def test_fastapi(python: Path, db: Database, tmp_path: Path) -> None:
     db.sql((EXAMPLES / "fastapi/protect.sql").read_text())
-    with served(python, db, tmp_path / "http") as path:
-        for email in ("ada@example.org", "countess@example.org"):
-            given = {"email": email, "born": "1815-12-10"}
-            assert asked(path, "PUT", "/customers/ada", given) == (200, None)
-        found = asked(path, "GET", "/customers?email=countess@example.org")
-        assert found == (200, {"login": "ada", "email": "countess@example.org", "born": "1815-12-10"})
-        assert asked(path, "GET", "/customers?email=ada@example.org")[0] == 404
+    with served(python, db, tmp_path / "http", "fastapi") as path:
+        used(path)
     assert db.one("SELECT email FROM customer") == "countess@example.org"
     assert db.one("SELECT email::text FROM customer_encrypted").startswith("\\xe1")
+
+
+@pytest.mark.usefixtures("app")
+def test_fastapi_with_values_that_the_server_never_sees(python: Path, door: DoorOfTests, tmp_path: Path) -> None:
+    db, certificate = door.db, door.certificate
+    db.sql((EXAMPLES / "fastapi_sealed/protect.sql").read_text())
+    door.allow(*(uuid for (uuid,) in db.sql("SELECT field_uuid FROM envelope.clients WHERE role = 'app'::regrole")))
+    variables = {
+        "PG_ENVELOPE_BROKER": f"tls://{door.address}",
+        "PG_ENVELOPE_CERTIFICATE": str(certificate),
+        "PG_ENVELOPE_CERTIFICATE_KEY": str(certificate.with_suffix(".key")),
+        "PG_ENVELOPE_CA_FILE": str(door.directory / "ca.pem"),
+    }
+    with served(python, db, tmp_path / "http", "fastapi_sealed", **variables) as path:
+        used(path)
+        given = {"email": "COUNTESS@example.org", "born": None}
+        assert asked(path, "PUT", "/customers/other", given)[0] == 500, "the address is another one's, at the commit"
+        assert asked(path, "GET", "/customers?email=Countess@Example.org")[0] == 200
+        # The server writes another customer, whom the application finds.
+        db.sql("INSERT INTO customer VALUES (gen_random_uuid(), 'alan', 'alan@example.org', NULL)")
+        found = asked(path, "GET", "/customers?email=ALAN@example.org")
+        assert found == (200, {"login": "alan", "email": "alan@example.org", "born": None})
+    ada = "FROM customer WHERE email_search = 'countess@example.org'::text"
+    assert db.sql(f"SELECT login, email, born {ada}") == [("ada", "countess@example.org", dt.date(1815, 12, 10))]
+    assert db.one("SELECT email::text FROM customer_encrypted").startswith("\\xe1")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        db.sql("SELECT email FROM customer", user="app")

@@ -76,13 +76,16 @@ def judged(
         measured("secret_cached", ours=client),
         measured("secret_cold", ours=1000 * client),
         *(measured(name, ours=1 / client, age=1.0) for name in ("file_seal", "file_open")),
+        measured("vector_open", ours=client, text=10.0),
+        measured("vector_stored", ours=client, text=2.0),
+        measured("vector_memory", ours=client, text=4.0),
     ]
     return [target.met for target in targets.evaluate(measures, requests)]
 
 
 def test_targets() -> None:
-    assert judged() == [True] * 44
-    assert judged(client=1.5)[35:] == [False] * 9
+    assert judged() == [True] * 47
+    assert judged(client=1.5)[35:] == [False] * 12
     assert judged(old=100)[29:35] == [False] * 6
     assert judged(scan=3.1)[:6] == [False, False, True, True, True, True]
     assert judged(point=84.0)[:6] == [True, True, False, False, True, True]
