@@ -186,7 +186,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 return GD['pg_envelope'].clients.key(field, key_id, scope)
 $$;
 COMMENT ON FUNCTION envelope_internal.client_key IS
-    'used by clients: the key catalog''s row for a key id, or without one for the active key of the field, tenant or subject; NULL if there is none';
+    'used by clients: the key catalog''s row for a key id, or without one for the active key of the field, tenant or subject, or after an erasure for the destroyed one; NULL if there is none';
 
 CREATE FUNCTION envelope_internal.client_messages(field uuid, key_id bigint, blocks integer) RETURNS bigint
     LANGUAGE plpython3u VOLATILE AS $$

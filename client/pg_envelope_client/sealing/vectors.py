@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pg_envelope import errors
 
 BYTES = 4
+# `array` takes these for numbers of the machine, or each byte for a number.
+BYTES_LIKE = (bytes, bytearray, memoryview)
 
 
 class Vector:
@@ -19,6 +21,8 @@ class Vector:
 
     def __init__(self, numbers: Iterable[float]) -> None:
         """Takes finite numbers, and rounds each to float32. Raises BadInput."""
+        if isinstance(numbers, BYTES_LIKE):
+            raise errors.BadInput("a vector is made of numbers", hint="Vector.read(content) reads bytes.")
         try:
             self._numbers = array("f", numbers)
         except (TypeError, OverflowError):
@@ -29,9 +33,10 @@ class Vector:
     @classmethod
     def read(cls, content: bytes | memoryview) -> Vector:
         """Returns the vector of a value that was opened, or read through the view. Raises BadInput."""
-        if len(content) % BYTES:
+        whole = bytes(content) if isinstance(content, BYTES_LIKE) else b"-"
+        if len(whole) % BYTES:
             raise errors.BadInput("these bytes are no vector", detail="A vector has 4 bytes a number.")
-        numbers = array("f", bytes(content))
+        numbers = array("f", whole)
         _swap(numbers)
         return cls(numbers)
 

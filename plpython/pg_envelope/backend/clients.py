@@ -53,7 +53,12 @@ OWNER = f"""
 SELECT k.scope, coalesce(k.scope_of, k.key_uuid) AS owner,
     coalesce(k.view::text, k.base::text) || '.' || f.attname AS label
 FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid) WHERE f.field_uuid = $2 AND {GRANTED}"""
-ACTIVE = "SELECT key_id FROM envelope_private.field_key WHERE field_uuid = $1 AND state = 'active'"
+# After an erasure no key is active. The newest one tells a client why, as it tells a session.
+ACTIVE = """
+SELECT k.key_id FROM envelope_private.field_key k JOIN envelope_private.field f USING (field_uuid)
+WHERE k.field_uuid = $1 AND (k.state = 'active' OR k.state = 'destroyed' AND f.bind <> 'search' AND NOT EXISTS
+    (SELECT FROM envelope_private.field_key n WHERE n.field_uuid = k.field_uuid AND n.key_id > k.key_id))
+ORDER BY k.state = 'active' DESC LIMIT 1"""
 KEY = f"""
 SELECT u.key_id, encode(u.salt, 'hex') AS salt, u.dek_id, u.kek, u.store, u.wrapped,
     encode(u.fingerprint, 'hex') AS fingerprint, u.state, u.erased, u.bind, d.scope

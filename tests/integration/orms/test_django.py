@@ -140,3 +140,24 @@ def test_a_statement_that_fails_leaves_no_value_in_the_log(site: Database) -> No
         written = lines.read()
     assert 'INSERT INTO "shop_customer"' in written
     assert marker not in written
+
+
+def test_keys_and_rights_change_under_a_running_application(db: Database) -> None:
+    make(db)
+    email = '{"email": {"index": "drop"}}'
+    db.sql(f"CALL envelope.protect('shop_customer', '{email}', store => 'catalog')")
+    db.sql("GRANT ALL ON shop_customer TO alice; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO alice")
+    done = fix_site.run(db, str(fix_site.SITE / "changes_seen.py"), user="alice")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told, is_same_session = json.loads(done.stdout)
+    assert is_same_session
+    assert told == {
+        "nothing": ["stored", "True"],
+        "rotate": ["stored", "True", "True"],
+        "suspend": ["55000"] * 3,
+        "unsuspend": ["stored", *["True"] * 3],
+        "revoke": ["42501"] * 4,
+        "grant": ["stored", *["True"] * 4],
+        "flush": ["stored", *["True"] * 5],
+        "shred": ["55000"] * 6,
+    }

@@ -33,6 +33,13 @@ def test_the_newest_and_for_a_while_the_one_before(stripe: DoorOfTests) -> None:
         _ = secrets["stripe"]
 
 
+@pytest.mark.parametrize(("age", "valid"), [("23:55", [b"new", b"sk_live_1"]), ("24:05", [b"new"])])
+def test_the_one_before_is_valid_for_24_hours(stripe: DoorOfTests, age: str, valid: list[bytes]) -> None:
+    stripe.db.sql("SELECT envelope.replace_secret('stripe', 'new'::text)")
+    stripe.db.sql("UPDATE envelope_private.secret SET created_at = now() - %s::interval WHERE version = 2", age)
+    assert Secrets(stripe.client()).valid("stripe") == valid
+
+
 def test_a_revocation_empties_the_cache(stripe: DoorOfTests) -> None:
     secrets = Secrets(stripe.client(), cache_seconds=3600)
     assert secrets["stripe"] == "sk_live_1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -47,3 +48,23 @@ def test_bytes_that_are_no_vector(content: bytes) -> None:
 def test_it_shows_no_number_in_a_log() -> None:
     assert repr(Vector([1.5, 2.5])) == "Vector(2 numbers)"
     assert Vector([1.0]) != [1.0]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_are_read_and_make_no_vector_by_themselves(kind: Any) -> None:
+    content = bytes(Vector([1.5, 2.5]))
+    assert Vector.read(kind(content)).to_list() == [1.5, 2.5]
+    for given_bytes in (content, content[:-1], b""):
+        with pytest.raises(errors.BadInput, match="made of numbers"):
+            Vector(kind(given_bytes))
+
+
+def test_a_view_of_numbers_is_read_by_its_bytes() -> None:
+    numbers = memoryview(bytes(Vector([1.5, 2.5, 3.5]))).cast("f")
+    assert Vector.read(numbers).to_list() == [1.5, 2.5, 3.5]
+
+
+@pytest.mark.parametrize("content", ["text", "", None, 7, [1.5], {1: 2}])
+def test_what_is_no_bytes_is_no_vector(content: Any) -> None:
+    with pytest.raises(errors.BadInput):
+        Vector.read(content)
