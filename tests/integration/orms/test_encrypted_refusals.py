@@ -208,6 +208,51 @@ SERVED: dict[str, Callable[[], Any]] = {
 }
 
 
+def computed(session: Session) -> list[Any]:
+    """What columns that the application seals refuse, and the server can do."""
+    for email in ("First@x", "Second@x"):
+        put = pg_insert(Member).values(id=1, email=email)
+        session.execute(put.on_conflict_do_update(index_elements=["id"], set_={"email": put.excluded.email}))
+    session.execute(insert(Member).from_select(["id", "email"], select(Member.id + 1, func.upper(Member.email))))
+    seen: list[Any] = [
+        session.execute(select(Member.id, Member.email).order_by(Member.id)).all(),
+        session.scalars(select(func.lower(Member.email)).distinct()).all(),
+        session.execute(select(func.lower(Member.email), func.count()).group_by(func.lower(Member.email))).all(),
+        len(session.scalars(union(select(Member.email), select(func.upper(Member.email)))).all()),
+    ]
+    session.execute(update(Member).values(email="All@x"))
+    session.execute(update(Member).where(Member.email == "ALL@x", Member.id == 2).values(id=7, email=None))
+    return [*seen, session.execute(select(Member.id, Member.email).order_by(Member.id)).all()]
+
+
+COMPUTED = [
+    [(1, "Second@x"), (2, "SECOND@X")],
+    ["second@x"],
+    [("second@x", 2)],
+    2,
+    [(1, "All@x"), (7, None)],
+]
+
+
+def test_what_the_server_seals_it_also_computes(members: Database) -> None:
+    members.sql("CALL envelope.allow_upsert('member')")
+    engine = create_engine(fix_shop.url(members, "psycopg"))
+    install(engine)
+    with Session(engine) as session:
+        assert computed(session) == COMPUTED
+    engine.dispose()
+
+    async def suite() -> list[Any]:
+        made = create_async_engine(fix_shop.url(members, "asyncpg"))
+        install(made)
+        async with AsyncSession(made) as session:
+            found = await session.run_sync(computed)
+        await made.dispose()
+        return found
+
+    assert asyncio.run(suite()) == COMPUTED
+
+
 def test_what_the_server_seals_has_no_order_either(members: Database) -> None:
     def refused(session: Session) -> None:
         for name, make in SERVED.items():

@@ -131,7 +131,12 @@ def of_named_key(keys: KeyClient, db: Database, store: redis.Redis) -> Iterator[
 
     yield "storage of Django", Use(put_stored, lambda n: storage.open(n).read().decode())
     cache = SealedCache(store, key, "app:")
-    yield "cache", Use(cache.set, lambda n: (found := cache.get(n)) and found.decode(), (errors.KeySuspended, errors.KeyDestroyed))
+    yield (
+        "cache",
+        Use(
+            cache.set, lambda n: (found := cache.get(n)) and found.decode(), (errors.KeySuspended, errors.KeyDestroyed)
+        ),
+    )
 
 
 def of_columns(keys: KeyClient, engine: Any) -> Iterator[tuple[str, Use]]:

@@ -1,4 +1,4 @@
-"""Prints as JSON what one connection of Django sees while a superuser changes keys and rights: `python changes_seen.py`."""
+"""Prints as JSON what one connection of Django sees while keys and rights change: `python changes_seen.py`."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ def stored(number: int) -> str:
     return "stored"
 
 
-def found(number: int) -> str:
+def found(**sought: str) -> str:
     try:
-        return str(SealedCustomer.objects.get(email=email_of(number)).email == email_of(number))
+        return str(SealedCustomer.objects.get(**sought).email)
+    except SealedCustomer.DoesNotExist:
+        return "none"
     except Error as error:
         return str(getattr(error.__cause__, "sqlstate", error))
 
@@ -54,7 +56,7 @@ def seen() -> dict[str, list[str]]:
             admin.execute(change)
             told[name] = [stored(number)]
             made += [number] if told[name] == ["stored"] else []
-            told[name] += [found(one) for one in made]
+            told[name] += [f"{found(email=email_of(one))} {found(login=str(one))}" for one in made]
     return told
 
 
