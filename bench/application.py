@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -178,7 +179,8 @@ def _vectors(keys: KeyClient, connection: Connection, settings: Settings) -> lis
     made = [Vector(random.Random(number).gauss(0, 0.03) for _ in range(DIMENSIONS)) for number in range(count)]
     as_bytes, as_text = (keys.field("sealed_vectors", column) for column in ("bytes", "text"))
     rows = [
-        (number, as_bytes.seal(bytes(one), number), as_text.seal(one.text(), number)) for number, one in enumerate(made)
+        (number, as_bytes.seal(bytes(one), number), as_text.seal(_text_of(one), number))
+        for number, one in enumerate(made)
     ]
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO sealed_vectors_encrypted (id, bytes, text) VALUES (%s, %s, %s)", rows)
@@ -193,6 +195,16 @@ def _vectors(keys: KeyClient, connection: Connection, settings: Settings) -> lis
         Measure("vector_stored", "application: the same vector in the table", "KB", stored),
         Measure("vector_memory", "application: the same vector in memory", "KB", held),
     ]
+
+
+def _text_of(vector: Vector) -> str:
+    """Returns the shortest text, as PostgreSQL writes real[] and vector."""
+    return f"[{','.join(map(_shortest, vector.to_list()))}]"
+
+
+def _shortest(number: float) -> str:
+    texts = (f"{number:.{digits}g}" for digits in range(6, 10))
+    return next(text for text in texts if array("f", [float(text)])[0] == number)
 
 
 def _read_bytes(key: ColumnKey, number: int, sealed: bytes | None) -> Vector:

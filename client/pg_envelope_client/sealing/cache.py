@@ -8,6 +8,8 @@ from pg_envelope import errors
 from pg_envelope_client.sealing.client import NamedKey
 from pg_envelope_client.sealing.layout import place
 
+MOST_SECONDS = 100 * 366 * 86_400
+
 
 class CacheStore(Protocol):
     """What a cache must offer: redis.Redis has it."""
@@ -28,8 +30,10 @@ class SealedCache:
 
     def set(self, name: str, value: str | bytes, seconds: float | None = None) -> None:
         """Keeps a value, for so many seconds. Raises BadInput, NotPermitted, Unavailable, and what the cache raises."""
-        sealed = self._key.seal(value, self._context(name)) or b""
-        self._store.set(self._prefix + name, sealed, px=None if seconds is None else max(1, round(seconds * 1000)))
+        sealed = self._key.seal(value, self._context(name))
+        if sealed is None:
+            raise errors.BadInput("a cache keeps no None", hint="delete(name) takes a value out of it.")
+        self._store.set(self._prefix + name, sealed, px=_milliseconds(seconds))
 
     def get(self, name: str) -> bytes | None:
         """Returns a value as bytes, or None. Raises NotPermitted, Unavailable, and what the cache raises."""
@@ -48,3 +52,11 @@ class SealedCache:
 
     def _context(self, name: str) -> str:
         return place("cache", self._prefix, name)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    if seconds is None:
+        return None
+    if not 0 < seconds < MOST_SECONDS:
+        raise errors.BadInput("a value is kept for more than 0 seconds, and for less than 100 years")
+    return max(1, round(seconds * 1000))

@@ -142,7 +142,7 @@ class ColumnKey(_Key):
         """Returns the value of an envelope whose row key the server wrote, as canonical texts. Raises as `open`."""
         if len(texts) != len(self.row_key):
             raise errors.InvalidEnvelope
-        content = self._opened(bytes(envelope), joined(texts), self._layout.scope(texts))
+        content = self._opened(_bytes(envelope), joined(texts), self._layout.scope(texts))
         if content is None or self._is_bytes:
             return content
         return self._codec.read(_decoded(content))
@@ -167,7 +167,14 @@ class NamedKey(_Key):
         """Returns the content as it is."""
         if envelope is None:
             return None
-        return self._opened(bytes(envelope), _encoded(types.text(context)), None)
+        return self._opened(_bytes(envelope), _encoded(types.text(context)), None)
+
+
+def _bytes(envelope: object) -> bytes:
+    """Python makes zeros of a number, as many as it says."""
+    if not isinstance(envelope, bytes | bytearray | memoryview):
+        raise errors.InvalidEnvelope
+    return bytes(envelope)
 
 
 def _encoded(text: str) -> bytes:

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pg_envelope import errors
-from pg_envelope_client.sealing import plain
+from pg_envelope_client.sealing import plain, types
 from pg_envelope_client.sealing.client import NamedKey
-from pg_envelope_client.sealing.layout import joined
+from pg_envelope_client.sealing.layout import place as named
 from pg_envelope_client.sealing.markers import WRITERS, Layout, envelope_of, is_marker, marker
 
 Path = str | Sequence[str]
 Place = tuple[str, ...]
 Bind = Literal["path", "document"]
+BINDS = ("path", "document")
 Change = Callable[[Any, Place], Any]
 
 ANY = "*"
@@ -37,8 +38,11 @@ def seal_document(
     """
     if layout not in WRITERS:
         raise errors.BadInput("there is no such layout", hint=f"Layouts: {', '.join(WRITERS)}")
-    wanted = [_parts(path) for path in paths]
+    _refuse_no_object(document)
+    wanted = _wanted(paths)
     binding = _Binding(key, context, bind)
+    if is_marker(document):
+        binding.refuse_foreign(document, ())
 
     def change(value: Any, place: Place) -> Any:
         if is_marker(value):
@@ -63,8 +67,11 @@ def open_document(
     What stands at one of `paths` must be sealed, or None: somebody who can write the document could have put a value of
     their own there. Raises InvalidEnvelope for that, and for a value that does not open in its place.
     """
-    wanted = [_parts(path) for path in paths]
+    _refuse_no_object(document)
+    wanted = _wanted(paths)
     binding = _Binding(key, context, bind)
+    if is_marker(document):
+        raise errors.InvalidEnvelope
 
     def change(value: Any, place: Place) -> Any:
         if is_marker(value):
@@ -80,7 +87,9 @@ class _Binding:
     """Ties values to a document, and to their places in it."""
 
     def __init__(self, key: NamedKey, context: str, bind: Bind) -> None:
-        self._key, self._context, self._bind = key, context, bind
+        if bind not in BINDS:
+            raise errors.BadInput("there is no such way to bind", hint=f"Ways: {', '.join(BINDS)}")
+        self._key, self._context, self._bind = key, types.text(context), bind
 
     def seal(self, value: object, place: Place) -> bytes:
         _refuse_marker_inside(value)
@@ -105,7 +114,7 @@ class _Binding:
 
     def _row_key(self, place: Place) -> str:
         parts = ["document", self._context, pointer(place)] if self._bind == "path" else ["document", self._context]
-        return joined(parts).decode()
+        return named(*parts)
 
 
 def pointer(place: Place) -> str:
@@ -113,7 +122,21 @@ def pointer(place: Place) -> str:
     return "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in place)
 
 
+def _refuse_no_object(document: object) -> None:
+    if not isinstance(document, Mapping):
+        raise errors.BadInput("a document is an object with members")
+
+
+def _wanted(paths: Iterable[Path]) -> list[Place]:
+    """A text is refused: its letters would be taken for paths, and the value would stay in the clear."""
+    if isinstance(paths, str | bytes):
+        raise errors.BadInput("paths is a list of paths", hint='For example: ["ssn", "cards.*.pan"].')
+    return [_parts(path) for path in paths]
+
+
 def _parts(path: Path) -> Place:
+    if not isinstance(path, str | list | tuple) or not all(isinstance(part, str) for part in path):
+        raise errors.BadInput("a path is a text, or a list of texts", hint='("cards", "*", "pan")')
     found = tuple(path.split(".")) if isinstance(path, str) else tuple(path)
     if not found or not all(found):
         raise errors.BadInput("a path has an empty part", hint='For example: "cards.*.pan", or ("cards", "*", "pan").')
@@ -134,10 +157,11 @@ def _walked(value: Any, place: Place, change: Change) -> Any:
     return value
 
 
-def _refuse_marker_inside(value: Any) -> None:
+def _refuse_marker_inside(value: Any, depth: int = plain.MOST_DEPTH) -> None:
     """A sealed value inside a sealed value would stay sealed when the outer one is opened."""
+    plain.refuse_deep(depth)
     if is_marker(value):
         raise errors.BadInput("a value that is to be sealed holds a sealed value", hint="Do two paths overlap?")
     items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     for item in items:
-        _refuse_marker_inside(item)
+        _refuse_marker_inside(item, depth - 1)

@@ -8,8 +8,9 @@ from typing import IO, NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.suites import KEY_BYTES
+from pg_envelope_client.sealing import types
 from pg_envelope_client.sealing.client import NamedKey
-from pg_envelope_client.sealing.layout import joined
+from pg_envelope_client.sealing.layout import place
 
 MAGIC = b"pgenvf1\n"
 LENGTH_BYTES = 4
@@ -35,7 +36,10 @@ class FileHeader(NamedTuple):
 
     @classmethod
     def make(cls, about: AboutFile) -> FileHeader:
-        """Draws a new file key."""
+        """Draws a new file key. Raises BadInput for a name or type that is no text."""
+        for text in about:
+            if text is not None:
+                types.text(text)
         return cls(os.urandom(KEY_BYTES), about)
 
     def sealed(self, key: NamedKey, context: str) -> bytes:
@@ -53,8 +57,8 @@ class FileHeader(NamedTuple):
 
 
 def row_key(context: str) -> str:
-    """Ties the header to the use for files, and to the caller's context."""
-    return joined(["file", context]).decode()
+    """Ties the header to the use for files, and to the caller's context. Raises BadInput."""
+    return place("file", types.text(context))
 
 
 def size_of(envelope_bytes: int) -> int:

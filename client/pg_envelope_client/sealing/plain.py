@@ -44,6 +44,9 @@ def write(value: object) -> bytes:
         return json.dumps(_written(value, MOST_DEPTH), ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
         raise errors.BadInput("a text of the document cannot be written in UTF-8") from None
+    except ValueError:
+        # Python's own limit of digits, which a reader has, too.
+        raise errors.BadInput("a number of the document has too many digits") from None
 
 
 def read(content: bytes) -> Any:

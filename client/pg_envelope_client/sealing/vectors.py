@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pg_envelope import errors
 
 BYTES = 4
+# Where the sign and the first bits of the exponent are.
+HIGHEST = 3 if sys.byteorder == "little" else 0
 # `array` takes these for numbers of the machine, or each byte for a number.
 BYTES_LIKE = (bytes, bytearray, memoryview)
 
@@ -27,8 +29,7 @@ class Vector:
             self._numbers = array("f", numbers)
         except (TypeError, OverflowError):
             raise errors.BadInput("a vector has numbers in the range of float32 only") from None
-        if not all(map(math.isfinite, self._numbers)):
-            raise errors.BadInput("a vector has finite numbers only")
+        _check(self._numbers)
 
     @classmethod
     def read(cls, content: bytes | memoryview) -> Vector:
@@ -38,7 +39,10 @@ class Vector:
             raise errors.BadInput("these bytes are no vector", detail="A vector has 4 bytes a number.")
         numbers = array("f", whole)
         _swap(numbers)
-        return cls(numbers)
+        _check(numbers)
+        made = cls.__new__(cls)
+        made._numbers = numbers
+        return made
 
     def __bytes__(self) -> bytes:
         numbers = self._numbers[:]
@@ -63,6 +67,13 @@ class Vector:
     def text(self) -> str:
         """Returns the text of a vector of pgvector, or after a replacement of the brackets of a real[]."""
         return f"[{','.join(map(repr, self._numbers))}]"
+
+
+def _check(numbers: array[float]) -> None:
+    """Raises BadInput. Each number is looked at only where the highest byte of one could be that of infinity or NaN."""
+    highest = numbers.tobytes()[HIGHEST::BYTES]
+    if (b"\x7f" in highest or b"\xff" in highest) and not all(map(math.isfinite, numbers)):
+        raise errors.BadInput("a vector has finite numbers only")
 
 
 def _swap(numbers: array[float]) -> None:
