@@ -48,8 +48,9 @@ class FieldLayout:
     def texts(self, row_key: RowKey) -> list[str]:
         """Returns the canonical text of each column of the row key. Raises BadInput."""
         values = self._values(row_key)
-        if any(value is None for value in values):
-            raise errors.BadInput("no column of a row key may be NULL")
+        for value in values:
+            if value is None:
+                raise errors.BadInput("no column of a row key may be NULL")
         return [kind.write(value) for (_, kind), value in zip(self.row_key, values, strict=True)]
 
     def scope(self, texts: list[str]) -> str | None:

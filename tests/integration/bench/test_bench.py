@@ -32,7 +32,7 @@ EXPECTED = {
     **{f"client_{what}": {"ours", "aesgcm", "fernet"} for what in ("seal", "open")},
     "client_token": {"ours", "hmac"},
     **{name: {"plain", "ours"} for name in ("client_bulk", "secret_cold")},
-    **{name: {"ours"} for name in ("secret_cached", "file_seal", "file_open")},
+    **{name: {"ours"} for name in ("secret_cached", "file_seal", "file_open", "file_seal_cpu", "file_open_cpu")},
     **{f"vector_{what}": {"ours", "text"} for what in ("open", "stored", "memory")},
     "subjects": {"plain", "ours"},
     "subjects_asked": {"ours"},

@@ -257,6 +257,35 @@ def test_a_role_without_the_grant_learns_nothing(door: DoorOfTests, client: KeyC
         assert sqlstate(lambda query=query: door.db.sql(f"SELECT envelope_internal.{query}", user="bob")) == "42501"
 
 
+ODD_NAMES: list[Any] = ["", "no", "t; DROP TABLE t", '"t', "a.b.c.d", "t\0", "\ud800", "x" * 70_000, None, 7, b"t", ["t"]]
+
+
+def test_names_that_name_nothing(client: KeyClient) -> None:
+    for name in ODD_NAMES:
+        calls: list[Callable[[], object]] = [
+            lambda name=name: client.field(name, "v"),  # type: ignore[misc]
+            lambda name=name: client.field("t", name),  # type: ignore[misc]
+            lambda name=name: client.search(name, "v_search"),  # type: ignore[misc]
+            lambda name=name: client.search("t", name),  # type: ignore[misc]
+            lambda name=name: client.named(name),  # type: ignore[misc]
+        ]
+        for number, call in enumerate(calls):
+            with pytest.raises((errors.NotPermitted, errors.BadInput)):
+                pytest.fail(f"{str(name)[:20]!r} as name {number} gave {call()}")
+    assert client.field("t", "v").seal("v", 1) is not None
+
+
+ODD_ROW_KEYS: list[Any] = [None, "1", 1.0, True, (), (1, 2), {}, {"id": None}, {"other": 1}, [1], b"1", 2**31, object()]
+
+
+def test_row_keys_that_are_none(key: ColumnKey) -> None:
+    sealed = key.seal("v", 1)
+    for row_key in ODD_ROW_KEYS:
+        for call in (lambda row_key=row_key: key.seal("v", row_key), lambda row_key=row_key: key.open(sealed, row_key)):  # type: ignore[misc]
+            with pytest.raises(errors.BadInput):
+                pytest.fail(f"{row_key!r} gave {call()!r}")
+
+
 def test_messages_are_counted(door: DoorOfTests, key: ColumnKey) -> None:
     counter = f"envelope_private.messages_{key._layout.field.hex}"
     before = door.db.one(f"SELECT coalesce(pg_sequence_last_value('{counter}'), 0)")
