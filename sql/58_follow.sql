@@ -9,9 +9,10 @@ $$;
 COMMENT ON FUNCTION envelope_private.follow IS
     'brings base table, view and triggers in step after DDL. SECURITY DEFINER: it changes objects of the extension''s owner';
 
+-- plpgsql keeps the plan for the session: many DDL commands call this.
 CREATE FUNCTION envelope_private.always_fires() RETURNS void
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
     -- No dump says that a view's trigger fires always (see tables/build.py), and pg_restore --disable-triggers enables
     -- a guard as an ordinary trigger. A restore may bring the key catalog later, so triggers are known by their names.
     -- A guard with a WHEN looks only at what is written past the view, and leaves replication alone.
@@ -30,7 +31,7 @@ BEGIN ATOMIC
         RETURNING tgrelid)
     -- This makes every session look at the triggers again.
     UPDATE pg_class SET relhastriggers = relhastriggers WHERE oid IN (SELECT tgrelid FROM set_right);
-END;
+END $$;
 COMMENT ON FUNCTION envelope_private.always_fires IS
     'makes triggers of protected tables that a DDL command made or enabled fire under every session_replication_role';
 

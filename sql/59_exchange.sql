@@ -19,15 +19,28 @@ CREATE CONSTRAINT TRIGGER still_exchanged AFTER INSERT ON envelope_private.excha
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION envelope_private.still_exchanged();
 ALTER TABLE envelope_private.exchange ENABLE ALWAYS TRIGGER still_exchanged;
 
+CREATE FUNCTION envelope_private.folded(words text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN lower(lower(words COLLATE "C") COLLATE "default");
+COMMENT ON FUNCTION envelope_private.folded IS
+    'names as the parser folds them when nobody quotes them: A to Z in every locale, and the other letters as some encodings have it';
+
+-- plpgsql keeps the plan for the session: every DDL command asks this.
 CREATE FUNCTION envelope_internal.names_protected(context text) RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    -- A dump sets check_function_bodies. It names every relation as it is.
-    SELECT EXISTS (SELECT FROM envelope_private.exchange)
-        OR current_setting('check_function_bodies') <> 'off' AND EXISTS (
-            SELECT FROM envelope_private.key k JOIN pg_class v ON v.oid = k.view
-            WHERE strpos(lower(replace(concat(context, current_query()), '""', '"')), lower(v.relname)) > 0);
-END;
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    command text;
+BEGIN
+    IF EXISTS (SELECT FROM envelope_private.exchange) THEN
+        RETURN true;
+    -- A dump sets this. It names every relation as it is.
+    ELSIF current_setting('check_function_bodies') = 'off' OR NOT EXISTS (SELECT FROM envelope_private.key) THEN
+        RETURN false;
+    END IF;
+    command := envelope_private.folded(replace(concat(context, current_query()), '""', '"'));
+    RETURN EXISTS (SELECT FROM envelope_private.key k JOIN pg_class v ON v.oid = k.view
+        WHERE strpos(command, envelope_private.folded(v.relname::text)) > 0);
+END $$;
 COMMENT ON FUNCTION envelope_internal.names_protected IS
     'whether the running command may name a protected table: the cheap question before the exact one. context: the functions that run it. SECURITY DEFINER: reads the key catalog';
 

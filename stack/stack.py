@@ -25,8 +25,8 @@ PROGRAMS = ("psql", "pg_dump", "pg_restore", "pg_basebackup", "createdb", "dropd
 class Stack:
     """One stack, remembered in `directory` (state.json, env), its servers' data in `home`.
 
-    `home` is a short path that every user can pass: a socket's path has at most 107 bytes, and `directory` may lie in
-    a home folder of mode 0700. A Stack made for the `directory` of a stack that is up finds that one.
+    `home` is a short path below `place` that every user can pass: a socket's path has at most 107 bytes, and
+    `directory` may lie in a home folder of mode 0700. A Stack made for the `directory` of a stack that is up finds that one.
     """
 
     def __init__(
@@ -35,11 +35,12 @@ class Stack:
         *,
         postgres_settings: dict[str, str] | None = None,
         broker_settings: dict[str, Any] | None = None,
+        place: Path = Path("/tmp"),
     ) -> None:
         self.directory = Path(directory).absolute()
         self.state_file = self.directory / "state.json"
         self.env_file = self.directory / "env"
-        self.home = self._recorded_home() or Path(f"/tmp/pgenv-{secrets.token_hex(5)}")
+        self.home = self._recorded_home() or place / f"pgenv-{secrets.token_hex(5)}"
         self.openbao = OpenBao(self.home / "bao")
         self.broker = Broker(self.home / "broker", self.openbao, settings=broker_settings)
         environment = {

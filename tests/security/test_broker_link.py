@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from pg_envelope import wire
-from stack.stack import DATABASE, Stack
+from stack.stack import Stack
 from tests.fix_fake_broker import Behaviour, FakeBroker, hanging, request, saying
-from tests.fix_stack import Database
+from tests.fix_stack import COPY, Database
 from tests.security.fix_people import failure, make_people
 
 Connection = psycopg.Connection[Any]
@@ -29,7 +29,7 @@ def alone(stack: Stack) -> Iterator[Database]:
     """A database with `people`, in a stack whose broker is then stopped. Its place is free for others."""
     name = f"test_{os.getpid()}_alone"
     with stack.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
+        connection.execute(f"CREATE DATABASE {name} {COPY}")
     database = Database(stack, name)
     make_people(database)
     database.sql("GRANT SELECT ON people TO alice")

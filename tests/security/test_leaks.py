@@ -19,7 +19,7 @@ import pytest
 
 from stack.postgres import pg_config
 from stack.stack import Stack
-from tests.fix_stack import ROLES, Database
+from tests.fix_stack import ROLES, Database, fast_place
 from tests.security import fix_sweep
 
 LOUD = {
@@ -129,7 +129,7 @@ def since(major: int) -> bool:
 def loud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack whose server logs all it can."""
     newer = {"log_lock_failures": "on"} if since(18) else {}
-    made = Stack(tmp_path_factory.mktemp("loud"), postgres_settings=LOUD | newer)
+    made = Stack(tmp_path_factory.mktemp("loud"), postgres_settings=LOUD | newer, place=fast_place())
     made.up()
     try:
         yield made

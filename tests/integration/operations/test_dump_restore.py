@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stack.postgres import Cluster
-from stack.stack import DATABASE, Stack
+from stack.stack import Stack
+from tests.fix_stack import COPY
 
 from . import shop
 from .fix_clusters import run
@@ -25,7 +26,7 @@ SOURCE = "shop"
 @pytest.fixture(scope="module")
 def source(stack: Stack) -> Iterator[str]:
     with stack.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {SOURCE} TEMPLATE {DATABASE}")
+        connection.execute(f"CREATE DATABASE {SOURCE} {COPY}")
     with stack.connect(SOURCE) as connection:
         shop.build(connection)
     yield SOURCE

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stack.postgres import Cluster
-from stack.stack import DATABASE, Stack
-from tests.fix_stack import Database
+from stack.stack import Stack
+from tests.fix_stack import COPY, Database
 
 from .fix_clusters import run
 
@@ -26,7 +26,7 @@ NEVER_DUMPED = ("capability", "spare_dek", "rekey_dek")
 def source(stack: Stack) -> Iterator[str]:
     """A database of `owner`, who is no superuser: its tables are the owner's, and a superuser protects them."""
     with stack.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {SOURCE} TEMPLATE {DATABASE} OWNER owner")
+        connection.execute(f"CREATE DATABASE {SOURCE} {COPY} OWNER owner")
         connection.execute("CREATE ROLE reader LOGIN IN ROLE pg_read_all_data")
     with stack.connect(SOURCE, "owner") as connection:
         connection.execute("CREATE TABLE customer (id int PRIMARY KEY, email text DEFAULT 'none', born date)")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.stack import DATABASE, Stack
-from tests.fix_stack import NAMES, Database
+from stack.stack import Stack
+from tests.fix_stack import COPY, NAMES, Database
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def both(stack: Stack) -> Iterator[Database]:
     """pgcrypto in schema `original`, ours in `envelope_pgcrypto`; secrets `pass` (text) and `raw` (16 bytes)."""
     name = f"test_{os.getpid()}_{next(NAMES)}"
     with stack.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
+        connection.execute(f"CREATE DATABASE {name} {COPY}")
     database = Database(stack, name)
     database.sql("CREATE SCHEMA original")
     database.sql("CREATE EXTENSION pgcrypto SCHEMA original")

@@ -16,8 +16,8 @@ from psycopg.types.json import Jsonb
 
 from pg_envelope import errors
 from pg_envelope_client.sealing.types import codec
-from stack.stack import DATABASE, Stack
-from tests.fix_stack import Database
+from stack.stack import Stack
+from tests.fix_stack import COPY, Database
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 NUMBERS = st.decimals(allow_nan=False, allow_infinity=False, places=None).filter(lambda n: -300 < n.adjusted() < 300)
@@ -60,7 +60,7 @@ REFUSED = (psycopg.errors.DataError,)
 def ask(stack: Stack) -> Iterator[Callable[[str, Any], str | None]]:
     """PostgreSQL's canonical text of a value as an INSERT would store it; None when it refuses the value."""
     with stack.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE canonical TEMPLATE {DATABASE}")
+        connection.execute(f"CREATE DATABASE canonical {COPY}")
     database = Database(stack, "canonical")
     database.sql("CREATE SCHEMA canonical")
 

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from stack.stack import DATABASE, Stack
-from tests.fix_stack import Database
+from stack.stack import Stack
+from tests.fix_stack import COPY, Database
 from tests.integration.search.fix_users import make_users, plan
 
 ONE = "user17@example.org"
@@ -36,7 +36,7 @@ def users(stack: Stack) -> Iterator[Database]:
     """2000 users, protected, and the plain twin: for tests that change nothing, or undo it."""
     name = f"lookups_{os.getpid()}"
     with stack.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
+        connection.execute(f"CREATE DATABASE {name} {COPY}")
     made = Database(stack, name)
     make_users(made, twin=True)
     made.sql("GRANT SELECT ON users TO alice")

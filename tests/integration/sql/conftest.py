@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from stack.stack import DATABASE, Stack
-from tests.fix_stack import NAMES, Database
+from tests.fix_stack import COPY, NAMES, Database
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def shared_db(stack: Stack) -> Iterator[Database]:
     """A database with the extension; `owner` may create in its schema public."""
     name = f"test_{os.getpid()}_{next(NAMES)}"
     with stack.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
+        connection.execute(f"CREATE DATABASE {name} {COPY}")
     database = Database(stack, name)
     database.sql("GRANT CREATE ON SCHEMA public TO owner")
     yield database
