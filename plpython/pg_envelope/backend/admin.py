@@ -1,6 +1,7 @@
 """Carries out the routines that DBAs call: protect, unprotect, refresh, rotate, reencrypt, status and others.
 
-It is imported at its first use, so that a session that only reads does not pay for it.
+It is imported at its first use, so that a session that only reads does not pay for it. Parts that few sessions need are
+imported by the routines that need them.
 """
 
 from __future__ import annotations
@@ -8,48 +9,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pg_envelope import errors
-from pg_envelope.backend.access.report import access
 from pg_envelope.backend.caller import refuse_others
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.ddl.begin import Exchanges
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.jobs.reencrypt import Reencryption
-from pg_envelope.backend.jobs.verify import Verification, verify_all
 from pg_envelope.backend.jobs.walker import Pace
 from pg_envelope.backend.keys import Keys, chosen_kek
 from pg_envelope.backend.lifecycle import sequences
-from pg_envelope.backend.lifecycle.affected import affected
-from pg_envelope.backend.lifecycle.emergency import rotate_emergency
 from pg_envelope.backend.lifecycle.erasure import Erasure, check_scope
-from pg_envelope.backend.lifecycle.forgetting import Forgetting
-from pg_envelope.backend.lifecycle.identity import Claim
 from pg_envelope.backend.lifecycle.kek_versions import kms_versions
 from pg_envelope.backend.lifecycle.keys_backup import KeysBackup
-from pg_envelope.backend.lifecycle.rekey import Rekey
-from pg_envelope.backend.lifecycle.replay import Replay
-from pg_envelope.backend.lifecycle.restored import adopt_restored
-from pg_envelope.backend.lifecycle.retire import Retirement
 from pg_envelope.backend.lifecycle.rotation import Rewrap
 from pg_envelope.backend.lifecycle.schedule import RotateDue, tell_overdue
 from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.masks.rules import Rules
 from pg_envelope.backend.masks.session import Masks
-from pg_envelope.backend.rollout.ready_keys import Fetch
-from pg_envelope.backend.rollout.rollout import Rollout
-from pg_envelope.backend.scope_keys import rotate_scopes
 from pg_envelope.backend.search import place
-from pg_envelope.backend.search.adding import add_search
-from pg_envelope.backend.search.advice import advice
-from pg_envelope.backend.search.dropping import drop_search
-from pg_envelope.backend.search.granting import grant_search
 from pg_envelope.backend.search.options import parse_one
-from pg_envelope.backend.search.rotating import rotate_search
-from pg_envelope.backend.search.slow_reads import slow_reads
 from pg_envelope.backend.status import Status
 from pg_envelope.backend.tables import catalog, options, plan, upsert
 from pg_envelope.backend.tables.audit import Auditing, LimitWanted
@@ -61,6 +41,12 @@ from pg_envelope.backend.tables.together import protect_together
 from pg_envelope.backend.tables.types import Types
 from pg_envelope.backend.tables.unprotect import unprotect
 from pg_envelope.backend.unreadable import verify
+
+if TYPE_CHECKING:
+    from pg_envelope.backend.jobs.reencrypt import Reencryption
+    from pg_envelope.backend.masks.rules import Rules
+    from pg_envelope.backend.rollout.ready_keys import Fetch
+    from pg_envelope.backend.rollout.rollout import Rollout
 
 # Guard.plain: it wraps a function that SQL calls.
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -94,7 +80,7 @@ class Admin:
         self._keys = Keys(host, link)
         self._exchanges = exchanges
         self._masks = masks
-        self._rollout = Rollout(host, link, self._keys, fetch)
+        self._fetch = fetch
         self._changing_tables = False
         self._offer_tables(guard.plain)
         self._offer_values(guard.plain)
@@ -224,7 +210,7 @@ class Admin:
         oid, asked = self._asked("protect", rel, columns, scope, scope_column, scope_of, erased, keep_copies)
         asked = replace(asked, kek=chosen_kek(kek), store=store)
         if online:
-            self._rollout.protect(oid, asked, _pace(batch_size, pause_ms))
+            self._rollout().protect(oid, asked, _pace(batch_size, pause_ms))
         else:
             protect_together(self._host, self._keys, {oid: asked})
 
@@ -275,7 +261,7 @@ class Admin:
         oid = self.table(rel, "unprotect")
         catalog.refuse_adoption(self._host, oid, "unprotect")
         if online:
-            self._rollout.unprotect(oid, damaged or "error", _pace(batch_size, pause_ms))
+            self._rollout().unprotect(oid, damaged or "error", _pace(batch_size, pause_ms))
         else:
             unprotect(self._host, oid, damaged or "error")
 
@@ -336,21 +322,36 @@ class Admin:
         self._rules().unmask(place.find(self._host, self._settled(rel, "unmask")), column, role)
 
     def _rules(self) -> Rules:
+        from pg_envelope.backend.masks.rules import Rules
+
         return Rules(self._host, self._keys, self._masks().secret)
 
     def _refresh(self, rel: str | None) -> None:
         refresh(self._host, self.table(rel, "refresh"))
 
     def _adopt_restored(self, rel: str | None, key: str | None) -> None:
+        from pg_envelope.backend.lifecycle.restored import adopt_restored
+
         adopt_restored(self._host, self.table(rel, "adopt_restored"), key)
 
     def _access(self, proof: bool | None) -> list[Row]:
+        from pg_envelope.backend.access.report import access
+
         refuse_others(self._host, "access", "It reads as each role.")
         return access(self._host, proof=bool(proof))
 
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
-        signing = Signing(self._host, self._link, self._keys)
-        return Reencryption(self._host, signing, self.table(rel, what))
+        return self._reencryption_of(self.table(rel, what))
+
+    def _rollout(self) -> Rollout:
+        from pg_envelope.backend.rollout.rollout import Rollout
+
+        return Rollout(self._host, self._link, self._keys, self._fetch)
+
+    def _reencryption_of(self, oid: int) -> Reencryption:
+        from pg_envelope.backend.jobs.reencrypt import Reencryption
+
+        return Reencryption(self._host, Signing(self._host, self._link, self._keys), oid)
 
     def _reencrypt(
         self,
@@ -365,6 +366,8 @@ class Admin:
         self._reencryption(rel, "reencrypt").run(pace, 1 if part is None else part, 1 if parts is None else parts)
 
     def _verify(self, rel: str | None, batch_size: int | None, pause_ms: int | None, anew: bool | None) -> None:
+        from pg_envelope.backend.jobs.verify import Verification, verify_all
+
         pace = _pace(batch_size, pause_ms)
         oid = self.table("pg_catalog.pg_class" if rel is None else rel, "verify")
         if rel is None:
@@ -384,23 +387,33 @@ class Admin:
     def _search_advice(
         self, rel: str | None, column: str | None, normalize: str | None, beside: str | None
     ) -> list[Row]:
+        from pg_envelope.backend.search.advice import advice
+
         return advice(self._host, inspect(self._host, self.table(rel, "search_advice")), column, normalize, beside)
 
     def _slow_reads(self) -> list[Row]:
+        from pg_envelope.backend.search.slow_reads import slow_reads
+
         refuse_others(self._host, "slow_reads", "It shows the statements of all roles.")
         return slow_reads(self._host)
 
     def _grant_search(self, rel: str | None, column: str | None, role: str | None) -> None:
+        from pg_envelope.backend.search.granting import grant_search
+
         grant_search(self._host, self.table(rel, "grant_search"), column, role)
 
     def _add_search(
         self, rel: str | None, column: str | None, spec: str | None, batch_size: int | None, pause_ms: int | None
     ) -> None:
+        from pg_envelope.backend.search.adding import add_search
+
         wanted = parse_one(column or "", json.loads(spec or "null"))
         oid, pace = self._settled(rel, "add_search"), _pace(batch_size, pause_ms)
         add_search(self._host, self._keys, oid, column, wanted, pace)
 
     def _drop_search(self, rel: str | None, column: str | None, name: str | None) -> None:
+        from pg_envelope.backend.search.dropping import drop_search
+
         drop_search(self._host, self._settled(rel, "drop_search"), column, name)
 
     def _rotate_search(
@@ -412,6 +425,8 @@ class Admin:
         batch_size: int | None,
         pause_ms: int | None,
     ) -> None:
+        from pg_envelope.backend.search.rotating import rotate_search
+
         oid, pace = self._settled(rel, "rotate_search"), _pace(batch_size, pause_ms)
         rotate_search(self._host, self._keys, oid, column, name, normalize, pace)
 
@@ -428,6 +443,8 @@ class Admin:
         upsert.drop(self._host, self._settled(rel, "drop_upsert"))
 
     def _rotate(self, oid: int, scope: str | None) -> int:
+        from pg_envelope.backend.scope_keys import rotate_scopes
+
         key = catalog.key_of(self._host, oid)
         if key["scope"] != "table":
             scopes = None if scope is None else ScopeColumn.of(self._host, oid).known(scope)
@@ -470,6 +487,8 @@ class Admin:
         self._rewrapping(kek, "rewrap").run()
 
     def _retire(self, rel: str | None, version: int | None, destroy: bool | None) -> None:
+        from pg_envelope.backend.lifecycle.retire import Retirement
+
         oid = self.table(rel, "retire")
         begin(self._host, "retire")
         Retirement(self._host, self._link).retire(oid, version, bool(destroy))
@@ -483,8 +502,7 @@ class Admin:
             tell_overdue(self._host, self._link)
 
     def _reencrypt_due(self, oid: int) -> None:
-        signing = Signing(self._host, self._link, self._keys)
-        Reencryption(self._host, signing, oid).run(Pace())
+        self._reencryption_of(oid).run(Pace())
 
     def _rewrapping(self, kek: str | None, what: str) -> Rewrap:
         refuse_others(self._host, what, COMMITS)
@@ -493,10 +511,14 @@ class Admin:
         return Rewrap(self._host, self._link, kek or "", what)
 
     def _rotate_emergency(self, rel: str | None, reason: str | None, scope: str | None) -> None:
+        from pg_envelope.backend.lifecycle.emergency import rotate_emergency
+
         oid = self.table(rel, "rotate_emergency")
         rotate_emergency(self._host, self._link, self._keys, oid, scope, reason or "")
 
     def _rekey(self, from_environment: str | None, from_kek: str | None, to_kek: str | None) -> None:
+        from pg_envelope.backend.lifecycle.rekey import Rekey
+
         refuse_others(self._host, "rekey", COMMITS)
         begin(self._host, "rekey")
         Rekey(self._host, self._link, self._keys).run(from_environment or "", from_kek, to_kek)
@@ -512,6 +534,8 @@ class Admin:
             erasure.shred("shred", key, scope, reason or "")
 
     def _affected(self, rel: str | None, subject: str | None) -> list[Row]:
+        from pg_envelope.backend.lifecycle.affected import affected
+
         return affected(self._host, self.table(rel, "affected"), subject)
 
     def _shred_key(self, name: str | None, reason: str | None) -> None:
@@ -530,16 +554,22 @@ class Admin:
         erasure.shred("shred_dropped", found, subject, reason or "")
 
     def _forget_all_keys(self, database: str | None) -> int:
+        from pg_envelope.backend.lifecycle.forgetting import Forgetting
+
         self.table("pg_catalog.pg_class", "forget_all_keys")
         return Forgetting(self._host, self._link).forget_all(database)
 
     def _replay_erasures(self, destroy_active: bool | None) -> list[Row]:
+        from pg_envelope.backend.lifecycle.replay import Replay
+
         return Replay(self._host, self._link, bool(destroy_active)).run()
 
     def _mend_sequences(self) -> int:
         return sequences.mend(self._host)
 
     def _this_is_the_original(self) -> None:
+        from pg_envelope.backend.lifecycle.identity import Claim
+
         Claim(self._host, self._link).run()
 
     def _create_key(self, name: str | None, kek: str | None, store: str | None) -> str:
