@@ -257,7 +257,20 @@ def test_a_role_without_the_grant_learns_nothing(door: DoorOfTests, client: KeyC
         assert sqlstate(lambda query=query: door.db.sql(f"SELECT envelope_internal.{query}", user="bob")) == "42501"
 
 
-ODD_NAMES: list[Any] = ["", "no", "t; DROP TABLE t", '"t', "a.b.c.d", "t\0", "\ud800", "x" * 70_000, None, 7, b"t", ["t"]]
+ODD_NAMES: list[Any] = [
+    "",
+    "no",
+    "t; DROP TABLE t",
+    '"t',
+    "a.b.c.d",
+    "t\0",
+    "\ud800",
+    "x" * 70_000,
+    None,
+    7,
+    b"t",
+    ["t"],
+]
 
 
 def test_names_that_name_nothing(client: KeyClient) -> None:
