@@ -10,8 +10,10 @@ PLACES = Query(
     " AS tablespaces"
 )
 RELATIONS = Query(
-    "SELECT pg_catalog.pg_relation_filepath(oid) AS path, oid::regclass::text AS name FROM pg_catalog.pg_class"
-    " WHERE pg_catalog.pg_relation_filepath(oid) IS NOT NULL"
+    "SELECT pg_catalog.pg_relation_filepath(c.oid) AS path,"
+    " coalesce('TOAST of ' || t.oid::regclass::text, c.oid::regclass::text) AS name FROM pg_catalog.pg_class c"
+    " LEFT JOIN pg_catalog.pg_class t ON t.reltoastrelid = c.oid"
+    " WHERE pg_catalog.pg_relation_filepath(c.oid) IS NOT NULL"
 )
 TEXTS = Query(
     "SELECT 'statistics' AS kind, format('%%I.%%I.%%I', schemaname, tablename, attname) AS place,"

@@ -52,6 +52,33 @@ def test_a_copy_in_a_table_is_found_with_its_name(command: Command, db: Database
     assert ("WAL", "email") in found
 
 
+def test_a_long_value_is_found_in_toast(command: Command, db: Database) -> None:
+    """Uncompressed TOAST holds plaintext as it is. The finding names the table, and not its TOAST table."""
+    db.sql("CREATE TABLE copied (email text)")
+    db.sql("ALTER TABLE copied ALTER email SET STORAGE EXTERNAL")
+    db.sql("INSERT INTO copied SELECT email || repeat('.', 5000) FROM person")
+    assert kinds(command)["relation", "email"]["place"] == "TOAST of copied"
+
+
+def test_a_sort_on_disk_is_found_while_it_lasts(command: Command, db: Database) -> None:
+    with db.connect() as other:
+        other.execute("SET work_mem = '64kB'")
+        other.execute("BEGIN")
+        other.execute(
+            "DECLARE sorted CURSOR FOR SELECT email || repeat('.', 200) FROM person, generate_series(1, 500) ORDER BY 1"
+        )
+        other.execute("FETCH 1 FROM sorted")
+        assert kinds(command)["temporary file", "email"]["values"] == 9
+        other.execute("ROLLBACK")
+    assert ("temporary file", "email") not in kinds_or_none(command)
+
+
+def kinds_or_none(command: Command) -> set[tuple[str, str]]:
+    """What is found, if anything is: earlier statements can have left values in WAL."""
+    ended = command.run("residue", "person", "--json")
+    return {(row["kind"], row["column"]) for row in json.loads(ended.out)}
+
+
 def test_a_log_outside_is_found(command: Command, tmp_path: Path) -> None:
     (tmp_path / "odd\nname: log").write_text(f"a line with {VALUE % 3} in it\n")
     found = kinds(command, "--also", tmp_path)
