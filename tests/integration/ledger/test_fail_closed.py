@@ -390,3 +390,19 @@ def test_status_tells_of_a_ledger_that_cannot_be_used(audited: Database, breakab
     key.with_name("away").rename(key)
     breakable.broker.start()
     assert audited.one(check) == "ok"
+
+
+def test_a_column_without_a_level_costs_what_it_did(db: Database) -> None:
+    """Its place in the view is the same text, and it does not call the ledger."""
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text, phone text)")
+    db.sql("""CALL envelope.protect('person', '["email", "phone"]')""")
+    view = "SELECT pg_get_viewdef('person'::regclass)"
+    before = db.one(view)
+    db.sql("CALL envelope.set_audit('person', 'phone', 'statement')")
+    audited = db.one(view)
+    end = ") COLLATE"
+    assert before.split(end)[0] == audited.split(end)[0]
+    assert "audited" not in audited.split(end)[0]
+    assert "audited" in audited.split(end)[1]
+    db.sql("CALL envelope.set_audit('person', 'phone', 'none')")
+    assert db.one(view) == before
