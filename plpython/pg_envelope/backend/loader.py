@@ -90,12 +90,14 @@ class Loader:
     def prefetch(self, view: int, scopes: list[str]) -> dict[bytes, Fetched]:
         """The keys of tenants or subjects of a protected table, for the columns that the calling role may read."""
         role = server().GetUserId()
-        return self.as_owner(lambda: self._prefetch(view, role, scopes, are_texts=False))
+        return self.as_owner(lambda: self._prefetch(view, role, scopes))
 
-    def prefetch_texts(self, view: int, texts: list[str]) -> dict[bytes, Fetched]:
-        """Does the same for their canonical texts. The caller sees to it that these are not too many."""
+    def prefetch_texts(self, view: int, texts: list[str], keys: SessionKeys) -> dict[bytes, Fetched]:
+        """Returns those that are not in `keys`, for canonical texts. The caller sees to it that these are not too
+        many.
+        """
         role = server().GetUserId()
-        return self.as_owner(lambda: self._prefetch(view, role, texts, are_texts=True))
+        return self.as_owner(lambda: self._prefetch_texts(self._readable(view, role), texts, keys))
 
     def search_slot(self, key_id: int) -> bytes:
         """Returns the slot of a search key, for the operators that are made for it. Raises NotPermitted."""
@@ -158,15 +160,24 @@ class Loader:
                 return row
         raise self._refusal(capability, {name: rows[0][name] for name in ("label", "key_id")} if rows else {})
 
-    def _prefetch(self, view: int, role: int, scopes: list[str], *, are_texts: bool) -> dict[bytes, Fetched]:
+    def _prefetch(self, view: int, role: int, scopes: list[str]) -> dict[bytes, Fetched]:
+        fields = self._readable(view, role)
+        texts = _scope_texts(self._host, view, scopes)
+        self._refuse_too_many(fields, texts)
+        return self._prefetch_texts(fields, texts)
+
+    def _readable(self, view: int, role: int) -> list[Row]:
+        """Returns the columns of a protected table that a role may read. Raises NotPermitted if there are none."""
         fields = self._host.rows(READABLE, ["oid", "oid"], [view, role])
         if not fields:
             raise errors.NotPermitted(
                 hint="This needs SELECT on a protected column of a table in tenant or subject scope."
             )
-        if not are_texts:
-            scopes = _scope_texts(self._host, view, scopes)
-            self._refuse_too_many(fields, scopes)
+        return fields
+
+    def _prefetch_texts(
+        self, fields: list[Row], scopes: list[str], held: SessionKeys | None = None
+    ) -> dict[bytes, Fetched]:
         size = max(1, min(MOST_DEKS, MOST_FIELD_KEYS // len(fields)))
         found: dict[bytes, Fetched] = {}
         for start in range(0, len(scopes), size):
@@ -178,7 +189,8 @@ class Loader:
                     for key in keys[first : first + size]
                     for field in fields
                 }
-                found |= _keys(self._ask(wanted, asked=len(wanted)))
+                wanted = {slot: row for slot, row in wanted.items() if held is None or not held.holds(slot)}
+                found |= _keys(self._ask(wanted, asked=len(wanted))) if wanted else {}
         return found
 
     def _refuse_too_many(self, fields: list[Row], scopes: list[str]) -> None:

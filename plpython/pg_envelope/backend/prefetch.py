@@ -27,5 +27,5 @@ class Prefetch:
         return self._session_keys.fill(lambda: self._loader.prefetch(view, wanted))
 
     def of_texts(self, view: int, texts: list[str]) -> int:
-        """Does the same for a view's OID, and canonical texts of tenants or subjects. There may be none."""
-        return self._session_keys.fill(lambda: self._loader.prefetch_texts(view, texts))
+        """Fetches those that the session lacks, for a view's OID and canonical texts. Returns how many these were."""
+        return self._session_keys.fill(lambda: self._loader.prefetch_texts(view, texts, self._session_keys))

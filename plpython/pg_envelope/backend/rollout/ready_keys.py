@@ -56,10 +56,11 @@ class ReadyKeys:
         """
         found = [row["scope"] for row in self._owner.rows(scopes(self._layout, where)) if row["scope"] is not None]
         self._host.commit()
+        if not found:
+            return
         if self._act == PROTECT:
             self._make(found)
-        if found:
-            self._fetch(self._view, found[:MOST_FETCHED])
+        self._fetch(self._view, found[:MOST_FETCHED])
         self._host.commit()
 
     def _make(self, found: list[str]) -> None:
