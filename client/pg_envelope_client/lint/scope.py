@@ -44,13 +44,19 @@ class Scope:
         if not parts:
             return None
         found = self._in_table(self.tables, parts, node)
-        return found if found or self.outer is None else self.outer.column(node)
+        if found is None:
+            return self.outer.column(node) if self.outer else None
+        return None if found.search is None and self._is_narrowed(parts, found.table) else found
+
+    def _is_narrowed(self, parts: list[str], table: KnownTable) -> bool:
+        named = parts[-2:-1] or [name for name, one in self.tables.items() if one is table]
+        return self.narrowed.issuperset(named)
 
     def _in_table(self, tables: Mapping[str, KnownTable | None], parts: list[str], node: Any) -> NamedColumn | None:
-        named = [(parts[-2], tables.get(parts[-2]))] if len(parts) > 1 else tables.items()
-        for name, table in named:
+        named = [tables.get(parts[-2])] if len(parts) > 1 else tables.values()
+        for table in named:
             if table and parts[-1] in table.columns:
-                return None if name in self.narrowed else NamedColumn(table, parts[-1], node, None)
+                return NamedColumn(table, parts[-1], node, None)
             if table and (search := table.search(parts[-1])):
                 return NamedColumn(table, parts[-1], node, search)
         return None

@@ -258,6 +258,7 @@ def test_a_contains_search_takes_jsonb_alone(condition: str, instead: str) -> No
         "notes_contains @> $1 AND notes @> $1 ORDER BY born",
         "name_loose = 'x' AND lower(name) = 'x'",
         "born_range <@ daterange($1, $2) IS TRUE",
+        "id > 3 AND EXISTS (SELECT FROM customer WHERE name_loose = $1 AND name = $1)",
     ],
 )
 def test_nothing_is_said_of_rows_that_a_search_has_found(condition: str) -> None:
@@ -271,6 +272,7 @@ def test_nothing_is_said_of_rows_that_a_search_has_found(condition: str) -> None
         "NOT (name_loose = 'x') AND name = 'x'",
         "name_loose <> 'x' AND name = 'x'",
         "name_loose = 'x' AND EXISTS (SELECT FROM customer c WHERE c.name = 'x')",
+        "id IN (SELECT c.id FROM customer c, customer d WHERE c.name_loose = 'x' AND d.name = 'y')",
     ],
 )
 def test_a_search_that_finds_no_rows_narrows_nothing(condition: str) -> None:
