@@ -10,6 +10,7 @@ import psycopg
 
 from pg_envelope import errors
 from pg_envelope_client.sealing.locks import ProcessLock
+from pg_envelope_client.sealing.types import utf8
 
 FIELD = "SELECT envelope_internal.client_field(%s::pg_catalog.regclass, %s::pg_catalog.name)"
 NAMED = "SELECT envelope_internal.client_named(%s::pg_catalog.text)"
@@ -38,26 +39,26 @@ class Catalog:
 
     def field(self, table: str, column: str) -> Answer:
         """Returns how values of a column are sealed. `table` is a name as in SQL. Raises NotPermitted."""
-        return dict(self._value(FIELD, table, column))
+        return dict(self._value(FIELD, utf8(table), utf8(column)))
 
     def search(self, table: str, column: str) -> Answer:
         """Returns how the tokens of a search column are made. Raises NotPermitted."""
-        return dict(self._value(SEARCH, table, column))
+        return dict(self._value(SEARCH, utf8(table), utf8(column)))
 
     def named(self, name: str) -> Answer:
-        return dict(self._value(NAMED, name))
+        return dict(self._value(NAMED, utf8(name)))
 
     def secret(self, name: str) -> list[Answer]:
         """Returns the two newest versions of a secret, sealed."""
-        return list(self._value(SEALED, name))
+        return list(self._value(SEALED, utf8(name)))
 
     def secrets(self, prefix: str) -> list[str]:
         """Returns the names of the role's secrets that begin so."""
-        return list(self._value(SECRETS, prefix))
+        return list(self._value(SECRETS, utf8(prefix)))
 
     def store_secret(self, name: str, version: int, sealed: bytes) -> None:
         """Stores the next version of a secret. Raises NotPermitted, Conflict when another one came first."""
-        self._value(STORE, name, version, sealed)
+        self._value(STORE, utf8(name), version, sealed)
 
     def key(self, field: str, key_id: int | None, scope: str | None) -> Answer | None:
         """Returns a row of the key catalog, of a key id or of the active key. None when the field has no such key."""

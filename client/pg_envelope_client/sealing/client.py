@@ -128,7 +128,7 @@ class ColumnKey(_Key):
         """Returns an envelope for the base table. Raises BadInput for a value or row key that does not fit."""
         if value is None:
             return None
-        content = types.content(value) if self._is_bytes else _encoded(self._codec.write(value))
+        content = types.content(value) if self._is_bytes else types.encoded(self._codec.write(value))
         texts = self._layout.texts(row_key)
         return self._ring.seal(self._layout, self._layout.scope(texts), content, joined(texts))
 
@@ -155,8 +155,8 @@ class NamedKey(_Key):
         """Returns an envelope that opens with the same context only."""
         if value is None:
             return None
-        content = _encoded(types.text(value)) if isinstance(value, str) else types.content(value)
-        return self._ring.seal(self._layout, None, content, _encoded(types.text(context)))
+        content = types.encoded(types.text(value)) if isinstance(value, str) else types.content(value)
+        return self._ring.seal(self._layout, None, content, types.encoded(types.text(context)))
 
     def open(self, envelope: bytes | None, context: str = "") -> str | None:
         """Returns a text. Raises InvalidEnvelope, also for content that is no text."""
@@ -167,7 +167,7 @@ class NamedKey(_Key):
         """Returns the content as it is."""
         if envelope is None:
             return None
-        return self._opened(_bytes(envelope), _encoded(types.text(context)), None)
+        return self._opened(_bytes(envelope), types.encoded(types.text(context)), None)
 
 
 def _bytes(envelope: object) -> bytes:
@@ -175,13 +175,6 @@ def _bytes(envelope: object) -> bytes:
     if not isinstance(envelope, bytes | bytearray | memoryview):
         raise errors.InvalidEnvelope
     return bytes(envelope)
-
-
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise errors.BadInput("the text cannot be written in UTF-8") from None
 
 
 def _decoded(content: bytes) -> str:

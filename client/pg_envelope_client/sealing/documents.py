@@ -89,7 +89,7 @@ class _Binding:
     def __init__(self, key: NamedKey, context: str, bind: Bind) -> None:
         if bind not in BINDS:
             raise errors.BadInput("there is no such way to bind", hint=f"Ways: {', '.join(BINDS)}")
-        self._key, self._context, self._bind = key, types.text(context), bind
+        self._key, self._context, self._bind = key, types.utf8(context), bind
 
     def seal(self, value: object, place: Place) -> bytes:
         _refuse_marker_inside(value)

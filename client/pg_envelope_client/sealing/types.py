@@ -69,6 +69,21 @@ def text(value: object) -> str:
     return value
 
 
+def utf8(value: object) -> str:
+    """Takes a text that a name or a context can be. Raises BadInput."""
+    found = text(value)
+    encoded(found)
+    return found
+
+
+def encoded(found: str) -> bytes:
+    """Raises BadInput."""
+    try:
+        return found.encode()
+    except UnicodeEncodeError:
+        raise errors.BadInput("the text cannot be written in UTF-8") from None
+
+
 def unfit(wanted: str) -> errors.BadInput:
     """Returns the error for a value of another Python type. It repeats nothing of the value."""
     return errors.BadInput(f"the value does not fit the column: it must be {wanted}")

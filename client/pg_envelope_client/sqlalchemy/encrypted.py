@@ -169,7 +169,7 @@ class Encrypted(TypeDecorator[Any]):
     def __init__(self, plain: Any, field: tuple[str, str], search: str | None = None, client_side: bool = True) -> None:
         super().__init__()
         self.plain = self.impl = to_instance(plain)
-        self.field, self.search, self.client_side = field, search, client_side
+        self.field, self.search, self.client_side = _checked_field(field), search, client_side
 
     def __repr__(self) -> str:
         return f"Encrypted({self.plain!r}, {self.field!r}, {self.search!r}, {self.client_side!r})"
@@ -239,6 +239,13 @@ class Encrypted(TypeDecorator[Any]):
             return from_plain(keys_of(dialect).column(self.field).open_bound(bytes(envelope), bound))
 
         return opened
+
+
+def _checked_field(field: object) -> Field:
+    names = tuple(field) if isinstance(field, tuple | list) else ()
+    if len(names) != 2 or not all(isinstance(name, str) and name for name in names):
+        refuse('Encrypted(...) takes the table and the column: ("customer", "email")')
+    return names
 
 
 def beside(column: Any, name: str) -> ColumnElement[Any] | None:

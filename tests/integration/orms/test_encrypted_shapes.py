@@ -264,6 +264,15 @@ def test_the_server_seals_for_an_asynchronous_engine(members: Database) -> None:
     assert asyncio.run(suite()) == SERVED
 
 
+@pytest.mark.parametrize(
+    "field", ["customer.email", ("customer",), ("customer", ""), ("a", "b", "c"), (1, 2), None, {}]
+)
+def test_a_field_is_a_table_and_a_column(field: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="the table and the column"):
+        Encrypted(Text(), field)
+    assert Encrypted(Text(), ["customer", "email"]).field == ("customer", "email")  # type: ignore[arg-type]
+
+
 def test_a_table_is_of_one_side() -> None:
     ours, theirs = Encrypted(Text(), ("t", "a")), Encrypted(Text(), ("t", "b"), client_side=False)
     with pytest.raises(InvalidRequestError, match="client_side"):
