@@ -62,3 +62,32 @@ def test_nobody_else_gets_it(stripe: DoorOfTests) -> None:
     stripe.db.sql("SELECT envelope.grant_client_key('empty', 'alice')")
     with pytest.raises(errors.KeyNotFound):
         _ = Secrets(stripe.client())["empty"]
+
+
+def test_keys_change_under_a_running_application(door: DoorOfTests) -> None:
+    db = door.db
+    db.sql("SELECT envelope.import_secret('stripe', 'first'::text, store => 'catalog')")
+    door.allow(db.one("SELECT envelope.grant_client_key('stripe', 'alice')"))
+    db.sql("GRANT EXECUTE ON FUNCTION envelope.store_secret(text, integer, envelope.ciphertext) TO alice")
+    secrets = Secrets(door.client(), cache_seconds=3600)
+    assert secrets["stripe"] == "first"
+    db.sql("SELECT envelope.rotate_key('stripe')")
+    assert secrets.store("stripe", "second") == 2
+    assert secrets.valid("stripe") == [b"second", b"first"]
+    db.sql("CALL envelope.suspend_key('stripe', 'test')")
+    refused(secrets, errors.KeySuspended)
+    db.sql("CALL envelope.unsuspend_key('stripe')")
+    assert secrets.valid("stripe") == [b"second", b"first"]
+    db.sql("CALL envelope.shred_key('stripe', 'test')")
+    refused(secrets, errors.KeyDestroyed)
+
+
+def refused(secrets: Secrets, of: type[errors.EnvelopeError]) -> None:
+    for call in (
+        lambda: secrets["stripe"],
+        lambda: secrets.valid("stripe"),
+        lambda: secrets.content("stripe"),
+        lambda: secrets.store("stripe", "third"),
+    ):
+        with pytest.raises(of):
+            pytest.fail(f"gave {call()!r}")
