@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pg_envelope import errors
-from pg_envelope_client.sealing import plain, types
+from pg_envelope_client.sealing import plain
 from pg_envelope_client.sealing.client import NamedKey
 from pg_envelope_client.sealing.layout import place as named
 from pg_envelope_client.sealing.markers import WRITERS, Layout, envelope_of, is_marker, marker
+from pg_envelope_client.sealing.types import utf8
 
 Path = str | Sequence[str]
 Place = tuple[str, ...]
@@ -89,7 +90,7 @@ class _Binding:
     def __init__(self, key: NamedKey, context: str, bind: Bind) -> None:
         if bind not in BINDS:
             raise errors.BadInput("there is no such way to bind", hint=f"Ways: {', '.join(BINDS)}")
-        self._key, self._context, self._bind = key, types.utf8(context), bind
+        self._key, self._context, self._bind = key, utf8(context), bind
 
     def seal(self, value: object, place: Place) -> bytes:
         _refuse_marker_inside(value)

@@ -58,7 +58,7 @@ class FileHeader(NamedTuple):
 
 def row_key(context: str) -> str:
     """Ties the header to the use for files, and to the caller's context. Raises BadInput."""
-    return place("file", types.text(context))
+    return place("file", context)
 
 
 def size_of(envelope_bytes: int) -> int:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pg_envelope import errors
 from pg_envelope.envelope import header
-from pg_envelope_client.sealing.types import BOUND, Codec, codec
+from pg_envelope_client.sealing.types import BOUND, Codec, codec, utf8
 
 RowKey = object
 
@@ -85,7 +85,4 @@ def joined(texts: list[str]) -> bytes:
 
 def place(*texts: str) -> str:
     """Returns the context of a place that several texts name, so that no other place has it, too. Raises BadInput."""
-    try:
-        return joined(list(texts)).decode()
-    except UnicodeEncodeError:
-        raise errors.BadInput("a name cannot be written in UTF-8") from None
+    return joined([utf8(text) for text in texts]).decode()

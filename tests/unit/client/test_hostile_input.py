@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 
 from pg_envelope import errors
 from pg_envelope_client import SealedCache, open_document, open_file, seal_document, seal_file
+from pg_envelope_client.sealing.bucket import SealedBucket
 from tests.vectors.local import local_key
 from tests.vectors.placed import Kept
 
 KEY: Any = local_key()
 DOCUMENT = {"ssn": "078-05-1120"}
 SEALED = seal_document(KEY, DOCUMENT, ["ssn"], "c")
+NONE: Any = None
+NUMBER: Any = 7
 CYCLE: dict[str, Any] = {}
 CYCLE["ssn"] = CYCLE
 LOST = "\ud800"
@@ -71,6 +74,8 @@ REFUSED: dict[str, Callable[[], object]] = {
     "a cache value is None": lambda: kept(None),
     "a cache value is a number": lambda: kept(7),
     "a cache name is no UTF-8": lambda: kept(name=LOST),
+    "the name of an object is None": lambda: SealedBucket(None, "bucket", KEY).write(NONE, io.BytesIO()),
+    "the name of a bucket is a number": lambda: SealedBucket(None, NUMBER, KEY).write("x", io.BytesIO()),
     "kept for ever": lambda: kept(seconds=math.inf),
     "kept for no number": lambda: kept(seconds=math.nan),
     "kept for no time": lambda: kept(seconds=0),
