@@ -42,6 +42,9 @@ up: ready-$(ON) ## start a private PostgreSQL, OpenBao and broker, and leave the
 down: ## end and remove what `make up` started
 	@if [ -d $(STACK) ]; then .venv/bin/python -m stack down --dir $(STACK); fi
 
+# Each worker reads what another one has compiled, and so does each command that a test starts.
+unexport PYTHONDONTWRITEBYTECODE
+
 test: export FOR_TESTS := 1
 test: install .venv/.dev lint ## lint, then all tests (ARGS="-k name" for some)
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

@@ -26,7 +26,8 @@ class Stack:
     """One stack, remembered in `directory` (state.json, env), its servers' data in `home`.
 
     `home` is a short path below `place` that every user can pass: a socket's path has at most 107 bytes, and
-    `directory` may lie in a home folder of mode 0700. A Stack for the `directory` of a stack that is up finds that one.
+    `directory` may lie in a home folder of mode 0700. A Stack made for the `directory` of a stack that is up finds that
+    one.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ ROOM = 6 << 30
 
 
 def fast_place() -> Path:
-    """Where test servers keep their files: in memory, if it has room and programs may run there, else on disk."""
+    """Where test servers keep their files: in memory if there is room and programs may run there, else on disk."""
     with contextlib.suppress(OSError):
         found = os.statvfs(MEMORY)
         runs_programs = not found.f_flag & os.ST_NOEXEC

@@ -6,8 +6,9 @@ in its own statement and for its own column only.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
+from base64 import urlsafe_b64encode
 from collections import OrderedDict
 
 from pg_envelope import errors
@@ -37,7 +38,7 @@ class Marks:
         """Keeps a draft for the calling statement, and returns its mark."""
         if draft is None:
             return None
-        mark = f"\x01{secrets.token_urlsafe(MARK_BYTES)}\x02"
+        mark = f"\x01{urlsafe_b64encode(os.urandom(MARK_BYTES)).decode()}\x02"
         self._drafts[mark] = calling()[0], field, draft
         if len(self._drafts) > MOST_DRAFTS:
             self._drafts.popitem(last=False)
