@@ -32,6 +32,7 @@ NOT_OURS = {"__pycache__", "build", "results", f"pg_envelope--{importlib.metadat
 SOMEBODYS_PATH = re.compile(rb"/(?:work|Users)/|/home/(?!trial\b)\w+/")
 
 
+@cache
 def statements() -> list[Any]:
     """What CREATE EXTENSION runs: the Makefile's `cat`; the line before it is psql's."""
     return [raw.stmt for raw in pglast.parse_sql("".join(path.read_text() for path in SQL))]
