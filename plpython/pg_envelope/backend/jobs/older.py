@@ -32,12 +32,18 @@ UNION ALL
 SELECT 'prepared transaction ' || quote_literal(p.gid), p.transaction::text FROM pg_catalog.pg_prepared_xacts p
 WHERE p.database = current_database() AND age(p.transaction) >= $1
 ORDER BY who"""
-# Who only writes, and has no snapshot now, will see with the next one what is committed.
+# Who only writes, and has no snapshot now, will see with the next one what is committed. A standby tells the oldest
+# snapshot of its sessions if it has hot_standby_feedback.
 READERS = """
 SELECT 'pid ' || a.pid AS who, format('%s %s %s', a.pid, a.backend_start, a.xact_start) AS which
 FROM pg_catalog.pg_stat_activity a
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
     AND a.backend_type NOT IN ('autovacuum worker', 'walsender') AND age(a.backend_xmin) >= $1
+UNION ALL
+SELECT format('standby %s (pid %s)', coalesce(nullif(r.application_name, ''), 'without a name'), r.pid),
+    format('standby %s %s', r.pid, r.backend_start)
+FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid
+WHERE s.slot_type IS DISTINCT FROM 'logical' AND greatest(age(r.backend_xmin), age(s.xmin)) >= $1
 ORDER BY who"""
 NOW = "SELECT pg_current_xact_id()::xid::text AS xid"
 AGE = "SELECT age($1::xid) AS age"

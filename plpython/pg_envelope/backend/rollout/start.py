@@ -8,10 +8,10 @@ from dataclasses import replace
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Undone
 from pg_envelope.backend.keys import FieldOptions, Keys
-from pg_envelope.backend.rollout import fitness, proofs, tokens
-from pg_envelope.backend.rollout.domain import without_check
+from pg_envelope.backend.rollout import domain, fitness, proofs, tokens
 from pg_envelope.backend.rollout.way import Way
 from pg_envelope.backend.search import carried, protecting
+from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Carried, Dropped, Index
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import catalog, dependents, grants, inspect, locks, options, refusals
@@ -58,16 +58,19 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     gone: list[Carried] = [*found, *dropped]
     refusals.refuse(table, wanted, refusals.obstacles(host, clear, wanted, scoping.column, gone, unserved, copies))
     key_uuid, fields = make_keys(host, keys, table, wanted, asked)
+    made = protecting.make(host, keys, clear, wanted, search_keys.origin_of(host, key_uuid))
     layout = _in_rollout(layout_for(table, key_uuid, wanted, fields, scoping), way)
+    # Nobody waits for the KMS, or for another session's roll-out, behind the lock that comes now.
+    domain.alone(host)
     if dependents.read(host, _lock(host, table).nodes) != followers:
         raise errors.Conflict(f"what uses {table.sql} was changed meanwhile", hint="Call protect() again.")
     with dependents.carried(host, followers):
         _begin(host, table, layout, way, step, dropped if way.tokens_first else gone)
     carried.record(host, key_uuid, gone)
     if way.tokens_first and searched:
-        tokens.begin(host, keys, table.oid, wanted)
+        tokens.begin(host, table.oid, wanted, made)
     elif searched or gone:
-        tokens.make_at_once(host, keys, table.oid, wanted, found)
+        tokens.make_at_once(host, table.oid, wanted, made, found)
     protecting.tell_dropped(host, dropped)
     tell_readers(host, layout, followers)
 
@@ -146,7 +149,7 @@ def _add_envelopes(host: Host, table: Table, layout: Layout, constraints: list[s
         host.run(f"ALTER TABLE {table.sql} RENAME COLUMN {ident(name)} TO {ident(plain)}")
     parts = [part for name in layout.protected for part in _envelope_column(name)]
     parts += [f"ALTER {ident(found.plain or '')} DROP NOT NULL" for found in layout.protected.values()]
-    with without_check(host):
+    with domain.without_check(host):
         host.run(f"ALTER TABLE {table.sql} {commas([*parts, *constraints])}")
 
 

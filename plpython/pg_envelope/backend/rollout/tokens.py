@@ -11,10 +11,9 @@ from dataclasses import replace
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs.walker import Pace
-from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout.proofs import TOKENS
 from pg_envelope.backend.search import carried, place, protecting, stand_ins, token_indexes
-from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.filling import fill
@@ -32,29 +31,29 @@ UPDATE envelope_private.search s SET is_filled = true FROM envelope_private.fiel
 WHERE f.field_uuid = s.field_uuid AND f.key_uuid = $1"""
 
 
-def begin(host: Host, keys: Keys, oid: int, wanted: Mapping[str, FieldOptions]) -> None:
-    """Adds empty token columns, which every write fills from now on. The view does not show them yet."""
+def begin(host: Host, oid: int, wanted: Mapping[str, FieldOptions], made: Mapping[str, SearchColumn]) -> None:
+    """Adds empty token columns, which every write fills from now on. The view does not show them yet.
+
+    `made` has their keys: the KMS is not asked while the table is locked.
+    """
     at = place.find(host, oid)
-    origin = search_keys.origin_of(host, at.layout.key_uuid)
-    for column in (column for column in at.view.columns if column.name in wanted):
-        for search in wanted[column.name].search:
-            made = search_keys.make(host, keys, at.view, at.source(column.name), search, origin)
-            place.begin_column(host, at, replace(made, is_filled=False, is_unique=search.unique))
+    for search in (search for options in wanted.values() for search in options.search):
+        place.begin_column(host, at, replace(made[search.name], is_filled=False, is_unique=search.unique))
     refresh(host, oid)
 
 
 def make_at_once(
     host: Host,
-    keys: Keys,
     oid: int,
     wanted: Mapping[str, FieldOptions],
+    made: Mapping[str, SearchColumn],
     found: Sequence[Index],
 ) -> None:
     """Makes the tokens of all rows and their indexes, in the transaction that made the view. Raises Duplicate.
 
     So whoever writes next meets unique tokens of old and new values alike.
     """
-    begin(host, keys, oid, wanted)
+    begin(host, oid, wanted, made)
     at = place.find(host, oid)
     if at.layout.searches:
         with protecting.usable(host, at.base):
