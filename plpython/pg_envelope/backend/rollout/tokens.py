@@ -37,8 +37,9 @@ def begin(host: Host, oid: int, wanted: Mapping[str, FieldOptions], made: Mappin
     `made` has their keys: the KMS is not asked while the table is locked.
     """
     at = place.find(host, oid)
-    for search in (search for options in wanted.values() for search in options.search):
-        place.begin_column(host, at, replace(made[search.name], is_filled=False, is_unique=search.unique))
+    unique = {search.name for options in wanted.values() for search in options.search if search.unique}
+    for name, search in made.items():
+        place.begin_column(host, at, replace(search, is_filled=False, is_unique=name in unique))
     refresh(host, oid)
 
 
