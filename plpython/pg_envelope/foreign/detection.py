@@ -12,7 +12,7 @@ from pg_envelope.foreign.bad import FAILS
 from pg_envelope.foreign.encodings import from_base64, from_hex
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import NAMES, Spec, reader_of, shape_of, slow
-from pg_envelope.foreign.reader import ForeignReader, Opener, Value, is_text
+from pg_envelope.foreign.reader import ForeignReader, Opener, Value, is_text, is_utf8
 
 # Layouts that no usual text looks like, the more special ones first. One name stands for all layouts of its shape.
 MARKED = (
@@ -133,25 +133,10 @@ def _counted(form: str | Spec, reader: ForeignReader, values: Sequence[Value]) -
     from time import perf_counter
 
     began = perf_counter()
-    contents = [content for value in values if (content := _content(reader, value)) is not None]
+    contents = [content for value in values if (content := reader.content(value)) is not None]
     seconds = (perf_counter() - began) / max(len(values), 1)
     name = form if isinstance(form, str) else ""
     found = Opened(
-        name, len(contents), sum(map(_is_utf8, contents)), len(values), reader.authenticates, seconds, slow(form)
+        name, len(contents), sum(map(is_utf8, contents)), len(values), reader.authenticates, seconds, slow(form)
     )
     return found if values else None
-
-
-def _content(reader: ForeignReader, value: Value) -> bytes | None:
-    try:
-        return reader.open(value)
-    except errors.InvalidEnvelope:
-        return None
-
-
-def _is_utf8(content: bytes) -> bool:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

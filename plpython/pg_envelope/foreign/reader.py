@@ -52,19 +52,14 @@ class ForeignReader:
         return content
 
     def opens(self, value: Value) -> bool:
-        try:
-            self.open(value)
-        except errors.InvalidEnvelope:
-            return False
-        return True
+        return self.content(value) is not None
 
-    def reads(self, value: Value) -> bool:
-        """Tells whether a value opens, and its content is a text."""
+    def content(self, value: Value) -> bytes | None:
+        """Returns what a value holds; None for one that does not open."""
         try:
-            self.open(value).decode()
-        except (errors.InvalidEnvelope, UnicodeDecodeError):
-            return False
-        return True
+            return self.open(value)
+        except errors.InvalidEnvelope:
+            return None
 
     def fits(self, value: Value) -> bool:
         """Tells whether a value has the layout's shape."""
@@ -77,6 +72,14 @@ class ForeignReader:
 
 def _bytes(value: Value) -> bytes:
     return value.encode() if isinstance(value, str) else value
+
+
+def is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_text(content: bytes) -> bool:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from tests.fix_stack import Database
 from tests.integration.adoption.fix_legacy import CONVERT, FINISH, import_key, make_patients, token
+from tests.integration.adoption.fix_legacy import KEY as FERNET_KEY
 from tests.integration.adoption.test_columns_beside import ROW_SECURITY, TRIGGER
 
 KEY = bytes(range(32))
@@ -189,3 +190,19 @@ def test_an_index_that_tokens_cannot_replace_is_refused_or_dropped(db: Database,
     db.sql("CALL envelope.finish_adoption('person', destroy_key => false)")
     db.sql("CALL envelope.unprotect('person')")
     assert db.one("SELECT count(*) FROM pg_indexes WHERE indexname = 'odd'") == 1
+
+
+def test_tokens_that_would_give_the_values_away_need_force(db: Database) -> None:
+    """As in protect(). The ciphertext alone looks as if all values were different."""
+    db.sql("CREATE TABLE patient (id int PRIMARY KEY, smokes text)")
+    with db.admin.cursor() as cursor, cursor.copy("COPY patient FROM STDIN") as copy:
+        for row in range(1500):
+            copy.write_row((row, token("yes" if row % 3 else "no")))
+    import_key(db, "legacy", "fernet", FERNET_KEY)
+    call = "CALL envelope.adopt('patient', '{\"smokes\": {\"search\": %s}}', 'fernet', key => 'legacy')"
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as refused:
+        db.sql(call % '"exact"')
+    assert "2 different values" in (refused.value.diag.message_detail or "")
+    assert db.one("SELECT relkind = 'r' FROM pg_class WHERE oid = 'patient'::regclass")
+    db.sql(call % '{"exact": {"force": true}}')
+    assert db.one("SELECT count(*) FROM patient WHERE smokes_search = 'no'") == 500

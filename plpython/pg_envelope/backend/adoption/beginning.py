@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pg_envelope import errors
+from pg_envelope.backend.adoption import telling
 from pg_envelope.backend.adoption.reading import layout_of
 from pg_envelope.backend.adoption.sampling import column_of, sample
 from pg_envelope.backend.host import Host
+from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout.way import ASKS_FOR_VALUE, Way
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.sqltext import derived_name, ident
@@ -17,7 +19,7 @@ from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.foreign.apart import columns_beside
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import reader_of
-from pg_envelope.foreign.reader import ForeignReader
+from pg_envelope.foreign.reader import ForeignReader, is_utf8
 
 RECORD = """
 INSERT INTO envelope_private.adoption (field_uuid, legacy_key, format, accepts_unauthenticated, beside)
@@ -44,14 +46,18 @@ class Adopting(Way):
     done: str = "adopted"
     hint: str = "Change what is listed, then call it again. docs/adopt.md tells more."
 
-    def check(self, host: Host, table: Table, names: list[str]) -> None:
-        """Raises BadInput or Unsupported where the format or the key is not that of the values."""
+    def check(self, host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> None:
+        """Raises BadInput where the format or the key is not that of the values.
+
+        Raises Unsupported where tokens would be as good as the values.
+        """
         if self.type not in (None, *PLAIN_TYPES):
             raise errors.BadInput(f"type must be one of {', '.join(PLAIN_TYPES)}", hint="It is the type in the clear.")
         reader = reader_of(layout_of(self.form), self.key)
         self._check_authentication(reader)
-        for name in names:
-            self._check_values(host, table, column_of(table, name), reader)
+        for name, options in wanted.items():
+            contents = self._opened(host, table, column_of(table, name), reader)
+            telling.refuse(name, options.search, contents)
 
     def beside(self, column: str) -> list[str]:
         return columns_beside(layout_of(self.form), column)
@@ -64,22 +70,25 @@ class Adopting(Way):
                 hint="If that is acceptable for the old values: accept_unauthenticated => true.",
             )
 
-    def _check_values(self, host: Host, table: Table, column: Column, reader: ForeignReader) -> None:
+    def _opened(self, host: Host, table: Table, column: Column, reader: ForeignReader) -> list[bytes]:
+        """Returns what those values of a sample hold that open. Raises BadInput if these are few."""
         values = sample(host, table, column, SAMPLE, self.beside(column.name))
-        opened, least = sum(map(reader.opens, values)), LEAST_OPENED * len(values)
+        contents = [content for value in values if (content := reader.content(value)) is not None]
+        opened, least = len(contents), LEAST_OPENED * len(values)
         if opened < least:
             raise errors.BadInput(
                 f"the values of column {column.name} do not open with this format and key; nothing was changed",
                 detail=f"{opened} of {len(values)} values of a sample open.",
                 hint="SELECT * FROM envelope.inspect(..., key => ...) tells which formats open them.",
             )
-        texts = opened if self.plain_of(column).is_bytes else sum(map(reader.reads, values))
+        texts = opened if self.plain_of(column).is_bytes else sum(map(is_utf8, contents))
         if texts < least:
             raise errors.BadInput(
                 f"the values of column {column.name} open, but they are no texts in UTF-8; nothing was changed",
                 detail=f"{texts} of {len(values)} values of a sample are such texts.",
                 hint="A specification tells their charset: docs/adopt.md. Or adopt them with type => 'bytea'.",
             )
+        return contents
 
     def obstacles(self, table: Table, names: list[str], dependents: list[str]) -> Iterator[str]:
         """Yields what an adoption cannot carry over, and a roll-out could."""

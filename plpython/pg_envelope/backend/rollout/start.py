@@ -48,7 +48,7 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     step = proofs.TOKENS if searched and way.tokens_first else way.act
     # The columns' uuids come with the keys, which are made only if nothing stands in the way.
     draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping), way)
-    way.check(host, table, list(wanted))
+    way.check(host, table, wanted)
     kept = [index for index in indexes if index.name not in {one.name for one in dropped}]
     fitness.check_protect(host, table, draft, wanted, kept, way, scoping)
     followers, unserved = _rehearsed(host, table)

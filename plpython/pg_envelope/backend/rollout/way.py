@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from pg_envelope.backend.host import Host
+from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout import proofs
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.tables.generate import Layout
@@ -27,7 +28,7 @@ class Way:
     done: str = "protected online"
     hint: str = "Leave out online => true: the table is locked then while it is rewritten."
 
-    def check(self, host: Host, table: Table, names: list[str]) -> None:
+    def check(self, host: Host, table: Table, wanted: Mapping[str, FieldOptions]) -> None:
         """Raises BadInput or Unsupported where the values are not what they should be."""
 
     def obstacles(self, table: Table, names: list[str], dependents: list[str]) -> Iterator[str]:  # noqa: ARG002
