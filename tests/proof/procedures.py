@@ -18,6 +18,11 @@ MANY_KEYS = """
 SELECT envelope.create_key('vault ' || i, store => 'vault') FROM generate_series(1, 60) i;
 SELECT envelope.create_key('catalog ' || i, store => 'catalog') FROM generate_series(1, 30) i"""
 KIND = "SELECT relkind FROM pg_class WHERE oid = 'person'::regclass"
+PROTECT_ONLINE = PROTECT.replace("]')", "]', online => true, batch_size => 100, pause_ms => 10)")
+UNPROTECT_ONLINE = "CALL envelope.unprotect('person', online => true, batch_size => 100, pause_ms => 10)"
+UNDER_WAY = """
+SELECT EXISTS (SELECT FROM envelope_private.protected_table
+    WHERE view = 'person'::regclass AND rollout IS NOT NULL)"""
 REENCRYPT = "CALL envelope.reencrypt('person', 60)"
 REWRAP = "CALL envelope.rewrap('default')"
 
@@ -54,6 +59,17 @@ def make_plain(world: World) -> None:
 def make_protected(world: World) -> None:
     if is_plain(world):
         world.sql(PROTECT)
+
+
+def make_protected_online(world: World) -> None:
+    """The same call goes on, and takes back an unprotect that did not end."""
+    if is_plain(world) or world.one(UNDER_WAY):
+        world.sql(PROTECT_ONLINE)
+
+
+def make_plain_online(world: World) -> None:
+    if not is_plain(world):
+        world.sql(UNPROTECT_ONLINE)
 
 
 def check_protected(world: World) -> None:
@@ -326,6 +342,22 @@ ROTATE, ROTATE_KEY = "SELECT envelope.rotate('person')", "SELECT envelope.rotate
 PROCEDURES = (
     Procedure("protect", same(PROTECT), make_protected, check_protected, before=make_plain, protected=False),
     Procedure("unprotect", same("CALL envelope.unprotect('person')"), make_plain, check_plain, before=make_protected),
+    Procedure(
+        "protect_online",
+        same(PROTECT_ONLINE),
+        make_protected_online,
+        check_protected,
+        before=make_plain_online,
+        protected=False,
+    ),
+    Procedure(
+        "unprotect_online",
+        same(UNPROTECT_ONLINE),
+        make_plain_online,
+        check_plain,
+        before=make_protected_online,
+        protected=False,
+    ),
     Procedure("rotate", same(ROTATE), again("person", ROTATE), check_one_more("person"), before=remember("person")),
     Procedure("rotate_field", same(ROTATE_FIELD), rotate_field_again, check_field, before=remember_field),
     Procedure(
@@ -359,4 +391,4 @@ PROCEDURES = (
     Procedure("rotate_search", same(ROTATE_SEARCH), rotate_search_again, check_new_search, before=remember_search),
     Procedure("rotate_key", same(ROTATE_KEY), again("api", ROTATE_KEY), check_one_more("api"), before=remember("api")),
 )
-QUICK = {"protect", "rotate", "reencrypt", "rotate_kek", "rotate_emergency", "shred", "move_kek"}
+QUICK = {"protect", "protect_online", "rotate", "reencrypt", "rotate_kek", "rotate_emergency", "shred", "move_kek"}

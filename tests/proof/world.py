@@ -53,14 +53,16 @@ ROWS_READ = {
         2 * FEW,
     ),
 }
-# Each finds rows that must not be.
+# Each finds rows that must not be. A search key that was replaced keeps a name, and has no capability any more.
 CATALOG = {
     "a living key without its one active version, or a retired one with any": """
 SELECT k.key_uuid, count(d.dek_id) FROM envelope_private.key k
 LEFT JOIN envelope_private.dek d ON d.key_uuid = k.key_uuid AND 'active' IN (d.state, d.suspended_from)
 WHERE k.scope = 'table'
     AND NOT EXISTS (SELECT FROM envelope_private.dek x WHERE x.key_uuid = k.key_uuid AND x.state = 'destroyed')
-GROUP BY k.key_uuid HAVING count(d.dek_id) <> CASE WHEN k.base IS NULL AND k.name IS NULL THEN 0 ELSE 1 END""",
+GROUP BY k.key_uuid HAVING count(d.dek_id) <> CASE WHEN k.base IS NOT NULL OR EXISTS (
+    SELECT FROM envelope_private.capability c JOIN envelope_private.field f USING (field_uuid)
+    WHERE f.key_uuid = k.key_uuid) THEN 1 ELSE 0 END""",
     "two active versions of one scope": """
 SELECT key_uuid, scope FROM envelope_private.dek WHERE state = 'active' GROUP BY 1, 2 HAVING count(*) > 1""",
     "a hole in the versions": """
@@ -72,7 +74,7 @@ LEFT JOIN envelope_private.dek d ON d.dek_id = fk.dek_id AND d.key_uuid = f.key_
     AND 'active' IN (d.state, d.suspended_from)
 WHERE k.scope = 'table'
     AND NOT EXISTS (SELECT FROM envelope_private.dek x WHERE x.key_uuid = k.key_uuid AND x.state = 'destroyed')
-    AND (k.base IS NOT NULL OR k.name IS NOT NULL)
+    AND (k.base IS NOT NULL OR EXISTS (SELECT FROM envelope_private.capability c WHERE c.field_uuid = f.field_uuid))
 GROUP BY 1 HAVING count(d.dek_id) <> 1 OR count(fk.key_id) <> 1""",
     "a seal that does not name the active field key": """
 SELECT c.field_uuid FROM envelope_private.capability c JOIN envelope_private.field f USING (field_uuid)
