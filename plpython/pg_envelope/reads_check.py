@@ -136,12 +136,12 @@ def lines(ledger: Path) -> Iterator[tuple[bytes, Entry]]:
 
 def events(ledger: Path) -> Iterator[Entry]:
     """Yields the reads with their last counts. It reads the file twice, because a count can come much later."""
-    counts = {
-        (entry["ring"], entry["seq"]): entry
-        for _, entry in lines(ledger)
-        if entry.get("event") == "count" and "ring" in entry and "seq" in entry
-    }
+    counts: dict[tuple[Any, Any], Entry] = {}
+    for _, entry in lines(ledger):
+        if entry.get("event") == "count" and "ring" in entry and "seq" in entry:
+            # A count without row keys takes nothing away from one that had them.
+            later = {name: entry[name] for name in ("count", "rows") if name in entry}
+            counts.setdefault((entry["ring"], entry["seq"]), {}).update(later)
     for _, entry in lines(ledger):
         if entry.get("event") == "read":
-            later = counts.get((entry.get("ring"), entry.get("seq")), {})
-            yield {**entry, **{name: later[name] for name in ("count", "rows") if name in later}}
+            yield {**entry, **counts.get((entry.get("ring"), entry.get("seq")), {})}

@@ -114,6 +114,11 @@ def add_row(memory: mmap.mmap, found: memoryview[int], seq: int, row_key: bytes)
         found[at + CHECK] = check + 1 + len(kept)
 
 
+def row_bytes(found: memoryview[int], seq: int) -> int:
+    """Returns how many bytes of row keys the slot of an event holds."""
+    return found[slot(seq) + CHECK] & 0xFFFF
+
+
 def rows(memory: mmap.mmap, found: memoryview[int], seq: int) -> list[str]:
     """Returns the row keys of an event, as far as they are whole."""
     at = slot(seq)

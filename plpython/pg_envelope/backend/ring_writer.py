@@ -23,6 +23,8 @@ class RingWriter:
         self.seq = 0
         self._line: Line | None = None
         self._statement_key = b""
+        # Events that have had row keys since the broker last had all of them.
+        self._late: set[int] = set()
 
     def write(self, body: MakeBody, found: AuditedField, continues: int | None) -> int:
         """Writes an event of a column. Returns its number once the broker has it, or at level sync has it on its disk.
@@ -30,7 +32,8 @@ class RingWriter:
         `continues` is the number of an event before it. Raises Unavailable.
         """
         line = self._line or self._attach()
-        if self.seq - self.words[ring.TAKEN] >= ring.SLOTS:
+        if not self._is_free(self.seq + 1 - ring.SLOTS):
+            line = line if line.is_open else self._attach()
             self._drain(line)
         ring.write(self._memory, self.words, self.seq + 1, body(found, continues, self._statement_key))
         self.seq += 1
@@ -52,6 +55,11 @@ class RingWriter:
 
     def add_row(self, seq: int, row_key: str) -> None:
         ring.add_row(self._memory, self.words, seq, row_key.encode())
+        self._late.add(seq)
+
+    def _is_free(self, seq: int) -> bool:
+        """Tells whether nothing is lost when a new event takes the slot of this one. The count stays there."""
+        return seq <= self.words[ring.TAKEN] and seq not in self._late
 
     def _attach(self) -> Line:
         """Brings the ring to the broker, with the events that no broker has taken yet."""
@@ -61,10 +69,11 @@ class RingWriter:
         return self._line
 
     def _drain(self, line: Line) -> None:
-        """Waits until the broker has taken all events. Raises Unavailable: then no value may be read."""
+        """Waits until the broker has all events and row keys. Raises Unavailable: then no value may be read."""
         self.ask(line, "drain", seq=self.seq)
         if self.seq != self.words[ring.TAKEN]:
             raise errors.Unavailable("the broker did not take the events of this session's reads")
+        self._late.clear()
 
     def _leave(self) -> None:
         line, self._line = self._line, None

@@ -275,3 +275,17 @@ def test_any_order_of_reads_counts_what_was_read(audited: Database, recorded: Re
     events = recorded(session)
     assert sum(event["count"] for event in events) == given
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+@pytest.mark.parametrize("level", ["row", "sync"])
+def test_each_of_many_reads_keeps_its_row_key(audited: Database, recorded: Recorded, level: str) -> None:
+    """More reads than the ring has slots, in less time than passes between two looks at all counts."""
+    audited.sql(f"CALL envelope.set_audit('person', 'email', '{level}')")
+    session = audited.connect("alice")
+    session.execute(f"""
+        DO $$ DECLARE v text; BEGIN
+            FOR i IN 0..599 LOOP SELECT email INTO v FROM person WHERE id = 1 + i % {ROWS}; END LOOP;
+        END $$""")
+    events = recorded(session)
+    assert [event.get("rows") for event in events] == [[str(1 + number % ROWS)] for number in range(600)]
+    assert {event["count"] for event in events} == {1}

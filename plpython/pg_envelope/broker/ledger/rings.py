@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import mmap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pg_envelope import errors, ring
 from pg_envelope.broker.ledger.read_ledger import Entry, ReadLedger, event
@@ -36,6 +36,14 @@ CHECKPOINT_SECONDS = 300.0
 RETRY_SECONDS = 15.0
 
 
+class Told(NamedTuple):
+    """What the ledger has of an event: its number, its count of values, and how many bytes of row keys."""
+
+    seq: int
+    count: int = 0
+    row_bytes: int = 0
+
+
 class SessionRing:
     """A session's ring, as the broker sees it. The session may write anything into it, and harm only itself."""
 
@@ -47,13 +55,13 @@ class SessionRing:
         if self._id != name:
             raise errors.BadInput("the ring has another id")
         self._facts = {"database": who.get("database"), "ip": who.get("client"), "pid": pid}
-        self._staged: dict[int, tuple[int, int]] = {}
+        self._staged: dict[int, Told] = {}
         # The ledger knows better, but not of a session that has read nothing for long.
         known = min(self._words[ring.TAKEN], self._words[ring.PUBLISHED])
         self._seq = self._next = taken.taken(self._id) or known
-        # What was told of each slot: the event, and its count of values. Another broker may have taken events of this
-        # ring before. Their counts are told once more.
-        self._told = {ring.slot(seq): (seq, 0) for seq in range(max(1, self._seq - ring.SLOTS + 1), self._seq + 1)}
+        # What was told of each slot. Another broker may have taken events of this ring before. Their counts are told
+        # once more.
+        self._told = {ring.slot(seq): Told(seq) for seq in range(max(1, self._seq - ring.SLOTS + 1), self._seq + 1)}
         self._words[ring.TAKEN] = self._seq
         self.is_broken = False
 
@@ -95,15 +103,15 @@ class SessionRing:
         return [entry for seq in new for entry in (*self._before(seq), self._read(seq))]
 
     def counts(self) -> list[Entry]:
-        """Returns the counts that have grown since they were told. Until `acknowledge` is called it returns them
-        again.
+        """Returns the counts and row keys that have grown since they were told. Until `acknowledge` is called it
+        returns them again.
         """
         found = []
-        for at, (seq, told) in {**self._told, **self._staged}.items():
-            now = self._words[at + ring.COUNT]
-            if self._words[at + ring.SEQ] == seq and now != told:
-                self._staged[at] = seq, now
-                found.append(self._count(seq, now, ring.rows(self._memory, self._words, seq)))
+        for at, told in {**self._told, **self._staged}.items():
+            now = self._now(told.seq)
+            if now != told and self._words[at + ring.SEQ] == told.seq:
+                self._staged[at] = now
+                found.append(self._count(now.seq, now.count, ring.rows(self._memory, self._words, now.seq)))
         return found
 
     def acknowledge(self) -> None:
@@ -116,20 +124,25 @@ class SessionRing:
         self._words.release()
         self._memory.close()
 
+    def _now(self, seq: int) -> Told:
+        """The session counts a value first, and then adds its row key. Both can happen between any two looks."""
+        return Told(seq, self._words[ring.slot(seq) + ring.COUNT], ring.row_bytes(self._words, seq))
+
     def _before(self, seq: int) -> list[Entry]:
-        """Returns the last count of the event whose slot a new event took, if it was not told."""
+        """Returns the last count of the event whose slot a new event took, if it was not told. The session has seen to
+        its row keys before: FORMAT.md section 11.1.
+        """
         at = ring.slot(seq)
-        before, told = self._told.get(at, (0, 0))
+        told = self._told.get(at, Told(0))
         now = self._words[at + ring.BEFORE]
-        return [self._count(before, now, [])] if before and now > told else []
+        return [self._count(told.seq, now, [])] if told.seq and now > told.count else []
 
     def _read(self, seq: int) -> Entry:
         at = ring.slot(seq)
         told = _told(ring.read(self._memory, self._words, seq))
         if told is None:
             return event("damaged", ring=self._id, seq=seq)
-        count = self._words[at + ring.COUNT]
-        self._staged[at] = seq, count
+        self._staged[at] = now = self._now(seq)
         listed = ring.rows(self._memory, self._words, seq)
         return {
             "event": "read",
@@ -137,7 +150,7 @@ class SessionRing:
             **self._facts,
             "ring": self._id,
             "seq": seq,
-            "count": count,
+            "count": now.count,
             **({"rows": listed} if listed else {}),
         }
 
@@ -211,14 +224,17 @@ class Rings:
             self.drain()
 
     def drain(self, whose: SessionRing | None = None, seq: int = 0) -> None:
-        """Takes all new events, and now and then all counts. Raises Internal when the ledger cannot be written, and
-        BadInput when the ring of the session that asks does not hold the events up to number `seq`.
+        """Takes all new events, and now and then all counts and row keys: each time those of the session that asks.
+
+        Raises Internal when the ledger cannot be written, and BadInput when the ring of the session that asks does not
+        hold the events up to number `seq`.
         """
         if whose is None:
             self.is_busy = any(found.pending > BUSY_EVENTS for found in self._rings)
         now = time.monotonic()
         is_due = now >= self._counted + COUNT_SECONDS
-        self._write([found for found in self._rings if is_due or found.pending or found in self._ended], is_due)
+        counted = self._rings if is_due else self._ended | ({whose} & self._rings)
+        self._write([found for found in self._rings if found.pending or found in counted], counted)
         if is_due:
             self._counted = now
         for found in self._ended:
@@ -250,9 +266,9 @@ class Rings:
         finally:
             self._ledger.close()
 
-    def _write(self, rings: list[SessionRing], is_counting: bool) -> None:
+    def _write(self, rings: list[SessionRing], counted: Set[SessionRing | None]) -> None:
         whole = [found for found in rings if not found.is_broken]
-        entries = [entry for found in whole for entry in self._entries(found, is_counting)]
+        entries = [entry for found in whole for entry in self._entries(found, found in counted)]
         self._ledger.add(entries)
         for found in whole:
             found.acknowledge()
@@ -260,10 +276,9 @@ class Rings:
             self._on_entry(entry)
 
     def _entries(self, found: SessionRing, is_counting: bool) -> list[Entry]:
-        is_over = found in self._ended
         try:
             taken = found.take()
         except errors.BadInput:
             found.is_broken = True
             return [found.breaks()]
-        return taken + (found.counts() if is_counting or is_over else []) + ([found.ends()] if is_over else [])
+        return taken + (found.counts() if is_counting else []) + ([found.ends()] if found in self._ended else [])
