@@ -140,7 +140,7 @@ def events(ledger: Path) -> Iterator[Entry]:
     for _, entry in lines(ledger):
         if entry.get("event") == "count" and "ring" in entry and "seq" in entry:
             # A count without row keys takes nothing away from one that had them.
-            later = {name: entry[name] for name in ("count", "rows") if name in entry}
+            later: Entry = {name: entry[name] for name in ("count", "rows") if name in entry}
             counts.setdefault((entry["ring"], entry["seq"]), {}).update(later)
     for _, entry in lines(ledger):
         if entry.get("event") == "read":

@@ -36,11 +36,11 @@ CHECKPOINT_SECONDS = 300.0
 RETRY_SECONDS = 15.0
 
 
-class Told(NamedTuple):
+class ToldEvent(NamedTuple):
     """What the ledger has of an event: its number, its count of values, and how many bytes of row keys."""
 
     seq: int
-    count: int = 0
+    values: int = 0
     row_bytes: int = 0
 
 
@@ -55,13 +55,15 @@ class SessionRing:
         if self._id != name:
             raise errors.BadInput("the ring has another id")
         self._facts = {"database": who.get("database"), "ip": who.get("client"), "pid": pid}
-        self._staged: dict[int, Told] = {}
+        self._staged: dict[int, ToldEvent] = {}
         # The ledger knows better, but not of a session that has read nothing for long.
         known = min(self._words[ring.TAKEN], self._words[ring.PUBLISHED])
         self._seq = self._next = taken.taken(self._id) or known
         # What was told of each slot. Another broker may have taken events of this ring before. Their counts are told
         # once more.
-        self._told = {ring.slot(seq): Told(seq) for seq in range(max(1, self._seq - ring.SLOTS + 1), self._seq + 1)}
+        self._told = {
+            ring.slot(seq): ToldEvent(seq) for seq in range(max(1, self._seq - ring.SLOTS + 1), self._seq + 1)
+        }
         self._words[ring.TAKEN] = self._seq
         self.is_broken = False
 
@@ -111,7 +113,7 @@ class SessionRing:
             now = self._now(told.seq)
             if now != told and self._words[at + ring.SEQ] == told.seq:
                 self._staged[at] = now
-                found.append(self._count(now.seq, now.count, ring.rows(self._memory, self._words, now.seq)))
+                found.append(self._count(now.seq, now.values, ring.rows(self._memory, self._words, now.seq)))
         return found
 
     def acknowledge(self) -> None:
@@ -124,18 +126,18 @@ class SessionRing:
         self._words.release()
         self._memory.close()
 
-    def _now(self, seq: int) -> Told:
+    def _now(self, seq: int) -> ToldEvent:
         """The session counts a value first, and then adds its row key. Both can happen between any two looks."""
-        return Told(seq, self._words[ring.slot(seq) + ring.COUNT], ring.row_bytes(self._words, seq))
+        return ToldEvent(seq, self._words[ring.slot(seq) + ring.COUNT], ring.row_bytes(self._words, seq))
 
     def _before(self, seq: int) -> list[Entry]:
         """Returns the last count of the event whose slot a new event took, if it was not told. The session has seen to
         its row keys before: FORMAT.md section 11.1.
         """
         at = ring.slot(seq)
-        told = self._told.get(at, Told(0))
+        told = self._told.get(at, ToldEvent(0))
         now = self._words[at + ring.BEFORE]
-        return [self._count(told.seq, now, [])] if told.seq and now > told.count else []
+        return [self._count(told.seq, now, [])] if told.seq and now > told.values else []
 
     def _read(self, seq: int) -> Entry:
         at = ring.slot(seq)
@@ -150,7 +152,7 @@ class SessionRing:
             **self._facts,
             "ring": self._id,
             "seq": seq,
-            "count": now.count,
+            "count": now.values,
             **({"rows": listed} if listed else {}),
         }
 
