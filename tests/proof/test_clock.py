@@ -27,6 +27,7 @@ WALL_CLOCKS = {"time", "time_ns", "now", "utcnow", "today", "localtime", "gmtime
 JUDGED = {
     "broker/watch/audit.py": "the time of a line; their order is the file's",
     "broker/ledger/rings.py": "the time in a checkpoint; when one is due is told by another clock",
+    "broker/ledger/recorder.py": "the start, in a metric that an alert compares with its own clock",
     "broker/watch/metrics.py": "the age of a key, which the catalog's own clock made",
     "broker/door/door.py": "until a client's certificate expires; TLS looks at that clock, too",
     "backend/read_facts.py": "the time of an event; its number in the ring is its order",

@@ -190,7 +190,7 @@ class BrokerProcess:
         gauge("pg_envelope_cache_keys", "DEKs in the cache.", lambda: {(): len(self.cache)})
         gauge("pg_envelope_ledger_up", "1 when the ledger of reads can be written.", self._ledger_up)
         gauge("pg_envelope_ledger_sessions", "Sessions with a ring.", lambda: {(): self.reads.sessions})
-        text = "Time of the last checkpoint of the ledger of reads."
+        text = "Time of the last checkpoint of the ledger of reads, or of the broker's start before the first one."
         gauge("pg_envelope_ledger_checkpoint_timestamp_seconds", text, self._signed_at)
         gauge("pg_envelope_epoch", "Revocation epoch.", lambda: {(): self.epoch.value})
         gauge("pg_envelope_audit_up", "1 when the audit log can be written.", self._audit_up)
@@ -213,8 +213,7 @@ class BrokerProcess:
         return {(): float(self.audit.trouble is None)}
 
     def _signed_at(self) -> dict[Labels, float]:
-        found = self.reads.signed_at
-        return {} if found is None else {(): found}
+        return {(): self.reads.signed_or_began_at}
 
     def _ledger_up(self) -> dict[Labels, float]:
         return {(): float(self.reads.trouble is None)}

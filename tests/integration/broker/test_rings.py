@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,18 @@ def test_the_time_of_the_last_checkpoint_is_a_metric(broker, made):
     wait_until(lambda: "pg_envelope_ledger_checkpoint_timestamp_seconds " in broker.page("/metrics"))
     note = reads_check.checkpoints_path(ledger(broker)).read_text()
     assert f"time {broker.metric('pg_envelope_ledger_checkpoint_timestamp_seconds'):.0f}\n" in note
+
+
+def test_before_the_first_checkpoint_the_metric_has_the_start(make_broker, bao, tmp_path):
+    """An alert compares this time with its own. Without a value it says nothing when no checkpoint is ever made."""
+    broker = make_broker(bao, broker={"reads_anchor": str(tmp_path / "missing" / "anchor")})
+    before = time.time()
+    broker.ready()
+    wait_until(lambda: "the ledger of reads is not signed" in broker.log_path.read_text())
+    assert before <= broker.metric("pg_envelope_ledger_checkpoint_timestamp_seconds") <= time.time()
+    assert broker.metric("pg_envelope_ledger_up") == 1
+    assert broker.good("status")["reads"] is None, "audited columns can be read"
+    broker.stop()
 
 
 def test_what_is_no_ring_is_refused(broker, made):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import resource
 import shutil
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,14 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pg_envelope import errors, merkle, reads_check, ring
-from pg_envelope.broker.ledger import recorder
-from pg_envelope.broker.ledger import rings as rings_module
 from pg_envelope.broker.ledger.read_ledger import ReadLedger
-from pg_envelope.broker.ledger.rings import BUSY_EVENTS, CHECKPOINT_SECONDS, Rings
-from pg_envelope.broker.ledger.tally import Tally
-from pg_envelope.broker.settings.config import BrokerSettings
-from pg_envelope.broker.watch.metrics import VALUE_LABELS, Counter
-from pg_envelope.checkpoints import PublicKey, notes
+from pg_envelope.broker.ledger.rings import BUSY_EVENTS, Rings
+from pg_envelope.checkpoints import PublicKey
 
 WHO = {"database": "d", "client": "10.0.0.1"}
 LINES = 12
@@ -369,52 +362,6 @@ def test_slots_that_are_taken_again_keep_their_counts(path: Path) -> None:
     rings.detach(attached)
     rings.close()
     assert [event["count"] for event in reads_check.events(path)] == list(range(total))
-
-
-class Clock:
-    """Stands in the place of the module time: `monotonic` stays where it is until somebody moves it."""
-
-    def __init__(self) -> None:
-        self.seconds, self.asked = 1000.0, 0
-        self.time = time.time
-
-    def monotonic(self) -> float:
-        self.asked += 1
-        return self.seconds
-
-    async def passes(self) -> None:
-        """Returns when the recorder has come by since. It asks for the time at most four times each time."""
-        before = self.asked
-        while self.asked < before + 9:
-            await asyncio.sleep(0.001)
-
-
-def test_an_idle_broker_signs_a_checkpoint_every_five_minutes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorder itself, without a session: each checkpoint says once more that there are as many lines as before."""
-    clock = Clock()
-    monkeypatch.setattr(rings_module, "time", clock)
-    monkeypatch.setattr(recorder, "DRAIN_SECONDS", 0.001)
-    tally = Tally(Counter("events", "text", "database", "column"), Counter("values", "text", *VALUE_LABELS))
-    recording = recorder.ReadRecorder(BrokerSettings(reads=str(path), environment="test"), tally)
-    file = reads_check.checkpoints_path(path)
-
-    async def signed_after(*steps: float) -> list[int]:
-        task = asyncio.ensure_future(recording.run())
-        found = []
-        for step in steps:
-            clock.seconds += step
-            await asyncio.wait_for(clock.passes(), 30)
-            found.append(len(list(notes(file.read_text()))))
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await recording.close()
-        return found
-
-    assert CHECKPOINT_SECONDS == 300
-    assert asyncio.run(signed_after(0, 299, 2, 150, 149, 1, 300)) == [1, 1, 2, 2, 2, 3, 4]
-    public = PublicKey.parse(path.with_name("reads.jsonl.pub").read_text())
-    found = checked(path, public)
-    assert (found.problems, found.lines, found.checkpoints) == ([], 0, 5)
 
 
 BODIES = st.one_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,7 +23,10 @@ Result = TypeVar("Result")
 
 
 class ReadRecorder:
-    """A ledger that cannot be used stops the reads of audited columns, and nothing else: `trouble` says why."""
+    """A ledger that cannot be used stops the reads of audited columns, and nothing else: `trouble` says why.
+
+    A checkpoint that cannot be made stops nothing: `unsigned` says why.
+    """
 
     def __init__(self, settings: BrokerSettings, tally: Tally, kv: Keep | None = None) -> None:
         """`tally` hears of each line. `kv` takes checkpoints, if the anchor is a KV."""
@@ -30,6 +34,8 @@ class ReadRecorder:
         self._lock = asyncio.Lock()
         self._rings: Rings | None = None
         self.trouble: errors.EnvelopeError | None = None
+        self.unsigned: errors.EnvelopeError | None = None
+        self._began_at = time.time()
         self.statement_key = b""
 
     def _open(self) -> Rings:
@@ -54,6 +60,11 @@ class ReadRecorder:
     def signed_at(self) -> float | None:
         """When the last checkpoint was made, in seconds since 1970. None before the first."""
         return self._rings.signed_at if self._rings else None
+
+    @property
+    def signed_or_began_at(self) -> float:
+        """The same, or before the first when the broker began: so an alert sees that there is none for long."""
+        return self._began_at if self.signed_at is None else self.signed_at
 
     async def attach(self, descriptor: int, ring: str, who: dict[str, Any], pid: int) -> SessionRing:
         """Raises BadInput, or what is wrong with the ledger."""
@@ -88,9 +99,21 @@ class ReadRecorder:
     def _pass(self) -> None:
         rings = self._open()
         rings.drain()
-        if rings.is_checkpoint_due():
-            rings.checkpoint()
         self._recovered()
+        if rings.is_checkpoint_due():
+            self._sign(rings)
+
+    def _sign(self, rings: Rings) -> None:
+        try:
+            rings.checkpoint()
+        except errors.EnvelopeError as error:
+            if self.unsigned is None or self.unsigned.said != error.said:
+                log.error("the %s is not signed: %s", WHAT, error.said)
+            self.unsigned = error
+            return
+        if self.unsigned is not None:
+            log.info("the %s can be signed again", WHAT)
+        self.unsigned = None
 
     async def _tried(self, act: Callable[[], None]) -> None:
         try:

@@ -53,9 +53,17 @@ class KvStore:
         place = f"{self._path}_anchor/{environment}/{size:0>{SIZE_DIGITS}}"
         there = self._call(lambda client: _note(client, self._mount, place))
         if there is None:
-            self._call(lambda client: _write(client, self._mount, place, {"note": note}, 0))
-        elif there.splitlines()[:SAME_LINES] != note.splitlines()[:SAME_LINES]:
+            there = self._new_note(place, note)
+        if there.splitlines()[:SAME_LINES] != note.splitlines()[:SAME_LINES]:
             raise errors.StoreConflict(f"the anchor has another checkpoint of {size} lines: the ledger was changed")
+
+    def _new_note(self, place: str, note: str) -> str:
+        """Returns the note that is there afterwards: the answer to an earlier try of this one may have been lost."""
+        try:
+            self._call(lambda client: _write(client, self._mount, place, {"note": note}, 0))
+        except errors.StoreConflict:
+            return self._call(lambda client: _note(client, self._mount, place)) or ""
+        return note
 
     def _write(self, path: str, wrapped: str, kek: str, fingerprint: bytes, version: int) -> None:
         secret = {"wrapped": wrapped, "kek": kek, "fingerprint": fingerprint.hex()}
