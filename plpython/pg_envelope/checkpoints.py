@@ -16,6 +16,7 @@ from pg_envelope import errors
 ED25519 = b"\1"
 KEY_ID_BYTES = 4
 PUBLIC_BYTES = 32
+SIGNATURE_BYTES = 64
 # Before a note in a line of syslog.
 LOGGED = "pg_envelope checkpoint "
 DASH = "\N{EM DASH} "
@@ -84,6 +85,15 @@ def opened(note: str, public: PublicKey) -> Checkpoint:
     if origin != public.name or raw[:KEY_ID_BYTES] != public.id or found.text != text:
         raise errors.BadInput("a checkpoint does not hold: it is another ledger's")
     return found
+
+
+def key_id(note: str) -> str | None:
+    """Returns the id of the key that a note says it was signed with, in hex. None for what is no note."""
+    try:
+        raw = base64.b64decode(note.strip("\n").rpartition(" ")[2], validate=True)
+    except ValueError:
+        return None
+    return raw[:KEY_ID_BYTES].hex() if len(raw) == KEY_ID_BYTES + SIGNATURE_BYTES else None
 
 
 def notes(content: str) -> Iterator[str]:

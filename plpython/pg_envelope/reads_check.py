@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pg_envelope import errors, merkle
-from pg_envelope.checkpoints import Checkpoint, PublicKey, logged, notes, opened
+from pg_envelope.checkpoints import Checkpoint, PublicKey, key_id, logged, notes, opened
 
 Entry = dict[str, Any]
 MOST_SHOWN = 20
@@ -20,6 +20,7 @@ class Checked:
     """The result of a check. `lines` are those of the file, `signed` those that a checkpoint covers.
 
     `open_rings` are sessions whose end is not in the ledger: they run still, or ended together with their broker.
+    `passed_over` has how many checkpoints of other keys are in the anchors, by key id: other ledgers went there, too.
     """
 
     lines: int = 0
@@ -28,6 +29,7 @@ class Checked:
     checkpoints: int = 0
     anchored: int = 0
     open_rings: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def wrong(self, problem: str) -> None:
@@ -46,26 +48,42 @@ def check(ledger: Path, public: PublicKey, anchors: Sequence[Path] = ()) -> Chec
     wanted: dict[int, list[tuple[bytes, str]]] = {}
     own = checkpoints_path(ledger)
     if own.exists():
-        found.checkpoints, found.signed = _collect(own, public, wanted, found)
+        content = own.read_text(errors="replace")
+        found.checkpoints, found.signed = _collect(own, notes(content), (), public, wanted, found)
     for anchor in anchors:
-        _, last = _collect(anchor, public, wanted, found)
+        content = anchor.read_text(errors="replace")
+        _, last = _collect(anchor, _own(content, public, found), logged(content, public), public, wanted, found)
         found.anchored = max(found.anchored, last)
     _compare(ledger, wanted, found)
     return found
 
 
+def _own(content: str, public: PublicKey, found: Checked) -> Iterator[str]:
+    """Yields the notes of an anchor but for those of other keys: a new ledger has a key of its own."""
+    for note in notes(content):
+        other = key_id(note)
+        if other in (None, public.id.hex()):
+            yield note
+        else:
+            found.passed_over[str(other)] = found.passed_over.get(str(other), 0) + 1
+
+
 def _collect(
-    path: Path, public: PublicKey, wanted: dict[int, list[tuple[bytes, str]]], found: Checked
+    path: Path,
+    given: Iterable[str],
+    more: Iterable[Checkpoint],
+    public: PublicKey,
+    wanted: dict[int, list[tuple[bytes, str]]],
+    found: Checked,
 ) -> tuple[int, int]:
     """Adds the roots that a file of checkpoints states. Returns how many these are, and the size of the last."""
     listed: list[Checkpoint] = []
-    content = path.read_text(errors="replace")
-    for number, note in enumerate(notes(content), 1):
+    for number, note in enumerate(given, 1):
         try:
             listed.append(opened(note, public))
         except errors.BadInput as error:
             found.wrong(f"{path.name}, note {number}: {error.message}")
-    listed += logged(content, public)
+    listed += more
     for checkpoint in listed:
         wanted.setdefault(checkpoint.size, []).append((checkpoint.root, path.name))
     sizes = [checkpoint.size for checkpoint in listed]

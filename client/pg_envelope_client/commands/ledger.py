@@ -61,6 +61,8 @@ def verify(
             f"{found.lines} lines with {found.events} events; {found.signed} lines are signed, in {found.checkpoints}"
             f" checkpoints; {found.anchored} lines are anchored; {found.open_rings} sessions have not ended."
         )
+        for other, count in found.passed_over.items():
+            output.say(f"{count} checkpoints of another key, {other}, were passed over: they are of another ledger.")
         for problem in found.problems:
             output.say(problem, style="bold red")
     if found.problems:

@@ -42,15 +42,24 @@ def public(broker: Broker) -> PublicKey:
     return PublicKey.parse(ledger(broker).with_name("reads.jsonl.pub").read_text())
 
 
+def listed(bao: Bao, place: str) -> list[str]:
+    answer = bao.request("LIST", f"kv/metadata/{place}")
+    return [name.rstrip("/") for name in answer.json()["data"]["keys"]] if answer.ok else []
+
+
+def places(bao: Bao, environment: str) -> list[str]:
+    """The entries of all keys."""
+    top = PLACE.format(environment)
+    return [f"{top}/{key}/{size}" for key in listed(bao, top) for size in listed(bao, f"{top}/{key}")]
+
+
 def sizes(bao: Bao, environment: str) -> list[str]:
-    answer = bao.request("LIST", f"kv/metadata/{PLACE.format(environment)}")
-    return answer.json()["data"]["keys"] if answer.ok else []
+    return [place.rpartition("/")[2] for place in places(bao, environment)]
 
 
 def fetched(bao: Bao, environment: str, to: Path) -> Path:
     """What an auditor does: each entry into one file."""
-    place = PLACE.format(environment)
-    notes = [bao.api("GET", f"kv/data/{place}/{size}")["data"]["note"] for size in sizes(bao, environment)]
+    notes = [bao.api("GET", f"kv/data/{place}")["data"]["note"] for place in places(bao, environment)]
     to.write_text("\n".join(notes))
     return to
 
@@ -84,7 +93,7 @@ def test_the_login_of_the_broker_changes_and_deletes_nothing(anchored: Broker, b
     lived(anchored, bao, environment, 2)
     login = {name: (anchored.directory / name).read_text().strip() for name in ("role_id", "secret_id")}
     token = bao.request("POST", "auth/approle/login", login).json()["auth"]["client_token"]
-    place = f"{PLACE.format(environment)}/000000000002"
+    place = f"{PLACE.format(environment)}/{public(anchored).id.hex()}/000000000002"
 
     def tried(method: str, kind: str, body: object = None) -> int:
         with requests.Session() as session:
@@ -105,6 +114,22 @@ def test_the_login_of_the_broker_changes_and_deletes_nothing(anchored: Broker, b
         assert tried("POST", kind, {"versions": [1]}) == 403
     assert tried("POST", "metadata", {"max_versions": 1}) == 403
     assert bao.api("GET", f"kv/data/{place}") == before
+
+
+def test_a_new_ledger_of_as_many_lines_is_no_change(
+    anchored: Broker, bao: Bao, environment: str, tmp_path: Path
+) -> None:
+    """As docs/ledger.md says: the four files are moved away, and the anchor stays."""
+    lived(anchored, bao, environment, 2)
+    old = public(anchored)
+    for file in anchored.directory.glob("reads.jsonl*"):
+        file.rename(tmp_path / file.name)
+    lived(anchored, bao, environment, 2)
+    assert "another checkpoint" not in anchored.log_path.read_text()
+    anchor, new = fetched(bao, environment, tmp_path / "anchor"), public(anchored)
+    for path, key, other in ((ledger(anchored), new, old), (tmp_path / "reads.jsonl", old, new)):
+        found = reads_check.check(path, key, [anchor])
+        assert (found.problems, found.anchored, list(found.passed_over)) == ([], 2, [other.id.hex()])
 
 
 def test_what_a_thief_of_the_key_does_is_found(anchored: Broker, bao: Bao, environment: str, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_the_right_to_shred_is_given_when_asked_for_and_kept(site: Site) -> None
 def test_checkpoints_in_kv_may_be_made_and_not_changed(site: Site) -> None:
     """What reads_anchor = "kv:main" needs."""
     site.done()
-    broker, place = site.kms.log_in(site.out), "pg_envelope_anchor/default/000000000001"
+    broker, place = site.kms.log_in(site.out), "pg_envelope_anchor/default/0a1b2c3d/000000000001"
 
     def tried(method: str, kind: str, body: object = None) -> int:
         return broker.call(method, f"kv/{kind}/{place}", body).status_code

@@ -245,6 +245,21 @@ def test_a_ledger_that_was_written_anew_with_the_stolen_key_is_found_against_an_
     assert checked(forged / "reads.jsonl", public, anchor).problems
 
 
+def test_a_new_ledger_may_keep_the_anchor_of_an_old_one(path: Path, tmp_path: Path) -> None:
+    anchor = tmp_path / "anchor"
+    old = written(path, anchor)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for file in tmp_path.glob("reads.jsonl*"):
+        file.rename(kept / file.name)
+    new = written(path, anchor, LINES + 3)
+    for ledger, public, other, lines in ((path, new, old, LINES + 5), (kept / path.name, old, new, LINES + 2)):
+        found = checked(ledger, public, anchor)
+        assert (found.problems, found.anchored, found.passed_over) == ([], lines, {other.id.hex(): 2})
+    reads_check.checkpoints_path(path).write_text(anchor.read_text())
+    assert checked(path, new).problems, "beside the ledger each checkpoint is its own"
+
+
 def test_another_key_or_environment_is_found(path: Path, tmp_path: Path) -> None:
     written(path)
     other = tmp_path / "other"

@@ -11,6 +11,7 @@ from hvac import exceptions
 from pg_envelope import errors
 from pg_envelope.broker.kms.providers import base
 from pg_envelope.broker.kms.providers.vault_errors import data, number, part, texts
+from pg_envelope.checkpoints import key_id
 
 # So entries have the order of their sizes, as names.
 SIZE_DIGITS = 12
@@ -50,7 +51,8 @@ class KvStore:
         Raises StoreConflict where another checkpoint of as many lines is.
         """
         size = note.splitlines()[1]
-        place = f"{self._path}_anchor/{environment}/{size:0>{SIZE_DIGITS}}"
+        # A new ledger has a new key, and may have as many lines as an old one had.
+        place = f"{self._path}_anchor/{environment}/{key_id(note)}/{size:0>{SIZE_DIGITS}}"
         there = self._call(lambda client: _note(client, self._mount, place))
         if there is None:
             there = self._new_note(place, note)
