@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pg_envelope import errors, merkle
-from pg_envelope.checkpoints import Checkpoint, PublicKey, key_id, logged, notes, opened
+from pg_envelope.checkpoints import Checkpoint, PublicKey, holding, key_id, logged, notes, opened
 
 Entry = dict[str, Any]
 MOST_SHOWN = 20
@@ -136,6 +136,12 @@ class _Sequences:
             self._found.wrong(f"line {number}: the session of ring {ring} wrote an event that cannot be read")
         if kind in ("read", "damaged", "attached", "ended") and seq != last:
             self._found.wrong(f"line {number}: ring {ring} has event {seq} where {last} is due: events are missing")
+
+
+def anchored_at(anchors: Sequence[Path], public: PublicKey) -> int | None:
+    """Returns the time of the anchors' largest checkpoint, in seconds since 1970, or None when they have none."""
+    found = [one for path in anchors for one in holding(path.read_text(errors="replace"), public)]
+    return max(((one.size, one.time) for one in found), default=(0, None))[1]
 
 
 def lines(ledger: Path) -> Iterator[tuple[bytes, Entry]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 SHOWN = ("framework", "id", "verdict", "not_held", "not_known")
 CHANGED = ("what", "before", "now")
 EXISTING = {"exists": True, "dir_okay": False}
+# The broker signs every five minutes. Somebody has to copy ledger and anchor, and begin the report.
+NEWEST_ANCHORED = 3600
 Part = dict[str, Any]
 Writer = Callable[[Part, Part, list[dict[str, str]]], bytes]
 
@@ -116,12 +120,22 @@ def _verified(ledger: Path, key: str, anchors: list[Path]) -> EvidenceFact:
     from pg_envelope.errors import BadInput
 
     try:
-        found = reads_check.check(ledger, PublicKey.parse(key), anchors)
+        public = PublicKey.parse(key)
+        found = reads_check.check(ledger, public, anchors)
+        last = reads_check.anchored_at(anchors, public)
     except BadInput as error:
         raise Problem(error.message, error.detail, error.hint) from None
-    told = f"{found.lines} lines, {found.signed} signed, {found.anchored} anchored"
-    holds = False if found.problems else (found.anchored > 0) or None
-    return _fact("ledger_verified", "; ".join((told, *found.problems)), holds)
+    told = f"{found.lines} lines, {found.signed} signed, {found.anchored} anchored, the last {_when(last)}"
+    return _fact("ledger_verified", "; ".join((told, *found.problems)), False if found.problems else _is_new(last))
+
+
+def _when(last: int | None) -> str:
+    return "never" if last is None else f"at {datetime.fromtimestamp(last, UTC).isoformat()}"
+
+
+def _is_new(last: int | None) -> bool | None:
+    """An end that was cut off after the anchor's last checkpoint cannot be seen. So an old anchor shows nothing."""
+    return (last is not None and abs(time.time() - last) < NEWEST_ANCHORED) or None
 
 
 def _fact(name: str, value: str, holds: bool | None) -> EvidenceFact:

@@ -7,7 +7,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_envelope.broker.ledger.read_ledger import ReadLedger
+from pg_envelope.reads_check import checkpoints_path
+from pg_envelope.suites import SUITES, Suite
 from pg_envelope_client.commands.evidence import _verified
 from pg_envelope_client.evidence import clauses, document, facts
 from pg_envelope_client.evidence.names import FrameworkName
@@ -69,6 +72,15 @@ def test_a_fact_says_what_anybody_can_run(name: str, given_: Mapping[str, str]) 
     assert given_["title"]
     assert len({"sql", "status", "how"} & given_.keys()) == 1, name
     assert "--" not in facts.statement_of(given_), "a comment would swallow the rest of the one line"
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=lambda suite: suite.name)
+def test_the_fact_about_algorithms_knows_each_suite(suite: Suite) -> None:
+    statement = facts.statement_of(facts.declared()["algorithms"])
+    assert f"WHEN {suite.number} THEN '{suite.name}" in statement
+    known = re.search(r"suite IN \(([\d, ]+)\) AS known", statement)
+    assert known
+    assert str(suite.number) in known[1].split(", ")
 
 
 @given(st.lists(HOLDS, min_size=1))
@@ -243,17 +255,57 @@ def test_another_database_s_report_is_refused(tmp_path: Path) -> None:
         document.earlier(path, made())
 
 
-def test_the_ledger_holds_only_against_an_anchor(tmp_path: Path) -> None:
+HOURS = 3600.0
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[tuple[ReadLedger, Path, Path]]:
+    """A ledger, its file, and its anchor."""
     tmp_path.chmod(0o700)
     path, anchor = tmp_path / "reads.jsonl", tmp_path / "anchor"
     ledger = ReadLedger(path, "test", str(anchor))
     ledger.add([{"event": "started"}, {"event": "stopped"}])
-    ledger.checkpoint(0)
-    key = str(ledger.public)
+    yield ledger, path, anchor
     ledger.close()
+
+
+def test_the_ledger_holds_only_against_an_anchor(kept: tuple[ReadLedger, Path, Path]) -> None:
+    ledger, path, anchor = kept
+    ledger.checkpoint(time.time())
+    key = str(ledger.public)
     assert _verified(path, key, []).holds is None
     assert _verified(path, key, [anchor]).holds is True
     path.write_text(path.read_text().replace("stopped", "stopper"))
     assert _verified(path, key, [anchor]).holds is False
     with pytest.raises(Problem):
         _verified(path, "no key", [])
+
+
+def test_an_anchor_that_ended_long_ago_proves_no_whole_ledger(kept: tuple[ReadLedger, Path, Path]) -> None:
+    """Lines after its last checkpoint can be cut off together with the ledger's own checkpoints."""
+    ledger, path, anchor = kept
+    ledger.checkpoint(time.time() - 2 * HOURS)
+    before = {file: file.read_bytes() for file in (path, anchor, checkpoints_path(path))}
+    ledger.add([{"event": "later"}])
+    ledger.checkpoint(time.time())
+    key = str(ledger.public)
+    assert _verified(path, key, [anchor]).holds is True
+    anchor.write_bytes(before[anchor])
+    assert _verified(path, key, [anchor]).holds is None
+    for file, content in before.items():
+        file.write_bytes(content)
+    assert _verified(path, key, [anchor]).holds is None
+
+
+@given(st.lists(st.sampled_from([-2 * HOURS, -10.0, 2 * HOURS]), min_size=1, max_size=4))
+def test_the_newest_anchored_checkpoint_counts(tmp_path_factory: pytest.TempPathFactory, ages: list[float]) -> None:
+    folder = tmp_path_factory.mktemp("ledger")
+    folder.chmod(0o700)
+    path, anchor, now = folder / "reads.jsonl", folder / "anchor", time.time()
+    ledger = ReadLedger(path, "test", str(anchor))
+    for age in ages:
+        ledger.add([{"event": "started"}])
+        ledger.checkpoint(now + age)
+    key = str(ledger.public)
+    ledger.close()
+    assert _verified(path, key, [anchor]).holds is (True if ages[-1] == -10.0 else None)
