@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN = ("kind", "place", "column", "times", "values")
 Place = tuple[str, str, str]
+Found = tuple[Place, bytes, int]
 HINT = "docs/after-protecting.md says how to remove plaintext from each of these places."
 
 
@@ -56,7 +57,7 @@ def residue(
         raise typer.Exit(FAILED)
 
 
-def _check_controls(needles: Needles, hits: Iterable[Hit]) -> None:
+def _check_controls(needles: Needles, hits: Counter[Hit]) -> None:
     seen = {hit.needle for hit in hits}
     if needles.control not in seen:
         raise Problem(
@@ -67,14 +68,14 @@ def _check_controls(needles: Needles, hits: Iterable[Hit]) -> None:
         raise Problem("the search leaves traces of what it looks for, so its result says nothing")
 
 
-def _in_files(needles: Needles, places: ServerFiles, hits: Iterable[Hit]) -> Iterable[tuple[Place, bytes]]:
-    for hit in hits:
+def _in_files(needles: Needles, places: ServerFiles, hits: Counter[Hit]) -> Iterable[Found]:
+    for hit, times in hits.items():
         column = needles.values.get(hit.needle)
         if column is not None:
-            yield (*places.kind(hit.path), column), hit.needle
+            yield (*places.kind(hit.path), column), hit.needle, times
 
 
-def _in_statements(needles: Needles, server: ServerSession) -> Iterable[tuple[Place, bytes]]:
+def _in_statements(needles: Needles, server: ServerSession) -> Iterable[Found]:
     """What is compressed in files, or in memory yet, shows by SQL: statistics and statements."""
     from pg_envelope_client.residue import queries
 
@@ -82,7 +83,7 @@ def _in_statements(needles: Needles, server: ServerSession) -> Iterable[tuple[Pl
         text = row["content"].encode()
         for needle, column in needles.values.items():
             if needle in text:
-                yield (row["kind"], row["place"], column), needle
+                yield (row["kind"], row["place"], column), needle, 1
 
 
 def _of_pg_stat_statements(server: ServerSession) -> list[dict[str, str]]:
@@ -96,12 +97,12 @@ def _of_pg_stat_statements(server: ServerSession) -> list[dict[str, str]]:
         return []
 
 
-def _counted(found: Iterable[tuple[Place, bytes]]) -> list[dict[str, object]]:
+def _counted(found: Iterable[Found]) -> list[dict[str, object]]:
     """Counts by place. The values themselves end here."""
     times: Counter[Place] = Counter()
     which: dict[Place, set[bytes]] = defaultdict(set)
-    for place, needle in found:
-        times[place] += 1
+    for place, needle, count in found:
+        times[place] += count
         which[place].add(needle)
     return [
         {"kind": kind, "place": name, "column": column, "times": count, "values": len(which[kind, name, column])}
@@ -112,11 +113,16 @@ def _counted(found: Iterable[tuple[Place, bytes]]) -> list[dict[str, object]]:
 def _say_what_was_not_seen(needles: Needles, unread: int) -> None:
     output.note(f"Looked for {len(needles.values)} values. The planted mark was found.")
     if needles.short:
-        short = ", ".join(f"{column}: {count}" for column, count in needles.short.items())
-        output.note(f"Too short or too plain to look for, or of several lines: {short}")
+        output.note(f"Too short or too plain to look for, or of several lines: {_listed(needles.short)}")
+    if needles.long:
+        output.note(f"So long that PostgreSQL may have compressed them, and then not seen: {_listed(needles.long)}")
     if needles.binary:
         output.note(
             f"Data files hold no text of these columns' types, so they could not show: {', '.join(needles.binary)}"
         )
     if unread:
         output.note(f"{unread} files could not be read.", style="yellow")
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{column}: {count}" for column, count in counts.items())

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Shorter values occur by chance, and so do those of few different bytes, such as 000000.
 SHORTEST, LONGEST, FEWEST_LETTERS = 6, 200, 4
+# PostgreSQL compresses rows above about this size.
+COMPRESSED = 2000
 # So many rows are drawn for each value that is wanted, since columns have NULLs and short values.
 SPARE = 20
 STORED_AS_TEXT = {"text", "character varying", "character", "json", "citext"}
@@ -26,19 +28,24 @@ STORED_AS_TEXT = {"text", "character varying", "character", "json", "citext"}
 
 @dataclass
 class Needles:
-    """Values with their columns. `short` counts those that are not looked for. `binary` are columns of whose type the
+    """Values with their columns. `short` counts those that are not looked for. `long` counts those that TOAST may
+    hold compressed. `binary` are columns of whose type the
     text is in no data file, so that only logs and statements can show it. `control` must be found, `absent` must not.
     """
 
     values: dict[bytes, str] = field(default_factory=dict)
     short: Counter[str] = field(default_factory=Counter)
+    long: Counter[str] = field(default_factory=Counter)
     binary: list[str] = field(default_factory=list)
     control: bytes = field(default_factory=lambda: _marker())
     absent: bytes = field(default_factory=lambda: _marker())
 
     def add(self, column: str, values: Iterable[str]) -> None:
         for value in values:
-            needle = value.encode()[:LONGEST]
+            whole = value.encode()
+            needle = whole[:LONGEST]
+            if len(whole) > COMPRESSED:
+                self.long[column] += 1
             if len(needle) < SHORTEST or len(set(needle)) < FEWEST_LETTERS or b"\n" in needle:
                 self.short[column] += 1
             else:

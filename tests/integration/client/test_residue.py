@@ -85,6 +85,15 @@ def test_a_log_outside_is_found(command: Command, tmp_path: Path) -> None:
     assert found["file", "email"]["times"] == 1
 
 
+def test_a_value_on_many_lines_of_wal_does_not_hide_the_mark(command: Command, db: Database) -> None:
+    db.sql("SELECT pg_switch_wal()")
+    lines = "repeat('planted' || '-7Kd5-value' || chr(10), 5000)"
+    db.sql(f"SELECT pg_logical_emit_message(false, 'note', {lines})")
+    found = kinds(command)["WAL", "email"]
+    assert found["times"] > 4900, "the heads of WAL pages cut some in two"
+    assert found["values"] == 1
+
+
 def test_statistics_are_found(command: Command, db: Database) -> None:
     db.sql("CREATE TABLE copied AS SELECT email FROM person, generate_series(1, 50)")
     db.sql("ANALYZE copied")
