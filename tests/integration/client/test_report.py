@@ -209,6 +209,11 @@ def test_facts_of_pg_hba_conf(command: Command, db: Database) -> None:
             file.write_text(f"local all all peer\n{kind} all all 10.0.0.0/8 scram-sha-256\n")
             assert seen(db, "tls_forced") == ("line 2", False), kind
             assert "such clients in: 2;" in db.one("SELECT detail FROM envelope.status() WHERE check_name = 'tls'")
+        file.write_text("host all all 127.0.0.1/32 trust\nhost all all ::1/128 trust\nhost all all localhost trust\n")
+        assert seen(db, "tls_forced") == ("none", True)
+        for everywhere in ("127.0.0.1/0", "::1/0", "all"):
+            file.write_text(f"host all all {everywhere} md5\n")
+            assert seen(db, "tls_forced") == ("line 1", False)
         file.write_text("local all all trust\nhost all all 10.0.0.0/8 md5\n")
         assert seen(db, "tls_forced") == ("line 2", False)
         assert seen(db, "weak_logins") == ("line 1: trust, line 2: md5", False)
