@@ -66,6 +66,12 @@ CREATE VIEW envelope_private.usable_key AS
 COMMENT ON VIEW envelope_private.usable_key IS
     'all that is needed to derive the field key of a key id; in tenant and subject scope there is a row for each field';
 
+CREATE FUNCTION envelope_private.reads_as_user(options text[]) RETURNS boolean
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+RETURN EXISTS (SELECT FROM pg_options_to_table(options) WHERE option_name = 'security_invoker' AND option_value::boolean);
+COMMENT ON FUNCTION envelope_private.reads_as_user IS
+    'whether a view with these options reads with the rights of its user, in place of its owner''s';
+
 CREATE FUNCTION envelope_private.reads_through_view(role oid, relation oid, attname name) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -75,7 +81,7 @@ BEGIN ATOMIC
         JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.ev_class <> a.attrelid
         JOIN pg_class c ON c.oid = w.ev_class AND c.relkind = 'v'
         WHERE a.attrelid = relation AND a.attname = $3
-            AND NOT coalesce(c.reloptions, '{}') && '{security_invoker=true,security_invoker=on,security_invoker=1}'
+            AND NOT envelope_private.reads_as_user(c.reloptions)
             AND has_column_privilege(c.relowner, relation, $3, 'SELECT')
         UNION
         SELECT w.ev_class::oid FROM above

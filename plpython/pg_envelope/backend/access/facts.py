@@ -45,26 +45,40 @@ SELECT r.oid AS role_oid, r.rolname AS role, r.rolsuper AS is_superuser, r.rolby
 FROM pg_roles r CROSS JOIN LATERAL (SELECT has_schema_privilege(r.oid, $4, 'USAGE') AS usable) u
 ORDER BY r.rolname"""
 ROLE_TYPES = ["oid", "int2", "oid", "oid", "int2[]", "uuid", "bool"]
-# Views over a column whose owners read what is below them. Beyond the first view, any column counts.
+# Views over a column. PostgreSQL does not record which columns a query uses that uses whole rows: it counts as a reader
+# of all. Beyond the first view, any column counts. $1 view, $2 column number.
 ABOVE = """
-WITH RECURSIVE above (oid) AS (
-    SELECT c.oid FROM pg_depend d JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+WITH RECURSIVE above (view, source, is_whole) AS (
+    SELECT c.oid, d.refobjid, d.refobjsubid <> $2
+    FROM pg_depend d JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
     JOIN pg_class c ON c.oid = w.ev_class
-    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2 AND c.oid <> $1
-        AND c.relkind IN ('v', 'm') AND has_column_privilege(c.relowner, $1, $2, 'SELECT')
-        AND NOT coalesce(c.reloptions, '{}') && '{security_invoker=true,security_invoker=on,security_invoker=1}'
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND c.oid <> $1 AND c.relkind IN ('v', 'm')
+        AND (d.refobjsubid = $2 OR w.ev_action::text LIKE '%:varattno 0 %')
     UNION
-    SELECT c.oid FROM above JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = above.oid
+    SELECT c.oid, d.refobjid, false FROM above
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = above.view
     JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
     JOIN pg_class c ON c.oid = w.ev_class
-    WHERE c.oid <> above.oid AND c.relkind IN ('v', 'm') AND has_any_column_privilege(c.relowner, above.oid, 'SELECT')
-        AND NOT coalesce(c.reloptions, '{}') && '{security_invoker=true,security_invoker=on,security_invoker=1}')
-SELECT n.nspname || '.' || c.relname AS name, c.relkind = 'm' AS is_copy, pg_get_userbyid(c.relowner)::text AS owner,
+    WHERE c.oid <> above.view AND c.relkind IN ('v', 'm'))"""
+VIEWS = f"""{ABOVE}
+SELECT c.oid, n.nspname || '.' || c.relname AS name, c.relkind = 'm' AS is_copy,
+    c.relkind = 'm' AND c.relispopulated AS is_filled, pg_get_userbyid(c.relowner)::text AS owner,
+    envelope_private.reads_as_user(c.reloptions) AS by_user,
     ARRAY(SELECT r.rolname::text FROM pg_roles r
         WHERE has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
             AND has_any_column_privilege(r.oid, c.oid, 'SELECT')) AS users
-FROM (SELECT DISTINCT oid FROM above) a JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
-ORDER BY 1"""
+FROM (SELECT DISTINCT view FROM above) a JOIN pg_class c ON c.oid = a.view JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY 2"""
+# A schema's USAGE is no matter here: the query of a view has no names any more. Whole rows need the right to each
+# column.
+EDGES = f"""{ABOVE}
+SELECT a.view, a.source, ARRAY(SELECT r.rolname::text FROM pg_roles r
+    WHERE CASE WHEN a.source <> $1 THEN has_any_column_privilege(r.oid, a.source, 'SELECT')
+        WHEN a.is_whole THEN NOT EXISTS (
+            SELECT FROM pg_attribute n WHERE n.attrelid = $1 AND n.attnum > 0 AND NOT n.attisdropped
+                AND NOT has_column_privilege(r.oid, $1, n.attnum, 'SELECT'))
+        ELSE has_column_privilege(r.oid, $1, $2, 'SELECT') END) AS readers
+FROM (SELECT view, source, bool_and(is_whole) AS is_whole FROM above GROUP BY 1, 2) a"""
 # Bodies are searched for the names of view and column, because PostgreSQL knows what is in them only of the newer kind.
 DEFINERS = """
 SELECT p.oid::regprocedure::text AS name, pg_get_userbyid(p.proowner)::text AS owner, ARRAY(
@@ -100,7 +114,12 @@ def roles(host: Host, column: Row) -> list[Row]:
 
 
 def views(host: Host, column: Row) -> list[Row]:
-    return host.rows(ABOVE, ["oid", "int2"], [column["view_oid"], column["attnum"]])
+    return host.rows(VIEWS, ["oid", "int2"], [column["view_oid"], column["attnum"]])
+
+
+def edges(host: Host, column: Row) -> list[Row]:
+    """Returns what each view reads, and which roles may read that."""
+    return host.rows(EDGES, ["oid", "int2"], [column["view_oid"], column["attnum"]])
 
 
 def definers(host: Host, column: Row) -> list[Row]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pg_envelope.backend.access.levels import CLEAR, MASKED, NONE, READ, SEARCH_ONLY, best, is_more
+from pg_envelope.backend.access.views import ViewGraph
 from pg_envelope.backend.host import Row
-
-CLEAR, MASKED, SEARCH_ONLY, NONE = LEVELS = ("clear", "masked", "search only", "none")
-READ = (CLEAR, MASKED)
 
 
 @dataclass
@@ -19,26 +18,26 @@ class RoleAccess:
     direct: str
     found: dict[str, str] = field(default_factory=dict)
 
-    def uses(self, made: Row) -> bool:
-        """Tells whether the role may use a view or function of another role."""
-        return self.facts["role"] in made["users"] and self.facts["role"] != made["owner"]
+    def gains(self, made: Row, level: str, *, own_right: bool) -> bool:
+        """Tells whether a view or function is a path: it reads with another's right, or gives more than `direct`."""
+        if self.facts["role"] not in made["users"] or level not in READ:
+            return False
+        return (not own_right and self.facts["role"] != made["owner"]) or is_more(level, self.direct)
 
     @property
     def best(self) -> str:
         return best([self.direct, *self.found.values()])
 
 
-def best(levels: list[str]) -> str:
-    return min(levels, key=LEVELS.index, default=NONE)
-
-
-def compute(roles: list[Row], views: list[Row], definers: list[Row]) -> dict[str, RoleAccess]:
+def compute(roles: list[Row], views: list[Row], edges: list[Row], definers: list[Row]) -> dict[str, RoleAccess]:
     """Returns the access of each role, by its name."""
+    graph = ViewGraph(views, edges, {row["role"] for row in roles if row["sees_mask"]})
     made = {row["role"]: RoleAccess(row, _direct(row)) for row in roles}
     for access in made.values():
         access.found |= dict.fromkeys(_own_paths(access), access.direct)
     for access in made.values():
-        access.found |= dict(_objects(access, made, views, definers))
+        if not access.facts["is_superuser"]:
+            access.found |= dict(_views(access, graph, views)) | dict(_functions(access, made, definers))
     _become(made)
     return made
 
@@ -74,20 +73,17 @@ def _grant(role: Row, grantee: str) -> str:
     return "grant to PUBLIC" if grantee == "PUBLIC" else f"member of {grantee}"
 
 
-def _objects(
-    access: RoleAccess, every: dict[str, RoleAccess], views: list[Row], definers: list[Row]
-) -> Iterator[tuple[str, str]]:
-    """Yields what a role gets through objects of others. A role that reads as much by itself needs none of them."""
-    if access.facts["is_superuser"]:
-        return
-    mask = MASKED if access.facts["sees_mask"] else CLEAR
-    for view in filter(access.uses, views):
-        level = _level(every, view["owner"]) if view["is_copy"] else mask
-        if level in READ:
+def _views(access: RoleAccess, graph: ViewGraph, views: list[Row]) -> Iterator[tuple[str, str]]:
+    for view in views:
+        level = graph.level(access.facts["role"], view["oid"])
+        if access.gains(view, level, own_right=view["by_user"]):
             yield f"{'materialized view' if view['is_copy'] else 'view'} {view['name']}", level
-    for function in filter(access.uses, definers):
+
+
+def _functions(access: RoleAccess, every: dict[str, RoleAccess], definers: list[Row]) -> Iterator[tuple[str, str]]:
+    for function in definers:
         level = _level(every, function["owner"])
-        if level in READ:
+        if access.gains(function, level, own_right=False):
             yield f"function {function['name']}", level
 
 
@@ -102,5 +98,5 @@ def _become(every: dict[str, RoleAccess]) -> None:
         if access.facts["is_superuser"]:
             continue
         for other in access.facts["becomes"]:
-            if other in before and LEVELS.index(before[other]) < LEVELS.index(before[name]):
+            if other in before and is_more(before[other], before[name]):
                 access.found[f"SET ROLE {other}"] = before[other]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pg_envelope.backend.access.matrix import CLEAR, MASKED, NONE, SEARCH_ONLY
+from pg_envelope.backend.access.levels import CLEAR, MASKED, NONE, SEARCH_ONLY
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.sqltext import ident

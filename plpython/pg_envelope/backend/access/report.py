@@ -19,7 +19,8 @@ def access(host: Host, *, proof: bool) -> list[Row]:
 
 
 def _of_column(host: Host, column: Row, *, proof: bool) -> Iterator[Row]:
-    found = matrix.compute(facts.roles(host, column), facts.views(host, column), facts.definers(host, column))
+    roles, definers = facts.roles(host, column), facts.definers(host, column)
+    found = matrix.compute(roles, facts.views(host, column), facts.edges(host, column), definers)
     tried = ColumnProof(host, column, column["search_names"]) if proof else None
     for name, access in found.items():
         if name.startswith(PREDEFINED):
