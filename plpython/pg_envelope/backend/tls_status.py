@@ -15,7 +15,8 @@ FROM (SELECT count(*) FROM pg_catalog.pg_stat_ssl s JOIN pg_catalog.pg_stat_acti
     WHERE NOT s.ssl AND NOT a.client_addr <<= '127.0.0.0/8' AND a.client_addr <> '::1') AS clients,
     (SELECT string_agg(DISTINCT line_number::text, ', ') AS lines FROM pg_catalog.pg_hba_file_rules
     WHERE type IN ('host', 'hostnossl', 'hostnogssenc') AND auth_method <> 'reject'
-        AND address NOT IN ('127.0.0.1', '::1', 'localhost')) AS rules"""
+        AND (address = 'localhost' OR address LIKE '127.%' AND netmask LIKE '255.%'
+            OR address = '::1' AND netmask = 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff') IS NOT TRUE) AS rules"""
 HINT = "Turn on ssl, and write hostssl in the place of host in pg_hba.conf: docs/tls.md."
 
 
