@@ -130,6 +130,21 @@ def test_residue_raises_the_alarm_when_its_sample_has_the_row(db: Database) -> N
     assert "public.person.email" in found
 
 
+def test_access_raises_the_alarm_when_its_proof_reads_the_row(db: Database) -> None:
+    """The proof reads the first rows. What is only computed is silent, and so is a canary further down."""
+    make(db).sql(PLANT)
+    db.sql("SELECT count(*) FROM envelope.access(false)")
+    db.sql("SELECT count(*) FROM envelope.access()")
+    assert alarms(db) == []
+    db.sql("DELETE FROM person WHERE id <> 7")
+    db.sql("SELECT count(*) FROM envelope.access(false)")
+    assert alarms(db) == []
+    assert db.sql("SELECT DISTINCT finding FROM envelope.access()") == [(None,)]
+    found = {column for alarm in alarms(db) for column in alarm["columns"]}
+    assert found == {f"public.person.{name}" for name in ("email", "phone", "photo")}
+    assert {"owner", "alice"} <= {alarm["role"] for alarm in alarms(db)}
+
+
 @pytest.mark.parametrize("scope", ["tenant", "subject"])
 def test_it_is_not_read_ahead(db: Database, scope: str) -> None:
     make(db, SCOPES[scope]).sql(PLANT)
