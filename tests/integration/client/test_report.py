@@ -51,7 +51,15 @@ STEPS: dict[str, list[tuple[list[str], Holds]]] = {
         ([], True),
         (ADOPTED, False),
         (["CALL envelope.convert('legacy')"], True),
-        (["CALL envelope.unprotect('person')", "DROP TABLE legacy_encrypted CASCADE"], None),
+        ([SECOND, """CALL envelope.protect('second', '{"note": {"suite": 4, "bind": "column"}}')"""], True),
+        (
+            [
+                "CALL envelope.unprotect('person')",
+                "CALL envelope.unprotect('second')",
+                "DROP TABLE legacy_encrypted CASCADE",
+            ],
+            None,
+        ),
     ],
     "bound_to_rows": [
         ([], True),
