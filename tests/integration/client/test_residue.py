@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pg_envelope_client.residue.queries import plant
 from stack.stack import Stack
 from tests.fix_stack import Database
 from tests.integration.client.test_commands import Command
@@ -125,3 +126,19 @@ def test_a_table_that_is_not_protected_is_refused(command: Command, db: Database
     db.sql("CREATE TABLE plain (id int)")
     for name in ("plain", "nothing"):
         assert command.run("residue", name).code == 1
+
+
+def test_a_mark_is_found_wherever_a_page_of_wal_ends(db: Database) -> None:
+    """The head of a page can cut the first mark or the second, and never both."""
+    here = "SELECT ((pg_current_wal_insert_lsn() - '0/0') %% 8192)::int WHERE %s"
+    marks = [f"mark-{number}-{'m' * 30}" for number in range(40)]
+    for number, mark in enumerate(marks):
+        left = 8192 - 4 * number - int(db.one(here, True))
+        db.sql("SELECT pg_logical_emit_message(false, 'pad', repeat('x', %s))", left % 8192)
+        query = plant(mark)
+        db.sql(query.sql, *query.values)
+    db.sql("CHECKPOINT")
+    wal = b"".join(path.read_bytes() for path in (db.stack.cluster.data / "pg_wal").iterdir() if path.is_file())
+    found = [wal.count(mark.encode()) for mark in marks]
+    assert all(found)
+    assert 1 in found, "no page ended within a mark"
