@@ -36,7 +36,8 @@ SECTIONS = (
         "KMS and ledgers",
         "There is no answer.",
         "SELECT state, check_name AS what, detail FROM envelope.status()"
-        " WHERE check_name LIKE 'kek %' OR check_name IN ('broker', 'ledger of reads', 'audit log', 'erasures')",
+        " WHERE check_name LIKE 'kek %'"
+        " OR check_name IN ('broker', 'ledger of reads', 'ledger anchor', 'audit log', 'erasures')",
     ),
     Section(
         "Keys by the time until they are due",
