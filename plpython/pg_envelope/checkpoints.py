@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
@@ -117,11 +116,3 @@ def logged(content: str, public: PublicKey) -> Iterator[Checkpoint]:
             yield opened(base64.b64decode(found, validate=True).decode(), public)
         except (errors.BadInput, ValueError):
             continue
-
-
-def holding(content: str, public: PublicKey) -> Iterator[Checkpoint]:
-    """Yields the checkpoints of this key in a file of notes or a syslog. Others are passed over."""
-    for note in notes(content):
-        with suppress(errors.BadInput):
-            yield opened(note, public)
-    yield from logged(content, public)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pg_envelope import errors, merkle
-from pg_envelope.checkpoints import Checkpoint, PublicKey, holding, key_id, logged, notes, opened
+from pg_envelope.checkpoints import Checkpoint, PublicKey, key_id, logged, notes, opened
 
 Entry = dict[str, Any]
 MOST_SHOWN = 20
@@ -20,7 +20,8 @@ class Checked:
     """The result of a check. `lines` are those of the file, `signed` those that a checkpoint covers.
 
     `open_rings` are sessions whose end is not in the ledger: they run still, or ended together with their broker.
-    `passed_over` has how many checkpoints of other keys are in the anchors, by key id: other ledgers went there, too.
+    `anchored_at` is the time of the anchors' largest checkpoint, in seconds since 1970. `passed_over` has how many
+    checkpoints of other keys are in the anchors, by key id: other ledgers went there, too.
     """
 
     lines: int = 0
@@ -28,6 +29,7 @@ class Checked:
     events: int = 0
     checkpoints: int = 0
     anchored: int = 0
+    anchored_at: int | None = None
     open_rings: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -49,11 +51,13 @@ def check(ledger: Path, public: PublicKey, anchors: Sequence[Path] = ()) -> Chec
     own = checkpoints_path(ledger)
     if own.exists():
         content = own.read_text(errors="replace")
-        found.checkpoints, found.signed = _collect(own, notes(content), (), public, wanted, found)
+        listed = _collect(own, notes(content), (), public, wanted, found)
+        found.checkpoints, found.signed = len(listed), max((one.size for one in listed), default=0)
+    anchored: list[Checkpoint] = []
     for anchor in anchors:
         content = anchor.read_text(errors="replace")
-        _, last = _collect(anchor, _own(content, public, found), logged(content, public), public, wanted, found)
-        found.anchored = max(found.anchored, last)
+        anchored += _collect(anchor, _own(content, public, found), logged(content, public), public, wanted, found)
+    found.anchored, found.anchored_at = max(((one.size, one.time) for one in anchored), default=(0, None))
     _compare(ledger, wanted, found)
     return found
 
@@ -75,8 +79,8 @@ def _collect(
     public: PublicKey,
     wanted: dict[int, list[tuple[bytes, str]]],
     found: Checked,
-) -> tuple[int, int]:
-    """Adds the roots that a file of checkpoints states. Returns how many these are, and the size of the last."""
+) -> list[Checkpoint]:
+    """Adds the roots that a file of checkpoints states. Returns these checkpoints."""
     listed: list[Checkpoint] = []
     for number, note in enumerate(given, 1):
         try:
@@ -89,7 +93,7 @@ def _collect(
     sizes = [checkpoint.size for checkpoint in listed]
     if sizes != sorted(sizes):
         found.wrong(f"{path.name}: a checkpoint has fewer lines than one before it")
-    return len(listed), max(sizes, default=0)
+    return listed
 
 
 def _compare(ledger: Path, wanted: dict[int, list[tuple[bytes, str]]], found: Checked) -> None:
@@ -136,12 +140,6 @@ class _Sequences:
             self._found.wrong(f"line {number}: the session of ring {ring} wrote an event that cannot be read")
         if kind in ("read", "damaged", "attached", "ended") and seq != last:
             self._found.wrong(f"line {number}: ring {ring} has event {seq} where {last} is due: events are missing")
-
-
-def anchored_at(anchors: Sequence[Path], public: PublicKey) -> int | None:
-    """Returns the time of the anchors' largest checkpoint, in seconds since 1970, or None when they have none."""
-    found = [one for path in anchors for one in holding(path.read_text(errors="replace"), public)]
-    return max(((one.size, one.time) for one in found), default=(0, None))[1]
 
 
 def lines(ledger: Path) -> Iterator[tuple[bytes, Entry]]:

@@ -112,7 +112,10 @@ def load(db: Database, rows: int, place: Path) -> Iterator[list[Load]]:
         out = bench.communicate()[0]
     assert died is None, out
     lines = [line.split() for log in place.glob("pgbench_log.*") for line in log.read_text().splitlines()]
-    found.append(Load(out, seconds, [float(line[2]) / 1000 for line in lines if len(line) >= 6]))
+    # pgbench is ended while it writes a line.
+    times = [line[2] for line in lines if len(line) >= 6]
+    assert "failed" not in times, out
+    found.append(Load(out, seconds, [float(one) / 1000 for one in times]))
 
 
 def step(db: Database, call: str, rows: int, place: Path) -> Load:

@@ -120,13 +120,12 @@ def _verified(ledger: Path, key: str, anchors: list[Path]) -> EvidenceFact:
     from pg_envelope.errors import BadInput
 
     try:
-        public = PublicKey.parse(key)
-        found = reads_check.check(ledger, public, anchors)
-        last = reads_check.anchored_at(anchors, public)
+        found = reads_check.check(ledger, PublicKey.parse(key), anchors)
     except BadInput as error:
         raise Problem(error.message, error.detail, error.hint) from None
-    told = f"{found.lines} lines, {found.signed} signed, {found.anchored} anchored, the last {_when(last)}"
-    return _fact("ledger_verified", "; ".join((told, *found.problems)), False if found.problems else _is_new(last))
+    told = f"{found.lines} lines, {found.signed} signed, {found.anchored} anchored, the last {_when(found.anchored_at)}"
+    holds = False if found.problems else _is_new(found.anchored_at)
+    return _fact("ledger_verified", "; ".join((told, *found.problems)), holds)
 
 
 def _when(last: int | None) -> str:

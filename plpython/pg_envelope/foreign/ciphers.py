@@ -25,22 +25,24 @@ CCM_IV = 13
 class Method:
     """A cipher as specifications name it. `key_bytes` lists the lengths that its keys may have.
 
-    `tag_first`: the tag comes before the ciphertext. `iv_bytes` is 0 for a cipher that needs no IV, and then takes any.
+    `iv_sizes` lists those of its IVs, the usual one first. A cipher that needs no IV has none, and takes any.
+    `tag_first`: the tag comes before the ciphertext.
     """
 
     key_bytes: tuple[int, ...]
-    iv_bytes: int
+    iv_sizes: tuple[int, ...]
     authenticates: bool
     opener: Callable[[bytes], Open]
     block_bytes: int = 1
     tag_first: bool = False
     tag_bytes: int = TAG_BYTES
 
+    @property
+    def iv_bytes(self) -> int:
+        return self.iv_sizes[0] if self.iv_sizes else 0
+
     def takes(self, iv_bytes: int) -> bool:
-        """Node's crypto takes an IV of any length for GCM. People use 12 and 16. CCM takes 7 to 13, and see _ccm()."""
-        if self.iv_bytes == CCM_IV:
-            return 7 <= iv_bytes <= 16
-        return not self.iv_bytes or iv_bytes == self.iv_bytes or (self.iv_bytes == 12 and iv_bytes == 16)
+        return not self.iv_sizes or iv_bytes in self.iv_sizes
 
 
 def _aead(kind: Callable[[bytes], Any]) -> Callable[[bytes], Open]:
@@ -132,23 +134,27 @@ def _siv(key: bytes) -> Open:
 
 
 AES_KEYS = (16, 24, 32)
+# Node's crypto takes an IV of any length for GCM. People use 12 and 16.
+GCM_IVS = (12, 16)
+CCM_IVS = (CCM_IV, *(size for size in range(7, 17) if size != CCM_IV))
+NO_IV, BLOCK_IV = (), (16,)
 METHODS = {
-    "aes-gcm": Method(AES_KEYS, 12, True, _aead(AESGCM)),
-    "aes-gcm-siv": Method((16, 32), 12, True, _aead(AESGCMSIV)),
-    "chacha20-poly1305": Method((32,), 12, True, _aead(ChaCha20Poly1305)),
-    "xchacha20-poly1305": Method((32,), 24, True, _aead(XChaCha20Poly1305)),
-    "xsalsa20-poly1305": Method((32,), 24, True, _aead(XSalsa20Poly1305)),
-    "aes-siv": Method((32, 48, 64), 0, True, _siv, tag_first=True),
-    "aes-ccm": Method(AES_KEYS, CCM_IV, True, _ccm(TAG_BYTES)),
-    "aes-ccm-8": Method(AES_KEYS, CCM_IV, True, _ccm(8), tag_bytes=8),
-    "aes-cbc": Method(AES_KEYS, 16, False, _cbc(algorithms.AES, 16), 16),
-    "aes-ecb": Method(AES_KEYS, 0, False, _ecb, 16),
-    "aes-ctr": Method(AES_KEYS, 16, False, _stream(modes.CTR)),
-    "aes-cfb": Method(AES_KEYS, 16, False, _stream(CFB)),
-    "aes-cfb8": Method(AES_KEYS, 16, False, _stream(CFB8)),
-    "aes-ofb": Method(AES_KEYS, 16, False, _stream(OFB)),
-    "blowfish-cbc": Method(tuple(range(4, 57)), 8, False, _cbc(Blowfish, 8), 8),
-    "3des-cbc": Method((24,), 8, False, _cbc(TripleDES, 8), 8),
+    "aes-gcm": Method(AES_KEYS, GCM_IVS, True, _aead(AESGCM)),
+    "aes-gcm-siv": Method((16, 32), GCM_IVS, True, _aead(AESGCMSIV)),
+    "chacha20-poly1305": Method((32,), GCM_IVS, True, _aead(ChaCha20Poly1305)),
+    "xchacha20-poly1305": Method((32,), (24,), True, _aead(XChaCha20Poly1305)),
+    "xsalsa20-poly1305": Method((32,), (24,), True, _aead(XSalsa20Poly1305)),
+    "aes-siv": Method((32, 48, 64), NO_IV, True, _siv, tag_first=True),
+    "aes-ccm": Method(AES_KEYS, CCM_IVS, True, _ccm(TAG_BYTES)),
+    "aes-ccm-8": Method(AES_KEYS, CCM_IVS, True, _ccm(8), tag_bytes=8),
+    "aes-cbc": Method(AES_KEYS, BLOCK_IV, False, _cbc(algorithms.AES, 16), 16),
+    "aes-ecb": Method(AES_KEYS, NO_IV, False, _ecb, 16),
+    "aes-ctr": Method(AES_KEYS, BLOCK_IV, False, _stream(modes.CTR)),
+    "aes-cfb": Method(AES_KEYS, BLOCK_IV, False, _stream(CFB)),
+    "aes-cfb8": Method(AES_KEYS, BLOCK_IV, False, _stream(CFB8)),
+    "aes-ofb": Method(AES_KEYS, BLOCK_IV, False, _stream(OFB)),
+    "blowfish-cbc": Method(tuple(range(4, 57)), (8,), False, _cbc(Blowfish, 8), 8),
+    "3des-cbc": Method((24,), (8,), False, _cbc(TripleDES, 8), 8),
 }
 # Other names of the same, as people write them: aes-256-gcm also says how long the key is.
 SIZED = {

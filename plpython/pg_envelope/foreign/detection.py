@@ -86,7 +86,8 @@ def _is_opaque(part: bytes) -> bool:
     """Tells whether a part of a text is hex or base64 of bytes that are no text. Words with hyphens are not."""
     words = re.split(rb"[-_]", part)
     if len(words) > 1 and all(
-        word.isalnum() and (word.isalpha() or word.isdigit() or len(word) <= 12) for word in words
+        word.isalnum() and (word.isalpha() or word.isdigit() or (len(word) <= 12 and not _mixes_cases(word)))
+        for word in words
     ):
         return False
     return _hides_bytes(from_hex, part) or (_mixes_cases(part) and _hides_bytes(from_base64, part))

@@ -17,9 +17,10 @@ from pg_envelope.foreign.contents import content_steps, inflated, naive, without
 from pg_envelope.foreign.derivations import derivation, salt_of
 from pg_envelope.foreign.json_forms import QUOTE, Forms, Parts, are_plain
 from pg_envelope.foreign.keys import LegacyKey
-from pg_envelope.foreign.macs import Mac, keyed_hmac
+from pg_envelope.foreign.macs import Mac
 from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
 from pg_envelope.foreign.specification import PARTS, ForeignLayout, layout
+from pg_envelope.hmacs import hmac_of
 
 PADDED = {"asterisks": naive, "zeros": without_zeros}
 # How many keys are kept that were derived with the salt of a value.
@@ -147,7 +148,7 @@ def _keyed(found: ForeignLayout, secret: bytes, salt: bytes) -> Keyed:
     made = material[: length + more] if source == "derived" else material
     key, mac_key = found.mac.keys(secret, salt, made, length) if found.mac else (made, b"")
     ivs = {"derived": material[length + more :], "key": key[: method.iv_bytes]}
-    mac_of = keyed_hmac(mac_key, found.mac.digest) if found.mac else bytes
+    mac_of = hmac_of(mac_key, digest=found.mac.digest) if found.mac else bytes
     return Keyed(_cipher_of(method, key), ivs.get(source, bytes(method.iv_bytes)), mac_of)
 
 

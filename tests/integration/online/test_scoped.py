@@ -133,14 +133,19 @@ def test_nobody_is_erased_while_values_are_in_the_clear(visits: Database, act: s
     visits.sql(ERASE.format("visit"))
 
 
+def refused_before(db: Database, call: str, told: str) -> None:
+    """The call tells of the rows that it could not bring over, and changes nothing."""
+    schema = dump(db)
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+        db.sql(call)
+    assert told in (caught.value.diag.message_detail or "")
+    assert dump(db) == schema
+
+
 @pytest.mark.parametrize("lock", [ERASE.format("visit"), "CALL envelope.suspend('visit', '7', reason => 'theft')"])
 def test_rows_that_could_not_be_sealed_are_told_of_before(visits: Database, lock: str) -> None:
     visits.sql(lock)
-    schema = dump(visits)
-    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
-        visits.sql(SHARED)
-    assert "the subjects of 8 rows have keys that are destroyed or suspended" in caught.value.diag.message_detail
-    assert dump(visits) == schema
+    refused_before(visits, SHARED, "the subjects of 8 rows have keys that are destroyed or suspended")
     visits.sql("DELETE FROM person WHERE n = 7")
     visits.sql(SHARED)
 
@@ -161,10 +166,6 @@ def test_a_key_that_is_suspended_meanwhile_stops_it_and_nothing_is_lost(visits: 
 def test_values_that_would_not_come_back_are_told_of_before(person: Database, lock: str) -> None:
     person.sql(PROTECT)
     person.sql(f"CALL envelope.{lock}('person', '7', reason => 'asked for')")
-    schema = dump(person)
-    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
-        person.sql(UNPROTECT)
-    assert "the values of 8 rows are under keys that are destroyed or suspended" in caught.value.diag.message_detail
-    assert dump(person) == schema
+    refused_before(person, UNPROTECT, "the values of 8 rows are under keys that are destroyed or suspended")
     person.sql("DELETE FROM person WHERE n = 7")
     person.sql(UNPROTECT)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pg_envelope.foreign.bad import FAILS
 from pg_envelope.foreign.ciphers import METHODS, unpadded
 from pg_envelope.foreign.encodings import SPACE, URL_SAFE, from_base64
-from pg_envelope.foreign.macs import keyed_hmac
+from pg_envelope.hmacs import hmac_of
 
 KEY = bytes(range(32))
 BASE64 = st.text("AZaz09+/-_= \n\t.\x00é", max_size=40).map(str.encode) | st.binary(max_size=40).map(base64.b64encode)
@@ -40,7 +40,7 @@ def test_base64(text: bytes) -> None:
 
 @given(st.binary(max_size=200), st.binary(max_size=300), st.sampled_from(["md5", "sha1", "sha256", "sha384", "sha512"]))
 def test_hmac(key: bytes, content: bytes, digest: str) -> None:
-    made = keyed_hmac(key, digest)
+    made = hmac_of(key, digest=digest)
     assert [made(content), made(b""), made(content)] == [
         hmac.digest(key, text, digest) for text in (content, b"", content)
     ]

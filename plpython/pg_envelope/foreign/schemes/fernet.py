@@ -16,9 +16,9 @@ from pg_envelope.foreign.ciphers import cbc_of
 from pg_envelope.foreign.derivations import hkdf
 from pg_envelope.foreign.encodings import from_base64
 from pg_envelope.foreign.keys import LegacyKey
-from pg_envelope.foreign.macs import keyed_hmac
 from pg_envelope.foreign.pickles import of_pickle
 from pg_envelope.foreign.reader import ForeignReader, Opener, first_of
+from pg_envelope.hmacs import hmac_of
 
 VERSION = 0x80
 IV_AT, CIPHERTEXT_AT, MAC_BYTES = 9, 25, 32
@@ -71,7 +71,7 @@ def _opener(key: bytes) -> Opener:
 
 def _of_keys(signer: bytes, key: bytes) -> Opener:
     """Returns the function that opens the bytes of a token."""
-    mac_of, decrypt = keyed_hmac(signer, "sha256"), cbc_of(key)
+    mac_of, decrypt = hmac_of(signer), cbc_of(key)
 
     def opened(token: bytes) -> bytes:
         _check(token)
