@@ -7,6 +7,7 @@ import pytest
 from tests.fix_stack import Database
 from tests.integration.online.fix_phases import DIGEST, PHASES
 from tests.integration.online.test_tokens import INDEXES, NAMES, UNPROTECT, assert_unique
+from tests.integration.operations.test_crash import kill_backend
 from tests.integration.sql.test_there_and_back import dump
 
 FURTHER = """
@@ -73,3 +74,18 @@ def test_it_is_stopped_in_any_phase(indexed: Database, phase: str, end: str) -> 
     indexed.sql(UNPROTECT if end == "goes on" else "CALL envelope.unprotect('person')")
     assert indexed.sql(DIGEST) == rows
     assert dump(indexed) == schema
+
+
+@pytest.mark.parametrize("phase", BEGUN)
+def test_it_is_killed_in_any_phase_and_goes_on(indexed: Database, phase: str) -> None:
+    indexed.durable()
+    schema, rows = dump(indexed), indexed.sql(DIGEST)
+    indexed.sql(PROTECT)
+    with PHASES[phase](indexed, UNPROTECT) as job:
+        kill_backend(indexed.stack, job.pid)
+    job.end()
+    with Database(indexed.stack, indexed.name) as again:
+        assert_unique(again)
+        again.sql(UNPROTECT)
+        assert again.sql(DIGEST) == rows
+        assert dump(again) == schema
