@@ -201,7 +201,8 @@ def reader_of(form: str | Spec, key: LegacyKey) -> ForeignReader:
 def merged(form: str | Spec) -> str | Spec:
     """Returns a specification with the members of the format that it names. Raises BadLayout for an unknown name."""
     name = form if isinstance(form, str) else form.get(BASE)
-    if name is not None and name not in NAMES:
+    is_named = isinstance(form, str) or BASE in form
+    if is_named and name not in NAMES:
         raise BadLayout("the format is unknown", detail=f"Formats: {', '.join(NAMES)}.", hint=HINT)
     if isinstance(form, str) or name not in SPECIFICATIONS:
         return form

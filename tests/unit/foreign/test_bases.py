@@ -83,6 +83,7 @@ def test_a_salted_format_stays_slow() -> None:
 
 WRONG: list[Spec] = [
     {"format": "none"},
+    {"format": None},
     {"format": 1},
     {"format": ["fernet"]},
     {"format": "fernet", "cipher": "aes-gcm"},
