@@ -20,6 +20,9 @@ CONDITIONS = {
     "mirrored": f"'{ONE}' = email_search",
     "text": f"email_search = '{ONE}'::text",
     "varchar": f"email_search = '{ONE}'::varchar",
+    "another collation": f"email_search = '{ONE}'::text COLLATE \"C\"",
+    "name": f"email_search = '{ONE}'::name",
+    "the column's collation": f"email_search COLLATE \"C\" = '{ONE}'::text",
     "ANY of one": f"email_search = ANY ('{{{ONE}}}'::text[])",
     "ANY of two": f"email_search = ANY ('{{{','.join(TWO)}}}'::text[])",
     "ANY of untyped": f"email_search = ANY ('{{{','.join(TWO)}}}')",
@@ -116,6 +119,8 @@ def test_the_columns_of_the_index_serve_as_a_condition(db: Database) -> None:
 JOINS = {
     "column to column": "SELECT a.id FROM users a JOIN users b ON a.email_search = b.email_search WHERE b.id = 17",
     "USING": "SELECT a.id FROM users a JOIN users b USING (email_search) WHERE b.id = 17",
+    "another collation": 'SELECT a.id FROM users a JOIN users b ON a.email_search COLLATE "C" = b.email_search'
+    " WHERE b.id = 17",
     "to a text": "SELECT u.id FROM given g JOIN users u ON u.email_search = g.email",
     "LATERAL": "SELECT u.id FROM given g, LATERAL (SELECT id FROM users WHERE email_search = g.email) u",
     "IN (SELECT column)": "SELECT id FROM users WHERE email_search IN (SELECT email_search FROM users WHERE id = 17)",
