@@ -66,6 +66,10 @@ def add(
     kind: Annotated[SearchKind, typer.Option(help="What the search finds.")] = SearchKind.EXACT,
     normalize: Annotated[str | None, typer.Option(help="What counts of a value, such as email.")] = None,
     bucket: Annotated[str | None, typer.Option(help="Of a range search: day, month, year, or a width.")] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Of a contains search: what it finds. Give it several times."),
+    ] = None,
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Default: <column>_search.")] = None,
     key: Annotated[str | None, typer.Option(help="A search key to share with other columns.")] = None,
     unique: Annotated[bool, typer.Option("--unique", help="No two rows may have equal values.")] = False,
@@ -75,9 +79,9 @@ def add(
     dsn: Dsn = None,
 ) -> None:
     """Give a protected column a search column, and its rows their tokens."""
-    given: dict[str, Any] = {"normalize": normalize, "bucket": bucket, "as": name, "key": key}
+    given: dict[str, Any] = {"normalize": normalize, "bucket": bucket, "paths": path, "as": name, "key": key}
     flags = {"unique": unique, "force": force}
-    spec = {option: value for option, value in (given | flags).items() if value not in (None, False)}
+    spec = {option: value for option, value in (given | flags).items() if value not in (None, False, [])}
     query = statements.add_search(table, column, kind.value, spec, batch_size, pause)
     watched(table, query, f"search add {table} {column}", dsn)
     output.done(f"{table}: column {column} can be searched. See: pg-envelope search list", table=table, column=column)

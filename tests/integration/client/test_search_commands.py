@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from psycopg import errors
+
 from stack.stack import Stack
 from tests.fix_stack import Database
 from tests.integration.client.test_commands import Command
@@ -48,6 +51,11 @@ def test_each_kind_of_search_column(stack: Stack, db: Database) -> None:
         """notes_contains @> '{"city": "Bern"}'""",
     ):
         assert db.sql(f"SELECT id FROM person WHERE {condition}") == [(1,)]
+    paths = ("--path", "city", "--path", "address.zip", "--as", "notes_city")
+    command.done("search", "add", "person", "notes", "--kind", "contains", *paths)
+    assert db.sql("""SELECT id FROM person WHERE notes_city @> '{"city": "Bern"}'""") == [(1,)]
+    with pytest.raises(errors.InvalidParameterValue):
+        db.sql("""SELECT id FROM person WHERE notes_city @> '{"name": "Zoë"}'""")
     failed = command.run("search", "add", "person", "born", "--kind", "range", "--bucket", "week", "--as", "other")
     assert failed.code == 1
     assert "needs a bucket" in failed.err
