@@ -116,7 +116,7 @@ def app() -> NoReturn:
 
 
 def _code() -> int:
-    code = commands(standalone_mode=False)
+    code = commands.narrowed(sys.argv[1:])(standalone_mode=False)
     if code == INTERRUPTED:
         raise Problem("interrupted", hint="What the server had committed by then stays.", exit_code=INTERRUPTED)
     return code if isinstance(code, int) else 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from pg_envelope_client.problems import Problem
+
+if TYPE_CHECKING:
+    # A command that prints JSON, or nothing, does without rich, which takes longer to load than most commands to run.
+    from rich.console import Console
+    from rich.text import Text
 
 Row = Mapping[str, Any]
 STYLES = {
@@ -43,16 +44,29 @@ def for_machine() -> bool:
 
 def stdout() -> Console:
     width = None if sys.stdout.isatty() else NO_LIMIT
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width)
+    return _console(soft_wrap=not sys.stdout.isatty(), width=width)
 
 
 def stderr() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _console(stderr=True, soft_wrap=True)
 
 
 def bars() -> Console:
     """Returns the console for progress bars. It is quiet when a program reads the output."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=_as_json)
+    return _console(stderr=True, soft_wrap=True, quiet=_as_json)
+
+
+def _console(**settings: Any) -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, **settings)
+
+
+def styled(text: str, style: str = "") -> Text:
+    """Returns the text in a style. Control characters in it become `?`."""
+    from rich.text import Text
+
+    return Text(plain(text), style=style)
 
 
 def plain(value: object) -> str:
@@ -64,7 +78,7 @@ def plain(value: object) -> str:
 def say(text: str, style: str = "") -> None:
     """Prints a line for people."""
     if not _as_json:
-        stdout().print(Text(plain(text), style=style))
+        stdout().print(styled(text, style))
 
 
 def done(sentence: str, **values: object) -> None:
@@ -93,7 +107,7 @@ def note(text: str, style: str = "dim") -> None:
     if _as_json:
         _print_line({"notice": text})
     else:
-        stderr().print(Text(plain(text), style=style))
+        stderr().print(styled(text, style))
 
 
 def print_json(value: object) -> None:
@@ -117,6 +131,8 @@ def print_rows(rows: Sequence[Row], names: Iterable[str], empty: str) -> None:
     if not rows:
         say(empty)
         return
+    from rich.table import Table
+
     names = list(names)
     table = Table(header_style="bold")
     for name in names:
@@ -128,7 +144,7 @@ def print_rows(rows: Sequence[Row], names: Iterable[str], empty: str) -> None:
 
 def _cell(name: str, value: object) -> Text:
     text = plain(_readable(value))
-    return Text(text, style=STYLES.get(text, "") if name == "state" else "")
+    return styled(text, STYLES.get(text, "") if name == "state" else "")
 
 
 def _readable(value: object) -> object:
@@ -143,8 +159,8 @@ def print_problem(problem: Problem) -> None:
         _print_line({"error": {name: getattr(problem, name) for name in names}})
         return
     console = stderr()
-    console.print(Text(f"error: {plain(problem.message)}", style="bold red"))
+    console.print(styled(f"error: {problem.message}", "bold red"))
     if problem.detail:
-        console.print(Text(f"DETAIL: {plain(problem.detail)}", style="red"))
+        console.print(styled(f"DETAIL: {problem.detail}", "red"))
     if problem.hint:
-        console.print(Text(f"HINT: {plain(problem.hint)}", style="red"))
+        console.print(styled(f"HINT: {problem.hint}", "red"))

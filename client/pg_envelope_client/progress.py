@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from pg_envelope_client import output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _NOTICE = re.compile(
     r"(?:(?:reencrypt|verify|search|online):\s*(\d+)\s+of\s+(\d+)\s+blocks?\b(?:\D*(\d+)\s+(?:values?|rows?)\b)?"
@@ -43,7 +43,7 @@ def _beside(bar: Progress, notice: str) -> None:
     if output.for_machine():
         output.note(notice)
     else:
-        bar.console.print(Text(output.plain(notice), style="dim"))
+        bar.console.print(output.styled(notice, "dim"))
 
 
 @dataclass
@@ -76,6 +76,8 @@ class Watcher:
 @contextmanager
 def watching(table: str) -> Iterator[Watcher]:
     """Yields a Watcher whose bar is on screen until the block ends."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     name = TextColumn("{task.description}", markup=False)
     parts = (name, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]}"), TimeRemainingColumn())
     with Progress(*parts, console=output.bars()) as bar:
@@ -117,6 +119,8 @@ def told(jobs: Sequence[Mapping[str, Any]]) -> str:
 @contextmanager
 def board(table: str) -> Iterator[Board]:
     """Yields a Board that is on screen until the block ends."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
     name = TextColumn("{task.description}", markup=False)
     parts = (name, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}", markup=False))
     with Progress(*parts, console=output.bars(), transient=True) as bar:

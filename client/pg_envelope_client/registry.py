@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple, Self, get_type_hints
 
 import typer
+from typer.main import get_command_name
 
 from pg_envelope_client import output
 
@@ -136,6 +138,28 @@ class Registry(typer.Typer):
             return function
 
         return registered
+
+    def narrowed(self, words: Sequence[str]) -> Self:
+        """Returns the registry with the one command that the words name, or the whole registry when they name none.
+
+        typer builds all that is registered before it reads the words. That takes longer than most commands.
+        """
+        name, inner = (words[0], words[1:]) if words else ("", ())
+        narrow = copy.copy(self)
+        narrow.registered_commands = [each for each in self.registered_commands if _name(each) == name]
+        narrow.registered_groups = [_narrowed(each, inner) for each in self.registered_groups if each.name == name]
+        return narrow if narrow.registered_commands or narrow.registered_groups else self
+
+
+def _name(command: typer.models.CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__ if command.callback else "")
+
+
+def _narrowed(group: typer.models.TyperInfo, words: Sequence[str]) -> typer.models.TyperInfo:
+    narrow = copy.copy(group)
+    if isinstance(group.typer_instance, Registry):
+        narrow.typer_instance = group.typer_instance.narrowed(words)
+    return narrow
 
 
 def _completed(function: Function) -> Function:

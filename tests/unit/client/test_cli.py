@@ -42,7 +42,9 @@ def test_version() -> None:
     assert run("--version").stdout.startswith("pg-envelope ")
 
 
-@pytest.mark.parametrize("slow", ["hvac", "psycopg", "tomlkit", "requests", "cryptography", "pg_envelope.broker"])
+@pytest.mark.parametrize(
+    "slow", ["hvac", "psycopg", "tomlkit", "requests", "cryptography", "pg_envelope.broker", "rich"]
+)
 def test_help_loads_nothing_slow(slow: str) -> None:
     probe = f"import sys; import pg_envelope_client.cli; sys.exit({slow!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,20 +19,16 @@ from .test_cli import nowhere, run
 __all__ = ["nowhere"]
 
 
-def commands() -> Iterator[tuple[list[str], Any]]:
-    """The words of every command, with what typer made of it."""
-
-    def below(words: list[str], found: Any) -> Iterator[tuple[list[str], Any]]:
-        if hasattr(found, "commands"):
-            for name, inner in found.commands.items():
-                yield from below([*words, name], inner)
-        else:
-            yield words, found
-
-    yield from below([], typer.main.get_command(cli.commands))
+def below(words: list[str], found: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The words of every command below `words`, with what typer made of it."""
+    if hasattr(found, "commands"):
+        for name, inner in found.commands.items():
+            yield from below([*words, name], inner)
+    else:
+        yield tuple(words), found
 
 
-ALL = list(commands())
+ALL = [(list(words), found) for words, found in below([], typer.main.get_command(cli.commands))]
 NAMES = [" ".join(words) for words, _ in ALL]
 # They use files of the broker's machine only.
 WITHOUT_SERVER = {"init", "broker", "keys-backup init", "erasures list", "erasures export", "erasures import"}
@@ -50,6 +48,42 @@ def test_every_command_has_json_and_libpq_s_options(words: list[str], found: Any
 
 def test_the_list_of_commands_is_not_empty() -> None:
     assert {"status", "key list", "keys-backup return", "tenant kek"} <= set(NAMES)
+
+
+@pytest.mark.parametrize(("words", "found"), ALL, ids=NAMES)
+def test_a_command_alone_is_the_command_among_all(words: list[str], found: Any) -> None:
+    """Of the tree that `narrowed` leaves, only this command; with options after it, too."""
+    alone = dict(below([], typer.main.get_command(cli.commands.narrowed([*words, "--json"]))))
+    assert list(alone) == [tuple(words)]
+    one = alone[tuple(words)]
+    assert (one.name, one.help, one.get_short_help_str()) == (found.name, found.help, found.get_short_help_str())
+    assert [vars_of(each) for each in one.params] == [vars_of(each) for each in found.params]
+
+
+def vars_of(parameter: Any) -> tuple[Any, ...]:
+    return (parameter.name, parameter.opts, parameter.required, parameter.default, parameter.type_descriptor.annotation)
+
+
+@pytest.mark.parametrize("words", [[], ["--version"], ["-h", "key"], ["nothing"], ["key", "nothing"], ["key", "-h"]])
+def test_words_that_name_no_command_leave_all_that_could_be_meant(words: list[str]) -> None:
+    whole = [path for path, _ in below([], typer.main.get_command(cli.commands.narrowed(words)))]
+    group = words[:1] == ["key"]
+    assert whole == [tuple(path) for path, _ in ALL if not group or path[0] == "key"]
+
+
+def test_a_command_with_json_does_not_load_rich(nowhere: dict[str, str]) -> None:
+    begin = "import sys; sys.argv[1:] = ['key', 'list', '--json']; from pg_envelope_client.cli import app"
+    code = f"{begin}\ntry: app()\nexcept SystemExit as end: print(end.code, 'rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=nowhere, capture_output=True, text=True, check=False)
+    assert done.stdout == "1 False\n"
+
+
+@pytest.mark.parametrize("option", [["--dsn"], ["--host"], ["--dbname"]])
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_bytes_that_are_no_text(option: list[str], as_json: list[str]) -> None:
+    done = run("key", "list", *option, "a\udcff", *as_json)
+    assert done.returncode == 2
+    assert "not text in UTF-8" in done.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["key"], ["key", "list"], ["keys-backup", "return"]], ids=" ".join)
