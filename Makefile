@@ -47,7 +47,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 test: export FOR_TESTS := 1
 test: install .venv/.dev lint ## lint, then all tests (ARGS="-k name" for some)
-	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 proof: export FOR_TESTS := 1
 proof: export PROOF_POINTS := $(POINTS)

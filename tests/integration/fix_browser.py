@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--r
 
 
 class Browser:
-    """One page. What a person does is done by selectors of CSS; a click on what leads elsewhere waits for it."""
+    """One page at a time, as if nobody had used the browser before. What a person does is done by selectors of CSS; a
+    click on what leads elsewhere waits for it.
+    """
 
     def __init__(self, profile: Path) -> None:
         commands, self._write = os.pipe()
@@ -35,10 +38,21 @@ class Browser:
         os.close(commands)
         os.close(answers)
         self._session: str | None = None
-        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
+
+    @contextmanager
+    def page(self) -> Iterator[Browser]:
+        """Yields the browser with a page that has no cookies, and forgets what came of it."""
+        person = self._ask("Target.createBrowserContext")
+        target = self._ask("Target.createTarget", url="about:blank", **person)["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network"):
             self._ask(f"{domain}.enable")
+        self.failed.clear()
+        try:
+            yield self
+        finally:
+            self._session = None
+            self._ask("Target.disposeBrowserContext", **person)
 
     def go(self, url: str) -> None:
         """Opens an address, and waits until all of it is there, with style sheets and scripts."""
@@ -123,10 +137,17 @@ class Browser:
         return dict(json.loads(message))
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The process, which takes seconds to start."""
     if shutil.which("chromium") is None:
         pytest.skip("there is no chromium")
-    made = Browser(tmp_path / "profile")
+    made = Browser(tmp_path_factory.mktemp("chromium") / "profile")
     yield made
     made.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    with chromium.page() as page:
+        yield page

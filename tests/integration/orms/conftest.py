@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.fix_browser import browser
+from tests.integration.fix_browser import browser, chromium
 from tests.integration.sql.conftest import shared_db
 
-__all__ = ["browser", "shared_db"]
+__all__ = ["browser", "chromium", "shared_db"]

@@ -19,6 +19,8 @@ from tests.integration.orms import fix_site
 
 PASSWORD = "of the admin 7Hq"
 EMAILS = ("ada@example.org", "alan@example.org", "grace@example.org", "hopper@example.org")
+COLUMNS = """SELECT quote_ident(attname) FROM pg_attribute
+WHERE attrelid = 'shop_customer'::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT LIKE '%_search'"""
 
 
 @contextmanager
@@ -49,8 +51,25 @@ def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> Non
     pytest.fail(f"the site did not come up: {log.read_text()}")
 
 
-@pytest.fixture
-def site(db: Database) -> Database:
+class Site:
+    """The list's address, the site's log, and its database, whose customers are the same for each test."""
+
+    def __init__(self, url: str, log: Path, db: Database) -> None:
+        self.url, self.log, self.db = url, log, db
+        columns = db.sql(COLUMNS)
+        self._names = ", ".join(name for (name,) in columns)
+        self._places = ", ".join(["%s"] * len(columns))
+        self._customers = db.sql(f"SELECT {self._names} FROM shop_customer ORDER BY id")
+
+    def reset(self) -> None:
+        self.db.sql("DELETE FROM shop_customer")
+        for row in self._customers:
+            self.db.sql(f"INSERT INTO shop_customer ({self._names}) VALUES ({self._places})", *row)
+
+
+@pytest.fixture(scope="module")
+def made_site(shared_db: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    db, log = shared_db, tmp_path_factory.mktemp("site") / "site.log"
     fix_site.manage(db, "migrate", "--run-syncdb", "--verbosity", "0")
     fix_site.protect(db)
     code = f"""
@@ -62,27 +81,32 @@ for name in ("ada", "alan"):
 """
     done = fix_site.run(db, "-m", "django", "shell", "-c", code)
     assert done.returncode == 0, done.stderr
-    return db
+    with served(db, log) as url:
+        yield Site(url, log, db)
 
 
 @pytest.fixture
-def page(browser: Browser, site: Database, tmp_path: Path) -> Iterator[Browser]:
+def site(made_site: Site) -> Database:
+    made_site.reset()
+    return made_site.db
+
+
+@pytest.fixture
+def page(browser: Browser, made_site: Site, site: Database) -> Iterator[Browser]:
     """The list, after somebody has logged in. The browser met no error of a server or of a script."""
-    log = Path(site.stack.cluster.log)
-    begin = log.stat().st_size
-    with served(site, tmp_path / "site.log") as url:
-        browser.go(url)
-        assert "/admin/login/" in browser.url
-        browser.type("#id_username", "root")
-        browser.type("#id_password", PASSWORD)
-        browser.click("input[type=submit]")
-        assert browser.url == url
-        yield browser
+    logs = (Path(site.stack.cluster.log), made_site.log)
+    begins = [log.stat().st_size for log in logs]
+    browser.go(made_site.url)
+    assert "/admin/login/" in browser.url
+    browser.type("#id_username", "root")
+    browser.type("#id_password", PASSWORD)
+    browser.click("input[type=submit]")
+    assert browser.url == made_site.url
+    yield browser
     assert browser.failed == []
-    written = log.read_bytes()[begin:].decode()
+    written, requests = (log.read_bytes()[begin:].decode() for log, begin in zip(logs, begins, strict=True))
     assert not [line for line in written.splitlines() for value in (PASSWORD, *EMAILS) if value in line]
     # A search is a part of the address, which every web server writes down: docs/orms.md.
-    requests = (tmp_path / "site.log").read_text()
     assert "Traceback" not in requests
     assert PASSWORD not in requests
 
