@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable
 
 NAME_BYTES = 63
+NIL_UUID = "00000000-0000-0000-0000-000000000000"
 
 
 def ident(name: str) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from uuid import UUID
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.link import Link
+from pg_envelope.backend.sqltext import NIL_UUID
 
 # The sample has several DEKs, the newest first, because one alone may have been deleted in its store, or trimmed in the
 # KMS.
@@ -20,7 +20,7 @@ SAMPLE = """
 SELECT dek_id, kek, store, wrapped, fingerprint FROM envelope_private.dek
 WHERE kek = $1 AND state NOT IN ('destroyed', 'suspended') ORDER BY dek_id DESC LIMIT 3"""
 # The broker opens a DEK only to derive a field key. This field key belongs to no field, and is thrown away.
-FIELD = {"key_id": 1, "field_uuid": str(UUID(int=0)), "salt": base64.b64encode(bytes(32)).decode()}
+FIELD = {"key_id": 1, "field_uuid": NIL_UUID, "salt": base64.b64encode(bytes(32)).decode()}
 HINT = (
     "Did somebody change the secrets, the keyring or the key in the KMS that [kek.{0}] names? Put the right ones back, "
     "and restart the broker. Was min_decryption_version raised in the KMS? If the KEK is lost, use another one."

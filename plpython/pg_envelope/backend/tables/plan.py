@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from uuid import UUID
 
 from pg_envelope.backend.host import Host, Row, Undone
+from pg_envelope.backend.sqltext import NIL_UUID
 from pg_envelope.backend.tables import bodies, dependents, protect
 from pg_envelope.backend.tables.dependents.in_place import InPlace
 from pg_envelope.backend.tables.dependents.made_again import MaterializedView
@@ -18,7 +18,6 @@ from pg_envelope.backend.tables.options import ProtectArguments, Scoping
 from pg_envelope.backend.tables.prepare import Prepared, prepare
 from pg_envelope.backend.tables.together import detach
 
-NO_KEY = str(UUID(int=0))
 SIZE = """
 SELECT pg_table_size(c.oid) AS bytes, pg_size_pretty(pg_table_size(c.oid)) AS size, c.reltuples::bigint AS rows,
     (SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid) AS indexes
@@ -54,8 +53,8 @@ def tell(host: Host, rows: list[Row]) -> None:
 
 def _rows(host: Host, prepared: Prepared, scoping: Scoping) -> Iterator[Row]:
     table = prepared.table
-    fields = dict.fromkeys(prepared.wanted, NO_KEY)
-    layout = protect.layout_for(table, NO_KEY, prepared.wanted, fields, scoping)
+    fields = dict.fromkeys(prepared.wanted, NIL_UUID)
+    layout = protect.layout_for(table, NIL_UUID, prepared.wanted, fields, scoping)
     for obstacle in prepared.obstacles:
         yield _row("obstacle", obstacle.column or table.sql, obstacle.text)
     for relation in prepared.locked:
