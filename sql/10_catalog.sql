@@ -34,7 +34,7 @@ CREATE TABLE envelope_private.key (
     scope_of uuid,
     erased text NOT NULL DEFAULT 'error' CHECK (erased IN ('error', 'null')),
     rollout text CHECK (rollout IN ('tokens', 'protect', 'unprotect', 'adopt')),
-    residue oid,
+    residue oid[],
     created_at timestamptz NOT NULL DEFAULT now(),
     CHECK (name IS NULL OR base IS NULL),
     CHECK ((scope = 'table') = (scope_column IS NULL)),
@@ -56,7 +56,7 @@ COMMENT ON COLUMN envelope_private.key.erased IS 'the result of a read after the
 COMMENT ON COLUMN envelope_private.key.rollout IS
     'protect(online), unprotect(online) or an adoption is under way: some values are in the clear or in the form of other software, and others are envelopes. tokens: the first step of protect(online), in which search columns are filled and every value is still in the clear';
 COMMENT ON COLUMN envelope_private.key.residue IS
-    'the file of the base table whose dead rows hold values in the clear; a rewrite of the table makes another file';
+    'the files of the base table, or of its partitions, whose dead rows hold values in the clear; a rewrite makes another file';
 COMMENT ON COLUMN envelope_private.key.checks IS 'CHECK constraints on plaintext, which the trigger checks: [{name, expression}]';
 
 CREATE SEQUENCE envelope_private.dek_id_seq;

@@ -52,6 +52,7 @@ COMMENT ON TABLE envelope_private.fault IS 'values that the last reencrypt or ve
 CREATE TABLE envelope_private.verification (
     key_uuid uuid PRIMARY KEY,
     base oid NOT NULL,
+    heap oid NOT NULL DEFAULT 0,
     filenode oid,
     next_block bigint NOT NULL DEFAULT 0,
     value_count bigint NOT NULL DEFAULT 0,
@@ -61,6 +62,8 @@ CREATE TABLE envelope_private.verification (
     finished_at timestamptz
 );
 COMMENT ON TABLE envelope_private.verification IS 'the last verify of each table: its result, or its progress';
+COMMENT ON COLUMN envelope_private.verification.heap IS
+    'the relation in which the walk is: the base table, or one of its partitions';
 COMMENT ON COLUMN envelope_private.verification.filenode IS
     'the file in which the blocks are counted. VACUUM FULL and the like make another file, and then the count begins anew';
 COMMENT ON COLUMN envelope_private.verification.faults IS 'how many values do not open, by reason';

@@ -49,14 +49,17 @@ BEGIN
         SELECT DISTINCT k.view::oid AS view, coalesce(c.relation, 0) AS relation, coalesce(c.attnum, 0) AS attnum
         FROM envelope_private.key k JOIN pg_class b ON b.oid = k.base JOIN pg_class v ON v.oid = k.view
         LEFT JOIN (
-            SELECT coalesce(t.tgrelid, i.indrelid, d.objid) AS relation, d.objsubid AS attnum
-            FROM pg_event_trigger_ddl_commands() d
-            LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
-            LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
-            WHERE d.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass)
+            WITH touched AS (
+                SELECT coalesce(t.tgrelid, i.indrelid, d.objid) AS relation, d.objsubid AS attnum
+                FROM pg_event_trigger_ddl_commands() d
+                LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+                LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
+                WHERE d.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass))
+            SELECT relation, attnum FROM touched
             UNION ALL
-            SELECT i.inhparent, 0 FROM pg_event_trigger_ddl_commands() d JOIN pg_inherits i ON i.inhrelid = d.objid
-            WHERE d.classid = 'pg_class'::regclass) c ON c.relation IN (k.view, k.base)
+            SELECT inhparent, 0 FROM touched JOIN pg_inherits ON inhrelid = relation
+            UNION ALL
+            SELECT pg_partition_root(relation), 0 FROM touched WHERE pg_partition_root(relation) <> relation) c ON c.relation IN (k.view, k.base)
         -- While a base table has the name of its view, sql/59_exchange.sql brings them in step at the end.
         WHERE (c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND (k.as_caller OR EXISTS (
                 SELECT FROM pg_attribute a WHERE a.attrelid = k.base AND a.atttypid = 'envelope.input'::regtype)))

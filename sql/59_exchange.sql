@@ -38,7 +38,8 @@ BEGIN
         RETURN false;
     END IF;
     command := envelope_private.folded(replace(concat(context, current_query()), '""', '"'));
-    RETURN EXISTS (SELECT FROM envelope_private.key k JOIN pg_class v ON v.oid = k.view
+    -- A partition may be named by a table between it and the protected one.
+    RETURN strpos(command, 'detach') > 0 OR EXISTS (SELECT FROM envelope_private.key k JOIN pg_class v ON v.oid = k.view
         WHERE strpos(command, envelope_private.folded(v.relname::text)) > 0);
 END $$;
 COMMENT ON FUNCTION envelope_internal.names_protected IS

@@ -11,6 +11,7 @@ from pg_envelope.backend import logged
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.lifecycle import sequences
 from pg_envelope.backend.lifecycle.schedule import OVERDUE
+from pg_envelope.backend.tables import heaps
 from pg_envelope.backend.tables.dependents import copies
 from pg_envelope.backend.tables.whole import IS_FOUND
 
@@ -64,9 +65,10 @@ SELECT string_agg(format('%s (%s)', coalesce(view_name, base::regclass::text),
         CASE rollout WHEN 'tokens' THEN 'protect' ELSE rollout END), ', ' ORDER BY view_name)
     AS found, count(*) AS count
 FROM envelope_private.protected_table WHERE rollout IS NOT NULL"""
-RESIDUE = """
-SELECT string_agg(base::regclass::text, ', ' ORDER BY base::regclass::text) AS found, count(*) AS count
-FROM envelope_private.protected_table WHERE residue = pg_relation_filenode(base)"""
+RESIDUE = f"""
+SELECT string_agg(h.oid::regclass::text, ', ' ORDER BY h.oid::regclass::text) AS found, count(*) AS count
+FROM envelope_private.protected_table t CROSS JOIN LATERAL ({heaps.of("t.base")}) h
+WHERE pg_relation_filenode(h.oid) = ANY (t.residue)"""
 COMPROMISED = """
 SELECT string_agg(format('%s version %s', coalesce(k.name, k.view::text, k.base::text), d.version), ', '
         ORDER BY k.created_at, d.version) AS found, count(*) AS count

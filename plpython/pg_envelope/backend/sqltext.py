@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 NAME_BYTES = 63
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
+# Stands for the row in an expression that of_any_row() finishes.
+ROW = '"pg_envelope row"'
 
 
 def ident(name: str) -> str:
@@ -28,6 +30,13 @@ def dollar(body: str, word: str = "pg_envelope") -> str:
     while f"${word}$" in body:
         word += "_"
     return f"${word}${body}${word}$"
+
+
+def of_any_row(expression: str) -> str:
+    """Returns an expression over ROW that names columns alone: ALTER TABLE reads it anew for each partition, which has
+    another name than the whole table.
+    """
+    return expression.replace(f"{ROW}.", "")
 
 
 def commas(parts: Iterable[str]) -> str:

@@ -6,13 +6,14 @@ import psycopg
 import pytest
 
 from tests.fix_stack import Database
-from tests.integration.online.fix_phases import CALLS, DIGEST, PHASES, ROWS
+from tests.integration.online.fix_phases import CALLS, DIGEST, EACH_KIND, PHASES, ROWS
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.sql.test_there_and_back import dump
 
 LEFT = "SELECT check_name, detail FROM envelope.status() WHERE state <> 'ok' AND check_name <> 'residue'"
-KIND = "SELECT relkind FROM pg_class WHERE oid = 'person'::regclass"
+KIND = "SELECT replace(relkind::text, 'p', 'r') FROM pg_class WHERE oid = 'person'::regclass"
 PROTECTED, PLAIN = "v", "r"
+pytestmark = pytest.mark.parametrize(("person", "calls"), EACH_KIND, indirect=True)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -106,7 +106,7 @@ class Adopting(Way):
             for dependent in dependents:
                 yield f"{dependent} uses the table, and column {name} gets another type"
 
-    def misfit(self, index: Index) -> str | None:
+    def misfit(self, table: Table, index: Index) -> str | None:  # noqa: ARG002
         if index.asks_for_value:
             return ASKS_FOR_VALUE
         if index.nulls_equal:

@@ -10,7 +10,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs import faulty
 from pg_envelope.backend.rollout import proofs
 from pg_envelope.backend.search.place import Place
-from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.sqltext import ROW, commas, ident, of_any_row
 from pg_envelope.backend.tables import dependents, inspect, opening, whole
 from pg_envelope.backend.tables.generate import Layout, opened_as_role
 from pg_envelope.backend.tables.inspect import Column
@@ -82,11 +82,11 @@ def _write(host: Host, found: Place, kind: str) -> None:
 
 def _written(found: Place, name: str, kind: str) -> str:
     protected = found.layout.protected[name]
-    value = opened_as_role(found.layout, protected, ident(found.base.name))
+    value = opened_as_role(found.layout, protected, ROW)
     given = value if protected.column.is_bytes else f"({value})::pg_catalog.text"
     made = f"envelope_internal.exported_{kind}({given})"
     collation = "" if kind == "bytea" else ' COLLATE pg_catalog."default"'
-    return f"ALTER {ident(protected.plain or name)} TYPE pg_catalog.{kind}{collation} USING {made}"
+    return f"ALTER {ident(protected.plain or name)} TYPE pg_catalog.{kind}{collation} USING {of_any_row(made)}"
 
 
 def _refuse(host: Host, found: Place, names: list[str]) -> None:

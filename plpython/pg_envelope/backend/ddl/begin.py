@@ -27,6 +27,10 @@ DEEPER = "UPDATE envelope_private.exchange SET depth = depth + 1"
 ENDED = "SELECT * FROM envelope_private.exchange WHERE depth = 1 ORDER BY base"
 LESS_DEEP = "UPDATE envelope_private.exchange SET depth = depth - 1 WHERE depth > 1"
 OPEN = "SELECT base::regclass::text AS name FROM envelope_private.exchange"
+# Of a partition, it may be named by the table above it.
+WHOLE = """
+SELECT view_name FROM envelope_private.protected_table
+WHERE $1::oid IN (base, view) OR base = pg_partition_root($1::oid)"""
 TRIES = 5
 
 
@@ -44,6 +48,8 @@ class Exchanges:
         """Called as who gives the command, under the search_path of the command."""
         text = commands.running(context, self._caller.query())
         found = list(commands.find(text, tag))
+        for oid in self._meant(command for command in found if command.detaches):
+            self._caller.as_owner(partial(self._refuse_detached, oid))
         self._caller.as_owner(lambda: self._host.rows(DEEPER))
         for view, named in self._settled(found).items():
             self._caller.as_owner(partial(self._begin, view, named))
@@ -66,6 +72,16 @@ class Exchanges:
             raise errors.NotConfigured(
                 f"{what}() cannot run now: {row['name']} has the name of its view",
                 hint="SELECT envelope.end_ddl() first.",
+            )
+
+    def _refuse_detached(self, oid: int) -> None:
+        """Raises Unsupported: no view opens what is in a detached partition, and no job brings it to new keys."""
+        row = self._host.row(WHOLE, ["oid"], [oid])
+        if row is not None:
+            raise errors.Unsupported(
+                f"{row['view_name']} is protected: the values of a detached partition could not be read any more",
+                hint="Copy its rows from the view to another table, then DROP TABLE the partition:"
+                " docs/protected-tables.md has an example.",
             )
 
     def _settled(self, found: list[Command]) -> dict[int, list[Command]]:

@@ -31,7 +31,9 @@ THAT_TRIGGER = re.compile(rf"(?:alter|drop) trigger (?:if exists )?({WORD})on ")
 DROPPED = re.compile(r"drop table (?:if exists )?(.*)")
 REFERRED = re.compile(rf"(?<![^ ])references {NAME}")
 # What takes the shape of a table must meet the view, whose columns have the types of the values.
-LIKE = re.compile(rf"(?<![^ ])(?:like|of|inherits \() {NAME}")
+LIKE = re.compile(rf"(?<![^ ])(?:like|(?<!partition )of|inherits \() {NAME}")
+PARTITION_OF = re.compile(rf"(?<![^ ])partition of {NAME}")
+DETACHED = re.compile(rf"detach partition {NAME}(?:concurrently )?")
 # A view takes these by itself, and its base table follows.
 OF_VIEW = re.compile(
     rf"owner to {ANY}+|alter (?:column )?{WORD}(?:set default .*|drop default )|rename (?:column )?{WORD}to {WORD}"
@@ -54,6 +56,11 @@ class Command(NamedTuple):
         """The trigger that the statement alters or drops."""
         matched = THAT_TRIGGER.match(self.statement)
         return forms.unquoted(matched[1].strip()) if matched else None
+
+    @property
+    def detaches(self) -> bool:
+        """Whether a partition is to leave its table."""
+        return any(map(DETACHED.fullmatch, self.actions))
 
     @property
     def actions(self) -> list[str]:
@@ -91,4 +98,5 @@ def _named(statement: str, tag: str) -> Iterator[tuple[str, str]]:
     if makes or (changed and tag == "ALTER TABLE"):
         yield from ((found[1], "refers") for found in REFERRED.finditer(statement))
     if makes:
+        yield from ((found[1], "changed") for found in PARTITION_OF.finditer(statement))
         yield from ((found[1], "shape") for found in LIKE.finditer(statement))

@@ -103,30 +103,38 @@ def _value(layout: Layout, name: str) -> str:
     return generate.opened_as_role(layout, layout.protected[name], "t")
 
 
-def listing(layout: Layout, reasons: Mapping[str, str], where: str = "true", *, careful: bool = False) -> str:
+def listing(
+    layout: Layout,
+    reasons: Mapping[str, str],
+    where: str = "true",
+    *,
+    relation: str | None = None,
+    careful: bool = False,
+) -> str:
     """Returns a query for rows of name, reason, key_id, row_key. `reasons` holds an expression for each column; NULL is
-    no fault.
+    no fault. `relation` is the base table, or one of its partitions.
     """
     items = commas(f"({literal(name)}, {generate.stored(name, careful)}, {reason})" for name, reason in reasons.items())
     return (
         f"SELECT f.name, f.reason, {key_id('f.value')} AS key_id, {_row_key(layout)} AS row_key"
-        f" FROM {layout.base} t CROSS JOIN LATERAL (VALUES {items}) AS f (name, value, reason)"
+        f" FROM {relation or layout.base} t CROSS JOIN LATERAL (VALUES {items}) AS f (name, value, reason)"
         f" WHERE {where} AND f.reason IS NOT NULL"
     )
 
 
-def found(owner: AsOwner, layout: Layout, where: str) -> list[Row]:
-    """Returns the values that do not open, or give no value, in the rows that a condition finds."""
-    if _all_read(owner, layout, where):
+def found(owner: AsOwner, layout: Layout, relation: str, where: str) -> list[Row]:
+    """Returns the values that do not open, or give no value, in the rows of a relation that a condition finds."""
+    if _all_read(owner, layout, relation, where):
         return []
 
     def listed(careful: bool) -> list[Row]:
-        return owner.rows(listing(layout, _faults_and_tokens(layout, careful), where, careful=careful))
+        reasons = _faults_and_tokens(layout, careful)
+        return owner.rows(listing(layout, reasons, where, relation=relation, careful=careful))
 
     return despite(listed)
 
 
-def _all_read(owner: AsOwner, layout: Layout, where: str) -> bool:
+def _all_read(owner: AsOwner, layout: Layout, relation: str, where: str) -> bool:
     """Tells whether all values open. In this usual case each value is decrypted once. An erased value that reads as
     NULL counts as bad.
     """
@@ -135,7 +143,7 @@ def _all_read(owner: AsOwner, layout: Layout, where: str) -> bool:
     searched = [name for name in layout.protected if layout.searches_of(name)]
     missing += "".join(f" + count(*) FILTER (WHERE {_wrong_token(layout, name)})" for name in searched)
     try:
-        return not owner.count(f"SELECT {missing} AS found FROM {layout.base} t WHERE {where}")
+        return not owner.count(f"SELECT {missing} AS found FROM {relation} t WHERE {where}")
     except Exception as error:
         if not str(getattr(error, "sqlstate", "")).startswith((*OF_A_VALUE, *OF_A_KEY)):
             raise

@@ -21,6 +21,8 @@ IDLE_PASSES = 20
 # While the job waits for a row that another session has locked, it looks for orders this often.
 LOCK_SLICE = "SET LOCAL lock_timeout = '500ms'"
 LOCK_NOT_AVAILABLE = "55P03"
+# The row that was to be locked has moved to another partition meanwhile.
+MOVED = "40001"
 
 
 class Work(Protocol):
@@ -60,9 +62,11 @@ class Resealing:
         job: Job,
         walker: Walker,
         work: Callable[[bool], Work],
-        ready: Callable[[str], None] | None = None,
+        ready: Callable[[str, str], None] | None = None,
     ) -> None:
-        """`ready` is called before rows are locked, with the condition that finds them. It commits."""
+        """`ready` is called before rows are locked, with the relation that has them, and the condition that finds them.
+        It commits.
+        """
         self._host, self._owner, self._layout, self._key = host, owner, layout, key
         self._job, self._walker, self._work, self._ready = job, walker, work, ready
 
@@ -114,12 +118,12 @@ class Resealing:
         deadlocks.
         """
         if self._ready:
-            self._ready(f"{batch.condition()} AND {self._work(False).any}")
+            self._ready(batch.relation, f"{batch.condition()} AND {self._work(False).any}")
             quiet(self._host)
 
         def reseal(careful: bool) -> int:
             where = f"{batch.condition()} AND {self._work(careful).any}"
-            return self._owner.run(self._reseal(f"{where} FOR NO KEY UPDATE SKIP LOCKED", careful))
+            return self._owner.run(self._reseal(batch.relation, f"{where} FOR NO KEY UPDATE SKIP LOCKED", careful))
 
         return despite(reseal)
 
@@ -132,24 +136,25 @@ class Resealing:
         self._walker.rest()
 
     def _tried(self) -> bool:
-        """Returns False when a slice of the wait is over."""
+        """Returns False when a slice of the wait is over, or the row is in another place by now."""
         quiet(self._host)
         self._host.setting(LOCK_SLICE)
         try:
             self._job.rows += despite(self._first)
         except Exception as error:
-            if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            if getattr(error, "sqlstate", None) in (LOCK_NOT_AVAILABLE, MOVED):
                 return False
             raise
         return True
 
     def _first(self, careful: bool) -> int:
         which = f"{self._work(careful).movable} LIMIT 1 FOR NO KEY UPDATE"
-        return self._owner.run(self._reseal(which, careful))
+        # Rows of several partitions can have the same ctid.
+        return self._owner.run(self._reseal(self._layout.base, which, careful, " AND t.tableoid = old.heap"))
 
-    def _reseal(self, which: str, careful: bool) -> str:
-        """Returns the statement that reseals the rows that a condition finds. It writes no row in which every value
-        stays.
+    def _reseal(self, relation: str, which: str, careful: bool, also: str = "") -> str:
+        """Returns the statement that reseals the rows of a relation that a condition finds. It writes no row in which
+        every value stays.
 
         A value that stays is not compared with itself, because the server would have to read it.
         """
@@ -164,6 +169,7 @@ class Resealing:
         ]
         changed = " OR ".join(f"NOT ({is_null(value)})" for value in columns.values())
         return (
-            f"WITH old AS MATERIALIZED (SELECT t.ctid AS place, {sealed} FROM {self._layout.base} t WHERE {which})"
-            f" UPDATE {self._layout.base} t SET {commas(values)} FROM old WHERE t.ctid = old.place AND ({changed})"
+            f"WITH old AS MATERIALIZED (SELECT t.tableoid AS heap, t.ctid AS place, {sealed} FROM {relation} t"
+            f" WHERE {which}) UPDATE {relation} t SET {commas(values)} FROM old"
+            f" WHERE t.ctid = old.place{also} AND ({changed})"
         )

@@ -13,7 +13,7 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs import faulty
 from pg_envelope.backend.jobs.isolation import read_committed
 from pg_envelope.backend.jobs.job import Job
-from pg_envelope.backend.jobs.walker import Blocks, Pace, Walker, check
+from pg_envelope.backend.jobs.walker import Blocks, Pace, Position, Walker, check
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import canary_rows, careful, catalog, inspect, whole
 from pg_envelope.backend.tables.owner import AsOwner
@@ -23,17 +23,18 @@ MOST_OF_A_REASON = 1000
 # An UPDATE may move a row to where the walk has been already. Such a row is looked at afterwards. Under a steady stream
 # of writes there is always one more. A row that moves in the last pass may be missed, if it was damaged before.
 MOST_PASSES = 4
-FILE = "SELECT pg_relation_filenode($1::regclass) AS filenode"
 # A verification goes on only in the same table and the same file. Otherwise it begins anew.
 GOES_ON = """
-SELECT next_block, value_count, faults::text, began_xid::text, began_at::text FROM envelope_private.verification
-WHERE key_uuid = $1 AND base = $2 AND filenode = $3 AND finished_at IS NULL"""
+SELECT heap, next_block, value_count, faults::text, began_xid::text, began_at::text FROM envelope_private.verification
+WHERE key_uuid = $1 AND base = $2 AND filenode = pg_relation_filenode(heap) AND finished_at IS NULL"""
 FORGET = "DELETE FROM envelope_private.verification WHERE key_uuid = $1"
 BEGIN = """
-INSERT INTO envelope_private.verification (key_uuid, base, filenode) VALUES ($1, $2, $3)
-RETURNING next_block, value_count, faults::text, began_xid::text, began_at::text"""
+INSERT INTO envelope_private.verification (key_uuid, base) VALUES ($1, $2)
+RETURNING heap, next_block, value_count, faults::text, began_xid::text, began_at::text"""
 KEEP = """
-UPDATE envelope_private.verification SET next_block = greatest(next_block, $2), value_count = $3, faults = $4::jsonb
+UPDATE envelope_private.verification SET value_count = $2, faults = $3::jsonb WHERE key_uuid = $1"""
+KEEP_POSITION = """
+UPDATE envelope_private.verification SET heap = $2, next_block = $3, filenode = pg_relation_filenode($2)
 WHERE key_uuid = $1"""
 FINISH = "UPDATE envelope_private.verification SET finished_at = clock_timestamp() WHERE key_uuid = $1"
 NOW = "SELECT pg_current_xact_id()::xid::text AS xid"
@@ -73,11 +74,11 @@ class Verification:
         job.rows = self._values
 
         def look(batch: Blocks) -> int:
-            found = self._look(batch.condition(), batch.last)
+            found = self._look(batch)
             job.faults = self._faults.total()
             return found
 
-        walker.walk(look, first=state["next_block"])
+        walker.walk(look, since=Position(state["heap"], state["next_block"]))
         self._follow(walker, state["began_xid"])
         self._host.rows(FINISH, ["uuid"], [self._uuid])
         faulty.forget(self._host, self._key, "reencrypt")
@@ -85,8 +86,7 @@ class Verification:
         self._host.commit()
 
     def _begin(self, anew: bool) -> Row:
-        (file,) = self._host.rows(FILE, ["oid"], [self._key["base"]])
-        mine = ["uuid", "oid", "oid"], [self._uuid, self._key["base"], file["filenode"]]
+        mine = ["uuid", "oid"], [self._uuid, self._key["base"]]
         state = None if anew else self._host.row(GOES_ON, *mine)
         if state is None:
             self._host.rows(FORGET, ["uuid"], [self._uuid])
@@ -101,18 +101,18 @@ class Verification:
         self._host.commit()
         return state
 
-    def _look(self, where: str, next_block: int) -> int:
-        """Opens the values of the rows that a condition finds, and lists those that do not open. Returns how many it
-        opened.
-        """
-        where += canary_rows.of_base(self._host, self._layout, str(self._key["scope_key"]))
+    def _look(self, batch: Blocks) -> int:
+        """Opens the values of some blocks, and lists those that do not open. Returns how many it opened."""
+        where = batch.condition() + canary_rows.of_base(self._host, self._layout, str(self._key["scope_key"]))
         columns = " + ".join(f"count(t.{ident(name)})" for name in self._layout.protected)
-        seen = self._owner.count(f"SELECT {columns} AS found FROM {self._layout.base} t WHERE {where}")
-        found = faulty.found(self._owner, self._layout, where)
+        seen = self._owner.count(f"SELECT {columns} AS found FROM {batch.relation} t WHERE {where}")
+        found = faulty.found(self._owner, self._layout, batch.relation, where)
         self._values += seen
         self._faults.update(row["reason"] for row in found)
         self._list(found)
-        self._keep(next_block)
+        self._keep()
+        position = [self._uuid, batch.heap, batch.last]
+        self._host.rows(KEEP_POSITION, ["uuid", "oid", "bigint"], position)
         return seen
 
     def _list(self, found: list[Row]) -> Counter[str]:
@@ -123,9 +123,8 @@ class Verification:
                 kept.append(row)
         return faulty.keep(self._host, self._layout, "verify", kept)
 
-    def _keep(self, next_block: int) -> None:
-        kept = [self._uuid, next_block, self._values, json.dumps(self._faults)]
-        self._host.rows(KEEP, ["uuid", "bigint", "bigint", "text"], kept)
+    def _keep(self) -> None:
+        self._host.rows(KEEP, ["uuid", "bigint", "text"], [self._uuid, self._values, json.dumps(self._faults)])
 
     def _follow(self, walker: Walker, since: str) -> None:
         """Looks at rows that others wrote meanwhile. Their values are not counted twice."""
@@ -141,11 +140,11 @@ class Verification:
     def _look_again(self, since: str, batch: Blocks) -> int:
         where = f"{batch.condition()} AND age(t.xmin) <= age('{since}'::xid)"
         where += canary_rows.of_base(self._host, self._layout, str(self._key["scope_key"]))
-        self._moved += self._owner.count(f"SELECT count(*) AS found FROM {self._layout.base} t WHERE {where}")
-        found = faulty.found(self._owner, self._layout, where)
+        self._moved += self._owner.count(f"SELECT count(*) AS found FROM {batch.relation} t WHERE {where}")
+        found = faulty.found(self._owner, self._layout, batch.relation, where)
         if new := self._list(found):
             self._faults.update(new)
-            self._keep(0)
+            self._keep()
         return 0
 
     def _tell(self) -> None:

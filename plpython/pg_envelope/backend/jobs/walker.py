@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.job import Job
+from pg_envelope.backend.tables import heaps
+from pg_envelope.backend.tables.heaps import Heap
 
 NOTICE_SECONDS = 1.0
 ROWS_PER_BLOCK = 50
-SIZE = """
-SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint AS blocks, c.reltuples AS rows
-FROM pg_catalog.pg_class c WHERE c.oid = $1"""
+# Another session has moved a row to another partition, or dropped the partition. The batch begins again.
+BEGINS_AGAIN = ("40001", "42P01")
+MOST_TRIES = 20
 DONE = {
     "reencrypt": "rows re-encrypted",
     "verify": "values verified",
@@ -56,9 +58,21 @@ def check(pace: Pace) -> None:
         raise errors.BadInput("pause_ms must be 0 or more")
 
 
-class Blocks(NamedTuple):
-    """Blocks of a table, from `first` to before `last`."""
+class Position(NamedTuple):
+    """The place of a walk: a heap, and the next block in it. Heaps before it in the order of oids are done."""
 
+    heap: int = 0
+    block: int = 0
+
+
+START = Position()
+
+
+class Blocks(NamedTuple):
+    """Blocks of a heap, from `first` to before `last`. SQL reads them from `relation`."""
+
+    heap: int
+    relation: str
     first: int
     last: int
 
@@ -78,18 +92,19 @@ class Walker:
         self._host, self._key, self._job, self._pace = host, key, job, pace
         self._told = time.monotonic()
 
-    def walk(self, act: Act, part: int = 1, parts: int = 1, first: int = 0) -> None:
-        """Walks over every block of a part once, from block `first` on.
+    def walk(self, act: Act, part: int = 1, parts: int = 1, since: Position = START) -> None:
+        """Walks over every block of a part once, from a position on.
 
         A part is one of every `parts` batches, because rows seldom fill a table evenly. Each batch is a transaction of
         its own, in which the job writes its progress.
         """
-        batches, done = self._batches(part, parts, first), first
-        total = first + sum(batch.last - batch.first for batch in batches)
+        found = heaps.find(self._host, self._key["base"])
+        self._host.commit()
+        batches, done = self._batches(found, part, parts, since), _before(found, since)
+        total = done + sum(batch.last - batch.first for batch in batches)
         first_pass = not self._job.total
         for batch in batches:
-            quiet(self._host)
-            self._job.rows += act(batch)
+            self._job.rows += self._done(act, batch)
             done += batch.last - batch.first
             if first_pass:
                 self._job.blocks, self._job.total = done, total
@@ -101,25 +116,43 @@ class Walker:
         """Waits between two batches: for the pause of the pace, and while others pause the job. Raises Aborted."""
         self._job.rest(self._pace.pause_seconds)
 
-    def _batches(self, part: int, parts: int, start: int) -> list[Blocks]:
-        blocks, step = self._size()
-        firsts = range(start + (part - 1) * step, blocks, parts * step)
-        found = [Blocks(first, min(first + step, blocks)) for first in firsts]
-        return found[::-1] if self._pace.newest_first else found
+    def _done(self, act: Act, batch: Blocks) -> int:
+        """Carries out a batch, again where another session has moved a row. A partition may be gone by then."""
+        for left in reversed(range(MOST_TRIES)):
+            heap = heaps.one(self._host, self._key["base"], batch.heap)
+            if heap is None:
+                return 0
+            quiet(self._host)
+            try:
+                return act(batch._replace(relation=heap.sql))
+            except Exception as error:
+                if not left or getattr(error, "sqlstate", None) not in BEGINS_AGAIN:
+                    raise
+                self._host.rollback()
+        return 0
 
-    def _size(self) -> tuple[int, int]:
-        """Returns the table's blocks, and how many of them hold about batch_size rows."""
-        row = self._host.row(SIZE, ["oid"], [self._key["base"]])
-        self._host.commit()
-        assert row is not None
-        per_block = row["rows"] / row["blocks"] if row["rows"] > 0 and row["blocks"] else ROWS_PER_BLOCK
-        return int(row["blocks"]), max(1, int(self._pace.batch_size / max(per_block, 1)))
+    def _batches(self, found: list[Heap], part: int, parts: int, since: Position) -> list[Blocks]:
+        batches = [batch for heap in found if heap.oid >= since.heap for batch in self._of_heap(heap, since)]
+        mine = batches[part - 1 :: parts]
+        return mine[::-1] if self._pace.newest_first else mine
+
+    def _of_heap(self, heap: Heap, since: Position) -> Iterator[Blocks]:
+        """Yields batches of blocks that hold about batch_size rows."""
+        per_block = heap.rows / heap.blocks if heap.rows > 0 and heap.blocks else ROWS_PER_BLOCK
+        step = max(1, int(self._pace.batch_size / max(per_block, 1)))
+        for first in range(since.block if heap.oid == since.heap else 0, heap.blocks, step):
+            yield Blocks(heap.oid, heap.sql, first, min(first + step, heap.blocks))
 
     def _tell(self, done: int, total: int) -> None:
         if time.monotonic() - self._told > NOTICE_SECONDS:
             what = self._job.what
             self._host.notice(f"{what}: {done} of {total} blocks, {self._job.rows} {DONE[what]}")
             self._told = time.monotonic()
+
+
+def _before(found: list[Heap], since: Position) -> int:
+    """Returns how many blocks a walk has done that goes on at a position."""
+    return sum(heap.blocks for heap in found if heap.oid < since.heap) + since.block
 
 
 def quiet(host: Host) -> None:

@@ -7,18 +7,21 @@ from pg_envelope.backend.rollout import proofs, tokens
 from pg_envelope.backend.search import place, protecting, stand_ins
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables import dependents, locks
+from pg_envelope.backend.tables import dependents, heaps, locks
 from pg_envelope.backend.tables.protect import report
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.unprotect import make_plain
 
-DONE = """
-UPDATE envelope_private.key SET rollout = NULL, residue = pg_relation_filenode(base) WHERE base = $1::oid"""
+DONE = f"""
+UPDATE envelope_private.key SET rollout = NULL,
+    residue = ARRAY(SELECT pg_relation_filenode(h.oid) FROM ({heaps.of("$1::oid")}) h)
+WHERE base = $1::oid"""
 KNOWN_BY_THE_TABLE = "UPDATE envelope_private.field SET plain_not_null = false WHERE key_uuid = $1"
 # What ANALYZE has kept of the values in the clear. The next ANALYZE would find the columns empty.
-FORGET_STATISTICS = """
+FORGET_STATISTICS = f"""
 DELETE FROM pg_catalog.pg_statistic s USING pg_catalog.pg_attribute a
-WHERE s.starelid = $1 AND a.attrelid = $1 AND a.attnum = s.staattnum AND a.attname = ANY ($2::name[])"""
+WHERE s.starelid = a.attrelid AND a.attrelid IN ({heaps.of("$1::oid")} UNION SELECT $1::oid)
+    AND a.attnum = s.staattnum AND a.attname = ANY ($2::name[])"""
 RESIDUE = "dead rows of {base} still hold plaintext"
 RESIDUE_HINT = (
     "VACUUM FULL {base}, or pg_repack while the table is in use."

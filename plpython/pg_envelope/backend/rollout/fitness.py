@@ -44,14 +44,14 @@ def check_protect(
     scoping: Scoping,
 ) -> None:
     """Raises Unsupported with the list of all reasons. `indexes` are of columns in `wanted`."""
-    reasons = [*_of_protect(host, table, layout, wanted), *_of_indexes(indexes, way)]
+    reasons = [*_of_protect(host, table, layout, wanted), *_of_indexes(table, indexes, way)]
     reasons += _of_shared_keys(host, table, layout, scoping)
     _refuse(f"{table.sql} cannot be {way.done}", reasons, way.hint)
 
 
-def _of_indexes(indexes: Sequence[Index], way: Way) -> Iterator[str]:
+def _of_indexes(table: Table, indexes: Sequence[Index], way: Way) -> Iterator[str]:
     for index in indexes:
-        if reason := way.misfit(index):
+        if reason := way.misfit(table, index):
             yield f"index {index.name} {reason}"
 
 

@@ -34,10 +34,10 @@ SELECT s.scope FROM unnest($2::text[]) AS s (scope) WHERE NOT EXISTS (
 ORDER BY s.scope"""
 
 
-def scopes(layout: Layout, where: str) -> str:
-    """Returns the query for the canonical texts of the tenants or subjects of rows `t`."""
+def scopes(layout: Layout, relation: str, where: str) -> str:
+    """Returns the query for the canonical texts of the tenants or subjects of rows `t` of a relation."""
     text = canonical(layout.column(layout.scope_column or ""), "t")
-    return f"SELECT DISTINCT {text} AS scope FROM {layout.base} t WHERE {where}"
+    return f"SELECT DISTINCT {text} AS scope FROM {relation} t WHERE {where}"
 
 
 class ReadyKeys:
@@ -49,12 +49,13 @@ class ReadyKeys:
         self._origin, self._label = str(found.key["scope_key"]), str(found.key["view_name"])
         self._owner = AsOwner(host, found.base.owner_oid)
 
-    def have(self, where: str) -> None:
+    def have(self, relation: str, where: str) -> None:
         """Makes keys that are missing, and fetches all, for the rows that a condition finds. Commits.
 
         Raises KeyDestroyed, KeySuspended and Aborted.
         """
-        found = [row["scope"] for row in self._owner.rows(scopes(self._layout, where)) if row["scope"] is not None]
+        rows = self._owner.rows(scopes(self._layout, relation, where))
+        found = [row["scope"] for row in rows if row["scope"] is not None]
         self._host.commit()
         if not found:
             return

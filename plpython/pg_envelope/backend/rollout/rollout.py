@@ -115,7 +115,7 @@ class Rollout:
             opening.refuse_damaged(owner, found.layout)
             host.commit()
 
-    def _ready(self, found: Place, act: str, job: Job) -> Callable[[str], None] | None:
+    def _ready(self, found: Place, act: str, job: Job) -> Callable[[str, str], None] | None:
         if found.layout.scope_column is None:
             return None
         return ReadyKeys(self._host, self._link, self._fetch, found, job, act).have

@@ -41,7 +41,7 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     table = _without_ddl(host, oid)
     refusals.check_columns(table, asked.wanted, scoping.column)
     indexes = carried.find(host, table, asked.wanted)
-    found = [index for index in served(indexes, asked.wanted) if way.misfit(index) is None]
+    found = [index for index in served(indexes, asked.wanted) if way.misfit(table, index) is None]
     dropped = _dropped(host, table, asked.wanted, found, way)
     wanted = protecting.with_searches(asked.wanted, found, asked.shared)
     searched = any(options.search for options in wanted.values())

@@ -18,7 +18,7 @@ from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.filling import fill
 from pg_envelope.backend.search.place import Place
-from pg_envelope.backend.sqltext import commas, ident
+from pg_envelope.backend.sqltext import ROW, commas, ident, of_any_row
 from pg_envelope.backend.tables import grants, locks
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.generate.expressions import before_as_role
@@ -73,8 +73,8 @@ def _filled(layout: Layout) -> str:
 
 
 def _of_old_value(layout: Layout, search: SearchColumn) -> str:
-    value = before_as_role(layout, layout.protected[search.source], ident(layout.base_name))
-    return of_value_as_role(layout, search, f"({value})")
+    value = before_as_role(layout, layout.protected[search.source], ROW)
+    return of_any_row(of_value_as_role(layout, search, f"({value})"))
 
 
 def fill_all(host: Host, oid: int, pace: Pace) -> None:

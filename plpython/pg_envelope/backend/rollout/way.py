@@ -13,6 +13,8 @@ from pg_envelope.backend.tables.inspect import Table
 
 ASKS_FOR_VALUE = "has a condition on a column that is to be protected, which is NULL as long as the old value is there"
 
+NEEDS_TIME = "is a constraint of a partitioned table, for which PostgreSQL takes no index that is there already"
+
 
 class Way:
     """The way of protect(), from which others differ.
@@ -35,10 +37,12 @@ class Way:
         """Yields what this roll-out cannot carry over, beside what none can."""
         return iter(())
 
-    def misfit(self, index: Index) -> str | None:
+    def misfit(self, table: Table, index: Index) -> str | None:
         """Returns why tokens cannot stand in for an index of the old values; None if they can."""
         if index.asks_for_value:
             return ASKS_FOR_VALUE
+        if index.is_constraint and table.kind == "p":
+            return NEEDS_TIME
         return "takes NULLs for equal, and the old column of each value is emptied" if index.nulls_equal else None
 
     def clear(self, table: Table, names: Iterable[str]) -> Table:  # noqa: ARG002

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pg_envelope import errors
@@ -16,9 +16,15 @@ from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
+# What the indexes of partitions are called that belong to an index `i` of the whole table, by partition.
+OF_PARTITIONS = """(
+    SELECT coalesce(jsonb_object_agg(format('%I.%I', n.nspname, t.relname), x.relname), '{}')
+    FROM pg_catalog.pg_partition_tree(i.indexrelid) p JOIN pg_catalog.pg_index b ON b.indexrelid = p.relid
+    JOIN pg_catalog.pg_class x ON x.oid = p.relid JOIN pg_catalog.pg_class t ON t.oid = b.indrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace WHERE p.relid <> i.indexrelid)::text"""
 # The indexes of one table that may be of tokens, or that tokens can replace: on plain columns. `class` and `collation`
 # are NULL for defaults.
-INDEXES = """
+INDEXES = f"""
 SELECT c.relname AS name, i.indisunique AS is_unique, k.conname IS NOT NULL AS is_constraint,
     coalesce(k.condeferrable, false) AS is_deferrable, coalesce(k.condeferred, false) AS is_deferred,
     coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_equal,
@@ -42,7 +48,8 @@ SELECT c.relname AS name, i.indisunique AS is_unique, k.conname IS NOT NULL AS i
      JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace)::text AS columns,
     (SELECT coalesce(jsonb_agg(a.attname ORDER BY p.n), '[]')
      FROM generate_series(i.indnkeyatts + 1, i.indnatts) p (n)
-     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[p.n - 1])::text AS included
+     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[p.n - 1])::text AS included,
+    {OF_PARTITIONS} AS of_partitions
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_am m ON m.oid = c.relam
 LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype = 'u'
@@ -64,13 +71,15 @@ WAITING = "SELECT definition::text FROM envelope_private.carried WHERE key_uuid 
 DEFINE = "UPDATE envelope_private.carried SET definition = $3::jsonb WHERE key_uuid = $1 AND name = $2"
 FORGET_ONE = "DELETE FROM envelope_private.carried WHERE key_uuid = $1 AND name = $2"
 # The server writes the table's name with its schema: the search_path is pinned.
-DROPPABLE = """
+DROPPABLE = f"""
 SELECT c.relname AS name, k.oid IS NOT NULL AS is_constraint, i.indisunique AS is_unique,
     CASE WHEN k.oid IS NULL THEN obj_description(c.oid, 'pg_class') ELSE obj_description(k.oid, 'pg_constraint') END
         AS comment,
     CASE WHEN k.oid IS NOT NULL THEN pg_get_constraintdef(k.oid) ELSE
-        substr(pg_get_indexdef(i.indexrelid), 1 + length(format('CREATE %sINDEX %I ON %I.%I ',
-            CASE WHEN i.indisunique THEN 'UNIQUE ' END, c.relname, n.nspname, t.relname))) END AS definition
+        substr(pg_get_indexdef(i.indexrelid), 1 + length(format('CREATE %sINDEX %I ON %s%I.%I ',
+            CASE WHEN i.indisunique THEN 'UNIQUE ' END, c.relname, CASE c.relkind WHEN 'I' THEN 'ONLY ' END,
+            n.nspname, t.relname))) END AS definition,
+    {OF_PARTITIONS} AS of_partitions
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
 LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid
@@ -123,7 +132,8 @@ class Part:
 class Index:
     """A B-tree of plain columns, or the UNIQUE constraint behind which it stands, or the GIN index of grams.
 
-    `asks_for_value`: its condition is about a column that is to be protected.
+    `asks_for_value`: its condition is about a column that is to be protected. `of_partitions` has the names of the
+    indexes that belong to it, by partition.
     """
 
     name: str
@@ -138,6 +148,7 @@ class Index:
     comment: str | None = None
     asks_for_value: bool = False
     method: str = "btree"
+    of_partitions: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> set[str]:
         return {part.name for part in self.parts}
@@ -208,6 +219,7 @@ class Dropped:
     is_constraint: bool = False
     is_unique: bool = False
     comment: str | None = None
+    of_partitions: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> set[str]:
         return set()
@@ -252,7 +264,11 @@ def droppable(host: Host, table: Table, columns: list[str], kept: Iterable[Index
     """Indexes and constraints of columns whose options say "index": "drop", but for those that tokens stand in for."""
     names = {index.name for index in kept}
     rows = host.rows(DROPPABLE, ["oid", "text[]"], [table.oid, columns]) if columns else []
-    return [Dropped(**row) for row in rows if row["name"] not in names]
+    return [
+        Dropped(**{**row, "of_partitions": json.loads(row["of_partitions"])})
+        for row in rows
+        if row["name"] not in names
+    ]
 
 
 def find(host: Host, table: Table, wanted: Iterable[str]) -> list[Index]:
@@ -285,6 +301,7 @@ def _index(row: dict[str, Any]) -> Index:
     names = ("name", "order", "class", "collation", "normalize")
     parts = [Part(*(part[name] for name in names)) for part in json.loads(row["columns"] or "[]")]
     rest = {name: row[name] for name in FLAGS}
+    rest["of_partitions"] = json.loads(row["of_partitions"])
     included = tuple(json.loads(row["included"]))
     return Index(row["name"], tuple(parts), included, predicate=row["predicate"], comment=row["comment"], **rest)
 

@@ -23,7 +23,7 @@ from pg_envelope.backend.search.column import (
 from pg_envelope.backend.search.keys import KeyOrigin
 from pg_envelope.backend.search.normalize import unfit
 from pg_envelope.backend.search.options import SearchWanted
-from pg_envelope.backend.sqltext import commas, derived_name, ident
+from pg_envelope.backend.sqltext import ROW, commas, derived_name, ident, of_any_row
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate.layout import Layout
@@ -133,7 +133,7 @@ def filled(layout: Layout) -> list[str]:
     """Returns actions for the ALTER TABLE that seals. Each token is made of the value in the same pass."""
     return [
         f"ALTER {ident(search.name)} TYPE {search.stored} USING"
-        f" {of_value_as_role(layout, search, f'{ident(layout.view_name)}.{ident(search.source)}')}"
+        f" {of_any_row(of_value_as_role(layout, search, f'{ROW}.{ident(search.source)}'))}"
         for search in layout.searches.values()
     ]
 

@@ -95,7 +95,7 @@ class Canaries(ScopeKeys):
         for field_uuid, key_id in _stored(table, key_ids).items():
             one = [key_id, field_uuid or None, dek_id, version, salt]
             self._host.rows(ADD_FIELD_KEY, ["bigint", "uuid", "bigint", "int4", "bytea"], one)
-        self._write(table, found["place"], {value: _sealed(value, key_ids, keys) for value in values})
+        self._write(table, found, {value: _sealed(value, key_ids, keys) for value in values})
         kept = [dek_id, table.key["key_uuid"], found["row_key"], note]
         self._host.rows(ADD, ["bigint", "uuid", "text", "text"], kept)
         self._record("plant_canary", label, [{"dek_id": dek_id, "from": None, "to": "decrypt-only"}])
@@ -178,15 +178,17 @@ class Canaries(ScopeKeys):
         made = [base64.b64decode(one["key"]) for one in answer["keys"]]
         return key_ids, dict(zip(fields, made, strict=True)), base64.b64decode(answer["salt"])
 
-    def _write(self, table: CanaryTable, place: str, sealed: dict[PlainValue, bytes]) -> None:
+    def _write(self, table: CanaryTable, found: Row, sealed: dict[PlainValue, bytes]) -> None:
         """Writes the envelopes, without the triggers of users: no value changes."""
         columns = [ident(value.protected.column.name) for value in sealed]
-        values = commas(f"{name} = ${number}" for number, name in enumerate(columns, 2))
-        statement = f"UPDATE {table.layout.base} t SET {values} WHERE t.ctid = $1::tid RETURNING 1 AS found"
+        values = commas(f"{name} = ${number}" for number, name in enumerate(columns, 3))
+        statement = (
+            f"UPDATE {table.layout.base} t SET {values} WHERE t.ctid = $1::tid AND t.tableoid = $2 RETURNING 1 AS found"
+        )
         with settings_kept():
             quiet(self._host)
-            types = ["text", *["bytea"] * len(sealed)]
-            if not table.owner.count(statement, types, [place, *sealed.values()]):
+            types = ["text", "oid", *["bytea"] * len(sealed)]
+            if not table.owner.count(statement, types, [found["place"], found["heap"], *sealed.values()]):
                 raise errors.Conflict
 
     def _is_used(self, table: CanaryTable, key_ids: set[int]) -> bool:
@@ -216,7 +218,8 @@ def _lookup(layout: Layout) -> str:
         for number, (name, protected) in enumerate(layout.protected.items())
     ]
     return (
-        f"SELECT t.ctid::pg_catalog.text AS place, pg_catalog.jsonb_build_object({pairs})::pg_catalog.text AS row_key,"
+        f"SELECT t.tableoid AS heap, t.ctid::pg_catalog.text AS place,"
+        f" pg_catalog.jsonb_build_object({pairs})::pg_catalog.text AS row_key,"
         f" {scope} AS scope, {commas(values)} FROM {layout.base} t, {given} WHERE {where} FOR UPDATE OF t"
     )
 

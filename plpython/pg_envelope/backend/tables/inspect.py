@@ -52,7 +52,8 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpe
     EXISTS (SELECT FROM pg_catalog.pg_attribute a, aclexplode(a.attacl) p WHERE a.attrelid = c.oid
             AND p.privilege_type IN ('INSERT', 'UPDATE')) AS has_column_writers,
     c.relispartition AS is_partition, c.reloftype <> 0 AS is_typed,
-    EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)) AS inherits,
+    EXISTS (SELECT FROM pg_catalog.pg_inherits i
+            WHERE c.oid = i.inhrelid OR (c.oid = i.inhparent AND c.relkind <> 'p')) AS inherits,
     obj_description(c.oid, 'pg_class') AS comment,
     EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
             AND d.deptype = 'e') OR n.nspname IN ('pg_catalog', 'information_schema') AS belongs_to_system

@@ -9,7 +9,7 @@ from pg_envelope.backend.faults import DOES_NOT_OPEN
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs import faulty
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables import refusals
+from pg_envelope.backend.tables import partitions, refusals
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -33,6 +33,7 @@ def _reasons(host: Host, layout: Layout, base: Table) -> Iterator[str]:
         yield f"trigger {row['name']} would run after the guard of {base.sql}: give it a name that sorts earlier"
     if base.inherits:
         yield f"{base.sql} cannot be part of an inheritance tree"
+    yield from partitions.obstacles(host, base, layout.protected)
 
 
 def opens(host: Host, layout: Layout, base: Table) -> None:

@@ -9,7 +9,7 @@ from pg_envelope.backend.faults import BEYOND_HELP
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs import faulty
 from pg_envelope.backend.rollout import proofs
-from pg_envelope.backend.sqltext import commas, ident, literal
+from pg_envelope.backend.sqltext import ROW, commas, ident, literal, of_any_row
 from pg_envelope.backend.tables import generate, inspect, whole
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.generate.expressions import either
@@ -46,7 +46,7 @@ def open_columns(host: Host, key: Row, base: Table, layout: Layout, damaged: str
     def opened(careful: bool) -> int:
         lost = _lost(owner, layout, careful) if damaged == "null" else 0
         proofs.begin_again(host, inspect.inspect(host, base.oid), layout)
-        columns = (_opened(layout, base, protected, damaged, careful) for protected in layout.protected.values())
+        columns = (_opened(layout, protected, damaged, careful) for protected in layout.protected.values())
         owner.run(f"ALTER TABLE {base.sql} {commas(columns)}")
         return lost
 
@@ -74,14 +74,14 @@ def _beyond_help(reason: str) -> str:
     return f"{reason} IN ({commas(map(literal, BEYOND_HELP))})"
 
 
-def _opened(layout: Layout, base: Table, protected: Protected, damaged: str, careful: bool) -> str:
-    column, source = protected.column, ident(base.name)
+def _opened(layout: Layout, protected: Protected, damaged: str, careful: bool) -> str:
+    column = protected.column
     collation = f" COLLATE {column.collation}" if column.collation else ""
-    value = either(layout, protected, generate.opened_as_role(layout, protected, source), source)
+    value = either(layout, protected, generate.opened_as_role(layout, protected, ROW), ROW)
     if damaged == "null" and not column.not_null:
-        gone = _beyond_help(faulty.fault(layout, column.name, source, careful=careful))
+        gone = _beyond_help(faulty.fault(layout, column.name, ROW, careful=careful))
         value = f"CASE WHEN {gone} THEN NULL ELSE {value} END"
-    return f"ALTER {ident(protected.plain or column.name)} TYPE {column.type}{collation} USING {value}"
+    return f"ALTER {ident(protected.plain or column.name)} TYPE {column.type}{collation} USING {of_any_row(value)}"
 
 
 def refuse_damaged(owner: AsOwner, layout: Layout) -> None:

@@ -10,7 +10,7 @@ from pg_envelope.backend.keys import FieldOptions, Keys
 from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Carried
-from pg_envelope.backend.sqltext import commas, derived_name, ident
+from pg_envelope.backend.sqltext import ROW, commas, derived_name, ident, of_any_row
 from pg_envelope.backend.tables import (
     bodies,
     catalog,
@@ -171,7 +171,7 @@ def _first_envelope(layout: Layout, protected: Protected) -> str:
     """Makes the first envelope by the role's right, because USING takes no sub-select. The owner has the right to the
     fields.
     """
-    return generate.encrypted_as_role(layout, protected, source=ident(layout.view_name))
+    return of_any_row(generate.encrypted_as_role(layout, protected, source=ROW))
 
 
 def tell_readers(host: Host, layout: Layout, followers: Sequence[Dependent]) -> None:

@@ -6,7 +6,7 @@ from pg_envelope.backend.host import Host
 
 PUBLICATIONS = """
 SELECT string_agg(DISTINCT publication, ', ' ORDER BY publication) AS found FROM envelope_private.published
-WHERE relation = $1::oid::regclass"""
+WHERE relation = $1::oid::regclass OR relation IN (SELECT relid FROM pg_catalog.pg_partition_tree($1::oid))"""
 
 
 def of(host: Host, table: int) -> str | None:

@@ -13,7 +13,7 @@ from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search import advice, protecting
 from pg_envelope.backend.search.carried import Carried
 from pg_envelope.backend.sqltext import commas, derived_name, ident, literal
-from pg_envelope.backend.tables import generate, unfit
+from pg_envelope.backend.tables import generate, partitions, unfit
 from pg_envelope.backend.tables.canonical import may_lose
 from pg_envelope.backend.tables.dependents import own
 from pg_envelope.backend.tables.generate import COMMENTED, GUARDS, function_names
@@ -21,7 +21,6 @@ from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 
 KINDS = {
-    "p": "a partitioned table",
     "f": "a foreign table",
     "v": "a view",
     "m": "a materialized view",
@@ -79,6 +78,10 @@ SELECT t.tgname AS name FROM pg_catalog.pg_trigger t WHERE t.tgrelid = $1 AND NO
     AND t.tgname NOT IN ({commas(map(literal, GUARDS.values()))}) ORDER BY 1"""
 
 
+# Ordinary and partitioned tables.
+TABLES = ("r", "p")
+
+
 def check_kind(table: Table) -> None:
     """Raises Unsupported for a relation that is no ordinary table of the user's own."""
     reasons = list(_kind_reasons(table))
@@ -87,16 +90,15 @@ def check_kind(table: Table) -> None:
         raise errors.Unsupported(f"{table.sql} cannot be protected: it is {reasons[0]}", hint=way_out)
 
 
-KIND_HINT = "protect() takes ordinary tables, logged or unlogged, without inheritance."
-PARTITIONED, PARTITION, TEMPORARY = "a partitioned table", "a partition", "a temporary table"
+KIND_HINT = "protect() takes ordinary and partitioned tables, logged or unlogged, without inheritance."
+PARTITION, TEMPORARY = "a partition", "a temporary table"
 INHERITING, TYPED = "part of an inheritance tree", "a typed table"
 BESIDE = (
     "Move the columns that you want to protect to an ordinary table with the same primary key, and protect that one:"
     " docs/protected-tables.md has an example."
 )
 INSTEAD = {
-    PARTITIONED: BESIDE,
-    PARTITION: f"{BESIDE} Or make it a table of its own: ALTER TABLE ... DETACH PARTITION.",
+    PARTITION: "Protect the whole table. Or make the partition a table of its own: ALTER TABLE ... DETACH PARTITION.",
     INHERITING: f"{BESIDE} Or make it a table of its own: ALTER TABLE ... NO INHERIT.",
     TYPED: "ALTER TABLE ... NOT OF makes it an ordinary table.",
     TEMPORARY: "Make it an ordinary table, which may be UNLOGGED.",
@@ -107,7 +109,7 @@ INSTEAD = {
 
 
 def _kind_reasons(table: Table) -> Iterator[str]:
-    if table.kind != "r":
+    if table.kind not in TABLES:
         yield KINDS.get(table.kind, "no table")
     if table.belongs_to_system:
         yield "part of the system or of an extension"
@@ -206,7 +208,8 @@ def _of_table(
     dependents: Sequence[str],
 ) -> Iterator[Obstacle]:
     """Yields what stands in the way whichever columns are protected, or by options of several of them."""
-    some = _obstacles(host, table), dependents, protecting.obstacles(host, table, wanted)
+    own = partitions.obstacles(host, table, wanted)
+    some = _obstacles(host, table), own, dependents, protecting.obstacles(host, table, wanted)
     for text in chain(*some, _scope_obstacles(host, table, wanted, scope_column)):
         yield Obstacle(None, text)
     if any(options.bind == "row" for options in wanted.values()):
@@ -221,6 +224,8 @@ def _of_columns(
     copies: Mapping[str, Sequence[str]],
 ) -> Iterator[Obstacle]:
     names = [one.name for one in carried]
+    for name in partitions.deciding(host, table, wanted):
+        yield Obstacle(name, f"column {name} decides in which partition a row is, and an envelope cannot")
     for name in wanted:
         column = table.column(name)
         assert column is not None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.rollout import proofs
-from pg_envelope.backend.search import carried, protecting, stand_ins
+from pg_envelope.backend.search import carried, partition_indexes, protecting, stand_ins
 from pg_envelope.backend.search import references as search_references
 from pg_envelope.backend.search.carried import Carried, Index, PlainKey
 from pg_envelope.backend.search.references import ForeignKey
@@ -191,6 +191,7 @@ def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> No
         with protecting.usable(host, base):
             for index in indexes:
                 _restore_index(host, AsOwner(host, base.owner_oid), index, layout.schema, view.sql)
+    partition_indexes.rename(host, base.oid, carried.recorded(host, layout.key_uuid))
 
 
 def _restore_references(

@@ -19,7 +19,8 @@ FROM envelope_private.field f CROSS JOIN (SELECT $2::oid AS base) t
 WHERE f.key_uuid = $1 AND NOT (f.attname = ANY ($3) AND {IS_FOUND})"""
 HIDDEN = """
 SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
-WHERE c.oid = $1 AND c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)"""
+WHERE (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1)))
+    AND c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)"""
 
 
 class ColumnMissing(errors.NotConfigured):
