@@ -72,8 +72,8 @@ COMMENT ON FUNCTION envelope_private.ddl_followed IS
     'event trigger: finds the protected tables that a command touched. SECURITY DEFINER: reads the key catalog';
 
 CREATE EVENT TRIGGER pg_envelope_follow ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'CREATE TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE INDEX', 'GRANT',
-        'REVOKE')
+    WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER',
+        'CREATE INDEX', 'GRANT', 'REVOKE')
     EXECUTE FUNCTION envelope_private.ddl_followed();
 COMMENT ON EVENT TRIGGER pg_envelope_follow IS 'pg_envelope: keeps protected tables in step with plain DDL';
 

@@ -87,7 +87,6 @@ OBSTACLES = {
     "ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT (a) ON t TO alice": "privileges on single columns",
 }
 KINDS = {
-    "CREATE TABLE t (id int, a text) PARTITION BY HASH (id)": "a partitioned table",
     "CREATE TABLE p (id int, a text) PARTITION BY HASH (id);"
     "CREATE TABLE t PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 0)": "a partition",
     "CREATE TEMPORARY TABLE t (id int PRIMARY KEY, a text)": "a temporary table",
@@ -101,8 +100,7 @@ KINDS = {
     " SERVER s": "a foreign table",
 }
 WAYS_OUT = {
-    "a partitioned table": ["ordinary table with the same primary key"],
-    "a partition": ["same primary key", "DETACH PARTITION"],
+    "a partition": ["Protect the whole table", "DETACH PARTITION"],
     "an inheritance tree": ["NO INHERIT"],
     "a typed table": ["NOT OF"],
     "a view": ["tables from which it reads"],

@@ -8,7 +8,7 @@ from pg_envelope import errors
 from pg_envelope.backend.ddl import exchange, intact, moved_checks, retired
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import commas, ident, literal
-from pg_envelope.backend.tables import build, catalog, dependents, grants, inspect, kept
+from pg_envelope.backend.tables import build, catalog, dependents, grants, inspect, kept, partitions
 from pg_envelope.backend.tables.generate import COMMENTED, Layout, function_names
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -67,6 +67,7 @@ def settle(host: Host, exchanged: Row) -> None:
 
 def _carry_on(host: Host, key: Row, change: Change) -> None:
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
+    partitions.hand_over(host, base)
     layout = _searches_last(catalog.layout_of(host, key, base))
     if layout.protected:
         _follow(host, key, base, view, layout, change)

@@ -22,7 +22,7 @@ from pg_envelope.backend.search.functions import settle
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import ident
-from pg_envelope.backend.tables import grants
+from pg_envelope.backend.tables import grants, partitions
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.normalizers import kind_of
 
@@ -71,7 +71,7 @@ def _start(host: Host, keys: Keys, found: Place, column: str | None, wanted: Sea
 
 def _obstacles(host: Host, found: Place, column: str, wanted: SearchWanted) -> Iterator[str]:
     options = {column: FieldOptions(search=(wanted,))}
-    reasons = list(protecting.obstacles(host, found.view, options))
+    reasons = [*protecting.obstacles(host, found.view, options), *partitions.unique(found.base, options)]
     if rules.hides(host, found.layout.protected[column]):
         reasons.append(f"column {column} has masks that do not allow searches: docs/masks.md")
     if found.view.column(wanted.name) is None and found.base.column(wanted.name) is not None:

@@ -171,8 +171,9 @@ def functions(host: Host, key_uuid: str) -> set[str]:
 
 def describe(host: Host, layout: Layout, columns: Sequence[Column]) -> None:
     """Gives the table's comments to the view's columns."""
+    shown = {column.name for column in layout.columns}
     for column in columns:
-        if column.comment is not None:
+        if column.comment is not None and column.name in shown:
             grants.comment(host, f"COLUMN {layout.view}.{ident(column.name)}", column.comment)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident
-from pg_envelope.backend.tables import build, catalog, grants, inspect, kept, upsert
+from pg_envelope.backend.tables import build, catalog, grants, inspect, kept, partitions, upsert
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -20,6 +20,7 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
     if key["view_relname"] is None:
         return
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
+    partitions.hand_over(host, base)
     pairs = catalog.pairs(host, key, base)
     changed = (
         _base_follows(host, base, view, pairs, attnum)

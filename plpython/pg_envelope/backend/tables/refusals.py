@@ -208,7 +208,7 @@ def _of_table(
     dependents: Sequence[str],
 ) -> Iterator[Obstacle]:
     """Yields what stands in the way whichever columns are protected, or by options of several of them."""
-    own = partitions.obstacles(host, table, wanted)
+    own = chain(partitions.obstacles(host, table, wanted), partitions.unique(table, wanted))
     some = _obstacles(host, table), own, dependents, protecting.obstacles(host, table, wanted)
     for text in chain(*some, _scope_obstacles(host, table, wanted, scope_column)):
         yield Obstacle(None, text)
