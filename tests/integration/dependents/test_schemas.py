@@ -6,14 +6,17 @@ Every table and view answers alike throughout, for the superuser and for who was
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 import pytest
 
+from stack.processes import wait_until
 from tests.fix_stack import Database
 from tests.integration.dependents.fix_facts import digest, dump, facts
+from tests.integration.rotation.fix_jobs import Beside
 
 FOLDER = Path(__file__).parent / "schemas"
 
@@ -22,13 +25,17 @@ class World(NamedTuple):
     """Schemas of one file, and the columns to protect, by table."""
 
     schemas: tuple[str, ...]
-    protected: dict[str, list[str]]
+    protected: dict[str, list[str] | dict[str, object]]
 
 
 WORLDS = {
     "films": World(
         ("films",),
-        {"films.place": ["street", "phone"], "films.patron": ["first_name", "last_name", "email", "joined"]},
+        {
+            "films.place": ["street", "phone"],
+            "films.patron": ["first_name", "last_name", "email", "joined"],
+            "films.money": {"card": {"bind": "column"}},
+        },
     ),
     "store": World(
         ("person", "staff", "sales", "goods", "buying"),
@@ -67,13 +74,13 @@ WORLDS = {
         },
     ),
 }
-# Search columns are no part of a table's own answer.
+# Search columns are no part of a table's own answer, and partitions are read through the whole table.
 RELATIONS = """
 SELECT c.oid::regclass::text, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
 JOIN pg_type t ON t.oid = a.atttypid
-WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'v', 'm', 'p') AND c.relname NOT LIKE '%%\\_encrypted'
-    AND a.attnum > 0 AND NOT a.attisdropped AND t.typnamespace <> 'envelope_search'::regnamespace
+WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'v', 'm', 'p') AND NOT c.relispartition
+    AND c.relname NOT LIKE '%%\\_encrypted' AND a.attnum > 0 AND NOT a.attisdropped AND t.typnamespace <> 'envelope_search'::regnamespace
 GROUP BY 1 ORDER BY 1"""
 ROLES = ("alice", "bob")
 
@@ -103,6 +110,38 @@ def answer(db: Database, query: str) -> str:
         return "denied"
 
 
+LOCKED = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+
+
+def phases(db: Database, table: str, call: str) -> Iterator[str]:
+    """Holds a roll-out up where it has begun, where one row is left, and where only older snapshots are left."""
+    with db.connect() as reader, db.connect() as holder:
+        reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        holder.execute("BEGIN; LOCK TABLE envelope_private.job IN ROW EXCLUSIVE MODE")
+        job = Beside(db, f"CALL envelope.{call}")
+        until_locked(db, job)
+        yield "begun"
+        with db.connect() as writer:
+            writer.execute(f"BEGIN; SELECT FROM {base(table)} LIMIT 1 FOR UPDATE")
+            holder.execute("ROLLBACK")
+            until_locked(db, job)
+            yield "one row is left"
+            writer.execute("ROLLBACK")
+        wait_until(lambda: any("waiting for" in told for told in job.notices) or not job.alive, 60, "older snapshots")
+        yield "older snapshots"
+        reader.execute("ROLLBACK")
+        assert job.end() is None
+
+
+def until_locked(db: Database, job: Beside) -> None:
+    wait_until(lambda: db.sql(LOCKED, job.pid) == [(True,)] or not job.alive, 60, "a lock")
+    assert job.alive, (job.error, job.error and job.error.diag.message_detail)
+
+
+def base(table: str) -> str:
+    return f'{table[:-1]}_encrypted"' if table.endswith('"') else f"{table}_encrypted"
+
+
 def test_a_whole_schema_there_and_back(world: tuple[Database, World]) -> None:
     db, found = world
     before, dumped, read = facts(db, found.protected), dump(db, *found.schemas), answers(db, found)
@@ -113,6 +152,23 @@ def test_a_whole_schema_there_and_back(world: tuple[Database, World]) -> None:
         assert facts(db, found.protected) == before, table
     for table in found.protected:
         db.sql("CALL envelope.unprotect(%s::regclass)", table)
+        assert answers(db, found) == read, table
+        assert facts(db, found.protected) == before, table
+    assert dump(db, *found.schemas) == dumped
+
+
+def test_a_whole_schema_there_and_back_in_use(world: tuple[Database, World]) -> None:
+    """No phase of a roll-out changes an answer, and the schema is the same again afterwards."""
+    db, found = world
+    before, dumped, read = facts(db, found.protected), dump(db, *found.schemas), answers(db, found)
+    for table, columns in found.protected.items():
+        for phase in phases(db, table, f"protect('{table}', '{json.dumps(columns)}', online => true)"):
+            assert answers(db, found) == read, (table, phase)
+        assert answers(db, found) == read, table
+        assert facts(db, found.protected) == before, table
+    for table in found.protected:
+        for phase in phases(db, table, f"unprotect('{table}', online => true)"):
+            assert answers(db, found) == read, (table, phase)
         assert answers(db, found) == read, table
         assert facts(db, found.protected) == before, table
     assert dump(db, *found.schemas) == dumped

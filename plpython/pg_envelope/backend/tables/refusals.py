@@ -95,7 +95,7 @@ PARTITION, TEMPORARY = "a partition", "a temporary table"
 INHERITING, TYPED = "part of an inheritance tree", "a typed table"
 BESIDE = (
     "Move the columns that you want to protect to an ordinary table with the same primary key, and protect that one:"
-    " docs/protected-tables.md has an example."
+    " docs/protected-tables.md."
 )
 INSTEAD = {
     PARTITION: "Protect the whole table. Or make the partition a table of its own: ALTER TABLE ... DETACH PARTITION.",

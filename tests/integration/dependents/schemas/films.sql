@@ -13,7 +13,7 @@ CREATE TABLE disc (disc_id serial PRIMARY KEY, film_id int NOT NULL REFERENCES f
 CREATE TABLE stay (
     stay_id serial PRIMARY KEY, disc_id int NOT NULL REFERENCES disc, patron_id int NOT NULL REFERENCES patron,
     taken timestamp NOT NULL, brought timestamp);
-CREATE TABLE money (patron_id int NOT NULL, stay_id int, amount numeric(6,2) NOT NULL, paid timestamp NOT NULL) PARTITION BY RANGE (paid);
+CREATE TABLE money (patron_id int NOT NULL, stay_id int, amount numeric(6,2) NOT NULL, paid timestamp NOT NULL, card text) PARTITION BY RANGE (paid);
 CREATE TABLE money_2023 PARTITION OF money FOR VALUES FROM ('2023-01-01') TO ('2024-01-01');
 CREATE TABLE money_2024 PARTITION OF money FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
 CREATE INDEX ON patron (last_name);
@@ -24,7 +24,7 @@ INSERT INTO patron (first_name, last_name, email, place_id, active) SELECT 'Firs
 INSERT INTO film (title, released, rated, price, words) SELECT 'Film ' || n, 1950 + n, (ARRAY['all', 'teens', 'adults'])[1 + n % 3]::rating, n / 2.0, to_tsvector('simple', 'film ' || n) FROM generate_series(1, 12) n;
 INSERT INTO disc (film_id) SELECT 1 + n % 12 FROM generate_series(1, 30) n;
 INSERT INTO stay (disc_id, patron_id, taken, brought) SELECT 1 + n % 30, 1 + n % 20, timestamp '2023-06-01' + n * interval '9 days', CASE WHEN n % 5 > 0 THEN timestamp '2023-06-04' + n * interval '9 days' END FROM generate_series(1, 50) n;
-INSERT INTO money SELECT patron_id, stay_id, 1 + stay_id % 4, taken FROM stay WHERE taken < '2025-01-01';
+INSERT INTO money SELECT patron_id, stay_id, 1 + stay_id % 4, taken, '4000 ' || stay_id FROM stay WHERE taken < '2025-01-01';
 
 CREATE VIEW patron_list AS
     SELECT p.patron_id AS id, p.first_name || ' ' || p.last_name AS name, a.street, a.phone, a.city, CASE WHEN p.active THEN 'active' ELSE '' END AS notes
@@ -46,6 +46,7 @@ CREATE FUNCTION good_patrons(above numeric DEFAULT 3) RETURNS SETOF patron STABL
 CREATE FUNCTION patron_of(disc int) RETURNS patron STABLE BEGIN ATOMIC
     SELECT p FROM patron p JOIN stay s USING (patron_id) WHERE s.disc_id = disc AND s.brought IS NULL ORDER BY s.taken LIMIT 1; END;
 CREATE FUNCTION mails() RETURNS SETOF text STABLE BEGIN ATOMIC SELECT email FROM patron WHERE active ORDER BY 1; END;
+CREATE VIEW cards AS SELECT p.last_name, m.card, m.paid FROM money m JOIN patron p USING (patron_id) WHERE m.paid >= '2024-01-01';
 CREATE VIEW names AS SELECT p.full_name, full_name(p) AS again, (patron_of(3)).email FROM patron p;
 CREATE VIEW rich AS SELECT email, last_name FROM good_patrons(2.5);
 COMMENT ON FUNCTION full_name IS 'first and last name';

@@ -56,10 +56,26 @@ def test_what_a_command_refers_to(tag: str, text: str) -> None:
     assert found == [("s", "t")]
 
 
-@pytest.mark.parametrize("shape", ["(LIKE t INCLUDING ALL)", "() INHERITS (t)", "PARTITION OF t DEFAULT"])
+@pytest.mark.parametrize("shape", ["(LIKE t INCLUDING ALL)", "() INHERITS (t)", "OF t"])
 def test_a_table_in_the_shape_of_another(shape: str) -> None:
     found = commands.find(f"CREATE TABLE c {shape}", "CREATE TABLE")
     assert [(one.name, one.use) for one in found] == [(("t",), "shape")]
+
+
+def test_a_new_partition_changes_the_whole_table() -> None:
+    found = commands.find("CREATE TABLE IF NOT EXISTS c PARTITION OF s.t DEFAULT", "CREATE TABLE")
+    assert [(one.name, one.use) for one in found] == [(("s", "t"), "changed")]
+
+
+@pytest.mark.parametrize("action", ["c", 's."c"', "c CONCURRENTLY"])
+def test_a_partition_is_detached(action: str) -> None:
+    (found,) = commands.find(f"ALTER TABLE ONLY t DETACH /**/ PARTITION {action}", "ALTER TABLE")
+    assert found.detaches
+
+
+@pytest.mark.parametrize("action", ["DETACH PARTITION c FINALIZE", "ADD detach int", "ATTACH PARTITION c DEFAULT"])
+def test_no_partition_is_detached(action: str) -> None:
+    assert not any(found.detaches for found in commands.find(f"ALTER TABLE t {action}", "ALTER TABLE"))
 
 
 @pytest.mark.parametrize("action", OF_VIEW)
