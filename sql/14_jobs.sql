@@ -15,6 +15,7 @@ CREATE TABLE envelope_private.job (
     blocks_done bigint NOT NULL DEFAULT 0,
     rows_done bigint NOT NULL DEFAULT 0,
     faults bigint NOT NULL DEFAULT 0,
+    held_up_by text,
     seconds double precision NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -23,6 +24,7 @@ CREATE TABLE envelope_private.job (
 );
 COMMENT ON TABLE envelope_private.job IS 'one row per share of a table that reencrypt, verify, add_search, rotate_search, a roll-out or an adoption works on, or worked on last';
 COMMENT ON COLUMN envelope_private.job.backend_start IS 'identifies the session, with pid: another session may get the same pid later';
+COMMENT ON COLUMN envelope_private.job.held_up_by IS 'what slows the job down, in words; NULL: nothing';
 COMMENT ON COLUMN envelope_private.job.complete IS 'all parts are done, and the table as a whole';
 COMMENT ON COLUMN envelope_private.job.rows_done IS 'rows that reencrypt, a search job or a roll-out wrote, or values that verify opened';
 COMMENT ON COLUMN envelope_private.job.faults IS 'values that do not open';

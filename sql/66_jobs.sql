@@ -19,7 +19,7 @@ CREATE VIEW envelope.progress AS
         round((j.rows_done / nullif(j.seconds, 0))::numeric, 1) AS rows_per_second,
         CASE WHEN j.state IN ('running', 'paused') AND j.blocks_done > 0
             THEN make_interval(secs => round(j.seconds * (j.blocks_total - j.blocks_done) / j.blocks_done)) END AS eta,
-        j.pid, j.started_at, j.updated_at
+        CASE j.state WHEN 'running' THEN j.held_up_by END AS held_up_by, j.pid, j.started_at, j.updated_at
     FROM envelope_private.job j
     JOIN envelope_private.protected_table t USING (key_uuid)
     ORDER BY t.base, j.what, j.parts, j.part;

@@ -55,8 +55,11 @@ WHY = "It makes row policies and replaces tables."
 COMMITS = "It writes the key catalog, and commits."
 
 
-def _pace(batch_size: int | None, pause_ms: int | None, *, newest_first: bool = False) -> Pace:
-    return Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, newest_first)
+def _pace(
+    batch_size: int | None, pause_ms: int | None, *, newest_first: bool = False, max_lag_mb: int | None = None
+) -> Pace:
+    pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, newest_first)
+    return pace if max_lag_mb is None else pace._replace(max_lag_mb=max_lag_mb)
 
 
 class Admin:
@@ -199,6 +202,7 @@ class Admin:
         online: bool | None,
         batch_size: int | None,
         pause_ms: int | None,
+        max_lag_mb: int | None,
     ) -> None:
         if dry_run and online:
             raise errors.BadInput(
@@ -210,7 +214,7 @@ class Admin:
         oid, asked = self._asked("protect", rel, columns, scope, scope_column, scope_of, erased, keep_copies)
         asked = replace(asked, kek=chosen_kek(kek), store=store)
         if online:
-            self._rollout().protect(oid, asked, _pace(batch_size, pause_ms))
+            self._rollout().protect(oid, asked, _pace(batch_size, pause_ms, max_lag_mb=max_lag_mb))
         else:
             protect_together(self._host, self._keys, {oid: asked})
 
@@ -256,12 +260,19 @@ class Admin:
         return oid, options.ProtectArguments(wanted, scoping, keep_copies=bool(keep_copies))
 
     def _unprotect(
-        self, rel: str | None, damaged: str | None, online: bool | None, batch_size: int | None, pause_ms: int | None
+        self,
+        rel: str | None,
+        damaged: str | None,
+        online: bool | None,
+        batch_size: int | None,
+        pause_ms: int | None,
+        max_lag_mb: int | None,
     ) -> None:
         oid = self.table(rel, "unprotect")
         catalog.refuse_adoption(self._host, oid, "unprotect")
         if online:
-            self._rollout().unprotect(oid, damaged or "error", _pace(batch_size, pause_ms))
+            pace = _pace(batch_size, pause_ms, max_lag_mb=max_lag_mb)
+            self._rollout().unprotect(oid, damaged or "error", pace)
         else:
             unprotect(self._host, oid, damaged or "error")
 
@@ -368,7 +379,8 @@ class Admin:
     def _verify(self, rel: str | None, batch_size: int | None, pause_ms: int | None, anew: bool | None) -> None:
         from pg_envelope.backend.jobs.verify import Verification, verify_all
 
-        pace = _pace(batch_size, pause_ms)
+        # It writes next to nothing.
+        pace = _pace(batch_size, pause_ms, max_lag_mb=0)
         oid = self.table("pg_catalog.pg_class" if rel is None else rel, "verify")
         if rel is None:
             verify_all(self._host, pace, bool(anew))

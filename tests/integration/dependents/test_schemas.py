@@ -80,7 +80,8 @@ SELECT c.oid::regclass::text, string_agg(quote_ident(a.attname), ', ' ORDER BY a
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
 JOIN pg_type t ON t.oid = a.atttypid
 WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'v', 'm', 'p') AND NOT c.relispartition
-    AND c.relname NOT LIKE '%%\\_encrypted' AND a.attnum > 0 AND NOT a.attisdropped AND t.typnamespace <> 'envelope_search'::regnamespace
+    AND c.relname NOT LIKE '%%\\_encrypted' AND a.attnum > 0 AND NOT a.attisdropped
+    AND t.typnamespace <> 'envelope_search'::regnamespace
 GROUP BY 1 ORDER BY 1"""
 ROLES = ("alice", "bob")
 

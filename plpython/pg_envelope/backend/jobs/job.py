@@ -37,7 +37,7 @@ SELECT job_id, 'abort' FROM envelope_private.live_job WHERE key_uuid = $1 AND wh
 ON CONFLICT (job_id) DO UPDATE SET wanted = excluded.wanted"""
 WRITE = """
 UPDATE envelope_private.job SET state = $2, blocks_done = $3, blocks_total = $4, rows_done = $5, seconds = $6,
-    faults = $7, updated_at = clock_timestamp()
+    faults = $7, held_up_by = $8, updated_at = clock_timestamp()
 WHERE job_id = $1 RETURNING job_id"""
 WANTED = "SELECT wanted FROM envelope_private.job_order WHERE job_id = $1"
 OTHERS_DONE = """
@@ -74,14 +74,15 @@ class Aborted(errors.EnvelopeError):
 
 
 class Job:
-    """A share of a table, and the progress in it. The next write of the row stores `rows`, `faults`, `blocks` and
-    `total`.
+    """A share of a table, and the progress in it. The next write of the row stores `rows`, `faults`, `blocks`, `total`
+    and `held_up_by`, what slows it down in words for people.
     """
 
     def __init__(self, host: Host, key_uuid: str, part: int = 1, parts: int = 1, what: str = "reencrypt") -> None:
         self._host, self._key_uuid = host, key_uuid
         self.what, self.part, self.parts = what, part, parts
         self.rows = self.faults = self.blocks = self.total = 0
+        self.held_up_by: str | None = None
         self._id = ""
         self._seconds = 0.0
         self._since: float | None = time.monotonic()
@@ -190,6 +191,7 @@ class Job:
             raise Aborted(f"another session took this {NOUNS[self.what]} over", hint="envelope.progress shows which.")
 
     def _write(self, state: str) -> bool:
-        types = ["uuid", "text", "bigint", "bigint", "bigint", "float8", "bigint"]
-        told = [self._id, state, self.blocks, self.total, self.rows, self._worked(), self.faults]
+        types = ["uuid", "text", "bigint", "bigint", "bigint", "float8", "bigint", "text"]
+        held_up_by = self.held_up_by if state == "running" else None
+        told = [self._id, state, self.blocks, self.total, self.rows, self._worked(), self.faults, held_up_by]
         return bool(self._host.rows(WRITE, types, told))

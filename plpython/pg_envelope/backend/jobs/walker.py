@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.job import Job
+from pg_envelope.backend.jobs.throttle import Throttle
 from pg_envelope.backend.tables import heaps
 from pg_envelope.backend.tables.heaps import Heap
 
@@ -27,11 +28,14 @@ DONE = {
 
 
 class Pace(NamedTuple):
-    """The pace of a job: rows in a batch, seconds between batches, and whether it begins at the table's end."""
+    """The pace of a job: rows in a batch, seconds between batches, whether it begins at the table's end, and the WAL
+    that a standby may have to replay.
+    """
 
     batch_size: int = 1000
     pause_seconds: float = 0.0
     newest_first: bool = False
+    max_lag_mb: int = 64
 
 
 class Share(NamedTuple):
@@ -56,6 +60,8 @@ def check(pace: Pace) -> None:
         raise errors.BadInput("batch_size must be 1 or more")
     if pace.pause_seconds < 0:
         raise errors.BadInput("pause_ms must be 0 or more")
+    if pace.max_lag_mb < 0:
+        raise errors.BadInput("max_lag_mb must be 0 or more")
 
 
 class Position(NamedTuple):
@@ -90,6 +96,7 @@ class Walker:
 
     def __init__(self, host: Host, key: Row, job: Job, pace: Pace) -> None:
         self._host, self._key, self._job, self._pace = host, key, job, pace
+        self._throttle = Throttle(host, job, pace.max_lag_mb)
         self._told = time.monotonic()
 
     def walk(self, act: Act, part: int = 1, parts: int = 1, since: Position = START) -> None:
@@ -103,9 +110,10 @@ class Walker:
         batches, done = self._batches(found, part, parts, since), _before(found, since)
         total = done + sum(batch.last - batch.first for batch in batches)
         first_pass = not self._job.total
-        for batch in batches:
-            self._job.rows += self._done(act, batch)
-            done += batch.last - batch.first
+        for piece in (piece for batch in batches for piece in self._cut(batch)):
+            self._job.rows += self._done(act, piece)
+            self._throttle.look()
+            done += piece.last - piece.first
             if first_pass:
                 self._job.blocks, self._job.total = done, total
             self._job.commit()
@@ -113,8 +121,15 @@ class Walker:
             self.rest()
 
     def rest(self) -> None:
-        """Waits between two batches: for the pause of the pace, and while others pause the job. Raises Aborted."""
+        """Waits between two batches: for the pause of the pace, while others pause the job, and for standbys. Raises
+        Aborted.
+        """
         self._job.rest(self._pace.pause_seconds)
+        self._throttle.wait()
+
+    def _cut(self, batch: Blocks) -> Iterator[Blocks]:
+        for first, last in self._throttle.size.cut(batch.first, batch.last):
+            yield batch._replace(first=first, last=last)
 
     def _done(self, act: Act, batch: Blocks) -> int:
         """Carries out a batch, again where another session has moved a row. A partition may be gone by then."""

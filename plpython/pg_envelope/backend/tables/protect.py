@@ -18,6 +18,7 @@ from pg_envelope.backend.tables import (
     generate,
     grants,
     inspect,
+    mentions,
     options,
     publications,
     refusals,
@@ -188,6 +189,7 @@ def report(host: Host, table: Table, layout: Layout) -> None:
     hint = RESIDUE_HINT.format(view=layout.view)
     host.notice(f"{layout.view} is protected; its base table is {layout.base}", hint=hint)
     publications.warn(host, table.oid, layout.base)
+    mentions.tell(host, layout)
     noticed = list(bodies.differences(host, table.oid, layout))
     if noticed:
         host.warning(
