@@ -11,7 +11,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased, keep_copies, dry_run, online, batch_size, pause_ms, max_lag_mb)
 $$;
 COMMENT ON PROCEDURE envelope.protect IS
-    'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}. keep_copies: materialized views may hold the columns in the clear. dry_run: only print envelope.plan(). With online => true the table stays in use: it commits after about batch_size rows, and called again it goes on. It waits for standbys that have more than max_lag_mb to replay. Not inside a transaction then';
+    'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}. keep_copies: materialized views may hold the columns in the clear. dry_run: only print envelope.plan(). With online => true the table stays in use: it commits after about batch_size rows, and called again it goes on. It waits for standbys that have more than max_lag_mb to replay. Not inside a transaction then. It also takes further columns of a protected table';
 
 CREATE PROCEDURE envelope.protect_tables(
     tables jsonb, kek text DEFAULT 'default', store text DEFAULT NULL, keep_copies boolean DEFAULT false)
@@ -35,13 +35,13 @@ COMMENT ON FUNCTION envelope.plan IS
 
 CREATE PROCEDURE envelope.unprotect(
     rel regclass, damaged text DEFAULT 'error', online boolean DEFAULT false, batch_size integer DEFAULT 200,
-    pause_ms integer DEFAULT 0, max_lag_mb integer DEFAULT 64)
+    pause_ms integer DEFAULT 0, max_lag_mb integer DEFAULT 64, columns jsonb DEFAULT NULL)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.unprotect(rel, damaged, online, batch_size, pause_ms, max_lag_mb)
+GD['pg_envelope'].admin.unprotect(rel, damaged, online, batch_size, pause_ms, max_lag_mb, columns)
 $$;
 COMMENT ON PROCEDURE envelope.unprotect IS
-    'turns a protected table back into a plain one; damaged => ''null'' writes NULL for values that nobody can open any more. With online => true the table stays in use: it commits after about batch_size rows, and called again it goes on. It also takes back a protect(online) that is not at its end';
+    'turns a protected table back into a plain one; damaged => ''null'' writes NULL for values that nobody can open any more. With online => true the table stays in use: it commits after about batch_size rows, and called again it goes on. It also takes back a protect(online) that is not at its end. columns names some columns, ["email", ...]: the others stay protected';
 
 CREATE PROCEDURE envelope.refresh(rel regclass)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
@@ -269,9 +269,12 @@ def protect(
     )
 
 
-def unprotect(table: str, damaged: str, pace: OnlineArguments | None = None) -> Query:
-    sql = "CALL envelope.unprotect(%s::regclass, %s::text, %s::boolean, %s::integer, %s::integer)"
-    return Query(sql, (table, damaged, *(pace or OnlineArguments())))
+def unprotect(
+    table: str, damaged: str, pace: OnlineArguments | None = None, columns: Sequence[str] | None = None
+) -> Query:
+    sql = "CALL envelope.unprotect(%s::regclass, %s::text, %s::boolean, %s::integer, %s::integer, columns => %s::jsonb)"
+    some = json.dumps(list(columns), ensure_ascii=False) if columns else None
+    return Query(sql, (table, damaged, *(pace or OnlineArguments()), some))
 
 
 def allow_upsert(table: str) -> Query:

@@ -69,6 +69,10 @@ def unprotect(
         DamagedChoice,
         typer.Option(help="What to do when a value does not open: refuse, or write NULL for it, for good."),
     ] = DamagedChoice.ERROR,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="With --online: this column only; repeat it. The others stay protected."),
+    ] = None,
     online: Online = False,
     batch_size: BatchSize = 200,
     pause: Pause = 0,
@@ -76,9 +80,12 @@ def unprotect(
 ) -> None:
     """Decrypt a table's columns and give it back its plain form."""
     pace = statements.OnlineArguments(online, batch_size, pause)
-    statement = statements.unprotect(table, damaged.value, pace)
+    statement = statements.unprotect(table, damaged.value, pace, column)
     _run(table, statement, f"unprotect {table}", online, dsn)
-    output.done(f"{table} is no longer protected; its columns are stored in the clear.", table=table)
+    if column:
+        output.done(f"columns of {table} are stored in the clear: {', '.join(column)}", table=table, columns=column)
+    else:
+        output.done(f"{table} is no longer protected; its columns are stored in the clear.", table=table)
 
 
 def _run(table: str, statement: statements.Query, command: str, online: bool, dsn: str | None) -> None:

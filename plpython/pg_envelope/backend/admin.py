@@ -267,12 +267,19 @@ class Admin:
         batch_size: int | None,
         pause_ms: int | None,
         max_lag_mb: int | None,
+        columns: str | None,
     ) -> None:
         oid = self.table(rel, "unprotect")
         catalog.refuse_adoption(self._host, oid, "unprotect")
+        some = None if columns is None else options.parse_names(columns)
         if online:
             pace = _pace(batch_size, pause_ms, max_lag_mb=max_lag_mb)
-            self._rollout().unprotect(oid, damaged or "error", pace)
+            self._rollout().unprotect(oid, damaged or "error", some, pace)
+        elif some is not None:
+            raise errors.Unsupported(
+                "single columns can be unprotected with online => true only; nothing was changed",
+                hint="Without columns => ..., the whole table becomes plain.",
+            )
         else:
             unprotect(self._host, oid, damaged or "error")
 

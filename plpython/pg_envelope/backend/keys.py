@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pg_envelope import errors, suites
@@ -174,13 +175,32 @@ class Keys:
         if field is None:
             raise errors.NotProtected("the table has no such protected column", hint="envelope.columns lists them.")
         self.refuse_suspended(key_uuid)
+        field_uuid = str(field["field_uuid"])
+        made = self._add_field_key(field_uuid, self._active_dek(key_uuid))
+        self._record("rotate_field", f"{label}.{column}", made, reason)
+        return int(_present(self._host.row(NEWEST_FIELD_KEY, ["uuid"], [field_uuid]))["version"])
+
+    def add_fields(self, key_uuid: str, wanted: Mapping[str, FieldOptions], *, is_scoped: bool) -> dict[str, str]:
+        """Adds fields to a key that is in use. Returns their uuids by column.
+
+        The keys of tenants and subjects serve every field, so nothing is made for them.
+
+        Raises KeySuspended, KeyNotFound.
+        """
+        label = self._lock(key_uuid)
+        fields = {name: self.add_field(key_uuid, options) for name, options in wanted.items()}
+        if not is_scoped:
+            self.refuse_suspended(key_uuid)
+            dek_id = self._active_dek(key_uuid)
+            made = [change for uuid in fields.values() for change in self._add_field_key(uuid, dek_id)]
+            self._record("create", label, made)
+        return fields
+
+    def _active_dek(self, key_uuid: str) -> int:
         dek = self._host.row(ACTIVE, ["uuid"], [key_uuid])
         if dek is None:
             raise errors.KeyNotFound("this key has no active version", hint="envelope.keys lists the versions.")
-        field_uuid = str(field["field_uuid"])
-        made = self._add_field_key(field_uuid, dek["dek_id"])
-        self._record("rotate_field", f"{label}.{column}", made, reason)
-        return int(_present(self._host.row(NEWEST_FIELD_KEY, ["uuid"], [field_uuid]))["version"])
+        return int(dek["dek_id"])
 
     def refuse_suspended(self, key_uuid: str, scope: str | None = None) -> None:
         """Refuses a new version of a suspended key, because new values would escape the suspension. Raises

@@ -74,3 +74,21 @@ def test_a_view_that_needs_the_protected_table_keeps_it_so(person: Database) -> 
     with pytest.raises(psycopg.errors.FeatureNotSupported, match="cannot be unprotected"):
         person.sql(CALLS["unprotect"])
     assert person.one("SELECT count(*) FROM envelope.columns") == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CALL envelope.drop_search('person', 'email')",
+        "ALTER TABLE person DROP COLUMN born",
+        "ALTER TABLE person ALTER n TYPE bigint",
+    ],
+)
+def test_the_view_is_made_again_after_a_roll_out(person: Database, change: str) -> None:
+    """The base table has the comment of a column that the view does not show."""
+    told = "SELECT col_description('person'::regclass, attnum) FROM pg_attribute WHERE attrelid = 'person'::regclass"
+    person.sql(CALLS["protect"].replace('["email", "note", "born"]', '{"email": {"search": "exact"}, "note": {}}'))
+    person.sql(change)
+    assert person.one(f"{told} AND attname = 'email'") == "where mail goes"
+    person.sql("INSERT INTO person (id) VALUES (9001)")
+    assert person.one("SELECT email FROM person WHERE id = 9001") == "none@x"

@@ -38,7 +38,7 @@ MADE = {
     "key_exists": statements.key_exists(ODD),
     "table_exists": statements.table_exists(ODD),
     "protect": statements.protect(ODD, {ODD: {"bind": ODD}}, ODD, ODD),
-    "unprotect": statements.unprotect(ODD, ODD),
+    "unprotect": statements.unprotect(ODD, ODD, columns=[ODD]),
     "verify": statements.verify(ODD, 1000, 0, True),
     "faults": statements.faults(ODD),
     "verifications": statements.verifications(ODD),

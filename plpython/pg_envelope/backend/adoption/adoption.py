@@ -94,7 +94,7 @@ class Adoption:
             start(self._host, self._keys, oid, asked, way)
             self._host.commit()
             found = place.find(self._host, oid)
-            protecting.tell(self._host, found.layout, of_values(self._host, found.layout.key_uuid), UNIQUE)
+            protecting.tell(self._host, found.layout, of_values(self._host, found.layout), UNIQUE)
             self._host.notice(f"{found.view.sql} is being adopted", hint=NEXT)
 
     def convert(self, oid: int, pace: Pace, share: Share) -> None:

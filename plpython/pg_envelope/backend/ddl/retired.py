@@ -24,7 +24,8 @@ WITH apart AS (
     SELECT kek, store, row_key, scope, scope_column, CASE WHEN scope <> 'table' THEN coalesce(scope_of, key_uuid) END,
         erased
     FROM envelope_private.key WHERE key_uuid = $1 RETURNING key_uuid)
-UPDATE envelope_private.field f SET key_uuid = apart.key_uuid, plain_column = NULL FROM apart WHERE f.field_uuid = $2"""
+UPDATE envelope_private.field f SET key_uuid = apart.key_uuid, plain_column = NULL, moves = false
+FROM apart WHERE f.field_uuid = $2"""
 NOT_WRITTEN = """
 UPDATE envelope_private.field_key SET state = 'decrypt-only' WHERE field_uuid = $1 AND state = 'active'"""
 FORGOTTEN = ("capability", "client_grant", "fault")
@@ -41,7 +42,7 @@ def columns(host: Host, key: Row, base: Table, dropped: Collection[str]) -> list
         _drop_beside(host, base, [*found, *filter(None, [field["plain_column"]]), input_name(field["attname"])])
         for search in found.values():
             search_keys.forget(host, field["field_uuid"], search.name)
-        _retire(host, key, field["field_uuid"])
+        retire(host, key, field["field_uuid"])
         searches += found.values()
     return searches
 
@@ -70,7 +71,8 @@ def _drop_beside(host: Host, base: Table, names: Iterable[str]) -> None:
         host.run(f"ALTER TABLE {base.sql} {commas(f'DROP COLUMN {ident(name)}' for name in there)}")
 
 
-def _retire(host: Host, key: Row, field_uuid: str) -> None:
+def retire(host: Host, key: Row, field_uuid: str) -> None:
+    """Takes a field from its table. What it has encrypted can be read with its key as before."""
     host.rows(APART, ["uuid", "uuid"], [key["key_uuid"], field_uuid])
     host.rows(NOT_WRITTEN, ["uuid"], [field_uuid])
     for table in FORGOTTEN:

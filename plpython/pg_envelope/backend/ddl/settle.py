@@ -171,18 +171,4 @@ def _make_again(host: Host, base: Table, view: Table, layout: Layout, retyped: l
     with dependents.carried(host, found):
         drop_view_triggers(host, view)
         drop_view(host, view)
-        build.build(host, _as_shown(base, view, layout), layout, acl, None)
-
-
-def _as_shown(base: Table, view: Table, layout: Layout) -> Table:
-    """Returns the base table with what people see in the view: comments, and the defaults of protected columns."""
-    columns = tuple(_column_as_shown(column, view, layout) for column in base.columns)
-    return replace(base, columns=columns)
-
-
-def _column_as_shown(column: Column, view: Table, layout: Layout) -> Column:
-    seen = view.column(column.name)
-    if seen is None:
-        return column
-    default = seen.default if column.name in layout.protected else column.default
-    return replace(column, comment=seen.comment, default=default)
+        build.build(host, build.as_shown(base, view, layout), layout, acl, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.rollout import proofs, tokens
+from pg_envelope.backend.rollout.leaving import leave
 from pg_envelope.backend.search import place, protecting, stand_ins
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import ident
@@ -16,7 +17,8 @@ DONE = f"""
 UPDATE envelope_private.key SET rollout = NULL,
     residue = ARRAY(SELECT pg_relation_filenode(h.oid) FROM ({heaps.of("$1::oid")}) h)
 WHERE base = $1::oid"""
-KNOWN_BY_THE_TABLE = "UPDATE envelope_private.field SET plain_not_null = false WHERE key_uuid = $1"
+# Whether a column is NOT NULL is known by the table from now on.
+AT_REST = "UPDATE envelope_private.field SET moves = false, plain_not_null = false WHERE key_uuid = $1"
 # What ANALYZE has kept of the values in the clear. The next ANALYZE would find the columns empty.
 FORGET_STATISTICS = f"""
 DELETE FROM pg_catalog.pg_statistic s USING pg_catalog.pg_attribute a
@@ -29,37 +31,43 @@ RESIDUE_HINT = (
 )
 
 
-def finish(host: Host, oid: int, act: str) -> None:
-    """Raises Locked. Raises Unsupported where the table cannot be plain, because of what depends on its view."""
+def finish(host: Host, oid: int, act: str) -> Place:
+    """Returns the table as it was before the last step.
+
+    Raises Locked, and Unsupported where columns cannot be plain, because of what depends on the view.
+    """
     found = place.find(host, oid)
     graph = dependents.lock(host, found.view, found.view.sql, found.base.sql, tries=locks.BRIEF)
     if act == proofs.PROTECT:
         _protected(host, found)
+    elif found.layout.staying:
+        leave(host, found, graph)
     else:
         make_plain(host, found.key, found.base, found.view, found.layout, graph)
+    return found
 
 
 def _protected(host: Host, found: Place) -> None:
-    base = found.base
-    for name, protected in found.layout.protected.items():
+    base, moving = found.base, found.layout.of_rollout()
+    for name, protected in moving.protected.items():
         if protected.column.not_null:
             # The CHECK spares SET NOT NULL a look at the rows, so it is dropped afterwards.
             host.run(f"ALTER TABLE {base.sql} ALTER {ident(name)} SET NOT NULL")
             host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT {ident(proofs.given(name))}")
-    host.rows(FORGET_STATISTICS, ["oid", "text[]"], [base.oid, list(found.layout.plains)])
+    host.rows(FORGET_STATISTICS, ["oid", "text[]"], [base.oid, list(moving.plains)])
     host.rows(DONE, ["oid"], [base.oid])
-    host.rows(KNOWN_BY_THE_TABLE, ["uuid"], [found.layout.key_uuid])
+    host.rows(AT_REST, ["uuid"], [moving.key_uuid])
     if found.layout.hidden:
         tokens.show(host, found)
     else:
         refresh(host, base.oid)
 
 
-def tell(host: Host, oid: int, act: str) -> None:
+def tell(host: Host, before: Place, act: str) -> None:
     """Tells what protect() tells, after the locks are gone."""
     if act == proofs.PROTECT:
-        found = place.find(host, oid)
+        found = place.find(host, before.oid)
         report(host, found.base, found.layout)
-        protecting.tell(host, found.layout, stand_ins.of_values(host, found.layout.key_uuid))
+        protecting.tell(host, found.layout, stand_ins.of_values(host, before.layout))
         host.warning(RESIDUE.format(base=found.base.sql), hint=RESIDUE_HINT.format(base=found.base.sql))
         host.commit()

@@ -8,9 +8,10 @@ from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout.way import Way
+from pg_envelope.backend.search import carried, references
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.search.place import Place
-from pg_envelope.backend.sqltext import constraint_name, ident
+from pg_envelope.backend.sqltext import commas, constraint_name, ident
 from pg_envelope.backend.tables import bodies, publications, whole
 from pg_envelope.backend.tables.canonical import canonical
 from pg_envelope.backend.tables.generate import Layout
@@ -19,6 +20,9 @@ from pg_envelope.backend.tables.options import Scoping
 from pg_envelope.backend.tables.owner import AsOwner
 
 AFTERWARDS = "CALL envelope.set_audit(...) afterwards"
+OF_SOME = (
+    "Unprotect the whole table instead, with or without online => true, and protect it again without these columns."
+)
 FIRST = "CALL envelope.set_audit(..., 'none') first"
 # The classes of the errors of a domain that refuses a value.
 OF_A_DOMAIN = ("22", "23", "P0")
@@ -67,7 +71,7 @@ def _of_protect(host: Host, table: Table, layout: Layout, wanted: Mapping[str, F
     for line in bodies.differences(host, table.oid, layout):
         yield f"trigger {line}"
     for row in host.rows(NAMED_NOT_NULL, ["oid", "text[]"], [table.oid, list(wanted)]):
-        if row["convalidated"] and row["name"] == constraint_name(table.name, row["column"], "not_null"):
+        if row["convalidated"] and row["name"] == constraint_name(layout.view_name, row["column"], "not_null"):
             continue
         yield f"the NOT NULL constraint {row['name']} has a name of its own, or is not validated"
     if found := publications.of(host, table.oid):
@@ -102,15 +106,31 @@ def _takes_null(owner: AsOwner, column: Column) -> bool:
     return True
 
 
-def check_unprotect(host: Host, found: Place, damaged: str) -> None:
-    """Raises Unsupported with the list of all reasons."""
-    _refuse(f"{found.view.sql} cannot be unprotected online", list(_of_unprotect(host, found, damaged)))
+def check_unprotect(host: Host, found: Place, damaged: str, columns: Sequence[str]) -> None:
+    """Raises Unsupported with the list of all reasons. The `columns` will be plain."""
+    reasons = list(_of_unprotect(host, found, damaged, columns))
+    if len(columns) == len(found.layout.protected):
+        _refuse(f"{found.view.sql} cannot be unprotected online", reasons)
+    else:
+        reasons += _of_others(host, found, columns)
+        _refuse(f"{commas(columns)} of {found.view.sql} cannot be unprotected online", reasons, OF_SOME)
 
 
-def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
+def _of_others(host: Host, found: Place, columns: Sequence[str]) -> Iterator[str]:
+    """Yields what holds columns that will be plain to others, which stay protected."""
+    staying = found.layout.protected.keys() - set(columns)
+    for one in carried.recorded(host, found.layout.key_uuid):
+        if one.names() & set(columns) and (others := sorted(one.names() & staying)):
+            yield f"{one.name} is about {commas(others)}, too, which would stay protected"
+    for search in found.layout.searches.values():
+        if search.source in columns and references.is_compared(host, found.base, search):
+            yield f"a foreign key compares the tokens of {search.name}: drop it first"
+
+
+def _of_unprotect(host: Host, found: Place, damaged: str, columns: Sequence[str]) -> Iterator[str]:
     if damaged != "error":
         yield "values that do not open can be given up in one transaction only"
-    for name, protected in found.layout.protected.items():
+    for name, protected in ((name, found.layout.protected[name]) for name in columns):
         if protected.plain is None:
             yield f"column {name} was not protected online, so its values have no place to go to"
         elif _type(found, protected.plain) != protected.column.type:
@@ -119,7 +139,7 @@ def _of_unprotect(host: Host, found: Place, damaged: str) -> Iterator[str]:
             yield f"column {name} is audited, and values in the clear leave no event: {FIRST}"
         if protected.is_masked:
             yield f"column {name} has masks, and a plain column has none: SELECT envelope.unmask(...) first"
-    sealed = " OR ".join(f"t.{ident(name)} IS NOT NULL" for name in found.layout.protected)
+    sealed = " OR ".join(f"t.{ident(name)} IS NOT NULL" for name in columns)
     if locked := _without_keys(host, found.base, found.layout, found.base.oid, sealed):
         yield f"the values of {locked} rows are under keys that are destroyed or suspended: no value comes back"
     if not found.key["rollout"]:

@@ -26,7 +26,7 @@ NOT_OF_IT = ("53", "55", "57", "58")
 def make(host: Host, oid: int) -> None:
     """Writes wait meanwhile, as for CREATE INDEX. Commits. Raises Duplicate, Locked."""
     found = place.find(host, oid)
-    for one in stand_ins.lacking(host, found.layout.key_uuid, found.base.oid):
+    for one in stand_ins.lacking(host, found.layout, found.base.oid):
         locks.lock(host, found.base.sql, mode="SHARE")
         with protecting.usable(host, found.base):
             _make(host, found, one)
@@ -36,7 +36,7 @@ def make(host: Host, oid: int) -> None:
 def _make(host: Host, found: Place, one: Index | Dropped) -> None:
     owner = AsOwner(host, found.base.owner_oid)
     if isinstance(one, Index):
-        plain = one.renamed({name: plain for plain, name in found.layout.plains.items()}, str)
+        plain = one.renamed({name: plain for plain, name in found.layout.sources.items()}, str)
         carried.create(owner, carried.renamed(plain, temporary_name(one.name)), found.base.sql)
     else:
         _try(host, owner, found, one)
@@ -63,7 +63,7 @@ def _rewritten(host: Host, owner: AsOwner, found: Place, one: Dropped) -> str:
             host.run(f"CREATE TABLE {scratch} (LIKE {found.view.sql})")
             host.run(f"ALTER TABLE {scratch} OWNER TO {ident(found.base.owner)}")
             owner.run(one.restore(scratch))
-            for plain, name in found.layout.plains.items():
+            for plain, name in found.layout.sources.items():
                 host.run(f"ALTER TABLE {scratch} RENAME COLUMN {ident(name)} TO {ident(plain)}")
             row = host.row(DEFINITION, ["text"], [scratch])
             written += [row["definition"]] if row else []

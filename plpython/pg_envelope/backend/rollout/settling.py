@@ -12,6 +12,7 @@ from pg_envelope.backend.search import place
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import locks
+from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Check
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.unprotect import add_check
@@ -24,8 +25,8 @@ def settle(host: Host, oid: int, act: str) -> None:
     """Adds the constraints that the end of the roll-out needs, in a short transaction. They hold for new rows."""
     found = place.find(host, oid)
     there = {check.name for check in found.base.checks}
-    missing = proofs.add(found.layout, act, there)
-    checks = [check for check in found.layout.checks if act == proofs.UNPROTECT and check.name not in there]
+    missing = proofs.add(found.layout.of_rollout(), act, there)
+    checks = [check for check in returning(found.layout, act) if check.name not in there]
     if missing or checks:
         locks.briefly(host, found.view.sql, found.base.sql)
     if missing:
@@ -34,6 +35,11 @@ def settle(host: Host, oid: int, act: str) -> None:
         with _own_names(host, found):
             _add(host, found, checks)
     host.commit()
+
+
+def returning(layout: Layout, act: str) -> list[Check]:
+    """Returns the CHECK constraints that the table gets again: those of no column that stays protected."""
+    return [check for check in layout.checks if act == proofs.UNPROTECT and not check.columns & layout.staying]
 
 
 def _add(host: Host, found: Place, checks: list[Check]) -> None:
@@ -46,11 +52,11 @@ def _add(host: Host, found: Place, checks: list[Check]) -> None:
 @contextmanager
 def _own_names(host: Host, found: Place) -> Iterator[None]:
     """Gives the columns in the clear the names by which the text of a CHECK knows them. Nobody else sees it."""
-    for number, (plain, name) in enumerate(found.layout.plains.items()):
+    for number, (plain, name) in enumerate(found.layout.sources.items()):
         _rename(host, found, name, f"pg_envelope {number}")
         _rename(host, found, plain, name)
     yield
-    for number, (plain, name) in enumerate(found.layout.plains.items()):
+    for number, (plain, name) in enumerate(found.layout.sources.items()):
         _rename(host, found, name, plain)
         _rename(host, found, f"pg_envelope {number}", name)
 
@@ -63,8 +69,8 @@ def prove(host: Host, oid: int, act: str, job: Job) -> None:
     """Makes PostgreSQL look at every row. Raises its check_violation if a row is not in its last form."""
     found = place.find(host, oid)
     unproved = [check.name for check in found.base.checks if not check.validated]
-    ours = proofs.conditions(found.layout, act)
-    theirs = {check.name for check in found.layout.checks if check.validated and act == proofs.UNPROTECT}
+    ours = proofs.conditions(found.layout.of_rollout(), act)
+    theirs = {check.name for check in returning(found.layout, act) if check.validated}
     host.commit()
     for name in unproved:
         if name in ours:

@@ -30,7 +30,7 @@ PROTECTING = Way()
 BEGUN = "UPDATE envelope_private.key SET rollout = $2 WHERE base = $1::oid"
 # The numbers of the new columns.
 PLAIN_COLUMN = """
-UPDATE envelope_private.field f SET plain_column = $3, plain_not_null = $4, attnum = a.attnum
+UPDATE envelope_private.field f SET plain_column = $3, plain_not_null = $4, attnum = a.attnum, moves = true
 FROM pg_catalog.pg_attribute a WHERE f.field_uuid = $1 AND a.attrelid = $2 AND a.attname = f.attname"""
 
 
@@ -42,12 +42,12 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     refusals.check_columns(table, asked.wanted, scoping.column)
     indexes = carried.find(host, table, asked.wanted)
     found = [index for index in served(indexes, asked.wanted) if way.misfit(table, index) is None]
-    dropped = _dropped(host, table, asked.wanted, found, way)
+    dropped = dropped_first(host, table, asked.wanted, found, way)
     wanted = protecting.with_searches(asked.wanted, found, asked.shared)
     searched = any(options.search for options in wanted.values())
     step = proofs.TOKENS if searched and way.tokens_first else way.act
     # The columns' uuids come with the keys, which are made only if nothing stands in the way.
-    draft = _in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping), way)
+    draft = in_rollout(layout_for(table, "", wanted, dict.fromkeys(wanted, ""), scoping), way)
     way.check(host, table, wanted)
     kept = [index for index in indexes if index.name not in {one.name for one in dropped}]
     fitness.check_protect(host, table, draft, wanted, kept, way, scoping)
@@ -59,7 +59,7 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     refusals.refuse(table, wanted, refusals.obstacles(host, clear, wanted, scoping.column, gone, unserved, copies))
     key_uuid, fields = make_keys(host, keys, table, wanted, asked)
     made = protecting.make(host, keys, clear, wanted, search_keys.origin_of(host, key_uuid))
-    layout = _in_rollout(layout_for(table, key_uuid, wanted, fields, scoping), way)
+    layout = in_rollout(layout_for(table, key_uuid, wanted, fields, scoping), way)
     # Nobody waits for the KMS, or for another session's roll-out, behind the lock that comes now.
     domain.alone(host)
     if dependents.read(host, _lock(host, table).nodes) != followers:
@@ -75,7 +75,7 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     tell_readers(host, layout, followers)
 
 
-def _dropped(
+def dropped_first(
     host: Host, table: Table, wanted: Mapping[str, FieldOptions], kept: list[Index], way: Way
 ) -> list[Dropped | Statistics]:
     """Returns what is dropped in the first transaction, because nothing can stand in for it."""
@@ -114,8 +114,11 @@ def _without_ddl(host: Host, oid: int) -> Table:
     return table
 
 
-def _in_rollout(layout: Layout, way: Way) -> Layout:
-    protected = {name: replace(found, plain=derived_name(name, way.suffix)) for name, found in layout.protected.items()}
+def in_rollout(layout: Layout, way: Way) -> Layout:
+    protected = {
+        name: replace(found, plain=derived_name(name, way.suffix), moves=True)
+        for name, found in layout.protected.items()
+    }
     clear = tuple(_clear(found.column, found.plain or "") for found in protected.values())
     return way.typed(replace(layout, protected=protected, rollout=way.act, clear_columns=clear))
 
@@ -133,17 +136,21 @@ def _begin(host: Host, table: Table, layout: Layout, way: Way, step: str, gone: 
     shape = inspect.shape(host, table.oid) if way.keeps_types(layout) else None
     host.run(loosened(table, layout))
     with dependents.carried(host, dependents.own.read(host, table, layout.protected)):
-        _add_envelopes(host, table, layout, way.constraints(layout) if step == way.act else [])
+        add_envelopes(host, table, layout, way.constraints(layout) if step == way.act else [])
     host.run(renamed(table, layout))
-    host.rows(BEGUN, ["oid", "text"], [table.oid, step])
-    for found in layout.protected.values():
-        told = [found.field_uuid, table.oid, found.plain, found.column.not_null]
-        host.rows(PLAIN_COLUMN, ["uuid", "oid", "name", "bool"], told)
+    record_begun(host, table, layout, step)
     way.record(host, layout)
     build(host, table, replace(layout, rollout=step), acl, shape)
 
 
-def _add_envelopes(host: Host, table: Table, layout: Layout, constraints: list[str]) -> None:
+def record_begun(host: Host, table: Table, layout: Layout, step: str) -> None:
+    host.rows(BEGUN, ["oid", "text"], [table.oid, step])
+    for found in layout.protected.values():
+        told = [found.field_uuid, table.oid, found.plain, found.column.not_null]
+        host.rows(PLAIN_COLUMN, ["uuid", "oid", "name", "bool"], told)
+
+
+def add_envelopes(host: Host, table: Table, layout: Layout, constraints: list[str]) -> None:
     """Gives the columns of the values other names, and adds columns for envelopes. No row is read or written."""
     for plain, name in layout.plains.items():
         host.run(f"ALTER TABLE {table.sql} RENAME COLUMN {ident(name)} TO {ident(plain)}")

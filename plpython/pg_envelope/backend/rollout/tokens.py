@@ -82,7 +82,8 @@ def fill_all(host: Host, oid: int, pace: Pace) -> None:
     found = place.find(host, oid)
     if found.key["rollout"] != TOKENS:
         return
-    for search_uuid in dict.fromkeys(search.search_uuid for search in found.layout.searches.values()):
+    searches = found.layout.of_rollout().searches.values()
+    for search_uuid in dict.fromkeys(search.search_uuid for search in searches):
         fill(host, found.base.oid, pace, search_uuid)
     _index(host, place.find(host, found.base.oid))
     host.commit()
@@ -90,11 +91,11 @@ def fill_all(host: Host, oid: int, pace: Pace) -> None:
 
 def _index(host: Host, found: Place) -> None:
     """Writes wait meanwhile, as for CREATE INDEX."""
-    before = stand_ins.of_values(host, found.layout.key_uuid)
-    unique = {search.name for search in found.layout.searches.values() if search.is_unique}
-    made = protecting.of_tokens(found.layout, before)
-    wanted = [*map(stand_ins.standing_in, made), *protecting.own_indexes(found.layout, made, unique)]
-    there = {name for search in found.layout.searches for name in token_indexes.names(host, found.base, search)}
+    before, moving = stand_ins.of_values(host, found.layout), found.layout.of_rollout()
+    unique = {search.name for search in moving.searches.values() if search.is_unique}
+    made = protecting.of_tokens(moving, before)
+    wanted = [*map(stand_ins.standing_in, made), *protecting.own_indexes(moving, made, unique)]
+    there = {name for search in moving.searches for name in token_indexes.names(host, found.base, search)}
     locks.lock(host, found.base.sql, mode="SHARE")
     with protecting.usable(host, found.base):
         for one in (one for one in wanted if one.name not in there):
@@ -103,7 +104,7 @@ def _index(host: Host, found: Place) -> None:
 
 def show(host: Host, found: Place) -> None:
     """Drops the indexes of values, which are empty now. Shows the search columns. The view is made anew here."""
-    for one in stand_ins.of_values(host, found.layout.key_uuid):
+    for one in stand_ins.of_values(host, found.layout):
         host.run(stand_ins.standing_in(one).drop(found.layout.schema, found.base.sql))
     _show(host, found)
 
@@ -112,4 +113,4 @@ def _show(host: Host, found: Place) -> None:
     acl = grants.read(host, found.view.oid)
     host.rows(FILLED, ["uuid"], [found.layout.key_uuid])
     refresh(host, found.base.oid)
-    protecting.grant(host, place.find(host, found.base.oid).layout, acl)
+    protecting.grant(host, place.find(host, found.base.oid).layout, acl, found.layout.of_rollout().searches)

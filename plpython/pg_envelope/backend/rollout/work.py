@@ -22,7 +22,7 @@ class Sealing:
 
     @property
     def any(self) -> str:
-        return f"({' OR '.join(map(is_there, self.layout.protected.values()))})"
+        return f"({' OR '.join(map(is_there, self.layout.moving.values()))})"
 
     @property
     def movable(self) -> str:
@@ -30,11 +30,11 @@ class Sealing:
 
     @property
     def values(self) -> dict[str, str]:
-        return {name: self.envelope(found) for name, found in self.layout.protected.items()}
+        return {name: self.envelope(found) for name, found in self.layout.moving.items()}
 
     @property
     def emptied(self) -> dict[str, str]:
-        return {name: plain for plain, name in self.layout.plains.items()}
+        return {name: plain for plain, name in self.layout.sources.items()}
 
     def envelope(self, protected: Protected) -> str:
         made = encrypted_as_role(self.layout, in_the_clear(protected), "t")
@@ -59,18 +59,16 @@ class Opening:
 
     @property
     def movable(self) -> str:
-        opens = (
-            f"CASE WHEN {_is_sealed(name)} THEN {self._opens(name)} ELSE false END" for name in self.layout.protected
-        )
+        opens = (f"CASE WHEN {_is_sealed(name)} THEN {self._opens(name)} ELSE false END" for name in self.layout.moving)
         return f"({' OR '.join(opens)})"
 
     @property
     def values(self) -> dict[str, str]:
-        return {plain: self._value(name) for plain, name in self.layout.plains.items()}
+        return {plain: self._value(name) for plain, name in self.layout.sources.items()}
 
     @property
     def emptied(self) -> dict[str, str]:
-        return self.layout.plains
+        return self.layout.sources
 
     def _opens(self, name: str) -> str:
         return f"{fault(self.layout, name, careful=self.careful)} IS NULL"

@@ -13,6 +13,7 @@ from pg_envelope.backend.search.column import has_equality
 from pg_envelope.backend.sqltext import commas, derived_name, ident
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.dependents.statistics import Statistics
+from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 
@@ -79,7 +80,12 @@ SELECT c.relname AS name, k.oid IS NOT NULL AS is_constraint, i.indisunique AS i
         substr(pg_get_indexdef(i.indexrelid), 1 + length(format('CREATE %sINDEX %I ON %s%I.%I ',
             CASE WHEN i.indisunique THEN 'UNIQUE ' END, c.relname, CASE c.relkind WHEN 'I' THEN 'ONLY ' END,
             n.nspname, t.relname))) END AS definition,
-    {OF_PARTITIONS} AS of_partitions
+    {OF_PARTITIONS} AS of_partitions,
+    ARRAY(SELECT DISTINCT a.attname FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1
+            AND (d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                OR d.classid = 'pg_constraint'::regclass AND d.objid = k.oid)) AS columns
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
 LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid
@@ -220,9 +226,14 @@ class Dropped:
     is_unique: bool = False
     comment: str | None = None
     of_partitions: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     def names(self) -> set[str]:
-        return set()
+        return set(self.columns)
+
+    def renamed(self, names: Mapping[str, str], _rewritten: Callable[[str], str]) -> Dropped:
+        """Returns the same with new names of its columns. The text of its definition stays as it is."""
+        return replace(self, columns=tuple(names.get(name, name) for name in self.columns))
 
     def restore(self, table: str) -> str:
         if self.is_constraint:
@@ -264,11 +275,11 @@ def droppable(host: Host, table: Table, columns: list[str], kept: Iterable[Index
     """Indexes and constraints of columns whose options say "index": "drop", but for those that tokens stand in for."""
     names = {index.name for index in kept}
     rows = host.rows(DROPPABLE, ["oid", "text[]"], [table.oid, columns]) if columns else []
-    return [
-        Dropped(**{**row, "of_partitions": json.loads(row["of_partitions"])})
-        for row in rows
-        if row["name"] not in names
-    ]
+    return [_dropped(row) for row in rows if row["name"] not in names]
+
+
+def _dropped(row: Mapping[str, Any]) -> Dropped:
+    return Dropped(**{**row, "columns": tuple(row["columns"]), "of_partitions": json.loads(row["of_partitions"])})
 
 
 def find(host: Host, table: Table, wanted: Iterable[str]) -> list[Index]:
@@ -318,8 +329,11 @@ def renamed(index: Index, name: str) -> Index:
 def record(host: Host, key_uuid: str, indexes: Iterable[Carried]) -> None:
     """Records the indexes and statistics, for unprotect(). Their names have schemas of their own, and may be alike."""
     for index in indexes:
-        name = f"statistics {index.name}" if isinstance(index, Statistics) else index.name
-        host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, name, json.dumps(asdict(index))])
+        host.rows(RECORD, ["uuid", "name", "text"], [key_uuid, _record_name(index), json.dumps(asdict(index))])
+
+
+def _record_name(one: Carried) -> str:
+    return f"statistics {one.name}" if isinstance(one, Statistics) else one.name
 
 
 def rename(host: Host, key_uuid: str, renamed: Mapping[str, str], rewritten: Callable[[str], str]) -> None:
@@ -327,14 +341,21 @@ def rename(host: Host, key_uuid: str, renamed: Mapping[str, str], rewritten: Cal
 
     An index that was dropped on demand keeps the text of its definition.
     """
-    for index in recorded(host, key_uuid):
-        if isinstance(index, Index):
-            now = index.renamed(renamed, rewritten)
-            host.rows(DEFINE, ["uuid", "name", "text"], [key_uuid, index.name, json.dumps(asdict(now))])
+    for one in recorded(host, key_uuid):
+        now = one.renamed(renamed, rewritten)
+        host.rows(DEFINE, ["uuid", "name", "text"], [key_uuid, _record_name(one), json.dumps(asdict(now))])
 
 
 def recorded(host: Host, key_uuid: str) -> list[Carried]:
     return [_recorded(json.loads(row["definition"])) for row in host.rows(RECORDED, ["uuid"], [key_uuid])]
+
+
+def of_rollout(host: Host, layout: Layout) -> list[Carried]:
+    """Returns those of the columns that move in a roll-out. Without a roll-out, and where all columns move, it returns
+    all.
+    """
+    every = recorded(host, layout.key_uuid)
+    return [one for one in every if one.names() & layout.moving.keys()] if layout.moving and layout.staying else every
 
 
 def wait(host: Host, key_uuid: str, key: PlainKey) -> None:
@@ -349,9 +370,9 @@ def waiting(host: Host, key_uuid: str) -> list[PlainKey]:
 
 def _recorded(one: dict[str, Any]) -> Carried:
     if "definition" in one:
-        return Dropped(**one)
+        return _dropped({"columns": (), **one})
     if "made" in one:
-        return Statistics(**one)
+        return Statistics(**{**one, "columns": tuple(one.get("columns", ()))})
     return Index(**{**one, "parts": tuple(Part(**part) for part in one["parts"]), "included": tuple(one["included"])})
 
 
@@ -373,6 +394,11 @@ def forget_of(host: Host, key_uuid: str, column: str, names: Iterable[str]) -> N
     for index in recorded(host, key_uuid):
         if column in index.names() and index.name in set(names):
             host.rows(FORGET_ONE, ["uuid", "name"], [key_uuid, index.name])
+
+
+def forget_some(host: Host, key_uuid: str, gone: Iterable[Carried]) -> None:
+    for one in gone:
+        host.rows(FORGET_ONE, ["uuid", "name"], [key_uuid, _record_name(one)])
 
 
 def forget(host: Host, key_uuid: str) -> None:

@@ -61,8 +61,9 @@ class MissingTokens:
 
     def _lacks(self, search: SearchColumn) -> str:
         there = [f"t.{ident(search.source)} IS NOT NULL"]
-        if self.layout.writes_clear:
-            there.append(f"NOT ({is_null(clear_value(self.layout.protected[search.source], 't'))})")
+        source = self.layout.protected[search.source]
+        if self.layout.writes_clear and source.moves:
+            there.append(f"NOT ({is_null(clear_value(source, 't'))})")
         return f"(({' OR '.join(there)}) AND t.{ident(search.name)} IS NULL)"
 
 

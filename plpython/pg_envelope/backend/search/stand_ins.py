@@ -12,6 +12,7 @@ from pg_envelope.backend.search.carried import Carried, Dropped, Index
 from pg_envelope.backend.search.token_indexes import temporary_name
 from pg_envelope.backend.sqltext import derived_name, ident
 from pg_envelope.backend.tables.dependents.statistics import Statistics
+from pg_envelope.backend.tables.generate.layout import Layout
 
 OF_TOKENS = """
 SELECT bool_or(a.atttypid = 'envelope_search.token'::regtype) AS tokens
@@ -22,9 +23,9 @@ WHERE i.indrelid = $1 AND c.relname = $2 HAVING count(*) > 0"""
 CONSTRAINT = "SELECT oid FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND conname = $2"
 
 
-def of_values(host: Host, key_uuid: str) -> list[Index]:
+def of_values(host: Host, layout: Layout) -> list[Index]:
     """Returns the indexes for which those of tokens stand in."""
-    return [one for one in carried.recorded(host, key_uuid) if isinstance(one, Index)]
+    return [one for one in carried.of_rollout(host, layout) if isinstance(one, Index)]
 
 
 def standing_in(index: Index) -> Index:
@@ -32,24 +33,24 @@ def standing_in(index: Index) -> Index:
     return carried.renamed(index, temporary_name(index.name))
 
 
-def put_in_force(host: Host, key_uuid: str, base: int, schema: str, *, tokens: bool) -> None:
+def put_in_force(host: Host, layout: Layout, base: int, *, tokens: bool) -> None:
     """Gives the names of the indexes to those of tokens, or back to those of values."""
-    for one in of_values(host, key_uuid):
+    for one in of_values(host, layout):
         other = temporary_name(one.name)
         now, waits = _of_tokens(host, base, one.name), _of_tokens(host, base, other)
         if None not in (now, waits) and now != tokens:
             aside = derived_name(one.name, "_pg_envelope_aside")
             for old, new in ((one.name, aside), (other, one.name), (aside, other)):
-                _rename(host, schema, old, new)
+                _rename(host, layout.schema, old, new)
 
 
-def lacking(host: Host, key_uuid: str, base: int) -> list[Index | Dropped]:
+def lacking(host: Host, layout: Layout, base: int) -> list[Index | Dropped]:
     """Returns what has no index of values now, and can have one before the end of a roll-out.
 
     A constraint that was dropped on demand comes back in the end: it may be more than an index.
     """
     return [
-        one for one in carried.recorded(host, key_uuid) if not isinstance(one, Statistics) and _lacks(host, one, base)
+        one for one in carried.of_rollout(host, layout) if not isinstance(one, Statistics) and _lacks(host, one, base)
     ]
 
 
@@ -58,21 +59,21 @@ def _lacks(host: Host, one: Index | Dropped, base: int) -> bool:
     return False not in there if isinstance(one, Index) else not one.is_constraint and there == {None}
 
 
-def drop_made(host: Host, key_uuid: str, base: int, schema: str, *, are_kept: bool) -> None:
+def drop_made(host: Host, layout: Layout, base: int, *, are_kept: bool) -> None:
     """Drops the indexes of values that a way back has made. `are_kept`: those for which tokens stand in are older, and
     stay.
     """
-    for one in carried.recorded(host, key_uuid):
+    for one in carried.of_rollout(host, layout):
         other = temporary_name(one.name)
         if not (are_kept and isinstance(one, Index)) and _of_tokens(host, base, other) is False:
-            host.run(f"DROP INDEX {ident(schema)}.{ident(other)}")
+            host.run(f"DROP INDEX {ident(layout.schema)}.{ident(other)}")
 
 
-def missing(host: Host, key_uuid: str, base: int, schema: str, table: str) -> list[Carried]:
+def missing(host: Host, layout: Layout, base: int, table: str) -> list[Carried]:
     """Returns what must be made anew, once the indexes of tokens are gone. An index of values that a roll-out has kept
     or made gets its name again. `table` is the base table's name now.
     """
-    return [one for one in carried.recorded(host, key_uuid) if not _is_there(host, one, base, schema, table)]
+    return [one for one in carried.of_rollout(host, layout) if not _is_there(host, one, base, layout.schema, table)]
 
 
 def _is_there(host: Host, one: Carried, base: int, schema: str, table: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -45,7 +46,9 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
     make_rights(host, table, layout)
     host.run(generate.stub(layout.view, layout.view_columns))
     host.run(f"ALTER VIEW {layout.view} OWNER TO {ident(table.owner)}")
-    set_defaults(host, table, layout, table.columns)
+    # The base table may have columns that the view does not show.
+    shown = [column for column in table.columns if column.name in {one.name for one in layout.columns}]
+    set_defaults(host, table, layout, shown)
     host.run(generate.view(layout))
     view_oid = inspect.relation_oid(host, layout.view)
     if shape not in (None, inspect.shape(host, view_oid, first=len(layout.columns) - len(layout.searches))):
@@ -54,7 +57,7 @@ def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str |
     _hand_over(host, table, layout, view_oid, acl)
     if table.comment is not None:
         grants.comment(host, f"VIEW {layout.view}", table.comment)
-    describe(host, layout, table.columns)
+    describe(host, layout, shown)
     make_writes(host, table, layout, view_oid)
 
 
@@ -62,12 +65,12 @@ def make_rights(host: Host, table: Table, layout: Layout) -> None:
     """Makes the relations that hand the capabilities of now to the view, and the seals of now to its triggers."""
     for name, statement in generate.rights(layout).items():
         found = host.row("SELECT to_regclass($1) AS found", ["text"], [name])
-        if found and found["found"]:
-            host.run(f"REFRESH MATERIALIZED VIEW {name}")
-        else:
+        if not (found and found["found"]):
             host.run(statement)
             host.run(f"COMMENT ON MATERIALIZED VIEW {name} IS 'pg_envelope: capabilities, read by the view alone'")
             host.run(f"ALTER MATERIALIZED VIEW {name} OWNER TO {ident(_extension_owner(host))}")
+        # PostgreSQL freezes the row of a REFRESH, so transactions with older snapshots see it, too.
+        host.run(f"REFRESH MATERIALIZED VIEW {name}")
         host.run(f"GRANT SELECT ON {name} TO {ident(table.owner)}")
         # An owner of before has it, and default privileges of an administrator may give it to others.
         for other in host.rows(OTHER_READERS, ["text", "oid"], [name, table.owner_oid]):
@@ -255,3 +258,17 @@ def sequence_grants(table: Table, acl: list[Row], verb: str, to: str) -> list[st
         if column.identity
         for grantee in sorted(grantees)
     ]
+
+
+def as_shown(base: Table, view: Table, layout: Layout) -> Table:
+    """Returns the base table with what people see in the view: comments, and the defaults of protected columns."""
+    columns = tuple(_column_as_shown(column, view, layout) for column in base.columns)
+    return replace(base, columns=columns)
+
+
+def _column_as_shown(column: Column, view: Table, layout: Layout) -> Column:
+    seen = view.column(column.name)
+    if seen is None:
+        return column
+    default = seen.default if column.name in layout.protected else column.default
+    return replace(column, comment=seen.comment, default=default)

@@ -16,7 +16,7 @@ from pg_envelope.backend.tables.inspect import INPUT, Check, Column, Table
 KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
 SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.audit, c.type, c.collation, c.storage,
-    c.plain_column, c.plain_not_null,
+    c.plain_column, c.plain_not_null, c.moves,
     coalesce((SELECT n.beside FROM envelope_private.adoption n WHERE n.field_uuid = c.field_uuid), '{}') AS beside,
     EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = c.field_uuid) AS is_masked,
     EXISTS (SELECT FROM envelope_private.fault x
@@ -115,7 +115,7 @@ def refuse_protected(host: Host, oid: int) -> None:
             detail=f"view {row['view_name']}, base table {row['base_name']}",
             hint=f"Its {WAYS[row['rollout']][0]} is not at its end. {WAYS[row['rollout']][1]}."
             if row["rollout"]
-            else "To change its columns: CALL envelope.unprotect(...), then protect() with all of them.",
+            else "To protect further columns, or to take some out, use online => true: docs/online.md",
         )
 
 
@@ -148,7 +148,7 @@ def record(host: Host, table: Table, layout: Layout) -> None:
         "UPDATE envelope_private.key SET row_key = $2::name[], by_role = $3, as_caller = $4, checks = $5::jsonb"
         " WHERE base = $1::oid",
         ["oid", "text[]", "bool", "bool", "text"],
-        [table.oid, list(layout.row_key), layout.by_role, layout.as_caller, _checks_json(layout.checks)],
+        [table.oid, list(layout.row_key), layout.by_role, layout.as_caller, checks_json(layout.checks)],
     )
     for protected in layout.protected.values():
         column = protected.column
@@ -160,7 +160,7 @@ def record(host: Host, table: Table, layout: Layout) -> None:
         )
 
 
-def _checks_json(checks: tuple[Check, ...]) -> str:
+def checks_json(checks: Iterable[Check]) -> str:
     return json.dumps(
         [
             {**{name: getattr(check, name) for name in CHECK_FIELDS}, "columns": sorted(check.columns)}
@@ -203,6 +203,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         for found in json.loads(key["checks"])
     )
     sources = {found.field_uuid: name for name, found in protected.items()}
+    moving = {found.plain for found in protected.values() if found.moves}
     searches = searches_of(host, str(key["key_uuid"]), base, sources)
     return Layout(
         key_uuid=str(key["key_uuid"]),
@@ -225,7 +226,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         hidden=tuple(column for column in columns if column.name in searches and not searches[column.name].is_filled),
         rollout=key["rollout"],
         inputs=_inputs(base, protected),
-        clear_columns=tuple(c for c in base.columns if key["rollout"] and c.name in _plains(protected)),
+        clear_columns=tuple(column for column in base.columns if column.name in moving),
     )
 
 
@@ -313,6 +314,7 @@ def _protected(column: Column, field: Row) -> Protected:
         field["careful"],
         field["plain_column"],
         field["is_masked"],
+        field["moves"],
         tuple(field["beside"]),
     )
 

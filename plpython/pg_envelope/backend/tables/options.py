@@ -46,6 +46,14 @@ def parse(columns: str | None) -> dict[str, FieldOptions]:
     return {name: _options(name, options) for name, options in given.items()}
 
 
+def parse_names(columns: str) -> list[str]:
+    """Returns names of columns from the `columns` argument of unprotect(). Raises BadInput."""
+    given = json.loads(columns)
+    if not isinstance(given, list) or not given or not all(isinstance(name, str) for name in given):
+        raise errors.BadInput("columns must be an array of names", hint='For example: ["email", "phone"].')
+    return list(dict.fromkeys(given))
+
+
 def parse_tables(tables: str | None) -> dict[str, dict[str, FieldOptions]]:
     """Returns what parse() returns, by the name of each table as it was written. Raises BadInput."""
     given = json.loads(tables or "null")

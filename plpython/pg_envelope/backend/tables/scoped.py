@@ -41,4 +41,8 @@ def record(host: Host, key_uuid: str, scoping: Scoping) -> None:
         [key_uuid, scoping.kind, scoping.column, scoping.of or 0, scoping.erased],
     )
     if scoping.kind != "table":
-        host.rows(SEALS, ["uuid"], [key_uuid])
+        renew_seals(host, key_uuid)
+
+
+def renew_seals(host: Host, key_uuid: str) -> None:
+    host.rows(SEALS, ["uuid"], [key_uuid])

@@ -73,7 +73,7 @@ def make_plain(
         with dependents.carried(host, dependents.own.read(host, base, layout.protected)):
             if open_columns:
                 open_columns()
-            _into_place(host, base, layout)
+            into_place(host, base, layout)
         for rights in layout.rights:
             host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
         host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
@@ -82,7 +82,7 @@ def make_plain(
         host.run(f"ALTER TABLE {base.sql} RENAME TO {ident(view.name)}")
         _set_not_null(host, base, view, layout)
         _restore(host, base, view, layout, acl)
-        _restore_indexes(host, base, view, layout)
+        restore_indexes(host, base, view.sql, layout.at_rest())
         _restore_references(host, base, layout, list(zip(references, returning, strict=True)))
         carried.forget(host, layout.key_uuid)
     catalog.forget(host, key["key_uuid"])
@@ -94,7 +94,7 @@ def shown(view: Table, layout: Layout) -> list[Column]:
     return [column for column in view.columns if column.name not in layout.searches]
 
 
-def _into_place(host: Host, base: Table, layout: Layout) -> None:
+def into_place(host: Host, base: Table, layout: Layout) -> None:
     """Gives the columns that have the values now their names. They have kept their places among the others."""
     for plain, name in layout.plains.items():
         host.run(f"ALTER TABLE {base.sql} DROP COLUMN {ident(name)}")
@@ -184,13 +184,13 @@ def _stored(layout: Layout) -> Iterator[str]:
         yield from set_compression(protected.column)
 
 
-def _restore_indexes(host: Host, base: Table, view: Table, layout: Layout) -> None:
-    """Makes the indexes again for which tokens stood in."""
-    indexes = stand_ins.missing(host, layout.key_uuid, base.oid, layout.schema, view.sql)
+def restore_indexes(host: Host, base: Table, table: str, layout: Layout) -> None:
+    """Makes the indexes again for which tokens stood in. `table` is the name that the base table has now."""
+    indexes = stand_ins.missing(host, layout, base.oid, table)
     if indexes:
         with protecting.usable(host, base):
             for index in indexes:
-                _restore_index(host, AsOwner(host, base.owner_oid), index, layout.schema, view.sql)
+                _restore_index(host, AsOwner(host, base.owner_oid), index, layout.schema, table)
     partition_indexes.rename(host, base.oid, carried.recorded(host, layout.key_uuid))
 
 

@@ -26,6 +26,7 @@ class Protected:
     `is_masked`: rules decide what a role sees.
     `plain` is the base table's column that has the values in the clear during a roll-out. Afterwards it stays empty,
     and keeps the column's place among the others. An offline protect() makes none.
+    `moves`: the roll-out that is under way changes the form of its values.
     `beside` names the columns that hold parts of the old values, such as their IVs, while the column is being adopted.
     """
 
@@ -35,6 +36,7 @@ class Protected:
     careful: bool = False
     plain: str | None = None
     is_masked: bool = False
+    moves: bool = False
     beside: tuple[str, ...] = ()
 
     @property
@@ -56,9 +58,9 @@ class Layout:
 
     `inputs` has the base table's columns through which the upsert relation takes values, by their protected columns.
 
-    `rollout` is the act that is under way, `protect` or `unprotect`: each value is in the clear in one of
-    `clear_columns`, or it is an envelope. During `tokens` every value is in the clear. During `adopt` these columns
-    hold what other software encrypted.
+    `rollout` is the act that is under way, `protect` or `unprotect`: each value of a column that moves is in the clear
+    in one of `clear_columns`, or it is an envelope. During `tokens` every value is in the clear. During `adopt` these
+    columns hold what other software encrypted.
     """
 
     key_uuid: str
@@ -131,8 +133,27 @@ class Layout:
 
     @property
     def sources(self) -> dict[str, str]:
-        """The same while a roll-out is under way, and nothing otherwise."""
-        return self.plains if self.rollout else {}
+        """The same for the columns that move in a roll-out that is under way."""
+        return {found.plain: name for name, found in self.moving.items() if found.plain}
+
+    @property
+    def moving(self) -> dict[str, Protected]:
+        """The protected columns whose values change their form in the roll-out that is under way."""
+        return {name: found for name, found in self.protected.items() if found.moves}
+
+    @property
+    def staying(self) -> set[str]:
+        """The protected columns that such a roll-out leaves as they are."""
+        return self.protected.keys() - self.moving.keys()
+
+    def at_rest(self) -> Layout:
+        """Returns the same with no column that moves: every value is an envelope, or all are in the clear."""
+        return replace(self, protected={name: replace(found, moves=False) for name, found in self.protected.items()})
+
+    def of_rollout(self) -> Layout:
+        """Returns the same with no protected columns but those that move, and with their search columns."""
+        searches = {name: search for name, search in self.searches.items() if search.source in self.moving}
+        return replace(self, protected=self.moving, searches=searches)
 
     @property
     def adopts(self) -> bool:

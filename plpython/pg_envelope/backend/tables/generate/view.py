@@ -75,4 +75,4 @@ def _rights(name: str, page: list[Protected]) -> str:
         f" AS {ident(protected.field_uuid)}"
         for protected in page
     )
-    return f"CREATE MATERIALIZED VIEW {name} AS SELECT {columns}"
+    return f"CREATE MATERIALIZED VIEW {name} AS SELECT {columns} WITH NO DATA"
