@@ -49,7 +49,7 @@ if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
 GD['pg_envelope'].admin.refresh(rel)
 $$;
 COMMENT ON PROCEDURE envelope.refresh IS
-    'makes view and triggers again after ALTER TABLE on the base table: new or renamed columns, another owner';
+    'makes view and triggers again after ALTER TABLE on the base table: new or renamed columns, another owner. For the owner of the table, and superusers';
 
 CREATE PROCEDURE envelope.allow_upsert(rel regclass)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$

@@ -100,7 +100,7 @@ GRANT EXECUTE ON FUNCTION
     envelope.decrypt(envelope.ciphertext, text), envelope.decrypt_bytea(envelope.ciphertext, text)
     TO PUBLIC;
 
-GRANT EXECUTE ON PROCEDURE envelope.truncate(regclass, boolean, boolean) TO PUBLIC;
+GRANT EXECUTE ON PROCEDURE envelope.truncate(regclass, boolean, boolean), envelope.refresh(regclass) TO PUBLIC;
 
 -- Each shows a role the tables that it owns.
 GRANT SELECT ON envelope.faults, envelope.verifications TO PUBLIC;

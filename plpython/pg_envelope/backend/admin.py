@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pg_envelope import errors
-from pg_envelope.backend.caller import refuse_others
+from pg_envelope.backend.caller import is_superuser, refuse_others
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.ddl.begin import Exchanges
 from pg_envelope.backend.guard import Guard
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 # Guard.plain: it wraps a function that SQL calls.
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 Result = TypeVar("Result")
-WHY = "It makes row policies and replaces tables."
+WHY = "It makes row policies and replaces tables. What an owner can call: docs/migrations.md#without-a-superuser"
 COMMITS = "It writes the key catalog, and commits."
 
 
@@ -345,7 +345,10 @@ class Admin:
         return Rules(self._host, self._keys, self._masks().secret)
 
     def _refresh(self, rel: str | None) -> None:
-        refresh(self._host, self.table(rel, "refresh"))
+        if rel is not None and not is_superuser(self._host):
+            self._exchanges.refresh(self._host.relation(rel))
+        else:
+            refresh(self._host, self.table(rel, "refresh"))
 
     def _adopt_restored(self, rel: str | None, key: str | None) -> None:
         from pg_envelope.backend.lifecycle.restored import adopt_restored

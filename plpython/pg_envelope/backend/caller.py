@@ -1,4 +1,4 @@
-"""Refuses callers of a routine that runs with its caller's rights and is for superusers only."""
+"""Tells superusers from others, for routines that run with their caller's rights."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from pg_envelope.backend.host import Host
 SUPERUSER = "SELECT rolsuper AS is_so FROM pg_catalog.pg_roles WHERE rolname = current_user"
 
 
+def is_superuser(host: Host) -> bool:
+    caller = host.row(SUPERUSER)
+    return bool(caller and caller["is_so"])
+
+
 def refuse_others(host: Host, what: str, why: str) -> None:
     """Raises NotPermitted, with `why` as its hint, unless the current role is a superuser."""
-    caller = host.row(SUPERUSER)
-    if not (caller and caller["is_so"]):
+    if not is_superuser(host):
         raise errors.NotPermitted(f"{what}() needs a superuser", hint=why)

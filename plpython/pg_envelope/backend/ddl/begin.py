@@ -12,6 +12,7 @@ from pg_envelope.backend.ddl.commands import Command
 from pg_envelope.backend.host import Host, Row, Undone
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import catalog
+from pg_envelope.backend.tables.refresh import refresh
 
 RIGHTS = """
 SELECT pg_has_role($1, b.relowner, 'USAGE') AS owns, has_table_privilege($1, v.oid, 'REFERENCES')
@@ -57,6 +58,13 @@ class Exchanges:
     def begin(self, view: int) -> None:
         """Begins for all commands until end(). Raises NotProtected, NotPermitted, Locked, Conflict."""
         self._caller.as_owner(lambda: self._begin_by_hand(view))
+
+    def refresh(self, oid: int) -> None:
+        """Carries out refresh() for the owner of a table, who could begin() and end() as well.
+
+        Raises NotProtected, NotPermitted, Locked, Conflict.
+        """
+        self._caller.as_owner(lambda: self._refresh(oid))
 
     def end(self) -> None:
         """Ends a command, or what begin() began."""
@@ -126,10 +134,21 @@ class Exchanges:
     def _begin_by_hand(self, view: int) -> None:
         self._lock([view])
         key = self._key(view)
-        rights = self._host.row(RIGHTS, ["name", "oid"], [self._caller.acting, view])
-        if rights is None or not rights["owns"]:
-            raise errors.NotPermitted(f"must be owner of {key['view_name']}")
+        self._refuse_others(key)
         exchange.begin(self._host, key)
+
+    def _refresh(self, oid: int) -> None:
+        self.refuse_open("refresh")
+        key = catalog.key_of(self._host, oid)
+        self._lock([key["view"]])
+        self._refuse_others(key)
+        refresh(self._host, key["base"])
+
+    def _refuse_others(self, key: Row) -> None:
+        """Refuses who is not the owner, as PostgreSQL does. Where the view is gone, it refuses everybody."""
+        rights = self._host.row(RIGHTS, ["name", "oid"], [self._caller.acting, key["view"]])
+        if rights is None or not rights["owns"]:
+            raise errors.NotPermitted(f"must be owner of {key['view_name'] or key['base_name']}")
 
     def _key(self, view: int) -> Row:
         key = catalog.key_of(self._host, view)
