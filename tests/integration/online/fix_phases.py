@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import psycopg
 import pytest
@@ -77,6 +82,46 @@ KINDS = {"plain": TABLE, "partitioned": partitioned(TABLE)}
 EACH_KIND = [("plain", "table"), ("plain", "subject"), ("partitioned", "subject")]
 
 
+class Program:
+    """A call that psql makes: a client in a process of its own."""
+
+    def __init__(self, db: Database, statement: str) -> None:
+        # psql writes to it as long as it lives.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        name = f"client {secrets.token_hex(4)}"
+        environment = {**os.environ, **db.stack.environ(), "PGDATABASE": db.name, "PGAPPNAME": name}
+        self._process = subprocess.Popen(
+            ["psql", "-XU", "postgres", "-c", statement],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=self._said,
+        )
+        until(db, "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", "its session", name)
+        self.pid = db.one("SELECT pid FROM pg_stat_activity WHERE application_name = %s", name)
+
+    @property
+    def notices(self) -> list[str]:
+        return os.pread(self._said.fileno(), 100_000, 0).decode().splitlines()
+
+    @property
+    def error(self) -> None:
+        return None
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
+
+
+Job = Beside | Program
+Begin = Callable[[Database, str], Any]
+
+
 @pytest.fixture
 def person(request: pytest.FixtureRequest, db: Database) -> Database:
     """A database with a table of many rows, and with one of each thing that a roll-out has to carry along."""
@@ -99,28 +144,28 @@ def slowly(call: str) -> str:
 
 
 @contextmanager
-def in_the_first_step(db: Database, call: str) -> Iterator[Beside]:
+def in_the_first_step(db: Database, call: str, begin: Begin = Beside) -> Iterator[Any]:
     """A reader's transaction holds up the first lock."""
     with _reader(db):
-        job = Beside(db, call)
+        job = begin(db, call)
         until(db, WAITS_FOR_LOCK, "a try for the lock", job.pid)
         yield job
 
 
 @contextmanager
-def in_the_backfill(db: Database, call: str) -> Iterator[Beside]:
-    job = Beside(db, slowly(call))
+def in_the_backfill(db: Database, call: str, begin: Begin = Beside) -> Iterator[Any]:
+    job = begin(db, slowly(call))
     until(db, SOME_DONE, "the first batch")
     yield job
 
 
 @contextmanager
-def before_old_snapshots(db: Database, call: str) -> Iterator[Beside]:
+def before_old_snapshots(db: Database, call: str, begin: Begin = Beside) -> Iterator[Any]:
     """The roll-out waits for a transaction that could see rows of before, and that reads the same values to its end."""
     rows = db.sql(DIGEST)
     with db.stack.connect(db.name) as old:
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
-        job = Beside(db, call)
+        job = begin(db, call)
         _until_told(job)
         yield job
         with suppress(psycopg.OperationalError):
@@ -129,9 +174,9 @@ def before_old_snapshots(db: Database, call: str) -> Iterator[Beside]:
 
 
 @contextmanager
-def in_the_last_step(db: Database, call: str) -> Iterator[Beside]:
+def in_the_last_step(db: Database, call: str, begin: Begin = Beside) -> Iterator[Any]:
     """A reader's transaction, which has no snapshot, holds up the last lock."""
-    with ExitStack() as stack, before_old_snapshots(db, call) as job:
+    with ExitStack() as stack, before_old_snapshots(db, call, begin) as job:
         stack.enter_context(_reader(db))
         # Its end lets the roll-out go on to the last lock.
         db.sql(END_OLD_SNAPSHOTS)
@@ -139,12 +184,12 @@ def in_the_last_step(db: Database, call: str) -> Iterator[Beside]:
         yield job
 
 
-def _until_told(job: Beside) -> None:
+def _until_told(job: Job) -> None:
     wait_until(lambda: _told(job) or not job.alive, 60, "wait for older snapshots")
     assert job.alive, job.error
 
 
-def _told(job: Beside) -> bool:
+def _told(job: Job) -> bool:
     return any(WAITING in notice for notice in job.notices)
 
 

@@ -22,13 +22,19 @@ NO_DRAFTS = "envelope_no_drafts"
 INPUT = "envelope.input"
 TAKES = "!envelope_upsert"
 ONLY_MARKS = "envelope_only_marks"
+# pg_repack has a trigger while it works. Its function is SECURITY DEFINER, and copies rows as they are stored.
+OF_REPACK = """EXISTS (
+        SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+        JOIN pg_catalog.pg_proc p ON p.oid = d.objid
+        WHERE d.classid = 'pg_proc'::regclass AND d.objid = t.tgfoid AND d.deptype = 'e' AND p.prosecdef
+            AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'pg_repack')"""
 # Code that a write of a row runs with its caller's role and settings: triggers, functions of users in constraints,
 # generated columns and indexes, and CHECKs that depend on the caller.
 RUNS_CODE = f"""(EXISTS (
         SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND {ASKS_CALLER})
     OR EXISTS (
         SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-            AND t.tgtype::int & 20 <> 0 AND t.tgname !~ '^(~envelope_guard_|{TAKES})')
+            AND t.tgtype::int & 20 <> 0 AND t.tgname !~ '^(~envelope_guard_|{TAKES})' AND NOT {OF_REPACK})
     OR EXISTS (
         SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid >= 16384 AND (
             d.classid = 'pg_constraint'::regclass
