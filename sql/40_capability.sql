@@ -72,23 +72,36 @@ RETURN EXISTS (SELECT FROM pg_options_to_table(options) WHERE option_name = 'sec
 COMMENT ON FUNCTION envelope_private.reads_as_user IS
     'whether a view with these options reads with the rights of its user, in place of its owner''s';
 
+-- The columns that a query has to have the right to are a set of numbers. A whole row is the number 0, and each number
+-- is stored 7 higher, because system columns have negative ones.
+CREATE FUNCTION envelope_private.reads_whole_rows(query text, relation oid) RETURNS boolean
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+RETURN query ~ format(':relid %s [^{}]*:selectedCols \(b( [0-9]+)* 7[ )]', relation);
+COMMENT ON FUNCTION envelope_private.reads_whole_rows IS
+    'whether the query of a view, as pg_rewrite has it, uses whole rows of a relation';
+
 CREATE FUNCTION envelope_private.reads_through_view(role oid, relation oid, attname name) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     WITH RECURSIVE above (oid) AS (
-        SELECT w.ev_class::oid FROM pg_attribute a
-        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+        SELECT c.oid FROM pg_attribute a
+        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
         JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.ev_class <> a.attrelid
         JOIN pg_class c ON c.oid = w.ev_class AND c.relkind = 'v'
-        WHERE a.attrelid = relation AND a.attname = $3
-            AND NOT envelope_private.reads_as_user(c.reloptions)
+        WHERE a.attrelid = relation AND a.attname = $3 AND NOT envelope_private.reads_as_user(c.reloptions)
             AND has_column_privilege(c.relowner, relation, $3, 'SELECT')
+            AND (d.refobjsubid = a.attnum OR envelope_private.reads_whole_rows(w.ev_action::text, relation)
+                -- Whole rows need the right to each column.
+                AND NOT EXISTS (SELECT FROM pg_attribute n WHERE n.attrelid = relation AND n.attnum > 0
+                    AND NOT n.attisdropped AND NOT has_column_privilege(c.relowner, relation, n.attnum, 'SELECT')))
         UNION
-        SELECT w.ev_class::oid FROM above
+        SELECT c.oid FROM above
         JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = above.oid
         JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.ev_class <> above.oid
         JOIN pg_class c ON c.oid = w.ev_class AND c.relkind = 'v'
-        WHERE has_any_column_privilege(c.relowner, above.oid, 'SELECT'))
+        -- What a view with the rights of its user reads, the user must be allowed to read without it.
+        WHERE NOT envelope_private.reads_as_user(c.reloptions)
+            AND has_any_column_privilege(c.relowner, above.oid, 'SELECT'))
     SELECT EXISTS (SELECT FROM above WHERE has_any_column_privilege(role, above.oid, 'SELECT'));
 END;
 COMMENT ON FUNCTION envelope_private.reads_through_view IS

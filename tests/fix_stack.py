@@ -94,9 +94,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         made.down()
 
 
-@pytest.fixture
-def make_db(stack: Stack) -> Iterator[Callable[[], Database]]:
-    """Makes databases with the extension; they go with the test."""
+@contextlib.contextmanager
+def databases(stack: Stack) -> Iterator[Callable[[], Database]]:
+    """Makes databases with the extension; they go at the end."""
     made: list[Database] = []
 
     def make() -> Database:
@@ -111,6 +111,13 @@ def make_db(stack: Stack) -> Iterator[Callable[[], Database]]:
         database.close()
         with stack.connect("postgres") as connection:
             connection.execute(f"DROP DATABASE {database.name} WITH (FORCE)")
+
+
+@pytest.fixture
+def make_db(stack: Stack) -> Iterator[Callable[[], Database]]:
+    """Makes databases with the extension; they go with the test."""
+    with databases(stack) as make:
+        yield make
 
 
 @pytest.fixture

@@ -75,3 +75,26 @@ def test_operations_says_what_to_do_about_each_error_of_broker_and_kms(error: ty
     rows = [line for line in (ROOT / "docs/operations.md").read_text().splitlines() if f"| {error.sqlstate} |" in line]
     said = [words.removesuffix("...") for line in rows for words in re.findall(r"`([^`]+)`", line.split("|")[1])]
     assert any(error.text.startswith(words) for words in said), error.text
+
+
+ATTACKS = (ROOT / "docs/attacks.md").read_text()
+# A file below tests, and then names of tests or of cases in it, until the next file.
+TRIED = [
+    (file, name)
+    for file, names in re.findall(r"`([\w/]+\.py)`([^|;\n]*)", ATTACKS)
+    for name in re.findall(r"`(\w+)`", names) or [""]
+]
+
+
+@pytest.mark.parametrize(("file", "name"), TRIED)
+def test_each_attack_on_the_page_is_tried(file: str, name: str) -> None:
+    source = (ROOT / "tests" / file).read_text()
+    assert not name or f"def {name}(" in source or f'"{name}"' in source
+
+
+def test_each_case_of_an_attack_is_on_the_page() -> None:
+    source = (ROOT / "tests/integration/masks/fix_attacks.py").read_text()
+    cases = re.findall(r'^    "(\w+)": ', source.partition("FAILS = ")[0], re.MULTILINE)
+    assert len(cases) > 40
+    named = {name for _, name in TRIED}
+    assert sorted(set(cases) - named) == []

@@ -218,29 +218,6 @@ def test_a_difference_is_a_finding(shop: Database) -> None:
     assert matrix(shop, proof=False)["alice", "phone"]["proved"] is None
 
 
-TROJAN = """
-CREATE FUNCTION become() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
-    PERFORM set_config('role', 'none', false); EXECUTE 'ALTER ROLE owner SUPERUSER'; RETURN true;
-EXCEPTION WHEN OTHERS THEN RETURN true; END $$;
-CREATE DOMAIN mail AS text CHECK (become());
-CREATE TABLE trap (id int PRIMARY KEY, email mail);
-INSERT INTO trap VALUES (1, 'a@b.c');
-"""
-
-
-def test_no_code_that_a_proof_meets_becomes_the_superuser(shop: Database) -> None:
-    owner = shop.connect("owner")
-    owner.execute(TROJAN)
-    shop.sql("""CALL envelope.protect('trap', '["email"]')""")
-    owner.execute("GRANT SELECT ON trap TO alice")
-    session = shop.connect()
-    before = session.execute("SELECT current_user, current_setting('search_path')").fetchall()
-    rows = session.execute("SELECT proved FROM envelope.access() WHERE relation = 'trap'::regclass").fetchall()
-    assert {"clear", "none"} <= {proved for (proved,) in rows}
-    assert session.execute("SELECT current_user, current_setting('search_path')").fetchall() == before
-    assert not shop.one("SELECT rolsuper FROM pg_roles WHERE rolname = 'owner'")
-
-
 def test_it_is_for_superusers(shop: Database) -> None:
     shop.sql("GRANT EXECUTE ON FUNCTION envelope.access TO owner")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -120,6 +121,29 @@ def test_what_is_no_ring_is_refused(broker, made):
     assert code(bring(broker.client(), [made[0]], ring="0" * 32)) == "bad_request", "the id of another ring"
     assert code(broker.ask("attach", ring="0" * 32)) == "bad_request", "no descriptor"
     assert code(broker.ask("drain", seq=1)) == "bad_request", "no ring"
+    assert kinds(broker) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, ring.HEAD_BYTES, ring.SIZE - 1, ring.SIZE + 1, 2 * ring.SIZE])
+def test_a_sealed_ring_of_another_size_is_refused(broker, made, size):
+    """Else the broker would read behind its end, and die by SIGBUS."""
+    other = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+    os.write(other, made[1][: min(size, ring.HEAD_BYTES)])
+    os.ftruncate(other, size)
+    fcntl.fcntl(other, fcntl.F_ADD_SEALS, ring.SEALS)
+    assert code(bring(broker.client(), [other], ring=ring.id_of(made[1]))) == "bad_request"
+    os.close(other)
+    assert kinds(broker) == []
+    assert code(bring(broker.client(), [made[0]], ring=ring.id_of(made[1]))) == "ok", "the broker lives"
+
+
+@pytest.mark.parametrize("missing", [fcntl.F_SEAL_SEAL, fcntl.F_SEAL_SHRINK, fcntl.F_SEAL_GROW])
+def test_a_ring_that_can_change_its_size_is_refused(broker, made, missing):
+    other = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+    os.write(other, made[1][:])
+    fcntl.fcntl(other, fcntl.F_ADD_SEALS, ring.SEALS & ~missing)
+    assert code(bring(broker.client(), [other], ring=ring.id_of(made[1]))) == "bad_request"
+    os.close(other)
     assert kinds(broker) == []
 
 

@@ -1,4 +1,6 @@
-"""Attacks that try to read an audited value without an event. Each is named after what it tries."""
+"""Attacks that try to read an audited value without an event. Each is named after what it tries: docs/attacks.md lists
+them.
+"""
 
 from __future__ import annotations
 
@@ -29,59 +31,59 @@ CREATE TRIGGER look BEFORE INSERT ON visit FOR EACH ROW EXECUTE FUNCTION look()"
 PATHS: list[tuple[str, str, list[int]]] = [
     ("select", "SELECT email FROM person LIMIT 10", [10]),
     ("bytea", "SELECT photo FROM person LIMIT 3", [3]),
-    ("two columns", "SELECT email, photo FROM person WHERE id = 1", [1, 1]),
-    ("column without audit", "SELECT phone FROM person", []),
-    ("nothing decrypted", "SELECT count(*) FROM person", []),
-    ("no row", "SELECT email FROM person WHERE id = -1", []),
-    ("condition only", "SELECT 1 FROM person WHERE email LIKE 'user1@%'", [ROWS]),
-    ("whole row as json", "SELECT to_jsonb(p) - 'photo' FROM person p WHERE id = 3", [1, 1]),
+    ("two_columns", "SELECT email, photo FROM person WHERE id = 1", [1, 1]),
+    ("column_without_audit", "SELECT phone FROM person", []),
+    ("nothing_decrypted", "SELECT count(*) FROM person", []),
+    ("no_row", "SELECT email FROM person WHERE id = -1", []),
+    ("condition_only", "SELECT 1 FROM person WHERE email LIKE 'user1@%'", [ROWS]),
+    ("whole_row_as_json", "SELECT to_jsonb(p) - 'photo' FROM person p WHERE id = 3", [1, 1]),
     ("rollback", "BEGIN; SELECT email FROM person LIMIT 4; ROLLBACK", [4]),
     ("savepoint", "BEGIN; SAVEPOINT s; SELECT email FROM person LIMIT 4; ROLLBACK TO s; ROLLBACK", [4]),
-    ("failing statement", "SELECT email, 1 / (id - 5) FROM person WHERE id = 5", [1]),
+    ("failing_statement", "SELECT email, 1 / (id - 5) FROM person WHERE id = 5", [1]),
     (
-        "two cursors in turn",
+        "two_cursors_in_turn",
         "BEGIN; DECLARE a CURSOR FOR SELECT email FROM person; DECLARE b CURSOR FOR SELECT email FROM person;"
         " FETCH 3 FROM a; FETCH 5 FROM b; FETCH 4 FROM a; FETCH 1 FROM b; COMMIT",
         [7, 6],
     ),
     (
-        "cursor with hold",
+        "cursor_with_hold",
         "BEGIN; DECLARE a CURSOR WITH HOLD FOR SELECT email FROM person LIMIT 15; FETCH 3 FROM a; COMMIT;"
         " FETCH 2 FROM a",
         # At COMMIT PostgreSQL runs the query again from its beginning, to keep the result.
         [18],
     ),
-    ("three statements in one message", "SELECT email FROM person WHERE id = 1; " * 3, [1, 1, 1]),
-    ("loop in a function", LOOP, [1, 1, 1]),
+    ("three_statements_in_one_message", "SELECT email FROM person WHERE id = 1; " * 3, [1, 1, 1]),
+    ("loop_in_a_function", LOOP, [1, 1, 1]),
     (
-        "prepared, with a generic plan",
+        "prepared_with_a_generic_plan",
         "SET plan_cache_mode = force_generic_plan; PREPARE p(int) AS SELECT email FROM person WHERE id = $1;"
         " EXECUTE p(1); EXECUTE p(2); EXECUTE p(1)",
         [1, 1, 1],
     ),
-    ("create table as", "CREATE TEMP TABLE x AS SELECT email FROM person LIMIT 11", [11]),
-    ("insert select", "CREATE TEMP TABLE x (v text); INSERT INTO x SELECT email FROM person LIMIT 2", [2]),
-    ("materialized view", "CREATE MATERIALIZED VIEW m AS SELECT email FROM person", [ROWS]),
+    ("create_table_as", "CREATE TEMP TABLE x AS SELECT email FROM person LIMIT 11", [11]),
+    ("insert_select", "CREATE TEMP TABLE x (v text); INSERT INTO x SELECT email FROM person LIMIT 2", [2]),
+    ("materialized_view", "CREATE MATERIALIZED VIEW m AS SELECT email FROM person", [ROWS]),
     ("explain", "EXPLAIN VERBOSE SELECT email FROM person", []),
-    ("explain analyze", "EXPLAIN ANALYZE SELECT email FROM person LIMIT 9", [9]),
+    ("explain_analyze", "EXPLAIN ANALYZE SELECT email FROM person LIMIT 9", [9]),
     ("correlated", "SELECT (SELECT p.email FROM person p WHERE p.id = g) FROM generate_series(1, 5) g", [5]),
     (
         "lateral",
         "SELECT x.email FROM generate_series(1, 5) g, LATERAL (SELECT email FROM person p WHERE p.id = g OFFSET 0) x",
         [5],
     ),
-    ("order by with limit", "SELECT id FROM person ORDER BY email LIMIT 1", [ROWS]),
-    ("view over the view", "CREATE VIEW v AS SELECT * FROM person; SELECT email FROM v WHERE id = 2", [1]),
+    ("order_by_with_limit", "SELECT id FROM person ORDER BY email LIMIT 1", [ROWS]),
+    ("view_over_the_view", "CREATE VIEW v AS SELECT * FROM person; SELECT email FROM v WHERE id = 2", [1]),
     # The trigger gets the whole old row, so the photo is read, too.
-    ("update returning", "UPDATE person SET phone = 'x' WHERE id = 1 RETURNING email", [1, 1]),
-    ("delete returning", "DELETE FROM person WHERE id = 1 RETURNING email", [1]),
-    ("parallel plan", "SET {parallel} = on; SELECT count(*) FROM person WHERE email LIKE '%'", [ROWS]),
-    ("copy to stdout", "COPY (SELECT email FROM person LIMIT 6) TO STDOUT", [6]),
+    ("update_returning", "UPDATE person SET phone = 'x' WHERE id = 1 RETURNING email", [1, 1]),
+    ("delete_returning", "DELETE FROM person WHERE id = 1 RETURNING email", [1]),
+    ("parallel_plan", "SET {parallel} = on; SELECT count(*) FROM person WHERE email LIKE '%'", [ROWS]),
+    ("copy_to_stdout", "COPY (SELECT email FROM person LIMIT 6) TO STDOUT", [6]),
     # The view is there twice, so each side has an event and decrypts its own values.
-    ("self join", "SELECT a.email, b.email FROM person a JOIN person b ON b.id = a.id + 1 WHERE a.id < 4", [3, 3]),
-    ("security definer twice", PEEK + "; SELECT peek(1), peek(2)", [1, 1]),
-    ("trigger of another table", TRIGGER + "; INSERT INTO visit VALUES (4), (5)", [1, 1]),
-    ("statement that begins strangely", "/* SELECT */ -- x\n(SELECT email FROM person LIMIT 1)", [1]),
+    ("self_join", "SELECT a.email, b.email FROM person a JOIN person b ON b.id = a.id + 1 WHERE a.id < 4", [3, 3]),
+    ("security_definer_twice", PEEK + "; SELECT peek(1), peek(2)", [1, 1]),
+    ("trigger_of_another_table", TRIGGER + "; INSERT INTO visit VALUES (4), (5)", [1, 1]),
+    ("statement_that_begins_strangely", "/* SELECT */ -- x\n(SELECT email FROM person LIMIT 1)", [1]),
 ]
 
 

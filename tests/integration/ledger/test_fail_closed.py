@@ -186,6 +186,19 @@ def test_a_wait_for_a_full_ring_can_be_cancelled(audited: Database, breakable: S
     assert session.execute(ONE).fetchall() == [("user1@b.c",)]
 
 
+def test_a_session_whose_ring_has_another_size_reads_nothing(audited: Database) -> None:
+    """The broker refuses the ring. Server and broker live, and other sessions read."""
+    session = audited.connect()
+    session.execute("SELECT phone FROM person")
+    session.execute("DO $$ from pg_envelope import ring; ring.SIZE = ring.HEAD_BYTES $$ LANGUAGE plpython3u")
+    other = audited.connect("alice")
+    for _ in range(2):
+        found = error(session, ONE)
+        assert (found.sqlstate, "user1" in str(found)) == ("22023", False)
+    assert session.execute("SELECT phone FROM person WHERE id = 1").fetchall() == [("1",)]
+    assert other.execute(ONE).fetchall() == [("user1@b.c",)]
+
+
 def test_at_level_sync_the_event_is_on_the_disk_before_the_value(audited: Database, stack: Stack) -> None:
     audited.sql("CALL envelope.set_audit('person', 'email', 'sync')")
     session = audited.connect("alice")

@@ -94,7 +94,7 @@ def test_cursors_copies_and_prepared_statements(twin: Database) -> None:
     assert copies[0] == copies[1]
 
 
-def test_with_row_level_security(masked: Database) -> None:
+def test_rls(masked: Database) -> None:
     masked.sql("ALTER TABLE person_encrypted ENABLE ROW LEVEL SECURITY")
     masked.sql("CREATE POLICY few ON person_encrypted USING (id < 3)")
     masked.sql("CALL envelope.refresh('person')")
@@ -172,7 +172,8 @@ def test_in_subject_scope(db: Database) -> None:
     assert db.one("SELECT email FROM person WHERE id = 3") == "ada.5d1e1@example.org"
 
 
-def test_masks_of_before_hold_after_a_refresh_and_a_rename(masked: Database) -> None:
+def test_view_regeneration(masked: Database) -> None:
+    """Masks of before hold after a refresh and a rename."""
     masked.sql("ALTER TABLE person_encrypted RENAME email TO mail; CALL envelope.refresh('person')")
     assert masked.sql("SELECT mail FROM person WHERE id = 1", user="alice") == [("a***@example.org",)]
     assert masked.one("SELECT kind FROM envelope.masks WHERE \"column\" = 'mail' AND role = 'public'") == "email"

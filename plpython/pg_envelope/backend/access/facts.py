@@ -8,7 +8,7 @@ from pg_envelope.backend.host import Host, Row
 SET_OPTION_SINCE = 160000
 COLUMNS = """
 SELECT c.field_uuid, c.attname AS column, a.attnum, t.view AS view_oid, t.view_name, v.relname AS name,
-    t.by_role, b.relowner AS owner_oid, v.relnamespace AS schema_oid,
+    t.by_role, b.oid AS base_oid, b.relowner AS owner_oid, v.relnamespace AS schema_oid,
     EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = c.field_uuid) AS is_masked,
     ARRAY(SELECT n.attnum FROM envelope_private.search s
         JOIN pg_attribute n ON n.attrelid = t.view AND n.attname = s.attname
@@ -53,7 +53,7 @@ WITH RECURSIVE above (view, source, is_whole) AS (
     FROM pg_depend d JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
     JOIN pg_class c ON c.oid = w.ev_class
     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND c.oid <> $1 AND c.relkind IN ('v', 'm')
-        AND (d.refobjsubid = $2 OR w.ev_action::text LIKE '%:varattno 0 %')
+        AND (d.refobjsubid = $2 OR envelope_private.reads_whole_rows(w.ev_action::text, $1))
     UNION
     SELECT c.oid, d.refobjid, false FROM above
     JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = above.view

@@ -1,11 +1,12 @@
-"""Tries what each role reads. The statement runs with that role's rights alone, in a restricted operation: code of
-others that it meets cannot become the superuser again.
+"""Tries what each role reads. The statement runs with that role's rights alone, in a restricted operation: no code that
+it meets becomes the superuser again. As a role that such code could harm, nothing is tried.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from pg_envelope.backend.access.code import harmless_roles
 from pg_envelope.backend.access.levels import CLEAR, MASKED, NONE, SEARCH_ONLY
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import settings_kept
@@ -13,7 +14,11 @@ from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.owner import AsOwner
 
 NO_VALUE = "no value"
+NOT_TRIED = "not tried"
+ERROR = "error {}"
 DENIED = "42501"
+# The class of a cancelled statement and of a server that stops.
+ENDS = "57"
 FEW = 5
 # Row policies can show a role other rows than the first ones: values are compared with so many.
 MANY = 1000
@@ -24,19 +29,32 @@ class ColumnProof:
 
     def __init__(self, host: Host, column: Row, searches: list[str]) -> None:
         self._host, self._column, self._searches = host, column, searches
-        # A column's domain can have a CHECK that is code of its owner, so no superuser reads here.
-        self._values = _values(self._as(column["owner_oid"], self._query(MANY if column["by_role"] else FEW)))
+        self._harmless = harmless_roles(host, column["view_oid"], column["base_oid"])
+        self._values: list[Any] = []
+        self._refused = NOT_TRIED
+        if column["owner_oid"] in self._harmless:
+            self._values, self._refused = self._tried(column["owner_oid"], MANY if column["by_role"] else FEW)
 
     def of(self, role: Row) -> str:
-        """Returns clear, masked, search only or none, `no value` where the role sees none, or an error's SQLSTATE."""
+        """Returns clear, masked, search only or none, `no value` where the role sees none, an error's SQLSTATE, or
+        `not tried`.
+        """
+        if self._refused or role["role_oid"] not in self._harmless:
+            return self._refused or NOT_TRIED
+        seen, refused = self._tried(role["role_oid"], FEW)
+        if refused == ERROR.format(DENIED):
+            return self._search(role["role_oid"])
+        return refused or self._compared(seen)
+
+    def _tried(self, role: int, limit: int) -> tuple[list[Any], str]:
+        """Returns what a role reads, and the error in its place."""
         try:
-            seen = _values(self._as(role["role_oid"], self._query(FEW)))
+            return _values(self._as(role, self._query(limit))), ""
         except Exception as error:
             sqlstate = getattr(error, "sqlstate", None)
-            if sqlstate is None:
+            if sqlstate is None or sqlstate.startswith(ENDS):
                 raise
-            return self._search(role["role_oid"]) if sqlstate == DENIED else f"error {sqlstate}"
-        return self._compared(seen)
+            return [], ERROR.format(sqlstate)
 
     def _compared(self, seen: list[Any]) -> str:
         if self._column["by_role"]:

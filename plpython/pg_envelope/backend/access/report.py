@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pg_envelope.backend.access import facts, matrix
 from pg_envelope.backend.access.matrix import RoleAccess
-from pg_envelope.backend.access.proof import NO_VALUE, ColumnProof
+from pg_envelope.backend.access.proof import NO_VALUE, NOT_TRIED, ColumnProof
 from pg_envelope.backend.host import Host, Row
 
 # PostgreSQL's own roles are ways to a value, and nobody logs in as one of them.
@@ -37,6 +37,6 @@ def _of_column(host: Host, column: Row, *, proof: bool) -> Iterator[Row]:
 
 def _proved(access: RoleAccess, tried: ColumnProof | None) -> Row:
     proved = tried.of(access.facts) if tried else None
-    differs = proved not in (None, NO_VALUE, access.direct)
+    differs = proved not in (None, NO_VALUE, NOT_TRIED, access.direct)
     finding = f"computed {access.direct}, proved {proved}" if differs else None
     return {"direct": access.direct, "proved": proved, "finding": finding}
