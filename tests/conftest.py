@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stack.postgres import pg_config
-from tests.fix_stack import alice, bob, db, make_db, owner, stack
+from tests.fix_stack import alice, bob, db, filled, make_db, owner, stack, templates
 
-__all__ = ["alice", "bob", "db", "make_db", "owner", "stack"]
+__all__ = ["alice", "bob", "db", "filled", "make_db", "owner", "stack", "templates"]
 
 # A slow machine is no fault, so examples have no deadline. CI must answer alike for alike commits; on a developer's
 # machine each run tries other values.

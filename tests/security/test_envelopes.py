@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.security.fix_people import BAD_ENVELOPE, DENIED, Failure, failure, make_people, protect, stored, value
 
 DECRYPT = """SELECT envelope_internal.decrypt_text(%s, (
@@ -22,6 +22,12 @@ BAD = (
     None,
     "It was altered or moved, or it belongs to another row, column, database or key.",
 )
+
+
+@pytest.fixture
+def people(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(make_people)
 
 
 def refused(db: Database, envelope: bytes, column: str = "email", row: str = "1") -> tuple[str | None, ...]:

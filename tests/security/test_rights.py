@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.security.fix_people import DENIED, failure, field_uuid, make_people, stored, value
 
 Connection = psycopg.Connection[Any]
@@ -19,6 +19,17 @@ Connection = psycopg.Connection[Any]
 READ = "SELECT email FROM people WHERE id = 1"
 CAPABILITY = "SELECT capability FROM envelope_private.capability"
 CREATE_AS_OWNER = "GRANT CREATE ON SCHEMA public TO owner"
+
+
+@pytest.fixture
+def db(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(make_people)
+
+
+@pytest.fixture
+def people(db: Database) -> Database:
+    return db
 
 
 class TestPathsThatRead:

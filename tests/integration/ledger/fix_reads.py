@@ -59,9 +59,8 @@ def recorded(stack: Stack) -> Recorded:
     return read
 
 
-@pytest.fixture
-def audited(db: Database) -> Database:
-    """A table whose column email is audited and whose column phone is not; alice may read it."""
+def fill(db: Database) -> None:
+    """Makes a table whose column email is audited and whose column phone is not; alice may read it."""
     db.sql("CREATE TABLE person (id int PRIMARY KEY, email text, phone text, photo bytea)")
     db.sql(f"INSERT INTO person SELECT g, 'user' || g || '@b.c', g, '\\x01' FROM generate_series(1, {ROWS}) g")
     db.sql("ALTER TABLE person OWNER TO owner")
@@ -69,4 +68,10 @@ def audited(db: Database) -> Database:
     db.sql(f"CALL envelope.protect('person', '{columns}')")
     db.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON person TO alice")
     db.sql("GRANT CREATE ON SCHEMA public TO alice")
+
+
+@pytest.fixture
+def audited(db: Database) -> Database:
+    """The test's database, with the table of `fill`."""
+    fill(db)
     return db

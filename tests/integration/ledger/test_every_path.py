@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 
-from .fix_reads import ROWS, Recorded
+from .fix_reads import ROWS, Recorded, fill
 
 LOOP = """
 DO $$ DECLARE v text; BEGIN
@@ -85,6 +86,12 @@ PATHS: list[tuple[str, str, list[int]]] = [
     ("trigger_of_another_table", TRIGGER + "; INSERT INTO visit VALUES (4), (5)", [1, 1]),
     ("statement_that_begins_strangely", "/* SELECT */ -- x\n(SELECT email FROM person LIMIT 1)", [1]),
 ]
+
+
+@pytest.fixture
+def audited(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(fill)
 
 
 def run(session: psycopg.Connection[Any], statements: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,22 @@ from pg_envelope import reads_check, ring
 from pg_envelope.checkpoints import PublicKey
 from stack.processes import wait_until
 from stack.stack import Stack
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.sql.test_concurrency import in_background
 
-from .fix_reads import WAIT, Recorded, entries, events_of, has_ended, ledger, ring_of
+from .fix_reads import WAIT, Recorded, entries, events_of, fill, has_ended, ledger, ring_of
 
 ONE = "SELECT email FROM person WHERE id = 1"
 LOOP = """
 DO $$ DECLARE v text; BEGIN
     FOR i IN 1..300 LOOP SELECT email INTO v FROM person WHERE id = 1; END LOOP;
 END $$"""
+
+
+@pytest.fixture
+def audited(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(fill)
 
 
 def public_key(stack: Stack) -> PublicKey:

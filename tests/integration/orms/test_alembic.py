@@ -12,10 +12,10 @@ import pytest
 from tests.fix_stack import Database
 from tests.integration.orms import fix_sealed, fix_shop
 from tests.integration.orms.test_page import ROOT
-from tests.integration.sealing.conftest import door, folder, run
+from tests.integration.sealing.conftest import door, door_place, folder, run
 from tests.integration.sealing.fix_door import DoorOfTests
 
-__all__ = ["door", "folder", "run"]
+__all__ = ["door", "door_place", "folder", "run"]
 ENVIRONMENT = """
 import os
 

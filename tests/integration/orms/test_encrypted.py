@@ -37,10 +37,10 @@ from pg_envelope_client.sqlalchemy import install
 from tests.integration.orms import fix_shop
 from tests.integration.orms.fix_sealed import Base, Customer, Item, engine_of, shop
 from tests.integration.orms.test_page import BLOCK, ROOT
-from tests.integration.sealing.conftest import door, folder, run
+from tests.integration.sealing.conftest import door, door_place, folder, run
 from tests.integration.sealing.fix_door import DoorOfTests
 
-__all__ = ["door", "folder", "run"]
+__all__ = ["door", "door_place", "folder", "run"]
 COMPARED = {"compare_type": True, "compare_server_default": True}
 BORN = dt.date(1815, 12, 10)
 ADA, ALAN, KURT = (uuid.UUID(int=number) for number in (1, 2, 3))

@@ -38,10 +38,10 @@ from tests.fix_stack import Database
 from tests.integration.orms import fix_sealed, fix_shop
 from tests.integration.orms.fix_sealed import engine_of, shop
 from tests.integration.orms.test_encrypted_shapes import Member, members
-from tests.integration.sealing.conftest import door, folder, run
+from tests.integration.sealing.conftest import door, door_place, folder, run
 from tests.integration.sealing.fix_door import DoorOfTests
 
-__all__ = ["door", "folder", "members", "run"]
+__all__ = ["door", "door_place", "folder", "members", "run"]
 BORN = dt.date(1815, 12, 10)
 ADA, ALAN, KURT = (uuid.UUID(int=number) for number in (1, 2, 3))
 Customer: Any = fix_sealed.Customer

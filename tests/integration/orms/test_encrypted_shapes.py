@@ -23,10 +23,10 @@ from pg_envelope_client.sqlalchemy import Encrypted, install
 from tests.fix_stack import Database
 from tests.integration.orms import fix_shop
 from tests.integration.orms.fix_sealed import allow, engine_of
-from tests.integration.sealing.conftest import door, folder, run
+from tests.integration.sealing.conftest import door, door_place, folder, run
 from tests.integration.sealing.fix_door import DoorOfTests
 
-__all__ = ["door", "folder", "run"]
+__all__ = ["door", "door_place", "folder", "run"]
 
 
 class Mood(enum.Enum):

@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pg_envelope_client import Broker, KeyClient
 from stack.broker import toml
 from stack.processes import free_port, private_file
+from stack.stack import Stack
 from stack.tls import make_certificates
 from tests.fix_stack import Database
 
@@ -147,17 +148,41 @@ class DoorOfTests:
             one.close()
 
 
-@pytest.fixture
-def door(db: Database) -> Iterator[DoorOfTests]:
-    """The stack's broker, with a door; it is as before when the test is over."""
-    broker = db.stack.broker
-    before = broker.config()
+@pytest.fixture(scope="module")
+def door_place(stack: Stack) -> Iterator[Path]:
+    """A folder for the files of the module's doors. The broker is as before when the module is over."""
+    broker = stack.broker
+    before = toml(broker.config())
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
-        made = DoorOfTests(db, Path(directory))
         try:
-            yield made
+            yield Path(directory)
         finally:
-            made.close()
-            private_file(broker.config_file, toml(before), broker.account)
+            private_file(broker.config_file, before, broker.account)
             broker.restart()
+
+
+@pytest.fixture
+def door(db: Database, door_place: Path) -> Iterator[DoorOfTests]:
+    """The stack's broker, with a door. Its configuration is as before when the test is over.
+
+    The broker itself starts anew in the next test that opens a door. Until then the old door stays open, at an address
+    that only this test knew.
+    """
+    broker = db.stack.broker
+    before = broker.config()
+    directory = Path(tempfile.mkdtemp(dir=door_place))
+    directory.chmod(0o755)
+    made = DoorOfTests(db, directory)
+    try:
+        yield made
+    finally:
+        made.close()
+        after = broker.config()
+        private_file(broker.config_file, toml(before), broker.account)
+        if _without_door(after) != _without_door(before) or not broker.running:
+            broker.restart()
+
+
+def _without_door(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: table for name, table in config.items() if name not in ("door", "application")}
