@@ -38,7 +38,9 @@ def told(db: Database, call: str) -> list[str]:
     with db.connect() as session:
         session.add_notice_handler(found.append)
         session.execute(call)
-    details = [one.message_detail for one in found if 'name "public"."visit" in their bodies' in one.message_primary]
+    details = [
+        one.message_detail for one in found if 'name "public"."visit" in their bodies' in (one.message_primary or "")
+    ]
     return details[0].splitlines() if details else []
 
 

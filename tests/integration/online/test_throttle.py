@@ -31,7 +31,7 @@ def test_others_wait_for_a_batch(person: Database, act: str) -> None:
         holder.execute("SELECT pg_advisory_lock(1)")
         job = Beside(person, CALLS[act].replace(")", SLOWLY))
         until(person, WAITS_FOR_TEST, "the first batch", job.pid)
-        waiter = Beside(person, "SELECT FROM person WHERE id = 2 FOR UPDATE")
+        waiter = Beside(person, "SELECT FROM person FOR UPDATE")
         until(person, WAITS_FOR_JOB, "a lock of the job", job.pid, waiter.pid)
         holder.execute("SELECT pg_advisory_unlock(1)")
         until(person, TOLD, "smaller batches")

@@ -23,7 +23,7 @@ WHERE l.lanname IN ('plpgsql', 'sql') AND p.prosqlbody IS NULL AND p.oid >= 1638
         WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 ORDER BY 1"""
 # Words that follow one another, and what becomes of them.
-DIFFERENT = {
+DIFFERENT: dict[tuple[str, ...], str] = {
     ("on", "conflict"): "ON CONFLICT: write to {upsert}, which envelope.allow_upsert() makes",
     ("merge", "into"): "MERGE works from PostgreSQL 17 on",
     ("truncate",): "TRUNCATE: CALL envelope.truncate(...)",
@@ -32,7 +32,7 @@ DIFFERENT = {
     ("ctid",): "ctid: use the primary key",
     ("execute",): "builds SQL while it runs, which cannot be read beforehand",
 }
-OF_ROWS = {
+OF_ROWS: dict[tuple[str, ...], str] = {
     ("%", "rowtype"): "%ROWTYPE has the search columns, too",
     ("select", "*"): "SELECT * has the search columns, too",
 }
