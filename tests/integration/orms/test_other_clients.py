@@ -1,6 +1,6 @@
-"""Clients of other languages see of a protected table what they see of a plain one, but for what docs/orms.md lists.
+"""Raw drivers, and clients of other languages, see of a protected table what they see of a plain one.
 
-A client that is not installed, and cannot be, is skipped.
+What differs is what docs/orms.md lists. A client that is not installed, and cannot be, is skipped.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,21 @@ def tcp(db: Database) -> Iterator[dict[str, str]]:
 
 # The operations that each row of the page's tables is about.
 ROWS: dict[str, dict[str, set[str]]] = {
+    "psycopg": {
+        "`SELECT *`": {"star"},
+        "`ON CONFLICT (login) DO UPDATE`, `ON CONFLICT (login) DO NOTHING`": {"upsert", "ignore_target"},
+        "`GROUP BY c.id`": {"group"},
+        "`TRUNCATE`": {"truncate"},
+        "`COPY customer TO`": {"copy_out"},
+        "`WHERE CURRENT OF` a cursor": {"current"},
+    },
+    "asyncpg": {
+        "`SELECT *`": {"star"},
+        "`ON CONFLICT (login) DO UPDATE`, `ON CONFLICT (login) DO NOTHING`": {"upsert", "upsert_many", "ignore_target"},
+        "`GROUP BY c.id`": {"group"},
+        "`TRUNCATE`": {"truncate"},
+        "`copy_from_table`": {"copy_out"},
+    },
     "pg": {
         "`SELECT *`": {"star"},
         "`ON CONFLICT (login) DO UPDATE`": {"upsert"},
@@ -124,6 +140,12 @@ def compared(db: Database, client: str, see: See) -> None:
     assert differ == set().union(*ROWS[client].values()), {name: (plain[name], protected[name]) for name in differ}
     assert see(CHANGED="yes") == plain
     assert db.one("SELECT count(*) FROM customer_encrypted WHERE strpos(email::text, 'example') > 0") == 0
+
+
+@pytest.mark.parametrize("client", ["psycopg", "asyncpg"])
+def test_raw_driver(db: Database, client: str) -> None:
+    line = [sys.executable, f"raw_{client}.py"]
+    compared(db, client, lambda **more: printed(db, line, CLIENTS, **more))
 
 
 @pytest.mark.parametrize("client", ["pg", "knex", "Sequelize", "TypeORM"])
