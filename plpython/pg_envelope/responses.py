@@ -23,6 +23,7 @@ OBJECTS: dict[str, Members] = {
         "store": str,
         "version": int | None,
         "oldest": int | None,
+        "made_at": int | float | None,
         "deletable": bool | None,
         "tls": str | None,
         "databases": ["Database"],

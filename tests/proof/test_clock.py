@@ -30,6 +30,7 @@ JUDGED = {
     "broker/ledger/recorder.py": "the start, in a metric that an alert compares with its own clock",
     "broker/watch/metrics.py": "the age of a key, which the catalog's own clock made",
     "broker/door/door.py": "until a client's certificate expires; TLS looks at that clock, too",
+    "backend/kek_age.py": "the age of a KEK, which its KMS made; a person compares it with two years",
     "backend/read_facts.py": "the time of an event; its number in the ring is its order",
     "foreign/writers.py": "the time in a Fernet token; it is for its reader",
     "broker/keys/epoch.py": "the first value of a new counter; it only has to differ from what backends hold",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pg_envelope import errors, wire
-from pg_envelope.backend import fips_status, tls_status, unreadable
+from pg_envelope.backend import fips_status, kek_age, tls_status, unreadable
 from pg_envelope.backend.catalog_checks import CHECKS
 from pg_envelope.backend.faults import ON_PURPOSE
 from pg_envelope.backend.host import Host, Row
@@ -108,6 +108,7 @@ class Status:
         yield from unreadable.checks(self._host, self._link, answer)
         yield fips_status.check(answer.get("fips"))
         yield from tls_status.checks(self._host, answer["keks"])
+        yield kek_age.check(used, answer["keks"])
 
     def _kek(self, name: str, told: Row | None, newest: int) -> Row:
         """Returns the row of one KEK. `newest` is the KEK's newest version in the catalog: a KMS that went back in time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 import uuid
 
 import pytest
@@ -15,6 +16,8 @@ def test_status_names_what_runs(broker):
     found = broker.good("status")
     assert found["protocol"] == 1
     assert found["environment"] == "default"
+    made_at = found["keks"]["default"].pop("made_at")
+    assert 0 < made_at <= time.time()
     assert found["keks"]["default"] == {
         "provider": "vault",
         "state": "ok",

@@ -151,6 +151,7 @@ ELSEWHERE = {
     "ledger_up": ("integration/ledger/test_fail_closed.py", "test_status_tells_of_a_ledger_that_cannot_be_used"),
     "erasures_replayed": ("integration/erasure/test_replay.py", "test_a_restored_backup_stays_dead"),
     "bypass": ("integration/operations/test_status.py", "test_an_owner_that_bypasses_row_policies"),
+    "kek_age": ("integration/client/test_kek_age.py", "test_the_age_of_a_kek_shows"),
     "message_budget": ("integration/schedule/test_schedule.py", "test_a_spent_budget_shows"),
 }
 

@@ -45,6 +45,7 @@ def _kek(config: Config, deks: OpenDeks, kms: Mapping[str, Kms], name: str) -> w
         "deletable": described.deletable if isinstance(described, Description) else None,
         "version": described.version if isinstance(described, Description) else None,
         "oldest": described.oldest if isinstance(described, Description) else None,
+        "made_at": described.made_at if isinstance(described, Description) else None,
         "tls": held.provider.tls(),
         "store": "vault" if "vault" in held.provider.stores else "catalog",
     }

@@ -76,7 +76,13 @@ class Azure(base.OneByOne):
             self._newest[key] = newest
         level = newest.properties.recovery_level
         purgeable = None if level is None else "Purgeable" in level
-        return base.Description(self._number(key, newest), (PURGEABLE,) if purgeable else (), purgeable)
+        made = newest.properties.created_on
+        return base.Description(
+            self._number(key, newest),
+            (PURGEABLE,) if purgeable else (),
+            purgeable,
+            made_at=made.timestamp() if made else None,
+        )
 
     def rotate(self, key: str) -> int:
         with translated():

@@ -52,12 +52,14 @@ class Description:
 
     `deletable`: a person with the right can delete it as it stands, for good; None when the provider does not tell.
     `oldest`: the oldest version that still opens wraps; None when the provider does not tell.
+    `made_at`: when the newest version was made, in seconds since 1970; None when the provider does not tell.
     """
 
     version: int
     warnings: tuple[str, ...] = ()
     deletable: bool | None = None
     oldest: int | None = None
+    made_at: float | None = None
 
 
 class Store(Protocol):

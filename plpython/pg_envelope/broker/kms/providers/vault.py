@@ -48,7 +48,7 @@ class Vault:
             )
         version, deletable = number(found, "latest_version"), found.get("deletion_allowed") is True
         oldest = number(found, "min_decryption_version")
-        return base.Description(version, tuple(_warnings(found)), deletable, oldest)
+        return base.Description(version, tuple(_warnings(found)), deletable, oldest, _made_at(found, version))
 
     def generate(self, key: str, context: str) -> str:
         answer = self._call(
@@ -145,6 +145,12 @@ def _warnings(key: Json) -> list[str]:
         )
         if key.get(option) is True
     ]
+
+
+def _made_at(key: Json, version: int) -> float | None:
+    times = key.get("keys")
+    made = times.get(str(version)) if isinstance(times, dict) else None
+    return float(made) if type(made) is int and made > 0 else None
 
 
 def _base64(text: str) -> str:
