@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.fix_stack import Database
-from tests.integration.online.fix_phases import DIGEST, PHASES, SCOPES
+from tests.integration.online.fix_phases import DIGEST, EACH_KIND, KINDS, PHASES, SCOPES
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.sql.test_there_and_back import dump
 
@@ -37,6 +37,7 @@ def _protected(db: Database) -> list[str]:
     return [name for (name,) in db.sql(COLUMNS)]
 
 
+@pytest.mark.parametrize("person", KINDS, indirect=True)
 def test_both_together_are_an_identity(person: Database) -> None:
     person.sql(VIEWS)
     plain, rows = dump(person), person.sql(DIGEST)
@@ -59,6 +60,7 @@ def test_both_together_are_an_identity(person: Database) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize(("person", "started"), EACH_KIND, indirect=True)
 def test_it_ends_well(started: Database, act: str, phase: str) -> None:
     """At every moment the column that stays is an envelope in each row, and every value can be read."""
     before, rows = dump(started), started.sql(DIGEST)

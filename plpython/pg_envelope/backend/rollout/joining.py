@@ -48,7 +48,7 @@ def join(host: Host, keys: Keys, oid: int, asked: ProtectArguments) -> None:
     base = found.base
     refusals.check_columns(replace(base, columns=found.view.columns), asked.wanted, None)
     indexes = carried.find(host, base, asked.wanted)
-    kept = [index for index in served(indexes, asked.wanted) if PROTECTING.misfit(index) is None]
+    kept = [index for index in served(indexes, asked.wanted) if PROTECTING.misfit(base, index) is None]
     dropped = dropped_first(host, base, asked.wanted, kept, PROTECTING)
     wanted = protecting.with_searches(asked.wanted, kept, asked.shared)
     gone: list[Carried] = [*kept, *dropped]
