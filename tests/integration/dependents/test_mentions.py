@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import psycopg
 import pytest
 
 from tests.fix_stack import Database
@@ -34,14 +33,17 @@ OTHERS = (
 
 
 def told(db: Database, call: str) -> list[str]:
-    found: list[Any] = []
+    """The functions of the notice, without their schema."""
+    found: list[str] = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        if 'functions name "public"."visit" in their bodies' in (notice.message_primary or ""):
+            found.extend((notice.message_detail or "").splitlines())
+
     with db.connect() as session:
-        session.add_notice_handler(found.append)
+        session.add_notice_handler(note)
         session.execute(call)
-    details = [
-        one.message_detail for one in found if 'name "public"."visit" in their bodies' in (one.message_primary or "")
-    ]
-    return details[0].splitlines() if details else []
+    return [line.removeprefix("public.") for line in found]
 
 
 @pytest.mark.parametrize("online", ["", ", online => true"])
