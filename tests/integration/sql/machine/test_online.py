@@ -153,3 +153,46 @@ def test_so_does_one_whose_indexes_become_indexes_of_tokens(
             event(f"alike on the way back, {'to its end' if comes_back else 'and to the other end again'}")
         assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
     event("alike to the end")
+
+
+ONE = CALLS["protect"].replace('["s", "m"]', '["s"]')
+JOIN = CALLS["protect"].replace('["s", "m"]', '["m"]')
+LEAVE = CALLS["unprotect"].replace("online", "columns => '[\"m\"]', online")
+
+
+@settings(max_examples=EXAMPLES // 2, suppress_health_check=list(HealthCheck), phases=PHASES)
+@given(shapes(), st.booleans(), SOME, SOME, SOME, st.booleans(), st.booleans())
+def test_so_does_one_that_gains_and_loses_a_protected_column(
+    stopping_db: Database,
+    shape: Shape,
+    has_subjects: bool,
+    before: list[str],
+    joining: list[str],
+    leaving: list[str],
+    turns_back: bool,
+    comes_back: bool,
+) -> None:
+    connection = stopping_db.admin
+    make(connection, shape, *([IS_GIVEN] if has_subjects else []))
+    first = ONE.replace("online", "scope => 'subject', scope_column => 'n', online") if has_subjects else ONE
+    if call(connection, first) == REFUSED:
+        event("refused online")
+        return
+    if not alike(connection, shape, before, sealed=True):
+        return
+    if call(connection, JOIN, "online") == REFUSED:
+        event("a further column is refused online")
+        return
+    if not alike(connection, shape, joining, sealed=True):
+        return
+    assert call(connection, LEAVE if turns_back else JOIN) is None
+    assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
+    if not turns_back:
+        if call(connection, LEAVE, "batch") == "P0001":
+            if not alike(connection, shape, leaving, sealed=True):
+                return
+            assert call(connection, JOIN if comes_back else LEAVE) is None
+        assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
+    assert call(connection, CALLS["unprotect"]) is None
+    assert stored(connection, "plain", shape) == stored(connection, "sealed", shape)
+    event("alike to the end")
