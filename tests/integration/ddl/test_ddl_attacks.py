@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from stack.processes import wait_until
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.sql.test_hostile_owner import TRAP
 
@@ -23,12 +23,25 @@ WAITS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lo
 BY_HAND = "SELECT envelope_internal.begin_command('ALTER TABLE', 'SQL statement \"ALTER TABLE t ADD x int\"')"
 
 
-@pytest.fixture
-def table(db: Database) -> Database:
+def fill(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, v text, n int); INSERT INTO t VALUES (1, 'a', 2)")
     db.sql("ALTER TABLE t OWNER TO owner; GRANT SELECT, INSERT, UPDATE, DELETE ON t TO bob")
     db.sql("GRANT CREATE ON SCHEMA public TO bob")
     db.sql("""CALL envelope.protect('t', '["v"]')""")
+
+
+def nothing(db: Database) -> None:
+    """For the tests that make a table of their own."""
+
+
+@pytest.fixture
+def db(request: pytest.FixtureRequest, filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(fill if "table" in request.fixturenames else nothing)
+
+
+@pytest.fixture
+def table(db: Database) -> Database:
     return db
 
 

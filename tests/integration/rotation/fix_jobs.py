@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 
 from stack.processes import wait_until
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 
 ROWS = 3000
 HEADERS = "SELECT count(DISTINCT substr(email, 1, 6)) FROM person_encrypted"
@@ -59,15 +60,19 @@ def until_state(db: Database, state: str, part: int = 1) -> None:
     until(db, query, f"state {state}", state, part)
 
 
-@pytest.fixture
-def crowd(db: Database) -> Database:
-    """A database with a table of many rows, all under an old version."""
+def fill(db: Database) -> None:
+    """Makes a table of many rows, all under an old version."""
     db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
     db.sql(f"INSERT INTO person SELECT i, 'value ' || i FROM generate_series(1, {ROWS}) i")
     db.sql("""CALL envelope.protect('person', '["email"]')""")
     db.sql("VACUUM ANALYZE person_encrypted")
     db.sql("SELECT envelope.rotate('person')")
-    return db
+
+
+@pytest.fixture
+def crowd(filled: Callable[[Fill], Database]) -> Database:
+    """A database as `fill` makes it, for tests that destroy no key."""
+    return filled(fill)
 
 
 def assert_whole(db: Database) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 
 MADE = """
 CREATE TYPE mood AS ENUM ('good', 'bad');
@@ -60,12 +61,16 @@ VALUES = "SELECT s, w, p::text, ps::text, e::text, r::text FROM t ORDER BY s"
 IMPLICIT = "CREATE CAST (mood AS text) WITH INOUT AS IMPLICIT"
 
 
-@pytest.fixture
-def typed(db: Database) -> Database:
-    """A table whose key and values have types of users'."""
+def fill(db: Database) -> None:
+    """Makes a table whose key and values have types of users'."""
     db.sql(MADE)
     db.sql(f"CALL envelope.protect('t', '{COLUMNS}')")
-    return db
+
+
+@pytest.fixture
+def typed(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(fill)
 
 
 @pytest.mark.parametrize("change", UNREADABLE)
