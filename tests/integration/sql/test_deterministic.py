@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.adoption.fix_legacy import KEY, import_key
 
 SUITE = {"suite": 4, "bind": "column"}
@@ -197,12 +197,16 @@ def test_the_catalog_itself_refuses_it_bound_by_row(db: Database) -> None:
     assert refusal(db, "UPDATE envelope_private.field SET suite = 4 WHERE bind = 'context'")[0] == "23514"
 
 
-@pytest.fixture
-def pair(db: Database) -> Database:
+def fill_pair(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, a text, b text)")
     protect(db, "t", {"a": SUITE, "b": SUITE})
     db.sql("INSERT INTO t VALUES (1, 'one', 'uno'), (2, 'two', 'due')")
-    return db
+
+
+@pytest.fixture
+def pair(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(fill_pair)
 
 
 OTHER = "(SELECT {} FROM t_encrypted o WHERE o.id = 2)"

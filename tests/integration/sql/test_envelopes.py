@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 
 
 def stored(db: Database, table: str = "t_encrypted") -> dict[int, tuple[bytes | None, ...]]:
     return {row[0]: row[1:] for row in db.sql(f"SELECT id, secret, other FROM {table} ORDER BY id")}
 
 
-@pytest.fixture
-def table(db: Database) -> Database:
+def fill(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, secret text, other numeric, n int)")
     db.sql("INSERT INTO t VALUES (1, 'a', 1.0, 1), (2, '', NULL, 2)")
     db.sql("""CALL envelope.protect('t', '["secret", "other"]')""")
-    return db
+
+
+@pytest.fixture
+def table(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(fill)
 
 
 def test_update_keeps_envelopes_of_what_did_not_change(table: Database) -> None:
