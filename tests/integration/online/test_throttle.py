@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from stack.processes import wait_until
 from tests.fix_stack import Database
 from tests.integration.online.fix_phases import CALLS, DIGEST
 from tests.integration.rotation.fix_jobs import Beside, until
@@ -34,7 +35,8 @@ def test_others_wait_for_a_batch(person: Database, act: str) -> None:
         waiter = Beside(person, "SELECT FROM person FOR UPDATE")
         until(person, WAITS_FOR_JOB, "a lock of the job", job.pid, waiter.pid)
         holder.execute("SELECT pg_advisory_unlock(1)")
-        until(person, TOLD, "smaller batches")
+        wait_until(lambda: person.one(TOLD) or not job.alive, 60, "smaller batches")
+        assert job.alive, job.error
     assert waiter.end() is None
     assert job.end() is None
     assert person.sql(DIGEST) == rows
