@@ -70,3 +70,14 @@ def test_there_may_be_many(db: Database) -> None:
     for number in range(23):
         db.sql(f"CREATE FUNCTION f{number}() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT n FROM visit); END'")
     assert told(db, PROTECT.format(""))[-1] == "and 3 more"
+
+
+def test_the_plan_tells_them_before(db: Database) -> None:
+    db.sql(TABLE)
+    for function in (*FUNCTIONS, *OTHERS):
+        db.sql(f"CREATE FUNCTION {function}")
+    planned = dict(db.sql("SELECT object, detail FROM envelope.plan('visit', '[\"email\"]') WHERE step = 'difference'"))
+    assert sorted(of.removeprefix("function public.") for of in planned if of.startswith("function ")) == sorted(
+        line.split(": ")[0] for line in FUNCTIONS.values()
+    )
+    assert planned["function public.empties()"] == "TRUNCATE: CALL envelope.truncate(...)"

@@ -10,7 +10,7 @@ from itertools import chain
 
 from pg_envelope.backend.host import Host, Row, Undone
 from pg_envelope.backend.sqltext import NIL_UUID
-from pg_envelope.backend.tables import bodies, dependents, protect
+from pg_envelope.backend.tables import bodies, dependents, mentions, protect
 from pg_envelope.backend.tables.dependents.in_place import InPlace
 from pg_envelope.backend.tables.dependents.made_again import MaterializedView
 from pg_envelope.backend.tables.generate import Layout
@@ -111,6 +111,9 @@ def _differences(host: Host, prepared: Prepared, layout: Layout) -> Iterator[Row
     for line in bodies.differences(host, prepared.table.oid, layout):
         trigger, _, text = line.partition(": ")
         yield _row("difference", f"trigger {trigger}", text)
+    for line in mentions.functions(host, layout):
+        function, _, text = line.partition(": ")
+        yield _row("difference", f"function {function}", text or f"uses the view, as it names {layout.view}")
 
 
 def _row(step: str, of: str, detail: str) -> Row:
