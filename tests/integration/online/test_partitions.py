@@ -116,6 +116,13 @@ def test_a_query_reads_the_partitions_that_it_needs(protected: Database) -> None
     assert "person_rest" not in plan
 
 
+def test_the_plan_counts_all_partitions(people: Database) -> None:
+    plan = "SELECT detail FROM envelope.plan('person', '[\"email\"]') WHERE step IN ('rows', 'bytes') ORDER BY step"
+    (size,), (rows,) = people.sql(plan)
+    assert rows == f"{ROWS:,}"
+    assert not size.startswith("0 ")
+
+
 def test_dead_rows_are_told_of_by_partition(protected: Database) -> None:
     residue = "SELECT state, detail FROM envelope.status() WHERE check_name = 'residue'"
     state, detail = protected.sql(residue)[0]

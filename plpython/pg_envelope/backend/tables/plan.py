@@ -10,7 +10,7 @@ from itertools import chain
 
 from pg_envelope.backend.host import Host, Row, Undone
 from pg_envelope.backend.sqltext import NIL_UUID
-from pg_envelope.backend.tables import bodies, dependents, mentions, protect
+from pg_envelope.backend.tables import bodies, dependents, heaps, mentions, protect
 from pg_envelope.backend.tables.dependents.in_place import InPlace
 from pg_envelope.backend.tables.dependents.made_again import MaterializedView
 from pg_envelope.backend.tables.generate import Layout
@@ -18,10 +18,11 @@ from pg_envelope.backend.tables.options import ProtectArguments, Scoping
 from pg_envelope.backend.tables.prepare import Prepared, prepare
 from pg_envelope.backend.tables.together import detach
 
-SIZE = """
-SELECT pg_table_size(c.oid) AS bytes, pg_size_pretty(pg_table_size(c.oid)) AS size, c.reltuples::bigint AS rows,
-    (SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid) AS indexes
-FROM pg_catalog.pg_class c WHERE c.oid = $1"""
+SIZE = f"""
+SELECT pg_size_pretty(coalesce(sum(pg_table_size(c.oid)), 0)) AS size,
+    CASE WHEN bool_or(c.reltuples < 0) THEN -1 ELSE coalesce(sum(c.reltuples), 0)::bigint END AS rows,
+    (SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = $1::oid) AS indexes
+FROM pg_catalog.pg_class c WHERE c.oid IN ({heaps.of("$1::oid")})"""
 COUNTED = "SELECT count(*) AS rows FROM {}"
 PUBLICATIONS = """
 SELECT publication FROM envelope_private.published WHERE relation = $1::oid::regclass ORDER BY 1"""
