@@ -254,6 +254,7 @@ OBSTACLES = {
         "CREATE TRIGGER looks BEFORE INSERT ON person_encrypted FOR EACH ROW EXECUTE FUNCTION looks()",
         "trigger looks",
     ),
+    "a canary": ("SELECT envelope.plant_canary('person', '{\"id\": 7}', 'a note')", "canaries have keys of their own"),
     "a column with an upsert relation": ("CALL envelope.allow_upsert('person')", "upsert relation"),
     "an index that tokens cannot stand in for": ("CREATE INDEX upper_note ON person (upper(note))", "upper_note"),
 }
@@ -279,3 +280,14 @@ def test_a_column_that_shares_an_index_with_one_that_stays_cannot_leave(person: 
         person.sql("CALL envelope.unprotect('person', columns => '[\"note\"]', online => true)")
     assert "mail_and_note is about email, too" in (caught.value.diag.message_detail or "")
     assert "whole table" in (caught.value.diag.message_hint or "")
+
+
+def test_no_column_of_a_table_with_a_canary_leaves(person: Database) -> None:
+    person.sql(FIRST)
+    person.sql(JOIN)
+    person.sql("SELECT envelope.plant_canary('person', '{\"id\": 7}', 'a note')")
+    before = dump(person)
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+        person.sql(LEAVE)
+    assert "canaries have keys of their own" in (caught.value.diag.message_detail or "")
+    assert dump(person) == before

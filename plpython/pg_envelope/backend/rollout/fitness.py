@@ -12,7 +12,7 @@ from pg_envelope.backend.search import carried, references
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import commas, constraint_name, ident
-from pg_envelope.backend.tables import bodies, publications, whole
+from pg_envelope.backend.tables import bodies, canary_rows, publications, whole
 from pg_envelope.backend.tables.canonical import canonical
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
@@ -118,6 +118,7 @@ def check_unprotect(host: Host, found: Place, damaged: str, columns: Sequence[st
 
 def _of_others(host: Host, found: Place, columns: Sequence[str]) -> Iterator[str]:
     """Yields what holds columns that will be plain to others, which stay protected."""
+    yield from canary_rows.obstacles(host, found.layout.key_uuid)
     staying = found.layout.protected.keys() - set(columns)
     for one in carried.recorded(host, found.layout.key_uuid):
         if one.names() & set(columns) and (others := sorted(one.names() & staying)):

@@ -22,7 +22,7 @@ from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Carried, Index
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import commas
-from pg_envelope.backend.tables import catalog, dependents, generate, locks, refusals, scoped, upsert
+from pg_envelope.backend.tables import canary_rows, catalog, dependents, generate, locks, refusals, scoped, upsert
 from pg_envelope.backend.tables.generate import Layout, Protected
 from pg_envelope.backend.tables.options import ProtectArguments, Scoping
 from pg_envelope.backend.tables.prepare import served
@@ -56,11 +56,11 @@ def join(host: Host, keys: Keys, oid: int, asked: ProtectArguments) -> None:
     left = [index for index in indexes if index.name not in {one.name for one in dropped}]
     fitness.check_protect(host, base, draft, wanted, left, PROTECTING, _scoping(found))
     _refuse_obstacles(host, found, wanted, gone, asked)
+    domain.alone(host)
     fields = keys.add_fields(draft.key_uuid, wanted, is_scoped=found.key["scope"] != "table")
     scoped.renew_seals(host, draft.key_uuid)
     made = protecting.make(host, keys, found.view, wanted, search_keys.origin_of(host, draft.key_uuid))
     # Nobody waits for the KMS, or for another session's roll-out, behind the lock that comes now.
-    domain.alone(host)
     locks.briefly(host, found.view.sql, base.sql)
     _begin(host, found, _joining(found, wanted, fields), proofs.TOKENS if made else proofs.PROTECT, dropped)
     carried.record(host, draft.key_uuid, gone)
@@ -140,6 +140,7 @@ def _obstacles(host: Host, found: Place, names: list[str], gone: Sequence[Carrie
     """Yields what stands in the way because the table is protected already."""
     for row in host.rows(READERS, ["oid", "oid", "text[]"], [found.base.oid, found.view.oid, names]):
         yield f"{row['what']} reads the base table itself: let it read {found.view.sql}"
+    yield from canary_rows.obstacles(host, found.layout.key_uuid)
     for column in found.layout.hidden:
         yield f"search column {column.name} is not filled: call add_search() or rotate_search() again, which go on"
     tokens_of = found.layout.searches.keys()

@@ -57,11 +57,12 @@ def start(host: Host, keys: Keys, oid: int, asked: ProtectArguments, way: Way = 
     clear = way.clear(table, wanted)
     gone: list[Carried] = [*found, *dropped]
     refusals.refuse(table, wanted, refusals.obstacles(host, clear, wanted, scoping.column, gone, unserved, copies))
+    # It comes before anything is written to the key catalog, which one of two sessions may lock altogether afterwards.
+    domain.alone(host)
     key_uuid, fields = make_keys(host, keys, table, wanted, asked)
     made = protecting.make(host, keys, clear, wanted, search_keys.origin_of(host, key_uuid))
     layout = in_rollout(layout_for(table, key_uuid, wanted, fields, scoping), way)
     # Nobody waits for the KMS, or for another session's roll-out, behind the lock that comes now.
-    domain.alone(host)
     if dependents.read(host, _lock(host, table).nodes) != followers:
         raise errors.Conflict(f"what uses {table.sql} was changed meanwhile", hint="Call protect() again.")
     with dependents.carried(host, followers):

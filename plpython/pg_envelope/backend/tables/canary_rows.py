@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident, literal
@@ -17,6 +18,16 @@ SELECT c.row_key::text AS row_key FROM envelope_private.canary c JOIN envelope_p
 WHERE k.base = $1::oid AND NOT EXISTS (
     SELECT FROM jsonb_object_keys(c.row_key) AS n (name) WHERE NOT EXISTS (
         SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.view AND a.attname = n.name AND a.attnum > 0))"""
+
+
+HAS = "SELECT count(*) AS found FROM envelope_private.canary WHERE key_uuid = $1"
+
+
+def obstacles(host: Host, key_uuid: str) -> Iterator[str]:
+    """Yields why single columns of a table cannot be protected or made plain: a canary has all of them or none."""
+    (row,) = host.rows(HAS, ["uuid"], [key_uuid])
+    if row["found"]:
+        yield f"canaries have keys of their own, and the table has {row['found']}: remove them first"
 
 
 def of_base(host: Host, layout: Layout, owner_key: str) -> str:
