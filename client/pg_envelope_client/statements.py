@@ -43,7 +43,23 @@ SELECT n.nspname::text AS schema, coalesce(v.relname, c.relname)::text AS relati
     s.nspname::text AS stored_schema,
     c.relname::text AS stored_relation, c.oid AS stored_oid,
     c.relkind <> 'f' AND b.typnamespace = 'pg_catalog'::regnamespace AND b.typname IN ('text', 'varchar', 'bpchar',
-        'int8', 'numeric', 'date', 'timestamp', 'timestamptz', 'json', 'jsonb') AS is_readable
+        'int8', 'numeric', 'date', 'timestamp', 'timestamptz', 'json', 'jsonb') AND NOT EXISTS (
+            -- PostgreSQL computes what it can of these when it plans a query, by whose function it may be.
+            WITH RECURSIVE tree (oid) AS (
+                SELECT c.oid UNION SELECT h.inhrelid FROM tree JOIN pg_catalog.pg_inherits h ON h.inhparent = tree.oid),
+            part (class, oid) AS (
+                SELECT 'pg_catalog.pg_class'::regclass, i.indexrelid
+                    FROM tree JOIN pg_catalog.pg_index i ON i.indrelid = tree.oid
+                UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::regclass, e.oid
+                    FROM tree JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = tree.oid
+                UNION ALL SELECT 'pg_catalog.pg_constraint'::regclass, k.oid
+                    FROM tree JOIN pg_catalog.pg_constraint k ON k.conrelid = tree.oid)
+            SELECT FROM part JOIN pg_catalog.pg_depend d ON d.classid = part.class AND d.objid = part.oid
+            LEFT JOIN pg_catalog.pg_operator o
+                ON d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
+            JOIN pg_catalog.pg_proc f ON f.oid = CASE WHEN d.refclassid = 'pg_catalog.pg_proc'::regclass
+                THEN d.refobjid ELSE o.oprcode END
+            JOIN pg_catalog.pg_roles u ON u.oid = f.proowner AND NOT u.rolsuper) AS is_readable
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -291,7 +291,7 @@ UNION ALL SELECT doc_contains::text FROM swept.docs_encrypted WHERE length(doc_c
 UNION ALL SELECT amount::text FROM swept.sums UNION ALL SELECT (amount - 1)::text FROM swept.sums"""
 # Functions that take neither a value of a table in the clear nor a secret, and that nothing above calls.
 WITHOUT_VALUES = frozenset(
-    "bootstrap opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule "  # noqa: SIM905
+    "bootstrap is_harmless opens abort acts_on_itself adopt_restored compromise compromise_key drop_schedule "  # noqa: SIM905
     "forget_all_keys forget_backup grant_client grant_client_key grant_client_search grant_key "
     "grant_search keep_backup kek_versions mend_sequences move_kek pause plan protect_tables publish_keys "
     "receipt revoke_client revoke_client_key revoke_client_search register_backup finish_backup "

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 CAREFUL = (
     "SET search_path = pg_catalog, pg_temp",
     "SET default_transaction_read_only = on",
+    # Else row policies run with this role's rights. A table that has some is refused.
+    "SET row_security = off",
     "SET lock_timeout = '2s'",
     "SET statement_timeout = '30s'",
     "SET DateStyle = 'ISO'",

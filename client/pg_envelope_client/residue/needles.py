@@ -63,16 +63,24 @@ def _marker() -> bytes:
 def sampled(server: ServerSession, table: str, most: int) -> Needles:
     """Returns up to `most` values of each protected column of a table. The ledger of reads has these reads.
 
-    Raises Problem for a table without protected columns.
+    Raises Problem for a table without protected columns, and for one whose owner's code would run.
     """
+    server.run(queries.BEGIN)
     found, columns = Needles(), server.rows(queries.columns_of(table))
     if not columns:
         raise Problem(f"{table} has no protected columns", hint="pg-envelope columns lists those that there are.")
+    server.run(queries.PINNED)
+    if not server.value(queries.harmless(columns[0]["oid"])):
+        raise Problem(
+            f"a read of {table} could run code of others with your rights, or others are changing it",
+            hint="docs/access.md says what counts as code of others.",
+        )
     for column in columns:
         query = _sample(column["schema"], column["relation"], column["name"], most, float(column["rows"]))
         found.add(column["name"], (row["value"] for row in server.rows(query)))
         if column["type"].split("(")[0] not in STORED_AS_TEXT:
             found.binary.append(column["name"])
+    server.run(queries.COMMIT)
     return found
 
 
@@ -80,7 +88,8 @@ def _sample(schema: str, relation: str, column: str, most: int, rows: float) -> 
     """Sorts nothing: a sort could write values into a temporary file."""
     name = sql.Identifier(column)
     text = sql.SQL(
-        "SELECT {name}::text AS value FROM {table} WHERE {name} IS NOT NULL AND random() < {share} LIMIT {most}"
+        "SELECT {name}::pg_catalog.text AS value FROM {table} WHERE {name} IS NOT NULL AND random() < {share}"
+        " LIMIT {most}"
     )
     share = sql.Literal(min(1.0, SPARE * most / max(rows, 1.0)))
     composed = text.format(name=name, table=sql.Identifier(schema, relation), share=share, most=sql.Literal(most))

@@ -26,17 +26,24 @@ STATEMENTS = Query(
     "SELECT 'pg_stat_statements' AS kind, 'query ' || queryid AS place, query AS content FROM pg_stat_statements"
     " WHERE query IS NOT NULL"
 )
+BEGIN, COMMIT = Query("BEGIN"), Query("COMMIT")
+PINNED = Query("SET LOCAL search_path = pg_catalog, pg_temp")
 CHECKPOINT = Query("CHECKPOINT")
 
 
 def columns_of(table: str) -> Query:
     return Query(
         "SELECT n.nspname::text AS schema, v.relname::text AS relation, c.column::text AS name, c.type,"
-        " greatest(b.reltuples, 0) AS rows FROM envelope.columns c JOIN pg_catalog.pg_class v ON v.oid = c.relation"
+        " greatest(b.reltuples, 0) AS rows, c.relation::oid AS oid"
+        " FROM envelope.columns c JOIN pg_catalog.pg_class v ON v.oid = c.relation"
         " JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace JOIN pg_catalog.pg_class b ON b.oid = c.base_table"
         " WHERE c.relation = %s::regclass",
         (table,),
     )
+
+
+def harmless(view: int) -> Query:
+    return Query("SELECT envelope_private.is_harmless(%s::oid::regclass) AS result", (view,))
 
 
 def plant(mark: str) -> Query:

@@ -164,6 +164,7 @@ class Admin:
         self.sign_report = plain(self._sign_report)
         self.signing_keys = plain(Signing(host, link, self._keys).public_keys)
         self.access = plain(self.alone(self._access))
+        self.is_harmless = plain(self._is_harmless)
         self.verify_keys = plain(lambda: list(verify(host, link)))
         self.kms_versions = plain(lambda: kms_versions(host, link))
 
@@ -360,6 +361,11 @@ class Admin:
 
         refuse_others(self._host, "access", "It reads as each role.")
         return access(self._host, proof=bool(proof))
+
+    def _is_harmless(self, rel: str | None) -> bool:
+        from pg_envelope.backend.access.code import is_harmless
+
+        return is_harmless(self._host, self._host.relation(rel or ""))
 
     def _reencryption(self, rel: str | None, what: str) -> Reencryption:
         return self._reencryption_of(self.table(rel, what))

@@ -118,3 +118,72 @@ def test_code_of_an_owner_does_not_run(stack: Stack, db: Database, command: Comm
     )
     rows = {row["column"]: row["by"] for row in command.rows("discover")}
     assert rows["public.feels.email"] == "name"
+
+
+PLANTED = (
+    "CREATE INDEX ON trap ((tries('x')))",
+    "CREATE INDEX ON trap (id) WHERE tries('x') IS NOT NULL",
+    "CREATE INDEX ON trap ((~~~ 'x'::text))",
+    "CREATE STATISTICS s ON (tries('x')), id FROM trap",
+    "ALTER TABLE trap ADD CHECK (tries('x') IS NOT NULL)",
+    "CREATE TABLE child () INHERITS (trap); CREATE INDEX ON child ((tries('x')))",
+)
+
+
+def plant(db: Database, statement: str) -> None:
+    db.sql(
+        "CREATE FUNCTION attempt() RETURNS void LANGUAGE plpgsql AS"
+        " $$ BEGIN ALTER ROLE owner SUPERUSER; EXCEPTION WHEN OTHERS THEN NULL; END $$;"
+        "CREATE FUNCTION tries(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM public.attempt(); RETURN $1; END $$;"
+        "CREATE OPERATOR ~~~ (RIGHTARG = text, FUNCTION = tries);"
+        "CREATE TABLE trap (id int, email text); INSERT INTO trap SELECT 1, 'planted@example.org';",
+        user="owner",
+    )
+    owner = db.connect("owner")
+    owner.execute(statement.encode())
+    owner.close()
+
+
+def is_superuser(db: Database) -> bool:
+    return bool(db.one("SELECT rolsuper FROM pg_roles WHERE rolname = 'owner'"))
+
+
+def test_a_plain_sample_would_run_that_code(db: Database) -> None:
+    """The control."""
+    plant(db, PLANTED[0])
+    try:
+        assert not is_superuser(db)
+        db.sql("SELECT email FROM trap TABLESAMPLE SYSTEM (100)")
+        assert is_superuser(db)
+    finally:
+        db.sql("ALTER ROLE owner NOSUPERUSER")
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_code_in_an_index_does_not_run(db: Database, command: Command, planted: str) -> None:
+    """PostgreSQL computes constant parts of expressions when it plans a query, with the rights of who asks."""
+    plant(db, planted)
+    rows = {row["column"]: row["state"] for row in command.rows("discover")}
+    assert not is_superuser(db)
+    assert rows["public.trap.email"] == "plaintext", "by its name"
+
+
+def test_a_table_with_row_policies_is_not_sampled_by_who_they_are_for(
+    stack: Stack, db: Database, command: Command
+) -> None:
+    db.sql("CREATE TABLE trap (id int, email text); INSERT INTO trap SELECT 1, 'planted@example.org'", user="owner")
+    db.sql("CREATE TABLE ran (who text); GRANT ALL ON ran TO public")
+    db.sql(
+        "CREATE FUNCTION tries() RETURNS bool LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO public.ran VALUES (current_user); RETURN true; END $$;"
+        "ALTER TABLE trap ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON trap USING (tries())",
+        user="owner",
+    )
+    db.sql("CREATE ROLE looker LOGIN IN ROLE pg_read_all_data")
+    try:
+        rows = {row["column"]: row["state"] for row in Command(stack, db.name, "looker").rows("discover")}
+    finally:
+        db.sql("DROP ROLE looker")
+    assert db.sql("TABLE ran") == []
+    assert rows["public.trap.email"] == "not checked"

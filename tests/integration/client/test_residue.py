@@ -45,6 +45,21 @@ def test_nothing_is_left_by_values_that_came_through_the_view(command: Command) 
     assert "born" in ended.err
 
 
+def test_no_code_of_the_owner_runs(command: Command, db: Database) -> None:
+    db.sql(
+        "CREATE FUNCTION tries() RETURNS bool LANGUAGE plpgsql AS"
+        " $$ BEGIN ALTER ROLE owner SUPERUSER; RETURN true; EXCEPTION WHEN OTHERS THEN RETURN true; END $$;"
+        "ALTER FUNCTION tries OWNER TO owner"
+    )
+    view = db.one("SELECT pg_get_viewdef('person'::regclass)").rstrip(";")
+    db.sql(f"CREATE OR REPLACE VIEW person AS {view} WHERE tries()")
+    ended = command.run("residue", "person")
+    assert (ended.code, "could run code of others" in ended.err) == (1, True), ended.err
+    assert db.one("SELECT rolsuper FROM pg_roles WHERE rolname = 'owner'") is False
+    db.sql(f"CREATE OR REPLACE VIEW person AS {view}")
+    command.done("residue", "person")
+
+
 def test_a_copy_in_a_table_is_found_with_its_name(command: Command, db: Database) -> None:
     db.sql("CREATE TABLE copied AS SELECT email FROM person")
     found = kinds(command)

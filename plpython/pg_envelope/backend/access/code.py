@@ -74,6 +74,7 @@ SELECT r.oid FROM pg_roles r WHERE NOT EXISTS (
     SELECT FROM author a WHERE a.role = 0 OR NOT pg_has_role(a.role, r.oid, 'USAGE'))"""
 # It keeps everybody from adding policies, indexes, statistics and constraints, and nobody from reading and writing.
 LOCK = "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT"
+BASE = "SELECT base, current_user::regrole::oid AS role FROM envelope_private.protected_table WHERE view = $1"
 BUSY = ("55P03", "55000")
 
 
@@ -86,6 +87,12 @@ def harmless_roles(host: Host, view: int, base: int) -> frozenset[int]:
     if not _locked(host, before) or host.rows(RELATIONS, ["oid[]"], [[view, base]]) != before:
         return frozenset()
     return frozenset(int(row["oid"]) for row in host.rows(ROLES, ["oid[]"], [[view, base]]))
+
+
+def is_harmless(host: Host, view: int) -> bool:
+    """Tells whether the current role is such a role. Of a relation that is no view of a protected table it is False."""
+    row = host.row(BASE, ["oid"], [view])
+    return row is not None and int(row["role"]) in harmless_roles(host, view, row["base"])
 
 
 def _locked(host: Host, relations: list[Row]) -> bool:
