@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -26,7 +27,7 @@ EXPORTED = (
     *("application", "pid", "query_id", "statement", "level", "field", "ring", "seq", "continues", "rows"),
 )
 # A spreadsheet takes a cell that begins so for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class Format(StrEnum):
@@ -97,14 +98,33 @@ def export(
 def _events(file: Path, since: str, user: str, column: str) -> Iterator[dict[str, Any]]:
     from pg_envelope import reads_check
 
+    # A year, or a year with a month, will do.
+    begin = _moment(since) or _moment(f"{since}-01") or _moment(f"{since}-01-01")
+    if since and begin is None:
+        raise Problem(f"{since} is no time", hint="Write it as 2026-11-26 or 2026-11-26T08:30:00+01:00.")
     for event in reads_check.events(file):
         name = f"{event.get('table')}.{event.get('column')}"
         if (
-            str(event.get("timestamp", "")) >= since
+            _is_since(event, begin)
             and (not user or event.get("user") == user)
             and (not column or name == column or name.endswith(f".{column}"))
         ):
             yield event
+
+
+def _is_since(event: dict[str, Any], begin: datetime | None) -> bool:
+    """An event whose time cannot be read counts: nothing may hide."""
+    told = _moment(str(event.get("timestamp", "")))
+    return begin is None or told is None or told >= begin
+
+
+def _moment(text: str) -> datetime | None:
+    """Returns a time of ISO 8601. Without a zone it is in UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _write_lines(events: Iterator[dict[str, Any]], target: TextIO) -> int:

@@ -21,7 +21,7 @@ def check(used: Iterable[str], keks: Mapping[str, Any]) -> Row:
     old = any(age is not None and age > CRYPTOPERIOD for age in ages.values())
     told = ", ".join(f"{name}: {UNKNOWN if age is None else f'{age.days} days'}" for name, age in ages.items())
     state = "warning" if old else "ok"
-    return {"check_name": "kek age", "state": state, "detail": told or "none", "hint": HINT if old else None}
+    return {"check_name": "age of keks", "state": state, "detail": told or "none", "hint": HINT if old else None}
 
 
 def _age(made_at: float | None) -> timedelta | None:

@@ -50,6 +50,7 @@ def test_the_age_of_a_kek_shows(breakable: Stack, db: Database) -> None:
     assert seen(db, name) == ("default: 0 days, old: 729 days", True)
     db.sql("SELECT envelope.create_key('two', kek => 'older')")
     assert seen(db, name) == ("default: 0 days, old: 729 days, older: 731 days", False)
+    assert "days" not in seen(db, "keks")[0], "the age is a fact of its own"
     db.sql("CALL envelope.rotate_kek('older')")
     assert seen(db, name) == ("default: 0 days, old: 729 days, older: 0 days", True)
     bao.seal()
@@ -74,6 +75,6 @@ def test_an_age_that_cannot_be_is_not_known(made_at: float | None) -> None:
     ],
 )
 def test_an_age_that_a_provider_does_not_tell_never_holds(db: Database, told: str, state: str, holds: Holds) -> None:
-    source = f"(SELECT '{told}' AS detail, 'kek age' AS check_name, '{state}' AS state) AS found"
+    source = f"(SELECT '{told}' AS detail, 'age of keks' AS check_name, '{state}' AS state) AS found"
     asked = facts.statement_of(facts.declared()["kek_age"]).replace("envelope.status()", source)
     assert db.sql(asked) == [(told, holds)]

@@ -70,6 +70,38 @@ def test_a_bad_key_is_told(file: Path, key: str) -> None:
     assert "not the public key" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("since", "count"),
+    [
+        ("2033", 2),
+        ("2033-06", 1),
+        ("2033-05-18", 2),
+        ("2033-05-18T03:33:20", 2),
+        ("2033-05-18T03:33:21Z", 1),
+        ("2033-05-18T05:33:20+02:00", 2),
+        ("2033-05-18T04:33:20+02:00", 2),
+        ("2033-05-18T03:33:20-02:00", 1),
+        ("2065-02-01", 0),
+    ],
+)
+def test_since_is_a_moment(file: Path, since: str, count: int) -> None:
+    assert len(shown(file, "--since", since)) == count
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2033-13-01", "18.05.2033", "203", "zz"])
+def test_a_time_that_is_none_hides_no_events(file: Path, tmp_path: Path, since: str) -> None:
+    """Else a slip of the pen would show no reads."""
+    for words in (["show", file], ["export", file, "--out", tmp_path / "out"]):
+        done = run(*words, "--since", since)
+        assert (done.returncode, done.stdout) == (1, ""), done.stdout
+        assert "is no time" in done.stderr
+
+
+def test_an_event_whose_time_cannot_be_read_is_shown(file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b"2001-09-09T01:46:40.", b"2001-99-99T01:46:40."))
+    assert len(shown(file, "--since", "2065-02-01")) == 1
+
+
 def shown(file: Path, *words: str) -> list[dict[str, Any]]:
     return list(json.loads(run("show", file, *words, "--json").stdout))
 
