@@ -291,3 +291,31 @@ def test_no_column_of_a_table_with_a_canary_leaves(person: Database) -> None:
         person.sql(LEAVE)
     assert "canaries have keys of their own" in (caught.value.diag.message_detail or "")
     assert dump(person) == before
+
+
+KINDS = {
+    "protected offline": "",
+    "row-level security": "ALTER TABLE person ENABLE ROW LEVEL SECURITY; CREATE POLICY every ON person USING (n >= 0)",
+    "code of its own": "CREATE FUNCTION quiet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    "CREATE TRIGGER quiet BEFORE INSERT OR UPDATE ON person FOR EACH ROW EXECUTE FUNCTION quiet()",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_of_other_kinds(person: Database, kind: str) -> None:
+    person.sql("REVOKE SELECT (id, note) ON person FROM bob")
+    if KINDS[kind]:
+        person.sql(KINDS[kind])
+    person.sql(FIRST if KINDS[kind] else FIRST.replace(", online => true", ""))
+    before, rows = dump(person), person.sql(DIGEST)
+    with PHASES["backfill"](person, JOIN) as job:
+        assert person.sql(DIGEST, user="alice") == rows
+        person.sql("UPDATE person SET note = 'by alice' WHERE id = 8", user="alice")
+        rows = person.sql(DIGEST)
+    assert job.end() is None
+    assert person.sql(DIGEST, user="alice") == rows
+    person.sql(LEAVE)
+    assert person.sql(DIGEST, user="alice") == rows
+    assert dump(person) == before
+    person.sql("CALL envelope.unprotect('person')")
+    assert person.sql(DIGEST) == rows
