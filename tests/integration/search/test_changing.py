@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -271,7 +272,8 @@ def test_what_hangs_on_the_view_stays_when_a_search_column_goes(db: Database) ->
     db.sql("CREATE VIEW above AS SELECT id FROM person; CREATE VIEW by_token AS SELECT email_search FROM person")
     with pytest.raises(psycopg.errors.FeatureNotSupported) as refused:
         db.sql("CALL envelope.drop_search('person', 'email')")
-    assert "view public.by_token: column person.email_search does not exist" in str(refused.value.diag.message_detail)
+    # PostgreSQL names the column in one way or another.
+    assert re.search(r"view public.by_token: column .*email_search\S* does not", str(refused.value.diag.message_detail))
     assert "public.above" not in str(refused.value.diag.message_detail)
     db.sql("DROP VIEW by_token; CALL envelope.drop_search('person', 'email')")
     assert db.one("SELECT count(*) FROM above") == ROWS

@@ -114,3 +114,21 @@ def test_who_may_not_read_the_table_cannot_update_one_with_triggers(twins: Datab
     twins.sql("GRANT SELECT ON sealed.t TO alice")
     alice.execute("UPDATE t SET s = 'x'")
     assert twins.sql("SELECT DISTINCT s FROM sealed.t") == twins.sql("SELECT DISTINCT s FROM plain.t") == [("x",)]
+
+
+@pytest.mark.parametrize("policy", [False, True])
+def test_an_insert_returns_what_an_after_trigger_made_of_its_row(twins: Database, policy: bool) -> None:
+    """Under row-level security. What is stored is the same."""
+    returned = {}
+    for schema in ("plain", "sealed"):
+        twins.sql(f"SET search_path = {schema}")
+        twins.sql(
+            "CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN UPDATE t SET n = 8 WHERE id = NEW.id AND n = 7; RETURN NULL; END'"
+        )
+        twins.sql("CREATE TRIGGER own AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION own()")
+        if policy:
+            twins.sql("ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (n < 500)")
+        returned[schema] = twins.sql("INSERT INTO t VALUES (11, 7, 'x') RETURNING id, n, s")
+        assert twins.one("SELECT n FROM t WHERE id = 11") == 8
+    assert returned == {"plain": [(11, 7, "x")], "sealed": [(11, 8 if policy else 7, "x")]}

@@ -6,6 +6,7 @@ import bz2
 import hashlib
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,11 +69,18 @@ def test_bytes_that_are_no_message(content: bytes) -> None:
     assert not READER.opens(content)
 
 
+@cache
+def options_of_gpg() -> list[str]:
+    return subprocess.run(["gpg", "--dump-options"], capture_output=True, text=True, check=True).stdout.split()
+
+
 @pytest.mark.parametrize("cipher", ["BLOWFISH", "CAST5", "3DES", "AES", "AES192", "AES256"])
 @pytest.mark.parametrize("more", [(), ("--armor",), ("--compress-algo", "bzip2"), ("--s2k-digest-algo", "SHA512")])
 def test_messages_of_gpg(tmp_path: Path, cipher: str, more: tuple[str, ...]) -> None:
     content = "Zoë ".encode() * 500
     command = ["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", PHRASE.decode()]
+    # Newer versions of gpg refuse old ciphers without it.
+    command += [option for option in ("--allow-old-cipher-algos",) if option in options_of_gpg()]
     command += ["--s2k-count", "65536", "--cipher-algo", cipher, *more, "--symmetric"]
     environment = {"PATH": os.environ["PATH"], "GNUPGHOME": str(tmp_path)}
     done = subprocess.run(command, input=content, capture_output=True, env=environment, check=False)

@@ -50,11 +50,17 @@ def _before_a_row_policy(shape: Shape, statement: str, plain: Outcome, sealed: O
     return shape.row_security and plain.sqlstate == "42501" and sealed.violates
 
 
+def _as_its_trigger_left_it(shape: Shape, statement: str, plain: Outcome, sealed: Outcome) -> bool:
+    inserted = "INSERT" in statement and "RETURNING" in statement and not (plain.sqlstate or sealed.sqlstate)
+    return shape.row_security and "own" in shape.after and inserted
+
+
 DIFFERENCES = (
     Difference("the error may name another one of them", _other_constraint),
     Difference("which of the two errors comes first", _before_a_row_policy),
     Difference("checked at each row", _at_each_row),
     Difference("an AFTER trigger that changes other rows", _changed_by_its_trigger),
+    Difference("returns the row as the AFTER trigger has left it", _as_its_trigger_left_it),
     Difference("two rows have one key before the commit", _nothing_tells_apart),
 )
 
