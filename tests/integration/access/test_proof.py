@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from tests.fix_stack import Database
@@ -131,6 +132,8 @@ def test_nothing_changes_while_it_is_tried(db: Database, proved: Callable[[str, 
             "SELECT relation::regclass::text FROM pg_locks"
             " WHERE mode = 'ShareUpdateExclusiveLock' AND pid = pg_backend_pid()"
         )
+        with db.connect() as other, pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute("SET lock_timeout = '100ms'; ALTER SCHEMA public RENAME TO elsewhere")
     assert {("note",), ("note_encrypted",)} <= set(locked)
 
 

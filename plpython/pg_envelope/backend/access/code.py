@@ -74,6 +74,10 @@ SELECT r.oid FROM pg_roles r WHERE NOT EXISTS (
     SELECT FROM author a WHERE a.role = 0 OR NOT pg_has_role(a.role, r.oid, 'USAGE'))"""
 # It keeps everybody from adding policies, indexes, statistics and constraints, and nobody from reading and writing.
 LOCK = "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT"
+# The read names the relations. A schema that were renamed could hand their names to others.
+KEEP_SCHEMAS = """
+SELECT FROM pg_namespace n WHERE n.oid IN (SELECT relnamespace FROM pg_class WHERE oid = ANY ($1))
+FOR SHARE NOWAIT"""
 BASE = "SELECT base, current_user::regrole::oid AS role FROM envelope_private.protected_table WHERE view = $1"
 BUSY = ("55P03", "55000")
 
@@ -99,6 +103,7 @@ def _locked(host: Host, relations: list[Row]) -> bool:
     try:
         with host.subtransaction():
             host.run(LOCK.format(commas(row["name"] for row in relations)))
+            host.rows(KEEP_SCHEMAS, ["oid[]"], [[row["oid"] for row in relations]])
     except Exception as error:
         if getattr(error, "sqlstate", None) not in BUSY:
             raise
