@@ -275,11 +275,13 @@ def droppable(host: Host, table: Table, columns: list[str], kept: Iterable[Index
     """Indexes and constraints of columns whose options say "index": "drop", but for those that tokens stand in for."""
     names = {index.name for index in kept}
     rows = host.rows(DROPPABLE, ["oid", "text[]"], [table.oid, columns]) if columns else []
-    return [_dropped(row) for row in rows if row["name"] not in names]
+    return [
+        _dropped({**row, "of_partitions": json.loads(row["of_partitions"])}) for row in rows if row["name"] not in names
+    ]
 
 
 def _dropped(row: Mapping[str, Any]) -> Dropped:
-    return Dropped(**{**row, "columns": tuple(row["columns"]), "of_partitions": json.loads(row["of_partitions"])})
+    return Dropped(**{**row, "columns": tuple(row["columns"])})
 
 
 def find(host: Host, table: Table, wanted: Iterable[str]) -> list[Index]:
@@ -370,7 +372,7 @@ def waiting(host: Host, key_uuid: str) -> list[PlainKey]:
 
 def _recorded(one: dict[str, Any]) -> Carried:
     if "definition" in one:
-        return _dropped({"columns": (), **one})
+        return _dropped(one)
     if "made" in one:
         return Statistics(**{**one, "columns": tuple(one.get("columns", ()))})
     return Index(**{**one, "parts": tuple(Part(**part) for part in one["parts"]), "included": tuple(one["included"])})
