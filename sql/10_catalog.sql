@@ -117,7 +117,7 @@ CREATE TABLE envelope_private.field (
     plain_storage "char",
     plain_column name,
     plain_not_null boolean NOT NULL DEFAULT false,
-    moves boolean NOT NULL DEFAULT false,
+    in_rollout boolean NOT NULL DEFAULT false,
     CHECK (num_nulls(limit_rows, limit_seconds, limit_then) IN (0, 3)),
     CHECK (limit_rows IS NULL OR audit <> 'none'),
     CHECK (suite <> 4 OR bind = 'column')
@@ -128,7 +128,7 @@ COMMENT ON COLUMN envelope_private.field.audit IS 'what the ledger of reads hold
 COMMENT ON COLUMN envelope_private.field.plain_column IS
     'the column of the base table that has the values in the clear during a roll-out. Afterwards it is empty, and keeps the place of the protected column among the others';
 COMMENT ON COLUMN envelope_private.field.plain_not_null IS 'during a roll-out: the values are NOT NULL';
-COMMENT ON COLUMN envelope_private.field.moves IS 'the roll-out under way changes the form of the values of this column';
+COMMENT ON COLUMN envelope_private.field.in_rollout IS 'the roll-out under way changes the form of the values of this column';
 COMMENT ON COLUMN envelope_private.field.limit_rows IS
     'how many values one user may read in limit_seconds; NULL: any number. limit_then says what happens beyond';
 COMMENT ON COLUMN envelope_private.field.plain_collation IS 'as regcollation writes it; pg_upgrade refuses that type';

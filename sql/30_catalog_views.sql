@@ -52,7 +52,7 @@ CREATE VIEW envelope_private.protected_column AS
         coalesce(format_type(v.atttypid, v.atttypmod), f.plain_type) AS type, p.typname AS base_type, coalesce(e.typname, '') AS element_type, p.typtype = 'e' AS is_enum,
         f.plain_collation::text AS collation, f.plain_storage AS storage, f.bind, f.suite, f.pad, f.audit,
         a.atttypid = 'envelope.ciphertext'::regtype AS is_ciphertext,
-        h.attname AS plain_column, f.plain_not_null, f.moves, coalesce(h.attnum, a.attnum) AS place
+        h.attname AS plain_column, f.plain_not_null, f.in_rollout, coalesce(h.attnum, a.attnum) AS place
     FROM envelope_private.protected_table t
     JOIN envelope_private.field f USING (key_uuid)
     -- Columns are found by name, because a restored table may number them anew. The number counts only after a rename

@@ -24,7 +24,7 @@ WITH apart AS (
     SELECT kek, store, row_key, scope, scope_column, CASE WHEN scope <> 'table' THEN coalesce(scope_of, key_uuid) END,
         erased
     FROM envelope_private.key WHERE key_uuid = $1 RETURNING key_uuid)
-UPDATE envelope_private.field f SET key_uuid = apart.key_uuid, plain_column = NULL, moves = false
+UPDATE envelope_private.field f SET key_uuid = apart.key_uuid, plain_column = NULL, in_rollout = false
 FROM apart WHERE f.field_uuid = $2"""
 NOT_WRITTEN = """
 UPDATE envelope_private.field_key SET state = 'decrypt-only' WHERE field_uuid = $1 AND state = 'active'"""

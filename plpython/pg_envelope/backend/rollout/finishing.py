@@ -18,7 +18,7 @@ UPDATE envelope_private.key SET rollout = NULL,
     residue = ARRAY(SELECT pg_relation_filenode(h.oid) FROM ({heaps.of("$1::oid")}) h)
 WHERE base = $1::oid"""
 # Whether a column is NOT NULL is known by the table from now on.
-AT_REST = "UPDATE envelope_private.field SET moves = false, plain_not_null = false WHERE key_uuid = $1"
+AT_REST = "UPDATE envelope_private.field SET in_rollout = false, plain_not_null = false WHERE key_uuid = $1"
 # What ANALYZE has kept of the values in the clear. The next ANALYZE would find the columns empty.
 FORGET_STATISTICS = f"""
 DELETE FROM pg_catalog.pg_statistic s USING pg_catalog.pg_attribute a
@@ -48,15 +48,15 @@ def finish(host: Host, oid: int, act: str) -> Place:
 
 
 def _protected(host: Host, found: Place) -> None:
-    base, moving = found.base, found.layout.of_rollout()
-    for name, protected in moving.protected.items():
+    base, part = found.base, found.layout.of_rollout()
+    for name, protected in part.protected.items():
         if protected.column.not_null:
             # The CHECK spares SET NOT NULL a look at the rows, so it is dropped afterwards.
             host.run(f"ALTER TABLE {base.sql} ALTER {ident(name)} SET NOT NULL")
             host.run(f"ALTER TABLE {base.sql} DROP CONSTRAINT {ident(proofs.given(name))}")
-    host.rows(FORGET_STATISTICS, ["oid", "text[]"], [base.oid, list(moving.plains)])
+    host.rows(FORGET_STATISTICS, ["oid", "text[]"], [base.oid, list(part.plains)])
     host.rows(DONE, ["oid"], [base.oid])
-    host.rows(AT_REST, ["uuid"], [moving.key_uuid])
+    host.rows(AT_REST, ["uuid"], [part.key_uuid])
     if found.layout.hidden:
         tokens.show(host, found)
     else:

@@ -40,7 +40,7 @@ def remaining(found: Place) -> list[Column]:
 
 
 def leave(host: Host, found: Place, graph: Graph) -> None:
-    """Comes when every value of the columns that move is in the clear, under the locks of the last step.
+    """Comes when every value of the columns of the roll-out is in the clear, under the locks of the last step.
 
     Raises Unsupported where a search column that goes with them is in use.
     """
@@ -55,44 +55,44 @@ def leave(host: Host, found: Place, graph: Graph) -> None:
         refresh(host, found.oid)
     search_keys.drop_unused(host, searches)
     host.notice(
-        f"columns of {found.view.sql} are plain again: {commas(found.layout.moving)}",
+        f"columns of {found.view.sql} are plain again: {commas(found.layout.in_rollout)}",
         hint="Their keys stay in envelope.keys: old backups need them.",
     )
 
 
 def _leave(host: Host, found: Place) -> list[SearchColumn]:
     """Changes base table and key catalog. Returns the search columns that are gone."""
-    moving = found.layout.of_rollout()
+    part = found.layout.of_rollout()
     back = carried.of_rollout(host, found.layout)
     empty(host, found.layout)
     for name in GUARDS.values():
         host.run(f"DROP TRIGGER IF EXISTS {ident(name)} ON {found.base.sql}")
-    with dependents.carried(host, dependents.own.read(host, found.base, moving.protected)):
-        _drop_tokens(host, found, moving)
-        into_place(host, found.base, moving)
-    _settle(host, found, moving)
+    with dependents.carried(host, dependents.own.read(host, found.base, part.protected)):
+        _drop_tokens(host, found, part)
+        into_place(host, found.base, part)
+    _settle(host, found, part)
     restore_indexes(host, found.base, found.base.sql, found.layout)
-    carried.forget_some(host, moving.key_uuid, back)
-    _record(host, found, moving)
-    return list(moving.searches.values())
+    carried.forget_some(host, part.key_uuid, back)
+    _record(host, found, part)
+    return list(part.searches.values())
 
 
-def _drop_tokens(host: Host, found: Place, moving: Layout) -> None:
-    if moving.searches:
-        dropped = commas(f"DROP COLUMN {ident(name)}" for name in moving.searches)
+def _drop_tokens(host: Host, found: Place, part: Layout) -> None:
+    if part.searches:
+        dropped = commas(f"DROP COLUMN {ident(name)}" for name in part.searches)
         host.run(f"ALTER TABLE {found.base.sql} {dropped}")
-    for search in moving.searches.values():
-        search_keys.forget(host, moving.protected[search.source].field_uuid, search.name)
+    for search in part.searches.values():
+        search_keys.forget(host, part.protected[search.source].field_uuid, search.name)
 
 
-def _settle(host: Host, found: Place, moving: Layout) -> None:
+def _settle(host: Host, found: Place, part: Layout) -> None:
     """Gives the base table what it had of these columns before: NOT NULL, defaults, CHECK constraints."""
     base, owner = found.base, AsOwner(host, found.base.owner_oid)
-    for name, protected in moving.protected.items():
+    for name, protected in part.protected.items():
         if protected.column.not_null:
             host.run(f"ALTER TABLE {base.sql} ALTER {ident(name)} SET NOT NULL")
-    proofs.drop(host, base.sql, inspect.inspect(host, base.oid), moving)
-    if defaults := list(_defaults(found, moving)):
+    proofs.drop(host, base.sql, inspect.inspect(host, base.oid), part)
+    if defaults := list(_defaults(found, part)):
         owner.run(f"ALTER TABLE {base.sql} {commas(defaults)}")
     there = {check.name for check in inspect.inspect(host, base.oid).checks}
     for check in returning(found.layout, proofs.UNPROTECT):
@@ -102,17 +102,17 @@ def _settle(host: Host, found: Place, moving: Layout) -> None:
             grants.comment(host, f"CONSTRAINT {ident(check.name)} ON {base.sql}", check.comment)
 
 
-def _defaults(found: Place, moving: Layout) -> Iterable[str]:
+def _defaults(found: Place, part: Layout) -> Iterable[str]:
     for column in found.view.columns:
-        if column.name in moving.protected and column.default is not None:
+        if column.name in part.protected and column.default is not None:
             yield build.set_default(column.name, column.default)
 
 
-def _record(host: Host, found: Place, moving: Layout) -> None:
+def _record(host: Host, found: Place, part: Layout) -> None:
     gone = {check.name for check in returning(found.layout, proofs.UNPROTECT)}
     left = [check for check in found.layout.checks if check.name not in gone]
-    host.rows(AT_REST, ["uuid", "text"], [moving.key_uuid, catalog.checks_json(left)])
-    for protected in moving.protected.values():
+    host.rows(AT_REST, ["uuid", "text"], [part.key_uuid, catalog.checks_json(left)])
+    for protected in part.protected.values():
         retired.retire(host, found.key, protected.field_uuid)
 
 

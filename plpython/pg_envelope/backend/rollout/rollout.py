@@ -135,7 +135,7 @@ def _goes_on(host: Host, oid: int, asked: ProtectArguments) -> bool:
     if key is None or not key["rollout"]:
         return False
     layout = place.find(host, oid).layout
-    under_way = {name: found.options for name, found in layout.moving.items()}
+    under_way = {name: found.options for name, found in layout.in_rollout.items()}
     sealing = {name: replace(options, search=(), drops_indexes=False) for name, options in wanted.items()}
     scoped = _scoped(host, key, asked.scoping) or (bool(layout.staying) and asked.scoping == Scoping())
     if under_way != sealing or not _searched(layout, wanted) or not scoped:
@@ -163,7 +163,7 @@ def _searched(layout: Layout, wanted: Mapping[str, FieldOptions]) -> bool:
 
 def _leaving(found: Place, columns: Sequence[str] | None) -> list[str]:
     """Returns the columns that will be plain: all, if none are named. Raises NotConfigured, NotProtected."""
-    there = found.layout.moving if found.key["rollout"] else found.layout.protected
+    there = found.layout.in_rollout if found.key["rollout"] else found.layout.protected
     asked = list(found.layout.protected if columns is None else columns)
     if found.key["rollout"] and set(asked) != there.keys():
         raise errors.NotConfigured(

@@ -30,7 +30,7 @@ PROTECTING = Way()
 BEGUN = "UPDATE envelope_private.key SET rollout = $2 WHERE base = $1::oid"
 # The numbers of the new columns.
 PLAIN_COLUMN = """
-UPDATE envelope_private.field f SET plain_column = $3, plain_not_null = $4, attnum = a.attnum, moves = true
+UPDATE envelope_private.field f SET plain_column = $3, plain_not_null = $4, attnum = a.attnum, in_rollout = true
 FROM pg_catalog.pg_attribute a WHERE f.field_uuid = $1 AND a.attrelid = $2 AND a.attname = f.attname"""
 
 
@@ -117,7 +117,7 @@ def _without_ddl(host: Host, oid: int) -> Table:
 
 def in_rollout(layout: Layout, way: Way) -> Layout:
     protected = {
-        name: replace(found, plain=derived_name(name, way.suffix), moves=True)
+        name: replace(found, plain=derived_name(name, way.suffix), in_rollout=True)
         for name, found in layout.protected.items()
     }
     clear = tuple(_clear(found.column, found.plain or "") for found in protected.values())

@@ -91,11 +91,11 @@ def fill_all(host: Host, oid: int, pace: Pace) -> None:
 
 def _index(host: Host, found: Place) -> None:
     """Writes wait meanwhile, as for CREATE INDEX."""
-    before, moving = stand_ins.of_values(host, found.layout), found.layout.of_rollout()
-    unique = {search.name for search in moving.searches.values() if search.is_unique}
-    made = protecting.of_tokens(moving, before)
-    wanted = [*map(stand_ins.standing_in, made), *protecting.own_indexes(moving, made, unique)]
-    there = {name for search in moving.searches for name in token_indexes.names(host, found.base, search)}
+    before, part = stand_ins.of_values(host, found.layout), found.layout.of_rollout()
+    unique = {search.name for search in part.searches.values() if search.is_unique}
+    made = protecting.of_tokens(part, before)
+    wanted = [*map(stand_ins.standing_in, made), *protecting.own_indexes(part, made, unique)]
+    there = {name for search in part.searches for name in token_indexes.names(host, found.base, search)}
     locks.lock(host, found.base.sql, mode="SHARE")
     with protecting.usable(host, found.base):
         for one in (one for one in wanted if one.name not in there):

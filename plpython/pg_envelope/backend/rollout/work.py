@@ -22,7 +22,7 @@ class Sealing:
 
     @property
     def any(self) -> str:
-        return f"({' OR '.join(map(is_there, self.layout.moving.values()))})"
+        return f"({' OR '.join(map(is_there, self.layout.in_rollout.values()))})"
 
     @property
     def movable(self) -> str:
@@ -30,7 +30,7 @@ class Sealing:
 
     @property
     def values(self) -> dict[str, str]:
-        return {name: self.envelope(found) for name, found in self.layout.moving.items()}
+        return {name: self.envelope(found) for name, found in self.layout.in_rollout.items()}
 
     @property
     def emptied(self) -> dict[str, str]:
@@ -59,7 +59,9 @@ class Opening:
 
     @property
     def movable(self) -> str:
-        opens = (f"CASE WHEN {_is_sealed(name)} THEN {self._opens(name)} ELSE false END" for name in self.layout.moving)
+        opens = (
+            f"CASE WHEN {_is_sealed(name)} THEN {self._opens(name)} ELSE false END" for name in self.layout.in_rollout
+        )
         return f"({' OR '.join(opens)})"
 
     @property

@@ -353,11 +353,15 @@ def recorded(host: Host, key_uuid: str) -> list[Carried]:
 
 
 def of_rollout(host: Host, layout: Layout) -> list[Carried]:
-    """Returns those of the columns that move in a roll-out. Without a roll-out, and where all columns move, it returns
+    """Returns those of the columns of a roll-out. Without a roll-out, and where it has all columns, it returns
     all.
     """
     every = recorded(host, layout.key_uuid)
-    return [one for one in every if one.names() & layout.moving.keys()] if layout.moving and layout.staying else every
+    return (
+        [one for one in every if one.names() & layout.in_rollout.keys()]
+        if layout.in_rollout and layout.staying
+        else every
+    )
 
 
 def wait(host: Host, key_uuid: str, key: PlainKey) -> None:

@@ -62,7 +62,7 @@ class MissingTokens:
     def _lacks(self, search: SearchColumn) -> str:
         there = [f"t.{ident(search.source)} IS NOT NULL"]
         source = self.layout.protected[search.source]
-        if self.layout.writes_clear and source.moves:
+        if self.layout.writes_clear and source.in_rollout:
             there.append(f"NOT ({is_null(clear_value(source, 't'))})")
         return f"(({' OR '.join(there)}) AND t.{ident(search.name)} IS NULL)"
 

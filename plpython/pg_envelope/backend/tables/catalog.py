@@ -16,7 +16,7 @@ from pg_envelope.backend.tables.inspect import INPUT, Check, Column, Table
 KEY = "SELECT * FROM envelope_private.protected_table WHERE $1 IN (base, view)"
 FIELDS = """
 SELECT c.field_uuid, c.attname, c.attnum, c.bind, c.suite, c.pad, c.audit, c.type, c.collation, c.storage,
-    c.plain_column, c.plain_not_null, c.moves,
+    c.plain_column, c.plain_not_null, c.in_rollout,
     coalesce((SELECT n.beside FROM envelope_private.adoption n WHERE n.field_uuid = c.field_uuid), '{}') AS beside,
     EXISTS (SELECT FROM envelope_private.mask m WHERE m.field_uuid = c.field_uuid) AS is_masked,
     EXISTS (SELECT FROM envelope_private.fault x
@@ -203,7 +203,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         for found in json.loads(key["checks"])
     )
     sources = {found.field_uuid: name for name, found in protected.items()}
-    moving = {found.plain for found in protected.values() if found.moves}
+    clear = {found.plain for found in protected.values() if found.in_rollout}
     searches = searches_of(host, str(key["key_uuid"]), base, sources)
     return Layout(
         key_uuid=str(key["key_uuid"]),
@@ -226,7 +226,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
         hidden=tuple(column for column in columns if column.name in searches and not searches[column.name].is_filled),
         rollout=key["rollout"],
         inputs=_inputs(base, protected),
-        clear_columns=tuple(column for column in base.columns if column.name in moving),
+        clear_columns=tuple(column for column in base.columns if column.name in clear),
     )
 
 
@@ -314,7 +314,7 @@ def _protected(column: Column, field: Row) -> Protected:
         field["careful"],
         field["plain_column"],
         field["is_masked"],
-        field["moves"],
+        field["in_rollout"],
         tuple(field["beside"]),
     )
 

@@ -38,7 +38,7 @@ def _value(layout: Layout, protected: Protected) -> str:
     if layout.adopts:
         # The view opens what is stored, in whichever form.
         return f"CASE WHEN {is_draft(envelope)} THEN {fresh} ELSE {_stored(layout, name)} END"
-    if protected.moves:
+    if protected.in_rollout:
         plain = f"($1).{ident(protected.plain or '')}"
         return f"CASE WHEN {envelope} IS NULL THEN {plain} ELSE {_stored(layout, name)} END"
     return f"CASE WHEN {envelope} IS NULL OR {is_draft(envelope)} THEN {fresh} ELSE {_stored(layout, name)} END"

@@ -141,7 +141,7 @@ def either(layout: Layout, protected: Protected, opened: str, source: str = "t")
 
     `opened` is the expression that opens its envelope.
     """
-    if not protected.moves:
+    if not protected.in_rollout:
         return opened
     before = restored(protected.column, legacy(layout, protected, source)) if layout.adopts else None
     return _until_sealed(protected, before or clear_value(protected, source), opened, source)
@@ -150,7 +150,7 @@ def either(layout: Layout, protected: Protected, opened: str, source: str = "t")
 def either_as_role(layout: Layout, protected: Protected, source: str) -> str:
     """Returns the value of a row by the current role's right, where no sub-select is allowed."""
     opened = opened_as_role(layout, protected, source)
-    if not protected.moves:
+    if not protected.in_rollout:
         return opened
     return _until_sealed(protected, before_as_role(layout, protected, source), opened, source)
 

@@ -42,7 +42,7 @@ APPLIED = "pg_catalog.current_setting('session_replication_role') OPERATOR(pg_ca
 
 def guard(layout: Layout) -> str:
     """Returns the body of the trigger function, which runs as the table's owner."""
-    sealed = [_seal_clear(layout, found) for found in layout.moving.values() if layout.rollout == "protect"]
+    sealed = [_seal_clear(layout, found) for found in layout.in_rollout.values() if layout.rollout == "protect"]
     if layout.adopts:
         sealed = [line for found in layout.protected.values() for line in _of_adoption(layout, found)]
     admitted = [_admit(layout, protected) for protected in layout.protected.values()]

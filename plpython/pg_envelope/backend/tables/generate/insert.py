@@ -105,7 +105,7 @@ def new_value(layout: Layout, column: Column, seal_of: Callable[[Protected], str
     protected = layout.protected.get(column.name)
     if protected is None:
         return f"NEW.{ident(column.name)}"
-    if layout.writes_clear and protected.moves:
+    if layout.writes_clear and protected.in_rollout:
         return "NULL"
     return drafted(protected) if layout.as_caller else encrypted(layout, protected, seal_of(protected))
 

@@ -26,7 +26,7 @@ class Protected:
     `is_masked`: rules decide what a role sees.
     `plain` is the base table's column that has the values in the clear during a roll-out. Afterwards it stays empty,
     and keeps the column's place among the others. An offline protect() makes none.
-    `moves`: the roll-out that is under way changes the form of its values.
+    `in_rollout`: the roll-out that is under way changes the form of its values.
     `beside` names the columns that hold parts of the old values, such as their IVs, while the column is being adopted.
     """
 
@@ -36,7 +36,7 @@ class Protected:
     careful: bool = False
     plain: str | None = None
     is_masked: bool = False
-    moves: bool = False
+    in_rollout: bool = False
     beside: tuple[str, ...] = ()
 
     @property
@@ -58,9 +58,9 @@ class Layout:
 
     `inputs` has the base table's columns through which the upsert relation takes values, by their protected columns.
 
-    `rollout` is the act that is under way, `protect` or `unprotect`: each value of a column that moves is in the clear
-    in one of `clear_columns`, or it is an envelope. During `tokens` every value is in the clear. During `adopt` these
-    columns hold what other software encrypted.
+    `rollout` is the act that is under way, `protect` or `unprotect`: each value of its columns is in the clear in one
+    of `clear_columns`, or it is an envelope. During `tokens` every value is in the clear. During `adopt` these columns
+    hold what other software encrypted.
     """
 
     key_uuid: str
@@ -133,27 +133,29 @@ class Layout:
 
     @property
     def sources(self) -> dict[str, str]:
-        """The same for the columns that move in a roll-out that is under way."""
-        return {found.plain: name for name, found in self.moving.items() if found.plain}
+        """The same for the columns of a roll-out that is under way."""
+        return {found.plain: name for name, found in self.in_rollout.items() if found.plain}
 
     @property
-    def moving(self) -> dict[str, Protected]:
+    def in_rollout(self) -> dict[str, Protected]:
         """The protected columns whose values change their form in the roll-out that is under way."""
-        return {name: found for name, found in self.protected.items() if found.moves}
+        return {name: found for name, found in self.protected.items() if found.in_rollout}
 
     @property
     def staying(self) -> set[str]:
         """The protected columns that such a roll-out leaves as they are."""
-        return self.protected.keys() - self.moving.keys()
+        return self.protected.keys() - self.in_rollout.keys()
 
     def at_rest(self) -> Layout:
-        """Returns the same with no column that moves: every value is an envelope, or all are in the clear."""
-        return replace(self, protected={name: replace(found, moves=False) for name, found in self.protected.items()})
+        """Returns the same with no column in a roll-out: every value is an envelope, or all are in the clear."""
+        return replace(
+            self, protected={name: replace(found, in_rollout=False) for name, found in self.protected.items()}
+        )
 
     def of_rollout(self) -> Layout:
-        """Returns the same with no protected columns but those that move, and with their search columns."""
-        searches = {name: search for name, search in self.searches.items() if search.source in self.moving}
-        return replace(self, protected=self.moving, searches=searches)
+        """Returns the same with no protected columns but those of the roll-out, and with their search columns."""
+        searches = {name: search for name, search in self.searches.items() if search.source in self.in_rollout}
+        return replace(self, protected=self.in_rollout, searches=searches)
 
     @property
     def adopts(self) -> bool:

@@ -108,7 +108,7 @@ def guarded(layout: Layout, search: SearchColumn) -> str:
     given = when(is_draft(value), f"{token} := {drafted};", otherwise=[stored])
     made_anew = when(is_null(value), f"{token} := NULL;", otherwise=[given])
     looked_at = [search.source]
-    if protected.moves:
+    if protected.in_rollout:
         before = clear_value(protected, "NEW")
         of_before = of_value(layout, search, f"({before_as_role(layout, protected, 'NEW')})")
         made_anew = when(f"NOT ({is_null(before)})", when(missing, f"{token} := {of_before};"), otherwise=[made_anew])
