@@ -11,7 +11,9 @@ CREATE SCHEMA envelope_compare;
 COMMENT ON SCHEMA envelope_compare IS
     'pg_envelope: operators between two search columns of one key, which take no other values';
 
--- A type of its own, not a domain: it turns into the type of a search key by itself, and bytea never does.
+-- A type of its own, not a domain: it turns into the type of a search key by itself, and bytea never does. It has a
+-- collation, because PostgreSQL compares the keys of a unique index under that of the column, by texteq: see
+-- backend/search/types.py.
 CREATE TYPE envelope_search.token;
 
 CREATE FUNCTION envelope_search.token_in(content cstring) RETURNS envelope_search.token
@@ -33,7 +35,7 @@ COMMENT ON FUNCTION envelope_search.token_send IS 'binary output of envelope_sea
 CREATE TYPE envelope_search.token (
     INPUT = envelope_search.token_in, OUTPUT = envelope_search.token_out,
     RECEIVE = envelope_search.token_recv, SEND = envelope_search.token_send,
-    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain);
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain, COLLATABLE = true);
 COMMENT ON TYPE envelope_search.token IS 'one search token: 16 bytes, FORMAT.md section 8';
 
 -- With this order ANALYZE counts different tokens and common ones. Without it, every search would have the same

@@ -82,7 +82,12 @@ def proved(db: Database) -> Callable[[str, str], dict[str, str]]:
         owner.execute((CODE + before).encode())
         db.sql("""CALL envelope.protect('note', '["body"]'); GRANT SELECT ON note TO alice, bob""")
         view = db.one("SELECT pg_get_viewdef('note'::regclass)").rstrip(";")
-        owner.execute(after.format(view=view).encode())
+        try:
+            owner.execute(after.format(view=view).encode())
+        except psycopg.errors.InsufficientPrivilege as refused:
+            # Newer versions of PostgreSQL ask for the right to each type to which a view casts.
+            assert "permission denied for type envelope.plaintext" in str(refused)  # noqa: PT017
+            pytest.skip("PostgreSQL does not let the owner write this view")
         db.sql("DELETE FROM ran")
         with db.connect() as session:
             was = session.execute("SELECT current_user, current_setting('search_path')").fetchall()

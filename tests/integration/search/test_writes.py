@@ -234,3 +234,13 @@ def outcome(db: Database, statement: str, values: dict[str, object]) -> str | No
     except psycopg.Error as error:
         return error.sqlstate
     return None
+
+
+@pytest.mark.parametrize("into", ["person", "person_upsert"])
+def test_on_conflict_compares_tokens(db: Database, into: str) -> None:
+    """PostgreSQL takes other functions there than for a query."""
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text UNIQUE)")
+    db.sql("""CALL envelope.protect('person', '["email"]'); CALL envelope.allow_upsert('person')""")
+    for number, email in enumerate(("a@x", "b@x", "a@x"), 1):
+        db.sql(f"INSERT INTO {into} (id, email) VALUES ({number}, '{email}') ON CONFLICT DO NOTHING")
+    assert db.sql("SELECT id, email FROM person ORDER BY 1") == [(1, "a@x"), (2, "b@x")]
