@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import psycopg
 import pytest
 
 from tests.fix_stack import Database
@@ -34,3 +36,15 @@ def matrix(db: Database, *, proof: bool = True) -> Matrix:
     rows = db.sql('SELECT role, "column", access, paths, direct, proved, finding FROM envelope.access(%s)', proof)
     names = ("access", "paths", "direct", "proved", "finding")
     return {(row[0], row[1]): dict(zip(names, row[2:], strict=True)) for row in rows}
+
+
+def outcome(db: Database, role: str, statement: str) -> Any:
+    """Returns the rows that a role gets, or the SQLSTATE."""
+    try:
+        with db.admin.transaction():
+            db.sql(f"SET LOCAL ROLE {role}")
+            rows = db.sql(statement)
+            db.sql("RESET ROLE")
+            return rows
+    except psycopg.Error as error:
+        return error.sqlstate

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pg_envelope_client.evidence import facts
 from tests.fix_stack import Database
 
-from .fix_access import EMAIL, MASK, MEMBERS, PHONE, matrix
+from .fix_access import EMAIL, MASK, MEMBERS, PHONE, matrix, outcome
 
 LEVELS = ("clear", "masked", "search only", "none")
 NUMBERS = st.integers(0, MEMBERS - 1)
@@ -301,17 +301,6 @@ def tried(db: Database, role: str, statement: str, column: str) -> str:
 
 def most(got: list[str]) -> str:
     return min(got, key=LEVELS.index)
-
-
-def outcome(db: Database, role: str, statement: str) -> Any:
-    try:
-        with db.admin.transaction():
-            db.sql(f"SET LOCAL ROLE {role}")
-            rows = db.sql(statement)
-            db.sql("RESET ROLE")
-            return rows
-    except psycopg.Error as error:
-        return error.sqlstate
 
 
 def level(found: Any) -> str:

@@ -7,26 +7,21 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from tests.fix_elevation import ELEVATE
 from tests.fix_stack import Database
 
-# `ran` has who the code ran as. It tries to become a superuser with these rights, and with those of the session.
-CODE = """
-CREATE TABLE ran (who text);
-GRANT ALL ON ran TO public;
-CREATE FUNCTION attempt() RETURNS void LANGUAGE plpgsql AS $$ DECLARE tried text; BEGIN
-    INSERT INTO public.ran VALUES (current_user);
-    FOREACH tried IN ARRAY '{ALTER ROLE owner SUPERUSER,SET ROLE NONE,ALTER ROLE owner SUPERUSER}'::text[] LOOP
-        BEGIN EXECUTE tried; EXCEPTION WHEN OTHERS THEN NULL; END;
-    END LOOP;
-END $$;
+CODE = (
+    ELEVATE
+    + """
 CREATE FUNCTION tries(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
-    'BEGIN PERFORM public.attempt(); RETURN $1; END';
+    'BEGIN PERFORM public.elevate(); RETURN $1; END';
 CREATE OPERATOR ~~~ (RIGHTARG = text, FUNCTION = tries);
 CREATE SEQUENCE leak;
 GRANT ALL ON leak TO public;
 CREATE TABLE note (id int PRIMARY KEY, body text);
 INSERT INTO note VALUES (1, 'of the owner');
 """
+)
 POLICY = "ALTER TABLE note ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON note USING ({})"
 # By name: what the owner does before the table is protected, and after it. `{view}` is the query of the view.
 PLANTED = {

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.fix_stack import Database
 
+from .fix_access import outcome
+
 MEMBERS = 3
 NUMBERS = st.integers(0, MEMBERS - 1)
 TABLE = """
@@ -96,17 +98,6 @@ def shown(
         db.sql(f"GRANT SELECT ON {views[min(place + 1, len(views) - 1)]} TO {group[role]}")
     asked = [f"SELECT body FROM {table}", *(f"SELECT v FROM {view}" for view in views[1:])]
     return [outcome(db, role, statement) for role in group for statement in asked]
-
-
-def outcome(db: Database, role: str, statement: str) -> Any:
-    try:
-        with db.admin.transaction():
-            db.sql(f"SET LOCAL ROLE {role}")
-            rows = db.sql(statement)
-            db.sql("RESET ROLE")
-            return rows
-    except psycopg.Error as error:
-        return error.sqlstate
 
 
 def test_a_view_of_whole_rows_hands_its_right_on(notes: Database) -> None:

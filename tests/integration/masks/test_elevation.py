@@ -7,23 +7,11 @@ import json
 import psycopg
 import pytest
 
+from tests.fix_elevation import ELEVATE
 from tests.fix_stack import Database
 
 from .fix_masks import CLEAR_EMAIL, failure
 
-# Whatever runs it, the owner is a superuser afterwards, if a superuser's rights can be had. `ran` has who it ran as.
-ELEVATE = """
-CREATE TABLE ran (who text);
-GRANT ALL ON ran TO public;
-CREATE FUNCTION elevate() RETURNS text LANGUAGE plpgsql AS $$ DECLARE tried text; BEGIN
-    INSERT INTO public.ran VALUES (current_user);
-    FOREACH tried IN ARRAY '{ALTER ROLE owner SUPERUSER,SET ROLE NONE,ALTER ROLE owner SUPERUSER}'::text[] LOOP
-        BEGIN EXECUTE tried; EXCEPTION WHEN OTHERS THEN NULL; END;
-    END LOOP;
-    RETURN 'x@y';
-END $$;
-GRANT EXECUTE ON FUNCTION elevate() TO public;
-"""
 ADMINISTER = (
     "SELECT * FROM envelope.status()",
     "SELECT * FROM envelope.access()",
