@@ -44,9 +44,9 @@ INSERT INTO history VALUES (:id, :delta);
 END;
 """
 WRONG = """
-SELECT count(*) FROM account a WHERE note IS DISTINCT FROM CASE WHEN id % 3 > 0 THEN 'note ' || id END
-    OR email <> CASE WHEN EXISTS (SELECT FROM history h WHERE h.id = a.id) THEN 'moved.' ELSE 'person.' END
-        || id || '@mail.example'"""
+SELECT count(*) FROM account a LEFT JOIN (SELECT DISTINCT id FROM history) h USING (id)
+WHERE a.note IS DISTINCT FROM CASE WHEN id % 3 > 0 THEN 'note ' || id END
+    OR a.email <> CASE WHEN h.id IS NULL THEN 'person.' ELSE 'moved.' END || id || '@mail.example'"""
 SUMS = "SELECT (SELECT sum(balance) FROM account), (SELECT sum(delta) FROM history)"
 STEPS = {
     "protect": "CALL envelope.protect('account', '[\"email\", \"note\"]', online => true)",
