@@ -47,8 +47,8 @@ Run = dict[str, Any]
 
 
 def figures(run: Run) -> str:
-    """Returns the text between BEGIN and END: where it was measured, the medians, the targets."""
-    return "\n".join([BEGIN, "", *_where(run), "", *_medians(run), "", *_targets(run), "", END])
+    """Returns the text between BEGIN and END: where it was measured, the figures, the targets."""
+    return "\n".join([BEGIN, "", *_where(run), "", *_measures(run), "", *_targets(run), "", END])
 
 
 def _where(run: Run) -> list[str]:
@@ -57,13 +57,14 @@ def _where(run: Run) -> list[str]:
     text = (
         f"Measured on {run['date'][:10]} at commit {versions['commit']}: {versions['postgresql']},"
         f" {versions['cpus']} processors ({versions['machine']}), load {before:.1f} before and {after:.1f} after,"
-        f" {settings['rows']:,} rows, {settings['rounds']} rounds, medians.{missing}"
+        f" {settings['rows']:,} rows, {settings['rounds']} rounds: medians, and of CPU the lowest of three times as many."
+        f"{missing}"
     )
     busy = BUSY if max(before, after) > versions["cpus"] else ""
     return textwrap.wrap(text + busy, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _medians(run: Run) -> list[str]:
+def _measures(run: Run) -> list[str]:
     """Returns a table of what runs in the server, and one of what runs in applications, where that was measured."""
     of_application = [one for name, one in run["measures"].items() if name.startswith(OF_APPLICATION)]
     of_server = [one for one in run["measures"].values() if one not in of_application]
@@ -81,9 +82,9 @@ def _table(what: str, measures: list[Run], known: tuple[str, ...], titles: tuple
 
 
 def _line(measure: Run, peers: list[str]) -> str:
-    medians = {name: samples["median"] for name, samples in measure["peers"].items()}
-    cells = [_number(medians[peer]) if peer in medians else "" for peer in peers]
-    times = f"{medians['ours'] / medians['plain']:.2f}" if medians.get("plain") else ""
+    figures = {name: samples["figure"] for name, samples in measure["peers"].items()}
+    cells = [_number(figures[peer]) if peer in figures else "" for peer in peers]
+    times = f"{figures['ours'] / figures['plain']:.2f}" if figures.get("plain") else ""
     return f"| {measure['title'].removeprefix(APPLICATION)} | {measure['unit']} | {' | '.join(cells)} | {times} |"
 
 

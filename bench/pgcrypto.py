@@ -87,12 +87,12 @@ def _take(connection: psycopg.Connection[Any], statement: str, rows: int) -> flo
 def show(measures: list[Measure], console: Console) -> None:
     table = Table("µs/row, median", ORIGINAL, OURS, NAMED, ONCE)
     for found in measures:
-        cells = [f"{found.peers[ORIGINAL].median:.2f}"]
+        cells = [f"{found.peers[ORIGINAL].figure:.2f}"]
         for peer in (OURS, NAMED, ONCE):
             ratio = found.ratio(peer, ORIGINAL)
             assert ratio is not None
             mark = "" if ratio <= TARGETS[peer] else " !"
-            cells.append(f"{found.peers[peer].median:.2f}  ×{ratio:.2f} ±{found.peers[peer].spread:.0%}{mark}")
+            cells.append(f"{found.peers[peer].figure:.2f}  ×{ratio:.2f} ±{found.peers[peer].spread:.0%}{mark}")
         table.add_row(found.title, *cells)
     console.print(table)
     console.print(f"! above the aim: {', '.join(f'{peer} ×{aim}' for peer, aim in TARGETS.items())}", style="dim")

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from bench.figures import Measure, interleaved
+from bench.figures import Measure, interleaved, of_cpu
 from bench.peers import OURS, PLAIN, Peer
 from bench.settings import Settings
 from stack.processes import folder, run_as
@@ -18,7 +18,7 @@ from stack.stack import DATABASE, Stack
 READER, PASSWORD = "reader", "reader"
 LISTS = {"email": "one column", "*": "whole row"}
 FEW_TRANSACTIONS = 20
-CPU_READS = 5000
+CPU_READS = 2000
 TOTAL = re.compile(r"number of transactions actually processed: (\d+)")
 RATE = re.compile(r"tps = ([\d.]+)")
 FIRST_SECOND = re.compile(r"progress: ([\d.]+) s, ([\d.]+) tps")
@@ -60,7 +60,7 @@ def _cpu(stack: Stack, settings: Settings) -> Measure:
         takes = {peer.name: partial(_take_cpu, c, peer, reads) for peer, c in ((PLAIN, plain), (OURS, ours))}
         for take in takes.values():
             take()
-        samples = interleaved(takes, settings.rounds)
+        samples = of_cpu(takes, settings.rounds)
     return Measure("point_cpu", "point read, server's CPU, one column", "µs", samples)
 
 

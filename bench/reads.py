@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from bench.figures import Measure, interleaved, seconds
+from bench.figures import Measure, interleaved, of_cpu, seconds
 from bench.points import CPU_READS, FEW_TRANSACTIONS, nanoseconds
 from bench.settings import Settings
 
@@ -31,7 +31,7 @@ class Reads:
         takes = {peer: partial(take, connection, column) for peer, (connection, column) in peers.items()}
         for warm in takes.values():
             warm()
-        return Measure(name, title, unit, interleaved(takes, self._rounds))
+        return Measure(name, title, unit, (of_cpu if take == self.cpu else interleaved)(takes, self._rounds))
 
     def scan(self, connection: Connection, column: str) -> float:
         """Returns microseconds a row."""

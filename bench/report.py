@@ -65,10 +65,10 @@ def show_part(measures: Sequence[Measure], reached: Sequence[Target], console: C
 
 
 def _figures(measures: Sequence[Measure]) -> Table:
-    table = Table(title="Medians")
+    table = Table(title="Figures")
     table.add_column("what", no_wrap=True)
     table.add_column("who", no_wrap=True)
-    for name in ("median", "unit", "± noise", "× plain", "ours / it"):
+    for name in ("figure", "unit", "± noise", "× plain", "ours / it"):
         table.add_column(name, justify="right", no_wrap=True)
     for measure in measures:
         for place, (peer, samples) in enumerate(measure.peers.items()):
@@ -82,7 +82,7 @@ def _row(measure: Measure, peer: str, samples: Samples, *, first: bool) -> list[
     return [
         measure.title if first else "",
         TITLES[peer],
-        f"{samples.median:,.0f}" if samples.median >= 1000 else f"{samples.median:.3g}",
+        f"{samples.figure:,.0f}" if samples.figure >= 1000 else f"{samples.figure:.3g}",
         measure.unit,
         f"{samples.spread:.0%}",
         _ratio(measure.ratio(peer, "plain")),
@@ -107,10 +107,12 @@ def _notes(run: Run) -> list[str]:
     cpus, (before, after) = os.cpu_count(), run.load
     notes = [
         f"{run.settings.rows:,} rows, 3 protected columns, protected in {run.protect_seconds:.1f} s; {run.server}; "
-        "no parallel plans, no JIT, fsync off; peers take turns, medians of all rounds.",
+        "no parallel plans, no JIT, fsync off; peers take turns.",
+        "The figures are medians of all rounds, and of processor time (CPU) the lowest of three times as many.",
         f"pgp_sym_*: 1/{SLOW_FRACTION} of the rows, times per row. "
         f"The broker's own health checks of the KMS, which no statement waits for: {run.health_checks}.",
-        f"noise: half the distance of the quartiles. Load of this machine ({cpus} CPUs): {before:.1f} before, "
+        "noise: half the distance of the quartiles, and of CPU the distance of the two lowest samples.",
+        f"Load of this machine ({cpus} CPUs): {before:.1f} before, "
         f"{after:.1f} after" + ("; others were busy on it." if before > 0.5 else "."),
     ]
     return notes + [f"{TITLES[name]}: not installed in this server, not measured." for name in run.missing]
@@ -149,7 +151,7 @@ def _commit() -> str:
 
 def _measure_json(measure: Measure) -> dict[str, Any]:
     peers = {
-        name: {"median": samples.median, "spread": samples.spread, "samples": samples.values}
+        name: {"figure": samples.figure, "spread": samples.spread, "samples": samples.values}
         for name, samples in measure.peers.items()
     }
     return {"title": measure.title, "unit": measure.unit, "more_is_better": measure.more_is_better, "peers": peers}

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from bench.figures import Measure, interleaved
+from bench.figures import Measure, of_cpu
 from bench.points import FEW_TRANSACTIONS, nanoseconds
 from bench.settings import Settings
 from stack.stack import Stack
@@ -65,7 +65,7 @@ def _measured(name: str, title: str, calls: dict[str, Call], settings: Settings)
     takes = {peer: partial(_take, *call, count) for peer, call in calls.items()}
     for take in takes.values():
         take()
-    return Measure(name, f"{title}, CPU", "µs", interleaved(takes, settings.rounds))
+    return Measure(name, f"{title}, CPU", "µs", of_cpu(takes, settings.rounds))
 
 
 def _take(connection: psycopg.Connection[Any], statement: str, argument: object, count: int) -> float:

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from bench.figures import Measure, Samples, interleaved, seconds
+from bench.figures import Measure, Samples, of_cpu, seconds
 from bench.points import FEW_TRANSACTIONS, nanoseconds
 from bench.settings import Settings
 from bench.updates import WARMING
@@ -100,7 +100,7 @@ def _interleaved(
     takes = {peer: partial(_take, connections[peer], statements[peer], values) for peer in PEERS}
     for take in takes.values():
         take()
-    return interleaved(takes, settings.rounds)
+    return of_cpu(takes, settings.rounds)
 
 
 def _take(connection: Connection, statement: LiteralString, values: list[Any]) -> float:

@@ -33,7 +33,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     default = Settings()
     parser = argparse.ArgumentParser(prog="bench", description="pg_envelope beside a plain table and its peers")
     parser.add_argument("--rows", type=int, default=default.rows, help="rows of each table")
-    parser.add_argument("--rounds", type=int, default=default.rounds, help="rounds; figures are medians over them")
+    parser.add_argument("--rounds", type=int, default=default.rounds, help="rounds; their medians are the figures")
     parser.add_argument("--quick", action="store_true", help="tiny numbers: does it run? Its times mean nothing")
     parser.add_argument("--results", type=Path, default=default.results, help="folder for the JSON file")
     given = parser.parse_args(arguments)

@@ -24,21 +24,21 @@ class Target:
         return self.reached >= self.limit if self.at_least else self.reached <= self.limit
 
 
-class Medians:
+class Figures:
     """What a run has measured, by name."""
 
     def __init__(self, measures: Sequence[Measure]) -> None:
         self._by_name = {measure.name: measure for measure in measures}
 
     def ours(self, name: str) -> float:
-        return self._by_name[name].peers["ours"].median
+        return self._by_name[name].peers["ours"].figure
 
     def ratio(self, name: str, other: str, one: str = "ours") -> float | None:
         return self._by_name[name].ratio(one, other)
 
 
 def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
-    found = Medians(measures)
+    found = Figures(measures)
     ratio = found.ratio
     return [
         Target("scan of one column / pgcrypto decrypt_iv", 3, ratio("scan_1", "pgcrypto_iv")),
@@ -71,7 +71,7 @@ def evaluate(measures: Sequence[Measure], kms_requests: int) -> list[Target]:
 
 
 def of_searches(measures: Sequence[Measure]) -> list[Target]:
-    found = Medians(measures)
+    found = Figures(measures)
     ratio = found.ratio
     return [
         Target("look-up by token / plain index, small table", 1.2, ratio("search_small", "plain")),
@@ -86,7 +86,7 @@ def of_searches(measures: Sequence[Measure]) -> list[Target]:
 
 
 def of_adoptions(measures: Sequence[Measure]) -> list[Target]:
-    found = Medians(measures)
+    found = Figures(measures)
     ratio = found.ratio
     return [
         Target("scan of old values / pgp_sym_decrypt", 1.3, ratio("adopted_scan", "pgcrypto_pgp")),
@@ -99,7 +99,7 @@ def of_adoptions(measures: Sequence[Measure]) -> list[Target]:
 
 
 def of_application(measures: Sequence[Measure]) -> list[Target]:
-    found = Medians(measures)
+    found = Figures(measures)
     ratio = found.ratio
     return [
         Target("application: seal a value / AES-256-GCM alone", 6, ratio("client_seal", "aesgcm")),

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from bench.figures import Measure, interleaved
+from bench.figures import Measure, of_cpu
 from bench.peers import OURS, PLAIN
 from bench.points import FEW_TRANSACTIONS, nanoseconds
 from bench.settings import Settings
@@ -56,7 +56,7 @@ def _measured(
     takes = {peer: partial(_take, connection, text, count) for peer, (connection, text) in calls.items()}
     for take in takes.values():
         take()
-    return Measure(name, f"{title}, CPU", "µs", interleaved(takes, settings.rounds))
+    return Measure(name, f"{title}, CPU", "µs", of_cpu(takes, settings.rounds))
 
 
 def _take(connection: psycopg.Connection[Any], statement: str, count: int) -> float:

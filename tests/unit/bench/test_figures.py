@@ -5,20 +5,28 @@ from __future__ import annotations
 import pytest
 
 from bench import page, points, targets
-from bench.figures import Measure, Samples, interleaved
+from bench.figures import Measure, Samples, interleaved, of_cpu
 from bench.settings import Settings, parse
 
 
-def test_one_slow_sample_moves_neither_median_nor_spread_much() -> None:
+def test_one_slow_sample_moves_neither_figure_nor_spread_much() -> None:
     quiet = Samples([10.0, 10.1, 9.9, 10.0, 10.2, 9.8, 10.0, 10.1])
     disturbed = Samples([*quiet.values[:-1], 1000.0])
-    assert disturbed.median == pytest.approx(quiet.median, rel=0.01)
+    assert disturbed.figure == pytest.approx(quiet.figure, rel=0.01)
     assert disturbed.spread < 0.02
 
 
 def test_spread_is_relative_and_symmetric() -> None:
     assert Samples([90.0, 100.0, 110.0]).spread == pytest.approx(0.05)
     assert Samples([100.0]).spread == 0.0
+
+
+def test_of_processor_time_the_lowest_sample_counts() -> None:
+    found = of_cpu({"a": iter([12.0, 11.0, 30.0, 10.0, 12.0, 12.0]).__next__}, 2)["a"]
+    assert found.figure == 10.0
+    assert found.spread == pytest.approx(0.1)
+    assert len(found.values) == 6
+    assert of_cpu({"a": lambda: 1.0}, 1)["a"].values == [1.0]
 
 
 def test_peers_take_turns_in_changing_order() -> None:
@@ -33,8 +41,8 @@ def test_peers_take_turns_in_changing_order() -> None:
     assert samples["a"].values == [1.0, 4.0, 5.0]
 
 
-def measured(name: str, **medians: float) -> Measure:
-    return Measure(name, name, "", {peer: Samples([median]) for peer, median in medians.items()})
+def measured(name: str, **figures: float) -> Measure:
+    return Measure(name, name, "", {peer: Samples([figure]) for peer, figure in figures.items()})
 
 
 WRITES = ("insert_select", "insert_single", "update_open", "update_1", "update_3", "delete", "new_subject")
@@ -124,8 +132,8 @@ def test_quick_is_tiny_and_the_issue_s_sizes_are_the_default() -> None:
 
 
 def a_run(load: float = 1.5) -> page.Run:
-    def peers(**medians: float) -> dict[str, dict[str, float]]:
-        return {name: {"median": median} for name, median in medians.items()}
+    def peers(**figures: float) -> dict[str, dict[str, float]]:
+        return {name: {"figure": figure} for name, figure in figures.items()}
 
     return {
         "date": "2026-11-26T11:00:00+00:00",
@@ -146,7 +154,7 @@ def a_run(load: float = 1.5) -> page.Run:
 
 def test_what_applications_do_has_a_table_of_its_own() -> None:
     run = a_run()
-    sealed = {"ours": {"median": 4.5}, "aesgcm": {"median": 1.0}, "age": {"median": 2.0}}
+    sealed = {"ours": {"figure": 4.5}, "aesgcm": {"figure": 1.0}, "age": {"figure": 2.0}}
     run["measures"]["client_seal"] = {"title": "application: seal a value", "unit": "µs", "peers": sealed}
     told = page.figures(run)
     assert "| in the application | unit | pg_envelope | AES-256-GCM alone | age | × plain |" in told
@@ -158,7 +166,7 @@ def test_the_page_says_what_was_measured_and_where() -> None:
     assert page.figures(a_run()).splitlines()[2:-2] == [
         "Measured on 2026-11-26 at commit abc1234: PostgreSQL 15.18, 2 processors (x86_64), load 1.0 before and 1.5"
         " after,",
-        "200,000 rows, 8 rounds, medians. Not installed there: pgsodium.",
+        "200,000 rows, 8 rounds: medians, and of CPU the lowest of three times as many. Not installed there: pgsodium.",
         "",
         "| what | unit | plain | pg_envelope | `decrypt_iv` | interpreter + import | × plain |",
         "|---|---|---|---|---|---|---|",
