@@ -105,6 +105,9 @@ BEGIN
     ELSIF TG_EVENT = 'ddl_command_start' THEN
         PERFORM envelope_private.type_changing();
         RETURN;
+    -- The package alters its own domain in each roll-out, behind a lock. No column of a view has that type.
+    ELSIF NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE objid <> 'envelope.ciphertext'::regtype) THEN
+        RETURN;
     END IF;
     FOR found IN
         SELECT DISTINCT k.view, d.type
