@@ -51,7 +51,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION
     envelope_internal.bootstrap(), envelope_internal.run_step(name), envelope_internal.revocation(),
     envelope_internal.may_use(uuid, oid),
-    envelope_internal.names_protected(text), envelope_internal.begin_command(text, text),
+    envelope_internal.names_protected(text), envelope_internal.changes_tables(), envelope_internal.begin_command(text, text),
     envelope.begin_ddl(regclass), envelope.end_ddl(),
     envelope_internal.canonical(anyelement), envelope_internal.array_of(envelope.plaintext, anyarray),
     envelope_internal.value_of(envelope.plaintext, anyarray),

@@ -299,7 +299,7 @@ WITHOUT_VALUES = frozenset(
     "set_schedule shred_audit shred_dropped shred_key sign_report signing_keys tenant_kek "
     "this_is_the_original verify_keys fips_mode begin_command begin_ddl end_ddl names_protected "
     "slow_reads mask_of sees_mask gen_random_bytes gen_random_uuid pgp_armor_headers pgp_key_id relations "
-    "truncate plant_canary remove_canary".split()
+    "truncate plant_canary remove_canary changes_tables".split()
 )
 MASKS = (
     "SELECT envelope.mask('filled', 'note', 'public', 'hash', '{\"secret\": \"phrase\"}')",

@@ -103,6 +103,11 @@ class Session:
         """
         return self.guard.plain(self._import_admin)()
 
+    @property
+    def changes_tables(self) -> bool:
+        """Whether the package itself is changing a table, so that nothing has to follow its commands."""
+        return "admin" in vars(self) and self.admin._changing_tables
+
     def _import_admin(self) -> Admin:
         from pg_envelope.backend.admin import Admin
         from pg_envelope.backend.ddl.begin import Exchanges
