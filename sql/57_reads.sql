@@ -27,7 +27,7 @@ COMMENT ON FUNCTION envelope_internal.decrypt_bytea_audited(envelope.ciphertext,
 CREATE PROCEDURE envelope.set_audit(rel regclass, "column" name, level text)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.set_audit(rel, column, level)
+GD['pg_envelope'].admin.reads.set_audit(rel, column, level)
 $$;
 COMMENT ON PROCEDURE envelope.set_audit IS
     'decides what the ledger of reads holds of each read of a protected column: none, statement, row or sync. Not inside a transaction';
@@ -35,7 +35,7 @@ COMMENT ON PROCEDURE envelope.set_audit IS
 CREATE PROCEDURE envelope.set_audit_key(name text, level text)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.set_audit_key(name, level)
+GD['pg_envelope'].admin.reads.set_audit_key(name, level)
 $$;
 COMMENT ON PROCEDURE envelope.set_audit_key IS
     'decides what the ledger of reads holds of each use of a named key or secret that decrypts: none, statement, row or sync. Not inside a transaction';
@@ -44,7 +44,7 @@ CREATE PROCEDURE envelope.set_limit(
     rel regclass, "column" name, rows integer, per interval DEFAULT '1 minute', action text DEFAULT 'refuse')
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.set_limit(rel, column, rows, per, action)
+GD['pg_envelope'].admin.reads.set_limit(rel, column, rows, per, action)
 $$;
 COMMENT ON PROCEDURE envelope.set_limit IS
     'bounds how many values of an audited column one session user may read in a time: beyond, action refuse or alarm. rows NULL ends the limit. Not inside a transaction';

@@ -4,7 +4,7 @@
 CREATE FUNCTION envelope_private.follow(view oid, touched oid, attnum int) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.follow(view, touched, attnum)
+GD['pg_envelope'].admin.ddl.follow(view, touched, attnum)
 $$;
 COMMENT ON FUNCTION envelope_private.follow IS
     'brings base table, view and triggers in step after DDL. SECURITY DEFINER: it changes objects of the extension''s owner';
@@ -87,7 +87,7 @@ COMMENT ON EVENT TRIGGER pg_envelope_follow IS 'pg_envelope: keeps protected tab
 CREATE FUNCTION envelope_private.type_changing() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.type_changing()
+GD['pg_envelope'].admin.ddl.type_changing()
 $$;
 COMMENT ON FUNCTION envelope_private.type_changing IS
     'remembers the labels of enums before a command. SECURITY DEFINER: it calls functions of the extension''s owner';
@@ -95,7 +95,7 @@ COMMENT ON FUNCTION envelope_private.type_changing IS
 CREATE FUNCTION envelope_private.type_changed(view oid, type oid) RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.type_changed(view, type)
+GD['pg_envelope'].admin.ddl.type_changed(view, type)
 $$;
 COMMENT ON FUNCTION envelope_private.type_changed IS
     'refuses a change of a type after which values of a protected table could not be read. SECURITY DEFINER: reads the table as its owner';

@@ -48,7 +48,7 @@ COMMENT ON FUNCTION envelope_internal.names_protected IS
 CREATE FUNCTION envelope_internal.begin_command(tag text, context text) RETURNS void
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.begin_command(tag, context)
+GD['pg_envelope'].admin.ddl.begin_command(tag, context)
 $$;
 COMMENT ON FUNCTION envelope_internal.begin_command IS
     'exchanges the names of the protected tables that the running command changes. With the rights and the search_path of who gave the command';
@@ -79,7 +79,7 @@ COMMENT ON FUNCTION envelope_internal.ddl_begins IS 'event trigger: a command be
 CREATE FUNCTION envelope_private.end_command() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.end_command()
+GD['pg_envelope'].admin.ddl.end_command()
 $$;
 COMMENT ON FUNCTION envelope_private.end_command IS
     'gives names back, and makes the views follow. SECURITY DEFINER: it changes objects of the extension''s owner';
@@ -108,7 +108,7 @@ COMMENT ON EVENT TRIGGER pg_envelope_end_ddl IS 'pg_envelope: ends what pg_envel
 CREATE FUNCTION envelope.begin_ddl(rel regclass) RETURNS void
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.begin_ddl(rel)
+GD['pg_envelope'].admin.ddl.begin_ddl(rel)
 $$;
 COMMENT ON FUNCTION envelope.begin_ddl IS
     'gives the name of a protected table to its base table, until envelope.end_ddl() in the same transaction. For its owner, and for DDL that pg_envelope does not see by itself';
@@ -116,7 +116,7 @@ COMMENT ON FUNCTION envelope.begin_ddl IS
 CREATE FUNCTION envelope.end_ddl() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.end_command()
+GD['pg_envelope'].admin.ddl.end_command()
 $$;
 COMMENT ON FUNCTION envelope.end_ddl IS
     'ends what envelope.begin_ddl() began in this transaction: names are back, and the views follow the change. SECURITY DEFINER: it changes objects of the extension''s owner';

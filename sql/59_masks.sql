@@ -57,7 +57,7 @@ COMMENT ON FUNCTION envelope_internal.shown_as IS
 CREATE FUNCTION envelope.mask(rel regclass, "column" name, role name, kind text, arguments jsonb DEFAULT '{}') RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.mask(rel, column, role, kind, arguments)
+GD['pg_envelope'].admin.reads.mask(rel, column, role, kind, arguments)
 $$;
 COMMENT ON FUNCTION envelope.mask IS
     'decides what a role, or public, sees of a protected column: clear, null, text, hash, partial, email, phone, pan, iban, year, bucket or noise. The first rule of a column is that for public';
@@ -65,7 +65,7 @@ COMMENT ON FUNCTION envelope.mask IS
 CREATE FUNCTION envelope.unmask(rel regclass, "column" name, role name DEFAULT NULL) RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.unmask(rel, column, role)
+GD['pg_envelope'].admin.reads.unmask(rel, column, role)
 $$;
 COMMENT ON FUNCTION envelope.unmask IS
     'takes the rule of a role back; without a role all rules of the column, so that every reader sees its values';

@@ -3,7 +3,7 @@
 CREATE FUNCTION envelope.create_key(name text, kek text DEFAULT 'default', store text DEFAULT NULL) RETURNS uuid
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.create_key(name, kek, store)
+return GD['pg_envelope'].admin.keys.create_key(name, kek, store)
 $$;
 COMMENT ON FUNCTION envelope.create_key IS
     'makes a named key under a KEK of the broker''s configuration; store: vault or catalog, by default the KEK''s own';
@@ -17,14 +17,14 @@ COMMENT ON FUNCTION envelope.rotate IS
 CREATE FUNCTION envelope_private.rotate(base oid, scope text) RETURNS integer
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.rotate(base, scope)
+return GD['pg_envelope'].admin.keys.rotate(base, scope)
 $$;
 COMMENT ON FUNCTION envelope_private.rotate IS 'rotate, by the OID of view or base table';
 
 CREATE FUNCTION envelope.rotate_key(name text) RETURNS integer
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.rotate_key(name)
+return GD['pg_envelope'].admin.keys.rotate_key(name)
 $$;
 COMMENT ON FUNCTION envelope.rotate_key IS 'makes a new version of a named key, which the next encrypt() uses; returns its number';
 
@@ -37,7 +37,7 @@ COMMENT ON FUNCTION envelope.rotate_field IS
 CREATE FUNCTION envelope_private.rotate_field(base oid, "column" name) RETURNS integer
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.rotate_field(base, column)
+return GD['pg_envelope'].admin.keys.rotate_field(base, column)
 $$;
 COMMENT ON FUNCTION envelope_private.rotate_field IS 'rotate_field, by the OID of view or base table';
 
@@ -51,14 +51,14 @@ COMMENT ON FUNCTION envelope.compromise IS
 CREATE FUNCTION envelope_private.compromise(base oid, version integer, reason text, scope text) RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.compromise(base, version, reason, scope)
+GD['pg_envelope'].admin.keys.compromise(base, version, reason, scope)
 $$;
 COMMENT ON FUNCTION envelope_private.compromise IS 'compromise, by the OID of view or base table';
 
 CREATE FUNCTION envelope.compromise_key(name text, version integer, reason text DEFAULT '') RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.compromise_key(name, version, reason)
+GD['pg_envelope'].admin.keys.compromise_key(name, version, reason)
 $$;
 COMMENT ON FUNCTION envelope.compromise_key IS
     'marks an old version of a named key as compromised: it decrypts, and never encrypts again';
@@ -70,7 +70,7 @@ COMMENT ON FUNCTION envelope.compromise_key IS
 CREATE PROCEDURE envelope.rotate_kek(kek text)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.rotate_kek(kek)
+GD['pg_envelope'].admin.keks.rotate_kek(kek)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_kek IS
     'makes a new version of a KEK in its KMS, then wraps all DEKs of this database under it; data is not touched. Not inside a transaction';
@@ -78,7 +78,7 @@ COMMENT ON PROCEDURE envelope.rotate_kek IS
 CREATE PROCEDURE envelope.rewrap(kek text)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.rewrap(kek)
+GD['pg_envelope'].admin.keks.rewrap(kek)
 $$;
 COMMENT ON PROCEDURE envelope.rewrap IS
     'brings all DEKs of this database under a KEK to its newest version; goes on where rotate_kek ended early';
@@ -86,7 +86,7 @@ COMMENT ON PROCEDURE envelope.rewrap IS
 CREATE PROCEDURE envelope.rotate_emergency(rel regclass, reason text, scope text DEFAULT NULL)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.rotate_emergency(rel, reason, scope)
+GD['pg_envelope'].admin.keys.rotate_emergency(rel, reason, scope)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_emergency IS
     'for keys of a table, or of one tenant or subject in it, that others may know: makes new keys, marks old versions compromised, makes all sessions drop their keys, and re-encrypts all values. Not inside a transaction';
@@ -162,7 +162,7 @@ COMMENT ON FUNCTION envelope_private.retire_key IS 'retires the key of a table t
 CREATE FUNCTION envelope.flush(reason text DEFAULT '') RETURNS bigint
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.flush(reason)
+return GD['pg_envelope'].admin.keys.flush(reason)
 $$;
 COMMENT ON FUNCTION envelope.flush IS
     'empties the broker''s cache, and makes every session drop its keys at its next call; returns the revocation epoch';

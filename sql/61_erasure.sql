@@ -3,7 +3,7 @@
 CREATE FUNCTION envelope.signing_keys() RETURNS TABLE (version integer, state text, public_key text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.signing_keys()
+return GD['pg_envelope'].admin.reports.signing_keys()
 $$;
 COMMENT ON FUNCTION envelope.signing_keys IS
     'the public keys (Ed25519, base64) of this database''s receipts, one row per version of the key ''pg_envelope receipts''';
@@ -11,7 +11,7 @@ COMMENT ON FUNCTION envelope.signing_keys IS
 CREATE FUNCTION envelope.sign_report(report jsonb) RETURNS TABLE (statement text, signature text, public_key text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.sign_report(report)
+return GD['pg_envelope'].admin.reports.sign_report(report)
 $$;
 COMMENT ON FUNCTION envelope.sign_report IS
     'lets the broker sign a report of pg-envelope report. The signature shows who asked, of which database, and when; not that the facts are true';
@@ -21,7 +21,7 @@ COMMENT ON FUNCTION envelope.sign_report IS
 CREATE PROCEDURE envelope.shred(rel regclass, subject text DEFAULT NULL, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.shred(rel, subject, reason)
+GD['pg_envelope'].admin.erasure.shred(rel, subject, reason)
 $$;
 COMMENT ON PROCEDURE envelope.shred IS
     'destroys all key versions of a tenant or subject, or of a whole table, for good, which erases all values under them. It needs a reason. Not inside a transaction';
@@ -29,7 +29,7 @@ COMMENT ON PROCEDURE envelope.shred IS
 CREATE PROCEDURE envelope.shred_key(name text, reason text DEFAULT '')
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.shred_key(name, reason)
+GD['pg_envelope'].admin.erasure.shred_key(name, reason)
 $$;
 COMMENT ON PROCEDURE envelope.shred_key IS
     'destroys all versions of a named key for good, which erases all values under them. It needs a reason. Not inside a transaction';
@@ -38,7 +38,7 @@ CREATE FUNCTION envelope.replay_erasures(destroy_active boolean DEFAULT false)
     RETURNS TABLE (ledger_lines bigint, erased bigint, destroyed_again bigint, told_broker bigint, in_use bigint)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.replay_erasures(destroy_active)
+return GD['pg_envelope'].admin.erasure.replay_erasures(destroy_active)
 $$;
 COMMENT ON FUNCTION envelope.replay_erasures IS
     'after a restore: verifies the broker''s ledger, and destroys again the keys that the ledger lists as erased; returns one row of counts. Warns of keys that are in use here, and destroys these only with destroy_active => true';
@@ -46,7 +46,7 @@ COMMENT ON FUNCTION envelope.replay_erasures IS
 CREATE FUNCTION envelope.this_is_the_original() RETURNS void
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.this_is_the_original()
+GD['pg_envelope'].admin.backups.this_is_the_original()
 $$;
 COMMENT ON FUNCTION envelope.this_is_the_original IS
     'says that no other database has these keys any more: after a restore, a failover or a move. Before that nothing can be erased here';
@@ -121,7 +121,7 @@ CREATE FUNCTION envelope_private.kms_versions()
     RETURNS TABLE (kek text, oldest integer, newest integer, databases text[])
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.kms_versions()
+return GD['pg_envelope'].admin.keks.kms_versions()
 $$;
 COMMENT ON FUNCTION envelope_private.kms_versions IS
     'for each KEK the oldest version that its KMS opens, the newest one, and other databases under it that the broker has served; no row if the broker does not answer';

@@ -70,7 +70,7 @@ COMMENT ON FUNCTION envelope_private.mend_counter IS
 CREATE FUNCTION envelope.mend_sequences() RETURNS bigint
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.mend_sequences()
+return GD['pg_envelope'].admin.backups.mend_sequences()
 $$;
 COMMENT ON FUNCTION envelope.mend_sequences IS
     'for a subscriber, because logical replication copies no sequences: brings ids and message counters up to the key catalog; returns how many were behind';

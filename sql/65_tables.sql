@@ -8,7 +8,7 @@ CREATE PROCEDURE envelope.protect(
     batch_size integer DEFAULT 200, pause_ms integer DEFAULT 0, max_lag_mb integer DEFAULT 64)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased, keep_copies, dry_run, online, batch_size, pause_ms, max_lag_mb)
+GD['pg_envelope'].admin.tables.protect(rel, columns, kek, store, scope, scope_column, scope_of, erased, keep_copies, dry_run, online, batch_size, pause_ms, max_lag_mb)
 $$;
 COMMENT ON PROCEDURE envelope.protect IS
     'encrypts columns of a table: ["email", ...] or {"email": {"bind": "row"|"column", "suite": 1, "pad": true}, ...}. keep_copies: materialized views may hold the columns in the clear. dry_run: only print envelope.plan(). With online => true the table stays in use: it commits after about batch_size rows, and called again it goes on. It waits for standbys that have more than max_lag_mb to replay. Not inside a transaction then. It also takes further columns of a protected table';
@@ -17,7 +17,7 @@ CREATE PROCEDURE envelope.protect_tables(
     tables jsonb, kek text DEFAULT 'default', store text DEFAULT NULL, keep_copies boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.protect_tables(tables, kek, store, keep_copies)
+GD['pg_envelope'].admin.tables.protect_tables(tables, kek, store, keep_copies)
 $$;
 COMMENT ON PROCEDURE envelope.protect_tables IS
     'protects several tables in one transaction, and carries over the foreign keys between their protected columns. tables has for each table what columns is for protect(): {"customer": ["email"], "invoice": {"customer_email": {}}}';
@@ -28,7 +28,7 @@ CREATE FUNCTION envelope.plan(
     RETURNS TABLE (step text, object text, detail text)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.plan(rel, columns, scope, scope_column, scope_of, keep_copies)
+return GD['pg_envelope'].admin.tables.plan(rel, columns, scope, scope_column, scope_of, keep_copies)
 $$;
 COMMENT ON FUNCTION envelope.plan IS
     'what protect() would do with a table: obstacles, locks, rows, bytes, time, statements, dependents, and what will be different. It changes nothing';
@@ -38,7 +38,7 @@ CREATE PROCEDURE envelope.unprotect(
     pause_ms integer DEFAULT 0, max_lag_mb integer DEFAULT 64, columns jsonb DEFAULT NULL)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.unprotect(rel, damaged, online, batch_size, pause_ms, max_lag_mb, columns)
+GD['pg_envelope'].admin.tables.unprotect(rel, damaged, online, batch_size, pause_ms, max_lag_mb, columns)
 $$;
 COMMENT ON PROCEDURE envelope.unprotect IS
     'turns a protected table back into a plain one; damaged => ''null'' writes NULL for values that nobody can open any more. With online => true the table stays in use: it commits after about batch_size rows, and called again it goes on. It also takes back a protect(online) that is not at its end. columns names some columns, ["email", ...]: the others stay protected';
@@ -46,7 +46,7 @@ COMMENT ON PROCEDURE envelope.unprotect IS
 CREATE PROCEDURE envelope.refresh(rel regclass)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.refresh(rel)
+GD['pg_envelope'].admin.tables.refresh(rel)
 $$;
 COMMENT ON PROCEDURE envelope.refresh IS
     'makes view and triggers again after ALTER TABLE on the base table: new or renamed columns, another owner. For the owner of the table, and superusers';
@@ -54,7 +54,7 @@ COMMENT ON PROCEDURE envelope.refresh IS
 CREATE PROCEDURE envelope.allow_upsert(rel regclass)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.allow_upsert(rel)
+GD['pg_envelope'].admin.tables.allow_upsert(rel)
 $$;
 COMMENT ON PROCEDURE envelope.allow_upsert IS
     'makes the relation <table>_upsert beside a protected table. It takes INSERT ... ON CONFLICT DO UPDATE';
@@ -62,7 +62,7 @@ COMMENT ON PROCEDURE envelope.allow_upsert IS
 CREATE PROCEDURE envelope.drop_upsert(rel regclass)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.drop_upsert(rel)
+GD['pg_envelope'].admin.tables.drop_upsert(rel)
 $$;
 COMMENT ON PROCEDURE envelope.drop_upsert IS 'drops what allow_upsert() made';
 
@@ -98,7 +98,7 @@ CREATE PROCEDURE envelope.truncate(
     rel regclass, restart_identity boolean DEFAULT false, "cascade" boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.truncate(rel, restart_identity, cascade)
+GD['pg_envelope'].admin.tables.truncate(rel, restart_identity, cascade)
 $$;
 COMMENT ON PROCEDURE envelope.truncate IS
     'TRUNCATE of a protected table, with the rights of who calls it: the privilege is on the base table, where protect() and refresh() put it';
@@ -108,7 +108,7 @@ CREATE PROCEDURE envelope.reencrypt(
     parts integer DEFAULT 1, newest_first boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.reencrypt(rel, batch_size, pause_ms, part, parts, newest_first)
+GD['pg_envelope'].admin.jobs.reencrypt(rel, batch_size, pause_ms, part, parts, newest_first)
 $$;
 COMMENT ON PROCEDURE envelope.reencrypt IS
     'brings old values to the newest key version, in transactions of about batch_size rows, and makes a receipt. Values that do not open are left, with a warning. With parts, several sessions can each take a part. Not inside a transaction';
@@ -116,6 +116,6 @@ COMMENT ON PROCEDURE envelope.reencrypt IS
 CREATE FUNCTION envelope.status() RETURNS TABLE (check_name text, state text, detail text, hint text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.status()
+return GD['pg_envelope'].admin.reports.status()
 $$;
 COMMENT ON FUNCTION envelope.status IS 'one row per check: its state (ok, warning or failed), detail and hint';

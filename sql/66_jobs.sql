@@ -65,7 +65,7 @@ CREATE PROCEDURE envelope.verify(
     rel regclass DEFAULT NULL, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, anew boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.verify(rel, batch_size, pause_ms, anew)
+GD['pg_envelope'].admin.jobs.verify(rel, batch_size, pause_ms, anew)
 $$;
 COMMENT ON PROCEDURE envelope.verify IS
     'opens every value of a protected table, or of all of them, and lists in envelope.faults the values that do not open. Commits after about batch_size rows, and goes on where it ended early; anew => true begins again. Not inside a transaction';
@@ -104,7 +104,7 @@ COMMENT ON FUNCTION envelope.abort IS
 CREATE FUNCTION envelope.receipt(rel regclass) RETURNS text
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.receipt(rel)
+return GD['pg_envelope'].admin.jobs.receipt(rel)
 $$;
 COMMENT ON FUNCTION envelope.receipt IS
     'counts the envelopes of a table by key version, and lets the broker sign that no envelope that opens is under an old version; returns the statement';

@@ -118,7 +118,7 @@ COMMENT ON FUNCTION envelope.drop_schedule IS 'removes a schedule. Then the leve
 CREATE PROCEDURE envelope.rotate_due(dry_run boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.rotate_due(dry_run)
+GD['pg_envelope'].admin.jobs.rotate_due(dry_run)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_due IS
     'rotates each key that is due in envelope.due, in a transaction of its own, and names at the end the keys that failed. Not inside a transaction';

@@ -3,7 +3,7 @@
 CREATE PROCEDURE envelope.retire(rel regclass, version integer, destroy boolean DEFAULT false)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.retire(rel, version, destroy)
+GD['pg_envelope'].admin.keys.retire(rel, version, destroy)
 $$;
 COMMENT ON PROCEDURE envelope.retire IS
     'suspends an old key version of a protected table that no value needs. After the schedule''s grace, destroy => true destroys it for good. Not inside a transaction';

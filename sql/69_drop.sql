@@ -81,7 +81,7 @@ ALTER EVENT TRIGGER pg_envelope_lower_guard ENABLE ALWAYS;
 CREATE FUNCTION envelope.forget_all_keys(database name DEFAULT NULL) RETURNS bigint
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.forget_all_keys(database)
+return GD['pg_envelope'].admin.erasure.forget_all_keys(database)
 $$;
 COMMENT ON FUNCTION envelope.forget_all_keys IS
     'deletes all keys of this database from the key catalog, before DROP EXTENSION. Values under them cannot be read again here. It needs the database''s name; without the name it lists the keys. Returns how many DEKs it deleted';

@@ -20,7 +20,7 @@ COMMENT ON VIEW envelope_private.lost_table IS
 CREATE PROCEDURE envelope.adopt_restored(rel regclass, key uuid DEFAULT NULL)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.adopt_restored(rel, key)
+GD['pg_envelope'].admin.tables.adopt_restored(rel, key)
 $$;
 COMMENT ON PROCEDURE envelope.adopt_restored IS
     'takes a protected table back that was dropped and restored from a dump, with its keys, view and triggers. key: the key, for an empty table that several keys fit';
@@ -40,7 +40,7 @@ COMMENT ON VIEW envelope.dropped_keys IS
 CREATE PROCEDURE envelope.shred_dropped(key uuid, reason text, subject text DEFAULT NULL)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.shred_dropped(key, reason, subject)
+GD['pg_envelope'].admin.erasure.shred_dropped(key, reason, subject)
 $$;
 COMMENT ON PROCEDURE envelope.shred_dropped IS
     'shred, for a table that is gone: destroys its keys, or those of one tenant or subject, so that backups of it are erased. Not inside a transaction';

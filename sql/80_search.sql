@@ -60,7 +60,7 @@ CREATE PROCEDURE envelope.add_search(
     rel regclass, "column" name, spec jsonb DEFAULT '"exact"', batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.add_search(rel, column, spec, batch_size, pause_ms)
+GD['pg_envelope'].admin.search.add_search(rel, column, spec, batch_size, pause_ms)
 $$;
 COMMENT ON PROCEDURE envelope.add_search IS
     'gives a protected column another search column while the table is in use: "exact", {"exact": {"normalize": "email", ...}}, "match", "contains" or {"range": {"bucket": "month"}}. Makes tokens in transactions of about batch_size rows, and goes on where it ended early. Not inside a transaction';
@@ -68,7 +68,7 @@ COMMENT ON PROCEDURE envelope.add_search IS
 CREATE PROCEDURE envelope.drop_search(rel regclass, "column" name, name name DEFAULT NULL)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.drop_search(rel, column, name)
+GD['pg_envelope'].admin.search.drop_search(rel, column, name)
 $$;
 COMMENT ON PROCEDURE envelope.drop_search IS
     'drops a search column with its indexes and tokens, or gives up an add_search or rotate_search that ended early; name says which of several';
@@ -78,7 +78,7 @@ CREATE PROCEDURE envelope.rotate_search(
     pause_ms integer DEFAULT 0)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.rotate_search(rel, column, name, normalizer, batch_size, pause_ms)
+GD['pg_envelope'].admin.search.rotate_search(rel, column, name, normalizer, batch_size, pause_ms)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_search IS
     'gives a search column, and all that share its key, another key, or another normaliser, while it is searched. Makes tokens in transactions of about batch_size rows, and goes on where it ended early; name says which of several. Not inside a transaction';
@@ -86,7 +86,7 @@ COMMENT ON PROCEDURE envelope.rotate_search IS
 CREATE FUNCTION envelope.grant_search(rel regclass, "column" name, role regrole) RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.grant_search(rel, column, role)
+GD['pg_envelope'].admin.search.grant_search(rel, column, role)
 $$;
 COMMENT ON FUNCTION envelope.grant_search IS
     'lets a role look rows up by the search columns of a protected column, without the right to read that column; REVOKE SELECT (...) takes the right away';
@@ -97,7 +97,7 @@ CREATE FUNCTION envelope.search_advice(
         read_share double precision, min_entropy double precision)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.search_advice(rel, column, normalizer, beside)
+return GD['pg_envelope'].admin.search.search_advice(rel, column, normalizer, beside)
 $$;
 COMMENT ON FUNCTION envelope.search_advice IS
     'measures what the tokens of a column would reveal, on up to 100,000 rows. verdict: FINE, WARN, REFUSE or UNKNOWN; top_share: the share of the most common value; read_share: the share of rows that a person reads who knows how common each value is; with beside, a person who sees that column, too';
@@ -107,7 +107,7 @@ CREATE FUNCTION envelope.slow_reads()
         query text)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-return GD['pg_envelope'].admin.slow_reads()
+return GD['pg_envelope'].admin.search.slow_reads()
 $$;
 COMMENT ON FUNCTION envelope.slow_reads IS
     'statements of pg_stat_statements that compare, sort or group by a protected column, and so decrypt each row: those with the longest total time first. It reads words and no grammar; pg-envelope lint --statements is exact';

@@ -23,7 +23,7 @@ from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.backend.values import Values
 
 if TYPE_CHECKING:
-    from pg_envelope.backend.admin import Admin
+    from pg_envelope.backend.admin.admin import Admin
     from pg_envelope.backend.adoption.admin import AdoptionAdmin
     from pg_envelope.backend.adoption.reading import Legacy
     from pg_envelope.backend.clients import Clients
@@ -98,8 +98,8 @@ class Session:
 
     @cached_property
     def admin(self) -> Admin:
-        """The functions for DBAs. They are imported at their first use, which keeps a new connection's first
-        read quick.
+        """The functions for DBAs, by theme. Each theme is imported at its first use, which keeps a new connection's
+        first read quick.
         """
         return self.guard.plain(self._import_admin)()
 
@@ -109,11 +109,11 @@ class Session:
         return "admin" in vars(self) and self.admin._changing_tables
 
     def _import_admin(self) -> Admin:
-        from pg_envelope.backend.admin import Admin
-        from pg_envelope.backend.ddl.begin import Exchanges
+        from pg_envelope.backend.admin.admin import Admin
+        from pg_envelope.backend.admin.tools import AdminTools
 
-        exchanges = Exchanges(self.pinned, self.host)
-        return Admin(self.pinned, exchanges, self.guard, self.link, lambda: self.masks, self._prefetch.of_texts)
+        fetch = self._prefetch.of_texts
+        return Admin(AdminTools(self.pinned, self.host, self.guard, self.link, lambda: self.masks, fetch))
 
     @cached_property
     def writes(self) -> Writes:
@@ -186,7 +186,7 @@ class Session:
     def _import_adoption(self) -> AdoptionAdmin:
         from pg_envelope.backend.adoption.admin import AdoptionAdmin
 
-        return AdoptionAdmin(self.pinned, self.guard, self.link, self.values, self._session_keys, self.admin)
+        return AdoptionAdmin(self.pinned, self.guard, self.link, self.values, self._session_keys, self.admin.tools)
 
     @cached_property
     def masks(self) -> Masks:
@@ -221,7 +221,7 @@ class Session:
     def _import_canaries(self) -> CanaryAdmin:
         from pg_envelope.backend.tables.canary_admin import CanaryAdmin
 
-        return CanaryAdmin(self.pinned, self.guard, self.link, self.values, self.admin)
+        return CanaryAdmin(self.pinned, self.guard, self.link, self.values, self.admin.tools)
 
     @cached_property
     def secret_admin(self) -> SecretAdmin:

@@ -14,7 +14,7 @@ from pg_envelope.backend.adoption.reading import layout_of
 from pg_envelope.backend.adoption.sampling import ROWS, column_of, report, report_of, sample
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.jobs.walker import Pace, Share
+from pg_envelope.backend.jobs.walker import Share, pace_of
 from pg_envelope.backend.keys import FieldOptions, Keys, chosen_kek
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.search import place
@@ -29,7 +29,7 @@ from pg_envelope.foreign.writers import writer_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pg_envelope.backend.admin import Admin
+    from pg_envelope.backend.admin.tools import AdminTools
 
 PLAIN = "plain"
 WHY = "It opens foreign ciphertext and replaces tables."
@@ -39,26 +39,26 @@ class AdoptionAdmin:
     """One attribute per SQL routine. A relation comes as text, in the form in which regclass writes it."""
 
     def __init__(
-        self, host: Host, guard: Guard, link: Link, values: Values, session_keys: SessionKeys, admin: Admin
+        self, host: Host, guard: Guard, link: Link, values: Values, session_keys: SessionKeys, tools: AdminTools
     ) -> None:
-        """`admin` serves the other routines for DBAs, and knows what changes tables now."""
-        self._host, self._admin = host, admin
+        """`tools` are those of the other routines for DBAs, and know what changes tables now."""
+        self._host, self._tools = host, tools
         keys = Keys(host, link)
         self._legacy_keys = LegacyKeys(host, keys, values, session_keys)
         self._adoption = Adoption(host, link, keys, self._legacy_keys)
         self.import_key: Callable[..., None] = guard.plain(self._legacy_keys.take_over)
         self.inspect = guard.plain(self._inspect)
-        self.adopt = guard.plain(admin.alone(self._adopt))
-        self.convert = guard.plain(admin.alone(self._convert))
-        self.finish = guard.plain(admin.alone(self._finish))
-        self.export = guard.plain(admin.alone(self._export))
+        self.adopt = guard.plain(tools.alone(self._adopt))
+        self.convert = guard.plain(tools.alone(self._convert))
+        self.finish = guard.plain(tools.alone(self._finish))
+        self.export = guard.plain(tools.alone(self._export))
         self._exporting = Exporting()
         self.exported = guard.plain(self._exporting.value)
 
     def _inspect(
         self, rel: str | None, column: str | None, key: str | None, wanted: int | None, specification: str | None
     ) -> list[Row]:
-        table = inspect(self._host, self._admin.table(rel, "inspect", WHY))
+        table = inspect(self._host, self._tools.table(rel, "inspect", WHY))
         found = column_of(table, column)
         form = None if specification is None else layout_of(specification)
         beside = columns_beside(form or "", found.name)
@@ -81,7 +81,7 @@ class AdoptionAdmin:
         kek: str | None,
         store: str | None,
     ) -> None:
-        oid = self._admin.table(rel, "adopt", WHY)
+        oid = self._tools.table(rel, "adopt", WHY)
         wanted = wanted_of(column)
         key_uuid, legacy_key = self._legacy_keys.find(key)
         way = Adopting(key_uuid, legacy_key, form or "", plain_type, bool(accepts_unauthenticated))
@@ -91,7 +91,7 @@ class AdoptionAdmin:
         self, rel: str | None, batch_size: int | None, pause_ms: int | None, part: int | None, parts: int | None
     ) -> None:
         share = Share(1 if part is None else part, 1 if parts is None else parts)
-        self._adoption.convert(self._admin.table(rel, "convert", WHY), _pace(batch_size, pause_ms), share)
+        self._adoption.convert(self._tools.table(rel, "convert", WHY), pace_of(batch_size, pause_ms), share)
 
     def _finish(
         self,
@@ -101,11 +101,11 @@ class AdoptionAdmin:
         destroy_key: bool | None,
         drop_parts: bool | None,
     ) -> None:
-        oid = self._admin.table(rel, "finish_adoption", WHY)
-        self._adoption.finish(oid, _pace(batch_size, pause_ms), destroy_key is not False, bool(drop_parts))
+        oid = self._tools.table(rel, "finish_adoption", WHY)
+        self._adoption.finish(oid, pace_of(batch_size, pause_ms), destroy_key is not False, bool(drop_parts))
 
     def _export(self, rel: str | None, column: str | None, form: str | None, key: str | None) -> None:
-        oid = self._admin.table(rel, "export", WHY)
+        oid = self._tools.table(rel, "export", WHY)
         catalog.refuse_rollout(self._host, oid, "export")
         if form == PLAIN:
             unprotect(self._host, oid, "error")
@@ -113,10 +113,6 @@ class AdoptionAdmin:
         found = place.find(self._host, oid)
         write = writer_of(form or "", self._legacy_keys.find(key)[1])
         self._exporting.run(write, lambda: export(self._host, found, columns_of(column), form or ""))
-
-
-def _pace(batch_size: int | None, pause_ms: int | None) -> Pace:
-    return Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000)
 
 
 def wanted_of(column: str | None) -> dict[str, FieldOptions]:

@@ -9,6 +9,7 @@ from functools import partial
 from pg_envelope import errors
 from pg_envelope.backend.ddl import commands, exchange, refused, settle
 from pg_envelope.backend.ddl.commands import Command
+from pg_envelope.backend.ddl.open import refuse_open
 from pg_envelope.backend.host import Host, Row, Undone
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import catalog
@@ -27,7 +28,6 @@ OF_VIEW = "SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1::oid AND tgname 
 DEEPER = "UPDATE envelope_private.exchange SET depth = depth + 1"
 ENDED = "SELECT * FROM envelope_private.exchange WHERE depth = 1 ORDER BY base"
 LESS_DEEP = "UPDATE envelope_private.exchange SET depth = depth - 1 WHERE depth > 1"
-OPEN = "SELECT base::regclass::text AS name FROM envelope_private.exchange"
 # Of a partition, it may be named by the table above it.
 WHOLE = """
 SELECT view_name FROM envelope_private.protected_table
@@ -72,15 +72,6 @@ class Exchanges:
         self._host.rows(LESS_DEEP)
         for row in ended:
             settle.settle(self._host, row)
-
-    def refuse_open(self, what: str) -> None:
-        """Raises Conflict for an act of administration while names are exchanged."""
-        row = self._host.row(OPEN)
-        if row is not None:
-            raise errors.NotConfigured(
-                f"{what}() cannot run now: {row['name']} has the name of its view",
-                hint="SELECT envelope.end_ddl() first.",
-            )
 
     def _refuse_detached(self, oid: int) -> None:
         """Raises Unsupported: no view opens what is in a detached partition, and no job brings it to new keys."""
@@ -138,7 +129,7 @@ class Exchanges:
         exchange.begin(self._host, key)
 
     def _refresh(self, oid: int) -> None:
-        self.refuse_open("refresh")
+        refuse_open(self._host, "refresh")
         key = catalog.key_of(self._host, oid)
         self._lock([key["view"]])
         self._refuse_others(key)

@@ -39,6 +39,14 @@ class Pace(NamedTuple):
     max_lag_mb: int = 64
 
 
+def pace_of(
+    batch_size: int | None, pause_ms: int | None, *, newest_first: bool = False, max_lag_mb: int | None = None
+) -> Pace:
+    """Returns the pace that a routine's arguments ask for. NULL stands for the default."""
+    pace = Pace(1000 if batch_size is None else batch_size, (pause_ms or 0) / 1000, newest_first)
+    return pace if max_lag_mb is None else pace._replace(max_lag_mb=max_lag_mb)
+
+
 class Share(NamedTuple):
     """One of several parts of a table, which sessions work on side by side."""
 

@@ -11,7 +11,7 @@ from pg_envelope.backend.tables.canaries import Canaries
 from pg_envelope.backend.values import Values
 
 if TYPE_CHECKING:
-    from pg_envelope.backend.admin import Admin
+    from pg_envelope.backend.admin.tools import AdminTools
 
 WHY = "It writes the key catalog and the table."
 
@@ -19,15 +19,15 @@ WHY = "It writes the key catalog and the table."
 class CanaryAdmin:
     """One attribute per SQL function. A relation comes as text, in the form in which regclass writes it."""
 
-    def __init__(self, host: Host, guard: Guard, link: Link, values: Values, admin: Admin) -> None:
-        """`admin` knows what changes tables now."""
-        self._admin = admin
+    def __init__(self, host: Host, guard: Guard, link: Link, values: Values, tools: AdminTools) -> None:
+        """`tools` know what changes tables now."""
+        self._tools = tools
         self._canaries = Canaries(host, link, values.opened)
-        self.plant = guard.plain(admin.alone(self._plant))
-        self.remove = guard.plain(admin.alone(self._remove))
+        self.plant = guard.plain(tools.alone(self._plant))
+        self.remove = guard.plain(tools.alone(self._remove))
 
     def _plant(self, rel: str | None, row: str | None, note: str | None) -> None:
-        self._canaries.plant(self._admin.table(rel, "plant_canary", WHY), row, note)
+        self._canaries.plant(self._tools.table(rel, "plant_canary", WHY), row, note)
 
     def _remove(self, rel: str | None, row: str | None) -> None:
-        self._canaries.remove(self._admin.table(rel, "remove_canary", WHY), row)
+        self._canaries.remove(self._tools.table(rel, "remove_canary", WHY), row)
