@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pg_envelope.backend.adoption.admin import AdoptionAdmin
     from pg_envelope.backend.adoption.reading import Legacy
     from pg_envelope.backend.clients import Clients
+    from pg_envelope.backend.ddl.begin import Exchanges
     from pg_envelope.backend.lifecycle.tenants import Tenants
     from pg_envelope.backend.masks.session import Masks
     from pg_envelope.backend.passwords import Passwords
@@ -113,7 +114,12 @@ class Session:
         from pg_envelope.backend.admin.tools import AdminTools
 
         fetch = self._prefetch.of_texts
-        return Admin(AdminTools(self.pinned, self.host, self.guard, self.link, lambda: self.masks, fetch))
+        return Admin(AdminTools(self.pinned, self._exchanges, self.guard, self.link, lambda: self.masks, fetch))
+
+    def _exchanges(self) -> Exchanges:
+        from pg_envelope.backend.ddl.begin import Exchanges
+
+        return Exchanges(self.pinned, self.host)
 
     @cached_property
     def writes(self) -> Writes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pg_envelope import errors
 from pg_envelope.backend.admin.tools import AdminTools
-from pg_envelope.backend.ddl.begin import Exchanges
 from pg_envelope.backend.tables.follow import follow
 from pg_envelope.backend.tables.types import Types
 
@@ -15,7 +14,7 @@ class DdlRoutines:
     def __init__(self, tools: AdminTools) -> None:
         plain, alone, unless_alone = tools.plain, tools.alone, tools.unless_alone
         self._host = tools.host
-        self._exchanges = Exchanges(tools.host, tools.caller)
+        self._exchanges = tools.exchanges()
         self.follow = plain(unless_alone(self._follow))
         self.begin_command = plain(unless_alone(self._exchanges.begin_command))
         self.end_command = plain(unless_alone(self._exchanges.end))

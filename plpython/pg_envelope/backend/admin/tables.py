@@ -146,9 +146,7 @@ class TableRoutines:
 
     def _refresh(self, rel: str | None) -> None:
         if rel is not None and not is_superuser(self._host):
-            from pg_envelope.backend.ddl.begin import Exchanges
-
-            Exchanges(self._host, self._tools.caller).refresh(self._host.relation(rel))
+            self._tools.exchanges().refresh(self._host.relation(rel))
         else:
             from pg_envelope.backend.tables.refresh import refresh
 

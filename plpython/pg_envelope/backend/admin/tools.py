@@ -14,6 +14,7 @@ from pg_envelope.backend.host import Host
 from pg_envelope.backend.link import Link
 
 if TYPE_CHECKING:
+    from pg_envelope.backend.ddl.begin import Exchanges
     from pg_envelope.backend.keys import Keys
     from pg_envelope.backend.masks.session import Masks
     from pg_envelope.backend.rollout.ready_keys import Fetch
@@ -27,14 +28,19 @@ class AdminTools:
     """One for a session. A relation comes as text, in the form in which regclass writes it."""
 
     def __init__(
-        self, host: Host, caller: Host, guard: Guard, link: Link, masks: Callable[[], Masks], fetch: Fetch
+        self,
+        host: Host,
+        exchanges: Callable[[], Exchanges],
+        guard: Guard,
+        link: Link,
+        masks: Callable[[], Masks],
+        fetch: Fetch,
     ) -> None:
-        """`caller` is whoever gives a command. `masks` returns the session's masks. `fetch` fetches keys of tenants
-        and subjects.
+        """`exchanges` serves DDL on a protected table's own name. `masks` returns the session's masks. `fetch` fetches
+        keys of tenants and subjects.
         """
-        self.host, self.caller, self.link = host, caller, link
-        self.plain = guard.plain
-        self.masks, self.fetch = masks, fetch
+        self.host, self.link, self.plain = host, link, guard.plain
+        self.exchanges, self.masks, self.fetch = exchanges, masks, fetch
         self._changing_tables = False
 
     @cached_property
