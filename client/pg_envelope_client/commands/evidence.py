@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 SHOWN = ("framework", "id", "verdict", "not_held", "not_known")
 CHANGED = ("what", "before", "now")
-EXISTING = {"exists": True, "dir_okay": False}
 # The broker signs every five minutes. Somebody has to copy ledger and anchor, and begin the report.
 NEWEST_ANCHORED = 3600
 Part = dict[str, Any]
@@ -39,28 +38,29 @@ class ReportFormat(StrEnum):
     PDF = "pdf"
 
 
+def _file(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, exists=True, dir_okay=False)
+
+
+Out = Annotated[Path | None, typer.Option(metavar="FILE", help="The file for the report; it must not exist.")]
+Fonts = Annotated[list[Path] | None, _file("TTF", "A font for --format pdf; repeatable.")]
+Since = Annotated[Path | None, _file("JSON", "An earlier report, to compare with.")]
+Required = Annotated[Path | None, _file("TOML", "The columns that must be protected.")]
+LedgerCopy = Annotated[Path | None, _file("JSONL", "A copy of the ledger of reads, to be verified.")]
+LedgerKey = Annotated[str | None, typer.Option(metavar="KEY", help="The public key of that ledger.")]
+Anchors = Annotated[list[Path] | None, _file("FILE", "Checkpoints kept elsewhere; repeatable.")]
+
+
 def report(
     framework: Annotated[list[FrameworkName] | None, typer.Option(help="Repeatable. Default: all.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The file for the report; it must not exist.")
-    ] = None,
+    out: Out = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="The form of that file.")] = ReportFormat.JSON,
-    font: Annotated[
-        list[Path] | None, typer.Option(metavar="TTF", help="A font for --format pdf; repeatable.", **EXISTING)
-    ] = None,
-    since: Annotated[
-        Path | None, typer.Option(metavar="JSON", help="An earlier report, to compare with.", **EXISTING)
-    ] = None,
-    require: Annotated[
-        Path | None, typer.Option(metavar="TOML", help="The columns that must be protected.", **EXISTING)
-    ] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(metavar="JSONL", help="A copy of the ledger of reads, to be verified.", **EXISTING)
-    ] = None,
-    ledger_key: Annotated[str | None, typer.Option(metavar="KEY", help="The public key of that ledger.")] = None,
-    anchor: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Checkpoints kept elsewhere; repeatable.", **EXISTING)
-    ] = None,
+    font: Fonts = None,
+    since: Since = None,
+    require: Required = None,
+    ledger: LedgerCopy = None,
+    ledger_key: LedgerKey = None,
+    anchor: Anchors = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Do not ask the broker to sign.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 when a clause is disproved.")] = False,
     dsn: Dsn = None,

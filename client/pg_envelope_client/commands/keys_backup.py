@@ -53,32 +53,46 @@ def init(
     from pg_envelope_client.keys_backup import shares as parts
     from pg_envelope_client.setup import private_files
 
-    public_file, key_path = out / "break-glass.pub", out / "break-glass.key"
-    if public_file.exists() or key_path.exists():
-        raise Problem(f"{out} holds a break-glass key already", hint="Choose another folder.")
+    public_file, key_file = _new_files(out)
     private = X25519PrivateKey.generate()
     words: list[str] = []
     if shares or threshold:
         words = parts.split(private.private_bytes_raw(), threshold, shares)
     else:
         content = opening.closed(private, opening.passphrase(passphrase_file, twice=True))
-        out.mkdir(parents=True, exist_ok=True)
-        private_files.write(key_path, content, private_files.SECRET)
+        _write(key_file, content, private_files.SECRET)
+    _tell(public_file, key_file, words, threshold)
+    # Last: a public key whose shares nobody has seen would make backups that nobody can open.
+    streams.delivered()
+    _write(public_file, keys_backup.public_text(private.public_key()).encode() + b"\n", private_files.PUBLIC)
+
+
+def _new_files(folder: Path) -> tuple[Path, Path]:
+    """Returns the places of the public and the private half. Raises Problem where one of them is taken."""
+    files = folder / "break-glass.pub", folder / "break-glass.key"
+    if any(file.exists() for file in files):
+        raise Problem(f"{folder} holds a break-glass key already", hint="Choose another folder.")
+    return files
+
+
+def _write(file: Path, content: bytes, mode: int) -> None:
+    from pg_envelope_client.setup import private_files
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    private_files.write(file, content, mode)
+
+
+def _tell(public_file: Path, key_file: Path, words: list[str], threshold: int) -> None:
+    """Shows the shares, or else where the private half is."""
     if not output.for_machine():
         for number, share in enumerate(words, 1):
-            print(f"Share {number} of {shares}, any {threshold} are needed:\n{share}\n")
-    next_step = "Each holder writes a share down; they are shown only now." if words else f"Into a safe: {key_path}"
+            print(f"Share {number} of {len(words)}, any {threshold} are needed:\n{share}\n")
+    next_step = "Each holder writes a share down; they are shown only now." if words else f"Into a safe: {key_file}"
     setting = f"break_glass_public_key_file = {str(public_file.absolute())!r}"
     output.done(
         f"For the broker: {setting} under [broker]. {next_step}",
         public_key_file=str(public_file.absolute()),
-        **({"shares": words} if words else {"key_file": str(key_path)}),
-    )
-    # Last: a public key whose shares nobody has seen would make backups that nobody can open.
-    streams.delivered()
-    out.mkdir(parents=True, exist_ok=True)
-    private_files.write(
-        public_file, keys_backup.public_text(private.public_key()).encode() + b"\n", private_files.PUBLIC
+        **({"shares": words} if words else {"key_file": str(key_file)}),
     )
 
 

@@ -70,17 +70,15 @@ def init(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Set up keys, policy and login in Vault or OpenBao, and write the broker's configuration. Safe to run again."""
-    from pg_envelope_client.setup.plan import Asked
+    from pg_envelope_client.setup.plan import Asked, BrokerAsked
 
     asked = Asked(
         out=out.resolve(),
         kek=kek,
         policy_name=policy_name,
+        broker=BrokerAsked(socket, allow_user, environment),
         address=address,
         ca_file=ca_file,
-        socket=socket,
-        allowed_users=allow_user,
-        environment=environment,
         namespace=namespace,
         transit_mount=transit_mount,
         kv_mount=kv_mount,

@@ -14,17 +14,24 @@ KEY_PREFIX = "pg-envelope-"
 
 
 @dataclass(frozen=True)
+class BrokerAsked:
+    """The options for [broker] as given; None where an option was left out."""
+
+    socket: str | None = None
+    allowed_users: list[str] | None = None
+    environment: str | None = None
+
+
+@dataclass(frozen=True)
 class Asked:
     """The options as given; None where an option was left out."""
 
     out: Path
     kek: str
     policy_name: str
+    broker: BrokerAsked
     address: str | None = None
     ca_file: Path | None = None
-    socket: str | None = None
-    allowed_users: list[str] | None = None
-    environment: str | None = None
     namespace: str | None = None
     transit_mount: str | None = None
     kv_mount: str | None = None
@@ -70,11 +77,11 @@ class KeyringPlan:
 
 
 def broker_part(asked: Asked, file: ConfigFile) -> BrokerPart:
-    socket = file.choose("broker", "socket", asked.socket, DEFAULT_SOCKET)
+    socket = file.choose("broker", "socket", asked.broker.socket, DEFAULT_SOCKET)
     if not Path(socket).is_absolute():
         raise usage("--socket must be an absolute path")
-    users = file.choose("broker", "allowed_users", asked.allowed_users or None, ["postgres"])
-    environment = file.choose("broker", "environment", asked.environment, "default")
+    users = file.choose("broker", "allowed_users", asked.broker.allowed_users or None, ["postgres"])
+    environment = file.choose("broker", "environment", asked.broker.environment, "default")
     return BrokerPart(socket, users, names.environment(environment))
 
 
