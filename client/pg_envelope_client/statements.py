@@ -248,11 +248,14 @@ def table_exists(name: str) -> Query:
 
 
 class OnlineArguments(NamedTuple):
-    """Whether the table stays in use meanwhile, and how quickly its rows change their form then."""
+    """Whether the table stays in use meanwhile, how quickly its rows change their form then, and how many MB of WAL
+    a standby may have to replay before the next batch waits for it.
+    """
 
     online: bool = False
     batch_size: int = 200
     pause_ms: int = 0
+    max_lag_mb: int = 64
 
 
 @dataclass(frozen=True)
@@ -280,7 +283,8 @@ def protect(
     online = pace or OnlineArguments()
     return Query(
         "CALL envelope.protect(%s::regclass, %s::jsonb, %s::text, %s::text,"
-        " %s::text, %s::name, %s::regclass, %s::text, %s::boolean, %s::boolean, %s::boolean, %s::integer, %s::integer)",
+        " %s::text, %s::name, %s::regclass, %s::text, %s::boolean, %s::boolean,"
+        " %s::boolean, %s::integer, %s::integer, %s::integer)",
         (table, wanted, kek, store, *astuple(chosen), keep_copies, dry_run, *online),
     )
 
@@ -288,7 +292,10 @@ def protect(
 def unprotect(
     table: str, damaged: str, pace: OnlineArguments | None = None, columns: Sequence[str] | None = None
 ) -> Query:
-    sql = "CALL envelope.unprotect(%s::regclass, %s::text, %s::boolean, %s::integer, %s::integer, columns => %s::jsonb)"
+    sql = (
+        "CALL envelope.unprotect(%s::regclass, %s::text,"
+        " %s::boolean, %s::integer, %s::integer, %s::integer, columns => %s::jsonb)"
+    )
     some = json.dumps(list(columns), ensure_ascii=False) if columns else None
     return Query(sql, (table, damaged, *(pace or OnlineArguments()), some))
 

@@ -17,6 +17,15 @@ Online = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="With --online: rows in one committed batch.")]
 Pause = Annotated[int, typer.Option(min=0, metavar="MS", help="With --online: wait so long after each batch.")]
+MaxLag = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=2**31 - 1,
+        metavar="MB",
+        help="With --online: wait while a standby has more WAL than this to replay; 0 waits for none.",
+    ),
+]
 
 
 @contextmanager
@@ -47,12 +56,13 @@ def protect(
     online: Online = False,
     batch_size: BatchSize = 200,
     pause: Pause = 0,
+    max_lag_mb: MaxLag = 64,
     dsn: Dsn = None,
 ) -> None:
     """Encrypt columns of a table; afterwards its name is the decrypting view."""
     wanted = columns.parse_columns(specs)
     scoping = statements.ScopeArguments(scope.value, scope_column, scope_of, erased.value)
-    pace = statements.OnlineArguments(online, batch_size, pause)
+    pace = statements.OnlineArguments(online, batch_size, pause, max_lag_mb)
     statement = statements.protect(
         table, wanted, kek, store and store.value, scoping, keep_copies=keep_copies, dry_run=dry_run, pace=pace
     )
@@ -76,10 +86,11 @@ def unprotect(
     online: Online = False,
     batch_size: BatchSize = 200,
     pause: Pause = 0,
+    max_lag_mb: MaxLag = 64,
     dsn: Dsn = None,
 ) -> None:
     """Decrypt a table's columns and give it back its plain form."""
-    pace = statements.OnlineArguments(online, batch_size, pause)
+    pace = statements.OnlineArguments(online, batch_size, pause, max_lag_mb)
     statement = statements.unprotect(table, damaged.value, pace, column)
     _run(table, statement, f"unprotect {table}", online, dsn)
     if column:

@@ -67,12 +67,15 @@ class Protect(StateNeutral):
         erased: str = "error",
         keep_copies: bool = False,
         online: bool = False,
+        batch_size: int = 200,
+        pause_ms: int = 0,
+        max_lag_mb: int = 64,
     ) -> None:
         self.model_name, self.upsert = model_name, upsert
         self.kek, self.store, self.keep_copies = kek, store, keep_copies
         self.fields = dict(fields) if isinstance(fields, Mapping) else {name: {} for name in fields}
         self.scoping = ScopeArguments(scope, scope_column, scope_of, erased)
-        self.pace, self.commits = OnlineArguments(online=online), online
+        self.pace, self.commits = OnlineArguments(online, batch_size, pause_ms, max_lag_mb), online
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
         self._run(app_label, schema_editor, to_state, self._protect)

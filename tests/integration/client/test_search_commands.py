@@ -68,8 +68,8 @@ def test_a_table_is_protected_and_opened_again_while_it_is_in_use(stack: Stack, 
     planned = command.done("protect", "person", "email", "--dry-run")
     assert "ACCESS EXCLUSIVE" in planned.err
     assert db.one("SELECT count(*) FROM envelope.columns") == 0
-    command.done("protect", "person", "email", "--online", "--batch-size", "50")
+    command.done("protect", "person", "email", "--online", "--batch-size", "50", "--max-lag-mb", "0")
     assert db.one("SELECT count(*) FROM person WHERE email = 'user ' || id") == 500
     assert db.one("SELECT count(*) FROM person_encrypted WHERE email IS NULL") == 0
-    command.done("unprotect", "person", "--online")
+    command.done("unprotect", "person", "--online", "--max-lag-mb", "1")
     assert db.one("SELECT count(*) FROM person WHERE email = 'user ' || id") == 500

@@ -56,6 +56,8 @@ def test_help_loads_nothing_slow(slow: str) -> None:
         ["nothing"],
         ["protect", "customer"],
         ["protect", "customer", "email:suite=9"],
+        ["protect", "customer", "email", "--online", "--max-lag-mb", "-1"],
+        ["unprotect", "customer", "--online", "--max-lag-mb", "much"],
         ["reencrypt", "customer", "--batch-size", "0"],
         ["reencrypt", "customer", "--jobs", "0"],
         ["reencrypt", "customer", "--pause", "-1"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+from collections.abc import Callable
 
 import pytest
 from pglast import parse_sql
@@ -110,11 +111,27 @@ def test_fixed_statements_parse(statement: Query) -> None:
 def test_protect_sends_columns_as_json() -> None:
     made = statements.protect("shop.customer", {"größe": {"pad": True}, "note": {}}, "main", None)
     table, columns, *rest = made.values
-    assert (table, rest) == ("shop.customer", ["main", None, "table", None, None, "error", False, False, False, 200, 0])
+    assert (table, rest) == (
+        "shop.customer",
+        ["main", None, "table", None, None, "error", False, False, False, 200, 0, 64],
+    )
     assert json.loads(columns) == {"größe": {"pad": True}, "note": {}}
+
+
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        (lambda pace: statements.protect("t", {"note": {}}, "main", None, pace=pace), 10),
+        (lambda pace: statements.unprotect("t", "error", pace), 2),
+    ],
+    ids=["protect", "unprotect"],
+)
+def test_the_pace_is_sent_in_the_order_of_the_routine(made: Callable[..., Query], names: int) -> None:
+    pace = statements.OnlineArguments(True, 11, 12, 13)
+    assert made(pace).values[names : names + 4] == (True, 11, 12, 13)
 
 
 def test_protect_sends_the_scope() -> None:
     scoping = statements.ScopeArguments("subject", "person", "shop.customer", "null")
     made = statements.protect("shop.bill", {"note": {}}, "main", "catalog", scoping)
-    assert made.values[3:] == ("catalog", "subject", "person", "shop.customer", "null", False, False, False, 200, 0)
+    assert made.values[3:] == ("catalog", "subject", "person", "shop.customer", "null", False, False, False, 200, 0, 64)
