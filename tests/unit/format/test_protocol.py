@@ -16,22 +16,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pg_envelope import errors, wire
-from pg_envelope.broker.requests import messages, reading
+from pg_envelope.broker.requests import messages, objects, reading
 from pg_envelope.broker.requests.reading import Base64, Count, Flag, Integer, Object, Text, Uuid, members, read
 
 FORMAT = (Path(__file__).parents[3] / "FORMAT.md").read_text()
 REQUESTS = [(op, kind) for op, kinds in messages.OPERATIONS.items() for kind in kinds]
 OBJECTS = [
-    messages.FieldRef,
-    messages.OldestKey,
-    messages.PlantedField,
-    messages.NamedDek,
-    messages.WrappedDek,
-    messages.DekRef,
-    messages.DekWithFields,
-    messages.SealedRef,
-    messages.ErasedRef,
-    messages.Transition,
+    objects.FieldRef,
+    objects.OldestKey,
+    objects.PlantedField,
+    objects.NamedDek,
+    objects.WrappedDek,
+    objects.DekRef,
+    objects.DekWithFields,
+    objects.SealedRef,
+    objects.ErasedRef,
+    objects.Transition,
 ]
 BAD = [None, True, -1, 1 << 64, 1.5, "\N{SNOWMAN}", "x" * 5000, [], [1], {}, {"x": 1}]
 
@@ -65,7 +65,7 @@ def says(found: Any) -> str:
             return f"{found.length} bytes"
         case Text(pattern=""):
             return "text"
-        case Text(pattern=messages.STATE):
+        case Text(pattern=objects.STATE):
             return "state"
         case Text():
             return f"`{found.pattern}`"
@@ -109,10 +109,10 @@ def test_the_page_has_no_other_request() -> None:
 
 def test_the_backend_s_types_are_the_broker_s() -> None:
     """They are declared again there: dataclasses would cost every new connection their import."""
-    field = {one.name for one in members(messages.FieldRef)}
+    field = {one.name for one in members(objects.FieldRef)}
     assert wire.Field.__required_keys__ == field
     assert wire.Dek.__required_keys__ | wire.Dek.__optional_keys__ == {
-        one.name for one in members(messages.DekWithFields)
+        one.name for one in members(objects.DekWithFields)
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from pg_envelope.broker.requests.asked import AskedRequest
-from pg_envelope.broker.requests.messages import FieldRef
+from pg_envelope.broker.requests.objects import FieldRef
 from pg_envelope.broker.requests.state import State
 
 log = logging.getLogger(__name__)

@@ -15,14 +15,8 @@ from pg_envelope.broker.keys.cache import OpenedDek
 from pg_envelope.broker.keys.deks import Answer
 from pg_envelope.broker.requests import canaries, signing
 from pg_envelope.broker.requests.asked import AskedRequest, Facts, base64_text, told_outcome
-from pg_envelope.broker.requests.messages import (
-    DekRef,
-    DekWithFields,
-    DeriveRequest,
-    FieldRef,
-    PlantRequest,
-    SignRequest,
-)
+from pg_envelope.broker.requests.messages import DeriveRequest, PlantRequest, SignRequest
+from pg_envelope.broker.requests.objects import DekRef, DekWithFields, FieldRef
 from pg_envelope.broker.requests.reading import read
 from pg_envelope.broker.requests.state import State
 from pg_envelope.broker.watch import audit as audit_log

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from pg_envelope import derivation, errors, keys_backup, wire
 from pg_envelope.broker.keys.cache import CacheKey, OpenedDek
 from pg_envelope.broker.keys.deks import Answer, OpenDeks, check_wrapped
-from pg_envelope.broker.requests.messages import DekRef, KeysBackupRequest, KeysReturnRequest
+from pg_envelope.broker.requests.messages import KeysBackupRequest, KeysReturnRequest
 from pg_envelope.broker.requests.moving import WrapPlace
+from pg_envelope.broker.requests.objects import DekRef
 from pg_envelope.broker.requests.outcomes import Outcomes
 from pg_envelope.broker.settings.config import BrokerSettings
 from pg_envelope.broker.system import files

@@ -15,7 +15,8 @@ from pg_envelope import derivation, errors, wire
 from pg_envelope.broker.keys.cache import CacheKey
 from pg_envelope.broker.keys.deks import OpenDeks, check_wrapped, context_of, store_of, store_path
 from pg_envelope.broker.kms.providers.base import Entry, Item, Plain, Store
-from pg_envelope.broker.requests.messages import RewrapRequest, WrappedDek
+from pg_envelope.broker.requests.messages import RewrapRequest
+from pg_envelope.broker.requests.objects import WrappedDek
 from pg_envelope.broker.requests.outcomes import Outcomes
 
 T = TypeVar("T")

@@ -10,8 +10,9 @@ from pg_envelope.broker.keys.deks import OpenDeks, check_wrapped, context_of, st
 from pg_envelope.broker.kms.providers.base import Entry, Item, Store, kek_version
 from pg_envelope.broker.requests import rekey
 from pg_envelope.broker.requests.asked import AskedRequest, told_outcome
-from pg_envelope.broker.requests.messages import RewrapRequest, RotateKekRequest, WrappedDek
+from pg_envelope.broker.requests.messages import RewrapRequest, RotateKekRequest
 from pg_envelope.broker.requests.moving import Moving
+from pg_envelope.broker.requests.objects import WrappedDek
 from pg_envelope.broker.requests.outcomes import Outcomes
 from pg_envelope.broker.requests.reading import read
 from pg_envelope.broker.requests.state import State

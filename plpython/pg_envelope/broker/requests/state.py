@@ -16,7 +16,7 @@ from pg_envelope.broker.ledger.limits import ReadLimits
 from pg_envelope.broker.ledger.recorder import ReadRecorder
 from pg_envelope.broker.requests.asked import Facts
 from pg_envelope.broker.requests.keys_backup import BackupReturner, BackupSealer
-from pg_envelope.broker.requests.messages import DekIdentity
+from pg_envelope.broker.requests.objects import DekIdentity
 from pg_envelope.broker.requests.sightings import Sightings
 from pg_envelope.broker.requests.users import KekUsers
 from pg_envelope.broker.settings.config import Config
