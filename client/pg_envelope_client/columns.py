@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pg_envelope.suite_names import SUITE_NAMES
 from pg_envelope_client.problems import usage
 
 BINDS = ("row", "column")
-SUITES = (1, 2, 3, 4, 5)
-FORM = "COLUMN[:bind=row|column][:suite=1|2|3|4|5][:pad][:force]"
+SUITES = tuple(map(str, SUITE_NAMES))
+FORM = f"COLUMN[:bind={'|'.join(BINDS)}][:suite={'|'.join(SUITES)}][:pad][:force]"
 
 Options = dict[str, str | int | bool]
 
@@ -42,6 +43,6 @@ def _option(spec: str, text: str) -> tuple[str, str | int | bool]:
         return text, True
     if name == "bind" and value in BINDS:
         return name, value
-    if name == "suite" and value in map(str, SUITES):
+    if name == "suite" and value in SUITES:
         return name, int(value)
     raise usage(f"{text!r} in {spec!r} is no column option", hint=FORM)

@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidTag
 
 from pg_envelope import errors, fips, siv, xaes
 from pg_envelope.aeads import AESGCM, AESGCMSIV, ChaCha20Poly1305
+from pg_envelope.suite_names import SUITE_NAMES
 
 TAG_BYTES = 16
 KEY_BYTES = 32
@@ -50,14 +51,18 @@ class Suite(NamedTuple):
         return 0 < self.nonce_bytes < LONG_NONCE_BYTES
 
 
+def _suite(number: int, nonce_bytes: int, aead: Callable[[bytes], Aead]) -> Suite:
+    return Suite(number, SUITE_NAMES[number], nonce_bytes, aead)
+
+
 SUITES = {
     suite.number: suite
     for suite in (
-        Suite(1, "AES-256-GCM", 12, AESGCM),
-        Suite(2, "XAES-256-GCM", 24, xaes.XAES256GCM),
-        Suite(3, "ChaCha20-Poly1305", 12, ChaCha20Poly1305),
-        Suite(4, "AES-256-SIV", 0, siv.AES256SIV),
-        Suite(5, "AES-256-GCM-SIV", 12, AESGCMSIV),
+        _suite(1, 12, AESGCM),
+        _suite(2, 24, xaes.XAES256GCM),
+        _suite(3, 12, ChaCha20Poly1305),
+        _suite(4, 0, siv.AES256SIV),
+        _suite(5, 12, AESGCMSIV),
     )
 }
 DEFAULT = 1

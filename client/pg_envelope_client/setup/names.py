@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
+from pg_envelope.loopback import is_loopback
 from pg_envelope_client.problems import usage
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -50,16 +50,9 @@ def address(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query or parts.fragment:
         raise usage("--address is not the address of a KMS", hint="For example: https://vault.example:8200")
-    if parts.scheme == "http" and not _is_loopback(parts):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise usage("--address: a token must not travel over plain http", hint="Use https, with --ca-file")
     return value.rstrip("/")
-
-
-def _is_loopback(parts: SplitResult) -> bool:
-    try:
-        return parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _checked(form: re.Pattern[str], value: str, option: str, allowed: str) -> str:

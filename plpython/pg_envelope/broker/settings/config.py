@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -21,6 +20,7 @@ from pg_envelope.broker.settings.kms import VaultSettings as VaultSettings
 from pg_envelope.broker.settings.wants import NAME, address, refuse, want
 from pg_envelope.broker.system import files
 from pg_envelope.fips import CONFIG as FIPS_CONFIG
+from pg_envelope.loopback import is_loopback
 
 DAY = 86_400
 KV = "kv:"
@@ -193,8 +193,7 @@ def listen_address(text: str) -> tuple[str, int]:
     Raises NotConfigured unless it is a loopback address.
     """
     host, port = address(text, "broker.metrics", "a loopback address")
-    loopback = ipaddress.ip_address(host).is_loopback
-    want(loopback, 'broker.metrics must be a loopback address and a port, such as "127.0.0.1:9464"')
+    want(is_loopback(host), 'broker.metrics must be a loopback address and a port, such as "127.0.0.1:9464"')
     return host, port
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pg_envelope import errors
+from pg_envelope.loopback import is_loopback
 
 NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 NAME_FORM = "letters, digits, '.', '_' and '-' only"
@@ -50,11 +51,4 @@ def want_encrypted(address: str, name: str = "address") -> None:
     want(parts.scheme in ("http", "https") and bool(parts.hostname), f"kms {name} must be an https:// URL")
     want(parts.username is None and parts.password is None, f"kms {name} must not hold a user or password")
     if parts.scheme == "http":
-        want(_is_loopback(parts.hostname or ""), f"kms {name} may be http:// on a loopback address only")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        want(is_loopback(parts.hostname or ""), f"kms {name} may be http:// on a loopback address only")
