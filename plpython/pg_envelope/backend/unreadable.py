@@ -99,7 +99,7 @@ def _versions(host: Host, keks: Mapping[str, Any]) -> Row:
         if row["version"] < ((keks.get(row["kek"]) or {}).get("oldest") or 0)
     ]
     detail = f"keys under a version that the KMS no longer opens: {', '.join(found) or 'none'}"
-    return _row("kek versions", "failed" if found else "ok", detail, TOO_OLD if found else None)
+    return _row("versions of keks", "failed" if found else "ok", detail, TOO_OLD if found else None)
 
 
 def _sample(host: Host, link: Link) -> Row:

@@ -69,6 +69,13 @@ def test_a_kek_that_the_broker_does_not_know(people: Database) -> None:
     assert check(people, "kek gone") == expected
 
 
+def test_a_kek_of_any_name_has_a_row_of_its_own(people: Database) -> None:
+    rows = "SELECT check_name, detail FROM envelope.status() WHERE check_name LIKE 'kek %'"
+    assert [name for name, _ in people.sql(rows)] == ["kek default"]
+    people.sql("UPDATE envelope_private.key SET kek = 'versions'")
+    assert [name for name, _ in people.sql(rows)] == ["kek default", "kek versions"]
+
+
 def test_plaintext_in_a_protected_column(people: Database) -> None:
     people.sql("DROP VIEW person")
     people.sql('DROP TRIGGER "~envelope_guard_write" ON person_encrypted')

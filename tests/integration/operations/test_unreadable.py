@@ -64,7 +64,7 @@ def test_versions_below_the_kms_s_minimum(breakable: Stack, both: Database) -> N
     breakable.openbao.request("POST", f"{TRANSIT}/rotate")
     breakable.openbao.request("POST", f"{TRANSIT}/config", {"min_decryption_version": old + 1})
     try:
-        state, detail, hint = check(both, "kek versions")
+        state, detail, hint = check(both, "versions of keks")
         assert (state, "min_decryption_version" in (hint or "")) == ("failed", True)
         assert f"2 of default version {old}" in detail
         assert check(both, "keys")[0] == "failed"
@@ -91,7 +91,7 @@ def test_a_kms_that_is_down_is_no_lost_key(breakable: Stack, both: Database) -> 
     breakable.openbao.kill()
     state, detail, _ = check(both, "keys")
     assert (state, "could not be tried: the KMS does not answer" in detail) == ("warning", True)
-    assert check(both, "kek versions")[0] == "ok"
+    assert check(both, "versions of keks")[0] == "ok"
 
 
 @pytest.fixture
