@@ -107,7 +107,7 @@ class Session:
     @property
     def changes_tables(self) -> bool:
         """Whether the package itself is changing a table, so that nothing has to follow its commands."""
-        return "admin" in vars(self) and self.admin._changing_tables
+        return "admin" in vars(self) and self.admin.tools.changes_tables
 
     def _import_admin(self) -> Admin:
         from pg_envelope.backend.admin.admin import Admin

@@ -41,7 +41,7 @@ class AdminTools:
         """
         self.host, self.link, self.plain = host, link, guard.plain
         self.exchanges, self.masks, self.fetch = exchanges, masks, fetch
-        self._changing_tables = False
+        self.changes_tables = False
 
     @cached_property
     def keys(self) -> Keys:
@@ -78,11 +78,11 @@ class AdminTools:
         """
 
         def called(*arguments: Any) -> Result:
-            before, self._changing_tables = self._changing_tables, True
+            before, self.changes_tables = self.changes_tables, True
             try:
                 return call(*arguments)
             finally:
-                self._changing_tables = before
+                self.changes_tables = before
 
         return called
 
@@ -90,7 +90,7 @@ class AdminTools:
         """Wraps what follows DDL. It does nothing while the package itself changes the table."""
 
         def called(*arguments: Any) -> None:
-            if not self._changing_tables:
+            if not self.changes_tables:
                 self.alone(call)(*arguments)
 
         return called
