@@ -57,8 +57,8 @@ def _where(run: Run) -> list[str]:
     text = (
         f"Measured on {run['date'][:10]} at commit {versions['commit']}: {versions['postgresql']},"
         f" {versions['cpus']} processors ({versions['machine']}), load {before:.1f} before and {after:.1f} after,"
-        f" {settings['rows']:,} rows, {settings['rounds']} rounds: medians, and of CPU the lowest of three times as many."
-        f"{missing}"
+        f" {settings['rows']:,} rows, {settings['rounds']} rounds: medians,"
+        f" and of CPU the lowest of three times as many.{missing}"
     )
     busy = BUSY if max(before, after) > versions["cpus"] else ""
     return textwrap.wrap(text + busy, WIDTH, break_long_words=False, break_on_hyphens=False)
