@@ -48,9 +48,14 @@ SELECT count(*) FROM account a LEFT JOIN (SELECT DISTINCT id FROM history) h USI
 WHERE a.note IS DISTINCT FROM CASE WHEN id % 3 > 0 THEN 'note ' || id END
     OR a.email <> CASE WHEN h.id IS NULL THEN 'person.' ELSE 'moved.' END || id || '@mail.example'"""
 SUMS = "SELECT (SELECT sum(balance) FROM account), (SELECT sum(delta) FROM history)"
+PROTECT = "CALL envelope.protect('account', '[\"email\", \"note\"]', online => true{})"
+UNPROTECT = "CALL envelope.unprotect('account', online => true)"
 STEPS = {
-    "protect": "CALL envelope.protect('account', '[\"email\", \"note\"]', online => true)",
-    "unprotect": "CALL envelope.unprotect('account', online => true)",
+    "protect": PROTECT.format(""),
+    "protected": "SELECT pg_sleep(3)",
+    "unprotect": UNPROTECT,
+    "protect, with pauses": PROTECT.format(", batch_size => 100, pause_ms => 30"),
+    "unprotect again": UNPROTECT,
 }
 
 
@@ -139,7 +144,11 @@ def test_nobody_is_refused_and_every_row_is_right(accounts: Database, rows: int,
         loads[name] = step(accounts, call, rows, tmp_path)
     print(f"\n{rows:,} rows, {CLIENTS} clients of pgbench")
     for name, one in loads.items():
-        print(f"  {name:12} {one.rate:8.0f} transactions a second, longest {one.longest:6.0f} ms, {one.seconds:5.0f} s")
+        part = one.rate / loads["plain table"].rate
+        print(
+            f"  {name:20} {one.rate:6.0f} transactions a second ({part:.2f} of the plain table's),"
+            f" longest {one.longest:4.0f} ms, {one.seconds:4.0f} s"
+        )
     assert all(one.milliseconds for one in loads.values())
     assert accounts.one("SELECT relkind = 'r' FROM pg_class WHERE oid = 'account'::regclass")
     assert accounts.one("SELECT count(*) FROM account") == rows
