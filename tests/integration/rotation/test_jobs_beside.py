@@ -143,7 +143,7 @@ def test_pause_resume_and_abort_commands(command: Command, crowd: Database) -> N
 
 def test_an_interrupt_ends_all_jobs(command: Command, crowd: Database) -> None:
     process = subprocess.Popen(
-        [command.program, "reencrypt", "person", "--jobs", "2", "--batch-size", "50", "--pause", "200"],
+        [command.program, "reencrypt", "person", "--jobs", "2", "--batch-size", "50", "--pause", "60000"],
         env=command.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
