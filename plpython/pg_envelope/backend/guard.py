@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from functools import cached_property
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend.host import NAME, Host
@@ -77,6 +78,28 @@ class Guard:
         if _is_left_out(error):
             self._host.fail(errors.Unsupported("the FIPS provider does not have this algorithm"))
         self._host.fail(errors.EnvelopeError(detail=_place(error)), foreseen=False)
+
+
+class Guarded(Protocol):
+    """What has parts that are loaded late."""
+
+    @property
+    def guard(self) -> Guard: ...
+
+
+Owner = TypeVar("Owner", bound=Guarded)
+
+
+def late(load: Callable[[Owner], Result]) -> cached_property[Result]:
+    """Makes a property that is loaded at its first use, so that a session imports only what it uses.
+
+    An error of the import leaves through the guard.
+    """
+
+    def loaded(owner: Owner) -> Result:
+        return owner.guard.plain(load)(owner)
+
+    return cached_property(loaded)
 
 
 def _is_left_out(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from pg_envelope.backend.asker import Asker
 from pg_envelope.backend.authority import Authority
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.faults import Faults
-from pg_envelope.backend.guard import Guard
+from pg_envelope.backend.guard import Guard, late
 from pg_envelope.backend.host import Host, PinnedHost
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import Loader
@@ -97,65 +97,53 @@ class Session:
         self.authority.forget()
         self.secrets.forget()
 
-    @cached_property
+    @late
     def admin(self) -> Admin:
         """The functions for DBAs, by theme. Each theme is imported at its first use, which keeps a new connection's
         first read quick.
         """
-        return self.guard.plain(self._import_admin)()
-
-    @property
-    def changes_tables(self) -> bool:
-        """Whether the package itself is changing a table, so that nothing has to follow its commands."""
-        return "admin" in vars(self) and self.admin.tools.changes_tables
-
-    def _import_admin(self) -> Admin:
         from pg_envelope.backend.admin.admin import Admin
         from pg_envelope.backend.admin.tools import AdminTools
 
         fetch = self._prefetch.of_texts
         return Admin(AdminTools(self.pinned, self._exchanges, self.guard, self.link, lambda: self.masks, fetch))
 
+    @property
+    def changes_tables(self) -> bool:
+        """Whether the package itself is changing a table, so that nothing has to follow its commands."""
+        return "admin" in vars(self) and self.admin.tools.changes_tables
+
     def _exchanges(self) -> Exchanges:
         from pg_envelope.backend.ddl.begin import Exchanges
 
         return Exchanges(self.pinned, self.host)
 
-    @cached_property
+    @late
     def writes(self) -> Writes:
         """The functions for triggers. They are imported at the first write."""
         from pg_envelope.backend.writes import Writes
 
         return Writes(self.guard, self.values, self.loader)
 
-    @cached_property
+    @late
     def clients(self) -> Clients:
         """The functions for clients that seal and open outside the server."""
-        return self.guard.plain(self._import_clients)()
-
-    def _import_clients(self) -> Clients:
         from pg_envelope.backend.clients import Clients
 
         return Clients(self.guard, self.host, self.link, self.loader)
 
-    @cached_property
+    @late
     def search(self) -> Tokens:
         """The functions for search columns. They are imported at the first search, or the first write of a
         search column.
         """
-        return self.guard.plain(self._import_search)()
-
-    def _import_search(self) -> Tokens:
         from pg_envelope.backend.search.tokens import Tokens
 
         return Tokens(self.guard, self._session_keys, self._epoch, self.authority, self.loader)
 
-    @cached_property
+    @late
     def reads(self) -> Reads:
         """The session's half of the ledger of reads. It is imported at the first read of an audited column."""
-        return self.guard.plain(self._import_reads)()
-
-    def _import_reads(self) -> Reads:
         from pg_envelope.backend.reads import Reads
 
         return Reads(self.host, self.link, self._epoch)
@@ -166,12 +154,9 @@ class Session:
         place = self.guard.plain(self.reads.place)
         return hot.decrypt_text_audited(self._session_keys, self._epoch, self.reads, place, careful)
 
-    @cached_property
+    @late
     def legacy(self) -> Legacy:
         """The functions for columns that are being adopted. They are imported at the first use of such a column."""
-        return self.guard.plain(self._import_legacy)()
-
-    def _import_legacy(self) -> Legacy:
         from pg_envelope.backend.adoption.reading import Legacy
 
         return Legacy(self.host, self.guard, self.values, self.loader, self._session_keys, self._epoch)
@@ -184,22 +169,16 @@ class Session:
     def _adopted_draft(self, draft: bytes | None, seal: bytes | None, parts: str | None = None) -> bytes | None:
         return self.writes.redraft(draft, lambda content: self.legacy.written(content, parts, seal))
 
-    @cached_property
+    @late
     def adoption(self) -> AdoptionAdmin:
         """The functions of adoption for DBAs."""
-        return self.guard.plain(self._import_adoption)()
-
-    def _import_adoption(self) -> AdoptionAdmin:
         from pg_envelope.backend.adoption.admin import AdoptionAdmin
 
         return AdoptionAdmin(self.pinned, self.guard, self.link, self.values, self._session_keys, self.admin.tools)
 
-    @cached_property
+    @late
     def masks(self) -> Masks:
         """What roles see of masked columns. It is imported at the first read of a masked column."""
-        return self.guard.plain(self._import_masks)()
-
-    def _import_masks(self) -> Masks:
         from pg_envelope.backend.masks.session import Masks
 
         return Masks(self.host, self._epoch, self._session_keys)
@@ -219,17 +198,14 @@ class Session:
         """Returns all that roles may see of a value, for triggers."""
         return self.guard.plain(self.masks.every)(self.decrypt_text_masked(value, token, row_key), field, row_key)
 
-    @cached_property
+    @late
     def canaries(self) -> CanaryAdmin:
         """The functions for canaries."""
-        return self.guard.plain(self._import_canaries)()
-
-    def _import_canaries(self) -> CanaryAdmin:
         from pg_envelope.backend.tables.canary_admin import CanaryAdmin
 
         return CanaryAdmin(self.pinned, self.guard, self.link, self.values, self.admin.tools)
 
-    @cached_property
+    @late
     def secret_admin(self) -> SecretAdmin:
         from pg_envelope.backend.keys import Keys
         from pg_envelope.backend.secret_admin import SecretAdmin
@@ -237,13 +213,13 @@ class Session:
         keys = Keys(self.pinned, self.link)
         return SecretAdmin(self.pinned, self.guard, keys, self.values, self.secrets)
 
-    @cached_property
+    @late
     def tenants(self) -> Tenants:
         from pg_envelope.backend.lifecycle.tenants import Tenants
 
         return Tenants(self.pinned, self.guard, self.link)
 
-    @cached_property
+    @late
     def passwords(self) -> Passwords:
         from pg_envelope.backend.passwords import Passwords
 

@@ -39,7 +39,7 @@ class AdminTools:
         """`exchanges` serves DDL on a protected table's own name. `masks` returns the session's masks. `fetch` fetches
         keys of tenants and subjects.
         """
-        self.host, self.link, self.plain = host, link, guard.plain
+        self.host, self.link, self.guard, self.plain = host, link, guard, guard.plain
         self.exchanges, self.masks, self.fetch = exchanges, masks, fetch
         self.changes_tables = False
 
