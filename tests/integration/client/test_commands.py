@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stack.processes import StackError, run_as, wait_until
 from stack.stack import Stack
+from tests import fix_forked
 from tests.fix_stack import Database
 
 from .fix_kms import Result
@@ -35,14 +37,8 @@ class Command:
         return str(self.stack.broker.venv / "bin/pg-envelope")
 
     def run(self, *words: object, **environment: str) -> Result:
-        done = subprocess.run(
-            [self.program, *map(str, words)],
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        python = Path(self.program).parent.resolve() / "python"
+        done = fix_forked.run(python, [self.program, *words], {**self.environment, **environment})
         assert "Traceback" not in done.stderr
         return Result(done.returncode, done.stdout, done.stderr)
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from pg_envelope.broker.settings import config
+from tests import fix_forked
 
 Done = subprocess.CompletedProcess[str]
 
 
 def run(*arguments: object, **environment: str) -> Done:
-    command = [sys.executable, "-c", "from pg_envelope_client.cli import app; app()", *map(str, arguments)]
     kept = {"PATH": os.environ["PATH"], "COLUMNS": "200"}
-    return subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, timeout=60, check=False)
+    return fix_forked.run(Path(sys.executable), ["-c", *arguments], {**kept, **environment})
 
 
 @pytest.fixture

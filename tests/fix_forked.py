@@ -1,0 +1,114 @@
+"""The pg-envelope command without the time of its imports: a process that has imported it forks for each run.
+
+So each run is a process of its own, with its own arguments, environment, folder and exit code.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+# What an interpreter or a library reads when it starts: runs that differ in one of these are forked by different ones.
+EARLY = ("PYTHON", "LC_", "LANG", "LD_", "OPENSSL_", "SSL_", "TZ", "TERM", "NO_COLOR", "FORCE_COLOR", "TTY_", "_TYPER")
+# What most commands import.
+USED = ("pg_envelope_client.cli", "psycopg", "rich.console", "rich.table", "typer.rich_utils", "typer._adapters")
+SECONDS = 60
+LARGEST = 1 << 17
+Done = subprocess.CompletedProcess[str]
+
+
+def run(python: Path, words: Sequence[object], environment: Mapping[str, str]) -> Done:
+    """Runs the command that this interpreter finds. The first of the words is its name. Raises TimeoutError."""
+    early = tuple(sorted((name, value) for name, value in environment.items() if name.startswith(EARLY)))
+    return _forks(python, early).run([*map(str, words)], environment)
+
+
+class Forks:
+    """The process that forks. It ends when this one does, because its socket ends then."""
+
+    def __init__(self, python: Path, environment: Mapping[str, str]) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(SECONDS)
+        with theirs:
+            self._process = subprocess.Popen(
+                [python, "-P", __file__, str(theirs.fileno())],
+                env={"PATH": os.environ["PATH"], **environment},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._socket.close()
+        self._process.wait(SECONDS)
+
+    def run(self, words: list[str], environment: Mapping[str, str]) -> Done:
+        asked = json.dumps([words, dict(environment), os.getcwd()]).encode()
+        with tempfile.TemporaryFile("w+b") as out, tempfile.TemporaryFile("w+b") as err:
+            socket.send_fds(self._socket, [asked], [out.fileno(), err.fileno()])
+            code = int(self._socket.recv(LARGEST))
+            return Done(words, code, _text(out.fileno()), _text(err.fileno()))
+
+
+@cache
+def _forks(python: Path, early: tuple[tuple[str, str], ...]) -> Forks:
+    return Forks(python, dict(early))
+
+
+def _text(file: int) -> str:
+    os.lseek(file, 0, os.SEEK_SET)
+    with open(file, encoding="utf-8", closefd=False) as opened:
+        return opened.read()
+
+
+def _serve(asks: socket.socket) -> None:
+    """Forks for each request. Returns in the fork, as the process that was asked for."""
+    while True:
+        asked, files, _, _ = socket.recv_fds(asks, LARGEST, 2)
+        if not asked:
+            sys.exit()
+        child = os.fork()
+        if child == 0:
+            asks.close()
+            words, environment, folder = json.loads(asked)
+            _become(words, environment, folder, files)
+            return
+        for file in files:
+            os.close(file)
+        asks.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+
+
+def _become(words: list[str], environment: dict[str, str], folder: str, files: list[int]) -> None:
+    for place, file in enumerate(files, start=1):
+        os.dup2(file, place)
+        os.close(file)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = words
+
+
+def main() -> None:
+    from pg_envelope_client.__main__ import main as command
+
+    for name in USED:
+        importlib.import_module(name)
+    # A fork that collects garbage would copy all that is imported.
+    gc.collect()
+    gc.freeze()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    command()
+
+
+if __name__ == "__main__":
+    main()
