@@ -138,7 +138,8 @@ def make_db(stack: Stack) -> Iterator[Maker]:
         yield maker
 
 
-def _for_owner(database: Database) -> Database:
+def for_owner(database: Database) -> Database:
+    """Lets `owner` create in the schema public."""
     database.sql("GRANT CREATE ON SCHEMA public TO owner")
     return database
 
@@ -146,7 +147,7 @@ def _for_owner(database: Database) -> Database:
 @pytest.fixture
 def db(make_db: Maker) -> Database:
     """A database with the extension and nothing else; `owner` may create in its schema public."""
-    return _for_owner(make_db())
+    return for_owner(make_db())
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +157,7 @@ def templates(stack: Stack) -> Iterator[Callable[[Fill], str]]:
 
     def template(fill: Fill) -> str:
         if fill not in names:
-            made = _for_owner(maker())
+            made = for_owner(maker())
             fill(made)
             made.close()
             names[fill] = made.name

@@ -88,6 +88,7 @@ def test_elevation_via_domain(hostile: Database) -> None:
     assert ran_as(hostile) == {"owner"}
 
 
+@pytest.mark.usefixtures("own_keys")
 def test_elevation_via_rule(hostile: Database) -> None:
     """The owner writes the view's rule anew, so that whoever reads the view runs its code."""
     text = hostile.one("SELECT pg_get_viewdef('person'::regclass)").rstrip(";")

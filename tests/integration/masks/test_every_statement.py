@@ -125,6 +125,7 @@ def field(db: Database) -> str:
     return str(db.one("SELECT field_uuid FROM envelope.columns WHERE \"column\" = 'email'"))
 
 
+@pytest.mark.usefixtures("own_keys")
 def test_with_an_audited_column(masked: Database) -> None:
     masked.sql("CALL envelope.set_audit('person', 'email', 'row')")
     masked.sql("CALL envelope.set_audit('person', 'photo', 'statement')")
