@@ -56,7 +56,7 @@ def _as_its_trigger_left_it(shape: Shape, statement: str, plain: Outcome, sealed
 
 
 DIFFERENCES = (
-    Difference("the error may name another one of them", _other_constraint),
+    Difference("the error may name a different one of these constraints", _other_constraint),
     Difference("which of the two errors comes first", _before_a_row_policy),
     Difference("checked at each row", _at_each_row),
     Difference("an AFTER trigger that changes other rows", _changed_by_its_trigger),
