@@ -31,7 +31,10 @@ INSERT INTO account (id, email, note)
 CREATE TABLE history (id int, delta int);
 CREATE ROLE teller LOGIN;
 GRANT SELECT, UPDATE ON account TO teller;
-GRANT INSERT ON history TO teller"""
+GRANT INSERT ON history TO teller;
+ALTER ROLE teller SET log_lock_waits = on;
+ALTER ROLE teller SET deadlock_timeout = '10ms'"""
+WAITED = re.compile(r"teller@\S+ LOG:  process \d+ acquired \w+ on .* after ([\d.]+) ms")
 # Each client has rows of its own: two sessions that meet at one row are another test's. What they write of a protected
 # column can be told from the row.
 SCRIPT = r"""
@@ -80,11 +83,15 @@ def accounts(durable: Stack, rows: int) -> Iterator[Database]:
 
 @dataclass
 class Load:
-    """What pgbench tells of its transactions, which each begin with the statement that a lock would hold up."""
+    """What pgbench tells of its transactions, and how long statements waited for locks, as the server's log tells.
+
+    The first transaction of a session takes longer than others: it starts Python.
+    """
 
     out: str
     seconds: float
     milliseconds: list[float]
+    waits: list[float]
 
     @property
     def rate(self) -> float:
@@ -93,6 +100,10 @@ class Load:
     @property
     def longest(self) -> float:
         return max(self.milliseconds)
+
+    @property
+    def held_up(self) -> float:
+        return max(self.waits, default=0.0)
 
 
 @contextmanager
@@ -106,7 +117,8 @@ def load(db: Database, rows: int, place: Path) -> Iterator[list[Load]]:
     ]
     for old in place.glob("pgbench_log.*"):
         old.unlink()
-    began, found = time.monotonic(), list[Load]()
+    log = db.stack.cluster.log
+    began, found, before = time.monotonic(), list[Load](), log.stat().st_size
     bench = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         yield found
@@ -120,7 +132,8 @@ def load(db: Database, rows: int, place: Path) -> Iterator[list[Load]]:
     # pgbench is ended while it writes a line.
     times = [line[2] for line in lines if len(line) >= 6]
     assert "failed" not in times, out
-    found.append(Load(out, seconds, [float(one) / 1000 for one in times]))
+    waits = [float(one) for one in WAITED.findall(log.read_bytes()[before:].decode(errors="replace"))]
+    found.append(Load(out, seconds, [float(one) / 1000 for one in times], waits))
 
 
 def step(db: Database, call: str, rows: int, place: Path) -> Load:
@@ -147,7 +160,7 @@ def test_nobody_is_refused_and_every_row_is_right(accounts: Database, rows: int,
         part = one.rate / loads["plain table"].rate
         print(
             f"  {name:20} {one.rate:6.0f} transactions a second ({part:.2f} of the plain table's),"
-            f" longest {one.longest:4.0f} ms, {one.seconds:4.0f} s"
+            f" longest {one.longest:4.0f} ms, held up by a lock {one.held_up:4.0f} ms, {one.seconds:4.0f} s"
         )
     assert all(one.milliseconds for one in loads.values())
     assert accounts.one("SELECT relkind = 'r' FROM pg_class WHERE oid = 'account'::regclass")
