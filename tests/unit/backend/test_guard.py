@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pg_envelope import errors
-from pg_envelope.backend.guard import Guard
+from pg_envelope.backend.guard import Guard, late
 from pg_envelope.backend.host import Host
 from tests.unit.backend.fake_plpy import FakePlpy, PlpyError, SPIError
 
@@ -94,3 +94,34 @@ def test_bytes_that_are_no_text_are_a_bad_envelope(guard: Guard) -> None:
     with pytest.raises(PlpyError, match="cannot be opened") as raised:
         guard.text_out(lambda: b"\xff" + SECRET.encode())()
     assert SECRET not in everything(raised.value)
+
+
+class Parts:
+    def __init__(self, guard: Guard) -> None:
+        self.guard, self.loads = guard, 0
+
+    @late
+    def good(self) -> list[int]:
+        self.loads += 1
+        return [self.loads]
+
+    @late
+    def bad(self) -> object:
+        self.loads += 1
+        raise ImportError(SECRET)
+
+
+def test_a_late_part_is_loaded_once(guard: Guard) -> None:
+    parts = Parts(guard)
+    assert parts.loads == 0
+    assert parts.good is parts.good
+    assert parts.loads == 1
+
+
+def test_the_error_of_a_late_part_leaves_through_the_guard_each_time(guard: Guard) -> None:
+    parts = Parts(guard)
+    for loads in (1, 2):
+        with pytest.raises(PlpyError) as raised:
+            _ = parts.bad
+        assert SECRET not in everything(raised.value)
+        assert parts.loads == loads
