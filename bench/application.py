@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from rich.console import Console
 
 from bench import report, targets
-from bench.figures import Measure, Samples, interleaved, of_cpu, seconds
+from bench.figures import Measure, Sampled, Samples, interleaved, of_cpu, seconds
 from bench.settings import Settings
 from pg_envelope_client import Broker, ColumnKey, KeyClient, NamedKey, Secrets, Vector, open_file, seal_file
 from stack.processes import Account
@@ -54,7 +54,6 @@ SELECT envelope.import_secret('application', 'sk_live_0123456789'::text);
 STORED = "SELECT avg(pg_column_size(bytes)), avg(pg_column_size(text)) FROM sealed_vectors_encrypted"
 Connection = psycopg.Connection[Any]
 Take = Callable[[], float]
-Sampled = Callable[[Mapping[str, Take], int], dict[str, Samples]]
 
 
 def measure(stack: Stack, settings: Settings) -> list[Measure]:

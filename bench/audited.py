@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.figures import Measure
+from bench.figures import Measure, of_cpu
 from bench.reads import Reads
 from bench.settings import Settings
 from stack.stack import Stack
@@ -26,5 +26,5 @@ def measure(stack: Stack, settings: Settings) -> list[Measure]:
         return [
             reads.measured("audited_scan", "scan of an audited column", "µs/row", reads.scan, peers),
             reads.measured("audited_point", "audited point read", "µs", reads.clock, peers),
-            reads.measured("audited_cpu", "audited point read, server's CPU", "µs", reads.cpu, peers),
+            reads.measured("audited_cpu", "audited point read, server's CPU", "µs", reads.cpu, peers, of_cpu),
         ]

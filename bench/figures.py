@@ -55,6 +55,10 @@ class Measure:
         return self.peers[one].figure / self.peers[other].figure
 
 
+# Takes samples of each peer for so many rounds: interleaved() or of_cpu().
+Sampled = Callable[[Mapping[str, Callable[[], float]], int], dict[str, Samples]]
+
+
 def interleaved(takes: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Samples]:
     """Takes one sample of each per round. Every second round has the reverse order."""
     samples = {name: Samples() for name in takes}

@@ -4,7 +4,7 @@ rules in the same table.
 
 from __future__ import annotations
 
-from bench.figures import Measure
+from bench.figures import Measure, of_cpu
 from bench.reads import Reads
 from bench.settings import Settings
 from stack.stack import Stack
@@ -31,5 +31,5 @@ def measure(stack: Stack, settings: Settings) -> list[Measure]:
         peers = {"ours": (clear, "ours"), "clear": (clear, "masked"), "masked": (masked, "masked")}
         return [
             reads.measured("masked_scan", "scan of a masked column", "µs/row", reads.scan, peers),
-            reads.measured("masked_cpu", "masked point read, server's CPU", "µs", reads.cpu, peers),
+            reads.measured("masked_cpu", "masked point read, server's CPU", "µs", reads.cpu, peers, of_cpu),
         ]

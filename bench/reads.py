@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from bench.figures import Measure, interleaved, of_cpu, seconds
+from bench.figures import Measure, Sampled, interleaved, seconds
 from bench.points import CPU_READS, FEW_TRANSACTIONS, nanoseconds
 from bench.settings import Settings
 
@@ -25,13 +25,19 @@ class Reads:
         self._reads = CPU_READS if settings.point_seconds else FEW_TRANSACTIONS
 
     def measured(
-        self, name: str, title: str, unit: str, take: Take, peers: Mapping[str, tuple[Connection, str]]
+        self,
+        name: str,
+        title: str,
+        unit: str,
+        take: Take,
+        peers: Mapping[str, tuple[Connection, str]],
+        sampled: Sampled = interleaved,
     ) -> Measure:
         """Measures some columns in turn, each in a session."""
         takes = {peer: partial(take, connection, column) for peer, (connection, column) in peers.items()}
         for warm in takes.values():
             warm()
-        return Measure(name, title, unit, (of_cpu if take == self.cpu else interleaved)(takes, self._rounds))
+        return Measure(name, title, unit, sampled(takes, self._rounds))
 
     def scan(self, connection: Connection, column: str) -> float:
         """Returns microseconds a row."""

@@ -46,7 +46,8 @@ BEGIN
     -- A dump sets this; it brings everything in step by itself, and in an order of its own.
     IF current_setting('check_function_bodies') = 'off' THEN
         RETURN;
-    -- This saves time, because a call of protect runs fifty commands. The package follows none of them anyway.
+    -- This saves time, because a call of protect runs fifty commands. The package follows none of them anyway. Without
+    -- the first condition, each DDL command of a session would start Python.
     ELSIF strpos(context, 'PL/Python') > 0 AND envelope_internal.changes_tables() THEN
         RETURN;
     END IF;
@@ -111,7 +112,8 @@ BEGIN
         PERFORM envelope_private.type_changing();
         RETURN;
     -- The package alters its own domain in each roll-out, behind a lock. No column of a view has that type.
-    ELSIF NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE objid <> 'envelope.ciphertext'::regtype) THEN
+    ELSIF NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands()
+            WHERE classid <> 'pg_type'::regclass OR objid <> 'envelope.ciphertext'::regtype) THEN
         RETURN;
     END IF;
     FOR found IN

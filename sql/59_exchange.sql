@@ -61,7 +61,8 @@ COMMENT ON FUNCTION envelope_internal.changes_tables IS
     'whether the package itself is changing a table in this session: its own steps keep views and base tables in step. It loads nothing';
 
 -- No SET: the names in the command mean what they mean under the search_path of its session. To ask changes_tables()
--- saves time, because a call of protect() runs fifty commands. The package exchanges no names for them anyway.
+-- saves time, because a call of protect() runs fifty commands. The package exchanges no names for them anyway. It is
+-- asked only where Python runs already.
 CREATE FUNCTION envelope_internal.ddl_begins() RETURNS event_trigger
     LANGUAGE plpgsql AS $$
 DECLARE
