@@ -19,9 +19,14 @@ BEHIND = """
 SELECT string_agg(coalesce(nullif(application_name, ''), 'pid ' || pid), ', ' ORDER BY application_name) AS names
 FROM pg_catalog.pg_stat_replication
 WHERE state IN ('streaming', 'catchup') AND pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) > $1::numeric * 1048576"""
+# A statement of PL/Python is a subtransaction. Its end wakes up those that wait for its rows. Until the processor runs
+# them, they wait for nobody, and each still holds its place in the queue for a row.
 WAITED_FOR = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
-    WHERE wait_event_type = 'Lock' AND pg_backend_pid() = ANY (pg_blocking_pids(pid))) AS found"""
+        WHERE wait_event_type = 'Lock' AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))
+    OR EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
+        WHERE d.datname = current_database() AND l.locktype = 'tuple' AND l.granted
+            AND l.pid <> pg_backend_pid() AND pg_blocking_pids(l.pid) = '{}') AS found"""
 
 
 class BatchSize:
