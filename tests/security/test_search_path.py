@@ -28,6 +28,13 @@ FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind =
     AND p.proargmodes IS NULL AND NOT (ARRAY[p.prorettype] || p.proargtypes::oid[]) && ARRAY(
         SELECT oid FROM pg_type WHERE typtype = 'p' AND (typname = 'any' OR typname NOT LIKE 'any%'))
     AND p.proname NOT IN (SELECT word FROM pg_get_keywords() WHERE catcode IN ('C', 'R'))"""
+# A value becomes one of a domain by the domain's CHECK.
+TYPE_TWINS = """
+SELECT format('CREATE DOMAIN evil.%I AS %s CHECK (evil.type_runs(%L))', t.typname, t.oid::regtype, t.typname)
+FROM pg_type t WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typname NOT LIKE '\\_%'"""
+TYPE_RUNS = """
+CREATE FUNCTION evil.type_runs(name pg_catalog.text) RETURNS pg_catalog.bool LANGUAGE plpgsql AS
+    'BEGIN RAISE EXCEPTION USING ERRCODE = ''EVIL1'', MESSAGE = name; END'"""
 # What PostgreSQL itself has no operator for: an exact match wins, wherever its schema stands in the path.
 CROSS = """
 SELECT format('CREATE FUNCTION evil.cross_%s(%s, %s) RETURNS %s LANGUAGE plpgsql AS ''BEGIN END'';'
@@ -52,7 +59,8 @@ def evil(db: Database) -> Database:
     """Somebody's schema, whose twins fail when they are called."""
     db.sql("CREATE SCHEMA evil")
     db.sql("GRANT USAGE ON SCHEMA evil TO PUBLIC")
-    for query in (OPERATORS, FUNCTIONS):
+    db.sql(TYPE_RUNS)
+    for query in (OPERATORS, FUNCTIONS, TYPE_TWINS):
         db.sql("SET check_function_bodies = off")
         for (statement,) in db.sql(query):
             db.sql(statement)
@@ -70,7 +78,7 @@ def under(db: Database, user: str = "postgres") -> psycopg.Connection[Any]:
 
 def test_the_twins_are_in_the_way(evil: Database) -> None:
     """The control."""
-    for statement in ("SELECT 1 = 2", "SELECT lower('X')", "SELECT * FROM pg_class WHERE oid = 1"):
+    for statement in ("SELECT 1 = 2", "SELECT lower('X')", "SELECT * FROM pg_class WHERE oid = 1", "SELECT 'x'::text"):
         with pytest.raises(psycopg.Error) as raised:
             under(evil).execute(statement)
         assert raised.value.sqlstate == "EVIL1"
@@ -99,22 +107,39 @@ def test_no_reader_and_no_writer_calls_a_twin(evil: Database) -> None:
         evil.sql("CALL envelope.unprotect('t')")
 
 
+ROW_SECURITY = """
+GRANT SELECT, UPDATE ON t TO alice; ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY all_rows ON t USING (true);
+CALL envelope.protect('t', '["secret"]')"""
+
+
+@pytest.mark.usefixtures("policy")
+@pytest.mark.parametrize("more", ["", '"audit": "row"', '"search": "exact"'], ids=["plain", "audited", "searched"])
+def test_no_right_is_asked_with_a_twin(evil: Database, more: str) -> None:
+    """PostgreSQL is asked for the right in each statement, by another query from the second on."""
+    evil.sql(ROW_SECURITY.replace('["secret"]', f'{{"secret": {{{more}}}}}'))
+    alice = under(evil, "alice")
+    for _ in range(3):
+        assert len(alice.execute("SELECT secret FROM t").fetchall()) == 2
+        alice.execute("UPDATE t SET secret = 'zz', n = 3 WHERE id OPERATOR(pg_catalog.=) 1")
+
+
 CALLS = (
     "SELECT envelope.create_key('k')",
     "SELECT envelope.grant_key('k', 'alice')",
     "SELECT envelope.decrypt(envelope.encrypt('x', 'k', 'c'), 'c')",
-    "SELECT envelope.decrypt_bytea(envelope.encrypt('x'::bytea, 'k', 'c'), 'c')",
+    "SELECT envelope.decrypt_bytea(envelope.encrypt('x'::pg_catalog.bytea, 'k', 'c'), 'c')",
     "SELECT envelope.rotate_key('k')",
     "SELECT envelope.compromise_key('k', 1)",
     "CALL envelope.suspend_key('k')",
     "CALL envelope.unsuspend_key('k')",
     "SELECT envelope.create_secret('s')",
-    "SELECT envelope_internal.secret_text('s', 1), envelope_internal.secret_bytea('s', 1), envelope.secret('s')::text",
+    "SELECT envelope_internal.secret_text('s', 1), envelope_internal.secret_bytea('s', 1)",
+    "SELECT envelope.secret('s')::pg_catalog.text",
     "SELECT envelope.replace_secret('s'), envelope.reseal_secret('s')",
-    "SELECT envelope_pgcrypto.pgp_sym_decrypt(envelope_pgcrypto.pgp_sym_encrypt('x', envelope.secret('s')::text),"
-    " envelope.secret('s')::text)",
+    "SELECT envelope_pgcrypto.pgp_sym_decrypt(envelope_pgcrypto.pgp_sym_encrypt("
+    "'x', envelope.secret('s')::pg_catalog.text), envelope.secret('s')::pg_catalog.text)",
     "SELECT envelope.forbid_literal_keys()",
-    "SELECT envelope_pgcrypto.hmac('x', envelope.secret('s')::text, 'sha256')",
+    "SELECT envelope_pgcrypto.hmac('x', envelope.secret('s')::pg_catalog.text, 'sha256')",
     "SELECT envelope.verify_password('p', envelope.hash_password('p'))",
     "SELECT envelope.password_needs_rehash(envelope.hash_password('p', 'argon2id'))",
     "SELECT envelope.register_backup('b', pg_catalog.now()), envelope.forget_backup('b')",
@@ -132,6 +157,24 @@ CALLS = (
 def test_no_function_calls_a_twin(evil: Database) -> None:
     for call in CALLS:
         under(evil).execute(call)
+
+
+NAMED = "SELECT envelope.decrypt(envelope.encrypt('x', 'k'))"
+# The plan that a session has made under one role's search_path serves its other roles, too.
+AS_ANOTHER = f"""
+CREATE FUNCTION public.careful() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $$ {NAMED} $$;
+ALTER FUNCTION public.careful() OWNER TO owner"""
+
+
+@pytest.mark.usefixtures("policy")
+def test_no_plan_of_one_role_calls_a_twin_as_another(evil: Database) -> None:
+    evil.sql("SELECT envelope.create_key('k'), envelope.grant_key('k', 'alice'), envelope.grant_key('k', 'owner')")
+    evil.sql(AS_ANOTHER)
+    alice = under(evil, "alice")
+    for _ in range(3):
+        assert alice.execute(NAMED).fetchall() == [("x",)]
+        assert alice.execute("SELECT public.careful()").fetchall() == [("x",)]
 
 
 def test_create_extension_binds_nothing_of_the_schema_it_is_made_in(db: Database) -> None:

@@ -93,7 +93,7 @@ class Ahead:
         if not wanted:
             return []
         values = [row["scope_key"], wanted, size, row["kek"]]
-        found = self._host.rows(NEXT, ["uuid", "bigint[]", "int4", "text"], values)
+        found = self._host.rows(NEXT, ["uuid", "int8[]", "int4", "text"], values)
         stream.read(len(found))
         same = {name: row[name] for name in ("field_uuid", "label", "database_uuid", "audit")}
         return [{**other, **same} for other in found]

@@ -117,7 +117,7 @@ class Budget:
     def _counted(self, wanted: Reservation) -> int:
         """Returns the same as `_used`, or 0 or less when the counter is missing or behind."""
         if wanted.counted is None:
-            wanted.counted = self._host.row(COUNTED, ["bigint"], [wanted.key_id])
+            wanted.counted = self._host.row(COUNTED, ["int8"], [wanted.key_id])
         if wanted.counted is None or wanted.counted["counter"] is None:
             return 0
         row = self._host.row(NEXT, ["oid", "int4"], [wanted.counted["counter"], wanted.blocks])
@@ -127,5 +127,5 @@ class Budget:
 
     def _mend(self, wanted: Reservation) -> None:
         if wanted.counted is not None:
-            self._host.rows(MEND, ["uuid", "bigint"], [wanted.counted["counted"], SOFT_LIMIT])
+            self._host.rows(MEND, ["uuid", "int8"], [wanted.counted["counted"], SOFT_LIMIT])
             wanted.counted = None

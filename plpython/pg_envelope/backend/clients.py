@@ -114,7 +114,7 @@ class Clients:
 
     def _find(self, field: str, key_id: int | None, scope: str | None, owner: Row) -> Row | None:
         wanted = self._active(field, scope, owner) if key_id is None else key_id
-        return None if wanted is None else self._host.row(KEY, ["bigint", "uuid"], [wanted, field])
+        return None if wanted is None else self._host.row(KEY, ["int8", "uuid"], [wanted, field])
 
     def _active(self, field: str, scope: str | None, owner: Row) -> int | None:
         if owner["scope"] == "table":
@@ -131,7 +131,7 @@ class Clients:
         return self._granted(field, lambda _: self._reserve(str(field), key_id, blocks))
 
     def _reserve(self, field: str, key_id: int, blocks: int) -> int:
-        row = self._host.row(KEY, ["bigint", "uuid"], [key_id, field])
+        row = self._host.row(KEY, ["int8", "uuid"], [key_id, field])
         if row is None or row["state"] != "active" or row["bind"] == "search":
             raise errors.NotConfigured(
                 "this key is not active, or it is a search key", hint="Read the key catalog again."

@@ -72,7 +72,7 @@ class Kept:
     def _look(self, batch: Batch, now: Moment) -> None:
         if (xid := self._xid()) != batch.xid:
             self._settle(batch)
-        batch.left = [row["dek_id"] for row in self._host.rows(FREE, ["bigint[]"], [list(batch.deks)])]
+        batch.left = [row["dek_id"] for row in self._host.rows(FREE, ["int8[]"], [list(batch.deks)])]
         if xid != batch.xid:
             # An earlier transaction wrote the other DEKs and committed them. They are no longer in doubt.
             batch.deks = {dek_id: batch.deks[dek_id] for dek_id in batch.left}

@@ -55,7 +55,7 @@ class Erased:
 
 def erased(host: Host, key: Row, expires: float) -> Erased:
     """Makes the stand-in for a destroyed key from its row of the key catalog."""
-    found = host.row(ERASED, ["uuid", "bigint"], [key["field_uuid"], key["key_id"]])
+    found = host.row(ERASED, ["uuid", "int8"], [key["field_uuid"], key["key_id"]])
     if found is None:
         raise errors.Internal
     what = f"key {key['key_id']} of {key['label']}"

@@ -78,7 +78,11 @@ class Host:
             self.acting = before
 
     def rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
-        """Returns the rows of a query whose values are parameters. The session keeps the query's plan."""
+        """Returns the rows of a query whose values are parameters. The session keeps the query's plan.
+
+        `types` are names in pg_catalog. The plan serves every role of the session, so no name in it may be looked up
+        in the search_path of the role that came first.
+        """
         return self._rows(query, types, values)
 
     def row(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> Row | None:
@@ -161,7 +165,7 @@ class Host:
     def _rows(self, query: str, types: Sequence[str], values: Sequence[Any]) -> list[Row]:
         plan = self._plans.get(query)
         if plan is None:
-            plan = self._plans[query] = self._plpy.prepare(query, list(types))
+            plan = self._plans[query] = self._plpy.prepare(query, [f"pg_catalog.{name}" for name in types])
         return list(self._plpy.execute(plan, list(values)))
 
 

@@ -215,7 +215,7 @@ class Keys:
 
     def renew_scope_key(self, key_id: int, label: str, reason: str) -> None:
         """Does the same for a tenant's or subject's key, under the DEK that it has."""
-        row = _present(self._host.row(RENEW_SCOPED, ["bigint", "bytea"], [key_id, os.urandom(32)]))
+        row = _present(self._host.row(RENEW_SCOPED, ["int8", "bytea"], [key_id, os.urandom(32)]))
         made = _transition("key_id", row["key_id"], None, "active")
         self._record("rotate_field", label, [_transition("key_id", key_id, "active", "decrypt-only"), made], reason)
 
@@ -253,7 +253,7 @@ class Keys:
         return [
             _transition(kind, row[kind], row["before"], "compromised")
             for kind, update in COMPROMISE.items()
-            for row in self._host.rows(update, ["bigint[]"], [dek_ids])
+            for row in self._host.rows(update, ["int8[]"], [dek_ids])
         ]
 
     def _lock(self, key_uuid: str) -> str:
@@ -325,7 +325,7 @@ class Keys:
             "INSERT INTO envelope_private.dek (dek_id, key_uuid, version, state, kek, store, wrapped, fingerprint,"
             " kek_version) SELECT $1, $2, coalesce(max(version), 0) + 1, 'active', $3, $4, $5, $6, $7"
             " FROM envelope_private.dek WHERE key_uuid = $2",
-            ["bigint", "uuid", "text", "text", "text", "bytea", "int4"],
+            ["int8", "uuid", "text", "text", "text", "bytea", "int4"],
             [
                 dek_id,
                 key_uuid,
@@ -379,7 +379,7 @@ class Keys:
             "INSERT INTO envelope_private.field_key (field_uuid, dek_id, version, salt, state, counted_from)"
             " SELECT $1, $2, coalesce(max(version), 0) + 1, $3, 'active', envelope_private.count_from($1)"
             " FROM envelope_private.field_key WHERE field_uuid = $1 RETURNING key_id",
-            ["uuid", "bigint", "bytea"],
+            ["uuid", "int8", "bytea"],
             [field_uuid, dek_id, os.urandom(32)],
         )
         return [*retired, _transition("key_id", _present(row)["key_id"], None, "active")]

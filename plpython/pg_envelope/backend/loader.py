@@ -101,7 +101,7 @@ class Loader:
 
     def search_slot(self, key_id: int) -> bytes:
         """Returns the slot of a search key, for the operators that are made for it. Raises NotPermitted."""
-        for row in self.as_owner(lambda: self._host.rows(SEARCH, ["bigint"], [key_id])):
+        for row in self.as_owner(lambda: self._host.rows(SEARCH, ["int8"], [key_id])):
             if row["state"] == REPLACED:
                 # Where the key catalog is replicated, and the operators are not.
                 raise errors.NotConfigured("the search key was replaced", hint=REPLACED_HINT)
@@ -154,7 +154,7 @@ class Loader:
     def _catalog_row(self, slot: bytes) -> Row:
         """Returns the key catalog's row for a slot, after a check that its capability belongs to the column."""
         capability, head = slot[:CAPABILITY_BYTES], slot[CAPABILITY_BYTES:]
-        rows = self._host.rows(KEY, ["bigint"], [envelope.key_id(head)]) if _is_header(head) else []
+        rows = self._host.rows(KEY, ["int8"], [envelope.key_id(head)]) if _is_header(head) else []
         for row in rows:
             if row["capability"] is not None and same(row["capability"], capability):
                 return row

@@ -183,7 +183,7 @@ class ScopeKeys(Keys):
         ]
         for scope in scopes:
             key_id = self.make(owner, scope, label)
-            made = self._host.row(MADE, ["bigint"], [key_id]) or {}
+            made = self._host.row(MADE, ["int8"], [key_id]) or {}
             changed += [{kind: made[kind], "from": None, "to": "active"} for kind in RETIRE]
         return changed
 
@@ -195,7 +195,7 @@ class ScopeKeys(Keys):
             when, reached = self._taken
             after = reached if when[1:] == self._now()[1:] else 0
             checked = self._checked.get((owner, kek), 0)
-            types = ["uuid", "text", "text", "int4", "bigint", "bigint", "text", "bigint[]"]
+            types = ["uuid", "text", "text", "int4", "int8", "int8", "text", "int8[]"]
             row = self._host.row(TAKE, types, [owner, scope, kek, version, after, checked, home(), self._dead])
             if row is not None:
                 self._taken = self._now(), row["key_id"]
@@ -211,7 +211,7 @@ class ScopeKeys(Keys):
         broker is asked.
         """
         found = self._host.rows(
-            NEXT_SPARES, ["uuid", "text", "bigint", "text", "int4"], [owner, kek, after, home(), MOST]
+            NEXT_SPARES, ["uuid", "text", "int8", "text", "int4"], [owner, kek, after, home(), MOST]
         )
         if not found:
             return False
@@ -221,7 +221,7 @@ class ScopeKeys(Keys):
         if dead := answer["dead"]:
             # The session remembers the dead spares, because a rollback brings their rows back.
             self._dead += dead
-            self._host.rows(DROP_DEAD, ["bigint[]"], [dead])
+            self._host.rows(DROP_DEAD, ["int8[]"], [dead])
         self._checked[owner, kek] = found[-1]["key_id"]
         return True
 
@@ -244,7 +244,7 @@ class ScopeKeys(Keys):
             [one.key_id for one in spares],
             [one.salt for one in spares],
         ]
-        types = ["uuid", "text", "bigint[]", "text[]", "bytea[]", "int4[]", "bigint[]", "bytea[]", "text"]
+        types = ["uuid", "text", "int8[]", "text[]", "bytea[]", "int4[]", "int8[]", "bytea[]", "text"]
         self._host.rows(ADD, types, [owner, kek, *columns, home()])
         self._kept.keep(place, spares, self._now())
         self._checked[owner, kek] = max(self._checked.get((owner, kek), 0), *(one.key_id for one in spares))
@@ -282,7 +282,7 @@ class ScopeKeys(Keys):
             dek_id, made = self._generate({"kek": kek, "store": store})
             key_id = self._host.row(KEY_ID)
             one = _drawn(int(key_id["key_id"] if key_id else 0), {**made, "dek_id": dek_id})
-        types = ["uuid", "text", "bigint", "int4", "text", "text", "text", "bytea", "int4", "bytea", "bigint"]
+        types = ["uuid", "text", "int8", "int4", "text", "text", "text", "bytea", "int4", "bytea", "int8"]
         values = [owner, scope, one.dek_id, version, kek, store, one.wrapped, one.fingerprint, one.kek_version]
         found = self._host.row(ADD_SINGLE, types, [*values, one.salt, one.key_id])
         self._kept.keep(place, [one], self._now())

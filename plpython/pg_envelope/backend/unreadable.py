@@ -61,7 +61,7 @@ def checks(host: Host, link: Link, told: wire.Message) -> Iterator[Row]:
 def verify(host: Host, link: Link) -> Iterator[Row]:
     """Tries all DEKs; a row for each that does not open: dek_id, label, problem, hint."""
     after = 0
-    while rows := host.rows(NEXT, ["bigint"], [after]):
+    while rows := host.rows(NEXT, ["int8"], [after]):
         problems = _tried(host, link, rows)
         for row in rows:
             if (problem := problems.get(row["dek_id"])) is not None:

@@ -16,7 +16,7 @@ def test_a_plan_is_prepared_once_and_values_are_parameters() -> None:
     host = Host(plpy)
     for value in ("x", "y"):
         assert host.rows("SELECT $1", ["text"], [value]) == [{"a": 1}]
-    assert plpy.prepared == [("SELECT $1", ["text"])]
+    assert plpy.prepared == [("SELECT $1", ["pg_catalog.text"])]
     assert plpy.executed == [("SELECT $1", ["x"]), ("SELECT $1", ["y"])]
 
 

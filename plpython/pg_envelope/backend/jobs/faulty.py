@@ -35,7 +35,7 @@ WHERE NOT EXISTS (
     SELECT FROM envelope_private.fault f
     WHERE f.field_uuid = n.field_uuid AND f.row_key = n.row_key AND f.found_by = $1)
 RETURNING reason"""
-KEEP_TYPES = ["text", "uuid[]", "text[]", "bigint[]", "text[]"]
+KEEP_TYPES = ["text", "uuid[]", "text[]", "int8[]", "text[]"]
 
 
 def despite(act: Callable[[bool], Result]) -> Result:

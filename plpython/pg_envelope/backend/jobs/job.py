@@ -191,7 +191,7 @@ class Job:
             raise Aborted(f"another session took this {NOUNS[self.what]} over", hint="envelope.progress shows which.")
 
     def _write(self, state: str) -> bool:
-        types = ["uuid", "text", "bigint", "bigint", "bigint", "float8", "bigint", "text"]
+        types = ["uuid", "text", "int8", "int8", "int8", "float8", "int8", "text"]
         held_up_by = self.held_up_by if state == "running" else None
         told = [self._id, state, self.blocks, self.total, self.rows, self._worked(), self.faults, held_up_by]
         return bool(self._host.rows(WRITE, types, told))

@@ -135,7 +135,7 @@ class Receipts:
                 values[int(group[f"key_{number}"], 16)] += group["rows"]
             if group[f"left_{number}"] is not None:
                 left[group[f"left_{number}"]] += group["rows"]
-        known = {row["key_id"]: row for row in self._host.rows(VERSIONS, ["bigint[]"], [list(values)])}
+        known = {row["key_id"]: row for row in self._host.rows(VERSIONS, ["int8[]"], [list(values)])}
         uuid = self._layout.protected[name].field_uuid
         keys = [{**known.get(key, {"key_id": key}), "values": values[key]} for key in sorted(values)]
         zero_below = None if left else newest.get(uuid)

@@ -112,7 +112,7 @@ class Verification:
         self._list(found)
         self._keep()
         position = [self._uuid, batch.heap, batch.last]
-        self._host.rows(KEEP_POSITION, ["uuid", "oid", "bigint"], position)
+        self._host.rows(KEEP_POSITION, ["uuid", "oid", "int8"], position)
         return seen
 
     def _list(self, found: list[Row]) -> Counter[str]:
@@ -124,7 +124,7 @@ class Verification:
         return faulty.keep(self._host, self._layout, "verify", kept)
 
     def _keep(self) -> None:
-        self._host.rows(KEEP, ["uuid", "bigint", "text"], [self._uuid, self._values, json.dumps(self._faults)])
+        self._host.rows(KEEP, ["uuid", "int8", "text"], [self._uuid, self._values, json.dumps(self._faults)])
 
     def _follow(self, walker: Walker, since: str) -> None:
         """Looks at rows that others wrote meanwhile. Their values are not counted twice."""

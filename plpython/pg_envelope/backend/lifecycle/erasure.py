@@ -184,7 +184,7 @@ class Erasure(Keys):
         return [
             {kind: row[kind], "from": row["before"], "to": "destroyed"}
             for kind, statement in DESTROY.items()
-            for row in self._host.rows(statement, ["bigint[]", "bytea[]"], values)
+            for row in self._host.rows(statement, ["int8[]", "bytea[]"], values)
         ]
 
     def bury(self, deks: Sequence[Row], entries: Sequence[wire.Message]) -> None:
@@ -192,7 +192,7 @@ class Erasure(Keys):
         for dek, entry in zip(deks, entries, strict=True):
             self._host.rows(
                 BURY,
-                ["bigint", "bytea", "text", "text", "text", "text", "text", "int4", "text", "text", "text", "bigint"],
+                ["int8", "bytea", "text", "text", "text", "text", "text", "int4", "text", "text", "text", "int8"],
                 [
                     dek["dek_id"],
                     dek["fingerprint"],

@@ -48,7 +48,7 @@ class KeysBackup:
 
     def keys_backup(self, after: int | None, how_many: int | None) -> list[Row]:
         """Returns the next DEKs, sealed. `error` says why a DEK is not sealed."""
-        rows = self._host.rows(NEXT, ["bigint", "int4"], [after or 0, min(how_many or MOST, MOST)])
+        rows = self._host.rows(NEXT, ["int8", "int4"], [after or 0, min(how_many or MOST, MOST)])
         if not rows:
             return []
         answer = self._asked("keys_backup", [_request(row) for row in rows])
@@ -82,7 +82,7 @@ class KeysBackup:
         """
         if None in (kek, public_key, dek_ids, sealed) or len(dek_ids) != len(sealed):
             raise errors.BadInput("keys_return() needs a KEK, a public key, and a sealed key for each DEK")
-        known = {row["dek_id"]: row for row in self._host.rows(RETURNED, ["bigint[]"], [dek_ids])}
+        known = {row["dek_id"]: row for row in self._host.rows(RETURNED, ["int8[]"], [dek_ids])}
         wanted = [
             {"dek_id": dek_id, "fingerprint": _base64(known[dek_id]["fingerprint"]), "sealed": text}
             for dek_id, text in zip(dek_ids, sealed, strict=True)
@@ -98,10 +98,10 @@ class KeysBackup:
         dek_ids = [found["dek_id"] for found in good]
         has_vault = self._keys.kek(kek)["store"] == "vault"
         for statement in REDIRECT.values():
-            self._host.rows(statement, ["text", "bool", "bigint[]"], [kek, has_vault, dek_ids])
-        self._host.rows(DROP_SPARES, ["bigint[]"], [dek_ids])
+            self._host.rows(statement, ["text", "bool", "int8[]"], [kek, has_vault, dek_ids])
+        self._host.rows(DROP_SPARES, ["int8[]"], [dek_ids])
         columns = [[found[name] for found in good] for name in ("wrapped", "kek_version")]
-        self._host.rows(KEEP, ["text", "bigint[]", "text[]", "int4[]"], [kek, dek_ids, *columns])
+        self._host.rows(KEEP, ["text", "int8[]", "text[]", "int4[]"], [kek, dek_ids, *columns])
 
     def _asked(self, op: str, deks: list[Row], **more: str) -> list[wire.Message]:
         """Returns the answers, in the order of the request."""

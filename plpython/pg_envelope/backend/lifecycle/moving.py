@@ -114,7 +114,7 @@ class Move(Batches):
         return int(row["found"]) if row else 0
 
     def _next(self, store: str, last: int, size: int) -> list[Row]:
-        return self._host.rows(NEXT, [*BEHIND_TYPES, "text", "bigint", "int4"], [*self._selection, store, last, size])
+        return self._host.rows(NEXT, [*BEHIND_TYPES, "text", "int8", "int4"], [*self._selection, store, last, size])
 
     def _places(self, store: str) -> dict[str, str]:
         wanted = self._wanted
@@ -127,7 +127,7 @@ class Move(Batches):
             [answer["wrapped"] for _, answer in good],
             [answer["kek_version"] for _, answer in good],
         ]
-        types = ["text", "text", "text", "text", "bigint[]", "text[]", "text[]", "int4[]"]
+        types = ["text", "text", "text", "text", "int8[]", "text[]", "text[]", "int4[]"]
         places = [self._wanted.from_kek, store, self._wanted.to_kek, self._into[store]]
         return len(self._host.rows(KEEP, types, [*places, *columns]))
 

@@ -154,7 +154,7 @@ class _Staging(Batches):
         return int(row["found"]) if row else 0
 
     def _next(self, store: str, last: int, size: int) -> list[Row]:
-        return self._host.rows(NEXT, ["text", "text", "bigint", "int4"], [self._kek, store, last, size])
+        return self._host.rows(NEXT, ["text", "text", "int8", "int4"], [self._kek, store, last, size])
 
     def _places(self, store: str) -> dict[str, str]:
         return {
@@ -176,7 +176,7 @@ class _Staging(Batches):
             [answer["wrapped"] for _, answer in good],
             [answer["kek_version"] for _, answer in good],
         ]
-        types = ["text", "text", "bigint[]", "text[]", "text[]", "int4[]"]
+        types = ["text", "text", "int8[]", "text[]", "text[]", "int4[]"]
         return len(self._host.rows(STAGE, types, [self._to_kek, self._into[store], *columns]))
 
     def _finish(self) -> None:

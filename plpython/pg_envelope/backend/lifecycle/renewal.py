@@ -38,9 +38,9 @@ def renew(host: Host, link: Link, key_id: int) -> None:
     keys = Keys(host, link)
     try:
         with host.subtransaction():
-            if row := host.row(LOCKED, ["bigint"], [key_id]):
+            if row := host.row(LOCKED, ["int8"], [key_id]):
                 keys.renew_field_key(row["field_uuid"], row["dek_id"], row["label"], REASON)
-            elif row := host.row(LOCKED_SCOPE, ["bigint"], [key_id]):
+            elif row := host.row(LOCKED_SCOPE, ["int8"], [key_id]):
                 keys.renew_scope_key(key_id, row["label"], REASON)
     except Exception as error:
         if str(getattr(error, "sqlstate", "")).startswith(ENDS_THE_STATEMENT):

@@ -91,7 +91,7 @@ class Replay(Erasure):
         for entry in self._entries_of(installation["uuid"]):
             known += self._replay(entry)
         if known:
-            self._host.rows(SKIP_IDS, ["bigint"], [max(dek_id for dek_id, _ in known)])
+            self._host.rows(SKIP_IDS, ["int8"], [max(dek_id for dek_id, _ in known)])
         self._tell_broker(set(known))
         self._name_in_use()
         return [
@@ -146,12 +146,12 @@ class Replay(Erasure):
 
     def _clear_tokens(self, dead: list[int]) -> None:
         """Clears the tokens that a backup has brought back."""
-        for row in self._host.rows(ERASED, ["bigint[]"], [dead]):
+        for row in self._host.rows(ERASED, ["int8[]"], [dead]):
             clearing.clear(self._host, row["key"], row["scope"])
 
     def _alive(self, deks: list[Row]) -> list[Row]:
         values = [[dek["dek_id"] for dek in deks], [dek["fingerprint"] for dek in deks]]
-        return self._host.rows(ALIVE, ["bigint[]", "bytea[]"], values)
+        return self._host.rows(ALIVE, ["int8[]", "bytea[]"], values)
 
     def _name_in_use(self) -> None:
         """Warns of erased keys that are in use here. A copy of this database may have erased them."""

@@ -107,7 +107,7 @@ def _foreign(host: Host, owner: AsOwner, base: Table, key: Row, column: str) -> 
     )
     ids = [int(row["id"], 16) for row in seen]
     values = [key["key_uuid"], column, ids, key["owner"]]
-    row = host.row(FOREIGN, ["uuid", "name", "bigint[]", "uuid"], values)
+    row = host.row(FOREIGN, ["uuid", "name", "int8[]", "uuid"], values)
     return bool(row and row["found"])
 
 

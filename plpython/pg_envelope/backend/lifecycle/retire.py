@@ -102,7 +102,7 @@ class Retirement(Erasure):
         self._host.run(f"LOCK TABLE {layout.base} IN SHARE MODE")
         # The lock is held here: a column that is not found cannot be searched, and may hold values under this version.
         whole.refuse_missing(self._host, key, layout)
-        under_it = f"IN ({self._ids(KEY_IDS, 'bigint', dek['dek_id'])})"
+        under_it = f"IN ({self._ids(KEY_IDS, 'int8', dek['dek_id'])})"
         unknown = f"NOT IN ({self._ids(KNOWN_IDS, 'uuid', str(key['key_uuid']))})"
         used, odd = self._counts(AsOwner(self._host, table.owner_oid), layout, under_it, unknown)
         if used:
@@ -139,7 +139,7 @@ class Retirement(Erasure):
         ]
 
     def _suspend(self, label: str, version: int | None, dek: Row) -> None:
-        self._host.rows(SUSPEND, ["bigint"], [dek["dek_id"]])
+        self._host.rows(SUSPEND, ["int8"], [dek["dek_id"]])
         change = {"dek_id": dek["dek_id"], "from": dek["state"], "to": "suspended"}
         self._record("retire", label, [change])
         backups = self._backups(dek)
@@ -168,7 +168,7 @@ class Retirement(Erasure):
         self._host.notice(f"retire: version {version} of {label} is destroyed")
 
     def _backups(self, dek: Row) -> str | None:
-        row = self._host.row(BACKUPS, ["bigint"], [dek["dek_id"]])
+        row = self._host.row(BACKUPS, ["int8"], [dek["dek_id"]])
         return row["found"] if row else None
 
     def _refuse_standbys(self) -> None:

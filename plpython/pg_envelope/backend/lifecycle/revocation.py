@@ -23,5 +23,5 @@ def mark(host: Host) -> int:
 
 def tell(host: Host, mark: int) -> None:
     """Sets the sequence after that transaction's commit, and commits."""
-    host.rows(TELL, ["bigint"], [mark])
+    host.rows(TELL, ["int8"], [mark])
     host.commit()

@@ -95,7 +95,7 @@ class Rewrap(Batches):
         return int(row["found"]) if row else 0
 
     def _next(self, store: str, last: int, size: int) -> list[Row]:
-        types = ["text", "int4", "text", "bigint", "int4"]
+        types = ["text", "int4", "text", "int8", "int4"]
         least = None if self._proving else self._newest
         return self._host.rows(NEXT, types, [self._kek, least, store, last, size])
 
@@ -110,7 +110,7 @@ class Rewrap(Batches):
             [answer["wrapped"] for _, answer in moved],
             [answer["kek_version"] for _, answer in moved],
         ]
-        types = ["text", "text", "bigint[]", "text[]", "text[]", "int4[]"]
+        types = ["text", "text", "int8[]", "text[]", "text[]", "int4[]"]
         self._newest = max([self._newest or 0, *(answer["kek_version"] for _, answer in good)]) or None
         return len(self._host.rows(KEEP, types, [self._kek, store, *columns]))
 

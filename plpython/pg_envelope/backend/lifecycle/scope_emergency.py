@@ -68,7 +68,7 @@ class ScopeEmergency(ScopeKeys):
                 f"there is no such {self._kind} with an active key", hint="envelope.keys lists them, in column scope."
             )
         newest = self._forget_spares()
-        self._host.rows(DROP_TAKEN, ["uuid", "bigint"], [self._owner, newest])
+        self._host.rows(DROP_TAKEN, ["uuid", "int8"], [self._owner, newest])
         self._batch_of(scopes, newest)
 
     def _all(self) -> None:
@@ -76,7 +76,7 @@ class ScopeEmergency(ScopeKeys):
         newest, last = self._forget_spares(), None
         self._host.commit()
         makers.wait(self._host, self._host.commit, WHAT)
-        self._host.rows(DROP_TAKEN, ["uuid", "bigint"], [self._owner, newest])
+        self._host.rows(DROP_TAKEN, ["uuid", "int8"], [self._owner, newest])
         self._host.commit()
         self._host.run(ONE_BY_ONE)
         while page := self._page(last, newest):
@@ -90,7 +90,7 @@ class ScopeEmergency(ScopeKeys):
         return int(row["id"]) if row else 0
 
     def _page(self, last: str | None, newest: int) -> list[str]:
-        types = ["uuid", "text", "bigint", "int4"]
+        types = ["uuid", "text", "int8", "int4"]
         return [row["scope"] for row in self._host.rows(PAGE, types, [self._owner, last, newest, BATCH])]
 
     def _tried(self, page: list[str], newest: int) -> None:
@@ -110,7 +110,7 @@ class ScopeEmergency(ScopeKeys):
 
     def _batch_of(self, scopes: list[str], newest: int) -> None:
         self._host.rows(LOCK_ALL, ["uuid", "text[]"], [self._owner, scopes])
-        old = self._host.rows(OLD, ["uuid", "text[]", "bigint"], [self._owner, scopes, newest])
+        old = self._host.rows(OLD, ["uuid", "text[]", "int8"], [self._owner, scopes, newest])
         active = [row["scope"] for row in old if row["state"] == "active"]
         changes = self.renew(self._owner, sorted(active), self._label)
         changes += self._marked([row["dek_id"] for row in old])

@@ -26,5 +26,5 @@ def mend(host: Host) -> int:
         host.rows(DRAW)
     lost = host.rows(LOST)
     for row in lost:
-        host.rows(MEND, ["uuid", "bigint"], [row["counted"], SOFT_LIMIT])
+        host.rows(MEND, ["uuid", "int8"], [row["counted"], SOFT_LIMIT])
     return count + len(lost)

@@ -36,7 +36,7 @@ class Suspension(Keys):
     def suspend(self, action: str, key_uuid: str, scope: str | None, reason: str) -> None:
         xid = self._change(action, key_uuid, scope, reason, SUSPEND)
         self._host.run(ONE_BY_ONE)
-        self._host.rows(TELL, ["bigint"], [xid])
+        self._host.rows(TELL, ["int8"], [xid])
         revocation.tell(self._host, xid)
         try:
             self._link.ask("flush", reason=reason)

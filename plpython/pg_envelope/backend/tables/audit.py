@@ -127,7 +127,7 @@ class Auditing:
         xid = revocation.mark(self._host)
         self._host.commit()
         self._host.run(ONE_BY_ONE)
-        self._host.rows(TELL, ["bigint"], [xid])
+        self._host.rows(TELL, ["int8"], [xid])
         revocation.tell(self._host, xid)
         _flush(self._link)
 

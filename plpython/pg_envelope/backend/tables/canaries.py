@@ -94,10 +94,10 @@ class Canaries(ScopeKeys):
         key_ids, keys, salt = self._keys_of(table, values, made)
         for field_uuid, key_id in _stored(table, key_ids).items():
             one = [key_id, field_uuid or None, dek_id, version, salt]
-            self._host.rows(ADD_FIELD_KEY, ["bigint", "uuid", "bigint", "int4", "bytea"], one)
+            self._host.rows(ADD_FIELD_KEY, ["int8", "uuid", "int8", "int4", "bytea"], one)
         self._write(table, found, {value: _sealed(value, key_ids, keys) for value in values})
         kept = [dek_id, table.key["key_uuid"], found["row_key"], note]
-        self._host.rows(ADD, ["bigint", "uuid", "text", "text"], kept)
+        self._host.rows(ADD, ["int8", "uuid", "text", "text"], kept)
         self._record("plant_canary", label, [{"dek_id": dek_id, "from": None, "to": "decrypt-only"}])
 
     def remove(self, oid: int, row: str | None) -> None:
@@ -111,7 +111,7 @@ class Canaries(ScopeKeys):
         key_ids = {key_id for one in planted for key_id in one["key_ids"]}
         if self._is_used(table, key_ids):
             raise StillPlanted(hint="DELETE the row, or write its protected values anew, and call it again.")
-        self._host.rows(FORGET, ["bigint[]"], [[one["dek_id"] for one in planted]])
+        self._host.rows(FORGET, ["int8[]"], [[one["dek_id"] for one in planted]])
         self._record("remove_canary", label, [])
 
     def _table(self, oid: int) -> CanaryTable:
@@ -132,7 +132,7 @@ class Canaries(ScopeKeys):
     def _refuse_planted(self, table: CanaryTable, found: Row) -> None:
         stored = [found[f"value_{number}"] for number, _ in enumerate(table.layout.protected)]
         key_ids = [envelope.key_id(value) for value in stored if value is not None]
-        if self._host.rows(OF_CANARIES, ["bigint[]"], [key_ids]):
+        if self._host.rows(OF_CANARIES, ["int8[]"], [key_ids]):
             raise errors.BadInput("the row is a canary already", hint="envelope.canaries lists them.")
 
     def _values(self, table: CanaryTable, found: Row) -> list[PlainValue]:
@@ -155,7 +155,7 @@ class Canaries(ScopeKeys):
         fingerprint = base64.b64decode(made["fingerprint"])
         row = self._host.row(
             ADD_DEK,
-            ["bigint", "uuid", "text", "text", "text", "text", "bytea", "int4"],
+            ["int8", "uuid", "text", "text", "text", "text", "bytea", "int4"],
             [dek_id, owner, scope, kek, store, made["wrapped"], fingerprint, made["kek_version"]],
         )
         told = {"dek_id": dek_id, "kek": kek, "store": store}

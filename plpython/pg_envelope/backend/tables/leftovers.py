@@ -77,5 +77,5 @@ def _release(host: Host, locks: list[str]) -> None:
         objsubid, mode, *key = lock.split()
         values = [int(objsubid), mode, *map(int, key)]
         with settings_kept():
-            while host.rows(UNLOCK, ["int4", "text", "bigint", "bigint"], values)[0]["released"]:
+            while host.rows(UNLOCK, ["int4", "text", "int8", "int8"], values)[0]["released"]:
                 pass
