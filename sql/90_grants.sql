@@ -50,7 +50,6 @@ GRANT EXECUTE ON FUNCTION
 
 GRANT EXECUTE ON FUNCTION
     envelope_internal.bootstrap(), envelope_internal.run_step(name), envelope_internal.revocation(),
-    envelope_internal.may_use(uuid, oid),
     envelope_internal.names_protected(text), envelope_internal.changes_tables(), envelope_internal.begin_command(text, text),
     envelope.begin_ddl(regclass), envelope.end_ddl(),
     envelope_internal.canonical(anyelement), envelope_internal.array_of(envelope.plaintext, anyarray),
@@ -102,8 +101,8 @@ GRANT EXECUTE ON FUNCTION
 
 GRANT EXECUTE ON PROCEDURE envelope.truncate(regclass, boolean, boolean), envelope.refresh(regclass) TO PUBLIC;
 
--- Each shows a role the tables that it owns.
-GRANT SELECT ON envelope.faults, envelope.verifications TO PUBLIC;
+-- Each shows a role the tables that it owns, or the keys that it may use.
+GRANT SELECT ON envelope.faults, envelope.verifications, envelope_internal.granted_key TO PUBLIC;
 
 -- pgcrypto's names (sql/70_pgcrypto.sql) and passwords.
 GRANT EXECUTE ON FUNCTION

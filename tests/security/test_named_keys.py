@@ -53,13 +53,34 @@ def test_a_session_that_knows_the_key_asks_for_the_grant_all_the_same(keys: Data
     assert failure(session, decrypt, envelope).sqlstate == DENIED
 
 
-def test_may_use_tells_of_no_other_key(keys: Database, alice: Connection) -> None:
-    may_use = "SELECT envelope_internal.may_use(%s::uuid, %s::regrole)"
-    k, other = (keys.one("SELECT key_uuid FROM envelope_private.key WHERE name = %s", name) for name in ("k", "l"))
-    roles = ("alice", "bob", "postgres")
-    assert [value(alice, may_use, k, role) for role in roles] == [True, False, True]
-    assert [value(alice, may_use, other, role) for role in roles] == [False, False, True]
-    assert value(alice, may_use, "00000000-0000-0000-0000-000000000000", "postgres") is False
+def test_a_role_sees_its_own_grants_only(keys: Database, alice: Connection, bob: Connection) -> None:
+    granted = "SELECT array_agg(name ORDER BY name) FROM envelope_internal.granted_key"
+    keys.sql("SELECT envelope.grant_key('l', 'bob')")
+    assert [value(session, granted) for session in (alice, bob, keys.admin)] == [["k"], ["l"], ["k", "l"]]
+    bob.execute(
+        "CREATE FUNCTION pg_temp.tells(name text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS"
+        " 'BEGIN RAISE NOTICE ''%'', name; RETURN true; END'"
+    )
+    heard: list[str] = []
+    bob.add_notice_handler(lambda report: heard.append(str(report.message_primary)))
+    bob.execute("SELECT FROM envelope_internal.granted_key WHERE pg_temp.tells(name)")
+    assert heard == ["l"]
+
+
+def test_a_rotation_counts_from_the_next_write(keys: Database, alice: Connection) -> None:
+    header = "SELECT substr(envelope.encrypt('x', 'k')::bytea, 1, 6)"
+    first = [value(alice, header) for _ in range(3)]
+    keys.sql("SELECT envelope.rotate_key('k')")
+    second = [value(alice, header) for _ in range(3)]
+    assert len({*first}) == len({*second}) == 1
+    assert first[0] != second[0]
+
+
+def test_a_name_that_another_key_gets(keys: Database, alice: Connection) -> None:
+    assert [value(alice, ROUND_TRIP, "x") for _ in range(2)] == ["x", "x"]
+    keys.sql("UPDATE envelope_private.key SET name = CASE name WHEN 'k' THEN 'm' ELSE 'k' END WHERE name IN ('k', 'l')")
+    assert failure(alice, "SELECT envelope.encrypt('x', 'k')").sqlstate == DENIED
+    assert value(alice, "SELECT envelope.decrypt(envelope.encrypt('x', 'm'))") == "x"
 
 
 def test_revoke_counts_in_a_statement_that_goes_on(keys: Database, alice: Connection) -> None:

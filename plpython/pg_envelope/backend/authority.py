@@ -1,14 +1,14 @@
 """Finds the right of a role where the path of the query cannot bring it: named keys, and tables with row-level
 security.
 
-PostgreSQL is asked for the right once per statement, role and use. So REVOKE and SET ROLE count from the next
-statement. In a statement that goes on, they count within a second. A DO block, a procedure and a message of several
-statements are one statement each, however long they take. When this session itself takes a right to a named key away,
-that counts at once.
+PostgreSQL is asked for the right once per statement, role and use. For a second it is not asked again while it tells
+of no change: neither of its own catalogs, nor of the key catalog (sql/45_changes.sql). So REVOKE and SET ROLE count
+from the next statement. In a statement that goes on, they count within a second. A DO block, a procedure and a message
+of several statements are one statement each, however long they take. When this session itself takes a right to a named
+key away, that counts at once.
 
 It takes several times as long to ask the key catalog as to ask for the grant alone. So the session remembers for a
-second where a column is, and which named key a key id belongs to. Each statement still asks whether the role may use
-it.
+second where a column is, and which named key a key id or a name stands for. Then it asks for the grant alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Literal, NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.server import server
+from pg_envelope.backend.server import catalog_changes, server
+from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 
 Kind = Literal["read", "write", "search", "name", "key"]
 Ask = tuple[int, Kind, str]
@@ -48,8 +49,12 @@ SEARCH_RIGHT = """
 SELECT c.field_uuid::text AS subject, NULL AS key, c.capability, c.seal
 FROM envelope_private.capability c JOIN envelope_private.search_key k ON k.search_uuid = c.field_uuid
 WHERE c.field_uuid = $2[1]::uuid AND pg_has_role($1, envelope_private.search_owner(c.field_uuid), 'USAGE')"""
-# It runs like the role's own statements, under the role's search_path.
-USABLE = "SELECT envelope_internal.may_use($1, $2) AS granted"
+# These run like the role's own statements, under the role's search_path.
+MAY_DECRYPT = """
+SELECT true AS granted FROM envelope_internal.granted_key WHERE key_uuid OPERATOR(pg_catalog.=) $1 LIMIT 1"""
+MAY_ENCRYPT = """
+SELECT true AS granted FROM envelope_internal.granted_key WHERE key_uuid OPERATOR(pg_catalog.=) $1
+    AND name OPERATOR(pg_catalog.=) $2 AND header OPERATOR(pg_catalog.=) $3 LIMIT 1"""
 GRANTED = """
 SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT') AS all_columns,
     pg_catalog.has_column_privilege($1, $2, $3, 'SELECT') AS this_column"""
@@ -105,7 +110,7 @@ class ColumnPlace(NamedTuple):
 
 
 class Named(NamedTuple):
-    """The named key that a key id belongs to, and the right that opens its envelopes.
+    """The named key that a key id or a name stands for, and the right to it.
 
     `until` (monotonic seconds) is when the session looks again.
     """
@@ -122,20 +127,26 @@ class Authority:
         self._host = host
         self._statement = 0
         self._until = 0.0
+        self._changes: int | None = None
         self._rights: dict[Ask, Right] = {}
         # The columns that were asked for so far, by their table's key; and the same lists by each column.
         self._columns: dict[str, list[str]] = {}
         self._beside: dict[str, list[str]] = {}
         self._places: dict[str, ColumnPlace] = {}
-        self._named: dict[str, Named] = {}
+        self._named: dict[tuple[Kind, str], Named] = {}
+        # A query in a function that is STABLE sees what was granted when the statement began.
+        self._begins = False
 
     def right(self, kind: Kind, subject: str) -> Right:
         """The current role's right to a field (by uuid) or named key (by name or key id). Raises NotPermitted."""
         statement = server().GetCurrentStatementStartTimestamp()
         now = monotonic()
         if statement != self._statement or now > self._until:
-            self._rights.clear()
-            self._statement, self._until = statement, now + MAX_AGE_SECONDS
+            self._begins, self._statement = statement != self._statement, statement
+            changes = catalog_changes()
+            if changes is None or changes != self._changes or now > self._until:
+                self._rights.clear()
+                self._changes, self._until = changes, now + MAX_AGE_SECONDS
         ask = server().GetUserId(), kind, subject
         found = self._rights.get(ask)
         return found if found is not None else self._authorise(ask)
@@ -143,19 +154,20 @@ class Authority:
     def forget(self) -> None:
         """Makes the next use ask again."""
         self._rights.clear()
+        self._begins = False
 
     def _authorise(self, ask: Ask) -> Right:
         role, kind, subject = ask
         if kind == "read" and (place := self._places.get(subject)) and place.until > monotonic():
             self._grant(role, subject, place)
-        if kind == "key" and (named := self._named.get(subject)) and named.until > monotonic():
-            self._allow(role, subject, named)
+        if self._begins and (named := self._named.get((kind, subject))) and named.until > monotonic():
+            self._allow(ask, named)
         if ask not in self._rights:
             for row in self._host.as_owner(lambda: self._look_up(*ask)):
                 self._rights[role, kind, row["subject"]] = Right(row)
                 self._note(row)
-                if kind == "key":
-                    self._named[subject] = Named(row["named"], Right(row), monotonic() + MAX_AGE_SECONDS)
+                if kind in ("key", "name"):
+                    self._named[kind, subject] = Named(row["named"], Right(row), monotonic() + MAX_AGE_SECONDS)
         return self._rights[ask]
 
     def _grant(self, role: int, subject: str, place: ColumnPlace) -> None:
@@ -170,10 +182,16 @@ class Authority:
         elif row and row["this_column"]:
             self._rights[role, "read", subject] = place.right
 
-    def _allow(self, role: int, subject: str, named: Named) -> None:
-        row = self._host.row(USABLE, ["uuid", "oid"], [named.key_uuid, role])
-        if row and row["granted"]:
-            self._rights[role, "key", subject] = named.right
+    def _allow(self, ask: Ask, named: Named) -> None:
+        """Remembers the right that a grant of the named key gives. A superuser has one without a grant."""
+        _, kind, name = ask
+        if kind == "key":
+            row = self._host.row(MAY_DECRYPT, ["uuid"], [named.key_uuid])
+        else:
+            header = (named.right.seal or b"")[CAPABILITY_BYTES:]
+            row = self._host.row(MAY_ENCRYPT, ["uuid", "text", "bytea"], [named.key_uuid, name, header])
+        if row:
+            self._rights[ask] = named.right
 
     def _look_up(self, role: int, kind: Kind, subject: str) -> list[Row]:
         """Returns a row for `subject`, and one for each other column of its table that this session has asked

@@ -44,6 +44,21 @@ def moment() -> Moment:
     )
 
 
+def catalog_changes() -> int | None:
+    """Returns a number that grows when this session hears of a change of the system catalogs, which hold roles,
+    memberships and privileges, or of the key catalog. None in a transaction that writes, because the session does not
+    hear of its own changes there.
+
+    A session hears of the changes of others when it begins a transaction, and when it locks a table. PostgreSQL's own
+    checks of privileges know as much.
+    """
+    import ctypes
+
+    if server().GetTopTransactionIdIfAny():
+        return None
+    return ctypes.c_uint64.in_dll(server(), "SharedInvalidMessageCounter").value
+
+
 def is_parallel_worker() -> bool:
     """Tells whether this process works at a part of another session's query."""
     import ctypes

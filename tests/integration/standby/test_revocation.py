@@ -56,6 +56,26 @@ def test_a_suspended_key_ends_with_its_replay(people: Database, warm: Connection
     wait_until(lambda: message(warm) is None, WAIT, "its return")
 
 
+def test_a_right_to_a_named_key_ends_with_its_replay(people: Database, standby: Cluster, connect: Connect) -> None:
+    """The standby hears of the change by the commit that it replays."""
+    people.sql("SELECT envelope.create_key('k'), envelope.grant_key('k', 'alice')")
+    envelope = people.one("SELECT envelope.encrypt('x', 'k')::bytea")
+    session = connect(standby)
+    wait_until(lambda: session.execute("SELECT FROM envelope.keys WHERE name = 'k'").rowcount == 1, WAIT, "replay")
+    session.execute("SET ROLE alice")
+
+    def denied() -> bool:
+        try:
+            session.execute("SELECT envelope.decrypt(%s)", [envelope])
+        except psycopg.errors.InsufficientPrivilege:
+            return True
+        return False
+
+    wait_until(lambda: not denied(), WAIT, "the grant")
+    people.sql("SELECT envelope.revoke_key('k', 'alice')")
+    wait_until(denied, WAIT, "the end of the right")
+
+
 @pytest.mark.usefixtures("policy")
 def test_a_shredded_key_ends_with_its_replay(people: Database, warm: Connection, standby: Cluster) -> None:
     hold_up(warm)
