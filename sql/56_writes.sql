@@ -16,6 +16,18 @@ $$;
 COMMENT ON FUNCTION envelope_internal.draft_bytea IS
     'used by triggers: makes a draft of a bytea, which the base table''s guard seals once it knows the row key';
 
+-- An envelope that the server cannot read is no draft. An envelope in its row can be read: no subtransaction is needed.
+CREATE FUNCTION envelope_internal.is_draft(value envelope.ciphertext) RETURNS boolean
+    LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF pg_catalog.pg_column_size(value) OPERATOR(pg_catalog.>) pg_catalog.octet_length(value) THEN
+        RETURN pg_catalog.substr(value, 3, 4) OPERATOR(pg_catalog.=) E'\\x00000000'::pg_catalog.bytea;
+    END IF;
+    RETURN pg_catalog.substr(envelope_internal.readable(value), 3, 4) OPERATOR(pg_catalog.=) E'\\x00000000'::pg_catalog.bytea;
+END $$;
+COMMENT ON FUNCTION envelope_internal.is_draft IS
+    'used by the CHECK of a base table: whether a value is a draft, which no guard has sealed; NULL for no value';
+
 CREATE FUNCTION envelope_internal.clear_text(draft envelope.ciphertext) RETURNS text
     LANGUAGE plpython3u STABLE AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')

@@ -65,7 +65,7 @@ GRANT EXECUTE ON FUNCTION
     envelope_internal.encrypt_text(text, bytea, text, text), envelope_internal.encrypt_bytea(bytea, bytea, text, text),
     envelope_internal.reseal(envelope.ciphertext, bytea, text, text), envelope.is_stale(envelope.ciphertext),
     envelope_internal.clear_text(envelope.ciphertext), envelope_internal.clear_bytea(envelope.ciphertext),
-    envelope_internal.draft_text(text), envelope_internal.draft_bytea(bytea), envelope_internal.seal_draft(envelope.ciphertext, bytea, text, text),
+    envelope_internal.is_draft(envelope.ciphertext), envelope_internal.draft_text(text), envelope_internal.draft_bytea(bytea), envelope_internal.seal_draft(envelope.ciphertext, bytea, text, text),
     envelope_internal.opens(envelope.ciphertext, bytea, text), envelope_internal.fits(envelope.ciphertext, bytea, text), envelope_internal.rebind(envelope.ciphertext, bytea, text, text, text), envelope_internal.reading(oid, text), envelope_internal.unreadable(oid),
     envelope_internal.note_update(oid, text), envelope_internal.mend_begins(), envelope_internal.mend_ends(), envelope_internal.erased_pass(), envelope_internal.insert_begins(), envelope_internal.inserts_softly(oid), envelope_internal.mark(envelope.ciphertext, text), envelope_internal.marked(text, text), envelope_internal.is_retired(envelope.ciphertext),
     envelope_internal.acts_on_itself(regclass), envelope_internal.same_key(anyenum, anyenum),

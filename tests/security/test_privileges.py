@@ -71,7 +71,12 @@ HANDS_OVER = r"""
 
 
 # The event trigger leaves the search_path to the command. Views call the others in each statement of a reader.
-QUALIFIED = ("envelope_internal.ddl_begins()", "envelope_internal.mask_of(uuid,name)", "envelope_internal.read_id()")
+QUALIFIED = (
+    "envelope_internal.ddl_begins()",
+    "envelope_internal.is_draft(envelope.ciphertext)",
+    "envelope_internal.mask_of(uuid,name)",
+    "envelope_internal.read_id()",
+)
 # They look like calls, and the search_path has nothing to do with them.
 NO_CALLS = {"coalesce", "SELECT"}
 
