@@ -3,7 +3,7 @@
 -- column owns each of them, so DROP EXTENSION drops them, too.
 
 CREATE FUNCTION envelope_private.counter_name(counted uuid) RETURNS text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql IMMUTABLE
 BEGIN ATOMIC
     SELECT 'envelope_private.messages_' || replace(counted::text, '-', '');
 END;

@@ -103,8 +103,8 @@ def test_a_function_pins_its_search_path(function: pg.CreateFunctionStmt) -> Non
     assert pinned or (not found.get("security") and (thin or parsed_once or internal))
 
 
-# What CHECKs call, statement triggers of one assignment, an event trigger, and what views call in each statement. Every name in them is
-# qualified: tests/security/test_privileges.py looks.
+# What CHECKs call, statement triggers of one assignment, an event trigger, and what views call in each statement. Every
+# name in them is qualified: tests/security/test_privileges.py looks.
 QUALIFIED = (
     "envelope_internal.is_draft",
     "envelope_internal.mask_of",

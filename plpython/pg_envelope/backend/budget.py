@@ -20,11 +20,16 @@ HARD_LIMIT = (2**32 - 2**28) // BLOCK
 # A key that goes on reserving takes twice as many blocks each time, so it never takes more than it has used before.
 MOST_BLOCKS = 64
 RETRY_SECONDS = 60.0
+# A key that its maker does not use has reserved in vain.
+MOST_BEGUN = 1000
 
 COUNTED = """
 SELECT fk.counted_from, c.uuid AS counted, to_regclass(envelope_private.counter_name(c.uuid))::oid AS counter
 FROM envelope_private.field_key fk JOIN envelope_private.dek d USING (dek_id),
 LATERAL (SELECT coalesce(fk.field_uuid, d.key_uuid) AS uuid) c WHERE fk.key_id = $1"""
+FIRST = """
+SELECT c.counter, envelope_private.draw(c.counter::regclass, 1) AS reached
+FROM (SELECT to_regclass(envelope_private.counter_name($1))::oid AS counter) c"""
 # PostgreSQL moves no sequence in a read-only transaction. Every transaction of a standby is one, and makes no row.
 NEXT = """
 SELECT envelope_private.draw($1::oid::regclass, $2) AS reached
@@ -69,7 +74,8 @@ class Reservation:
 
     def __call__(self) -> int:
         blocks = self.blocks
-        self._budget.reserve(self)
+        if not self._budget.has_begun(self):
+            self._budget.reserve(self)
         self.blocks = min(2 * blocks, MOST_BLOCKS)
         return blocks * BLOCK
 
@@ -80,9 +86,28 @@ class Budget:
     def __init__(self, host: Host, renew: Renew) -> None:
         self._host = host
         self._renew = renew
+        self._begun: dict[int, Row] = {}
 
     def of(self, key_id: int) -> Reservation:
         return Reservation(self, key_id)
+
+    def begin(self, counted: str, made: Row) -> None:
+        """Reserves the first block of a key that this session makes, in a step of the extension's owner.
+
+        `counted` is the uuid that the counter is named by, and `made` has the key's `key_id` and `counted_from`.
+        """
+        row = self._host.row(FIRST, ["uuid"], [counted])
+        if row and row["reached"] is not None and row["reached"] > made["counted_from"]:
+            if len(self._begun) >= MOST_BEGUN:
+                self._begun.clear()
+            self._begun[made["key_id"]] = {**made, **row, "counted": counted}
+
+    def has_begun(self, wanted: Reservation) -> bool:
+        """Tells whether the blocks are reserved already, which is so once for a key that this session made."""
+        made = self._begun.pop(wanted.key_id, None)
+        if made is not None:
+            wanted.counted = made
+        return made is not None
 
     def reserve(self, wanted: Reservation) -> None:
         """Reserves the next blocks. Raises BudgetSpent, CounterLost, ReadOnly."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
 from time import monotonic
 
 from pg_envelope import errors, wire
@@ -26,7 +27,9 @@ SELECT d.state, d.version, d.dek_id, fk.key_id FROM envelope_private.dek d
 LEFT JOIN envelope_private.field_key fk ON fk.dek_id = d.dek_id AND fk.state = 'active'
 WHERE d.key_uuid = $1 AND d.scope = $2 ORDER BY d.version DESC"""
 PLACE = """
-SELECT coalesce(t.kek, k.kek) AS kek, coalesce(t.store, k.store) AS store FROM envelope_private.key k
+SELECT coalesce(t.kek, k.kek) AS kek, coalesce(t.store, k.store) AS store,
+    (SELECT max(d.version) FROM envelope_private.dek d WHERE d.key_uuid = $1 AND d.scope = $2) AS newest
+FROM envelope_private.key k
 LEFT JOIN envelope_private.tenant t ON t.key_uuid = k.key_uuid AND t.scope = $2 WHERE k.key_uuid = $1"""
 NEWEST = "SELECT max(version) AS version FROM envelope_private.dek WHERE key_uuid = $1 AND scope = $2"
 # The index still holds the entries of spares that this transaction has taken. They are not walked over again.
@@ -45,7 +48,7 @@ made AS (
     ON CONFLICT DO NOTHING RETURNING dek_id)
 INSERT INTO envelope_private.field_key (key_id, dek_id, version, salt, state, counted_from)
 SELECT t.key_id, t.dek_id, $4, t.salt, 'active', envelope_private.count_from($1) FROM taken t JOIN made USING (dek_id)
-RETURNING key_id"""
+RETURNING key_id, counted_from"""
 # A session that rotates the KEK waits for this lock. Then it can see every DEK that was made before.
 LOCK_DEKS = "LOCK TABLE envelope_private.dek IN ROW EXCLUSIVE MODE"
 DRAW = """
@@ -73,7 +76,7 @@ WITH made AS (
         (dek_id, key_uuid, version, scope, state, kek, store, wrapped, fingerprint, kek_version)
     VALUES ($3, $1, $4, $2, 'active', $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING dek_id)
 INSERT INTO envelope_private.field_key (key_id, dek_id, version, salt, state, counted_from)
-SELECT $11, dek_id, $4, $10, 'active', envelope_private.count_from($1) FROM made RETURNING key_id"""
+SELECT $11, dek_id, $4, $10, 'active', envelope_private.count_from($1) FROM made RETURNING key_id, counted_from"""
 MOST_ROTATED = 10_000
 ALL = """
 SELECT DISTINCT scope FROM envelope_private.dek
@@ -121,45 +124,58 @@ class ScopeKeys(Keys):
             raise errors.KeyDestroyed(detail=_whose(rows), hint=ERASED_HINT)
         return None
 
-    def make(self, owner: str, scope: str, label: str, subtransaction: int | None = None) -> int:
+    def make(
+        self,
+        owner: str,
+        scope: str,
+        label: str,
+        subtransaction: int | None = None,
+        begin: Callable[[Row], None] | None = None,
+    ) -> int:
         """Returns the id of a new key, or of one that another session has made meanwhile. Raises Conflict.
 
-        `subtransaction` is the caller's: PL/Python runs each query that calls back in one of its own.
+        `subtransaction` is the caller's: PL/Python runs each query that calls back in one of its own. `begin` hears of
+        a key that is made here: its `key_id` and `counted_from`.
         """
         self._subtransaction = moment()[2] if subtransaction is None else subtransaction
-        made = self._new_version(owner, scope, label) or self.active(owner, scope)
-        if made is None:
+        made = self._new_version(owner, scope, label)
+        if made is not None and begin is not None:
+            begin(made)
+        key_id = self.active(owner, scope) if made is None else int(made["key_id"])
+        if key_id is None:
             raise errors.Conflict(
                 hint="Another transaction gave this tenant or subject a key. Run the transaction again."
             )
-        return made
+        return key_id
 
-    def _new_version(self, owner: str, scope: str, label: str) -> int | None:
-        """Returns the id of a new active key, with a DEK of its own. None when another session was quicker, and
-        has committed.
+    def _new_version(self, owner: str, scope: str, label: str) -> Row | None:
+        """Returns a new active key, with a DEK of its own. None when another session was quicker, and has committed.
 
         The unique index on dek lets one session in, and the others wait. A lock for each subject would fill the
         server's table of locks.
         """
         # The lock comes first. A session that moves or rotates a KEK waits for its holders, and then finds the DEK.
-        self._host.run(LOCK_DEKS)
-        newest = self._host.row(NEWEST, ["uuid", "text"], [owner, scope])
-        version = (newest["version"] or 0) + 1 if newest else 1
-        kek, store = self.kek_of(owner, scope)
+        self._host.rows(LOCK_DEKS)
+        place = self._place_of(owner, scope)
+        kek, store, version = place["kek"], place["store"], (place["newest"] or 0) + 1
         if store != "catalog":
-            return _key_id(self._single(owner, scope, kek, store, version))
+            return self._single(owner, scope, kek, store, version)
         found = self._take(owner, scope, kek, version)
         if found is None and self.active(owner, scope) is None:
             self._refill(owner, kek, label)
             found = self._take(owner, scope, kek, version)
-        return _key_id(found)
+        return found
 
     def kek_of(self, owner: str, scope: str) -> tuple[str, str]:
         """Returns KEK and store of a tenant's or subject's next DEK. A tenant may have its own."""
+        place = self._place_of(owner, scope)
+        return place["kek"], place["store"]
+
+    def _place_of(self, owner: str, scope: str) -> Row:
         row = self._host.row(PLACE, ["uuid", "text"], [owner, scope])
         if row is None:
             raise errors.Internal
-        return row["kek"], row["store"]
+        return row
 
     def rotate_scope(self, owner: str, scope: str, label: str) -> int:
         """Makes a new active DEK.
@@ -305,10 +321,6 @@ def _whose(rows: list[Row]) -> str:
     """
     newest = rows[0]["dek_id"]
     return f"Whose it is: SELECT scope FROM envelope.keys WHERE dek_id = {newest}"
-
-
-def _key_id(row: Row | None) -> int | None:
-    return None if row is None else int(row["key_id"])
 
 
 def rotate_scopes(host: Host, link: Link, key: Row, scopes: list[str] | None) -> int:

@@ -52,7 +52,7 @@ class Session:
         self.authority = Authority(self.host)
         epoch = Epoch(place.epoch, place.broker_uids)
         session_keys = self._session_keys = SessionKeys(epoch, self.loader.load, self.loader.replayed.last)
-        self.scopes = Scopes(self.host, self.link, self.loader.ahead.made)
+        self.scopes = Scopes(self.host, self.link, self.loader.ahead.made, self.loader.budget)
         self._epoch = epoch
         self.values = Values(session_keys, self.authority, self.scopes, lambda: self.reads, lambda: self.masks)
         self.faults = Faults(self.values)

@@ -302,3 +302,18 @@ def test_the_keys_of_subjects_share_a_count_and_rotate_alone(stack: Stack, db: D
     assert found == [("ab",), ("cd",), ("ef",), ("gh",)]
     db.sql("SELECT setval(%s::regclass, %s)", name, 2 * HARD)
     assert failure(db.connect(), "INSERT INTO visit VALUES (5, 2, 'x', 'x')")[:2] == ("54000", SPENT)
+
+
+@pytest.mark.parametrize(("suite", "blocks"), [(1, 2), (2, 0)])
+def test_each_new_subject_counts_once_for_each_column(db: Database, suite: int, blocks: int) -> None:
+    """The one that makes the key reserves its first block, and no other block for the values that follow."""
+    db.sql("CREATE TABLE visit (id int PRIMARY KEY, person int NOT NULL, note text, plan text)")
+    db.sql(SCOPED.replace('["note", "plan"]', f'{{"note": {{"suite": {suite}}}, "plan": {{"suite": {suite}}}}}'))
+    count = f"SELECT coalesce(pg_sequence_last_value(({SCOPED_COUNTER})::regclass), 0)"
+    for reached in range(1, 4):
+        for i in range(20):
+            db.sql("INSERT INTO visit VALUES (%s, %s, 'n', 'p')", 20 * reached + i, reached)
+        assert db.one(count) == blocks * reached
+    with db.connect() as session, session.transaction(force_rollback=True):
+        session.execute("INSERT INTO visit VALUES (1, 9, 'n', 'p')")
+    assert db.one(count) == 4 * blocks, "what a rollback undoes may have been sealed"
