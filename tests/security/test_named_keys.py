@@ -38,6 +38,15 @@ def test_revoke_counts_from_the_next_statement(keys: Database, alice: Connection
     assert value(alice, "SELECT envelope.decrypt(%s)", envelope) == "x"
 
 
+def test_revoke_counts_in_an_open_transaction(keys: Database, alice: Connection) -> None:
+    """The transaction locks nothing new, so PostgreSQL tells its session of no change."""
+    envelope = value(alice, "SELECT envelope.encrypt('x', 'k')")
+    with alice.transaction(force_rollback=True):
+        assert [value(alice, "SELECT envelope.decrypt(%s)", envelope) for _ in range(3)] == ["x"] * 3
+        keys.sql("SELECT envelope.revoke_key('k', 'alice')")
+        assert failure(alice, "SELECT envelope.decrypt(%s)", envelope).sqlstate == DENIED
+
+
 def test_a_session_that_knows_the_key_asks_for_the_grant_all_the_same(keys: Database) -> None:
     session = keys.connect()
     envelope = value(session, "SELECT envelope.encrypt('x', 'k')")

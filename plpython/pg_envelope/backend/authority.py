@@ -1,10 +1,10 @@
 """Finds the right of a role where the path of the query cannot bring it: named keys, and tables with row-level
 security.
 
-PostgreSQL is asked for the right once per statement, role and use. For a second it is not asked again while it tells
-of no change: neither of its own catalogs, nor of the key catalog (sql/45_changes.sql). So REVOKE and SET ROLE count
-from the next statement. In a statement that goes on, they count within a second. A DO block, a procedure and a message
-of several statements are one statement each, however long they take. When this session itself takes a right to a named
+PostgreSQL is asked for the right once per statement, role and use. It is not asked again for a second while it tells
+of no change: of its own catalogs, or of the key catalog (sql/45_changes.sql). So REVOKE and SET ROLE count from the
+next statement. In a statement that goes on, they count within a second. A DO block, a procedure and a message of
+several statements are one statement each, however long they take. When this session itself takes a right to a named
 key away, that counts at once.
 
 It takes several times as long to ask the key catalog as to ask for the grant alone. So the session remembers for a
@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.server import catalog_changes, server
+from pg_envelope.backend.server import catalog_changes, is_in_block, server
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 
 Kind = Literal["read", "write", "search", "name", "key"]
@@ -125,7 +125,7 @@ class Authority:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._statement = 0
+        self._statement = self._transaction = 0
         self._until = 0.0
         self._changes: int | None = None
         self._rights: dict[Ask, Right] = {}
@@ -142,14 +142,22 @@ class Authority:
         statement = server().GetCurrentStatementStartTimestamp()
         now = monotonic()
         if statement != self._statement or now > self._until:
-            self._begins, self._statement = statement != self._statement, statement
-            changes = catalog_changes()
-            if changes is None or changes != self._changes or now > self._until:
-                self._rights.clear()
-                self._changes, self._until = changes, now + MAX_AGE_SECONDS
+            self._keep_what_holds(statement, now)
         ask = server().GetUserId(), kind, subject
         found = self._rights.get(ask)
         return found if found is not None else self._authorise(ask)
+
+    def _keep_what_holds(self, statement: int, now: float) -> None:
+        """Forgets the rights that PostgreSQL must be asked for again."""
+        self._begins, self._statement = statement != self._statement, statement
+        before, self._transaction = self._transaction, server().GetCurrentTransactionStartTimestamp()
+        changes = catalog_changes()
+        if changes is None or changes != self._changes or now > self._until:
+            self._rights.clear()
+            self._changes, self._until = changes, now + MAX_AGE_SECONDS
+        elif self._transaction == before or is_in_block():
+            # A transaction that goes on may not hear of changes of the key catalog. A query sees them.
+            self._rights = {ask: right for ask, right in self._rights.items() if ask[1] == "read"}
 
     def forget(self) -> None:
         """Makes the next use ask again."""

@@ -13,7 +13,7 @@ from pg_envelope.backend.budget import Budget
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import STALE_HINT, same
-from pg_envelope.backend.server import Moment, catalog_changes, moment
+from pg_envelope.backend.server import Moment, catalog_changes, is_in_block, moment
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 from pg_envelope.suites import suite_of
 
@@ -81,7 +81,7 @@ class Scopes:
 
     def _forget_changed(self) -> None:
         changes = catalog_changes()
-        if changes is None or changes != self._changes:
+        if changes is None or changes != self._changes or is_in_block():
             self._deks.clear()
             self._changes = changes
 

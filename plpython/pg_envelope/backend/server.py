@@ -20,6 +20,8 @@ def server() -> Any:
     # PyDLL keeps the interpreter's lock. To release and take it for each call would take half as long again.
     found = ctypes.PyDLL(None)
     found.GetCurrentStatementStartTimestamp.restype = ctypes.c_int64
+    found.GetCurrentTransactionStartTimestamp.restype = ctypes.c_int64
+    found.IsTransactionBlock.restype = ctypes.c_bool
     for name in ("GetUserId", "GetSessionUserId", "GetOuterUserId"):
         getattr(found, name).restype = ctypes.c_uint32
     # The server holds it without a sign, and shows it with one: pg_stat_statements has a bigint.
@@ -46,17 +48,24 @@ def moment() -> Moment:
 
 def catalog_changes() -> int | None:
     """Returns a number that grows when this session hears of a change of the system catalogs, which hold roles,
-    memberships and privileges, or of the key catalog. None in a transaction that writes, because the session does not
-    hear of its own changes there.
+    memberships and privileges, or of the key catalog. None after a write of the transaction, because a session does not
+    hear of its own changes before the commit.
 
-    A session hears of the changes of others when it begins a transaction, and when it locks a table. PostgreSQL's own
-    checks of privileges know as much.
+    A session hears of what others have committed when it begins a transaction, and when it locks a table. PostgreSQL's
+    own checks of privileges know as much.
     """
     import ctypes
 
     if server().GetTopTransactionIdIfAny():
         return None
     return ctypes.c_uint64.in_dll(server(), "SharedInvalidMessageCounter").value
+
+
+def is_in_block() -> bool:
+    """Tells whether a BEGIN is open. Else the transaction began with the client's message, and the session has just
+    heard of every change.
+    """
+    return bool(server().IsTransactionBlock())
 
 
 def is_parallel_worker() -> bool:
