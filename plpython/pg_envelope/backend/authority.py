@@ -152,6 +152,10 @@ class Authority:
         self._begins, self._statement = statement != self._statement, statement
         before, self._transaction = self._transaction, server().GetCurrentTransactionStartTimestamp()
         changes = catalog_changes()
+        if changes is not None and changes != self._changes:
+            # The column may have got a mask, and the name may be another key's.
+            self._places.clear()
+            self._named.clear()
         if changes is None or changes != self._changes or now > self._until:
             self._rights.clear()
             self._changes, self._until = changes, now + MAX_AGE_SECONDS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -111,7 +111,7 @@ def answer(db: Database, query: str) -> str:
         return "denied"
 
 
-LOCKED = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+BLOCKED = "SELECT %s = ANY (pg_blocking_pids(%s))"
 
 
 def phases(db: Database, table: str, call: str) -> Iterator[str]:
@@ -120,12 +120,12 @@ def phases(db: Database, table: str, call: str) -> Iterator[str]:
         reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
         holder.execute("BEGIN; LOCK TABLE envelope_private.job IN ROW EXCLUSIVE MODE")
         job = Beside(db, f"CALL envelope.{call}")
-        until_locked(db, job)
+        until_blocked(db, job, holder)
         yield "begun"
         with db.connect() as writer:
             writer.execute(f"BEGIN; SELECT FROM {base(table)} LIMIT 1 FOR UPDATE")
             holder.execute("ROLLBACK")
-            until_locked(db, job)
+            until_blocked(db, job, writer)
             yield "one row is left"
             writer.execute("ROLLBACK")
         wait_until(lambda: any("waiting for" in told for told in job.notices) or not job.alive, 60, "older snapshots")
@@ -134,8 +134,10 @@ def phases(db: Database, table: str, call: str) -> Iterator[str]:
         assert job.end() is None
 
 
-def until_locked(db: Database, job: Beside) -> None:
-    wait_until(lambda: db.sql(LOCKED, job.pid) == [(True,)] or not job.alive, 60, "a lock")
+def until_blocked(db: Database, job: Beside, by: psycopg.Connection[Any]) -> None:
+    """It may wait for others before, autovacuum among them."""
+    blocked = (by.info.backend_pid, job.pid)
+    wait_until(lambda: db.one(BLOCKED, *blocked) or not job.alive, 60, "a lock")
     assert job.alive, (job.error, job.error and job.error.diag.message_detail)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg
@@ -9,9 +10,11 @@ import pytest
 
 from tests.fix_stack import Database
 
-from .fix_masks import MASKED, RULES, SHOWN, mask_all
+from .fix_masks import CLEAR_EMAIL, MASKED, PROTECT, RULES, SHOWN, TABLE, mask_all
 
 Connection = psycopg.Connection[Any]
+MASK = "SELECT envelope.mask('person', 'email', 'public', 'email')"
+UNMASK = "SELECT envelope.unmask('person', 'email')"
 FORMS = {
     "select": "SELECT * FROM {t} ORDER BY id",
     "equal to the value": "SELECT id FROM {t} WHERE email = 'ada.5d1e1@example.org'",
@@ -119,6 +122,22 @@ def test_rls(masked: Database) -> None:
     )
     assert alice.execute(by_hand).fetchall() == [("a***@example.org",)]
     assert masked.sql(by_hand, user="bob") == [("ada.5d1e1@example.org",)]
+
+
+@pytest.mark.parametrize("in_block", [False, True])
+def test_rls_in_a_session_that_has_read(db: Database, in_block: bool) -> None:
+    """A rule counts from the next statement. Where a transaction has read the table, `mask` waits for its end."""
+    db.sql(TABLE)
+    db.sql("GRANT SELECT ON person TO alice; ALTER TABLE person ENABLE ROW LEVEL SECURITY")
+    db.sql("CREATE POLICY all_rows ON person USING (true)")
+    db.sql(PROTECT)
+    alice = db.connect("alice")
+    read = "SELECT email FROM person WHERE id = 1"
+    for seen, change in ((CLEAR_EMAIL, MASK), ("a***@example.org", UNMASK), (CLEAR_EMAIL, MASK)):
+        with alice.transaction() if in_block else nullcontext():
+            assert [alice.execute(read).fetchall() for _ in range(3)] == [[(seen,)]] * 3
+        db.sql(change)
+    assert alice.execute(read).fetchall() == [("a***@example.org",)]
 
 
 def field(db: Database) -> str:
