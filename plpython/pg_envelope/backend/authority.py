@@ -127,7 +127,9 @@ class Authority:
         self._host = host
         self._statement = self._transaction = 0
         self._until = 0.0
+        # What catalog_changes() gave when rights were last forgotten, and the last number that it gave.
         self._changes: int | None = None
+        self._heard = -1
         self._rights: dict[Ask, Right] = {}
         # The columns that were asked for so far, by their table's key; and the same lists by each column.
         self._columns: dict[str, list[str]] = {}
@@ -152,10 +154,11 @@ class Authority:
         self._begins, self._statement = statement != self._statement, statement
         before, self._transaction = self._transaction, server().GetCurrentTransactionStartTimestamp()
         changes = catalog_changes()
-        if changes is not None and changes != self._changes:
+        if changes is not None and changes != self._heard:
             # The column may have got a mask, and the name may be another key's.
             self._places.clear()
             self._named.clear()
+            self._heard = changes
         if changes is None or changes != self._changes or now > self._until:
             self._rights.clear()
             self._changes, self._until = changes, now + MAX_AGE_SECONDS

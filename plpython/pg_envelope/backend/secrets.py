@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
 from time import monotonic
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.audited import AuditedKey
@@ -13,6 +11,7 @@ from pg_envelope.backend.authority import MAX_AGE_SECONDS, Authority
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.guard import text
 from pg_envelope.backend.host import Host
+from pg_envelope.backend.server import server
 from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.backend.values import Note
 from pg_envelope.envelope import HEADER_BYTES
@@ -80,8 +79,8 @@ class SessionSecrets:
         opened = self._opened.get(wanted)
         if (
             opened is not None
-            and opened.statement == self._statement()
-            and opened.user == self._user()
+            and opened.statement == server().GetCurrentStatementStartTimestamp()
+            and opened.user == server().GetUserId()
             and opened.until > monotonic()
             and opened.epoch == self._epoch()
         ):
@@ -101,9 +100,11 @@ class SessionSecrets:
         secret = key.open(sealed, context(version).encode())
         if secret is None:
             raise errors.KeyDestroyed
-        statement, until = self._statement(), min(key.expires, monotonic() + MAX_AGE_SECONDS)
+        statement, until = server().GetCurrentStatementStartTimestamp(), min(key.expires, monotonic() + MAX_AGE_SECONDS)
         self._opened = {other: kept for other, kept in self._opened.items() if kept.statement == statement}
-        self._opened[wanted] = opened = OpenSecret(self._user(), statement, until, key.epoch, secret, _text(secret))
+        self._opened[wanted] = opened = OpenSecret(
+            server().GetUserId(), statement, until, key.epoch, secret, _text(secret)
+        )
         self._note(secret)
         return opened
 
@@ -115,28 +116,16 @@ class SessionSecrets:
             )
         return row["version"], row["sealed"]
 
-    @cached_property
-    def _statement(self) -> Callable[[], int]:
-        return _server_function("GetCurrentStatementStartTimestamp", "c_int64")
-
-    @cached_property
-    def _transaction(self) -> Callable[[], int]:
-        return _server_function("GetCurrentTransactionStartTimestamp", "c_int64")
-
-    @cached_property
-    def _user(self) -> Callable[[], int]:
-        return _server_function("GetUserId", "c_uint32")
-
     def _now(self) -> Moment:
         """Returns statement and transaction. Both are needed: a cursor's FETCHes share the first, a procedure's
         parts the second.
         """
-        return self._statement(), self._transaction()
+        return server().GetCurrentStatementStartTimestamp(), server().GetCurrentTransactionStartTimestamp()
 
     def _note(self, secret: bytes) -> None:
         now = self._now()
         self._given = {old: then for old, then in self._given.items() if _together(then, now)}
-        self._given[self._user(), secret] = now
+        self._given[server().GetUserId(), secret] = now
 
     def named_only(self, value: bytes, may_be_empty: bool) -> bytes:
         """Returns the value if this statement or transaction got it by name, as the current role. Raises
@@ -144,7 +133,7 @@ class SessionSecrets:
         """
         from hmac import compare_digest  # 4 ms, which every new connection would pay
 
-        now, user = self._now(), self._user()
+        now, user = self._now(), server().GetUserId()
         given = [secret for (who, secret), then in self._given.items() if who == user and _together(then, now)]
         if any(compare_digest(value, secret) for secret in given) or (may_be_empty and not value):
             return value
@@ -168,12 +157,3 @@ def _text(secret: bytes) -> str | None:
         return text(secret)
     except (UnicodeDecodeError, errors.InvalidEnvelope):
         return None
-
-
-def _server_function(name: str, result: str) -> Callable[[], int]:
-    """Returns one of the server's own C functions without arguments, as Authority has them."""
-    import ctypes
-
-    found: Any = getattr(ctypes.CDLL(None), name)
-    found.restype = getattr(ctypes, result)
-    return cast(Callable[[], int], found)
