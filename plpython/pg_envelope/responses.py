@@ -7,9 +7,9 @@ would cost every new connection their import.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from pg_envelope import errors, wire
+from pg_envelope.typed import Any
 
 # The kind of a member: a type; the name of an object; [kinds of an item]; {str: the kind of each value}.
 Members = Mapping[str, Any]

@@ -6,22 +6,17 @@ seal(nonce, plaintext, aad) → ciphertext | tag          open(nonce, ciphertext
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
-
-from cryptography.exceptions import InvalidTag
 
 from pg_envelope import errors, fips, siv, xaes
 from pg_envelope.aeads import AESGCM, AESGCMSIV, ChaCha20Poly1305
 from pg_envelope.suite_names import SUITE_NAMES
+from pg_envelope.typed import NamedTuple, Protocol
 
 TAG_BYTES = 16
 KEY_BYTES = 32
 PADDED = 0x80
 # Nonces of this length are never alike by chance.
 LONG_NONCE_BYTES = 24
-
-# The AEADs raise these for bytes that do not authenticate, or that are too short to.
-REFUSALS = (InvalidTag, ValueError)
 
 
 class Aead(Protocol):
@@ -49,6 +44,17 @@ class Suite(NamedTuple):
     def is_counted(self) -> bool:
         """True when nonces are so short that they bound the messages under a key: FORMAT.md 1.4."""
         return 0 < self.nonce_bytes < LONG_NONCE_BYTES
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """Returns what the AEADs raise for bytes that do not authenticate, or that are too short to.
+
+    Only an error asks, because the module of the errors imports `typing`, which a connection's first read can do
+    without.
+    """
+    from cryptography.exceptions import InvalidTag
+
+    return InvalidTag, ValueError
 
 
 def _suite(number: int, nonce_bytes: int, aead: Callable[[bytes], Aead]) -> Suite:

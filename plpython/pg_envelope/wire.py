@@ -4,10 +4,10 @@ I/O.
 
 from __future__ import annotations
 
-import json
-from typing import Any, NotRequired, TypedDict
+from binascii import a2b_base64, b2a_base64
 
-from pg_envelope import errors
+from pg_envelope import errors, json_text
+from pg_envelope.typed import Any, NotRequired, TypedDict
 
 PROTOCOL = 1
 MAX_BODY = 1 << 20
@@ -54,7 +54,7 @@ class Dek(TypedDict):
 
 def frame(message: Message) -> bytes:
     """Returns length (4, big endian) | JSON. Raises BadInput when the body is over MAX_BODY."""
-    body = json.dumps(message, separators=(",", ":")).encode()
+    body = json_text.dumps(message).encode()
     if len(body) > MAX_BODY:
         raise errors.BadInput("the request is too large", detail=f"at most {MAX_BODY} bytes")
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
@@ -71,13 +71,21 @@ def body_length(prefix: bytes) -> int:
 def parse(body: bytes) -> Message:
     """Returns the JSON object of a body. Raises BadInput for anything else, without repeating what came."""
     try:
-        # The text is decoded here, because json would take bytes for UTF-16 or UTF-32, too.
-        message = json.loads(body.decode())
+        message = json_text.loads(body.decode())
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
         raise errors.BadInput("the message is not a JSON object")
     return message
+
+
+def to_base64(content: bytes) -> str:
+    return b2a_base64(content, newline=False).decode()
+
+
+def from_base64(text: str) -> bytes:
+    """Raises ValueError for anything but whole, padded base64."""
+    return a2b_base64(text, strict_mode=True)
 
 
 def failure(error: errors.EnvelopeError) -> Message:

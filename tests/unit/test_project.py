@@ -299,8 +299,15 @@ def test_a_backend_loads_no_more_than_it_needs() -> None:
     """Each of these would be paid by every new connection's first read."""
     heavy = {"hvac", "requests", "asyncio", "psycopg", "typer", "rich", "tomllib", "urllib.request"}
     heavy |= {"dataclasses", "inspect", "uuid", "hmac", "hashlib", "_hashlib", "ctypes"}
-    loaded = python("import sys, pg_envelope.backend.session\nprint(*sys.modules)").split()
-    assert not heavy & set(loaded)
+    heavy |= {"typing", "re", "enum", "json", "base64", "socket"}
+    assert not heavy & loaded_with("session")
+    # A first write imports these, too.
+    assert not (heavy - {"ctypes"}) & loaded_with("writes", "scope_keys")
+
+
+def loaded_with(*names: str) -> set[str]:
+    imports = ", ".join(f"pg_envelope.backend.{name}" for name in names)
+    return set(python(f"import sys, {imports}\nprint(*sys.modules)").split())
 
 
 def requirements() -> list[str]:

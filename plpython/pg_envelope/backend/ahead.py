@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import server
+from pg_envelope.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pg_envelope.backend.session_keys import SessionKeys

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import cast
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import is_parallel_worker
+from pg_envelope.typed import cast
 
 # Every name is qualified, because the query runs with the caller's search_path. A caller must not choose what the audit
 # log says.

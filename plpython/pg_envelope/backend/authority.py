@@ -14,12 +14,12 @@ second where a column is, and which named key a key id or a name stands for. The
 from __future__ import annotations
 
 from time import monotonic
-from typing import Literal, NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import catalog_changes, is_in_block, server
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES
+from pg_envelope.typed import Literal, NamedTuple
 
 Kind = Literal["read", "write", "search", "name", "key"]
 Ask = tuple[int, Kind, str]

@@ -6,10 +6,10 @@ After a rollback it uses them again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.server import Moment
+from pg_envelope.typed import NamedTuple
 
 MOST_DEKS, MOST_PLACES = 10_000, 100
 # The first call of nextval() does not change last_value.

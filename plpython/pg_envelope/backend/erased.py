@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.envelope import header
+from pg_envelope.typed import NamedTuple
 
 ERASED = """
 SELECT d.scope, CASE f.bind WHEN 'row' THEN k.row_key ELSE '{}' END::text[] AS columns, k.scope_column, f.suite, f.pad

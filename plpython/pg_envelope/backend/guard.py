@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NoReturn, Protocol, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend.host import NAME, Host
+from pg_envelope.typed import Any, NoReturn, Protocol, TypeVar
 
 Result = TypeVar("Result")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NoReturn, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend.quiet import hide_context
 from pg_envelope.backend.server import settings_kept
+from pg_envelope.typed import Any, NoReturn, TypeVar
 
 Row = dict[str, Any]
 Result = TypeVar("Result")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar, cast
 
 from pg_envelope.backend.audited import AuditedKey
 from pg_envelope.backend.authority import Kind, Right
@@ -16,6 +15,7 @@ from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.masks.token import MASKED_BYTES, RULE_BYTES
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.envelope import FieldKey
+from pg_envelope.typed import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from pg_envelope.backend.adoption.reading import LegacyColumn

@@ -5,17 +5,17 @@ Each change of a state goes to the broker's audit log before it is committed: FO
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from pg_envelope import errors, suites
+from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.link import Link
-from pg_envelope.backend.read_limit import Limit
-from pg_envelope.backend.search.options import SearchWanted
+from pg_envelope.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pg_envelope.backend.field_options import FieldOptions
 
 CONFLICT_RETRIES = 100
 MOST_TRANSITIONS = 5000
@@ -71,30 +71,6 @@ class StillActive(errors.NotConfigured):
 NO_LIMIT = (None, None, None)
 
 
-@dataclass(frozen=True)
-class FieldOptions:
-    """The options of a field: how its values are bound, encrypted and searched.
-
-    `bind` is row, column, context, or search for a search key. `drops_indexes`: protect() drops those of the column
-    that tokens cannot stand in for. `limit` is for an audited field, and bounds the reads of one user. `force`: a
-    deterministic suite is taken even where equal envelopes are as good as the values.
-    """
-
-    bind: str = "row"
-    suite: int = suites.DEFAULT
-    pad: bool = False
-    audit: str = "none"
-    search: tuple[SearchWanted, ...] = ()
-    drops_indexes: bool = False
-    limit: Limit | None = None
-    force: bool = False
-
-    @property
-    def is_deterministic(self) -> bool:
-        """True when equal values have equal envelopes."""
-        return suites.SUITES[self.suite].is_deterministic
-
-
 class Keys:
     """Makes and rotates keys. Every method runs as the extension's owner, within the caller's transaction."""
 
@@ -107,6 +83,8 @@ class Keys:
 
         Returns its uuid. Raises BadInput when the name is in use or empty.
         """
+        from pg_envelope.backend.field_options import FieldOptions
+
         if not name:
             raise errors.BadInput("a key needs a name")
         if self._host.row("SELECT key_uuid FROM envelope_private.key WHERE name = $1", ["text"], [name]):
@@ -320,7 +298,7 @@ class Keys:
             self._host.row("SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1", ["uuid"], [key_uuid])
         )
         dek_id, made = self._generate(key)
-        fingerprint = base64.b64decode(made["fingerprint"])
+        fingerprint = wire.from_base64(made["fingerprint"])
         self._host.rows(
             "INSERT INTO envelope_private.dek (dek_id, key_uuid, version, state, kek, store, wrapped, fingerprint,"
             " kek_version) SELECT $1, $2, coalesce(max(version), 0) + 1, 'active', $3, $4, $5, $6, $7"

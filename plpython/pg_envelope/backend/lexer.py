@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+
+from pg_envelope.typed import NamedTuple
 
 # Kinds of tokens. A `string` has no escapes of its own, unless standard_conforming_strings is off or it begins with U&.
 WORD, QUOTED, UNICODE_NAME, STRING, ESCAPE_STRING, DOLLAR_STRING, VALUE, SIGN, UNREAD = (

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
-from typing import TypeVar
 
 from pg_envelope import errors, responses, wire
 from pg_envelope.backend.epoch import START_HINT
 from pg_envelope.backend.location import Location
 from pg_envelope.responses import not_understood as not_understood
+from pg_envelope.typed import TypeVar
 
 # A blocking call in Python would hold up statement_timeout and cancel. So the code waits in slices and looks in
 # between.

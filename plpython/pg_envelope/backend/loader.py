@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import groupby
 from math import inf
 from time import monotonic
-from typing import TypeVar, cast
 
 from pg_envelope import envelope, errors, wire
 from pg_envelope.backend.ahead import Ahead
@@ -23,6 +21,7 @@ from pg_envelope.backend.server import server
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES, MAX_KEYS, Fetched, Key, SessionKeys
 from pg_envelope.envelope import HEADER_BYTES, FieldKey
 from pg_envelope.suites import DEFAULT, KEY_BYTES
+from pg_envelope.typed import TypeVar, cast
 
 # At REPEATABLE READ the catalog may show a key as it was before it was suspended. On a standby it may also show a key
 # as it was before it was destroyed, because the standby's broker may not know of that. On a standby
@@ -259,7 +258,7 @@ class Loader:
 def _fetched(answer: wire.Message, ends: float, make: Make) -> Fetched | errors.EnvelopeError:
     if "error" in answer:
         return wire.error_from(answer["error"])
-    content = base64.b64decode(answer["key"], validate=True)
+    content = wire.from_base64(answer["key"])
     if len(content) != KEY_BYTES:
         raise not_understood()
     return Fetched(content, ends, make)
@@ -307,12 +306,12 @@ def _request(rows: list[Row]) -> wire.Dek:
         "kek": dek["kek"],
         "store": dek["store"],
         "wrapped": dek["wrapped"],
-        "fingerprint": base64.b64encode(dek["fingerprint"]).decode(),
+        "fingerprint": wire.to_base64(dek["fingerprint"]),
         "fields": [
             {
                 "key_id": row["key_id"],
                 "field_uuid": row["field_uuid"],
-                "salt": base64.b64encode(row["salt"]).decode(),
+                "salt": wire.to_base64(row["salt"]),
                 "label": row["label"],
             }
             for row in rows

@@ -7,9 +7,9 @@ could point a session at another socket could give the session keys of the user'
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from pg_envelope import errors, fips
+from pg_envelope.typed import NamedTuple
 
 FILE = "/etc/pg_envelope/backend.conf"
 DEFAULT_SOCKET = "/run/pg_envelope/broker.sock"

@@ -11,7 +11,8 @@ head. Both leave the chain with that function, because PL/Python's handler resto
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+
+from pg_envelope.typed import Any
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pg_envelope.typed import NamedTuple
 
 
 class Limit(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 
 from pg_envelope import errors, ring, wire
@@ -65,7 +64,7 @@ class RingWriter:
         """Brings the ring to the broker, with the events that no broker has taken yet."""
         self._leave()
         self._line, answer = self._link.attach(self._descriptor, ring.id_of(self._memory))
-        self._statement_key = base64.b64decode(answer["statement_key"])
+        self._statement_key = wire.from_base64(answer["statement_key"])
         return self._line
 
     def _drain(self, line: Line) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable
 from time import monotonic
@@ -231,7 +230,7 @@ class ScopeKeys(Keys):
         )
         if not found:
             return False
-        deks = [{"dek_id": row["dek_id"], "fingerprint": _base64(row["fingerprint"])} for row in found]
+        deks = [{"dek_id": row["dek_id"], "fingerprint": wire.to_base64(row["fingerprint"])} for row in found]
         page = {"after": 0, "most": 0, "verify": False}
         answer = self._link.ask("erasures", database_uuid=self._database_uuid(), deks=deks, **page)
         if dead := answer["dead"]:
@@ -307,12 +306,8 @@ class ScopeKeys(Keys):
 
 def _drawn(key_id: int, dek: wire.Message) -> Drawn:
     """Returns the DEK that the broker made, with a new salt for its field key."""
-    fingerprint = base64.b64decode(dek["fingerprint"])
+    fingerprint = wire.from_base64(dek["fingerprint"])
     return Drawn(dek["dek_id"], key_id, os.urandom(32), dek["wrapped"], fingerprint, dek["kek_version"])
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 def _whose(rows: list[Row]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property, partial
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.authority import MAX_AGE_SECONDS
@@ -16,6 +15,7 @@ from pg_envelope.backend.loader import STALE_HINT, same
 from pg_envelope.backend.server import Moment, catalog_changes, is_in_block, moment
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 from pg_envelope.suites import suite_of
+from pg_envelope.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pg_envelope.backend.scope_keys import ScopeKeys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.audited import AuditedKey
@@ -15,6 +14,7 @@ from pg_envelope.backend.server import server
 from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.backend.values import Note
 from pg_envelope.envelope import HEADER_BYTES
+from pg_envelope.typed import NamedTuple
 
 FIND = """
 SELECT s.version, s.sealed FROM envelope_private.key k JOIN envelope_private.secret s USING (key_uuid)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+
+from pg_envelope.typed import Any
 
 Moment = tuple[int, int, int]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from pg_envelope.backend import hot, location
 from pg_envelope.backend.asker import Asker
@@ -21,6 +20,7 @@ from pg_envelope.backend.scopes import Scopes
 from pg_envelope.backend.secrets import SessionSecrets
 from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.backend.values import Values
+from pg_envelope.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin.admin import Admin

@@ -7,13 +7,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Union
 
 from pg_envelope import errors
 from pg_envelope.backend.audited import AuditedKey
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.erased import Erased
 from pg_envelope.envelope import FieldKey
+from pg_envelope.typed import TYPE_CHECKING, Any, Union
 
 CAPABILITY_BYTES = 16
 # A key takes 0.3 KB, so all take 24 MB. A key in use takes 3.1 KB more, so those take 50 MB.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pg_envelope import fips
 from pg_envelope.backend import location
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import PinnedHost
+from pg_envelope.typed import Any
 
 
 def prepare(plpy: Any) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any, NamedTuple
 
 from pg_envelope.backend.server import server
+from pg_envelope.typed import Any, NamedTuple
 
 
 class _Snapshot(ctypes.Structure):

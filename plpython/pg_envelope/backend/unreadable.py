@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -136,7 +135,7 @@ def _tried(host: Host, link: Link, rows: list[Row]) -> Problems:
 def _request(row: Row) -> wire.Message:
     return {
         **{name: row[name] for name in ("dek_id", "kek", "store", "wrapped")},
-        "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
+        "fingerprint": wire.to_base64(row["fingerprint"]),
     }
 
 

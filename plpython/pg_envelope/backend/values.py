@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
 
 from pg_envelope import envelope, errors
 from pg_envelope.backend.audited import AuditedKey
@@ -12,6 +11,7 @@ from pg_envelope.backend.guard import text
 from pg_envelope.backend.scopes import Scopes
 from pg_envelope.backend.session_keys import CAPABILITY_BYTES, SessionKeys
 from pg_envelope.envelope import HEADER_BYTES
+from pg_envelope.typed import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from pg_envelope.backend.masks.session import Masks

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pglast import ast, enums
 from pglast.visitors import Visitor
 
-from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.sqltext import NAME_BYTES, derived_name, ident, literal
 from pg_envelope.backend.tables import generate
 from pg_envelope.backend.tables.generate import Layout, Protected, upsert

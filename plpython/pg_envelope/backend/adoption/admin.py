@@ -12,10 +12,11 @@ from pg_envelope.backend.adoption.exporting import Exporting, export
 from pg_envelope.backend.adoption.legacy_keys import LegacyKeys
 from pg_envelope.backend.adoption.reading import layout_of
 from pg_envelope.backend.adoption.sampling import ROWS, column_of, report, report_of, sample
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.walker import Share, pace_of
-from pg_envelope.backend.keys import FieldOptions, Keys, chosen_kek
+from pg_envelope.backend.keys import Keys, chosen_kek
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.search import place
 from pg_envelope.backend.session_keys import SessionKeys

@@ -11,6 +11,7 @@ from pg_envelope.backend.adoption.beginning import Adopting, kept_name
 from pg_envelope.backend.adoption.converting import Converting, list_faults
 from pg_envelope.backend.adoption.legacy_keys import LegacyKeys
 from pg_envelope.backend.commits import begin
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs import walker
 from pg_envelope.backend.jobs.isolation import read_committed
@@ -18,7 +19,7 @@ from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.older import wait_for_readers
 from pg_envelope.backend.jobs.resealing import Resealing
 from pg_envelope.backend.jobs.walker import Pace, Share, Walker
-from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.lifecycle.erasure import Erasure
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.rollout import settling

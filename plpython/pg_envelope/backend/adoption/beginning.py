@@ -9,8 +9,8 @@ from pg_envelope import errors
 from pg_envelope.backend.adoption import telling
 from pg_envelope.backend.adoption.reading import layout_of
 from pg_envelope.backend.adoption.sampling import column_of, sample
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout.way import ASKS_FOR_VALUE, Way
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.sqltext import derived_name, ident

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from abc import ABC, abstractmethod
 
@@ -161,7 +160,7 @@ class Batches(ABC):
             {
                 "dek_id": row["dek_id"],
                 "wrapped": row["wrapped"],
-                "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
+                "fingerprint": wire.to_base64(row["fingerprint"]),
             }
             for row in rows
         ]

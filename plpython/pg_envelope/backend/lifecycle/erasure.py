@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -225,7 +224,7 @@ def _refs(deks: Sequence[Row]) -> list[wire.Message]:
     return [
         {
             "dek_id": row["dek_id"],
-            "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
+            "fingerprint": wire.to_base64(row["fingerprint"]),
             "kek": row["kek"],
             "store": row["store"],
             "kek_version": row["kek_version"],

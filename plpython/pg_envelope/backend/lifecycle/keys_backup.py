@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
@@ -84,7 +82,7 @@ class KeysBackup:
             raise errors.BadInput("keys_return() needs a KEK, a public key, and a sealed key for each DEK")
         known = {row["dek_id"]: row for row in self._host.rows(RETURNED, ["int8[]"], [dek_ids])}
         wanted = [
-            {"dek_id": dek_id, "fingerprint": _base64(known[dek_id]["fingerprint"]), "sealed": text}
+            {"dek_id": dek_id, "fingerprint": wire.to_base64(known[dek_id]["fingerprint"]), "sealed": text}
             for dek_id, text in zip(dek_ids, sealed, strict=True)
             if dek_id in known
         ]
@@ -124,12 +122,8 @@ class KeysBackup:
 
 def _request(row: Row) -> Row:
     request = {name: row[name] for name in ("dek_id", "kek", "store", "wrapped")}
-    return {**request, "fingerprint": _base64(row["fingerprint"])}
+    return {**request, "fingerprint": wire.to_base64(row["fingerprint"])}
 
 
 def _problem(found: wire.Message) -> str | None:
     return wire.error_from(found["error"]).message if "error" in found else None
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()

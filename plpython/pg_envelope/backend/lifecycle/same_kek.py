@@ -6,7 +6,6 @@ that was deleted and made again. A key that is made then would be lost as soon a
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 
 from pg_envelope import errors, wire
@@ -20,7 +19,7 @@ SAMPLE = """
 SELECT dek_id, kek, store, wrapped, fingerprint FROM envelope_private.dek
 WHERE kek = $1 AND state NOT IN ('destroyed', 'suspended') ORDER BY dek_id DESC LIMIT 3"""
 # The broker opens a DEK only to derive a field key. This field key belongs to no field, and is thrown away.
-FIELD = {"key_id": 1, "field_uuid": NIL_UUID, "salt": base64.b64encode(bytes(32)).decode()}
+FIELD = {"key_id": 1, "field_uuid": NIL_UUID, "salt": wire.to_base64(bytes(32))}
 HINT = (
     "Did somebody change the secrets, the keyring or the key in the KMS that [kek.{0}] names? Put the right ones back, "
     "and restart the broker. Was min_decryption_version raised in the KMS? If the KEK is lost, use another one."
@@ -47,7 +46,7 @@ def check(host: Host, link: Link, kek: str, place: dict[str, str]) -> None:
 
 def _request(row: Row) -> Row:
     dek = {name: row[name] for name in ("dek_id", "kek", "store", "wrapped")}
-    fingerprint = base64.b64encode(row["fingerprint"]).decode()
+    fingerprint = wire.to_base64(row["fingerprint"])
     return {**dek, "fingerprint": fingerprint, "fields": [{**FIELD, "label": f"check of KEK {row['kek']}"}]}
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 from typing import Any, NamedTuple
 
-from pg_envelope import errors
+from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
@@ -67,7 +66,7 @@ class Signing:
             "kek": row["kek"],
             "store": row["store"],
             "wrapped": row["wrapped"],
-            "fingerprint": base64.b64encode(row["fingerprint"]).decode(),
+            "fingerprint": wire.to_base64(row["fingerprint"]),
             "fields": [],
         }
         answer = self._link.ask("sign", database_uuid=row["database_uuid"], key=dek, statement=statement)

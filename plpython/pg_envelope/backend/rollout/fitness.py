@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pg_envelope import errors
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout.way import Way
 from pg_envelope.backend.search import carried, references
 from pg_envelope.backend.search.carried import Index

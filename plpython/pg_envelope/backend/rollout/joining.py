@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pg_envelope import errors
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.rollout import domain, fitness, proofs, tokens
 from pg_envelope.backend.rollout.start import (
     NO_DDL,

@@ -12,6 +12,7 @@ from functools import partial
 
 from pg_envelope import errors
 from pg_envelope.backend.commits import begin
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row, Undone
 from pg_envelope.backend.jobs import walker
 from pg_envelope.backend.jobs.isolation import read_committed
@@ -19,7 +20,7 @@ from pg_envelope.backend.jobs.job import Aborted, Job
 from pg_envelope.backend.jobs.older import wait_for_readers
 from pg_envelope.backend.jobs.resealing import Resealing
 from pg_envelope.backend.jobs.walker import Pace, Walker
-from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.rollout import fitness, plain_indexes, settling, tokens
 from pg_envelope.backend.rollout.finishing import finish, tell

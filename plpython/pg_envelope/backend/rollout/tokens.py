@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs.walker import Pace
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout.proofs import TOKENS
 from pg_envelope.backend.search import carried, place, protecting, stand_ins, token_indexes
 from pg_envelope.backend.search.carried import Index

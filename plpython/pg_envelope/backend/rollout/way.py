@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.rollout import proofs
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.tables.generate import Layout

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.commits import begin
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs.walker import Pace, check
-from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.masks import rules
 from pg_envelope.backend.search import advice, place, protecting
 from pg_envelope.backend.search import keys as search_keys

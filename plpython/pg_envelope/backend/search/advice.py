@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pg_envelope import buckets, errors
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.faulty import fault
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search.column import of_function, plain_type, searchable, written_text
 from pg_envelope.backend.search.functions import drop_unused, settle
 from pg_envelope.backend.search.leakage import Group, Leakage, Value, in_buckets, leakage

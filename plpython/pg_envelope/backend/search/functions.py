@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pg_envelope import errors
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search.column import COMPARE
 from pg_envelope.backend.search.normalize import OF_FUNCTION
 from pg_envelope.backend.sqltext import ident, literal, qualified

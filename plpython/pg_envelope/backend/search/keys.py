@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pg_envelope import errors
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.search import functions, operators, types
 from pg_envelope.backend.search.column import SearchColumn, plain_type
 from pg_envelope.backend.search.options import SearchWanted

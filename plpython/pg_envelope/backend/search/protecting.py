@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keys import FieldOptions, Keys
+from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.search import carried as carried_indexes
 from pg_envelope.backend.search import keys as search_keys
 from pg_envelope.backend.search.carried import Dropped, Index, Part

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pg_envelope import envelope, errors
+from pg_envelope import envelope, errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.walker import quiet
 from pg_envelope.backend.link import Link
@@ -152,7 +151,7 @@ class Canaries(ScopeKeys):
         """Makes a DEK that seals nothing but the canary. Returns its id, its version, and what the broker needs."""
         kek, store = self.kek_of(owner, scope or "")
         dek_id, made = self._generate({"kek": kek, "store": store})
-        fingerprint = base64.b64decode(made["fingerprint"])
+        fingerprint = wire.from_base64(made["fingerprint"])
         row = self._host.row(
             ADD_DEK,
             ["int8", "uuid", "text", "text", "text", "text", "bytea", "int4"],
@@ -175,8 +174,8 @@ class Canaries(ScopeKeys):
             for field, value in zip(fields, values, strict=True)
         ]
         answer = self._link.ask("plant", database_uuid=self._database_uuid(), key=dek, fields=asked)
-        made = [base64.b64decode(one["key"]) for one in answer["keys"]]
-        return key_ids, dict(zip(fields, made, strict=True)), base64.b64decode(answer["salt"])
+        made = [wire.from_base64(one["key"]) for one in answer["keys"]]
+        return key_ids, dict(zip(fields, made, strict=True)), wire.from_base64(answer["salt"])
 
     def _write(self, table: CanaryTable, found: Row, sealed: dict[PlainValue, bytes]) -> None:
         """Writes the envelopes, without the triggers of users: no value changes."""

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from pg_envelope import errors
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search.column import STORED, SearchColumn
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import Layout, Protected, input_name

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pg_envelope import errors
-from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.read_limit import Limit
 from pg_envelope.backend.search import options as searching
 from pg_envelope.suites import SUITES, suite_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.inspect import Table
 

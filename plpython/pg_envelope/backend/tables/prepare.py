@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search import carried, functions, protecting
 from pg_envelope.backend.search.carried import Dropped, Index
 from pg_envelope.backend.search.column import TOKEN

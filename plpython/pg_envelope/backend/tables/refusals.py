@@ -8,8 +8,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from pg_envelope import errors
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
-from pg_envelope.backend.keys import FieldOptions
 from pg_envelope.backend.search import advice, protecting
 from pg_envelope.backend.search.carried import Carried
 from pg_envelope.backend.sqltext import commas, derived_name, ident, literal

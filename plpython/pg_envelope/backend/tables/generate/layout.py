@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from pg_envelope.backend.keys import FieldOptions
+from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import derived_name, qualified
 from pg_envelope.backend.tables.inspect import Check, Column

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pglast import ast
 from pglast.visitors import Visitor
 
-from pg_envelope.backend.soft_inserts import says_do_nothing
+from pg_envelope.backend.do_nothing import says_do_nothing
 
 FRAGMENTS = [
     "INSERT INTO c (login) VALUES ('a')",
