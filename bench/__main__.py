@@ -66,7 +66,7 @@ def main() -> None:
             sys.exit(f"bench: {error}")
         finally:
             stack.down()
-    report.show(run, Console() if sys.stdout.isatty() else Console(width=130))
+    report.show(run, report.console())
     console.print(f"All samples: {report.write(run)}", highlight=False, soft_wrap=True)
 
 

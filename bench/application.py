@@ -10,7 +10,6 @@ import random
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import tracemalloc
@@ -24,7 +23,6 @@ from typing import Any
 import psycopg
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from rich.console import Console
 
 from bench import report, targets
 from bench.figures import Measure, Sampled, Samples, interleaved, of_cpu, seconds
@@ -299,9 +297,7 @@ def main() -> None:
             measures = measure(stack, settings)
         finally:
             stack.down()
-    report.show_part(
-        measures, targets.of_application(measures), Console() if sys.stdout.isatty() else Console(width=130)
-    )
+    report.show_part(measures, targets.of_application(measures), report.console())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,6 +50,11 @@ class Run:
     missing: Sequence[str]
     health_checks: int
     load: tuple[float, float]
+
+
+def console() -> Console:
+    """Returns where the tables go. What is no terminal has room for the longest title beside the widest figures."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def show(run: Run, console: Console) -> None:
