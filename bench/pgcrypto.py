@@ -13,6 +13,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from bench import report
 from bench.figures import Measure, interleaved, seconds
 from stack.stack import Stack
 
@@ -112,7 +113,7 @@ def main() -> None:
                 measures = [measure(connection, operation, given.rows, given.rounds) for operation in OPERATIONS]
         finally:
             stack.down()
-    show(measures, Console(width=120))
+    show(measures, report.console())
 
 
 if __name__ == "__main__":

@@ -20,9 +20,6 @@ else:
         def __init__(self, *_: object, **__: object) -> None:
             pass
 
-        def __init_subclass__(cls, **_: object) -> None:
-            pass
-
         def __class_getitem__(cls, _: object) -> type[_Form]:
             return cls
 
@@ -37,7 +34,7 @@ else:
                 return super().__new__(cls, name, bases, body)
             fields = list(body.pop("__annotations__", ()))
             defaults = [body.pop(field) for field in fields if field in body]
-            fields_of = namedtuple(name, fields, defaults=defaults, module=body["__module__"])
+            fields_of = namedtuple(name, fields, defaults=defaults)
             return type(name, (fields_of,), {"__slots__": (), **body})
 
     class NamedTuple(metaclass=_Fields):

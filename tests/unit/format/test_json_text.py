@@ -17,6 +17,11 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, 
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
 # Pieces of JSON, so that many of the texts are nearly right.
 PIECES = [*'{}[],:" \t\r\n\\0-1.eE', "null", "true", '"a"', "\\u00e9", "NaN", "é"]
+NO_JSON = [
+    *("NaN", "[Infinity]", '{"a": -Infinity}', "", " ", "{} {}", "[1,]", "'a'"),
+    # Blanks that are none in JSON, and a control character inside a string.
+    *("\ufeff{}", "\u00a0{}", "{}\x0b", '["a\tb"]'),
+]
 NEARLY = st.lists(st.sampled_from(PIECES)).map("".join)
 
 
@@ -55,7 +60,7 @@ def test_it_writes_no_number_that_json_does_not_have(value: Any) -> None:
         json_text.dumps(value)
 
 
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "\ufeff{}", "", " ", "{} {}", "[1,]", "'a'"])
+@pytest.mark.parametrize("text", NO_JSON)
 def test_it_reads_no_more_than_json(text: str) -> None:
     assert of_ours(text) == ("refused", None)
 

@@ -27,14 +27,10 @@ class Ours(NamedTuple):
 
 
 class Theirs(Library):
-    """A place."""
+    """What `Ours` is compared with."""
 
     x: int
     y: int = 2
-
-    @property
-    def total(self) -> int:
-        return self.x + self.y
 
 
 def test_a_named_tuple_is_as_the_library_s() -> None:
