@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from pg_envelope import errors, padding
-from pg_envelope.suites import KEY_BYTES, PADDED, refusals, suite_of
+from pg_envelope.suites import KEY_BYTES, PADDED, REFUSALS, suite_of
 
 VERSION = 0xE1
 HEADER_BYTES = 6
@@ -105,6 +105,6 @@ class FieldKey:
             raise errors.InvalidEnvelope
         try:
             plaintext = self.decrypt(envelope[HEADER_BYTES:nonce_end], envelope[nonce_end:], self.aad + row_key)
-        except refusals():
+        except REFUSALS:
             raise errors.InvalidEnvelope from None
         return padding.unpad(plaintext) if self.padded else plaintext

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pg_envelope import errors, fips, siv, xaes
-from pg_envelope.aeads import AESGCM, AESGCMSIV, ChaCha20Poly1305
+from pg_envelope.aeads import AESGCM, AESGCMSIV, ChaCha20Poly1305, InvalidTag
 from pg_envelope.suite_names import SUITE_NAMES
 from pg_envelope.typed import NamedTuple, Protocol
 
@@ -17,6 +17,9 @@ KEY_BYTES = 32
 PADDED = 0x80
 # Nonces of this length are never alike by chance.
 LONG_NONCE_BYTES = 24
+
+# The AEADs raise these for bytes that do not authenticate, or that are too short to.
+REFUSALS = (InvalidTag, ValueError)
 
 
 class Aead(Protocol):
@@ -44,17 +47,6 @@ class Suite(NamedTuple):
     def is_counted(self) -> bool:
         """True when nonces are so short that they bound the messages under a key: FORMAT.md 1.4."""
         return 0 < self.nonce_bytes < LONG_NONCE_BYTES
-
-
-def refusals() -> tuple[type[Exception], ...]:
-    """Returns what the AEADs raise for bytes that do not authenticate, or that are too short to.
-
-    Only an error asks, because the module of the errors imports `typing`, which a connection's first read can do
-    without.
-    """
-    from cryptography.exceptions import InvalidTag
-
-    return InvalidTag, ValueError
 
 
 def _suite(number: int, nonce_bytes: int, aead: Callable[[bytes], Aead]) -> Suite:

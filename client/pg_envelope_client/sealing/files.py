@@ -8,7 +8,7 @@ from typing import IO
 
 from pg_envelope import errors
 from pg_envelope.aeads import AESGCM
-from pg_envelope.suites import TAG_BYTES, refusals
+from pg_envelope.suites import REFUSALS, TAG_BYTES
 from pg_envelope_client.sealing import file_header
 from pg_envelope_client.sealing.client import NamedKey
 from pg_envelope_client.sealing.file_header import AboutFile, FileHeader, read_whole
@@ -38,7 +38,7 @@ class Chunks:
         """Raises InvalidEnvelope for a chunk that was altered, moved, cut, or is not the last one."""
         try:
             content = self._aead.decrypt(_nonce(number, last), sealed, self._bound)
-        except refusals():
+        except REFUSALS:
             raise errors.InvalidEnvelope from None
         # Only an empty file has an empty chunk.
         if not content and number:

@@ -14,7 +14,7 @@ from pg_envelope.backend.session_keys import CAPABILITY_BYTES
 from pg_envelope.backend.soft_inserts import SoftInserts
 from pg_envelope.backend.statement import Statement, calling
 from pg_envelope.backend.values import Values
-from pg_envelope.suites import DEFAULT, KEY_BYTES, refusals
+from pg_envelope.suites import DEFAULT, KEY_BYTES, REFUSALS
 
 # Key id 0 names no key: FORMAT.md section 1.5.
 DRAFT = envelope.header(DEFAULT, padded=False, key_id=0)
@@ -89,7 +89,7 @@ class Drafts:
             return None
         try:
             return self._aead.decrypt(draft[len(DRAFT) : BODY_AT], draft[BODY_AT:], DRAFT)
-        except refusals():
+        except REFUSALS:
             raise errors.InvalidEnvelope from None
 
     def opens(self, value: bytes | None, seal: bytes | None, row_key: str | None) -> bool:
