@@ -1,14 +1,20 @@
 -- The key catalog and the protected tables, read together with PostgreSQL's own catalog.
 
+-- A session plans its query once. As a function of SQL it would be planned anew in each query that calls it.
 CREATE FUNCTION envelope_private.base_type(type oid) RETURNS oid
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    WITH RECURSIVE chain (type, depth) AS (
-        SELECT $1, 0
-        UNION ALL
-        SELECT t.typbasetype, chain.depth + 1 FROM chain JOIN pg_type t ON t.oid = chain.type AND t.typtype = 'd')
-    SELECT chain.type FROM chain ORDER BY depth DESC LIMIT 1;
-END;
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    reached oid := base_type.type;
+    below oid;
+BEGIN
+    LOOP
+        SELECT t.typbasetype INTO below FROM pg_catalog.pg_type t WHERE t.oid = reached AND t.typtype = 'd';
+        IF NOT FOUND THEN
+            RETURN reached;
+        END IF;
+        reached := below;
+    END LOOP;
+END $$;
 COMMENT ON FUNCTION envelope_private.base_type IS 'the type under a domain, at any depth; every other type itself';
 
 CREATE FUNCTION envelope_private.type_parts(type oid) RETURNS SETOF oid

@@ -14,6 +14,8 @@ Row = dict[str, Any]
 Result = TypeVar("Result")
 NAME = "pg_envelope"
 PIN = "SET LOCAL search_path = pg_catalog, pg_temp"
+# PostgreSQL would make a plan of its own for each of the first five values, which takes longer than these queries.
+GENERIC = "SET LOCAL plan_cache_mode = force_generic_plan"
 # CURRENT_USER is evaluated here: inside the function it would be the extension's owner.
 RUN_STEP = "SELECT envelope_internal.run_step(CURRENT_USER)"
 RELATION = "SELECT $1::pg_catalog.regclass::pg_catalog.oid AS oid"
@@ -88,6 +90,10 @@ class Host:
     def row(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> Row | None:
         found = self.rows(query, types, values)
         return found[0] if found else None
+
+    def known(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
+        """Returns the rows of a query over the catalogs, for which one plan is as good for all values."""
+        return self.rows(query, types, values)
 
     def once(self, query: str) -> list[Row]:
         """Returns the rows of a query whose text will not come again. The session keeps no plan of it."""
@@ -181,6 +187,10 @@ class PinnedHost(Host):
         with self._pinned():
             return super().rows(query, types, values)
 
+    def known(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
+        with self._pinned(GENERIC):
+            return super()._rows(query, types, values)
+
     def once(self, query: str) -> list[Row]:
         with self._pinned():
             return super().once(query)
@@ -190,9 +200,10 @@ class PinnedHost(Host):
             return super().run(statement)
 
     @contextmanager
-    def _pinned(self) -> Iterator[None]:
+    def _pinned(self, *more: str) -> Iterator[None]:
         with settings_kept():
-            self._plpy.execute(PIN)
+            for setting in (PIN, *more):
+                self._plpy.execute(setting)
             yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from pg_envelope import errors
@@ -18,6 +19,8 @@ from pg_envelope.backend.tables.owner import AsOwner
 
 # After so many tries in a row that leave as many rows to do, a trigger keeps old values, or rows change at each try.
 IDLE_PASSES = 20
+# So many batches are found by a look at the whole table for each of them, in the place of a walk.
+FEW_BATCHES = 10
 # While the job waits for a row that another session has locked, it looks for orders this often.
 LOCK_SLICE = "SET LOCAL lock_timeout = '500ms'"
 LOCK_NOT_AVAILABLE = "55P03"
@@ -84,7 +87,7 @@ class Resealing:
         while old := self._count(movable=True):
             if old != before:
                 idle = 0
-                self._walker.walk(self._batch)
+                self._again(old)
             else:
                 idle += 1
                 self._one()
@@ -127,30 +130,47 @@ class Resealing:
 
         return despite(reseal)
 
+    def _again(self, old: int) -> None:
+        """Walks once more, or takes the rows of a few batches where they are by now.
+
+        Writers can move rows faster than a walk comes to them, and beyond its last block.
+        """
+        if old > FEW_BATCHES * self._walker.batch_size:
+            self._walker.walk(self._batch)
+            return
+        if self._ready:
+            self._ready(self._layout.base, self._work(False).any)
+        if self._tried(partial(self._anywhere, f"LIMIT {self._walker.batch_size} FOR NO KEY UPDATE SKIP LOCKED")):
+            self._job.commit()
+        else:
+            self._host.rollback()
+        self._walker.rest()
+
     def _one(self) -> None:
         """Reseals one old row, after a wait for the transaction that holds it. It holds no other lock meanwhile."""
-        while not self._tried():
+        while not self._tried(partial(self._anywhere, "LIMIT 1 FOR NO KEY UPDATE")):
             self._host.rollback()
             self._job.rest(0)
         self._job.commit()
         self._walker.rest()
 
-    def _tried(self) -> bool:
-        """Returns False when a slice of the wait is over, or the row is in another place by now."""
+    def _tried(self, reseal: Callable[[bool], int]) -> bool:
+        """Returns False when a slice of the wait is over, or a row is in another partition by now."""
         quiet(self._host)
         self._host.setting(LOCK_SLICE)
         try:
-            self._job.rows += despite(self._first)
+            self._job.rows += despite(reseal)
         except Exception as error:
             if getattr(error, "sqlstate", None) in (LOCK_NOT_AVAILABLE, MOVED):
                 return False
             raise
         return True
 
-    def _first(self, careful: bool) -> int:
-        which = f"{self._work(careful).movable} LIMIT 1 FOR NO KEY UPDATE"
+    def _anywhere(self, which: str, careful: bool) -> int:
+        """Reseals rows wherever in the table they are."""
+        where = f"{self._work(careful).movable} {which}"
         # Rows of several partitions can have the same ctid.
-        return self._owner.run(self._reseal(self._layout.base, which, careful, " AND t.tableoid = old.heap"))
+        return self._owner.run(self._reseal(self._layout.base, where, careful, " AND t.tableoid = old.heap"))
 
     def _reseal(self, relation: str, which: str, careful: bool, also: str = "") -> str:
         """Returns the statement that reseals the rows of a relation that a condition finds. It writes no row in which

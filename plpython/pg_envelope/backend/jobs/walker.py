@@ -108,6 +108,10 @@ class Walker:
         self._throttle = Throttle(host, job, pace.max_lag_mb)
         self._told = time.monotonic()
 
+    @property
+    def batch_size(self) -> int:
+        return self._pace.batch_size
+
     def walk(self, act: Act, part: int = 1, parts: int = 1, since: Position = START) -> None:
         """Walks over every block of a part once, from a position on.
 

@@ -88,13 +88,13 @@ class InRollout(errors.NotConfigured):
 
 def key_of(host: Host, oid: int) -> Row:
     """Returns the key row of a protected table, by its view or base table. Raises NotProtected."""
-    row = host.row(KEY, ["oid"], [oid])
-    if row is None:
+    found = host.known(KEY, ["oid"], [oid])
+    if not found:
         raise errors.NotProtected(
             "the table is not protected",
             hint="envelope.columns lists protected columns. Was the table restored? CALL envelope.adopt_restored(...)",
         )
-    return row
+    return found[0]
 
 
 def refuse_scoped(key: Row, what: str) -> None:
@@ -193,7 +193,7 @@ def release_owners(host: Host) -> None:
 
 def layout_of(host: Host, key: Row, base: Table) -> Layout:
     """Returns the layout of a protected table, as the catalog and the base table tell it now."""
-    fields = {row["attnum"]: row for row in host.rows(FIELDS, ["uuid"], [key["key_uuid"]])}
+    fields = {row["attnum"]: row for row in host.known(FIELDS, ["uuid"], [key["key_uuid"]])}
     columns = [column.holding(fields[column.attnum]) if column.attnum in fields else column for column in base.columns]
     protected = {
         column.name: _protected(column, fields[column.attnum]) for column in columns if column.attnum in fields
@@ -204,15 +204,16 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
     )
     sources = {found.field_uuid: name for name, found in protected.items()}
     clear = {found.plain for found in protected.values() if found.in_rollout}
-    searches = searches_of(host, str(key["key_uuid"]), base, sources)
+    found = host.known(SEARCHES, ["uuid", "oid"], [key["key_uuid"], base.oid])
+    searches = _searches(found, base, sources)
+    places = {row["plain_column"]: row["attname"] for row in fields.values() if row["plain_column"] is not None}
+    shown = [name for _, name in _pairs(host, key, base, found, places)]
     return Layout(
         key_uuid=str(key["key_uuid"]),
         schema=base.schema,
         view_name=key["view_relname"],
         base_name=base.name,
-        columns=_in_order(
-            in_place(columns, _plains(protected)), searches, [name for _, name in pairs(host, key, base)]
-        ),
+        columns=_in_order(in_place(columns, _plains(protected)), searches, shown),
         protected=protected,
         row_key=_row_key(key, base, protected.values()),
         checks=checks,
@@ -255,10 +256,15 @@ def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
     A search column may lie elsewhere in the base table. All others are in the base table's order, in which an empty
     column may keep the place of a protected one.
     """
-    found = host.rows(SEARCHES, ["uuid", "oid"], [key["key_uuid"], base.oid])
+    found = host.known(SEARCHES, ["uuid", "oid"], [key["key_uuid"], base.oid])
+    places = {row["plain_column"]: row["attname"] for row in host.known(PLAINS, ["uuid"], [key["key_uuid"]])}
+    return _pairs(host, key, base, found, places)
+
+
+def _pairs(host: Host, key: Row, base: Table, found: Iterable[Row], places: Mapping[str, str]) -> list[tuple[str, str]]:
+    """`found` has the search columns, and `places` the protected columns by those that keep their places."""
     names = {row["known"]: row["attname"] for row in found if row["is_filled"]}
-    shown = host.rows(SHOWN, ["oid"], [key["view"]])
-    places = {row["plain_column"]: row["attname"] for row in host.rows(PLAINS, ["uuid"], [key["key_uuid"]])}
+    shown = host.known(SHOWN, ["oid"], [key["view"]])
     plain = iter([column.name for column in in_place(base.columns, places) if column.type not in {*STORED, INPUT}])
     # Renamed in the view a moment ago.
     left = iter([names[known] for known in names.keys() - {row["name"] for row in shown}])
@@ -293,7 +299,11 @@ def searches_of(host: Host, key_uuid: str, base: Table, sources: Mapping[str, st
 
     `sources` has the fields' columns by their uuids.
     """
-    rows = {row["attname"]: row for row in host.rows(SEARCHES, ["uuid", "oid"], [key_uuid, base.oid])}
+    return _searches(host.known(SEARCHES, ["uuid", "oid"], [key_uuid, base.oid]), base, sources)
+
+
+def _searches(found: Iterable[Row], base: Table, sources: Mapping[str, str]) -> dict[str, SearchColumn]:
+    rows = {row["attname"]: row for row in found}
     return {
         column.name: SearchColumn(
             name=column.name,
