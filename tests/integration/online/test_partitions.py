@@ -11,7 +11,7 @@ import pytest
 
 from tests.fix_stack import Database
 from tests.integration.adoption.fix_legacy import KEY, import_key, token
-from tests.integration.online.fix_phases import CALLS, DIGEST, KINDS, PHASES, ROWS
+from tests.integration.online.fix_phases import CALLS, DIGEST, KINDS, PHASES, ROWS, SECOND, THIRD
 from tests.integration.online.test_beside import Connection, Crowd
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.rotation.fix_jobs import Beside, until
@@ -75,7 +75,7 @@ def test_indexes_and_their_names_come_back(people: Database, there: str, back: s
     people.sql(f"REVOKE SELECT (id, note) ON person FROM bob; {INDEXES}")
     schema, rows = dump(people), people.sql(DIGEST)
     people.sql(INDEXED if there == "online" else INDEXED.replace(", online => true", ""))
-    assert people.sql("SELECT id FROM person WHERE email_search = 'value 1001'") == [(1001,)]
+    assert people.sql("SELECT id FROM person WHERE email_search = 'value 401'") == [(401,)]
     with pytest.raises(psycopg.errors.UniqueViolation):
         people.sql("INSERT INTO person (id, email) VALUES (7, 'value 7')")
     people.sql(UNPROTECT if back == there == "online" else UNPROTECT.replace(", online => true", ""))
@@ -139,12 +139,15 @@ def test_dead_rows_are_told_of_by_partition(protected: Database) -> None:
     assert protected.sql(residue)[0][0] == "ok"
 
 
-MOVING = """
+ROWS_DONE = "SELECT rows >= %s FROM envelope.progress WHERE what = 'online'"
+# Each partition has several blocks.
+MOVED = 900
+MOVING = f"""
 CREATE TABLE account (id int, place int, owner text NOT NULL, amount int NOT NULL, PRIMARY KEY (id, place))
     PARTITION BY LIST (place);
 CREATE TABLE account_0 PARTITION OF account FOR VALUES IN (0); CREATE TABLE account_1 PARTITION OF account DEFAULT;
 CREATE TABLE account_2 PARTITION OF account FOR VALUES IN (2);
-INSERT INTO account SELECT i, i % 3, 'owner ' || i, 100 FROM generate_series(1, 2000) i"""
+INSERT INTO account SELECT i, i % 3, 'owner ' || i, 100 FROM generate_series(1, {MOVED}) i"""
 MOVED_PROTECT = """CALL envelope.protect('account', '["owner", "amount"]', online => true, batch_size => 50)"""
 MOVED_UNPROTECT = "CALL envelope.unprotect('account', online => true, batch_size => 50)"
 
@@ -153,18 +156,18 @@ def sees_all(connection: Connection) -> None:
     wrong = (
         "SELECT count(*), count(DISTINCT id), count(*) FILTER (WHERE owner <> 'owner ' || id), sum(amount) FROM account"
     )
-    assert connection.execute(wrong).fetchall() == [(2000, 2000, 0, 200_000)]
+    assert connection.execute(wrong).fetchall() == [(MOVED, MOVED, 0, 100 * MOVED)]
 
 
 def moves_rows(connection: Connection) -> None:
     """Rows go to another partition, and take their values along."""
     with suppress(psycopg.errors.SerializationFailure):
-        connection.execute("UPDATE account SET place = (place + 1) %% 3 WHERE id = %s", (random.randint(1, 2000),))
+        connection.execute("UPDATE account SET place = (place + 1) %% 3 WHERE id = %s", (random.randint(1, MOVED),))
 
 
 def holds_rows(connection: Connection) -> None:
     """The batches pass over these rows, and meet them later in another partition."""
-    some = random.randint(1, 1950)
+    some = random.randint(1, MOVED - 50)
     with suppress(psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected), connection.transaction():
         connection.execute("SELECT FROM account WHERE id BETWEEN %s AND %s FOR UPDATE", (some, some + 50))
         connection.execute("UPDATE account SET place = 2 - place WHERE id BETWEEN %s AND %s", (some, some + 50))
@@ -196,7 +199,7 @@ def test_rows_in_the_same_place_of_two_partitions_are_told_apart(people: Databas
             holder.execute("ROLLBACK")
             with PHASES["backfill"](people, call) as job:
                 holder.execute("BEGIN; SELECT FROM person WHERE id % 100 IN (1, 2) FOR UPDATE")
-                until(people, "SELECT rows >= %s FROM envelope.progress WHERE what = 'online'", "the others", ROWS - 40)
+                until(people, ROWS_DONE, "the others", ROWS - ROWS // 50)
                 holder.execute("ROLLBACK")
             assert job.end() is None
         assert people.sql(DIGEST) == rows
@@ -208,13 +211,13 @@ def test_a_partition_is_dropped_and_one_is_made_meanwhile(people: Database, act:
         people.sql(PROTECT)
     with PHASES["backfill"](people, CALLS[act]) as job:
         people.sql("DROP TABLE person_middle")
-        people.sql("CREATE TABLE person_new PARTITION OF person_encrypted FOR VALUES FROM (700) TO (1400)")
-        people.sql("INSERT INTO person (id, email) VALUES (800, 'value 800')")
-        people.sql("UPDATE person SET id = 801 WHERE id = 1")
+        people.sql(f"CREATE TABLE person_new PARTITION OF person_encrypted FOR VALUES FROM ({SECOND}) TO ({THIRD})")
+        people.sql("INSERT INTO person (id, email) VALUES (400, 'value 400')")
+        people.sql("UPDATE person SET id = 401 WHERE id = 1")
     assert job.end() is None
-    assert people.one("SELECT count(*) FROM person WHERE email LIKE 'value %'") == ROWS - 699
-    assert people.sql("SELECT id, email FROM person WHERE id BETWEEN 700 AND 1399 ORDER BY id") == [
-        (800, "value 800"), (801, "value 1"),
+    assert people.one("SELECT count(*) FROM person WHERE email LIKE 'value %'") == ROWS - (THIRD - SECOND) + 1
+    assert people.sql(f"SELECT id, email FROM person WHERE id >= {SECOND} AND id < {THIRD} ORDER BY id") == [
+        (400, "value 400"), (401, "value 1"),
     ]  # fmt: skip
     if act == "protect":
         assert people.one(LEFT) == 0
@@ -246,9 +249,9 @@ def test_partitions_come_by_the_name_of_the_view(protected: Database) -> None:
     protected.sql(
         "DROP TABLE person_rest; CREATE TABLE person_far PARTITION OF person FOR VALUES FROM (5000) TO (6000)"
     )
-    protected.sql("CREATE TABLE person_more PARTITION OF person FOR VALUES FROM (1400) TO (5000)")
+    protected.sql(f"CREATE TABLE person_more PARTITION OF person FOR VALUES FROM ({THIRD}) TO (5000)")
     protected.sql("INSERT INTO person (id, email, note) VALUES (5500, 'far@x', 'n'), (1500, 'more@x', 'n')")
-    assert protected.sql("SELECT email FROM person WHERE id >= 1400 ORDER BY id") == [("more@x",), ("far@x",)]
+    assert protected.sql(f"SELECT email FROM person WHERE id >= {THIRD} ORDER BY id") == [("more@x",), ("far@x",)]
     assert protected.one("SELECT count(*) FROM person_far WHERE email IS NOT NULL AND email_plain IS NULL") == 1
     with pytest.raises(psycopg.errors.CheckViolation):
         protected.sql("INSERT INTO person_far (id, email) VALUES (5501, 'plain')")
@@ -281,7 +284,7 @@ def test_a_partition_gets_nothing_of_its_own_later(protected: Database, own: str
 def test_ddl_by_the_name_of_the_view(protected: Database) -> None:
     rows = protected.sql(DIGEST)
     protected.sql("ALTER TABLE person ADD COLUMN extra int DEFAULT 5; ALTER TABLE person RENAME COLUMN email TO mail")
-    protected.sql("UPDATE person SET mail = mail, extra = 6 WHERE id IN (5, 1005)")
+    protected.sql("UPDATE person SET mail = mail, extra = 6 WHERE id IN (5, 405)")
     assert protected.one("SELECT count(*) FROM person WHERE mail = 'value ' || id AND extra IN (5, 6)") == ROWS
     protected.sql("ALTER TABLE person DROP COLUMN extra; ALTER TABLE person RENAME COLUMN mail TO email")
     assert protected.sql(DIGEST) == rows
@@ -300,7 +303,7 @@ def test_jobs_go_over_all_partitions(protected: Database) -> None:
     ]
     protected.sql("CALL envelope.add_search('person', 'email')")
     protected.sql("CALL envelope.rotate_search('person', 'email')")
-    assert protected.sql("SELECT id FROM person WHERE email_search = 'value 1002'") == [(1002,)]
+    assert protected.sql("SELECT id FROM person WHERE email_search = 'value 402'") == [(402,)]
     assert (
         protected.sql(DIGEST.replace("FROM person p", "FROM (SELECT id, email, note, n, born FROM person) p")) == rows
     )
@@ -338,10 +341,10 @@ def test_upserts_go_to_their_partition(protected: Database) -> None:
     for _ in range(2):
         protected.sql("""
             INSERT INTO person_upsert (id, email, note)
-            VALUES (5, 'new@x', 'a'), (1001, 'new@x', 'b'), (7777, 'new@x', 'c')
+            VALUES (5, 'new@x', 'a'), (401, 'new@x', 'b'), (7777, 'new@x', 'c')
             ON CONFLICT (id) DO UPDATE SET email = excluded.email, note = excluded.note""")
     assert protected.sql("SELECT id, note FROM person WHERE email = 'new@x' ORDER BY id") == [
-        (5, "a"), (1001, "b"), (7777, "c"),
+        (5, "a"), (401, "b"), (7777, "c"),
     ]  # fmt: skip
 
 
@@ -396,5 +399,5 @@ def test_a_row_under_an_old_key_moves(db: Database) -> None:
         db.sql("UPDATE account_encrypted SET place = 0 WHERE id = 4")
     db.sql("CALL envelope.reencrypt('account')")
     db.sql("UPDATE account_encrypted SET place = 0 WHERE id = 4")
-    assert db.one("SELECT count(*) FROM account WHERE owner = 'owner ' || id AND by_column = 'value ' || id") == 2000
+    assert db.one("SELECT count(*) FROM account WHERE owner = 'owner ' || id AND by_column = 'value ' || id") == MOVED
     sees_all(db.admin)

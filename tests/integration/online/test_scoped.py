@@ -145,7 +145,7 @@ def refused_before(db: Database, call: str, told: str) -> None:
 @pytest.mark.parametrize("lock", [ERASE.format("visit"), "CALL envelope.suspend('visit', '7', reason => 'theft')"])
 def test_rows_that_could_not_be_sealed_are_told_of_before(visits: Database, lock: str) -> None:
     visits.sql(lock)
-    refused_before(visits, SHARED, "the subjects of 8 rows have keys that are destroyed or suspended")
+    refused_before(visits, SHARED, f"the subjects of {ROWS // SUBJECTS} rows have keys that are destroyed or suspended")
     visits.sql("DELETE FROM person WHERE n = 7")
     visits.sql(SHARED)
 
@@ -166,6 +166,8 @@ def test_a_key_that_is_suspended_meanwhile_stops_it_and_nothing_is_lost(visits: 
 def test_values_that_would_not_come_back_are_told_of_before(person: Database, lock: str) -> None:
     person.sql(PROTECT)
     person.sql(f"CALL envelope.{lock}('person', '7', reason => 'asked for')")
-    refused_before(person, UNPROTECT, "the values of 8 rows are under keys that are destroyed or suspended")
+    refused_before(
+        person, UNPROTECT, f"the values of {ROWS // SUBJECTS} rows are under keys that are destroyed or suspended"
+    )
     person.sql("DELETE FROM person WHERE n = 7")
     person.sql(UNPROTECT)

@@ -24,7 +24,7 @@ ALTER TABLE person ENABLE ALWAYS TRIGGER waits"""
 WAITS_FOR_TEST = "SELECT wait_event = 'advisory' FROM pg_stat_activity WHERE pid = %s"
 WAITS_FOR_JOB = "SELECT %s = ANY (pg_blocking_pids(%s))"
 TOLD = "SELECT count(*) > 0 FROM envelope.progress WHERE held_up_by = 'lock waits of others' AND state = 'running'"
-SLOWLY = ", batch_size => 400, pause_ms => 1000)"
+SLOWLY = ", batch_size => 200, pause_ms => 400)"
 
 
 @contextmanager
