@@ -17,7 +17,7 @@ FEW = FEW_BATCHES * BATCH
 class World:
     """A table with as many old rows as `left` tells, one number for each look, and what the job does about them."""
 
-    batch_size = BATCH
+    batch_size = piece = BATCH
     rows = 0
 
     def __init__(self, left: list[int]) -> None:

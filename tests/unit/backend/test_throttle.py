@@ -34,3 +34,10 @@ def test_pieces_become_smaller_and_larger_again() -> None:
     assert count(after(True, True, *quiet)) == 2
     assert count(after(True, *quiet)) == 1
     assert not after(True, *quiet).is_smaller
+
+
+def test_a_piece_has_fewer_rows_and_one_at_least() -> None:
+    assert after().rows(1000) == 1000
+    assert after(True).rows(1000) == 500
+    assert after(True, True, *[False] * QUIET_PIECES).rows(1000) == 500
+    assert after(*[True] * 9).rows(1) == 1

@@ -140,7 +140,8 @@ class Resealing:
             return
         if self._ready:
             self._ready(self._layout.base, self._work(False).any)
-        if self._tried(partial(self._anywhere, f"LIMIT {self._walker.batch_size} FOR NO KEY UPDATE SKIP LOCKED")):
+        if self._tried(partial(self._anywhere, f"LIMIT {self._walker.piece} FOR NO KEY UPDATE SKIP LOCKED")):
+            self._walker.look()
             self._job.commit()
         else:
             self._host.rollback()

@@ -47,6 +47,10 @@ class BatchSize:
         elif self._quiet >= QUIET_PIECES:
             self._halvings, self._quiet = max(self._halvings - 1, 0), 0
 
+    def rows(self, batch: int) -> int:
+        """Returns how many of a batch's rows are in a piece."""
+        return max(1, batch >> self._halvings)
+
     def cut(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Cuts a range of blocks into pieces. Each is a transaction of its own."""
         step = max(1, -(-(last - first) >> self._halvings))

@@ -112,6 +112,15 @@ class Walker:
     def batch_size(self) -> int:
         return self._pace.batch_size
 
+    @property
+    def piece(self) -> int:
+        """The rows that one transaction may lock now. They are fewer than a batch where others wait for them."""
+        return self._throttle.size.rows(self._pace.batch_size)
+
+    def look(self) -> None:
+        """Looks whether somebody waits for this transaction. It comes before the commit."""
+        self._throttle.look()
+
     def walk(self, act: Act, part: int = 1, parts: int = 1, since: Position = START) -> None:
         """Walks over every block of a part once, from a position on.
 
