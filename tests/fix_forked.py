@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import IO, Any
 
 # What an interpreter or a library reads when it starts: runs that differ in one of these are forked by different ones.
 EARLY = ("PYTHON", "LC_", "LANG", "LD_", "OPENSSL_", "SSL_", "TZ", "TERM", "NO_COLOR", "FORCE_COLOR", "TTY_", "_TYPER")
@@ -27,10 +28,22 @@ LARGEST = 1 << 17
 Done = subprocess.CompletedProcess[str]
 
 
-def run(python: Path, words: Sequence[object], environment: Mapping[str, str]) -> Done:
-    """Runs the command that this interpreter finds. The first of the words is its name. Raises TimeoutError."""
+def run(
+    python: Path,
+    words: Sequence[object],
+    environment: Mapping[str, str],
+    *,
+    given: str = "",
+    folder: Path | None = None,
+    ids: tuple[int, int] | None = None,
+) -> Done:
+    """Runs the command that this interpreter finds. The first of the words is its name. Raises TimeoutError.
+
+    `given` is what it reads. `ids` are those of the user and the group that it runs as, if not ours.
+    """
     early = tuple(sorted((name, value) for name, value in environment.items() if name.startswith(EARLY)))
-    return _forks(python, early).run([*map(str, words)], environment)
+    asked = {"words": [*map(str, words)], "environment": dict(environment), "folder": str(folder or Path.cwd())}
+    return _forks(python, early).run({**asked, "ids": ids}, given)
 
 
 class Forks:
@@ -52,17 +65,24 @@ class Forks:
         self._socket.close()
         self._process.wait(SECONDS)
 
-    def run(self, words: list[str], environment: Mapping[str, str]) -> Done:
-        asked = json.dumps([words, dict(environment), os.getcwd()]).encode()
-        with tempfile.TemporaryFile("w+b") as out, tempfile.TemporaryFile("w+b") as err:
-            socket.send_fds(self._socket, [asked], [out.fileno(), err.fileno()])
+    def run(self, asked: dict[str, Any], given: str) -> Done:
+        with _file(given) as read, _file() as out, _file() as err:
+            files = [file.fileno() for file in (read, out, err)]
+            socket.send_fds(self._socket, [json.dumps(asked).encode()], files)
             code = int(self._socket.recv(LARGEST))
-            return Done(words, code, _text(out.fileno()), _text(err.fileno()))
+            return Done(asked["words"], code, _text(out.fileno()), _text(err.fileno()))
 
 
 @cache
 def _forks(python: Path, early: tuple[tuple[str, str], ...]) -> Forks:
     return Forks(python, dict(early))
+
+
+def _file(text: str = "") -> IO[bytes]:
+    made = tempfile.TemporaryFile("w+b")  # noqa: SIM115  # the caller closes it
+    made.write(text.encode())
+    made.seek(0)
+    return made
 
 
 def _text(file: int) -> str:
@@ -74,24 +94,29 @@ def _text(file: int) -> str:
 def _serve(asks: socket.socket) -> None:
     """Forks for each request. Returns in the fork, as the process that was asked for."""
     while True:
-        asked, files, _, _ = socket.recv_fds(asks, LARGEST, 2)
+        asked, files, _, _ = socket.recv_fds(asks, LARGEST, 3)
         if not asked:
             sys.exit()
         child = os.fork()
         if child == 0:
             asks.close()
-            words, environment, folder = json.loads(asked)
-            _become(words, environment, folder, files)
+            _become(files, **json.loads(asked))
             return
         for file in files:
             os.close(file)
         asks.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
 
 
-def _become(words: list[str], environment: dict[str, str], folder: str, files: list[int]) -> None:
-    for place, file in enumerate(files, start=1):
+def _become(
+    files: list[int], *, words: list[str], environment: dict[str, str], folder: str, ids: list[int] | None
+) -> None:
+    for place, file in enumerate(files):
         os.dup2(file, place)
         os.close(file)
+    if ids:
+        os.setgroups([])
+        os.setgid(ids[1])
+        os.setuid(ids[0])
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

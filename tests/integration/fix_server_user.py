@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import fix_forked
 from tests.fix_stack import Database
 
-Done = subprocess.CompletedProcess[str]
+Done = fix_forked.Done
 Run = Callable[..., Done]
 
 
 def command(
-    db: Database, role: str, folder: Path, *words: object, environment: dict[str, str], **options: object
+    db: Database,
+    role: str,
+    folder: Path,
+    *words: object,
+    environment: dict[str, str],
+    given: str = "",
+    ids: tuple[int, int] | None = None,
 ) -> Done:
     """Runs the command that is installed on the server, with the connection of a role."""
     found = {"PATH": os.environ["PATH"], "COLUMNS": "200", **db.stack.cluster.environ(db.name, role), **environment}
-    done: Done = subprocess.run(
-        [str(db.stack.broker.venv / "bin/pg-envelope"), *map(str, words)],
-        env=found,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        **options,  # type: ignore[call-overload]
-    )
+    program = db.stack.broker.venv / "bin/pg-envelope"
+    python = program.parent.resolve() / "python"
+    done = fix_forked.run(python, [program, *words], found, given=given, folder=folder, ids=ids)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
@@ -45,10 +44,12 @@ def folder(db: Database) -> Iterator[Path]:
 
 @pytest.fixture
 def run(db: Database, folder: Path) -> Run:
-    """Runs the command beside the broker, as a superuser of the database."""
+    """Runs the command beside the broker, as the server's user if we may, and as a superuser of the database."""
     broker, account = db.stack.broker, db.stack.cluster.account
     environment = {**db.stack.cluster.environment, "PG_ENVELOPE_BROKER": str(broker.socket)}
-    may: dict[str, object] = {} if os.geteuid() else {"user": account.uid, "group": account.gid, "extra_groups": []}
-    return lambda *words, **options: command(
-        db, "postgres", folder, *words, environment=environment, **{**may, "stdin": subprocess.DEVNULL, **options}
-    )
+    ours = None if os.geteuid() else (account.uid, account.gid)
+
+    def as_server(*words: object, given: str = "", ids: tuple[int, int] | None = ours) -> Done:
+        return command(db, "postgres", folder, *words, environment=environment, given=given, ids=ids)
+
+    return as_server

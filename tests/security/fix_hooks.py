@@ -245,7 +245,7 @@ def superuser(db: Database) -> psycopg.Connection[Any]:
         # Their settings come into being when the libraries are loaded.
         "LOAD 'plpgsql'",
         "LOAD 'pgcrypto'",
-        "SELECT * FROM envelope.status()",
+        "LOAD 'plpython3'",
         "SET search_path = public",
         "SET work_mem = '5MB'",
         "SET my.flag = 'mine'",
@@ -270,8 +270,9 @@ def hostile(db: Database, owner: psycopg.Connection[Any]) -> psycopg.Connection[
 @contextmanager
 def attacks(db: Database, statements: tuple[str, ...]) -> Iterator[None]:
     """While it is open, the owner's code tries these."""
-    for position, statement in enumerate(statements):
-        db.sql("INSERT INTO attacks VALUES (%s, %s)", position, statement)
+    db.sql(
+        "INSERT INTO attacks (statement, position) SELECT * FROM unnest(%s::text[]) WITH ORDINALITY", list(statements)
+    )
     try:
         yield
     finally:

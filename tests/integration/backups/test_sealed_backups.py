@@ -246,5 +246,5 @@ def test_a_backup_may_hold_what_there_was_until_its_end(shop: Database) -> None:
 def test_root_is_sent_to_the_server_s_user(shop: Database, run: Run, folder: Path) -> None:
     made(run, "--kms-only")
     if os.geteuid() == 0:
-        done_as_root = run("backups", "verify", "one.backup", user=0, group=0)
+        done_as_root = run("backups", "verify", "one.backup", ids=(0, 0))
         assert (done_as_root.returncode, "runuser" in done_as_root.stderr) == (2, True)

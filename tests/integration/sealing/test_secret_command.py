@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from pg_envelope_client import Secrets
 from stack.processes import free_port, private_file
+from tests import fix_forked
 from tests.fix_stack import Database
 from tests.integration.fix_server_user import Done, Run, command
 from tests.integration.sealing.fix_door import DoorOfTests
@@ -30,7 +30,7 @@ def run(run: Run) -> Run:
     """The commands of `pg-envelope secret`."""
 
     def of_secret(*words: object, **options: object) -> Done:
-        return run("secret", *words, **({"stdin": None} if "input" in options else {}), **options)
+        return run("secret", *words, **options)
 
     return of_secret
 
@@ -49,10 +49,10 @@ def nowhere(db: Database, *values: str) -> None:
 
 
 def test_set_get_and_list(db: Database, run: Run) -> None:
-    first = run("set", "stripe", input="sk_live_7Zq\n")
+    first = run("set", "stripe", given="sk_live_7Zq\n")
     assert (first.returncode, first.stderr) == (0, "")
     assert "version 1" in first.stdout
-    assert run("set", "stripe", "--bytes", input="sk_live_8Zq").returncode == 0
+    assert run("set", "stripe", "--bytes", given="sk_live_8Zq").returncode == 0
     assert run("get", "stripe").stdout == "sk_live_8Zq"
     assert json.loads(run("get", "stripe", "--json").stdout) == {"secret": "stripe", "value": "sk_live_8Zq"}
     assert db.one("SELECT envelope.secret('stripe', 1)::text") == "sk_live_7Zq"
@@ -65,7 +65,7 @@ def test_set_get_and_list(db: Database, run: Run) -> None:
 
 
 def test_rotate_draws_another_value(db: Database, run: Run) -> None:
-    run("set", "pepper", input="one")
+    run("set", "pepper", given="one")
     assert "version 2" in run("rotate", "pepper").stdout
     drawn = run("get", "pepper").stdout
     assert len(drawn) == 32
@@ -76,13 +76,13 @@ def test_rotate_draws_another_value(db: Database, run: Run) -> None:
 
 def test_what_is_no_secret_is_refused(db: Database, run: Run) -> None:
     for words, given in [(["set", "s"], ""), (["set", "s"], "\n"), (["set", "s", "--bytes"], "")]:
-        assert run(*words, input=given).returncode == 2, words
+        assert run(*words, given=given).returncode == 2, words
     assert run("get", "s").returncode == 1
     assert db.sql("TABLE envelope.secrets") == []
 
 
 def test_each_version_is_in_the_audit_log(door: DoorOfTests, run: Run) -> None:
-    run("set", "stripe", input="one")
+    run("set", "stripe", given="one")
     door.db.sql("SELECT envelope.replace_secret('stripe', 'two'::text)")
     events = [event for event in door.events("request") if event.get("action") == "store_secret"]
     told = [(event["action"], event["label"], event["reason"]) for event in events]
@@ -121,8 +121,8 @@ def test_a_bad_line_stores_nothing(db: Database, run: Run, env_file: Path) -> No
 def test_an_application_runs_with_its_secrets_and_no_others(door: DoorOfTests, run: Run, env_file: Path) -> None:
     db = door.db
     assert run("import", ".env", "--prefix", "shop.").returncode == 0
-    run("set", "shop.OTHER", input="not granted")
-    run("set", "pepper", input="hot")
+    run("set", "shop.OTHER", given="not granted")
+    run("set", "pepper", given="hot")
     granted = ["shop.STRIPE_KEY", "shop.CERT", "pepper"]
     door.allow(*(db.one("SELECT envelope.grant_client_key(%s, 'alice')", name) for name in granted))
     broker = {
@@ -226,11 +226,9 @@ def in_vault(vault: VaultOfTests, tmp_path: Path) -> Run:
         changes = {name: value for name, value in options.items() if name.isupper()}
         environment = {**vault.environment(policy, PG_ENVELOPE_VAULT_PATH="shop"), **changes}
         found = {"PATH": os.environ["PATH"], "COLUMNS": "200", "HOME": str(tmp_path), "PGHOST": "/nowhere"}
-        line = [sys.executable, "-m", "pg_envelope_client", "secret", *words]
-        done = subprocess.run(
-            line, env={**found, **environment}, input=options.get("input", ""), capture_output=True, text=True,
-            cwd=tmp_path, timeout=60, check=False,
-        )  # fmt: skip
+        line = ["pg-envelope", "secret", *words]
+        python, given = Path(sys.executable), options.get("given", "")
+        done = fix_forked.run(python, line, {**found, **environment}, given=given, folder=tmp_path)
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
@@ -238,7 +236,7 @@ def in_vault(vault: VaultOfTests, tmp_path: Path) -> Run:
 
 
 def test_all_commands_work_with_vault(vault: VaultOfTests, in_vault: Run, tmp_path: Path) -> None:
-    first = in_vault("set", "stripe", input="sk_live_7Zq\n")
+    first = in_vault("set", "stripe", given="sk_live_7Zq\n")
     assert (first.returncode, first.stdout) == (0, "Secret stripe stored, version 1.\n"), first.stderr
     assert vault.members("shop/stripe") == {"value": "sk_live_7Zq"}
     assert in_vault("get", "stripe", policy=READER).stdout == "sk_live_7Zq"
@@ -264,7 +262,7 @@ def test_what_vault_refuses_the_command_tells(vault: VaultOfTests, in_vault: Run
     vault.put("shop/stripe", value="sk_live_7Zq")
     nowhere = f"https://127.0.0.1:{free_port()}"
     for code, words, options in [
-        (1, ["set", "stripe"], {"policy": READER, "input": "planted9"}),
+        (1, ["set", "stripe"], {"policy": READER, "given": "planted9"}),
         (1, ["rotate", "stripe"], {"policy": LISTER}),
         (1, ["rotate", "nothing"], {}),
         (1, ["list"], {"policy": READER}),
@@ -276,7 +274,7 @@ def test_what_vault_refuses_the_command_tells(vault: VaultOfTests, in_vault: Run
         (1, ["get", "stripe"], {"PG_ENVELOPE_VAULT": "http://vault.example"}),
         (1, ["get", "stripe"], {"PG_ENVELOPE_VAULT_TOKEN_FILE": "/nowhere"}),
         (1, ["get", "stripe"], {"PG_ENVELOPE_VAULT_ROLE_ID_FILE": "/nowhere"}),
-        (2, ["set", "stripe", "--store", "catalog"], {"input": "planted9"}),
+        (2, ["set", "stripe", "--store", "catalog"], {"given": "planted9"}),
         (2, ["import", ".env", "--kek", "other"], {}),
     ]:
         done = in_vault(*words, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,18 +34,26 @@ def make_transit_key(stack: Stack, name: str, mount: str = "transit") -> None:
     stack.openbao.request("POST", f"{mount}/keys/{name}", {"type": "aes256-gcm96", "derived": True})
 
 
-@pytest.fixture
-def keks(breakable: Stack) -> Iterator[Stack]:
-    """KEKs `default` and `second` in OpenBao, `laptop` in a keyring."""
-    policy = breakable.openbao.request("GET", POLICY)["data"]["policy"]
-    breakable.openbao.request("PUT", POLICY, {"policy": policy + MORE})
-    make_transit_key(breakable, "second")
-    directory = breakable.broker.directory / "keyring"
-    kms = {"laptop": make_keyring(breakable, directory)}
+@pytest.fixture(scope="module")
+def with_keks(stack: Stack) -> Iterator[None]:
+    """The broker has the KEKs of `keks` for a whole module: its start costs more than most tests."""
+    broker, bao = stack.broker, stack.openbao
+    config, policy = broker.config_file.read_text(), bao.request("GET", POLICY)["data"]["policy"]
+    bao.request("PUT", POLICY, {"policy": policy + MORE})
+    make_transit_key(stack, "second")
+    directory = broker.directory / "keyring"
+    kms = {"laptop": make_keyring(stack, directory)}
     kek = {"second": {"kms": "main", "key": "second"}, "laptop": {"kms": "laptop", "key": "laptop"}}
-    breakable.broker.configure({"kms": kms, "kek": kek})
-    breakable.broker.restart()
-    yield breakable
-    for file in directory.iterdir():
-        file.unlink()
-    directory.rmdir()
+    broker.configure({"kms": kms, "kek": kek})
+    broker.restart()
+    yield
+    bao.request("PUT", POLICY, {"policy": policy})
+    private_file(broker.config_file, config, broker.account)
+    broker.restart()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def keks(with_keks: None, breakable: Stack) -> Stack:
+    """KEKs `default` and `second` in OpenBao, `laptop` in a keyring."""
+    return breakable

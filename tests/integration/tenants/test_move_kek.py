@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,18 +11,21 @@ from typing import Any
 import psycopg
 import pytest
 
+from pg_envelope.backend.lifecycle.batches import BATCH
 from stack.processes import wait_until
 from stack.stack import Stack
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.operations.fix_kms_life import READ, answers, failure
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.rotation.fix_deks import ManyDeks, Under, notices
 
 Make = Callable[[str, int], ManyDeks]
-# Three batches in each store.
-COUNTS = {"catalog": 450, "vault": 120}
+Filled = Callable[[Fill], Database]
+# The smallest numbers that take three batches.
+COUNTS = {store: 2 * size + 1 for store, size in BATCH.items()}
 POINTS = {"first": 0.0, "middle": 0.5, "last": 1.0}
 PLACES = "SELECT DISTINCT kek, store FROM envelope_private.dek ORDER BY 1, 2"
+LEFT = "SELECT count(*) FROM envelope_private.dek WHERE kek = 'default' AND store = %s"
 NEXT_PLACES = "SELECT DISTINCT kek, store FROM envelope_private.key ORDER BY 1, 2"
 # From where the DEKs are made, and to where; the last one stays within one KV mount.
 WAYS = [
@@ -31,6 +35,12 @@ WAYS = [
     ("vault", "laptop", "catalog"),
     ("vault", "second", "vault"),
 ]
+
+
+def with_person(db: Database) -> None:
+    db.sql("CREATE TABLE person (id int PRIMARY KEY, email text)")
+    db.sql("INSERT INTO person VALUES (1, 'a@b.c'), (2, 'd@e.f')")
+    db.sql("""CALL envelope.protect('person', '["email"]')""")
 
 
 def call(to: str, store: str | None = None, source: str = "default") -> str:
@@ -51,29 +61,36 @@ def held(deks: ManyDeks, part: float) -> Iterator[psycopg.Connection[Any]]:
 
 def assert_back_home(deks: ManyDeks, to: str, store: str) -> None:
     """All are in the new place, and cold keys read; moved back, each opens in OpenBao to the bytes it had."""
-    assert deks.sql(PLACES) == deks.sql(NEXT_PLACES) == [(to, store)]
-    deks.sql("SELECT envelope.flush('test')")
-    assert deks.sql("SELECT email FROM person WHERE id < 3 ORDER BY id") == [("a@b.c",), ("d@e.f",)]
-    deks.sql("DELETE FROM person WHERE id > 2")
-    if (to, store) != ("default", deks.store):
-        deks.sql(call("default", deks.store, to))
-    assert deks.sql(PLACES) == [("default", deks.store)]
+    with deks.stack.connect(deks.name) as session:
+        sql = functools.partial(answer, session)
+        assert sql(PLACES) == sql(NEXT_PLACES) == [(to, store)]
+        sql("SELECT envelope.flush('test')")
+        assert sql("SELECT email FROM person WHERE id < 3 ORDER BY id") == [("a@b.c",), ("d@e.f",)]
+        sql("DELETE FROM person WHERE id > 2")
+        if (to, store) != ("default", deks.store):
+            sql(call("default", deks.store, to))
+        assert sql(PLACES) == [("default", deks.store)]
     deks.assert_all_open()
+
+
+def answer(session: psycopg.Connection[Any], statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    cursor = session.execute(statement, values or None)  # type: ignore[call-overload]
+    return cursor.fetchall() if cursor.description else []
 
 
 @pytest.mark.usefixtures("keks")
 @pytest.mark.parametrize(("start", "to", "store"), WAYS)
 def test_everybody_reads_and_writes_meanwhile(many_deks: Make, start: str, to: str, store: str) -> None:
     deks = many_deks(start, COUNTS[start])
-    warm = deks.stack.connect(deks.name)
+    warm, other = deks.stack.connect(deks.name), deks.stack.connect(deks.name)
     for number, point in enumerate(POINTS.values()):
         with held(deks, point) as blocker:
             under = Under(deks, call(to, store))
             assert warm.execute(READ).fetchone() == ("a@b.c",)
-            deks.sql("SELECT envelope.flush('cold')")
+            other.execute("SELECT envelope.flush('cold')")
             assert deks.sql(READ) == warm.execute(READ).fetchall() == [("a@b.c",)]
-            deks.sql("INSERT INTO person VALUES (%s, 'new')", 10 + number)
-            deks.sql("SELECT pg_cancel_backend(%s)", under.pid)
+            other.execute("INSERT INTO person VALUES (%s, 'new')", [10 + number])
+            other.execute("SELECT pg_cancel_backend(%s)", [under.pid])
             assert isinstance(under.end(), psycopg.errors.QueryCanceled)
             blocker.rollback()
         assert deks.sql(READ) == [("a@b.c",)]
@@ -81,22 +98,29 @@ def test_everybody_reads_and_writes_meanwhile(many_deks: Make, start: str, to: s
     warm.execute(call(to, store))  # type: ignore[call-overload]
     warm.close()
     assert told[-1].endswith(f"DEKs were moved from KEK default to {to}")
-    assert deks.sql("SELECT count(*) FROM person WHERE email = 'new'") == [(3,)]
+    assert answer(other, "SELECT count(*) FROM person WHERE email = 'new'") == [(3,)]
+    other.close()
     assert_back_home(deks, to, store)
 
 
 @pytest.mark.usefixtures("keks")
-@pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize(("start", "to", "store"), [WAYS[0], WAYS[3], WAYS[4]])
-def test_a_killed_backend_costs_one_batch(many_deks: Make, start: str, to: str, store: str, point: str) -> None:
+def test_a_killed_backend_costs_one_batch(many_deks: Make, start: str, to: str, store: str) -> None:
+    """Killed in the first batch; the next call in the second, and the one after it in the last."""
     deks = many_deks(start, COUNTS[start])
-    with held(deks, POINTS[point]) as blocker:
-        under = Under(deks, call(to, store))
-        kill_backend(deks.stack, under.pid)
-        under.end()
-        blocker.close()
-    deks.sql("SELECT envelope.flush('cold')")
-    assert deks.sql(READ) == [("a@b.c",)]
+    left = deks.sql(LEFT, start)
+    for point in POINTS.values():
+        with held(deks, point) as blocker:
+            under = Under(deks, call(to, store))
+            kill_backend(deks.stack, under.pid)
+            under.end()
+            blocker.close()
+        with deks.stack.connect(deks.name) as session:
+            session.execute("SELECT envelope.flush('cold')")
+            assert answer(session, READ) == [("a@b.c",)]
+            left += answer(session, LEFT, start)
+    total = left[0][0]
+    assert left[1:] == [(total - batches * BATCH[start],) for batches in (0, 1, 2)]
     deks.sql(call(to, store))
     assert_back_home(deks, to, store)
 
@@ -208,7 +232,9 @@ def test_a_bad_dek_is_named_and_stops_no_other(many_deks: Make) -> None:
         ("BEGIN; CALL envelope.move_kek('default', 'laptop')", "25001"),
     ],
 )
-def test_what_is_refused_changes_nothing(keks: Stack, people: Database, statement: str, sqlstate: str) -> None:
+@pytest.mark.usefixtures("keks")
+def test_what_is_refused_changes_nothing(filled: Filled, statement: str, sqlstate: str) -> None:
+    people = filled(with_person)
     before = people.sql("SELECT * FROM envelope_private.dek"), people.sql("SELECT * FROM envelope_private.key")
     assert failure(people.admin, statement)[0] == sqlstate
     people.admin.rollback()
@@ -218,7 +244,8 @@ def test_what_is_refused_changes_nothing(keks: Stack, people: Database, statemen
     ) == before
 
 
-def test_only_superusers(people: Database) -> None:
+def test_only_superusers(filled: Filled) -> None:
+    people = filled(with_person)
     people.sql("GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA envelope TO alice")
     assert failure(people.connect("alice"), call("laptop"))[0] == "42501"
 

@@ -18,6 +18,8 @@ from pg_envelope.broker.system import clock
 from pg_envelope.broker.watch.metrics import Metrics
 from tests.integration.broker.conftest import PATIENCE, wait_until
 
+# After so many seconds a provider hangs. One that does not is asked again until it answers within them.
+HANGS = 1
 DATABASE = uuid.UUID(int=7)
 HERE = derivation.context("default", DATABASE, 1)
 ELSEWHERE = {
@@ -178,7 +180,7 @@ def test_threads_at_once(world, provider):
 
 async def asked(provider, work, *arguments):
     """As the broker asks: within a deadline, which would be an error of its own."""
-    kms = Kms("test", provider, 3, Metrics(), clock.now)
+    kms = Kms("test", provider, HANGS, Metrics(), clock.now)
     try:
         return await kms.once("test", clock.now() + PATIENCE, work, *arguments)
     except errors.EnvelopeError as error:
