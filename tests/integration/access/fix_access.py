@@ -16,14 +16,18 @@ MASK = "***4567"
 Matrix = dict[tuple[str, str], dict[str, object]]
 
 
-@pytest.fixture
-def shop(db: Database) -> Database:
+def fill_shop(db: Database) -> None:
     db.sql("CREATE TABLE customer (id int PRIMARY KEY, email text, phone text)")
     db.sql(f"INSERT INTO customer VALUES (1, '{EMAIL}', '{PHONE}'), (2, NULL, NULL)")
     db.sql("ALTER TABLE customer OWNER TO owner")
     columns = '{"email": {"search": {"exact": {"force": true}}}, "phone": {}}'
     db.sql(f"CALL envelope.protect('customer', '{columns}')")
     db.sql("SELECT envelope.mask('customer', 'phone', 'public', 'phone')")
+
+
+@pytest.fixture
+def shop(db: Database) -> Database:
+    """The database is a copy that has this table: the fixture `db` of this folder."""
     return db
 
 

@@ -145,18 +145,20 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_a_chain_of_views_and_copies(shop: Database, name: str) -> None:
+def test_a_chain_of_views_and_copies(shop: Database, bob: psycopg.Connection[Any], name: str) -> None:
     statements, access, paths = CHAINS[name]
     shop.sql("GRANT CREATE ON SCHEMA public TO alice, owner")
     with shop.connect() as session:
         session.execute(f"SET ROLE owner; {statements}; GRANT SELECT ON last TO bob; RESET ROLE")
     found = matrix(shop)["bob", "phone"]
-    assert level(shop.sql("SELECT v FROM last", user="bob")) == access
+    assert level(bob.execute("SELECT v FROM last").fetchall()) == access
     assert (found["access"], found["paths"], found["direct"]) == (access, paths, "none")
 
 
 @pytest.mark.parametrize("value", ["true", "on", "1", "yes", "t", "y", "TRUE", "On", "YES", "tru"])
-def test_a_view_with_the_rights_of_its_user_is_no_path(shop: Database, value: str) -> None:
+def test_a_view_with_the_rights_of_its_user_is_no_path(
+    shop: Database, bob: psycopg.Connection[Any], value: str
+) -> None:
     """However its option is written."""
     for table in ("customer", "note"):
         if table == "note":
@@ -167,7 +169,7 @@ def test_a_view_with_the_rights_of_its_user_is_no_path(shop: Database, value: st
         shop.sql(f"CREATE VIEW {name} WITH (security_invoker = {value}) AS SELECT email FROM {table}")
         shop.sql(f"GRANT SELECT ON {name} TO bob")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            shop.sql(f"TABLE {name}", user="bob")
+            bob.execute(f"TABLE {name}")
     rows = shop.sql("SELECT access, paths FROM envelope.access() WHERE role = 'bob'")
     assert rows == [("none", [])] * 3
     through = "SELECT envelope_private.reads_through_view('bob'::regrole, 'note'::regclass, 'email')"
@@ -176,14 +178,14 @@ def test_a_view_with_the_rights_of_its_user_is_no_path(shop: Database, value: st
     assert shop.one(through) is True
 
 
-def test_a_schema_without_usage_keeps_no_view_of_the_user_out(shop: Database) -> None:
+def test_a_schema_without_usage_keeps_no_view_of_the_user_out(shop: Database, bob: psycopg.Connection[Any]) -> None:
     """The query of a view has no names any more, so nobody asks for the right to the schema."""
     shop.sql("CREATE SCHEMA closed; CREATE TABLE closed.person (id int PRIMARY KEY, email text)")
     shop.sql(f"INSERT INTO closed.person VALUES (1, '{EMAIL}')")
     shop.sql("""CALL envelope.protect('closed.person', '["email"]'); GRANT SELECT ON closed.person TO bob""")
     shop.sql("CREATE VIEW mails WITH (security_invoker) AS SELECT email FROM closed.person")
     shop.sql("GRANT SELECT ON mails TO bob")
-    assert level(shop.sql("TABLE mails", user="bob")) == "clear"
+    assert level(bob.execute("TABLE mails").fetchall()) == "clear"
     rows = shop.sql(
         "SELECT access, paths, direct FROM envelope.access()"
         " WHERE role = 'bob' AND relation = 'closed.person'::regclass"

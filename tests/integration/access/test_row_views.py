@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 
 from .fix_access import outcome
 
@@ -37,14 +38,24 @@ MADE = {
 COLUMNS = ("", " (id, who)", " (body)", " (id, who, body)", " (id, who, body, code)")
 
 
-@pytest.fixture
-def notes(db: Database) -> Database:
+def fill(db: Database) -> None:
     for table in ("note", "twin_encrypted"):
         db.sql(TABLE.format(t=table))
     db.sql("CREATE TABLE other AS SELECT 'k' AS k; GRANT SELECT ON other TO public")
     db.sql("CREATE VIEW twin WITH (security_invoker) AS SELECT * FROM twin_encrypted; ALTER VIEW twin OWNER TO owner")
     db.sql("""CALL envelope.protect('note', '["body", "code"]')""")
-    return db
+
+
+@pytest.fixture
+def notes(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(fill)
+
+
+@pytest.fixture
+def bob(notes: Database) -> psycopg.Connection[Any]:
+    """One session for all that he does in a test."""
+    return notes.connect("bob")
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -100,29 +111,29 @@ def shown(
     return [outcome(db, role, statement) for role in group for statement in asked]
 
 
-def test_a_view_of_whole_rows_hands_its_right_on(notes: Database) -> None:
+def test_a_view_of_whole_rows_hands_its_right_on(notes: Database, bob: psycopg.Connection[Any]) -> None:
     notes.sql("GRANT SELECT ON note TO alice; GRANT SELECT ON note_encrypted TO bob")
     notes.sql("CREATE VIEW rows AS SELECT to_jsonb(n) ->> 'body' AS v FROM note n; ALTER VIEW rows OWNER TO alice")
     notes.sql("GRANT SELECT ON rows TO bob")
-    assert notes.sql("TABLE rows", user="bob") == [("first",)]
+    assert bob.execute("TABLE rows").fetchall() == [("first",)]
     notes.sql("REVOKE SELECT ON note FROM alice; GRANT SELECT (id, who, body) ON note TO alice")
     notes.sql("GRANT SELECT ON note_encrypted TO bob")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        notes.sql("TABLE rows", user="bob")
+        bob.execute("TABLE rows")
     notes.sql("GRANT SELECT (code) ON note TO alice; GRANT SELECT ON note_encrypted TO bob")
-    assert notes.sql("TABLE rows", user="bob") == [("first",)]
+    assert bob.execute("TABLE rows").fetchall() == [("first",)]
 
 
-def test_whole_rows_of_another_table_are_no_right(notes: Database) -> None:
+def test_whole_rows_of_another_table_are_no_right(notes: Database, bob: psycopg.Connection[Any]) -> None:
     """By hand, with an envelope of the base table."""
     notes.sql("GRANT SELECT ON note TO alice; GRANT SELECT ON note_encrypted TO bob")
     notes.sql("CREATE VIEW rows AS SELECT n.id, to_jsonb(o) FROM note n, other o; ALTER VIEW rows OWNER TO alice")
     notes.sql("GRANT SELECT ON rows TO bob")
     field = notes.one("SELECT field_uuid::text FROM envelope.columns WHERE \"column\" = 'body'")
     by_hand = f"SELECT envelope_internal.decrypt_text_as_role(body, '{field}', id::text) FROM note_encrypted"
-    assert len(notes.sql("TABLE rows", user="bob")) == 1
+    assert len(bob.execute("TABLE rows").fetchall()) == 1
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        notes.sql(by_hand, user="bob")
+        bob.execute(by_hand)
     notes.sql("CREATE VIEW whole AS SELECT to_jsonb(n) FROM note n; ALTER VIEW whole OWNER TO alice")
     notes.sql("GRANT SELECT ON whole TO bob")
-    assert notes.sql(by_hand, user="bob") == [("first",)]
+    assert bob.execute(by_hand).fetchall() == [("first",)]

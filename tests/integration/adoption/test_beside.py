@@ -14,7 +14,7 @@ from tests.integration.adoption.fix_legacy import ADOPT, CONVERT, KEY, make_pati
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.rotation.fix_jobs import Beside, until
 
-ROWS, WRITERS, KILLS = 50_000, 4, 2
+ROWS, WRITERS, KILLS = 15_000, 4, 2
 # Row i belongs to writer i % WRITERS, so each writer knows what its rows must hold.
 SOME_DONE = "SELECT count(*) > 0 FROM envelope.progress WHERE what = 'adopt' AND state = 'running' AND rows > %s"
 SLOWLY = "CALL envelope.convert('patient', batch_size => 200, pause_ms => 20)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -23,8 +25,10 @@ MEETINGS = [
 
 
 @pytest.mark.parametrize(("write", "ends", "second"), MEETINGS)
-def test_two_sessions_write_one_old_row(patients: Database, write: str, ends: str, second: str) -> None:
-    name, ssn = patients.sql(READ, user="alice")[0]
+def test_two_sessions_write_one_old_row(
+    patients: Database, alice: psycopg.Connection[Any], write: str, ends: str, second: str
+) -> None:
+    name, ssn = alice.execute(READ).fetchall()[0]
     with patients.connect("alice") as first:
         first.execute("BEGIN")
         first.execute(write, [token("ssn 3 mine")] if "%s" in write else None)
@@ -39,7 +43,7 @@ def test_two_sessions_write_one_old_row(patients: Database, write: str, ends: st
         ssn += " mine"
     else:
         assert error is None
-    found = patients.sql("SELECT name, ssn FROM patient WHERE id = 3", user="alice")[0]
+    found = alice.execute("SELECT name, ssn FROM patient WHERE id = 3").fetchall()[0]
     assert found[1] == (f"{ssn} theirs" if second == APPEND else ssn)
     assert (" theirs" in found[0]) is (second == NAME)
     assert found[0].startswith(name)

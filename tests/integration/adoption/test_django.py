@@ -69,10 +69,8 @@ def test_an_application_is_led_through(clinic: Database) -> None:
     assert answers(db, "new") == before
 
     # A process of the old release still runs, and writes tokens through the view.
-    did(db, "old", "write", "late", "of the old release")
-    did(db, "old", "write", "p1", "changed by the old release")
-    did(db, "new", "write", "p2", "changed by the new release")
-    did(db, "new", "rename", "p3", "q3")
+    did(db, "old", "write", "late", "of the old release", "then", "write", "p1", "changed by the old release")
+    did(db, "new", "write", "p2", "changed by the new release", "then", "rename", "p3", "q3")
     late = [db.sql(STORED, name) for name in ("late", "p1", "p2", "q3", "p4")]
     assert late == [[SEALED], [SEALED], [SEALED], [LEGACY], [LEGACY]]
     amid = answers(db, "new")
@@ -87,6 +85,6 @@ def test_an_application_is_led_through(clinic: Database) -> None:
         db.sql(statement)
         assert answers(db, "new") == amid
     assert db.one("SELECT count(*) FROM clinic_patient_encrypted WHERE number IS NULL AND name <> 'kurt'") == 0
-    did(db, "new", "write", "p5", "after it all")
-    assert dict(answers(db, "new")[0]["/patients/"]["patients"])["p5"] == "after it all"
+    written_last = json.loads(did(db, "new", "write", "p5", "after it all", "then", "read"))
+    assert dict(written_last[0]["/patients/"]["patients"])["p5"] == "after it all"
     assert "gAAAA" not in str(db.sql("SELECT * FROM clinic_patient"))

@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 
 from pg_envelope.foreign.keys import parse
 from pg_envelope.foreign.presets import reader_of
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.adoption.fix_legacy import KEY, import_key
 
 PHRASE = "correct horse, Zoë".encode()
@@ -20,8 +20,7 @@ KEYS = {"pgp_sym": ("text", PHRASE), "fernet": ("fernet", KEY), "node_json": ("h
 PLAIN = [(1, "Zoë 078-05-1120", b"\x00\xff"), (2, "", b""), (3, None, None), (4, "long " * 500, b"x" * 5000)]
 
 
-@pytest.fixture
-def patients(db: Database) -> Database:
+def fill(db: Database) -> None:
     db.sql("CREATE TABLE patient (id int PRIMARY KEY, ssn text, raw bytea, name text NOT NULL DEFAULT 'n')")
     for row in PLAIN:
         db.sql("INSERT INTO patient VALUES (%s, %s, %s)", *row)
@@ -29,7 +28,12 @@ def patients(db: Database) -> Database:
     db.sql("""CALL envelope.protect('patient', '["ssn", "raw"]')""")
     for form, (kind, secret) in KEYS.items():
         import_key(db, form, kind, secret)
-    return db
+
+
+@pytest.fixture
+def patients(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(fill)
 
 
 def read_pgp(db: Database) -> list[tuple[Any, ...]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
+from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,7 +14,7 @@ from Crypto.Cipher import AES
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.adoption.fix_legacy import CONVERT, FINISH, import_key, make_patients, token
 from tests.integration.adoption.fix_legacy import KEY as FERNET_KEY
 from tests.integration.adoption.test_columns_beside import ROW_SECURITY, TRIGGER
@@ -44,36 +47,59 @@ def adopt(db: Database, columns: str = '["ssn", "city"]') -> None:
     db.sql(ADOPT, columns, DETERMINISTIC)
 
 
-def refuses_twice(db: Database, value: str, *, adopts: bool = True) -> None:
+@functools.cache
+def fill(more: str, kind: str) -> Fill:
+    """Makes the table while it is being adopted, in one of the ways in which a write reaches the base table."""
+
+    def make(db: Database) -> None:
+        make_people(db, kind)
+        db.sql(more or "SELECT")
+        db.sql("GRANT ALL ON person TO alice")
+        adopt(db)
+
+    return make
+
+
+@pytest.fixture
+def people(filled: Callable[[Fill], Database]) -> Database:
+    """The usual one of these tables, for tests that destroy no key."""
+    return filled(fill("", "text"))
+
+
+@pytest.fixture
+def alice(people: Database) -> psycopg.Connection[Any]:
+    """One session for all that she does in a test."""
+    return people.connect("alice")
+
+
+def refuses_twice(alice: psycopg.Connection[Any], value: str, *, adopts: bool = True) -> None:
     """Nobody can write a value that another row has: in the clear, and during the adoption as ciphertext, too."""
     for given in (value, sealed(value)) if adopts else (value,):
         for statement in ("INSERT INTO person VALUES (99, %s)", "UPDATE person SET ssn = %s WHERE id = 9"):
             with pytest.raises(DUPLICATE) as refused:
-                db.sql(statement, given, user="alice")
+                alice.execute(statement, [given])
             assert value not in str(refused.value)
 
 
-def found(db: Database, column: str, value: str) -> list[int]:
+def found(alice: psycopg.Connection[Any], column: str, value: str) -> list[int]:
     query = f"SELECT id FROM person WHERE {column}_search = %s::text ORDER BY id"
-    return [row for (row,) in db.sql(query, value, user="alice")]
+    return [row for (row,) in alice.execute(query, [value])]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["text", "bytea"])
 @pytest.mark.parametrize("more", ["", TRIGGER, ROW_SECURITY], ids=["as owner", "trigger", "row security"])
-def test_values_are_unique_and_found_at_every_moment(db: Database, more: str, kind: str) -> None:
-    make_people(db, kind)
-    db.sql(more or "SELECT")
-    db.sql("GRANT ALL ON person TO alice")
-    adopt(db)
+def test_values_are_unique_and_found_at_every_moment(filled: Callable[[Fill], Database], more: str, kind: str) -> None:
+    db = filled(fill(more, kind))
+    alice = db.connect("alice")
     for step in (None, "INSERT INTO person VALUES (50, 'new', 'city 1')", CONVERT, FINISH):
         step = (step or "SELECT").replace("patient", "person")
         db.sql(step)
-        refuses_twice(db, "ssn 3", adopts="finish" not in step)
-        assert found(db, "ssn", "ssn 3") == [3]
-        assert found(db, "city", "city 1")[:3] == [1, 4, 7]
+        refuses_twice(alice, "ssn 3", adopts="finish" not in step)
+        assert found(alice, "ssn", "ssn 3") == [3]
+        assert found(alice, "city", "city 1")[:3] == [1, 4, 7]
         db.sql("CALL envelope.verify('person')")
         assert db.sql("SELECT * FROM envelope.faults") == []
-    refuses_twice(db, "new", adopts=False)
+    refuses_twice(alice, "new", adopts=False)
     db.sql("CALL envelope.unprotect('person')")
     refuses = "INSERT INTO person VALUES (99, 'ssn 3')" if kind == "text" else "INSERT INTO person VALUES (99, 'new')"
     with pytest.raises(DUPLICATE):
@@ -85,26 +111,22 @@ def test_values_are_unique_and_found_at_every_moment(db: Database, more: str, ki
     ]
 
 
-def test_a_written_value_that_is_encrypted_has_the_token_of_its_plaintext(db: Database) -> None:
-    make_people(db)
-    db.sql("GRANT ALL ON person TO alice")
-    adopt(db)
-    db.sql("INSERT INTO person VALUES (50, %s)", sealed("mine"), user="alice")
-    db.sql("UPDATE person SET ssn = %s WHERE id = 2", sealed("yours"), user="alice")
-    assert (found(db, "ssn", "mine"), found(db, "ssn", "yours"), found(db, "ssn", "ssn 2")) == ([50], [2], [])
-    assert found(db, "ssn", sealed("mine")) == []
+def test_a_written_value_that_is_encrypted_has_the_token_of_its_plaintext(alice: psycopg.Connection[Any]) -> None:
+    alice.execute("INSERT INTO person VALUES (50, %s)", [sealed("mine")])
+    alice.execute("UPDATE person SET ssn = %s WHERE id = 2", [sealed("yours")])
+    assert (found(alice, "ssn", "mine"), found(alice, "ssn", "yours"), found(alice, "ssn", "ssn 2")) == ([50], [2], [])
+    assert found(alice, "ssn", sealed("mine")) == []
 
 
-def test_an_old_value_that_is_mended_below_the_view_gets_its_token(db: Database) -> None:
-    make_people(db)
-    db.sql("GRANT ALL ON person TO alice")
-    adopt(db)
-    db.sql("UPDATE person_encrypted SET ssn_legacy = %s WHERE id = 4", sealed("mended"))
-    db.sql("INSERT INTO person_encrypted (id, ssn_legacy) VALUES (70, %s)", sealed("loaded"))
-    assert (found(db, "ssn", "mended"), found(db, "ssn", "loaded"), found(db, "ssn", "ssn 4")) == ([4], [70], [])
-    db.sql("UPDATE person_encrypted SET id = 71 WHERE id = 70")
-    db.sql("CALL envelope.convert('person')")
-    assert (found(db, "ssn", "loaded"), found(db, "ssn", "ssn 1")) == ([71], [1])
+def test_an_old_value_that_is_mended_below_the_view_gets_its_token(
+    people: Database, alice: psycopg.Connection[Any]
+) -> None:
+    people.sql("UPDATE person_encrypted SET ssn_legacy = %s WHERE id = 4", sealed("mended"))
+    people.sql("INSERT INTO person_encrypted (id, ssn_legacy) VALUES (70, %s)", sealed("loaded"))
+    assert [found(alice, "ssn", value) for value in ("mended", "loaded", "ssn 4")] == [[4], [70], []]
+    people.sql("UPDATE person_encrypted SET id = 71 WHERE id = 70")
+    people.sql("CALL envelope.convert('person')")
+    assert (found(alice, "ssn", "loaded"), found(alice, "ssn", "ssn 1")) == ([71], [1])
 
 
 def test_values_that_were_unique_in_their_ciphertext_only(db: Database) -> None:
@@ -129,11 +151,12 @@ def test_an_old_value_that_does_not_open_has_no_token(db: Database) -> None:
     db.sql("UPDATE person SET ssn = id || ' is garbage' WHERE id IN (1, 2)")
     adopt(db)
     assert db.sql("SELECT id FROM person_encrypted WHERE ssn_search IS NULL ORDER BY id") == [(1,), (2,)]
-    assert found(db, "ssn", "ssn 3") == [3]
-    db.sql("UPDATE person SET ssn = 'mended' WHERE id = 1", user="alice")
-    db.sql("DELETE FROM person WHERE id = 2", user="alice")
+    alice = db.connect("alice")
+    assert found(alice, "ssn", "ssn 3") == [3]
+    alice.execute("UPDATE person SET ssn = 'mended' WHERE id = 1")
+    alice.execute("DELETE FROM person WHERE id = 2")
     db.sql("CALL envelope.finish_adoption('person', destroy_key => false)")
-    assert found(db, "ssn", "mended") == [1]
+    assert found(alice, "ssn", "mended") == [1]
 
 
 def test_a_unique_column_of_aes_siv(db: Database) -> None:

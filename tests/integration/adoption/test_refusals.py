@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import psycopg
 import pytest
 
 from stack.stack import Stack
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.adoption.fix_legacy import ADOPT, OTHER_KEY, import_key, make_patients
 from tests.integration.erasure.conftest import entries_of
 
@@ -44,11 +45,15 @@ OBSTACLES = {
 }
 
 
-@pytest.fixture
-def patients(db: Database) -> Database:
+def fill(db: Database) -> None:
     make_patients(db)
     import_key(db, "other", "fernet", OTHER_KEY)
-    return db
+
+
+@pytest.fixture
+def patients(filled: Callable[[Fill], Database]) -> Database:
+    """A copy, for tests that destroy no key."""
+    return filled(fill)
 
 
 @pytest.mark.parametrize("call", WRONG_CALLS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.adoption.fix_legacy import ADOPT, BAD_FERNET, KEY, make_patients, token
 
 DENIED = "42501"
@@ -34,12 +36,16 @@ BY_HAND = {
 }
 
 
-@pytest.fixture
-def patients(db: Database) -> Database:
+def fill(db: Database) -> None:
     make_patients(db)
     db.sql("GRANT SELECT (id, name), INSERT, UPDATE ON patient TO alice; GRANT SELECT ON patient TO bob")
     db.sql(ADOPT)
-    return db
+
+
+@pytest.fixture
+def patients(filled: Callable[[Fill], Database]) -> Database:
+    """A copy, for tests that suspend no key."""
+    return filled(fill)
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -87,16 +93,17 @@ def test_no_log_and_no_plan_shows_a_value_or_key(patients: Database) -> None:
     assert KEY.decode() not in log
 
 
-def test_a_shredded_legacy_key_opens_nothing(patients: Database) -> None:
+def test_a_shredded_legacy_key_opens_nothing(db: Database) -> None:
     """Old values fail closed, and new ones go on."""
-    patients.sql("SELECT ssn FROM patient")
-    patients.sql("INSERT INTO patient VALUES (50, 'new', 'new')")
-    patients.sql("CALL envelope.suspend_key('legacy', 'a test')")
+    fill(db)
+    db.sql("SELECT ssn FROM patient")
+    db.sql("INSERT INTO patient VALUES (50, 'new', 'new')")
+    db.sql("CALL envelope.suspend_key('legacy', 'a test')")
     with pytest.raises(psycopg.Error, match="suspended"):
-        patients.connect().execute("SELECT ssn FROM patient WHERE id = 1")
-    assert patients.one("SELECT ssn FROM patient WHERE id = 50") == "new"
-    patients.sql("CALL envelope.unsuspend_key('legacy')")
-    assert patients.connect().execute("SELECT ssn FROM patient WHERE id = 1").fetchone() == ("ssn 1",)
+        db.connect().execute("SELECT ssn FROM patient WHERE id = 1")
+    assert db.one("SELECT ssn FROM patient WHERE id = 50") == "new"
+    db.sql("CALL envelope.unsuspend_key('legacy')")
+    assert db.connect().execute("SELECT ssn FROM patient WHERE id = 1").fetchone() == ("ssn 1",)
 
 
 def test_errors_of_a_bad_value_are_alike(patients: Database) -> None:

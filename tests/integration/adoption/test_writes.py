@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -25,56 +27,58 @@ def stored(db: Database, row: int) -> tuple[bool, bool]:
     return found
 
 
-def test_new_values_are_envelopes(patients: Database) -> None:
-    patients.sql("INSERT INTO patient VALUES (50, 'new', 'in the clear')", user="alice")
+def test_new_values_are_envelopes(patients: Database, alice: psycopg.Connection[Any]) -> None:
+    alice.execute("INSERT INTO patient VALUES (50, 'new', 'in the clear')")
     assert stored(patients, 50) == SEALED
-    assert patients.one(READ, 50, user="alice") == "in the clear"
+    assert alice.execute(READ, [50]).fetchone() == ("in the clear",)
 
 
-def test_what_the_application_encrypted_is_not_encrypted_twice(patients: Database) -> None:
-    patients.sql("INSERT INTO patient VALUES (50, 'new', %s)", token("once"), user="alice")
-    patients.sql("UPDATE patient SET ssn = %s WHERE id = 3", token("again"), user="alice")
-    assert [patients.one(READ, row, user="alice") for row in (50, 3)] == ["once", "again"]
+def test_what_the_application_encrypted_is_not_encrypted_twice(
+    patients: Database, alice: psycopg.Connection[Any]
+) -> None:
+    alice.execute("INSERT INTO patient VALUES (50, 'new', %s)", [token("once")])
+    alice.execute("UPDATE patient SET ssn = %s WHERE id = 3", [token("again")])
+    assert [alice.execute(READ, [row]).fetchone() for row in (50, 3)] == [("once",), ("again",)]
     assert stored(patients, 50) == stored(patients, 3) == SEALED
 
 
-def test_ciphertext_of_another_key_is_refused(patients: Database) -> None:
+def test_ciphertext_of_another_key_is_refused(patients: Database, alice: psycopg.Connection[Any]) -> None:
     for statement in ("INSERT INTO patient VALUES (50, 'new', %s)", "UPDATE patient SET ssn = %s WHERE id = 3"):
         with pytest.raises(psycopg.Error, match="encrypted already") as refused:
-            patients.sql(statement, BAD_FERNET, user="alice")
+            alice.execute(statement, [BAD_FERNET])
         assert refused.value.sqlstate == "22023"
         assert BAD_FERNET not in str(refused.value)
     assert patients.one(READ, 3) == "ssn 3"
 
 
-def test_an_update_of_another_column_leaves_the_old_value(patients: Database) -> None:
-    patients.sql("UPDATE patient SET name = 'changed' WHERE id = 3", user="alice")
+def test_an_update_of_another_column_leaves_the_old_value(patients: Database, alice: psycopg.Connection[Any]) -> None:
+    alice.execute("UPDATE patient SET name = 'changed' WHERE id = 3")
     assert stored(patients, 3) == LEGACY
-    assert patients.one(READ, 3, user="alice") == "ssn 3"
+    assert alice.execute(READ, [3]).fetchone() == ("ssn 3",)
 
 
-def test_an_update_of_the_key_leaves_the_old_value(patients: Database) -> None:
-    patients.sql("UPDATE patient SET id = 300 WHERE id = 3", user="alice")
+def test_an_update_of_the_key_leaves_the_old_value(patients: Database, alice: psycopg.Connection[Any]) -> None:
+    alice.execute("UPDATE patient SET id = 300 WHERE id = 3")
     assert stored(patients, 300) == LEGACY
     patients.sql(CONVERT)
-    assert patients.one(READ, 300, user="alice") == "ssn 3"
+    assert alice.execute(READ, [300]).fetchone() == ("ssn 3",)
 
 
-def test_an_update_with_the_same_value_changes_nothing(patients: Database) -> None:
-    patients.sql("UPDATE patient SET ssn = ssn, name = name WHERE id = 3", user="alice")
+def test_an_update_with_the_same_value_changes_nothing(patients: Database, alice: psycopg.Connection[Any]) -> None:
+    alice.execute("UPDATE patient SET ssn = ssn, name = name WHERE id = 3")
     assert stored(patients, 3) == LEGACY
 
 
-def test_an_update_of_the_value_makes_an_envelope(patients: Database) -> None:
-    patients.sql("UPDATE patient SET ssn = ssn || '!' WHERE id = 3", user="alice")
+def test_an_update_of_the_value_makes_an_envelope(patients: Database, alice: psycopg.Connection[Any]) -> None:
+    alice.execute("UPDATE patient SET ssn = ssn || '!' WHERE id = 3")
     assert stored(patients, 3) == SEALED
-    assert patients.one(READ, 3, user="alice") == "ssn 3!"
+    assert alice.execute(READ, [3]).fetchone() == ("ssn 3!",)
 
 
-def test_null_is_refused_where_it_was(patients: Database) -> None:
+def test_null_is_refused_where_it_was(patients: Database, alice: psycopg.Connection[Any]) -> None:
     for statement in ("INSERT INTO patient VALUES (50, 'new', NULL)", "UPDATE patient SET ssn = NULL WHERE id = 3"):
         with pytest.raises(psycopg.errors.NotNullViolation):
-            patients.sql(statement, user="alice")
+            alice.execute(statement)
     with pytest.raises(psycopg.IntegrityError):
         patients.sql("UPDATE patient_encrypted SET ssn_legacy = NULL WHERE id = 4")
 
@@ -88,7 +92,9 @@ def test_a_concurrent_update_is_noticed(patients: Database) -> None:
     assert patients.one(READ, 3) == "theirs"
 
 
-def test_values_that_do_not_open_stay_until_somebody_mends_them(patients: Database) -> None:
+def test_values_that_do_not_open_stay_until_somebody_mends_them(
+    patients: Database, alice: psycopg.Connection[Any]
+) -> None:
     patients.sql("UPDATE patient_encrypted SET ssn_legacy = %s WHERE id IN (4, 5)", BAD_FERNET)
     patients.sql(CONVERT)
     assert patients.sql('SELECT "left", refused FROM envelope.adoption') == [(2, 2)]
@@ -98,11 +104,11 @@ def test_values_that_do_not_open_stay_until_somebody_mends_them(patients: Databa
         patients.sql(FINISH)
     assert refused.value.sqlstate == "55000"
     with pytest.raises(psycopg.errors.DataCorrupted):
-        patients.sql(READ, 4, user="alice")
-    patients.sql("UPDATE patient SET ssn = 'mended' WHERE id = 4", user="alice")
-    patients.sql("DELETE FROM patient WHERE id = 5", user="alice")
+        alice.execute(READ, [4])
+    alice.execute("UPDATE patient SET ssn = 'mended' WHERE id = 4")
+    alice.execute("DELETE FROM patient WHERE id = 5")
     patients.sql(FINISH)
-    assert patients.one(READ, 4, user="alice") == "mended"
+    assert alice.execute(READ, [4]).fetchone() == ("mended",)
     assert patients.one("SELECT count(*) FROM patient WHERE ssn = 'ssn ' || id") == 18
     assert patients.sql("SELECT * FROM envelope.faults") == []
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.sql.test_there_and_back import dump
 
 Connection = psycopg.Connection[Any]
@@ -34,19 +35,32 @@ NEED_A_SUPERUSER = (
 )
 
 
-@pytest.fixture
-def table(db: Database) -> Database:
+def fill_table(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, v text, n int); INSERT INTO t VALUES (1, 'a', 2)")
     db.sql("CREATE TABLE plain (id int PRIMARY KEY, v text); ALTER TABLE plain OWNER TO owner")
     db.sql("ALTER TABLE t OWNER TO owner; GRANT SELECT, INSERT, UPDATE, DELETE ON t TO bob")
     db.sql("GRANT CREATE ON SCHEMA public TO owner, bob")
+
+
+def fill(db: Database) -> None:
+    fill_table(db)
+    db.sql("""CALL envelope.protect('t', '["v"]')""")
+
+
+@pytest.fixture
+def db(request: pytest.FixtureRequest, filled: Callable[[Fill], Database]) -> Database:
+    """A copy, as these tests destroy no key: with the table protected for those that ask for it so."""
+    return filled(fill if "protected" in request.fixturenames else fill_table)
+
+
+@pytest.fixture
+def table(db: Database) -> Database:
     return db
 
 
 @pytest.fixture
-def protected(table: Database) -> Database:
-    table.sql("""CALL envelope.protect('t', '["v"]')""")
-    return table
+def protected(db: Database) -> Database:
+    return db
 
 
 def test_the_owner_refreshes_the_view(protected: Database, owner: Connection, bob: Connection) -> None:

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 
 # Primary key, and how the column is bound.
 LAYOUTS = [("id", "row"), ("id", "column"), ("who, id", "row"), ("id, who", "row"), ("who, id", "column")]
 
 
+@functools.cache
+def fill(key: str, bind: str) -> Fill:
+    """Makes visit (id, who, note) of two subjects, the first of whom was erased."""
+
+    def make(db: Database) -> None:
+        db.sql(f"CREATE TABLE visit (id int, who text NOT NULL, note text, PRIMARY KEY ({key}))")
+        columns = json.dumps({"note": {"bind": bind}})
+        db.sql(
+            "CALL envelope.protect('visit', %s::jsonb, scope => 'subject', scope_column => 'who', erased => 'null')",
+            columns,
+        )
+        db.sql(
+            "INSERT INTO visit VALUES (1, '1:ann', 'one'), (2, 'ben', 'two'), (3, '1:ann', 'three'),"
+            " (4, '5:1:ann', 'x')"
+        )
+        db.sql("CALL envelope.shred('visit', '1:ann', 'test')")
+
+    return make
+
+
 @pytest.fixture(params=LAYOUTS, ids=str)
-def visits(db: Database, request: pytest.FixtureRequest) -> Database:
-    """visit (id, who, note) of two subjects, the first of whom was erased."""
-    key, bind = request.param
-    db.sql(f"CREATE TABLE visit (id int, who text NOT NULL, note text, PRIMARY KEY ({key}))")
-    columns = json.dumps({"note": {"bind": bind}})
-    db.sql(
-        "CALL envelope.protect('visit', %s::jsonb, scope => 'subject', scope_column => 'who', erased => 'null')",
-        columns,
-    )
-    db.sql(
-        "INSERT INTO visit VALUES (1, '1:ann', 'one'), (2, 'ben', 'two'), (3, '1:ann', 'three'), (4, '5:1:ann', 'x')"
-    )
-    db.sql("CALL envelope.shred('visit', '1:ann', 'test')")
-    return db
+def visits(filled: Callable[[Fill], Database], request: pytest.FixtureRequest) -> Database:
+    """The key of the erased subject is gone for all copies, and these tests destroy no other."""
+    return filled(fill(*request.param))
 
 
 def test_the_erased_subjects_own_rows_are_null(visits: Database) -> None:

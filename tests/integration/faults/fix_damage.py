@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 
 ROWS = 40
 # What becomes of an envelope `e`, and the word for it. The table has two columns; `o` is the same row's other one.
@@ -86,14 +87,25 @@ def told(connection: psycopg.Connection[Any], statement: str) -> list[tuple[str,
     return found
 
 
-@pytest.fixture
-def letters(db: Database) -> Database:
+def fill_letters(db: Database) -> None:
     """letter (id, head, body), all of it under an old key version."""
     db.sql("CREATE TABLE letter (id int PRIMARY KEY, head text, body text NOT NULL)")
     db.sql(f"INSERT INTO letter SELECT i, 'head ' || i, 'body ' || i FROM generate_series(1, {ROWS}) i")
     # In this store a key can be shredded: the broker may not delete in the KMS here.
     db.sql("""CALL envelope.protect('letter', '["head", "body"]', store => 'catalog')""")
     db.sql("SELECT envelope.rotate('letter')")
+
+
+@pytest.fixture
+def letters(filled: Callable[[Fill], Database]) -> Database:
+    """A copy, for tests that neither destroy nor suspend a key."""
+    return filled(fill_letters)
+
+
+@pytest.fixture
+def own_letters(db: Database) -> Database:
+    """The same with keys of its own."""
+    fill_letters(db)
     return db
 
 
@@ -105,14 +117,18 @@ SELECT array_agg(c.ctid) FROM {toast} c
 WHERE c.chunk_id = (SELECT max(x.chunk_id) FROM {toast} x) AND {which}"""
 
 
-@pytest.fixture
-def scrolls(db: Database) -> Database:
+def fill_scrolls(db: Database) -> None:
     """scroll (id, head, body, n): eight rows under an old key version; the body of the last one is stored apart."""
     db.sql("CREATE EXTENSION pg_surgery")
     db.sql("CREATE TABLE scroll (id int PRIMARY KEY, head text, body text, n int, note text)")
     db.sql(f"INSERT INTO scroll SELECT i, 'head ' || i, {LONG} || i, i, 'note ' || i FROM generate_series(1, 8) i")
     db.sql("""CALL envelope.protect('scroll', '["head", "body", "n"]', store => 'catalog')""")
-    return db
+
+
+@pytest.fixture
+def scrolls(filled: Callable[[Fill], Database]) -> Database:
+    """A copy, for tests that neither destroy nor suspend a key."""
+    return filled(fill_scrolls)
 
 
 def lose_storage(db: Database, row: int, which: str = "c.chunk_seq > 0") -> None:

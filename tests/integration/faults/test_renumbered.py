@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from stack.postgres import Cluster
 from stack.stack import Stack
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.operations.fix_clusters import run
 
 ROWS = 100
@@ -29,20 +30,31 @@ BEFORE = {
 }
 
 
+@functools.cache
+def fill(what: str) -> Fill:
+    def make(db: Database) -> None:
+        gone, kept = BEFORE[what]
+        db.sql(f"CREATE TABLE card (id int PRIMARY KEY, {', '.join([*gone, *kept])})")
+        db.sql("".join(f"ALTER TABLE card DROP {column.split()[0]};" for column in gone))
+        db.sql(f"INSERT INTO card (id, number, holder) SELECT i, 'n' || i, 'h' || i FROM generate_series(1, {ROWS}) i")
+        db.sql("""CALL envelope.protect('card', '["number", "holder"]')""")
+
+    return make
+
+
 @pytest.fixture(params=BEFORE)
 def restored(
     request: pytest.FixtureRequest,
-    db: Database,
+    filled: Callable[[Fill], Database],
     other_cluster: Cluster,
     empty_database: Callable[[str], str],
     tmp_path: Path,
 ) -> Iterator[psycopg.Connection]:
-    """card (id, ..., number, holder, ...) with key version 1, of which no column has its number any more."""
-    gone, kept = BEFORE[request.param]
-    db.sql(f"CREATE TABLE card (id int PRIMARY KEY, {', '.join([*gone, *kept])})")
-    db.sql("".join(f"ALTER TABLE card DROP {column.split()[0]};" for column in gone))
-    db.sql(f"INSERT INTO card (id, number, holder) SELECT i, 'n' || i, 'h' || i FROM generate_series(1, {ROWS}) i")
-    db.sql("""CALL envelope.protect('card', '["number", "holder"]')""")
+    """card (id, ..., number, holder, ...) with key version 1, of which no column has its number any more.
+
+    These tests destroy no key, so all are restored from copies.
+    """
+    db = filled(fill(request.param))
     dump = tmp_path / "dump"
     run(db.stack.cluster, db.name, "pg_dump", "--format=custom", "--file", dump)
     name = empty_database("renumbered")
@@ -101,17 +113,21 @@ LOST = {
 }
 
 
+def fill_one(db: Database) -> None:
+    db.sql("CREATE TABLE card (id int PRIMARY KEY, number text, holder text, plain text)")
+    db.sql("INSERT INTO card VALUES (1, 'n', 'h', 'p')")
+    db.sql("""CALL envelope.protect('card', '["number", "holder"]')""")
+    db.sql("SELECT envelope.rotate('card')")
+
+
 @pytest.mark.parametrize("how", LOST)
 @pytest.mark.parametrize(
     "call",
     [f"CALL envelope.{call}" for call in ("retire('{0}', 1)", "reencrypt('{0}')", "verify('{0}')")],
     ids=["retire", "reencrypt", "verify"],
 )
-def test_a_column_that_is_not_found_stops_it(db: Database, how: str, call: str) -> None:
-    db.sql("CREATE TABLE card (id int PRIMARY KEY, number text, holder text, plain text)")
-    db.sql("INSERT INTO card VALUES (1, 'n', 'h', 'p')")
-    db.sql("""CALL envelope.protect('card', '["number", "holder"]')""")
-    db.sql("SELECT envelope.rotate('card')")
+def test_a_column_that_is_not_found_stops_it(filled: Callable[[Fill], Database], how: str, call: str) -> None:
+    db = filled(fill_one)
     # As in a restore: otherwise the table would follow at once.
     db.sql(f"SET check_function_bodies = off; {LOST[how]}; RESET check_function_bodies")
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as caught:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.client.test_commands import Command
 
-from .fix_damage import as_written, damage, damage_all, readable, told
+from .fix_damage import as_written, damage, damage_all, fill_letters, readable, told
 
 UNPROTECT = "CALL envelope.unprotect('letter')"
 AS_NULL = "CALL envelope.unprotect('letter', damaged => 'null')"
 
 
-@pytest.fixture
-def nullable(letters: Database) -> Database:
+def fill(db: Database) -> None:
     """letter without NOT NULL on its body."""
-    letters.sql("CALL envelope.unprotect('letter')")
-    letters.sql("ALTER TABLE letter ALTER body DROP NOT NULL")
-    letters.sql("""CALL envelope.protect('letter', '["head", "body"]', store => 'catalog')""")
-    return letters
+    fill_letters(db)
+    db.sql("CALL envelope.unprotect('letter')")
+    db.sql("ALTER TABLE letter ALTER body DROP NOT NULL")
+    db.sql("""CALL envelope.protect('letter', '["head", "body"]', store => 'catalog')""")
+
+
+@pytest.fixture
+def nullable(filled: Callable[[Fill], Database]) -> Database:
+    """A copy, for tests that neither destroy nor suspend a key."""
+    return filled(fill)
+
+
+@pytest.fixture
+def own_nullable(db: Database) -> Database:
+    """The same with keys of its own."""
+    fill(db)
+    return db
 
 
 def refusal(db: Database, call: str) -> tuple[str, str, str, str]:
@@ -71,22 +85,22 @@ def test_not_where_the_column_takes_none(letters: Database) -> None:
     assert_unchanged(letters, {11: ""})
 
 
-def test_not_for_what_may_open_again(nullable: Database) -> None:
+def test_not_for_what_may_open_again(own_nullable: Database) -> None:
     """A suspended key comes back with unsuspend(): NULL would lose what is there."""
-    nullable.sql("CALL envelope.suspend('letter', NULL, 'test')")
-    sqlstate, _, detail, hint = refusal(nullable, AS_NULL)
+    own_nullable.sql("CALL envelope.suspend('letter', NULL, 'test')")
+    sqlstate, _, detail, hint = refusal(own_nullable, AS_NULL)
     assert sqlstate == "XX001"
     assert "key suspended" in detail
     assert "CALL envelope.unsuspend" in hint
-    nullable.sql("CALL envelope.unsuspend('letter')")
-    assert_unchanged(nullable, {})
+    own_nullable.sql("CALL envelope.unsuspend('letter')")
+    assert_unchanged(own_nullable, {})
 
 
-def test_what_was_erased_may_become_null(nullable: Database) -> None:
-    nullable.sql("CALL envelope.shred('letter', NULL, 'test')")
-    assert "key destroyed" in refusal(nullable, UNPROTECT)[2]
-    nullable.sql(AS_NULL)
-    assert nullable.one("SELECT count(*) FROM letter WHERE body IS NULL AND head IS NULL") == 40
+def test_what_was_erased_may_become_null(own_nullable: Database) -> None:
+    own_nullable.sql("CALL envelope.shred('letter', NULL, 'test')")
+    assert "key destroyed" in refusal(own_nullable, UNPROTECT)[2]
+    own_nullable.sql(AS_NULL)
+    assert own_nullable.one("SELECT count(*) FROM letter WHERE body IS NULL AND head IS NULL") == 40
 
 
 def test_without_damage_the_option_changes_nothing(nullable: Database) -> None:
@@ -109,10 +123,10 @@ def test_other_errors_stay_what_they_are(nullable: Database) -> None:
     assert readable(nullable, {11: ""}) == as_written({11: ""})
 
 
-def test_the_command(command: Command, nullable: Database) -> None:
-    damage(nullable, "cut", 11)
+def test_the_command(command: Command, own_nullable: Database) -> None:
+    damage(own_nullable, "cut", 11)
     failed = command.run("unprotect", "letter")
     assert failed.code == 1
     assert "(id)=(11)" in failed.err
     command.done("unprotect", "letter", "--damaged", "null")
-    assert nullable.sql("SELECT id FROM letter WHERE body IS NULL") == [(11,)]
+    assert own_nullable.sql("SELECT id FROM letter WHERE body IS NULL") == [(11,)]

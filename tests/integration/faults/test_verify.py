@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import psycopg
 import pytest
 
 from stack.stack import Stack
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.client.test_commands import Command
 from tests.integration.operations.fix_kms_life import failure
 from tests.integration.operations.test_crash import kill_backend
@@ -23,10 +24,8 @@ STATUS = "SELECT state, detail FROM envelope.status() WHERE check_name = 'verify
 BIG = 3000
 
 
-@pytest.fixture
-def big(db: Database) -> Database:
+def fill(db: Database) -> None:
     """big (id, head), with a bad value near its beginning and another one at its end."""
-    db.durable()
     db.sql("CREATE TABLE big (id int PRIMARY KEY, head text)")
     db.sql(f"INSERT INTO big SELECT i, 'head ' || i FROM generate_series(1, {BIG}) i")
     db.sql("""CALL envelope.protect('big', '["head"]')""")
@@ -34,7 +33,14 @@ def big(db: Database) -> Database:
     # In the order of their keys: the UPDATE has put both at the end.
     db.sql("CLUSTER big_encrypted USING big_pkey")
     db.sql("ANALYZE big_encrypted")
-    return db
+
+
+@pytest.fixture
+def big(filled: Callable[[Fill], Database]) -> Database:
+    """A copy, for tests that neither destroy nor suspend a key."""
+    made = filled(fill)
+    made.durable()
+    return made
 
 
 def bad_rows(db: Database) -> list[str]:
@@ -93,11 +99,11 @@ def test_status_remembers_the_last_one(letters: Database) -> None:
     assert letters.sql(STATUS)[0][0] == "ok"
 
 
-def test_what_was_done_on_purpose_is_listed_and_no_alarm(letters: Database) -> None:
-    letters.sql("CALL envelope.shred('letter', NULL, 'test')")
-    assert {level for level, *_ in told(letters.admin, VERIFY)} == {"NOTICE"}
-    assert letters.sql("SELECT DISTINCT reason FROM envelope.faults") == [("key destroyed",)]
-    assert letters.sql(STATUS)[0][0] == "ok"
+def test_what_was_done_on_purpose_is_listed_and_no_alarm(own_letters: Database) -> None:
+    own_letters.sql("CALL envelope.shred('letter', NULL, 'test')")
+    assert {level for level, *_ in told(own_letters.admin, VERIFY)} == {"NOTICE"}
+    assert own_letters.sql("SELECT DISTINCT reason FROM envelope.faults") == [("key destroyed",)]
+    assert own_letters.sql(STATUS)[0][0] == "ok"
 
 
 def test_a_null_key_erased_as_null_is_told_as_erased(db: Database) -> None:
@@ -255,9 +261,9 @@ def test_no_reason_tells_more_than_the_catalog_and_the_aead(letters: Database) -
     assert by_key == [("does not open", True), ("key unknown", False)]
 
 
-def test_the_command(command: Command, letters: Database) -> None:
+def test_the_command(command: Command, own_letters: Database) -> None:
     assert "Every value opens" in command.done("verify", "letter").out
-    damage(letters, "cut", 3)
+    damage(own_letters, "cut", 3)
     done = command.run("verify")
     assert done.code == 1
     assert "does not open" in done.out

@@ -120,22 +120,22 @@ REFUSED = {
 }
 
 
-def test_what_is_refused_changes_nothing(masked: Database) -> None:
+def test_what_is_refused_changes_nothing(masked: Database, alice: psycopg.Connection[Any]) -> None:
     before = masked.sql("TABLE envelope.masks")
     for name, (statement, sqlstate) in REFUSED.items():
         error = failure(masked.admin, statement)
         assert error.sqlstate == sqlstate, (name, str(error))
     assert masked.sql("TABLE envelope.masks") == before
-    assert masked.sql(READ, user="alice") == [("a***@example.org",)]
+    assert alice.execute(READ).fetchall() == [("a***@example.org",)]
 
 
-def test_the_first_rule_is_for_public(masked: Database) -> None:
+def test_the_first_rule_is_for_public(masked: Database, alice: psycopg.Connection[Any]) -> None:
     masked.sql("SELECT envelope.unmask('person', 'email')")
     assert failure(masked.admin, "SELECT envelope.mask('person', 'email', 'alice', 'email')").sqlstate == "55000"
-    assert masked.sql(READ, user="alice") == [(CLEAR_EMAIL,)]
+    assert alice.execute(READ).fetchall() == [(CLEAR_EMAIL,)]
     masked.sql("SELECT envelope.mask('person', 'email', 'public', 'clear')")
     masked.sql("SELECT envelope.mask('person', 'email', 'alice', 'email')")
-    assert masked.sql(READ, user="alice") == [("a***@example.org",)]
+    assert alice.execute(READ).fetchall() == [("a***@example.org",)]
     masked.sql(
         "SELECT envelope.unmask('person', 'email', 'alice'); SELECT envelope.unmask('person', 'email', 'public')"
     )
@@ -144,7 +144,7 @@ def test_the_first_rule_is_for_public(masked: Database) -> None:
         if column != "email":
             masked.sql("SELECT envelope.unmask('person', %s)", column)
     masked.sql("CALL envelope.unprotect('person')")
-    assert masked.sql(READ, user="alice") == [(CLEAR_EMAIL,)]
+    assert alice.execute(READ).fetchall() == [(CLEAR_EMAIL,)]
 
 
 def test_only_a_superuser_sets_rules(masked: Database) -> None:
@@ -165,7 +165,7 @@ def test_no_clients_of_a_masked_column_and_no_mask_of_a_client_s(masked: Databas
     masked.sql("SELECT envelope.mask('person', 'email', 'public', 'email')")
 
 
-def test_a_search_column_is_allowed_by_name_only(masked: Database) -> None:
+def test_a_search_column_is_allowed_by_name_only(masked: Database, alice: psycopg.Connection[Any]) -> None:
     masked.sql("SELECT envelope.unmask('person', 'email')")
     masked.sql("CALL envelope.add_search('person', 'email')")
     refused = failure(masked.admin, "SELECT envelope.mask('person', 'email', 'public', 'email')")
@@ -173,46 +173,48 @@ def test_a_search_column_is_allowed_by_name_only(masked: Database) -> None:
     masked.sql("SELECT envelope.mask('person', 'email', 'public', 'clear')")
     masked.sql("""SELECT envelope.mask('person', 'email', 'alice', 'email', '{"search": true}')""")
     found = f"SELECT email FROM person WHERE email_search = '{CLEAR_EMAIL}'"
-    assert masked.sql(found, user="alice") == [("a***@example.org",)]
-    alice = masked.connect("alice")
+    assert alice.execute(found).fetchall() == [("a***@example.org",)]
     alice.execute("UPDATE person SET email = email, name = 'x' WHERE id = 1")
     assert alice.execute(found).fetchall() == [("a***@example.org",)]
     alice.execute("UPDATE person SET email = 'new@example.org' WHERE id = 1")
     assert alice.execute("SELECT id FROM person WHERE email_search = 'new@example.org'").fetchall() == [(1,)]
 
 
-def test_a_hash_is_the_same_in_two_columns_and_after_a_rotation(masked: Database) -> None:
+def test_a_hash_is_the_same_in_two_columns_and_after_a_rotation(
+    masked: Database, alice: psycopg.Connection[Any]
+) -> None:
     masked.sql("SELECT envelope.create_secret('pseudonyms')")
     for column in ("email", "ssn"):
         masked.sql("""SELECT envelope.mask('person', %s, 'public', 'hash', '{"secret": "pseudonyms"}')""", column)
     masked.sql("UPDATE person SET email = 'x@y.z', ssn = 'x@y.z' WHERE id IN (1, 2)")
     read = "SELECT email, ssn FROM person WHERE id < 3"
-    (one, other) = masked.sql(read, user="alice")
+    (one, other) = alice.execute(read).fetchall()
     assert one == other
     assert one[0].startswith(one[1])
     masked.sql("SELECT envelope.rotate('person')")
     masked.sql("CALL envelope.reencrypt('person')")
     masked.sql("SELECT envelope.replace_secret('pseudonyms')")
-    assert masked.sql(read, user="alice") == [one, one]
+    assert alice.execute(read).fetchall() == [one, one]
     masked.sql("""SELECT envelope.mask('person', 'email', 'public', 'hash', '{"secret": "pseudonyms"}')""")
-    assert masked.sql(read, user="alice")[0][0] != one[0]
+    assert alice.execute(read).fetchall()[0][0] != one[0]
     masked.sql("SELECT envelope.import_secret('short', 'too short')")
     weak = """SELECT envelope.mask('person', 'email', 'public', 'hash', '{"secret": "short"}')"""
     assert failure(masked.admin, weak).sqlstate == "22023"
 
 
-def test_noise_of_a_stored_amount(masked: Database) -> None:
+def test_noise_of_a_stored_amount(masked: Database, alice: psycopg.Connection[Any]) -> None:
     masked.sql("SELECT envelope.create_secret('noise')")
     masked.sql("""SELECT envelope.mask('person', 'paid', 'public', 'noise', '{"secret": "noise", "spread": 100}')""")
     read = "SELECT paid FROM person WHERE paid IS NOT NULL ORDER BY id"
-    shown, stored = masked.sql(read, user="alice"), masked.sql(read)
+    shown, stored = alice.execute(read).fetchall(), masked.sql(read)
     assert shown != stored
     assert all(abs(one[0] - other[0]) <= 100 for one, other in zip(shown, stored, strict=True))
-    assert masked.sql(read, user="alice") == shown
+    assert alice.execute(read).fetchall() == shown
 
 
 def test_restore(
     masked: Database,
+    alice: psycopg.Connection[Any],
     other_cluster: Cluster,
     empty_database: Callable[[str], str],
     tmp_path: Path,
@@ -220,7 +222,7 @@ def test_restore(
     """A dump has the rules, and none of dropped roles."""
     gone = "role_that_goes"
     masked.sql(f"CREATE ROLE {gone}; SELECT envelope.mask('person', 'email', '{gone}', 'clear'); DROP ROLE {gone}")
-    assert masked.sql(READ, user="alice") == [("a***@example.org",)]
+    assert alice.execute(READ).fetchall() == [("a***@example.org",)]
     rules = "SELECT role, kind FROM envelope.masks WHERE \"column\" = 'email' ORDER BY 1"
     assert [role.isdigit() for role, _ in masked.sql(rules)] == [True, False, False]
     run(masked.stack.cluster, masked.name, "pg_dump", "--format=custom", "--file", tmp_path / "dump")

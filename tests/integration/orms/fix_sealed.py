@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from pg_envelope_client import KeyClient
 from pg_envelope_client.sqlalchemy import Encrypted, install
+from tests.fix_stack import Database
 from tests.integration.orms import fix_shop
 from tests.integration.sealing.fix_door import DoorOfTests
 
@@ -55,8 +56,12 @@ def allow(door: DoorOfTests, fields: list[tuple[str, str]], searches: list[tuple
     return door.client()
 
 
+def fill(db: Database) -> None:
+    db.sql(TABLES)
+
+
 def shop(door: DoorOfTests) -> KeyClient:
-    door.db.sql(TABLES)
+    """Lets the application use the tables of `fill`."""
     fields = [("customer", "email"), ("customer", "born"), ("item", "label")]
     return allow(door, fields, [("customer", "email_search")])
 

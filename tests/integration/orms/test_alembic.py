@@ -76,6 +76,7 @@ def test_over_a_protected_table(shop: Database, tmp_path: Path) -> None:
 
 
 def test_over_a_table_that_the_application_seals(door: DoorOfTests, tmp_path: Path) -> None:
+    fix_sealed.fill(door.db)
     fix_sealed.shop(door)
     project = Project(tmp_path, door.db, "tests.integration.orms.fix_sealed")
     assert project.check()[0] == 0, project.check()[1]

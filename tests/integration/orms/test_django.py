@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.orms import fix_site
 
 PARTS = ("catalog", "operations")
@@ -17,6 +18,16 @@ PARTS = ("catalog", "operations")
 def make(db: Database) -> Database:
     fix_site.manage(db, "migrate", "--run-syncdb", "--verbosity", "0")
     return db
+
+
+def fill(db: Database) -> None:
+    make(db)
+
+
+@pytest.fixture
+def plain(filled: Callable[[Fill], Database]) -> Database:
+    """The site's tables, which no key protects yet: a copy, for tests that destroy none."""
+    return filled(fill)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +101,8 @@ def test_more_objects_than_parameters(site: Database) -> None:
     assert fix_site.seen(site, "large") == [[True, True]]
 
 
-def test_operations_of_migrations_and_their_way_back(db: Database) -> None:
-    (seen,) = fix_site.seen(make(db), "migrations", user="postgres")
+def test_operations_of_migrations_and_their_way_back(plain: Database) -> None:
+    (seen,) = fix_site.seen(plain, "migrations", user="postgres")
     added = ["text_search", "text_loose", "text_match", "big_range"]
     upsert, every = "shop_thing_upsert", ["shop_thing_upsert", sorted(added)]
     growing = [[upsert, sorted(added[:count])] for count in range(len(added))]
@@ -104,8 +115,8 @@ def test_operations_of_migrations_and_their_way_back(db: Database) -> None:
     assert all("atomic = False" in error for error in seen["refused"][:2])
 
 
-def test_options_of_fields(db: Database) -> None:
-    (seen,) = fix_site.seen(make(db), "options", user="postgres")
+def test_options_of_fields(plain: Database) -> None:
+    (seen,) = fix_site.seen(plain, "options", user="postgres")
     assert seen["differences"] == {}
     assert seen["changes"] == [[], []], "makemigrations finds nothing to do"
     *done, ends, begins, index, longer = seen["altered"]

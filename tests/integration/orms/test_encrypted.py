@@ -34,8 +34,9 @@ from sqlalchemy.orm import Session, aliased, contains_eager, joinedload, load_on
 from pg_envelope import errors
 from pg_envelope_client import KeyClient
 from pg_envelope_client.sqlalchemy import install
+from tests.fix_stack import Database, Fill, Maker, for_owner
 from tests.integration.orms import fix_shop
-from tests.integration.orms.fix_sealed import Base, Customer, Item, engine_of, shop
+from tests.integration.orms.fix_sealed import Base, Customer, Item, engine_of, fill, shop
 from tests.integration.orms.test_page import BLOCK, ROOT
 from tests.integration.sealing.conftest import door, door_place, folder, run
 from tests.integration.sealing.fix_door import DoorOfTests
@@ -44,6 +45,21 @@ __all__ = ["door", "door_place", "folder", "run"]
 COMPARED = {"compare_type": True, "compare_server_default": True}
 BORN = dt.date(1815, 12, 10)
 ADA, ALAN, KURT = (uuid.UUID(int=number) for number in (1, 2, 3))
+
+
+@pytest.fixture
+def own_keys() -> None:
+    """For tests that suspend keys: the broker would do it to all copies."""
+
+
+@pytest.fixture
+def db(request: pytest.FixtureRequest, make_db: Maker, filled: Callable[[Fill], Database]) -> Database:
+    """A database with the tables of the shop."""
+    if "own_keys" not in request.fixturenames:
+        return filled(fill)
+    made = for_owner(make_db())
+    fill(made)
+    return made
 
 
 @pytest.fixture
@@ -352,6 +368,7 @@ def test_nothing_shows_a_value(
     assert "secret.example" not in out.out + out.err + caplog.text + "".join(shown)
 
 
+@pytest.mark.usefixtures("own_keys")
 def test_keys_change_under_a_running_application(door: DoorOfTests, keys: KeyClient, engine: Engine) -> None:
     db = door.db
     with Session(engine) as session, session.begin():

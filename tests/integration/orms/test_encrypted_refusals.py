@@ -36,7 +36,7 @@ from sqlalchemy.orm import Session
 from pg_envelope_client.sqlalchemy import install
 from tests.fix_stack import Database
 from tests.integration.orms import fix_sealed, fix_shop
-from tests.integration.orms.fix_sealed import engine_of, shop
+from tests.integration.orms.fix_sealed import engine_of, fill, shop
 from tests.integration.orms.test_encrypted_shapes import Member, members
 from tests.integration.sealing.conftest import door, door_place, folder, run
 from tests.integration.sealing.fix_door import DoorOfTests
@@ -159,6 +159,7 @@ def execute_all(session: Session | Connection) -> None:
 def test_what_cannot_work_is_refused_with_a_clear_error(
     door: DoorOfTests, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
+    fill(door.db)
     keys = shop(door)
     caplog.set_level("DEBUG")
     if way == "core":
@@ -180,6 +181,7 @@ def test_what_cannot_work_is_refused_with_a_clear_error(
 
 
 def test_an_order_by_whether_there_is_a_value_works(door: DoorOfTests) -> None:
+    fill(door.db)
     with engine_of(door, shop(door)) as engine, Session(engine) as session, session.begin():
         session.add_all([Customer(login="none"), Customer(login="some", email="ada@x")])
         session.flush()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 
 import psycopg
 import pytest
 
 from stack.processes import wait_until
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.operations.fix_kms_life import failure
 
 SUBJECTS = """CALL envelope.protect('visit', '["note"]', scope => 'subject', scope_column => 'person')"""
@@ -19,12 +20,23 @@ STALE = "SELECT count(*) FROM visit_encrypted WHERE envelope.is_stale(note)"
 MANY = 450
 
 
-@pytest.fixture
-def visits(db: Database) -> Database:
+def fill(db: Database) -> None:
     """visit (id, person, note): rows of ann and ben, with a key for each."""
     db.sql("CREATE TABLE visit (id int PRIMARY KEY, person text NOT NULL, note text)")
     db.sql("INSERT INTO visit VALUES (1, 'ann', 'one'), (2, 'ben', 'two'), (3, 'ann', 'three')")
     db.sql(SUBJECTS)
+
+
+@pytest.fixture
+def visits(filled: Callable[[Fill], Database]) -> Database:
+    """A copy, for tests that neither destroy nor suspend a key."""
+    return filled(fill)
+
+
+@pytest.fixture
+def own_visits(db: Database) -> Database:
+    """The same with keys of its own."""
+    fill(db)
     return db
 
 
@@ -85,26 +97,26 @@ def test_all_tables_that_share_the_keys(visits: Database) -> None:
     assert visits.sql(NOTES) == [(1, "one"), (2, "two"), (3, "three")]
 
 
-def test_the_erased_stay_erased(visits: Database) -> None:
-    visits.sql("CALL envelope.shred('visit', 'ann', 'ticket 7')")
-    visits.sql("CALL envelope.rotate_emergency('visit', 'test')")
-    assert visits.sql(STATES) == [("ann", 1, "destroyed"), ("ben", 1, "compromised"), ("ben", 2, "active")]
-    assert failure(visits.admin, "CALL envelope.rotate_emergency('visit', 'test', 'ann')")[0] == "55000"
+def test_the_erased_stay_erased(own_visits: Database) -> None:
+    own_visits.sql("CALL envelope.shred('visit', 'ann', 'ticket 7')")
+    own_visits.sql("CALL envelope.rotate_emergency('visit', 'test')")
+    assert own_visits.sql(STATES) == [("ann", 1, "destroyed"), ("ben", 1, "compromised"), ("ben", 2, "active")]
+    assert failure(own_visits.admin, "CALL envelope.rotate_emergency('visit', 'test', 'ann')")[0] == "55000"
 
 
-def test_the_suspended_come_back_compromised(visits: Database) -> None:
+def test_the_suspended_come_back_compromised(own_visits: Database) -> None:
     """Nothing undoes the suspension; what is written after it has a key that nobody knew."""
-    visits.sql("CALL envelope.suspend('visit', 'ann', 'unpaid')")
-    assert failure(visits.admin, "CALL envelope.rotate_emergency('visit', 'test', 'ann')")[0] == "55000"
-    visits.sql("CALL envelope.rotate_emergency('visit', 'test')")
-    assert visits.sql(STATES) == [("ann", 1, "suspended"), ("ben", 1, "compromised"), ("ben", 2, "active")]
-    visits.sql("CALL envelope.unsuspend('visit', 'ann')")
-    assert visits.sql(STATES)[0] == ("ann", 1, "compromised")
-    visits.sql("INSERT INTO visit VALUES (4, 'ann', 'four')")
-    assert visits.sql(STATES)[:2] == [("ann", 1, "compromised"), ("ann", 2, "active")]
-    visits.sql("CALL envelope.reencrypt('visit')")
-    assert old_envelopes(visits) == 0
-    assert visits.sql(NOTES) == [(1, "one"), (2, "two"), (3, "three"), (4, "four")]
+    own_visits.sql("CALL envelope.suspend('visit', 'ann', 'unpaid')")
+    assert failure(own_visits.admin, "CALL envelope.rotate_emergency('visit', 'test', 'ann')")[0] == "55000"
+    own_visits.sql("CALL envelope.rotate_emergency('visit', 'test')")
+    assert own_visits.sql(STATES) == [("ann", 1, "suspended"), ("ben", 1, "compromised"), ("ben", 2, "active")]
+    own_visits.sql("CALL envelope.unsuspend('visit', 'ann')")
+    assert own_visits.sql(STATES)[0] == ("ann", 1, "compromised")
+    own_visits.sql("INSERT INTO visit VALUES (4, 'ann', 'four')")
+    assert own_visits.sql(STATES)[:2] == [("ann", 1, "compromised"), ("ann", 2, "active")]
+    own_visits.sql("CALL envelope.reencrypt('visit')")
+    assert old_envelopes(own_visits) == 0
+    assert own_visits.sql(NOTES) == [(1, "one"), (2, "two"), (3, "three"), (4, "four")]
 
 
 def test_a_notification_names_no_subject(visits: Database) -> None:

@@ -72,8 +72,8 @@ def test_a_column_for_all(db: Database, last: int) -> None:
 
 
 def test_the_very_last(db: Database) -> None:
-    people(db, "tenant", MOST - 100)
+    people(db, "tenant", MOST - 30)
     with pytest.raises(Exception, match="all key ids of this database are used") as failed:
-        db.sql("INSERT INTO visit SELECT i, 'p' || i, 'n' FROM generate_series(4, 200) i")
+        db.sql("INSERT INTO visit SELECT i, 'p' || i, 'n' FROM generate_series(4, 80) i")
     assert getattr(failed.value, "sqlstate", None) == "54000"
     assert db.sql(NOTES) == ROWS

@@ -106,15 +106,22 @@ def test_each_way_to_write_a_value_finds_its_key(written: tuple[Database, list[s
         db.sql("SELECT c FROM t")
 
 
+@pytest.fixture(scope="module")
+def of_types(shared_db: Database) -> Database:
+    """A database with the types and a key, for tests whose calls are all refused."""
+    shared_db.sql(TYPES)
+    shared_db.sql("SELECT envelope.create_key('first')")
+    return shared_db
+
+
 @pytest.mark.parametrize("type", BAD)
-def test_what_is_no_value_is_refused_and_not_repeated(db: Database, type: str) -> None:
-    db.sql(TYPES)
-    db.sql(f"CREATE TABLE t (id int PRIMARY KEY, s {type} NOT NULL, c text)")
-    db.sql("""CALL envelope.protect('t', '["c"]', scope => 'subject', scope_column => 's')""")
-    db.sql("SELECT envelope.create_key('first')")
+def test_what_is_no_value_is_refused_and_not_repeated(of_types: Database, type: str) -> None:
+    of_types.sql("DROP TABLE IF EXISTS t_encrypted CASCADE")
+    of_types.sql(f"CREATE TABLE t (id int PRIMARY KEY, s {type} NOT NULL, c text)")
+    of_types.sql("""CALL envelope.protect('t', '["c"]', scope => 'subject', scope_column => 's')""")
     for call in CALLS.values():
         with pytest.raises(psycopg.errors.InvalidParameterValue, match="no value of the scope column") as refused:
-            db.sql(call, BAD[type])
+            of_types.sql(call, BAD[type])
         diag = refused.value.diag
         assert "column s, type " in str(diag.message_detail)
         assert "as in an INSERT" in str(diag.message_hint)

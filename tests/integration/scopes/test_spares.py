@@ -85,7 +85,7 @@ class TestRolledBack:
     def test_many_subjects_at_once(self, visits: Database) -> None:
         before = visits.one(IDS)
         writer = visits.connect(autocommit=False)
-        for _ in range(20):
+        for _ in range(6):
             writer.execute(INSERT, [1, 600])
             writer.rollback()
         drawn = visits.one(IDS) - before
@@ -168,7 +168,7 @@ class TestOpenTransactions:
         maker.execute(INSERT, [1, 1])
         rotating.pgconn.send_query(self.ROTATE)
         wait_until(lambda: visits.one(self.ROTATED) == 1, 60, "the KEK's new version")
-        for number in range(2, 30):
+        for number in range(2, 12):
             writer = visits.connect()
             writer.execute("SET lock_timeout = '60s'")
             writer.execute(INSERT, [number, number])
@@ -178,7 +178,7 @@ class TestOpenTransactions:
         newest = visits.stack.openbao.request("GET", KEK)["data"]["latest_version"]
         assert visits.sql("SELECT DISTINCT kek_version FROM envelope.keys") == [(newest,)]
         assert visits.sql("SELECT count(*) FROM envelope_private.spare_dek WHERE kek_version < %s", newest) == [(0,)]
-        assert visits.connect().execute(READ).fetchall() == [(29,)]
+        assert visits.connect().execute(READ).fetchall() == [(11,)]
 
     def test_an_orphaned_prepared_transaction_is_named_and_stops_nobody(self, prepared: Database) -> None:
         prepared.sql("BEGIN; INSERT INTO visit VALUES (1, 1, 'one'); PREPARE TRANSACTION 'left behind'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.search.fix_users import plan
 
 SEARCH = '{"contains": {"force": true}}'
@@ -37,8 +38,7 @@ BERN = """SELECT id FROM t WHERE notes_contains @> '{"city": "Bern"}' AND notes 
 INDEX = "t_notes_contains_idx"
 
 
-@pytest.fixture
-def table(db: Database) -> Database:
+def fill(db: Database) -> None:
     db.sql("CREATE TABLE t (id int PRIMARY KEY, person name NOT NULL, notes jsonb)")
     for number, value in enumerate(VALUES):
         db.admin.execute("INSERT INTO t VALUES (%s, %s, %s)", (number, "alice" if number == 0 else "bob", value))
@@ -47,25 +47,36 @@ def table(db: Database) -> Database:
         " FROM generate_series(100, 900) i"
     )
     db.sql("CREATE TABLE twin AS TABLE t")
+
+
+def fill_protected(db: Database) -> None:
+    fill(db)
+    db.sql(PROTECT)
+    db.sql("ANALYZE t_encrypted")
+
+
+@pytest.fixture
+def table(db: Database) -> Database:
+    fill(db)
     return db
 
 
-def protected(table: Database) -> Database:
-    table.sql(PROTECT)
-    table.sql("ANALYZE t_encrypted; SET enable_seqscan = off")
-    return table
+@pytest.fixture
+def protected(filled: Callable[[Fill], Database]) -> Database:
+    """A copy, for tests that destroy no key."""
+    made = filled(fill_protected)
+    made.sql("SET enable_seqscan = off")
+    return made
 
 
-def test_both_conditions_find_what_the_plain_table_finds(table: Database) -> None:
-    protected(table)
-
+def test_both_conditions_find_what_the_plain_table_finds(protected: Database) -> None:
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(needles | st.sampled_from([json.loads(value) for value in VALUES if value]))
     def compared(needle: Any) -> None:
         text = json.dumps(needle)
-        expected = found(table, "SELECT id FROM twin WHERE notes @> %(needle)s", text)
-        candidates = found(table, "SELECT id FROM t WHERE notes_contains @> %(needle)s", text)
-        both = found(table, "SELECT id FROM t WHERE notes_contains @> %(needle)s AND notes @> %(needle)s", text)
+        expected = found(protected, "SELECT id FROM twin WHERE notes @> %(needle)s", text)
+        candidates = found(protected, "SELECT id FROM t WHERE notes_contains @> %(needle)s", text)
+        both = found(protected, "SELECT id FROM t WHERE notes_contains @> %(needle)s AND notes @> %(needle)s", text)
         assert set(candidates) >= set(expected)
         assert both == expected
 
@@ -106,34 +117,33 @@ def test_with_paths_a_search_finds_what_it_can_and_refuses_the_rest(table: Datab
     assert table.sql("SELECT reason FROM envelope.faults") == []
 
 
-def test_paths_are_changed_while_the_table_is_in_use(table: Database) -> None:
-    protected(table)
+def test_paths_are_changed_while_the_table_is_in_use(protected: Database) -> None:
     for paths in ("contains-city", "contains-home.zip,city", "contains"):
-        table.sql("CALL envelope.rotate_search('t', 'notes', normalizer => %s)", paths)
-        assert table.sql(BERN) == [(0,), (11,)]
-    table.sql("CALL envelope.rotate_search('t', 'notes', normalizer => 'contains-n')")
-    table.sql("CALL envelope.rotate_search('t', 'notes')")
-    assert table.one("SELECT normalizer FROM envelope.searches") == "contains-n/1"
+        protected.sql("CALL envelope.rotate_search('t', 'notes', normalizer => %s)", paths)
+        assert protected.sql(BERN) == [(0,), (11,)]
+    protected.sql("CALL envelope.rotate_search('t', 'notes', normalizer => 'contains-n')")
+    protected.sql("CALL envelope.rotate_search('t', 'notes')")
+    assert protected.one("SELECT normalizer FROM envelope.searches") == "contains-n/1"
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="nothing at the paths"):
-        table.sql(BERN)
-    assert table.sql("""SELECT id FROM t WHERE notes_contains @> '{"n": 100}' AND notes @> '{"n": 100}'""") == [(100,)]
+        protected.sql(BERN)
+    assert protected.sql("""SELECT id FROM t WHERE notes_contains @> '{"n": 100}' AND notes @> '{"n": 100}'""") == [
+        (100,)
+    ]
 
 
-def test_the_index_serves_each_form(table: Database) -> None:
-    protected(table)
-    table.sql("PREPARE p (jsonb) AS SELECT id FROM t WHERE notes_contains @> $1 AND notes @> $1 ORDER BY id")
-    table.sql("SET plan_cache_mode = force_generic_plan")
+def test_the_index_serves_each_form(protected: Database) -> None:
+    protected.sql("PREPARE p (jsonb) AS SELECT id FROM t WHERE notes_contains @> $1 AND notes @> $1 ORDER BY id")
+    protected.sql("SET plan_cache_mode = force_generic_plan")
     joined = (
         "SELECT t.id FROM (VALUES ('Bern')) v (city) JOIN t ON notes_contains @> jsonb_build_object('city', v.city)"
     )
     for query in (BERN, """EXECUTE p('{"city": "Bern"}')""", joined + " ORDER BY t.id"):
-        assert INDEX in plan(table.admin, query), query
-        assert table.sql(query) == [(0,), (11,)], query
+        assert INDEX in plan(protected.admin, query), query
+        assert protected.sql(query) == [(0,), (11,)], query
 
 
-def test_no_text_of_it_is_shown_and_it_has_no_other_operator(table: Database) -> None:
-    protected(table)
-    assert table.sql("SELECT notes_contains::text FROM t WHERE id = 0") == [("",)]
+def test_no_text_of_it_is_shown_and_it_has_no_other_operator(protected: Database) -> None:
+    assert protected.sql("SELECT notes_contains::text FROM t WHERE id = 0") == [("",)]
     for forged in (
         "notes_contains = '1'",
         "notes_contains @> '{'",
@@ -144,37 +154,35 @@ def test_no_text_of_it_is_shown_and_it_has_no_other_operator(table: Database) ->
         "NOT notes_contains @> '{}'",
     ):
         with pytest.raises(psycopg.Error):
-            table.sql(f"SELECT id FROM t WHERE {forged}")
+            protected.sql(f"SELECT id FROM t WHERE {forged}")
 
 
-def test_deep_and_long_values_are_written_and_found(table: Database) -> None:
-    protected(table)
+def test_deep_and_long_values_are_written_and_found(protected: Database) -> None:
     deep = "'[' || repeat('[', 3000) || repeat(']', 3000) || ']'"
-    table.sql(
+    protected.sql(
         f"INSERT INTO t VALUES (50, 'x', ({deep})::jsonb),"
         " (51, 'x', jsonb_build_object('city', repeat('Bern', 100000)))"
     )
-    assert table.sql("""SELECT id FROM t WHERE notes_contains @> '[[[]]]' AND notes @> '[[[]]]'""") == [(50,)]
+    assert protected.sql("""SELECT id FROM t WHERE notes_contains @> '[[[]]]' AND notes @> '[[[]]]'""") == [(50,)]
     long = "jsonb_build_object('city', repeat('Bern', 100000))"
-    assert table.sql(f"SELECT id FROM t WHERE notes_contains @> {long} AND notes @> {long}") == [(51,)]
+    assert protected.sql(f"SELECT id FROM t WHERE notes_contains @> {long} AND notes @> {long}") == [(51,)]
     with pytest.raises(psycopg.errors.InvalidParameterValue) as refused:
-        table.sql(f"SELECT id FROM t WHERE notes_contains @> ({deep})::jsonb")
+        protected.sql(f"SELECT id FROM t WHERE notes_contains @> ({deep})::jsonb")
     assert refused.value.diag.message_hint
 
 
-def test_a_change_a_new_key_and_verify(table: Database) -> None:
-    protected(table)
-    table.sql("""UPDATE t SET notes = jsonb_set(notes, '{city}', '"Bern"') WHERE id = 1""")
-    table.sql("CALL envelope.rotate_search('t', 'notes')")
-    assert table.sql(BERN) == [(0,), (1,), (11,)]
-    assert INDEX in plan(table.admin, BERN)
-    table.sql("CALL envelope.verify('t')")
-    assert table.sql("SELECT reason FROM envelope.faults") == []
-    table.sql(
+def test_a_change_a_new_key_and_verify(protected: Database) -> None:
+    protected.sql("""UPDATE t SET notes = jsonb_set(notes, '{city}', '"Bern"') WHERE id = 1""")
+    protected.sql("CALL envelope.rotate_search('t', 'notes')")
+    assert protected.sql(BERN) == [(0,), (1,), (11,)]
+    assert INDEX in plan(protected.admin, BERN)
+    protected.sql("CALL envelope.verify('t')")
+    assert protected.sql("SELECT reason FROM envelope.faults") == []
+    protected.sql(
         "UPDATE t_encrypted SET notes_contains = (SELECT notes_contains FROM t_encrypted WHERE id = 2) WHERE id = 1"
     )
-    table.sql("CALL envelope.verify('t')")
-    assert table.sql("SELECT reason FROM envelope.faults") == [("wrong token",)]
+    protected.sql("CALL envelope.verify('t')")
+    assert protected.sql("SELECT reason FROM envelope.faults") == [("wrong token",)]
 
 
 def test_add_drop_and_protect_online(table: Database) -> None:
@@ -212,10 +220,10 @@ def test_who_searches_without_reading_and_what_shred_clears(table: Database) -> 
         ("jsonb", '{"contains": {"unique": true}}'),
     ],
 )
-def test_what_cannot_be_searched_so_is_refused(db: Database, kind: str, search: str) -> None:
-    db.sql(f"CREATE TABLE t (id int PRIMARY KEY, v {kind})")
+def test_what_cannot_be_searched_so_is_refused(shared_db: Database, kind: str, search: str) -> None:
+    shared_db.sql(f"DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY, v {kind})")
     with pytest.raises(psycopg.Error) as refused:
-        db.sql(f"""CALL envelope.protect('t', '{{"v": {{"search": {search}}}}}')""")
+        shared_db.sql(f"""CALL envelope.protect('t', '{{"v": {{"search": {search}}}}}')""")
     assert refused.value.sqlstate in ("22023", "0A000")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -12,7 +12,7 @@ import pytest
 from stack.postgres import Cluster
 from stack.processes import folder
 from stack.stack import Stack
-from tests.fix_stack import SETTINGS, Database
+from tests.fix_stack import SETTINGS, Database, Fill
 from tests.integration.client.test_commands import Command
 
 TABLES = """
@@ -44,13 +44,17 @@ STATEMENTS = [
 ]
 
 
-@pytest.fixture
-def shop(db: Database) -> Database:
+def fill(db: Database) -> None:
     """customer and invoice, each with search columns."""
     db.sql(TABLES)
     for statement in PROTECT:
         db.sql(statement)
-    return db
+
+
+@pytest.fixture
+def shop(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(fill)
 
 
 def test_a_rewritten_statement_finds_the_same_rows(stack: Stack, shop: Database, tmp_path: Path) -> None:
@@ -97,17 +101,17 @@ def test_a_role_without_the_right_is_told_so(stack: Stack, shop: Database, tmp_p
         (("--statements",), "pg_stat_statements is not installed"),
     ],
 )
-def test_what_it_cannot_do_is_said(stack: Stack, db: Database, words: tuple[str, ...], said: str) -> None:
-    done = Command(stack, db.name).run("lint", *words)
+def test_what_it_cannot_do_is_said(stack: Stack, shared_db: Database, words: tuple[str, ...], said: str) -> None:
+    done = Command(stack, shared_db.name).run("lint", *words)
     assert done.code in (1, 2)
     assert said in done.err
 
 
 @pytest.mark.parametrize("content", ["no json", "{}", '[{"schema": "public"}]', "[1]"])
-def test_a_catalog_that_is_none(stack: Stack, db: Database, tmp_path: Path, content: str) -> None:
+def test_a_catalog_that_is_none(stack: Stack, shared_db: Database, tmp_path: Path, content: str) -> None:
     catalog = tmp_path / "catalog.json"
     catalog.write_text(content)
-    done = Command(stack, db.name).run("lint", "--catalog", catalog, tmp_path)
+    done = Command(stack, shared_db.name).run("lint", "--catalog", catalog, tmp_path)
     assert done.code == 1
     assert "is no catalog" in done.err
 

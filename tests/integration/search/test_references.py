@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stack.postgres import Cluster
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.operations.fix_clusters import run
 from tests.integration.sql.test_there_and_back import dump
 
@@ -41,27 +42,48 @@ def make(db: Database, key: str = KEY, owner: str | None = None) -> None:
             db.sql(f"ALTER TABLE {table} OWNER TO {owner}")
 
 
-@pytest.fixture
-def joined(db: Database) -> Database:
-    """Tables of an ordinary role, which has no right to the types of tokens."""
+def fill(db: Database) -> None:
     make(db, KEY + " ON DELETE CASCADE", owner="owner")
     db.sql(PROTECT)
-    return db
 
 
-def test_rows_hold_together(joined: Database) -> None:
+def fill_deferrable(db: Database) -> None:
+    make(db, KEY + " DEFERRABLE")
+    db.sql(PROTECT)
+
+
+@pytest.fixture
+def joined(filled: Callable[[Fill], Database]) -> Database:
+    """Tables of an ordinary role, which has no right to the types of tokens; a copy, as these tests destroy no key."""
+    return filled(fill)
+
+
+@pytest.fixture
+def owner(joined: Database) -> psycopg.Connection[Any]:
+    """One session for all that it does in a test."""
+    return joined.connect("owner")
+
+
+@pytest.fixture(scope="module")
+def plain(shared_db: Database) -> Database:
+    """Tables that are not protected, and stay so."""
+    make(shared_db)
+    return shared_db
+
+
+def test_rows_hold_together(joined: Database, owner: psycopg.Connection[Any]) -> None:
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        joined.sql("INSERT INTO invoice VALUES (11, 1, 'nobody@example.org')", user="owner")
+        owner.execute("INSERT INTO invoice VALUES (11, 1, 'nobody@example.org')")
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        joined.sql("UPDATE invoice SET \"Paid by\" = 'nobody@example.org' WHERE id = 1", user="owner")
+        owner.execute("UPDATE invoice SET \"Paid by\" = 'nobody@example.org' WHERE id = 1")
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        joined.sql("UPDATE customer SET email = 'other@example.org' WHERE id = 1", user="owner")
-    joined.sql("UPDATE customer SET email = 'other@example.org' WHERE id = 20", user="owner")
-    joined.sql("INSERT INTO invoice VALUES (11, 1, 'other@example.org'), (12, 1, NULL)", user="owner")
-    joined.sql("DELETE FROM customer WHERE id IN (1, 20)", user="owner")
-    assert joined.sql("SELECT id FROM invoice WHERE id IN (1, 2, 11, 12) ORDER BY id", user="owner") == [(2,), (12,)]
+        owner.execute("UPDATE customer SET email = 'other@example.org' WHERE id = 1")
+    owner.execute("UPDATE customer SET email = 'other@example.org' WHERE id = 20")
+    owner.execute("INSERT INTO invoice VALUES (11, 1, 'other@example.org'), (12, 1, NULL)")
+    owner.execute("DELETE FROM customer WHERE id IN (1, 20)")
+    assert owner.execute("SELECT id FROM invoice WHERE id IN (1, 2, 11, 12) ORDER BY id").fetchall() == [(2,), (12,)]
     same = 'SELECT count(*) FROM invoice i JOIN customer c ON c.email_search = i."Paid by_search"'
-    assert joined.one(same, user="owner") == 9
+    assert owner.execute(same).fetchone() == (9,)
 
 
 WRONG = {
@@ -73,11 +95,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("statement", WRONG)
-def test_errors_show_names_alone(db: Database, statement: str) -> None:
-    make(db, KEY + " DEFERRABLE")
-    db.sql(PROTECT)
-    with pytest.raises(psycopg.errors.ForeignKeyViolation) as refused, db.connect() as connection:
-        connection.execute(statement.encode())
+def test_errors_show_names_alone(filled: Callable[[Fill], Database], statement: str) -> None:
+    with pytest.raises(psycopg.errors.ForeignKeyViolation) as refused:
+        filled(fill_deferrable).admin.execute(statement.encode())
     shown = refused.value.diag
     assert (shown.message_primary or "").startswith(WRONG[statement])
     assert shown.constraint_name == "paid"
@@ -177,23 +197,21 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("tables", REFUSED)
-def test_what_cannot_be_carried_is_refused(db: Database, tables: str) -> None:
-    make(db)
-    before = db.sql(SHAPE)
+def test_what_cannot_be_carried_is_refused(plain: Database, tables: str) -> None:
+    before = plain.sql(SHAPE)
     with pytest.raises(psycopg.errors.FeatureNotSupported) as refused:
-        db.sql("CALL envelope.protect_tables(%s)", tables)
+        plain.sql("CALL envelope.protect_tables(%s)", tables)
     assert REFUSED[tables] in (refused.value.diag.message_detail or "")
-    assert db.sql(SHAPE) == before
+    assert plain.sql(SHAPE) == before
 
 
 BAD = ("[]", "{}", '"customer"', '{"customer": []}', '{"customer": ["email"], "public.customer": ["email"]}', "null")
 
 
 @pytest.mark.parametrize("tables", BAD)
-def test_bad_input_is_refused(db: Database, tables: str) -> None:
-    make(db)
+def test_bad_input_is_refused(plain: Database, tables: str) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue):
-        db.sql("CALL envelope.protect_tables(%s)", tables)
+        plain.sql("CALL envelope.protect_tables(%s)", tables)
 
 
 def test_other_types_schemas_and_owners_are_refused(db: Database) -> None:
@@ -212,15 +230,15 @@ def test_a_taken_name_is_refused(db: Database) -> None:
         db.sql(PROTECT)
 
 
-def test_ddl_of_users(joined: Database) -> None:
+def test_ddl_of_users(joined: Database, owner: psycopg.Connection[Any]) -> None:
     joined.sql("ALTER TABLE invoice_encrypted ADD COLUMN more int")
     joined.sql('ALTER TABLE invoice_encrypted RENAME COLUMN "Paid by" TO payer')
     for table in ("customer", "invoice"):
         joined.sql(f"CALL envelope.refresh('{table}_encrypted')")
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        joined.sql("INSERT INTO invoice (id, payer) VALUES (11, 'nobody@example.org')", user="owner")
+        owner.execute("INSERT INTO invoice (id, payer) VALUES (11, 'nobody@example.org')")
     joined.sql("ALTER TABLE invoice_encrypted DROP CONSTRAINT paid")
-    joined.sql("INSERT INTO invoice (id, payer) VALUES (11, 'nobody@example.org')", user="owner")
+    owner.execute("INSERT INTO invoice (id, payer) VALUES (11, 'nobody@example.org')")
     joined.sql("CALL envelope.drop_search('invoice', 'payer')")
     joined.sql("CALL envelope.rotate_search('customer', 'email')")
     joined.sql("BEGIN; CALL envelope.unprotect('customer'); CALL envelope.unprotect('invoice'); COMMIT")
@@ -235,13 +253,13 @@ def test_scopes_are_refused(db: Database) -> None:
         db.sql("""CALL envelope.protect('staff', '["email", "boss"]', scope => 'subject', scope_column => 'id')""")
 
 
-def test_a_new_search_key_keeps_the_foreign_key(joined: Database) -> None:
+def test_a_new_search_key_keeps_the_foreign_key(joined: Database, owner: psycopg.Connection[Any]) -> None:
     before = joined.sql(SHAPE)
     joined.sql("CALL envelope.rotate_search('customer', 'email')")
     assert joined.sql(SHAPE) == before
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        joined.sql("INSERT INTO invoice VALUES (11, 1, 'nobody@example.org')", user="owner")
-    joined.sql("INSERT INTO invoice VALUES (11, 1, 'user11@example.org')", user="owner")
+        owner.execute("INSERT INTO invoice VALUES (11, 1, 'nobody@example.org')")
+    owner.execute("INSERT INTO invoice VALUES (11, 1, 'user11@example.org')")
     with pytest.raises(psycopg.errors.FeatureNotSupported, match="a foreign key compares"):
         joined.sql("CALL envelope.rotate_search('invoice', 'Paid by', normalizer => 'trim')")
 
@@ -295,6 +313,6 @@ COMPARES = (
 
 
 @pytest.mark.parametrize("query", COMPARES)
-def test_its_operators_take_no_value_of_a_user(joined: Database, query: str) -> None:
+def test_its_operators_take_no_value_of_a_user(joined: Database, owner: psycopg.Connection[Any], query: str) -> None:
     with pytest.raises(psycopg.errors.Error):
-        joined.sql(query, user="owner")
+        owner.execute(query)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.search.fix_users import make_users
 
 ONE = "user17@example.org"
 
 
-def test_one_may_search_without_reading(db: Database) -> None:
+def fill(db: Database) -> None:
     make_users(db, count=20)
-    db.sql("GRANT SELECT (id, email_search) ON users TO alice")
-    alice = db.connect("alice")
+
+
+@pytest.fixture
+def users(filled: Callable[[Fill], Database]) -> Database:
+    """A copy, for tests that destroy no key."""
+    return filled(fill)
+
+
+def test_one_may_search_without_reading(users: Database) -> None:
+    users.sql("GRANT SELECT (id, email_search) ON users TO alice")
+    alice = users.connect("alice")
     assert alice.execute("SELECT id FROM users WHERE email_search = %s", [ONE]).fetchall() == [(17,)]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         alice.execute("SELECT email FROM users")
@@ -30,11 +41,10 @@ def test_who_may_read_single_columns_may_search_them(db: Database) -> None:
     assert db.one("SELECT has_column_privilege('bob', 't', 'b_search', 'SELECT WITH GRANT OPTION')")
 
 
-def test_nobody_else_may_search(db: Database) -> None:
-    make_users(db, count=20)
-    db.sql("GRANT SELECT (id) ON users TO alice")
+def test_nobody_else_may_search(users: Database) -> None:
+    users.sql("GRANT SELECT (id) ON users TO alice")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        db.sql(f"SELECT id FROM users WHERE email_search = '{ONE}'", user="alice")
+        users.sql(f"SELECT id FROM users WHERE email_search = '{ONE}'", user="alice")
 
 
 def test_an_owner_needs_no_right_to_create(db: Database) -> None:
@@ -64,19 +74,17 @@ SEES = (
 
 
 @pytest.mark.parametrize("statement", SEES)
-def test_a_reader_cannot_make_or_name_a_token(db: Database, statement: str) -> None:
-    make_users(db, count=20)
-    db.sql("GRANT SELECT ON users TO alice")
-    kind = db.one("SELECT type_name FROM envelope_private.search_key ORDER BY type_name LIMIT 1")
-    uuid = db.one("SELECT search_uuid::text FROM envelope_private.search_key ORDER BY type_name LIMIT 1")
+def test_a_reader_cannot_make_or_name_a_token(users: Database, statement: str) -> None:
+    users.sql("GRANT SELECT ON users TO alice")
+    kind = users.one("SELECT type_name FROM envelope_private.search_key ORDER BY type_name LIMIT 1")
+    uuid = users.one("SELECT search_uuid::text FROM envelope_private.search_key ORDER BY type_name LIMIT 1")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        db.sql(statement.format(type=kind, uuid=uuid), user="alice")
+        users.sql(statement.format(type=kind, uuid=uuid), user="alice")
 
 
-def test_a_token_shows_as_nothing(db: Database) -> None:
-    make_users(db, count=20)
-    db.sql("GRANT SELECT ON users TO alice")
-    alice = db.connect("alice")
+def test_a_token_shows_as_nothing(users: Database) -> None:
+    users.sql("GRANT SELECT ON users TO alice")
+    alice = users.connect("alice")
     for binary in (False, True):
         cursor = alice.execute("SELECT email_search FROM users WHERE id = 1", binary=binary)
         assert cursor.fetchone() in [("",), (b"",)]
@@ -84,13 +92,12 @@ def test_a_token_shows_as_nothing(db: Database) -> None:
     assert alice.execute("SELECT row_to_json(u)->>'email_search' FROM users u WHERE id = 1").fetchone() == ("",)
 
 
-def test_errors_of_a_unique_index_show_no_token(db: Database) -> None:
-    make_users(db, count=20)
+def test_errors_of_a_unique_index_show_no_token(users: Database) -> None:
     with pytest.raises(psycopg.errors.UniqueViolation) as caught:
-        db.sql(f"INSERT INTO users VALUES (99, 1, '{ONE}', 'x', NULL)")
+        users.sql(f"INSERT INTO users VALUES (99, 1, '{ONE}', 'x', NULL)")
     assert caught.value.diag.constraint_name == "users_email_key"
     assert caught.value.diag.message_detail == "Key (email_search)=() already exists."
-    token = db.one("SELECT encode(email_search::text::bytea, 'escape') FROM users_encrypted WHERE id = 17")
+    token = users.one("SELECT encode(email_search::text::bytea, 'escape') FROM users_encrypted WHERE id = 17")
     assert token[2:] not in str(caught.value)
 
 

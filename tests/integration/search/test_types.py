@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 
 # Of each type values of which some are equal, and some nearly so.
 TYPES = {
@@ -60,18 +62,23 @@ def make(db: Database) -> None:
     db.sql(f"CALL envelope.protect('t', '{{{wanted}}}')")
 
 
-def test_equality_is_the_type_s_own(db: Database) -> None:
-    make(db)
+@pytest.fixture
+def table(filled: Callable[[Fill], Database]) -> Database:
+    """These tests destroy no key, so a copy will do."""
+    return filled(make)
+
+
+def test_equality_is_the_type_s_own(table: Database) -> None:
     for settings in ("", SETTINGS):
         if settings:
-            db.sql(settings)
+            table.sql(settings)
         for column, kind in columns():
             for value in TYPES[kind]:
-                compare(db, column, kind, value)
+                compare(table, column, kind, value)
         joined = "SELECT a.id, b.id FROM {t} a JOIN {t} b ON a.{c} = b.{c} ORDER BY 1, 2"
         for column, kind in columns():
-            searched = db.sql(joined.format(t="t", c=f"{column}_search"))
-            assert searched == db.sql(joined.format(t="plain", c=column)), kind
+            searched = table.sql(joined.format(t="t", c=f"{column}_search"))
+            assert searched == table.sql(joined.format(t="plain", c=column)), kind
 
 
 def compare(db: Database, column: str, kind: str, value: str) -> None:
@@ -86,11 +93,10 @@ def compare(db: Database, column: str, kind: str, value: str) -> None:
         )
 
 
-def test_a_role_without_rights_searches_by_constants_of_each_type(db: Database) -> None:
+def test_a_role_without_rights_searches_by_constants_of_each_type(table: Database) -> None:
     """PostgreSQL computes what it makes of a constant while it plans, with the rights of the role."""
-    make(db)
-    db.sql("GRANT SELECT ON t TO alice")
-    alice = db.connect("alice")
+    table.sql("GRANT SELECT ON t TO alice")
+    alice = table.connect("alice")
     for column, kind in columns():
         for form in ("= %s", "= %s::{kind}", "= ANY (ARRAY[%s]::{kind}[])"):
             condition = f"{column}_search {form.format(kind=kind)}"
@@ -98,20 +104,18 @@ def test_a_role_without_rights_searches_by_constants_of_each_type(db: Database) 
             assert (0,) in found, condition
 
 
-def test_any_is_served_by_the_index_where_the_page_says_so(db: Database) -> None:
-    make(db)
-    db.sql("SET enable_seqscan = off")
+def test_any_is_served_by_the_index_where_the_page_says_so(table: Database) -> None:
+    table.sql("SET enable_seqscan = off")
     for column, kind in columns():
         query = f"EXPLAIN SELECT id FROM t WHERE {column}_search = ANY (ARRAY[NULL, NULL]::{kind}[])"
-        plan = "\n".join(line for (line,) in db.sql(query))
+        plan = "\n".join(line for (line,) in table.sql(query))
         assert (f"t_{column}_search_idx" in plan) == (kind in LISTED), kind
 
 
-def test_a_value_that_the_type_does_not_take_is_refused(db: Database) -> None:
-    make(db)
+def test_a_value_that_the_type_does_not_take_is_refused(table: Database) -> None:
     column = next(column for column, kind in columns() if kind == "date")
     with pytest.raises(psycopg.errors.InvalidDatetimeFormat):
-        db.sql(f"SELECT id FROM t WHERE {column}_search = 'tomorrow or so'")
+        table.sql(f"SELECT id FROM t WHERE {column}_search = 'tomorrow or so'")
 
 
 UNFIT = {
@@ -125,7 +129,9 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("kind", UNFIT)
-def test_types_without_one_text_for_equal_values_are_refused(db: Database, kind: str) -> None:
+def test_types_without_one_text_for_equal_values_are_refused(shared_db: Database, kind: str) -> None:
+    db = shared_db
+    db.sql("DROP TABLE IF EXISTS t; DROP COLLATION IF EXISTS loose")
     db.sql("CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
     db.sql(f"CREATE TABLE t (id int PRIMARY KEY, a {kind})")
     with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:

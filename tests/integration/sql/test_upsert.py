@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stack.postgres import Cluster
-from tests.fix_stack import Database
+from tests.fix_stack import Database, Fill
 from tests.integration.operations.fix_clusters import run
 
 MADE = """
@@ -59,20 +61,39 @@ REFUSED = [
 ]
 
 
+@functools.cache
+def fill_twins(kind: str) -> Fill:
+    def make(db: Database) -> None:
+        for schema in ("plain", "sealed"):
+            db.sql(f"CREATE SCHEMA {schema}; SET search_path = {schema}; {MADE}; {KINDS[kind]}; {FILLED}")
+            db.sql(f"GRANT USAGE ON SCHEMA {schema} TO alice; GRANT ALL ON t, t_id_seq TO alice")
+        db.sql(f"CALL envelope.protect('sealed.t', '{SEALED}')")
+        db.sql("CALL envelope.allow_upsert('sealed.t')")
+
+    return make
+
+
+def fill_one(db: Database) -> None:
+    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
+
+
 @pytest.fixture(params=KINDS)
-def twins(request: pytest.FixtureRequest, db: Database) -> Iterator[Database]:
-    for schema in ("plain", "sealed"):
-        db.sql(f"CREATE SCHEMA {schema}; SET search_path = {schema}; {MADE}; {KINDS[request.param]}; {FILLED}")
-        db.sql(f"GRANT USAGE ON SCHEMA {schema} TO alice; GRANT ALL ON t, t_id_seq TO alice")
-    db.sql(f"CALL envelope.protect('sealed.t', '{SEALED}')")
-    db.sql("CALL envelope.allow_upsert('sealed.t')")
-    yield db
-    db.sql("RESET search_path")
+def twins(request: pytest.FixtureRequest, filled: Callable[[Fill], Database]) -> Iterator[Database]:
+    """These tests destroy no key, so a copy will do."""
+    made = filled(fill_twins(request.param))
+    made.sql("SET search_path = sealed")
+    yield made
+    made.sql("RESET search_path")
 
 
-def outcome(db: Database, schema: str, statement: str) -> tuple[object, object]:
-    """Returns what a statement gave, or its SQLSTATE, and the table afterwards."""
-    alice = db.connect("alice")
+@pytest.fixture
+def table(filled: Callable[[Fill], Database]) -> Database:
+    """Such a table alone."""
+    return filled(fill_one)
+
+
+def outcome(db: Database, alice: psycopg.Connection[Any], schema: str, statement: str) -> tuple[object, object]:
+    """Returns what a statement of alice gave, or its SQLSTATE, and the table afterwards."""
     alice.execute(f"SET search_path = {schema}")
     try:
         done = alice.execute(statement)
@@ -83,21 +104,22 @@ def outcome(db: Database, schema: str, statement: str) -> tuple[object, object]:
 
 
 def test_it_does_what_the_plain_table_does(twins: Database) -> None:
+    alice = twins.connect("alice")
     for statement in SAID:
-        plain = outcome(twins, "plain", statement.format(t="t"))
-        assert outcome(twins, "sealed", statement.format(t="t_upsert")) == plain, statement
+        plain = outcome(twins, alice, "plain", statement.format(t="t"))
+        assert outcome(twins, alice, "sealed", statement.format(t="t_upsert")) == plain, statement
     twins.sql("CALL envelope.verify('sealed.t')")
     assert twins.sql("SELECT count(*) FROM envelope.faults") == [(0,)]
     assert twins.sql("SELECT login FROM sealed.t WHERE p_search = 'abc'") == [("c",)]
 
 
 def test_a_value_that_was_computed_from_a_stored_one_is_refused(twins: Database) -> None:
-    before = twins.sql(LINE.format("sealed"))
+    before, alice = twins.sql(LINE.format("sealed")), twins.connect("alice")
     for assigned, state in REFUSED:
         statement = (
             f"INSERT INTO t_upsert (login, s, p) VALUES ('a', 'P', '5') ON CONFLICT (login) DO UPDATE SET {assigned}"
         )
-        assert outcome(twins, "sealed", statement) == (state, before), assigned
+        assert outcome(twins, alice, "sealed", statement) == (state, before), assigned
 
 
 SOURCES = "SELECT castsource::regtype::text FROM pg_cast WHERE casttarget = 'envelope.input'::regtype ORDER BY 1"
@@ -144,43 +166,40 @@ def test_floats_keep_each_bit_whatever_the_session_says(db: Database) -> None:
             assert db.one("SELECT (f, r) = (%s::float8, 16777217::float4) FROM t", value), (digits, value)
 
 
-def test_what_is_stored_in_the_clear_is_a_mark(db: Database) -> None:
-    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
+def test_what_is_stored_in_the_clear_is_a_mark(table: Database) -> None:
     secret = "Kx9-planted"
     upsert = "INSERT INTO t_upsert (login, s) VALUES ('a', %s) ON CONFLICT (login) DO UPDATE SET s = excluded.s"
-    db.sql(upsert, secret)
-    db.sql("INSERT INTO t_upsert (login, s) VALUES ('z', %s)", secret)
-    assert db.sql("SELECT count(*) FROM t WHERE s = %s", secret) == [(2,)]
-    assert db.sql("SELECT count(*) FROM t_encrypted e WHERE strpos(e::text, %s) > 0", secret) == [(0,)]
-    assert db.sql("SELECT count(*) FROM t_upsert e WHERE strpos(e::text, %s) > 0", secret) == [(0,)]
+    table.sql(upsert, secret)
+    table.sql("INSERT INTO t_upsert (login, s) VALUES ('z', %s)", secret)
+    assert table.sql("SELECT count(*) FROM t WHERE s = %s", secret) == [(2,)]
+    assert table.sql("SELECT count(*) FROM t_encrypted e WHERE strpos(e::text, %s) > 0", secret) == [(0,)]
+    assert table.sql("SELECT count(*) FROM t_upsert e WHERE strpos(e::text, %s) > 0", secret) == [(0,)]
 
 
-def test_without_its_trigger_nothing_is_stored_in_the_clear(db: Database) -> None:
-    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
+def test_without_its_trigger_nothing_is_stored_in_the_clear(table: Database) -> None:
     for off, on in (
         ("SET session_replication_role = replica", "RESET session_replication_role"),
         ('ALTER TABLE t_encrypted DISABLE TRIGGER "!envelope_upsert_insert"', "SELECT 1"),
     ):
-        db.sql(off)
+        table.sql(off)
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
-            db.sql("INSERT INTO t_upsert (login, s) VALUES ('z', 'planted')")
+            table.sql("INSERT INTO t_upsert (login, s) VALUES ('z', 'planted')")
         assert "planted" not in str(refused.value)
-        db.sql(on)
-    db.sql("ALTER TABLE t_encrypted DISABLE TRIGGER ALL")
+        table.sql(on)
+    table.sql("ALTER TABLE t_encrypted DISABLE TRIGGER ALL")
     with pytest.raises(psycopg.errors.CheckViolation):
-        db.sql("UPDATE t_upsert SET s = 'planted'")
+        table.sql("UPDATE t_upsert SET s = 'planted'")
 
 
-def test_a_mark_of_another_statement_is_worth_nothing(db: Database) -> None:
-    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
-    db.sql("INSERT INTO t_upsert (login, s) VALUES ('z', 'secret')")
-    mark = db.one("SELECT s FROM t_upsert WHERE login = 'z'")
+def test_a_mark_of_another_statement_is_worth_nothing(table: Database) -> None:
+    table.sql("INSERT INTO t_upsert (login, s) VALUES ('z', 'secret')")
+    mark = table.one("SELECT s FROM t_upsert WHERE login = 'z'")
     with pytest.raises(psycopg.errors.FeatureNotSupported):
-        db.sql("INSERT INTO t_upsert (login, s) VALUES ('y', %s)", mark)
+        table.sql("INSERT INTO t_upsert (login, s) VALUES ('y', %s)", mark)
     with pytest.raises(psycopg.errors.FeatureNotSupported):
-        db.sql("UPDATE t_upsert SET s = (SELECT s FROM t_upsert WHERE login = 'z') WHERE login = 'a'")
+        table.sql("UPDATE t_upsert SET s = (SELECT s FROM t_upsert WHERE login = 'z') WHERE login = 'a'")
     with pytest.raises(psycopg.errors.FeatureNotSupported):
-        db.sql("UPDATE t_upsert SET s = (SELECT s FROM t_upsert WHERE login = 'b') WHERE login = 'a'")
+        table.sql("UPDATE t_upsert SET s = (SELECT s FROM t_upsert WHERE login = 'b') WHERE login = 'a'")
 
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
@@ -202,29 +221,28 @@ def test_every_text_comes_back(db: Database) -> None:
     written()
 
 
-def test_it_follows_the_table(db: Database) -> None:
-    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
-    db.sql("ALTER TABLE t RENAME COLUMN s TO who; ALTER TABLE t RENAME TO u")
-    db.sql("ALTER TABLE u_encrypted ADD COLUMN extra int DEFAULT 5; CALL envelope.refresh('u')")
-    db.sql("ALTER TABLE u ADD COLUMN more int; ALTER TABLE u DROP COLUMN more")
-    db.sql("ALTER TABLE u OWNER TO alice")
+def test_it_follows_the_table(table: Database) -> None:
+    table.sql("ALTER TABLE t RENAME COLUMN s TO who; ALTER TABLE t RENAME TO u")
+    table.sql("ALTER TABLE u_encrypted ADD COLUMN extra int DEFAULT 5; CALL envelope.refresh('u')")
+    table.sql("ALTER TABLE u ADD COLUMN more int; ALTER TABLE u DROP COLUMN more")
+    table.sql("ALTER TABLE u OWNER TO alice")
     upsert = "INSERT INTO u_upsert (login, who) VALUES ('a', 'W') ON CONFLICT (login) DO UPDATE SET who = excluded.who"
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        db.sql(upsert, user="bob")
-    db.sql("GRANT SELECT, INSERT, UPDATE ON u TO bob; GRANT USAGE ON SEQUENCE t_id_seq TO bob")
-    db.sql(upsert, user="bob")
-    assert db.sql("SELECT who, extra FROM u WHERE login = 'a'", user="alice") == [("W", 5)]
-    db.sql("REVOKE INSERT ON u FROM bob")
+        table.sql(upsert, user="bob")
+    table.sql("GRANT SELECT, INSERT, UPDATE ON u TO bob; GRANT USAGE ON SEQUENCE t_id_seq TO bob")
+    table.sql(upsert, user="bob")
+    assert table.sql("SELECT who, extra FROM u WHERE login = 'a'", user="alice") == [("W", 5)]
+    table.sql("REVOKE INSERT ON u FROM bob")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        db.sql(upsert, user="bob")
-    db.sql("CREATE SCHEMA other AUTHORIZATION alice; ALTER TABLE u SET SCHEMA other")
-    db.sql("SET search_path = other")
-    db.sql("CALL envelope.add_search('u', 'who')")
-    db.sql(upsert.replace("'W'", "'W2'"))
-    assert db.sql("SELECT login FROM u WHERE who_search = 'W2'") == [("a",)]
-    db.sql("CALL envelope.drop_upsert('u'); RESET search_path")
-    assert db.sql("SELECT to_regclass('other.u_upsert')") == [(None,)]
-    assert db.sql("SELECT count(*) FROM pg_attribute WHERE atttypid = 'envelope.input'::regtype") == [(0,)]
+        table.sql(upsert, user="bob")
+    table.sql("CREATE SCHEMA other AUTHORIZATION alice; ALTER TABLE u SET SCHEMA other")
+    table.sql("SET search_path = other")
+    table.sql("CALL envelope.add_search('u', 'who')")
+    table.sql(upsert.replace("'W'", "'W2'"))
+    assert table.sql("SELECT login FROM u WHERE who_search = 'W2'") == [("a",)]
+    table.sql("CALL envelope.drop_upsert('u'); RESET search_path")
+    assert table.sql("SELECT to_regclass('other.u_upsert')") == [(None,)]
+    assert table.sql("SELECT count(*) FROM pg_attribute WHERE atttypid = 'envelope.input'::regtype") == [(0,)]
 
 
 def test_a_protected_table_becomes_plain_again(db: Database) -> None:
@@ -305,12 +323,13 @@ def test_a_restored_database_takes_upserts(
         connection.execute("CALL envelope.unprotect('t')")
 
 
-def test_a_dropped_column_takes_its_part_of_the_relation_along(db: Database) -> None:
-    db.sql(f"{MADE}; {FILLED}; CALL envelope.protect('t', '{SEALED}'); CALL envelope.allow_upsert('t')")
-    db.sql("GRANT INSERT, SELECT, UPDATE ON t TO alice; ALTER TABLE t OWNER TO owner")
-    db.sql("ALTER TABLE t ADD COLUMN more text", user="owner")
-    db.sql("ALTER TABLE t DROP COLUMN s", user="owner")
-    assert db.sql("SELECT attname FROM pg_attribute WHERE attrelid = 't_encrypted'::regclass AND attname ~ '^s'") == []
+def test_a_dropped_column_takes_its_part_of_the_relation_along(table: Database) -> None:
+    table.sql("GRANT INSERT, SELECT, UPDATE ON t TO alice; ALTER TABLE t OWNER TO owner")
+    table.sql("ALTER TABLE t ADD COLUMN more text", user="owner")
+    table.sql("ALTER TABLE t DROP COLUMN s", user="owner")
+    assert (
+        table.sql("SELECT attname FROM pg_attribute WHERE attrelid = 't_encrypted'::regclass AND attname ~ '^s'") == []
+    )
     set_more = "ON CONFLICT (id) DO UPDATE SET more = excluded.more"
-    db.sql(f"INSERT INTO t_upsert (id, login, more) VALUES (1, 'a', 'm') {set_more}", user="alice")
-    assert db.one("SELECT more FROM t WHERE id = 1", user="alice") == "m"
+    table.sql(f"INSERT INTO t_upsert (id, login, more) VALUES (1, 'a', 'm') {set_more}", user="alice")
+    assert table.one("SELECT more FROM t WHERE id = 1", user="alice") == "m"
