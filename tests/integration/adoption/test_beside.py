@@ -14,7 +14,8 @@ from tests.integration.adoption.fix_legacy import ADOPT, CONVERT, KEY, make_pati
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.rotation.fix_jobs import Beside, until
 
-ROWS, WRITERS, KILLS = 15_000, 4, 2
+# The writers convert rows, too, and the job must have some left at each kill.
+ROWS, WRITERS, KILLS = 25_000, 4, 2
 # Row i belongs to writer i % WRITERS, so each writer knows what its rows must hold.
 SOME_DONE = "SELECT count(*) > 0 FROM envelope.progress WHERE what = 'adopt' AND state = 'running' AND rows > %s"
 SLOWLY = "CALL envelope.convert('patient', batch_size => 200, pause_ms => 20)"
@@ -106,7 +107,7 @@ def test_nothing_is_lost_and_nothing_is_sealed_twice(db: Database) -> None:
     for kill in range(KILLS):
         with Database(db.stack, db.name) as witness:
             job = Beside(witness, SLOWLY)
-            until(witness, SOME_DONE, "some batches", 2000 * (kill + 1))
+            until(witness, SOME_DONE, "some batches", 1000 * (kill + 1))
             kill_backend(db.stack, job.pid)
             job.end()
     with Database(db.stack, db.name) as again:

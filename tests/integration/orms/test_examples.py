@@ -82,6 +82,16 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
+def listens(path: Path) -> bool:
+    """Tells whether a server takes connections there. The socket is in its place a moment before that."""
+    with closing(UnixConnection(path)) as connection:
+        try:
+            connection.connect()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+
 @contextmanager
 def served(python: Path, db: Database, path: Path, example: str, **variables: str) -> Iterator[Path]:
     """Runs an application of FastAPI until it answers at a socket."""
@@ -90,7 +100,7 @@ def served(python: Path, db: Database, path: Path, example: str, **variables: st
     variables = {**environment(db), **variables, "DATABASE_URL": url}
     server = subprocess.Popen(command, cwd=EXAMPLES / example, env=variables)
     try:
-        while not path.exists():
+        while not listens(path):
             assert server.poll() is None
             time.sleep(0.05)
         yield path
