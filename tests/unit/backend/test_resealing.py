@@ -60,8 +60,19 @@ class LayoutOfOne:
     ],
 )
 def test_few_rows_are_taken_where_they_are(monkeypatch: pytest.MonkeyPatch, left: list[int], done: list[str]) -> None:
+    assert acts(monkeypatch, World(left)) == done
+
+
+def test_no_more_keys_are_made_ready_than_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    world = World([FEW, BATCH + 1, BATCH, 0])
+    done = acts(monkeypatch, world, lambda *which: asked.append(which))
+    assert done == ["walks", "walks", "takes a batch"]
+    assert asked == [("t", "t.old")]
+
+
+def acts(monkeypatch: pytest.MonkeyPatch, world: World, ready: Callable[..., None] | None = None) -> list[str]:
     monkeypatch.setattr(resealing.whole, "refuse_hidden", lambda *_: None)
-    world = World(left)
     parts = cast(Any, world)
-    Resealing(parts, parts, cast(Any, LayoutOfOne()), {}, parts, parts, lambda careful: Work()).clean()
-    assert world.done == done
+    Resealing(parts, parts, cast(Any, LayoutOfOne()), {}, parts, parts, lambda careful: Work(), ready).clean()
+    return world.done

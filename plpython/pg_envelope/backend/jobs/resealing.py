@@ -135,7 +135,9 @@ class Resealing:
 
         Writers can move rows faster than a walk comes to them, and beyond its last block.
         """
-        if old > FEW_BATCHES * self._walker.batch_size:
+        # The keys of tenants or subjects are made ready at once for all these rows.
+        batches = 1 if self._ready else FEW_BATCHES
+        if old > batches * self._walker.batch_size:
             self._walker.walk(self._batch)
             return
         if self._ready:
