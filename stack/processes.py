@@ -20,6 +20,7 @@ LOG_TAIL_LINES = 20
 # The range is below the kernel's for outgoing connections. A client that retries could otherwise take the port of a
 # server that is down for a moment, or even connect to itself.
 PORTS = range(20_000, 32_000)
+BLOCK = 100
 
 
 class StackError(Exception):
@@ -74,9 +75,29 @@ def folder(path: Path, mode: int, owner: Account | None = None) -> Path:
     return path
 
 
+def _own_ports() -> Iterator[int]:
+    """Yields each port once, and none that another process of ours may give to a server that is stopped at times.
+
+    A process holds the blocks that it takes by names that the kernel gives to one process at a time.
+    """
+    for first in random.SystemRandom().sample(PORTS[::BLOCK], len(PORTS[::BLOCK])):
+        held = socket.socket(socket.AF_UNIX)
+        try:
+            held.bind(f"\0pg_envelope ports {first}")
+        except OSError:
+            held.close()
+            continue
+        _HELD.append(held)
+        yield from range(first, first + BLOCK)
+
+
+_HELD: list[socket.socket] = []
+_OWN_PORTS = _own_ports()
+
+
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
-    for port in random.SystemRandom().sample(PORTS, 50):
+    """Returns a TCP port of the loopback interface that nobody listens on, another one each time."""
+    for port in _OWN_PORTS:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
