@@ -91,7 +91,7 @@ class Host:
         found = self.rows(query, types, values)
         return found[0] if found else None
 
-    def known(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
+    def catalog_rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         """Returns the rows of a query over the catalogs, for which one plan is as good for all values."""
         return self.rows(query, types, values)
 
@@ -187,7 +187,7 @@ class PinnedHost(Host):
         with self._pinned():
             return super().rows(query, types, values)
 
-    def known(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
+    def catalog_rows(self, query: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> list[Row]:
         with self._pinned(GENERIC):
             return super()._rows(query, types, values)
 

@@ -88,7 +88,7 @@ class InRollout(errors.NotConfigured):
 
 def key_of(host: Host, oid: int) -> Row:
     """Returns the key row of a protected table, by its view or base table. Raises NotProtected."""
-    found = host.known(KEY, ["oid"], [oid])
+    found = host.catalog_rows(KEY, ["oid"], [oid])
     if not found:
         raise errors.NotProtected(
             "the table is not protected",
@@ -193,7 +193,7 @@ def release_owners(host: Host) -> None:
 
 def layout_of(host: Host, key: Row, base: Table) -> Layout:
     """Returns the layout of a protected table, as the catalog and the base table tell it now."""
-    fields = {row["attnum"]: row for row in host.known(FIELDS, ["uuid"], [key["key_uuid"]])}
+    fields = {row["attnum"]: row for row in host.catalog_rows(FIELDS, ["uuid"], [key["key_uuid"]])}
     columns = [column.holding(fields[column.attnum]) if column.attnum in fields else column for column in base.columns]
     protected = {
         column.name: _protected(column, fields[column.attnum]) for column in columns if column.attnum in fields
@@ -204,7 +204,7 @@ def layout_of(host: Host, key: Row, base: Table) -> Layout:
     )
     sources = {found.field_uuid: name for name, found in protected.items()}
     clear = {found.plain for found in protected.values() if found.in_rollout}
-    found = host.known(SEARCHES, ["uuid", "oid"], [key["key_uuid"], base.oid])
+    found = host.catalog_rows(SEARCHES, ["uuid", "oid"], [key["key_uuid"], base.oid])
     searches = _searches(found, base, sources)
     places = {row["plain_column"]: row["attname"] for row in fields.values() if row["plain_column"] is not None}
     shown = [name for _, name in _pairs(host, key, base, found, places)]
@@ -256,15 +256,15 @@ def pairs(host: Host, key: Row, base: Table) -> list[tuple[str, str]]:
     A search column may lie elsewhere in the base table. All others are in the base table's order, in which an empty
     column may keep the place of a protected one.
     """
-    found = host.known(SEARCHES, ["uuid", "oid"], [key["key_uuid"], base.oid])
-    places = {row["plain_column"]: row["attname"] for row in host.known(PLAINS, ["uuid"], [key["key_uuid"]])}
+    found = host.catalog_rows(SEARCHES, ["uuid", "oid"], [key["key_uuid"], base.oid])
+    places = {row["plain_column"]: row["attname"] for row in host.catalog_rows(PLAINS, ["uuid"], [key["key_uuid"]])}
     return _pairs(host, key, base, found, places)
 
 
 def _pairs(host: Host, key: Row, base: Table, found: Iterable[Row], places: Mapping[str, str]) -> list[tuple[str, str]]:
     """`found` has the search columns, and `places` the protected columns by those that keep their places."""
     names = {row["known"]: row["attname"] for row in found if row["is_filled"]}
-    shown = host.known(SHOWN, ["oid"], [key["view"]])
+    shown = host.catalog_rows(SHOWN, ["oid"], [key["view"]])
     plain = iter([column.name for column in in_place(base.columns, places) if column.type not in {*STORED, INPUT}])
     # Renamed in the view a moment ago.
     left = iter([names[known] for known in names.keys() - {row["name"] for row in shown}])
@@ -299,7 +299,7 @@ def searches_of(host: Host, key_uuid: str, base: Table, sources: Mapping[str, st
 
     `sources` has the fields' columns by their uuids.
     """
-    return _searches(host.known(SEARCHES, ["uuid", "oid"], [key_uuid, base.oid]), base, sources)
+    return _searches(host.catalog_rows(SEARCHES, ["uuid", "oid"], [key_uuid, base.oid]), base, sources)
 
 
 def _searches(found: Iterable[Row], base: Table, sources: Mapping[str, str]) -> dict[str, SearchColumn]:

@@ -103,7 +103,8 @@ SELECT a.attname AS name, CASE
         JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
             AND CASE h.amname WHEN 'btree' THEN m.amopstrategy = 3 ELSE o.oprname = '=' END
         JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-        WHERE m.amopfamily = p.opcfamily AND m.amoplefttype = p.opcintype AND m.amoprighttype = p.opcintype)
+        WHERE m.amopfamily = p.opcfamily AND m.amoplefttype = p.opcintype AND m.amoprighttype = p.opcintype
+        ORDER BY m.amopstrategy LIMIT 1)
     END AS equals
 FROM pg_catalog.pg_constraint c
 JOIN pg_catalog.pg_index i ON i.indexrelid = c.conindid
@@ -235,14 +236,14 @@ class Table:
 
 def inspect(host: Host, oid: int) -> Table:
     """The table of an OID. Raises BadInput when there is none."""
-    rows = host.known(RELATION, ["oid"], [oid])
+    rows = host.catalog_rows(RELATION, ["oid"], [oid])
     if not rows:
         raise errors.BadInput("there is no such relation")
     found = rows[0]
     name = qualified(found["schema"], found["name"])
-    columns = [Column(**row) for row in host.known(COLUMNS, ["oid", "text"], [oid, name])]
-    checks = [_check(row) for row in host.known(CHECKS, ["oid"], [oid])]
-    key = {row["name"]: row["equals"] for row in host.known(PRIMARY_KEY, ["oid"], [oid])}
+    columns = [Column(**row) for row in host.catalog_rows(COLUMNS, ["oid", "text"], [oid, name])]
+    checks = [_check(row) for row in host.catalog_rows(CHECKS, ["oid"], [oid])]
+    key = {row["name"]: row["equals"] for row in host.catalog_rows(PRIMARY_KEY, ["oid"], [oid])}
     return Table(**found, columns=tuple(columns), primary_key=key, checks=tuple(checks))
 
 
