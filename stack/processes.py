@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pwd
@@ -87,11 +88,10 @@ def _own_ports() -> Iterator[int]:
         except OSError:
             held.close()
             continue
-        _HELD.append(held)
+        atexit.register(held.close)
         yield from range(first, first + BLOCK)
 
 
-_HELD: list[socket.socket] = []
 _OWN_PORTS = _own_ports()
 
 

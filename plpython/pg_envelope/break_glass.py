@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from pg_envelope import errors
+from pg_envelope.typed import Any
 
 VERSION = 1
 PURPOSE = b"pg_envelope/1 break-glass key"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from math import isfinite
 
 from pg_envelope import errors
+from pg_envelope.records import dataclass
 
 # For values outside the scale, and those that are infinite. NaN is greater than every other number.
 BELOW, ABOVE = "below", "above"

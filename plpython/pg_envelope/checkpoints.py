@@ -6,12 +6,12 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from pg_envelope import errors
+from pg_envelope.typed import NamedTuple
 
 ED25519 = b"\1"
 KEY_ID_BYTES = 4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from pg_envelope import errors
+from pg_envelope.typed import Final
 
 BACKUP: Final = "keys_backup"
 RETURN: Final = "keys_return"

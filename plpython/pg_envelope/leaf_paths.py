@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
 from pg_envelope import errors
+from pg_envelope.typed import Any
 
 Path = tuple[str, ...]
 

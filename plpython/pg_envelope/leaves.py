@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from pg_envelope import errors, leaf_paths
 from pg_envelope.leaf_paths import Path
+from pg_envelope.typed import Any
 
 # A step into an array, whatever the place.
 ELEMENT = "[]"

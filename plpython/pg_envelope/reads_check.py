@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pg_envelope import errors, merkle
 from pg_envelope.checkpoints import Checkpoint, PublicKey, key_id, logged, notes, opened
+from pg_envelope.records import dataclass, field
+from pg_envelope.typed import Any
 
 Entry = dict[str, Any]
 MOST_SHOWN = 20

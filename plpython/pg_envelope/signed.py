@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Collection
-from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from pg_envelope import errors
+from pg_envelope.typed import Any
 
 
 def verify(held: Any, trusted: Collection[str]) -> dict[str, Any]:

@@ -11,7 +11,20 @@ from collections import namedtuple
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from typing import Any, Literal, NamedTuple, NoReturn, NotRequired, Protocol, TypedDict, TypeVar, Union, cast
+    from typing import (
+        Any,
+        ClassVar,
+        Final,
+        Literal,
+        NamedTuple,
+        NoReturn,
+        NotRequired,
+        Protocol,
+        TypedDict,
+        TypeVar,
+        Union,
+        cast,
+    )
 else:
 
     class _Form:
@@ -43,12 +56,14 @@ else:
     def cast(_: object, value: object) -> object:
         return value
 
-    Any = Literal = NoReturn = NotRequired = Protocol = TypeVar = Union = _Form
+    Any = ClassVar = Final = Literal = NoReturn = NotRequired = Protocol = TypeVar = Union = _Form
     TypedDict = dict
 
 __all__ = [
     "TYPE_CHECKING",
     "Any",
+    "ClassVar",
+    "Final",
     "Literal",
     "NamedTuple",
     "NoReturn",

@@ -5,8 +5,6 @@ A query gives one row: `count` of the objects with a problem, and their names as
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pg_envelope.backend import logged
 from pg_envelope.backend.budget import BLOCK, SOFT_LIMIT
 from pg_envelope.backend.lifecycle import sequences
@@ -14,6 +12,7 @@ from pg_envelope.backend.lifecycle.schedule import OVERDUE
 from pg_envelope.backend.tables import heaps
 from pg_envelope.backend.tables.dependents import copies
 from pg_envelope.backend.tables.whole import IS_FOUND
+from pg_envelope.typed import NamedTuple
 
 # A key is renewed at the soft limit, by its next write. Beyond the limit, something stands in the way.
 WARNED_MESSAGES = SOFT_LIMIT * BLOCK * 5 // 4

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cached_property
-from typing import TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend.budget import BLOCK, MOST_BLOCKS
@@ -19,6 +18,7 @@ from pg_envelope.backend.link import Link
 from pg_envelope.backend.loader import OF_KEY_ID, Loader
 from pg_envelope.backend.scope_keys import ScopeKeys
 from pg_envelope.backend.server import server
+from pg_envelope.typed import TypeVar
 
 # The row key of FORMAT.md section 1.1. In tenant and subject scope the scope column is a part of it.
 BOUND = """

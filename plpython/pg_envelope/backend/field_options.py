@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pg_envelope import suites
 from pg_envelope.backend.read_limit import Limit
 from pg_envelope.backend.search.options import SearchWanted
+from pg_envelope.records import dataclass
 
 
 @dataclass(frozen=True)

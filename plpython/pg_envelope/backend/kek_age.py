@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
 
 from pg_envelope.backend.host import Row
+from pg_envelope.typed import Any
 
 # NIST SP 800-57 part 1, table 1: a symmetric key that wraps keys is used for at most two years.
 CRYPTOPERIOD = timedelta(days=730)

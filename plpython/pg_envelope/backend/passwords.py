@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hmac import compare_digest
 
 from pg_envelope import errors
@@ -15,6 +14,7 @@ from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.password_forms import is_foreign, is_locked, is_password
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.records import dataclass
 
 NOTICE_SECONDS = 1.0
 ROWS_PER_BLOCK = 50

@@ -8,12 +8,12 @@ import time
 from _hashlib import hmac_digest, openssl_sha256
 from collections.abc import Mapping
 from time import monotonic
-from typing import NamedTuple
 
 from pg_envelope import ring
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.read_limit import Limit
 from pg_envelope.backend.server import server
+from pg_envelope.typed import NamedTuple
 
 # Names of roles and columns are looked up again after so long.
 LOOK_SECONDS = 1.0

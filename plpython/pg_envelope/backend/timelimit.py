@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+
+from pg_envelope.typed import Any
 
 # timeout.h; the same in PostgreSQL 15 to 18.
 STATEMENT_TIMEOUT = 3

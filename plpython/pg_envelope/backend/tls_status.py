@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from pg_envelope.backend.host import Host, Row
+from pg_envelope.typed import Any
 
 SERVER = """
 SELECT format('server: ssl %s; clients on the network without TLS: %s; lines of pg_hba.conf that let such clients in:'

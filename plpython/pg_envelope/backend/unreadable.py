@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.link import Link, not_understood
+from pg_envelope.typed import Any
 
 # One request asks the broker to try so many DEKs.
 AT_ONCE = 100

@@ -46,14 +46,30 @@ def test_sql_calls_what_the_themes_offer_and_nothing_else() -> None:
     assert {theme for theme, _ in CALLS} == set(THEMES)
 
 
+def imported(code: str) -> set[str]:
+    # Isolated, as the server's Python is. What the file .pth of an editable installation imports is not ours.
+    code = (
+        f"import sys; sys.path[:0] = {sys.path}; before = set(sys.modules)\n{code}\nprint(*set(sys.modules) - before)"
+    )
+    return set(
+        subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
 def modules(code: str) -> set[str]:
-    code = f"import sys\n{code}\nprint(*(name for name in sys.modules if name.startswith('pg_envelope.backend.admin')))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    found = {name for name in imported(code) if name.startswith("pg_envelope.backend.admin")}
     return {name.removeprefix("pg_envelope.backend.").removeprefix("admin.") for name in found}
 
 
 def test_a_session_imports_no_theme() -> None:
     assert modules("import pg_envelope.backend.session") == set()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_theme_needs_no_library_that_takes_long_to_import(theme: str) -> None:
+    """What stands in for them is in `typed` and `records`."""
+    found = imported(f"import pg_envelope.backend.admin.{theme}, pg_envelope.backend.session")
+    assert found & {"dataclasses", "typing", "inspect", "ast", "importlib.metadata"} == set()
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_envelope.backend.search.leakage import Group, Leakage, Value, beside, in_buckets, leakage
+from pg_envelope.records import replace
 
 ZIPF = [Value(10_000 // rank, 10_000 // rank) for rank in range(1, 200)]
 

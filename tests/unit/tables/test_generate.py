@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import replace
 
 import pglast
 import pytest
@@ -19,6 +18,7 @@ from pg_envelope.backend.tables import generate
 from pg_envelope.backend.tables.generate import Layout, Protected, upsert
 from pg_envelope.backend.tables.generate.expressions import row_key
 from pg_envelope.backend.tables.inspect import Check, Column
+from pg_envelope.records import replace
 
 KEY = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.row_columns import gaining, losing
+from pg_envelope.records import dataclass
 
 PLAIN = st.from_regex(r"[a-zä_][a-zä0-9_$]{0,8}", fullmatch=True)
 NAMES = PLAIN | st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6).map(ident)

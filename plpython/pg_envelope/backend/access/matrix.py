@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from pg_envelope.backend.access.levels import CLEAR, MASKED, NONE, READ, SEARCH_ONLY, best, is_more
 from pg_envelope.backend.access.views import ViewGraph
 from pg_envelope.backend.host import Row
+from pg_envelope.records import dataclass, field
 
 
 @dataclass

@@ -4,14 +4,13 @@ it meets becomes the superuser again. As a role that such code could harm, nothi
 
 from __future__ import annotations
 
-from typing import Any
-
 from pg_envelope.backend.access.code import harmless_roles
 from pg_envelope.backend.access.levels import CLEAR, MASKED, NONE, SEARCH_ONLY
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.typed import Any
 
 NO_VALUE = "no value"
 NOT_TRIED = "not tried"

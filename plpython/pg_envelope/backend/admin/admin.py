@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pg_envelope.backend.admin.tools import AdminTools
 from pg_envelope.backend.guard import late
+from pg_envelope.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin.backups import BackupRoutines

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pg_envelope.backend import caller
 from pg_envelope.backend.admin.tools import COMMITS, AdminTools
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.jobs.walker import Pace, pace_of
+from pg_envelope.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pg_envelope.backend.jobs.reencrypt import Reencryption

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from pg_envelope.backend import caller
 from pg_envelope.backend.admin.tools import COMMITS, AdminTools
 from pg_envelope.backend.commits import begin
 from pg_envelope.backend.search import place
 from pg_envelope.backend.tables.audit import Auditing, LimitWanted
+from pg_envelope.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pg_envelope.backend.masks.rules import Rules

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from pg_envelope import errors
 from pg_envelope.backend import caller
 from pg_envelope.backend.admin.tools import AdminTools
 from pg_envelope.backend.host import Row
+from pg_envelope.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pg_envelope.backend.lifecycle.signing import Signing

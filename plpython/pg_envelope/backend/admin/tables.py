@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 from pg_envelope import errors
 from pg_envelope.backend.admin.tools import AdminTools
 from pg_envelope.backend.caller import is_superuser
@@ -12,6 +9,8 @@ from pg_envelope.backend.host import Row
 from pg_envelope.backend.jobs.walker import pace_of
 from pg_envelope.backend.keys import chosen_kek
 from pg_envelope.backend.tables import catalog, options, upsert
+from pg_envelope.records import replace
+from pg_envelope.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pg_envelope.backend.rollout.rollout import Rollout

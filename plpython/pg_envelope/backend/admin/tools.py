@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend import caller
@@ -12,6 +11,7 @@ from pg_envelope.backend.ddl.open import refuse_open
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.link import Link
+from pg_envelope.typed import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pg_envelope.backend.ddl.begin import Exchanges

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from pg_envelope import errors
 from pg_envelope.backend.adoption.adoption import Adoption
@@ -26,6 +25,7 @@ from pg_envelope.backend.tables.unprotect import unprotect
 from pg_envelope.backend.values import Values
 from pg_envelope.foreign.apart import columns_beside
 from pg_envelope.foreign.writers import writer_of
+from pg_envelope.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

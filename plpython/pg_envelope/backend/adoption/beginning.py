@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 
 from pg_envelope import errors
 from pg_envelope.backend.adoption import telling
@@ -20,6 +19,7 @@ from pg_envelope.foreign.apart import columns_beside
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import reader_of
 from pg_envelope.foreign.reader import ForeignReader, is_utf8
+from pg_envelope.records import dataclass, replace
 
 RECORD = """
 INSERT INTO envelope_private.adoption (field_uuid, legacy_key, format, accepts_unauthenticated, beside)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
@@ -17,6 +16,7 @@ from pg_envelope.backend.tables.inspect import Column
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.unprotect import make_plain
 from pg_envelope.foreign.writers import WRITERS, Write
+from pg_envelope.records import replace
 
 TYPES = ("text", "varchar", "bytea")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from time import monotonic
-from typing import NamedTuple, TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend import hot
@@ -23,6 +22,7 @@ from pg_envelope.foreign.apart import with_parts
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.presets import reader_of
 from pg_envelope.foreign.reader import ForeignReader, Opener, Value
+from pg_envelope.typed import NamedTuple, TypeVar
 
 # The capabilities are compared in Python and never sent as parameters, because parameters can reach logs.
 FIND = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -14,6 +13,7 @@ from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.foreign.detection import Opened, kinds, trial, trial_of
 from pg_envelope.foreign.keys import LegacyKey
 from pg_envelope.foreign.reader import Value
+from pg_envelope.typed import Any
 
 # How many rows the server believes a table to have.
 ROWS = "SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_catalog.pg_class WHERE oid = $1"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from pg_envelope.backend.ddl import forms
+from pg_envelope.typed import NamedTuple
 
 ANY = r'(?:(?:"(?:[^"]|"")*"|[^" ]+) )'
 WORD = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")+") '

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -16,6 +15,7 @@ from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import catalog, grants
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.typed import Any
 
 STANDING = """
 SELECT c.oid, c.conname AS name, c.convalidated AS validated, obj_description(c.oid, 'pg_constraint') AS comment

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from pg_envelope import errors
 from pg_envelope.backend.ddl import exchange, intact, moved_checks, retired
 from pg_envelope.backend.host import Host, Row
@@ -15,6 +13,7 @@ from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.refresh import refresh, take_over_names
 from pg_envelope.backend.tables.unprotect import drop_view, drop_view_triggers, make_plain
 from pg_envelope.errors import EnvelopeError
+from pg_envelope.records import dataclass, replace
 
 # What depends on columns of a relation: $1 is its oid, $2 their names.
 DEPENDENTS = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from pg_envelope.backend.faults import WRONG_TOKEN
 from pg_envelope.backend.host import Host, Row
@@ -15,6 +14,7 @@ from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.generate.expressions import SAME, either_as_role
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.typed import TypeVar
 
 Result = TypeVar("Result")
 # The classes of the server's errors for bytes that it cannot read, and for a text that the type, or the CHECK of a

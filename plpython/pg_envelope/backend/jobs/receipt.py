@@ -7,7 +7,6 @@ Where values are left that do not open, the receipt says how many and why, and c
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -18,6 +17,7 @@ from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import whole
 from pg_envelope.backend.tables.generate import Layout, stored
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.typed import Any
 
 # Read before the scan: a rotation meanwhile makes newer versions than these, and no older ones.
 NEWEST = """

@@ -6,7 +6,6 @@ The last part checks the whole and makes the receipt.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.commits import begin
@@ -23,6 +22,7 @@ from pg_envelope.backend.lifecycle.signing import Signing
 from pg_envelope.backend.tables import catalog, inspect, whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.typed import Any
 
 MEND = "Write each value anew through the view, or delete the row; docs/runbooks/bad-values.md says how."
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -16,6 +15,7 @@ from pg_envelope.backend.tables import whole
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.generate.expressions import is_null
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.typed import Protocol
 
 # After so many tries in a row that leave as many rows to do, a trigger keeps old values, or rows change at each try.
 IDLE_PASSES = 20

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pg_envelope import errors
 from pg_envelope.backend.faults import STORAGE_DAMAGED
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.jobs.faulty import fault
 from pg_envelope.backend.sqltext import ident, literal
 from pg_envelope.backend.tables.generate import Layout, resealed, stored
+from pg_envelope.records import dataclass
 
 HEADERS = """
 SELECT f.field_uuid, substr(c.seal, 17) AS header FROM envelope_private.field f

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -12,6 +11,7 @@ from pg_envelope.backend.jobs.job import Job
 from pg_envelope.backend.jobs.throttle import Throttle
 from pg_envelope.backend.tables import heaps
 from pg_envelope.backend.tables.heaps import Heap
+from pg_envelope.typed import NamedTuple
 
 NOTICE_SECONDS = 1.0
 ROWS_PER_BLOCK = 50

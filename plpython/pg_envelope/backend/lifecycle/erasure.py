@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Row
@@ -15,6 +14,7 @@ from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE
 from pg_envelope.backend.link import not_understood
 from pg_envelope.backend.scope_keys import LOCK as LOCK_SCOPE
 from pg_envelope.backend.search import clearing
+from pg_envelope.typed import Any
 
 # A DEK in store vault costs a request of its own there.
 BATCH = 50

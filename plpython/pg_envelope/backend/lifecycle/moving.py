@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import STORES, Keys
@@ -11,6 +9,7 @@ from pg_envelope.backend.lifecycle import deletion, environment, same_kek
 from pg_envelope.backend.lifecycle.batches import ONE_BY_ONE, Answered, Batches, DeksLeft, words
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.sqltext import literal
+from pg_envelope.records import dataclass
 
 BEHIND = """
 envelope_private.dek

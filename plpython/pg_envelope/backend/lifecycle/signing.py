@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, NamedTuple
 
 from pg_envelope import errors, wire
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
 from pg_envelope.backend.link import Link
+from pg_envelope.typed import Any, NamedTuple
 
 NAME = "pg_envelope receipts"
 # The KEK of the database's first key: a KEK of this name need not exist.

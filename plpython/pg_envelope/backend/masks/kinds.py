@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.masks import amounts, texts
 from pg_envelope.backend.masks.texts import Mask
+from pg_envelope.records import dataclass
+from pg_envelope.typed import Any
 
 CLEAR = "clear"
 HINT = "docs/masks.md lists the kinds, with their arguments and the types of columns that they fit."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -18,6 +17,7 @@ from pg_envelope.backend.tables.canonical import restored
 from pg_envelope.backend.tables.generate import Protected
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.typed import Any
 
 PUBLIC = "public"
 # A dropped role is the number that envelope.masks shows.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from time import monotonic
-from typing import TypeVar
 
 from pg_envelope import errors
 from pg_envelope.backend.authority import MAX_AGE_SECONDS
@@ -22,6 +21,7 @@ from pg_envelope.backend.secrets import context
 from pg_envelope.backend.server import server
 from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.envelope import HEADER_BYTES
+from pg_envelope.typed import TypeVar
 
 SHOWN_CLEAR = bytes(RULE_BYTES)
 RULE = "SELECT envelope_internal.mask_of($1, pg_get_userbyid($2)) AS rule"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from pg_envelope.hmacs import hmac_of
+from pg_envelope.typed import Any
 
 # Takes a value's canonical text and its row key.
 Mask = Callable[[str, str], str | None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.field_options import FieldOptions
@@ -29,6 +28,7 @@ from pg_envelope.backend.tables.options import ProtectArguments, Scoping
 from pg_envelope.backend.tables.prepare import served
 from pg_envelope.backend.tables.protect import loosened
 from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.records import replace
 
 ORIGIN = "SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1"
 # Views and rules that read a column of the base table itself would read what the roll-out empties.

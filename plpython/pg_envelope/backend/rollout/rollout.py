@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from pg_envelope import errors
@@ -39,6 +38,7 @@ from pg_envelope.backend.tables.inspect import Column
 from pg_envelope.backend.tables.options import ProtectArguments, Scoping
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.unprotect import carryable
+from pg_envelope.records import replace
 
 BACK = {PROTECT: UNPROTECT, UNPROTECT: PROTECT}
 MADE = {PROTECT: "the last envelopes", UNPROTECT: "the last values in the clear"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.field_options import FieldOptions
@@ -24,6 +23,7 @@ from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.options import ProtectArguments
 from pg_envelope.backend.tables.prepare import served
 from pg_envelope.backend.tables.protect import layout_for, loosened, make_keys, renamed, tell_readers
+from pg_envelope.records import replace
 
 # It keeps the table's definition as it is, and does not stop readers and writers.
 NO_DDL = "SHARE UPDATE EXCLUSIVE"

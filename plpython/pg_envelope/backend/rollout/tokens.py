@@ -7,7 +7,6 @@ tokens. Both are there in between. The one that stands in for the other has a te
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
@@ -25,6 +24,7 @@ from pg_envelope.backend.tables.generate.expressions import before_as_role
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.records import replace
 
 FILLED = """
 UPDATE envelope_private.search s SET is_filled = true FROM envelope_private.field f

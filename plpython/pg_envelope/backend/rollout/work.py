@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pg_envelope.backend.jobs.faulty import fault
 from pg_envelope.backend.jobs.resealing import Work
@@ -11,6 +10,7 @@ from pg_envelope.backend.rollout.proofs import PROTECT, UNPROTECT
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import Layout, Protected, encrypted_as_role, opened_as_role
 from pg_envelope.backend.tables.generate.expressions import clear_value, in_the_clear, is_null
+from pg_envelope.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ view shows the column when no transaction can see a row without its token: until
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.commits import begin
@@ -26,6 +25,7 @@ from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import grants, partitions
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.normalizers import kind_of
+from pg_envelope.records import replace
 
 WHAT = "add_search"
 EXAMPLES = {"exact": "= '...'", "match": "@> '%...%'", "contains": "@> '{...}'", "range": "<@ '[...,...)'"}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from pg_envelope import buckets, errors
 from pg_envelope.backend.field_options import FieldOptions
@@ -23,6 +21,8 @@ from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.normalizers import EXACT, is_in_parts, kind_of, normalizer
+from pg_envelope.records import dataclass, replace
+from pg_envelope.typed import TypeVar
 
 # What a normaliser leaves of a value: of a range search, its buckets.
 Content = TypeVar("Content", bound=Hashable)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
@@ -16,6 +14,8 @@ from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.records import asdict, dataclass, field, replace
+from pg_envelope.typed import Any
 
 # What the indexes of partitions are called that belong to an index `i` of the whole table, by partition.
 OF_PARTITIONS = """(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.jobs.job import Running
@@ -16,6 +14,7 @@ from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.backend.tables.unprotect import carryable, drop_view, drop_view_triggers
+from pg_envelope.records import replace
 
 LIVE = """
 SELECT pid FROM envelope_private.live_job WHERE key_uuid = $1 AND what = 'search' AND pid <> pg_backend_pid()"""

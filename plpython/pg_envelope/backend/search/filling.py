@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from pg_envelope.backend.host import Host
@@ -21,6 +20,7 @@ from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.generate.expressions import clear_value, either_as_role, is_null
 from pg_envelope.backend.tables.generate.search import of_value_as_role
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ replace: the tokens stay those of the function as it was.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.field_options import FieldOptions
@@ -19,6 +17,7 @@ from pg_envelope.backend.search.column import COMPARE
 from pg_envelope.backend.search.normalize import OF_FUNCTION
 from pg_envelope.backend.sqltext import ident, literal, qualified
 from pg_envelope.normalizers import KEPT
+from pg_envelope.records import replace
 
 FUNCTION = """
 SELECT p.oid::regprocedure::text AS signature, pg_get_function_sqlbody(p.oid) AS body, p.prosqlbody::text AS tree,
@@ -127,7 +126,9 @@ def _called(host: Host, tree: str) -> list[str]:
 
 def _versioned(found: Row) -> str:
     """Returns name and version: another body is another normaliser."""
-    return f"{KEPT}{hashlib.sha256(found['body'].encode()).hexdigest()[:16]}/1"
+    from hashlib import sha256  # 2 ms, which every first call of an administrator would pay
+
+    return f"{KEPT}{sha256(found['body'].encode()).hexdigest()[:16]}/1"
 
 
 def _freeze(host: Host, found: Row, versioned: str) -> None:

@@ -6,10 +6,10 @@ The server's own code for arrays compares the numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pg_envelope.backend.search.column import COMPARE, SearchColumn
 from pg_envelope.backend.sqltext import dollar, literal
+from pg_envelope.records import dataclass
 
 # Nothing tells how common numbers are, so the planner takes its own guess.
 ESTIMATES = "RESTRICT = pg_catalog.contsel, JOIN = pg_catalog.contjoinsel"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import cast
 
 from pg_envelope.backend.epoch import Epoch
 from pg_envelope.backend.session_keys import SessionKeys
 from pg_envelope.tokens import TokenKey
+from pg_envelope.typed import cast
 
 # Takes the number of a search key, a value, and the normaliser's name.
 Sought = Callable[[int, str, str], bytes]

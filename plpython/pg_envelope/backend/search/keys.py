@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pg_envelope import errors
 from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
@@ -15,6 +13,7 @@ from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.normalizers import kind_of
+from pg_envelope.records import dataclass
 
 KNOWN = """
 SELECT k.search_uuid, k.type_name, k.schema, k.normalizer, k.plain_type, b.relowner AS owner, EXISTS (

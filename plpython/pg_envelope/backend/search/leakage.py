@@ -8,9 +8,10 @@ column, the same is done among the rows of each of its values: a rare name may b
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import groupby
 from math import log2
+
+from pg_envelope.records import dataclass, replace
 
 # A sample of fewer rows says nothing.
 ENOUGH = 1000

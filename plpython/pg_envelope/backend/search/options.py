@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
 
 from pg_envelope import buckets, errors, leaf_paths
 from pg_envelope.backend.search.column import default_name
 from pg_envelope.backend.search.normalize import newest
 from pg_envelope.normalizers import CONTAINS, MATCH, kind_of
+from pg_envelope.records import dataclass, replace
+from pg_envelope.typed import Any
 
 HINT = (
     'For example: {"email": {"search": "exact", "unique": true}}, or {"email": {"search": {"exact": {"normalize":'

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search.carried import Carried
 from pg_envelope.backend.sqltext import derived_name, ident
 from pg_envelope.backend.tables.dependents.statistics import Statistics
+from pg_envelope.typed import NamedTuple
 
 NOW = """
 SELECT format('%I.%I', n.nspname, t.relname) AS partition, quote_ident(m.nspname) AS schema, x.relname AS name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.search import keys as search_keys
@@ -12,6 +10,7 @@ from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import catalog, inspect, locks
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.records import dataclass
 
 HINT = "envelope.searches lists the search columns."
 

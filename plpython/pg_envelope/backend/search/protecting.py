@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
 from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
@@ -33,6 +32,7 @@ from pg_envelope.backend.tables.generate.writes import GUARDS
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.normalizers import EXACT, kind_of
+from pg_envelope.records import replace
 
 # What a role has already is not lent: to take it back would take it away.
 LACKED = f"""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.search import place, protecting
@@ -20,6 +19,7 @@ from pg_envelope.backend.tables import catalog, grants, inspect, locks
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.normalizers import EXACT
+from pg_envelope.records import dataclass, replace
 
 COLUMNS = """
     (SELECT jsonb_agg(a.attname ORDER BY p.n) FROM unnest(k.{key}) WITH ORDINALITY p (attnum, n)

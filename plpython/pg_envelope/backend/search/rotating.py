@@ -8,7 +8,6 @@ Columns that share the search key change together.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from pg_envelope import errors
 from pg_envelope.backend.commits import begin
@@ -27,6 +26,7 @@ from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import derived_name, ident
 from pg_envelope.backend.tables.refresh import refresh
 from pg_envelope.normalizers import EXACT, kind_of
+from pg_envelope.records import dataclass, replace
 
 WHAT = "rotate_search"
 USES = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from pg_envelope import errors, slow_words
 from pg_envelope.backend.host import Host, Row
@@ -12,6 +11,7 @@ from pg_envelope.backend.search import wording
 from pg_envelope.backend.search.wording import Mention, Word
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.normalizers import EXACT, kind_of
+from pg_envelope.records import dataclass
 
 WHERE_IS_IT = """
 SELECT n.nspname AS schema FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace

@@ -6,10 +6,10 @@ It knows clauses, not names: it cannot tell two tables of a statement apart that
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pg_envelope.backend import lexer
 from pg_envelope.backend.lexer import LITERALS, QUOTED, VALUE, SqlToken
+from pg_envelope.records import dataclass
 
 COMPARES, SORTS, GROUPS, TAKES = "compares", "sorts", "groups", ""
 # The words that begin a clause, and what it does with the columns that it names.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.keys import Keys
@@ -14,6 +12,7 @@ from pg_envelope.backend.link import Link
 from pg_envelope.backend.tables import catalog
 from pg_envelope.backend.tables.options import ACTIONS, check_audit
 from pg_envelope.backend.tables.refresh import refresh
+from pg_envelope.typed import NamedTuple
 
 FOUND = """
 SELECT c.field_uuid, c.key_uuid, c.label, f.audit AS before, f.limit_rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
@@ -12,6 +11,7 @@ from pg_envelope.backend.tables import catalog, generate, grants, inspect
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.records import replace
 
 # All functions that a view and its base table call, under whatever name the view was made.
 FUNCTIONS = f"""

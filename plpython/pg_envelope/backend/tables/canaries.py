@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import NamedTuple
 
 from pg_envelope import envelope, errors, wire
 from pg_envelope.backend.host import Host, Row
@@ -19,6 +18,7 @@ from pg_envelope.backend.tables.generate import Layout, row_key
 from pg_envelope.backend.tables.generate.layout import Protected
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.envelope import FieldKey
+from pg_envelope.typed import NamedTuple
 
 # The version of a canary's DEK is below 0. So no rotation counts it, and no job brings its row to a newer key.
 ADD_DEK = """

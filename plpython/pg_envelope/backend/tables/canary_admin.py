@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pg_envelope.backend.guard import Guard
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.link import Link
 from pg_envelope.backend.tables.canaries import Canaries
 from pg_envelope.backend.values import Values
+from pg_envelope.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pg_envelope.backend.admin.tools import AdminTools

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pg_envelope.backend.host import Host
+from pg_envelope.typed import NamedTuple
 
 NAMED = """
 SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS sql,

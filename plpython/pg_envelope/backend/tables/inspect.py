@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import qualified
+from pg_envelope.records import dataclass, replace
 
 # Tells of a CHECK whether its result depends on the writing role and its search_path. PostgreSQL's own functions are
 # not in pg_depend, so their numbers are looked for in the expression's tree.

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.server import settings_kept
+from pg_envelope.typed import Any, NamedTuple
 
 PAUSE_SECONDS = 0.2
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from pg_envelope import errors
 from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.read_limit import Limit
 from pg_envelope.backend.search import options as searching
+from pg_envelope.records import dataclass, field
 from pg_envelope.suites import SUITES, suite_of
+from pg_envelope.typed import Any
 
 HINT = 'For example: ["email", "phone"], or {"email": {"bind": "row", "suite": 1, "pad": true}}.'
 TABLES_HINT = 'For example: {"customer": ["email"], "invoice": {"customer_email": {}}}.'

@@ -11,11 +11,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.server import server, settings_kept
 from pg_envelope.backend.tables.leftovers import nothing_left
+from pg_envelope.typed import Any
 
 # miscadmin.h: SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION
 RESTRICTED = 1 | 2

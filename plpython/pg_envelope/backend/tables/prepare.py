@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from itertools import chain
 
 from pg_envelope.backend.field_options import FieldOptions
@@ -17,6 +16,7 @@ from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.options import ProtectArguments
 from pg_envelope.backend.tables.refusals import Obstacle
+from pg_envelope.records import dataclass, replace
 
 
 @dataclass(frozen=True)

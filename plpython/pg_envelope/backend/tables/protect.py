@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host
@@ -32,6 +31,7 @@ from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.options import ProtectArguments, Scoping
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.prepare import prepare
+from pg_envelope.records import replace
 
 RESIDUE_HINT = (
     "Plaintext from before is still in WAL, in backups and in old statistics: docs/after-protecting.md says how to "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from pg_envelope import errors
 from pg_envelope.backend.field_options import FieldOptions
@@ -19,6 +18,7 @@ from pg_envelope.backend.tables.dependents import own
 from pg_envelope.backend.tables.generate import COMMENTED, GUARDS, function_names
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.typed import NamedTuple
 
 KINDS = {
     "f": "a foreign table",

@@ -5,14 +5,13 @@ The type of the scope column decides which texts these are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.tables import catalog, inspect
 from pg_envelope.backend.tables.canonical import canonical, fits, has_one_text, restored, written
 from pg_envelope.backend.tables.inspect import Column
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.records import dataclass
 
 KNOWN = """
 SELECT DISTINCT scope FROM envelope_private.dek

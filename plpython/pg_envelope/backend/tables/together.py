@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
@@ -13,6 +12,7 @@ from pg_envelope.backend.search.references import ForeignKey
 from pg_envelope.backend.tables import inspect, locks, refusals
 from pg_envelope.backend.tables.options import ProtectArguments
 from pg_envelope.backend.tables.protect import protect
+from pg_envelope.records import replace
 
 Asked = Mapping[int, ProtectArguments]
 

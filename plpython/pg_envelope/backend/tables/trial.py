@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
 
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables import canary_rows
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.timelimit import QUERY_CANCELED, time_limit
+from pg_envelope.typed import Any, Literal, NamedTuple
 
 # The limits of one statement of a trial, and of all together, because a monitor waits for them.
 LIMIT_SECONDS = 1.0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
-
 from pg_envelope import errors
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.search import place
@@ -15,6 +12,8 @@ from pg_envelope.backend.tables.build import make_writes
 from pg_envelope.backend.tables.generate import Layout, upsert
 from pg_envelope.backend.tables.inspect import INPUT, Table
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.records import replace
+from pg_envelope.typed import NamedTuple
 
 # The relation by whichever name: the view whose query names the base table's columns of this type.
 RELATION = f"""

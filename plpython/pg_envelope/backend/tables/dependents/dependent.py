@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import ClassVar
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.server import settings_kept
 from pg_envelope.backend.tables.dependents import lent
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.records import dataclass
+from pg_envelope.typed import ClassVar
 
 UNCHECKED = "SET LOCAL check_function_bodies = off"
 

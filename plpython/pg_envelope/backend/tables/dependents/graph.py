@@ -7,10 +7,10 @@ arguments or results have the row type, can only be made again: then what depend
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.records import dataclass
 
 # A catalog's OID and an object's, as pg_depend has them.
 Object = tuple[int, int]

@@ -6,13 +6,12 @@ comments, and what depends on it stay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import generate, inspect
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Node
+from pg_envelope.records import dataclass
 
 VIEW = """
 SELECT pg_get_viewdef(c.oid) AS query, array_to_string(c.reloptions, ', ') AS options,

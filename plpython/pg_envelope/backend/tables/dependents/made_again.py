@@ -5,8 +5,6 @@ They are dropped and made again, with owner, privileges and comments, indexes an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables import grants, inspect
@@ -14,6 +12,7 @@ from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.dependents.graph import Node
 from pg_envelope.backend.tables.dependents.in_place import RULE
 from pg_envelope.backend.tables.owner import AsOwner
+from pg_envelope.records import dataclass
 
 # `indexes` are made by the owner, because their expressions are the owner's text. `settings` hold no such text.
 MATERIALIZED = """

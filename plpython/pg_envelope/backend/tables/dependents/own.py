@@ -6,13 +6,13 @@ They leave the table while its columns change their types, and come back to it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.dependents.dependent import Dependent
 from pg_envelope.backend.tables.inspect import Column, Table
+from pg_envelope.records import dataclass
 
 TRIGGERS = """
 SELECT DISTINCT t.tgname AS name, pg_get_triggerdef(t.oid) AS text, t.tgqual IS NOT NULL AS has_condition,

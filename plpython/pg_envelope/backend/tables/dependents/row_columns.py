@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.dependents.dependent import Dependent
+from pg_envelope.records import replace
 
 NAME = r'(?:"(?:[^"]|"")*"|[\w$]+)'
 MORE = rf"(?:, {NAME})"

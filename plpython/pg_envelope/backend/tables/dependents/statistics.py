@@ -6,12 +6,12 @@ protect() drops them, and unprotect() puts them back.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import ident, qualified
 from pg_envelope.backend.tables import grants
 from pg_envelope.backend.tables.inspect import Table
+from pg_envelope.records import dataclass, replace
 
 FOUND = """
 SELECT e.stxname AS name, n.nspname AS schema, pg_get_userbyid(e.stxowner) AS owner,

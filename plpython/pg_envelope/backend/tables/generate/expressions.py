@@ -6,12 +6,12 @@ They run under the caller's search_path, too, so every function, type and operat
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from pg_envelope.backend.sqltext import commas, ident, literal
 from pg_envelope.backend.tables.canonical import canonical, restored
 from pg_envelope.backend.tables.generate.layout import Layout, Protected
 from pg_envelope.backend.tables.inspect import Column
+from pg_envelope.records import replace
 
 # Compares bytes: every type has this equality, and it tells 1.0 from 1.00.
 SAME = "OPERATOR(pg_catalog.*=)"

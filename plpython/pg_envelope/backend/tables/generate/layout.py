@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
 from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import derived_name, qualified
 from pg_envelope.backend.tables.inspect import Check, Column
+from pg_envelope.records import dataclass, field, replace
 
 RIGHTS_SCHEMA = "envelope_private"
 # So many capabilities fit into one row, because a row must fit into a page of 8 kB.
