@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pg_envelope._version import VERSION
 from pg_envelope_client import output, streams
 from pg_envelope_client.commands import (
     access,
@@ -87,9 +88,7 @@ commands.add_typer(tenant.tenants, name="tenant", rich_help_panel="Keys")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"pg-envelope {version('pg-envelope')}")
+        print(f"pg-envelope {VERSION}")
         raise typer.Exit
 
 

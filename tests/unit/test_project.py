@@ -19,6 +19,8 @@ import pytest
 from pglast import ast as pg
 from pglast.enums import FunctionParameterMode, ObjectType
 
+from pg_envelope._version import VERSION
+
 ROOT = Path(__file__).parents[2]
 SQL = sorted((ROOT / "sql").glob("[0-9]*.sql"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -27,7 +29,7 @@ PACKAGES = ("plpython/pg_envelope", "client/pg_envelope_client")
 MODULES = [path.relative_to(ROOT).as_posix() for top in PACKAGES for path in sorted((ROOT / top).rglob("*.py"))]
 THIN_LINES = 3
 OURS = {".ci", ".gitignore", ".dockerignore"}
-NOT_OURS = {"__pycache__", "build", "results", f"pg_envelope--{importlib.metadata.version('pg-envelope')}.sql"}
+NOT_OURS = {"__pycache__", "build", "results", "_version.py", f"pg_envelope--{VERSION}.sql"}
 # A checkout's place on somebody's machine; /home/trial is a user that a script makes.
 SOMEBODYS_PATH = re.compile(rb"/(?:work|Users)/|/home/(?!trial\b)\w+/")
 
@@ -326,7 +328,7 @@ def test_the_version_is_the_control_file_s() -> None:
     (version,) = re.findall(r"^default_version = '([^']+)'$", CONTROL, re.MULTILINE)
     assert "version" in PROJECT["project"]["dynamic"]
     assert PROJECT["tool"]["hatch"]["version"]["path"] == "extension/pg_envelope.control"
-    assert importlib.metadata.version("pg-envelope") == version
+    assert importlib.metadata.version("pg-envelope") == VERSION == version
     elsewhere = re.compile(rf"version\W+{re.escape(version)}\b".encode(), re.IGNORECASE)
     assert not [
         path for path in files() if path.suffix not in (".control", ".md") and elsewhere.search(path.read_bytes())

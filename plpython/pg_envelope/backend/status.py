@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pg_envelope import errors, wire
+from pg_envelope._version import VERSION
 from pg_envelope.backend import fips_status, kek_age, tls_status, unreadable
 from pg_envelope.backend.catalog_checks import CHECKS
 from pg_envelope.backend.faults import ON_PURPOSE
@@ -72,7 +73,7 @@ class Status:
 
     def _versions(self) -> Iterator[Row]:
         installed = self._host.row(EXTENSION)
-        extension, package = installed and installed["version"], _package()
+        extension, package = installed and installed["version"], VERSION
         yield _row(
             "versions",
             "ok" if extension == package else "failed",
@@ -91,7 +92,7 @@ class Status:
         yield from self._answered(answer)
 
     def _answered(self, answer: wire.Message) -> Iterator[Row]:
-        mine, theirs = _package(), str(answer["version"])
+        mine, theirs = VERSION, str(answer["version"])
         yield _row(
             "broker",
             "ok" if mine == theirs else "warning",
@@ -163,14 +164,6 @@ class Status:
             state = "failed" if used > FAILED_AT else "warning"
         detail = f"{row['used']:,} of {row['ids']:,} are used"
         yield _row("key ids", state, detail, "Who uses them up? Each new tenant or subject takes one: docs/scopes.md.")
-
-
-def _package() -> str:
-    """The version of the installed package."""
-    # It costs every first call of an administrator as much as a tenth of protect(), and only status() needs it.
-    from importlib.metadata import version
-
-    return version("pg-envelope")
 
 
 def _rolled_back(name: str, told: Row | None, newest: int) -> Row | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pg_envelope import errors
+from pg_envelope._version import VERSION
 from pg_envelope.broker.door.door import Door
 from pg_envelope.broker.keys.cache import Cache
 from pg_envelope.broker.keys.deks import Limits, OpenDeks
@@ -194,7 +195,7 @@ class BrokerProcess:
         gauge("pg_envelope_ledger_checkpoint_timestamp_seconds", text, self._signed_at)
         gauge("pg_envelope_epoch", "Revocation epoch.", lambda: {(): self.epoch.value})
         gauge("pg_envelope_audit_up", "1 when the audit log can be written.", self._audit_up)
-        gauge("pg_envelope_build_info", "1, with the broker's version.", lambda: {(status.version(),): 1.0}, "version")
+        gauge("pg_envelope_build_info", "1, with the broker's version.", lambda: {(VERSION,): 1.0}, "version")
         gauge("pg_envelope_requests_waiting", "Requests under way.", lambda: {(): self.service.waiting})
         gauge("pg_envelope_kms_up", "1 when the KMS answers and no KEK of it is refused.", self._up, "kms")
         gauge("pg_envelope_kms_token_ttl_seconds", "Life left of the login's token.", self._token_seconds, "kms")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata
 
 from pg_envelope import errors, fips, wire
+from pg_envelope._version import VERSION
 from pg_envelope.broker.keys.deks import OpenDeks
 from pg_envelope.broker.kms.kms import Kms
 from pg_envelope.broker.kms.providers.base import Description
@@ -13,18 +13,10 @@ from pg_envelope.broker.requests.users import KekUsers
 from pg_envelope.broker.settings.config import Config
 
 
-def version() -> str:
-    """Returns the distribution's version, or "unknown" in a source tree that was never installed."""
-    try:
-        return metadata.version("pg-envelope")
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
 def report(config: Config, deks: OpenDeks, kms: Mapping[str, Kms], epoch: int, users: KekUsers) -> wire.Message:
     """Returns the response to `status`."""
     return {
-        "version": version(),
+        "version": VERSION,
         "protocol": wire.PROTOCOL,
         "environment": config.broker.environment,
         "epoch": epoch,
