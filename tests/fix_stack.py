@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -100,6 +102,31 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         made.down()
 
 
+class Maintenance:
+    """A session that makes and removes databases. It is begun again when the server has been away."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._connection = stack.connect("postgres")
+        atexit.register(self.close)
+
+    def run(self, statement: str) -> None:
+        try:
+            self._connection.execute("SELECT")
+        except psycopg.OperationalError:
+            self._connection = self._stack.connect("postgres")
+        self._connection.execute(statement)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@cache
+def maintenance(stack: Stack) -> Maintenance:
+    """The session of a stack, for as long as the tests run."""
+    return Maintenance(stack)
+
+
 class Maker:
     """Makes databases with the extension, and removes them in the end."""
 
@@ -109,18 +136,14 @@ class Maker:
 
     def __call__(self, template: str = DATABASE) -> Database:
         name = f"test_{os.getpid()}_{next(NAMES)}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE {template} {STRATEGY}")
+        maintenance(self._stack).run(f"CREATE DATABASE {name} TEMPLATE {template} {STRATEGY}")
         self._made.append(Database(self._stack, name))
         return self._made[-1]
 
     def remove(self) -> None:
         for database in self._made:
             database.close()
-            self._run(f"DROP DATABASE {database.name} WITH (FORCE)")
-
-    def _run(self, statement: str) -> None:
-        with self._stack.connect("postgres") as connection:
-            connection.execute(statement)
+            maintenance(self._stack).run(f"DROP DATABASE {database.name} WITH (FORCE)")
 
 
 @contextlib.contextmanager
