@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from stack.stack import Stack
+from tests.fix_load import rounds
 
 WRITERS = 3
 ROWS_EACH = 20
@@ -38,9 +39,7 @@ class Writer:
         self._thread.start()
 
     def _run(self) -> None:
-        written = 0
-        while not self._stop.is_set() and self.error is None:
-            written += 1
+        for written, _ in enumerate(rounds(self._stop), 1):
             row = self._chance.choice(self._rows)
             if self._write(WRITE, (str(written), row)):
                 self.acknowledged[row] = str(written)
@@ -51,6 +50,7 @@ class Writer:
                 self.counted += 1
             elif self.error is not None:
                 self.maybe_counted = 1
+                return
 
     def _write(self, statement: str, values: tuple[object, ...] | None = None) -> bool:
         """Whether it was acknowledged. A refused write is not there; one whose answer was lost may be."""

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from cryptography.fernet import Fernet
 
+from tests.fix_load import rounds
 from tests.fix_stack import Database
 from tests.integration.adoption.fix_legacy import ADOPT, CONVERT, KEY, make_patients
 from tests.integration.operations.test_crash import kill_backend
@@ -58,7 +59,7 @@ class Writer:
                 return
 
     def _write(self, connection: psycopg.Connection[Any]) -> None:
-        while not self._stop.is_set():
+        for _ in rounds(self._stop):
             row = random.randrange(self._number or WRITERS, ROWS + 1, WRITERS)
             self._one(connection, row, random.choice(ACTS))
             self.rounds += 1
@@ -85,7 +86,7 @@ def read_on(db: Database, stop: threading.Event, failures: list[str]) -> None:
     while not stop.is_set():
         try:
             with db.stack.connect(db.name) as connection:
-                while not stop.is_set():
+                for _ in rounds(stop):
                     first = random.randrange(ROWS)
                     rows = connection.execute(
                         "SELECT id, ssn FROM patient WHERE id BETWEEN %s AND %s", (first, first + 50)

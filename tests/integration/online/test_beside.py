@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
 import psycopg
 
+from tests.fix_load import rounds
 from tests.fix_stack import Database
 from tests.integration.online.fix_phases import CALLS, ROWS
 
@@ -45,16 +45,13 @@ class Crowd:
 
     def _repeat(self, name: str, act: Callable[[Connection], None]) -> None:
         with self._db.stack.connect(self._db.name) as connection:
-            while not self._stop.is_set():
-                began = time.monotonic()
+            for _ in rounds(self._stop):
                 try:
                     act(connection)
                     self.rounds[name] += 1
                 except Exception as error:
                     self.failures.append(f"{name}: {error!r}")
                     return
-                # Each leaves the processors to the others for twice as long as it had them.
-                self._stop.wait(2 * (time.monotonic() - began))
 
     def stop(self) -> None:
         self._stop.set()
