@@ -20,13 +20,15 @@ SELECT string_agg(coalesce(nullif(application_name, ''), 'pid ' || pid), ', ' OR
 FROM pg_catalog.pg_stat_replication
 WHERE state IN ('streaming', 'catchup') AND pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) > $1::numeric * 1048576"""
 # A statement of PL/Python is a subtransaction. Its end wakes up those that wait for its rows. Until the processor runs
-# them, they wait for nobody, and each still holds its place in the queue for a row.
+# them, they wait for nobody, and each still holds its place in the queue for a row. Then they wait again: for this
+# transaction. That can happen between the two questions, so the second one also finds those that the first would find.
 WAITED_FOR = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
         WHERE wait_event_type = 'Lock' AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))
     OR EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
-        WHERE d.datname = current_database() AND l.locktype = 'tuple' AND l.granted
-            AND l.pid <> pg_backend_pid() AND pg_blocking_pids(l.pid) = '{}') AS found"""
+        CROSS JOIN LATERAL pg_blocking_pids(l.pid) AS waits_for
+        WHERE d.datname = current_database() AND l.locktype = 'tuple' AND l.granted AND l.pid <> pg_backend_pid()
+            AND (waits_for = '{}' OR pg_backend_pid() = ANY (waits_for))) AS found"""
 
 
 class BatchSize:
