@@ -211,3 +211,12 @@ PHASES = {
     "old snapshots": before_old_snapshots,
     "last step": in_the_last_step,
 }
+
+
+def abort(db: Database, call: str, phase: str) -> None:
+    """Aborts a roll-out that waits in a phase."""
+    with PHASES[phase](db, call) as job:
+        assert db.one("SELECT envelope.abort('person')") == 1
+    error = job.end()
+    assert error is not None
+    assert error.sqlstate == "57014"

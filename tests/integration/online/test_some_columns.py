@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.fix_stack import Database
-from tests.integration.online.fix_phases import DIGEST, EACH_KIND, KINDS, PHASES, SCOPES
+from tests.integration.online.fix_phases import DIGEST, EACH_KIND, KINDS, PHASES, SCOPES, abort
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.sql.test_there_and_back import dump
 
@@ -107,11 +107,7 @@ def test_what_is_killed_goes_on_with_the_same_call(started: Database, phase: str
 def test_what_is_aborted_leaves_no_trace(started: Database, phase: str) -> None:
     for call in ACTS.values():
         before, rows = dump(started), started.sql(DIGEST)
-        with PHASES[phase](started, call) as job:
-            assert started.one("SELECT envelope.abort('person')") == 1
-        error = job.end()
-        assert error is not None
-        assert error.sqlstate == "57014"
+        abort(started, call, phase)
         assert started.sql(DIGEST) == rows
         assert dump(started) == before
         started.sql(call)
