@@ -41,6 +41,10 @@ DECLARE
     found record;
     context text;
 BEGIN
+    IF TG_TAG IN ('GRANT', 'REVOKE')
+            AND NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_type = 'TABLE') THEN
+        RETURN;
+    END IF;
     PERFORM envelope_private.always_fires();
     GET DIAGNOSTICS context = PG_CONTEXT;
     -- A dump sets this; it brings everything in step by itself, and in an order of its own.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.fix_stack import Database
 
@@ -47,6 +49,43 @@ def test_refresh_hands_on_later_grants(table: Database) -> None:
     table.sql("GRANT SELECT, INSERT ON t TO bob; CALL envelope.refresh('t')")
     table.sql("INSERT INTO t (secret) VALUES ('more')", user="bob")
     assert table.sql("SELECT secret FROM t ORDER BY id", user="bob") == [("shared",), ("his",), ("more",)]
+
+
+PRIVILEGES = """
+SELECT 'table' AS of, a.grantee::regrole::text, a.privilege_type, a.is_grantable
+FROM pg_class c, aclexplode(coalesce(relacl, acldefault('r', relowner))) a WHERE c.oid = '{0}'::regclass
+UNION SELECT attname, a.grantee::regrole::text, a.privilege_type, a.is_grantable
+FROM pg_attribute, aclexplode(attacl) a WHERE attrelid = '{0}'::regclass ORDER BY 1, 2, 3"""
+FOLLOWED = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'follow'"
+RIGHTS = st.sampled_from(("SELECT", "INSERT", "UPDATE", "DELETE", "ALL", "SELECT (n)", "UPDATE (n, who)"))
+PLACES = st.sampled_from(("t", "t", "ALL TABLES IN SCHEMA public", "other"))
+CHANGES = st.tuples(st.sampled_from(("GRANT {} ON {} TO {}", "REVOKE {} ON {} FROM {} CASCADE")), RIGHTS, PLACES)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(CHANGES, st.sampled_from(("alice", "bob", "public"))), min_size=1, max_size=5))
+def test_the_base_table_has_the_privileges_of_the_view(
+    table: Database, changes: list[tuple[tuple[str, str, str], str]]
+) -> None:
+    table.sql("CREATE TABLE IF NOT EXISTS other (who text, n int)")
+    for (statement, right, place), role in changes:
+        if not (right.endswith(")") and place.startswith("ALL")):
+            table.sql(statement.format(right, place, role))
+        assert table.sql(PRIVILEGES.format("t_encrypted")) == table.sql(PRIVILEGES.format("t")), (
+            statement,
+            right,
+            place,
+        )
+
+
+def test_a_grant_on_something_else_looks_at_no_table(table: Database) -> None:
+    table.sql("SET track_functions = 'all'; CREATE SEQUENCE counter; SELECT pg_stat_force_next_flush()")
+    before = table.one(FOLLOWED)
+    table.sql("GRANT CREATE ON SCHEMA public TO bob; GRANT USAGE ON SEQUENCE counter TO bob")
+    table.sql("GRANT EXECUTE ON FUNCTION pg_sleep(float8) TO bob; SELECT pg_stat_force_next_flush()")
+    assert table.one(FOLLOWED) == before
+    table.sql("GRANT SELECT ON t TO bob; SELECT pg_stat_force_next_flush()")
+    assert table.one(FOLLOWED) > before
 
 
 def test_unprotect_leaves_no_rights_behind(table: Database) -> None:
