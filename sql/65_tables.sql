@@ -105,13 +105,13 @@ COMMENT ON PROCEDURE envelope.truncate IS
 
 CREATE PROCEDURE envelope.reencrypt(
     rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, part integer DEFAULT 1,
-    parts integer DEFAULT 1, newest_first boolean DEFAULT false)
+    parts integer DEFAULT 1, newest_first boolean DEFAULT false, max_lag_mb integer DEFAULT 64)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.jobs.reencrypt(rel, batch_size, pause_ms, part, parts, newest_first)
+GD['pg_envelope'].admin.jobs.reencrypt(rel, batch_size, pause_ms, part, parts, newest_first, max_lag_mb)
 $$;
 COMMENT ON PROCEDURE envelope.reencrypt IS
-    'brings old values to the newest key version, in transactions of about batch_size rows, and makes a receipt. Values that do not open are left, with a warning. With parts, several sessions can each take a part. Not inside a transaction';
+    'brings old values to the newest key version, in transactions of about batch_size rows, and makes a receipt. Values that do not open are left, with a warning. With parts, several sessions can each take a part. It waits for standbys that have more than max_lag_mb to replay. Not inside a transaction';
 
 CREATE FUNCTION envelope.status() RETURNS TABLE (check_name text, state text, detail text, hint text)
     LANGUAGE plpython3u SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

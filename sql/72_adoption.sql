@@ -148,23 +148,23 @@ COMMENT ON PROCEDURE envelope.adopt IS
 
 CREATE PROCEDURE envelope.convert(
     rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, part integer DEFAULT 1,
-    parts integer DEFAULT 1)
+    parts integer DEFAULT 1, max_lag_mb integer DEFAULT 64)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].adoption.convert(rel, batch_size, pause_ms, part, parts)
+GD['pg_envelope'].adoption.convert(rel, batch_size, pause_ms, part, parts, max_lag_mb)
 $$;
 COMMENT ON PROCEDURE envelope.convert IS
-    'makes envelopes of all old values of an adopted table, in transactions of about batch_size rows; called again it goes on. Values that do not open stay, and are listed in envelope.faults. With parts, several sessions can each take a part. Not inside a transaction';
+    'makes envelopes of all old values of an adopted table, in transactions of about batch_size rows; called again it goes on. Values that do not open stay, and are listed in envelope.faults. With parts, several sessions can each take a part. It waits for standbys that have more than max_lag_mb to replay. Not inside a transaction';
 
 CREATE PROCEDURE envelope.finish_adoption(
     rel regclass, batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0, destroy_key boolean DEFAULT true,
-    drop_parts boolean DEFAULT false)
+    drop_parts boolean DEFAULT false, max_lag_mb integer DEFAULT 64)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].adoption.finish(rel, batch_size, pause_ms, destroy_key, drop_parts)
+GD['pg_envelope'].adoption.finish(rel, batch_size, pause_ms, destroy_key, drop_parts, max_lag_mb)
 $$;
 COMMENT ON PROCEDURE envelope.finish_adoption IS
-    'ends an adoption: converts what is left, lets PostgreSQL prove that no old value is left, and destroys the legacy key unless another column needs it. With drop_parts the columns go, too, that held IVs, tags and salts of the old values. Refused while values do not open. Not inside a transaction';
+    'ends an adoption: converts what is left, lets PostgreSQL prove that no old value is left, and destroys the legacy key unless another column needs it. With drop_parts the columns go, too, that held IVs, tags and salts of the old values. Refused while values do not open. It waits for standbys that have more than max_lag_mb to replay. Not inside a transaction';
 
 CREATE PROCEDURE envelope.export(rel regclass, "column" text, format text, key text DEFAULT NULL)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$

@@ -57,13 +57,14 @@ COMMENT ON VIEW envelope.searches IS
     'one row per search column: the column that it finds, how, and under which search key. One that is being made is not shown by the table yet; replaces names the search column whose place it will take';
 
 CREATE PROCEDURE envelope.add_search(
-    rel regclass, "column" name, spec jsonb DEFAULT '"exact"', batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0)
+    rel regclass, "column" name, spec jsonb DEFAULT '"exact"', batch_size integer DEFAULT 1000, pause_ms integer DEFAULT 0,
+    max_lag_mb integer DEFAULT 64)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.search.add_search(rel, column, spec, batch_size, pause_ms)
+GD['pg_envelope'].admin.search.add_search(rel, column, spec, batch_size, pause_ms, max_lag_mb)
 $$;
 COMMENT ON PROCEDURE envelope.add_search IS
-    'gives a protected column another search column while the table is in use: "exact", {"exact": {"normalize": "email", ...}}, "match", "contains" or {"range": {"bucket": "month"}}. Makes tokens in transactions of about batch_size rows, and goes on where it ended early. Not inside a transaction';
+    'gives a protected column another search column while the table is in use: "exact", {"exact": {"normalize": "email", ...}}, "match", "contains" or {"range": {"bucket": "month"}}. Makes tokens in transactions of about batch_size rows, and goes on where it ended early. It waits for standbys that have more than max_lag_mb to replay. Not inside a transaction';
 
 CREATE PROCEDURE envelope.drop_search(rel regclass, "column" name, name name DEFAULT NULL)
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
@@ -75,13 +76,13 @@ COMMENT ON PROCEDURE envelope.drop_search IS
 
 CREATE PROCEDURE envelope.rotate_search(
     rel regclass, "column" name, name name DEFAULT NULL, normalizer text DEFAULT NULL, batch_size integer DEFAULT 1000,
-    pause_ms integer DEFAULT 0)
+    pause_ms integer DEFAULT 0, max_lag_mb integer DEFAULT 64)
     LANGUAGE plpython3u AS $$
 if 'pg_envelope' not in GD: plpy.execute('SELECT envelope_internal.bootstrap()')
-GD['pg_envelope'].admin.search.rotate_search(rel, column, name, normalizer, batch_size, pause_ms)
+GD['pg_envelope'].admin.search.rotate_search(rel, column, name, normalizer, batch_size, pause_ms, max_lag_mb)
 $$;
 COMMENT ON PROCEDURE envelope.rotate_search IS
-    'gives a search column, and all that share its key, another key, or another normaliser, while it is searched. Makes tokens in transactions of about batch_size rows, and goes on where it ended early; name says which of several. Not inside a transaction';
+    'gives a search column, and all that share its key, another key, or another normaliser, while it is searched. Makes tokens in transactions of about batch_size rows, and goes on where it ended early; name says which of several. It waits for standbys that have more than max_lag_mb to replay. Not inside a transaction';
 
 CREATE FUNCTION envelope.grant_search(rel regclass, "column" name, role regrole) RETURNS void
     LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$

@@ -247,6 +247,16 @@ def table_exists(name: str) -> Query:
     return Query("SELECT to_regclass(%s::text) IS NOT NULL AS result", (name,))
 
 
+class BatchArguments(NamedTuple):
+    """How many rows a job takes at a time, how long it waits after them, and how many MB of WAL a standby may have to
+    replay before the next batch waits for it.
+    """
+
+    batch_size: int = 1000
+    pause_ms: int = 0
+    max_lag_mb: int = 64
+
+
 class OnlineArguments(NamedTuple):
     """Whether the table stays in use meanwhile, how quickly its rows change their form then, and how many MB of WAL
     a standby may have to replay before the next batch waits for it.
@@ -309,11 +319,11 @@ def drop_upsert(table: str) -> Query:
 
 
 def add_search(
-    table: str, column: str, kind: str, options: Mapping[str, Any], batch_size: int = 1000, pause_ms: int = 0
+    table: str, column: str, kind: str, options: Mapping[str, Any], batches: BatchArguments | None = None
 ) -> Query:
     spec = json.dumps({kind: options}, ensure_ascii=False)
-    sql = "CALL envelope.add_search(%s::regclass, %s::name, %s::jsonb, %s::integer, %s::integer)"
-    return Query(sql, (table, column, spec, batch_size, pause_ms))
+    sql = "CALL envelope.add_search(%s::regclass, %s::name, %s::jsonb, %s::integer, %s::integer, %s::integer)"
+    return Query(sql, (table, column, spec, *(batches or BatchArguments())))
 
 
 def search_advice(table: str, column: str, normalize: str, beside: str | None) -> Query:
@@ -321,11 +331,11 @@ def search_advice(table: str, column: str, normalize: str, beside: str | None) -
     return Query("SELECT * FROM envelope.search_advice(%s::regclass, %s::name, %s::text, %s::name)", asked)
 
 
-def rotate_search(
-    table: str, column: str, name: str | None, normalize: str | None, batch_size: int, pause_ms: int
-) -> Query:
-    sql = "CALL envelope.rotate_search(%s::regclass, %s::name, %s::name, %s::text, %s::integer, %s::integer)"
-    return Query(sql, (table, column, name, normalize, batch_size, pause_ms))
+def rotate_search(table: str, column: str, name: str | None, normalize: str | None, batches: BatchArguments) -> Query:
+    sql = (
+        "CALL envelope.rotate_search(%s::regclass, %s::name, %s::name, %s::text, %s::integer, %s::integer, %s::integer)"
+    )
+    return Query(sql, (table, column, name, normalize, *batches))
 
 
 def drop_search(table: str, column: str, name: str | None) -> Query:
@@ -348,10 +358,11 @@ def verifications(table: str | None) -> Query:
     return Query(f"{found} WHERE relation = %s::regclass", (table,)) if table else Query(found)
 
 
-def reencrypt(table: str, batch_size: int, pause_ms: int, part: int, parts: int, newest_first: bool) -> Query:
+def reencrypt(table: str, batches: BatchArguments, part: int, parts: int, newest_first: bool) -> Query:
     return Query(
-        "CALL envelope.reencrypt(%s::regclass, %s::integer, %s::integer, %s::integer, %s::integer, %s::boolean)",
-        (table, batch_size, pause_ms, part, parts, newest_first),
+        "CALL envelope.reencrypt(%s::regclass, %s::integer, %s::integer, %s::integer, %s::integer, %s::boolean,"
+        " %s::integer)",
+        (table, batches.batch_size, batches.pause_ms, part, parts, newest_first, batches.max_lag_mb),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Table
+from pg_envelope_client.commands.options import Dsn, MaxLag, Table
 from pg_envelope_client.commands.tables import resumable
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def reencrypt(
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Sessions that work on parts of it at the same time.")] = 1,
     pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Pause after each batch.")] = 0,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin at the table's end.")] = False,
+    max_lag_mb: MaxLag = 64,
     dsn: Dsn = None,
 ) -> None:
     """Move values under older key versions to the newest one, in committed batches; ends with a receipt."""
@@ -46,7 +47,8 @@ def reencrypt(
     from pg_envelope_client.parallel import run_all
     from pg_envelope_client.progress import board
 
-    made = [statements.reencrypt(table, batch_size, pause, part, jobs, newest_first) for part in range(1, jobs + 1)]
+    batches = statements.BatchArguments(batch_size, pause, max_lag_mb)
+    made = [statements.reencrypt(table, batches, part, jobs, newest_first) for part in range(1, jobs + 1)]
     with resumable(f"pg-envelope reencrypt {table}"), board(table) as shown, session(dsn) as watcher:
         run_all(dsn, made, shown.note, lambda: shown.show(_reencrypting(watcher.rows(statements.progress(table)))))
     output.done(f"{table}: re-encryption finished. Its receipt: pg-envelope receipts {table}", table=table)

@@ -48,6 +48,15 @@ Dsn = Annotated[
         rich_help_panel=SERVER,
     ),
 ]
+MaxLag = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=2**31 - 1,
+        metavar="MB",
+        help="Wait while a standby has more WAL than this to replay; 0 waits for none.",
+    ),
+]
 Kek = Annotated[str, typer.Option(help="The KEK, as named in the broker's configuration.")]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="Name as in SQL: shop.customer, '\"Odd Name\"'.")]
 StoreName = Annotated[

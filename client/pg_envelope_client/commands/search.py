@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, Table
+from pg_envelope_client.commands.options import Dsn, MaxLag, Table
 from pg_envelope_client.commands.tables import watched
 from pg_envelope_client.problems import FAILED
 from pg_envelope_client.registry import Registry
@@ -76,13 +76,15 @@ def add(
     force: Annotated[bool, typer.Option("--force", help="Also where tokens give the values away.")] = False,
     batch_size: BatchSize = 1000,
     pause: Pause = 0,
+    max_lag_mb: MaxLag = 64,
     dsn: Dsn = None,
 ) -> None:
     """Give a protected column a search column, and its rows their tokens."""
     given: dict[str, Any] = {"normalize": normalize, "bucket": bucket, "paths": path, "as": name, "key": key}
     flags = {"unique": unique, "force": force}
     spec = {option: value for option, value in (given | flags).items() if value not in (None, False, [])}
-    query = statements.add_search(table, column, kind.value, spec, batch_size, pause)
+    batches = statements.BatchArguments(batch_size, pause, max_lag_mb)
+    query = statements.add_search(table, column, kind.value, spec, batches)
     watched(table, query, f"search add {table} {column}", dsn)
     output.done(f"{table}: column {column} can be searched. See: pg-envelope search list", table=table, column=column)
 
@@ -95,10 +97,12 @@ def rotate(
     normalize: Annotated[str | None, typer.Option(help="Another normaliser. Default: the same.")] = None,
     batch_size: BatchSize = 1000,
     pause: Pause = 0,
+    max_lag_mb: MaxLag = 64,
     dsn: Dsn = None,
 ) -> None:
     """Give a search column another key, and its rows new tokens, while it is searched."""
-    statement = statements.rotate_search(table, column, name, normalize, batch_size, pause)
+    batches = statements.BatchArguments(batch_size, pause, max_lag_mb)
+    statement = statements.rotate_search(table, column, name, normalize, batches)
     watched(table, statement, f"search rotate {table} {column}", dsn)
     output.done(f"{table}: the search of column {column} has a new key.", table=table, column=column)
 

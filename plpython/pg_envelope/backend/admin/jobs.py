@@ -33,8 +33,9 @@ class JobRoutines:
         part: int | None,
         parts: int | None,
         newest_first: bool | None,
+        max_lag_mb: int | None,
     ) -> None:
-        pace = pace_of(batch_size, pause_ms, newest_first=bool(newest_first))
+        pace = pace_of(batch_size, pause_ms, newest_first=bool(newest_first), max_lag_mb=max_lag_mb)
         self._reencryption(rel, "reencrypt").run(pace, 1 if part is None else part, 1 if parts is None else parts)
 
     def _receipt(self, rel: str | None) -> str:

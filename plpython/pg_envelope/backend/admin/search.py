@@ -45,12 +45,18 @@ class SearchRoutines:
         grant_search(self._host, self._tools.table(rel, "grant_search"), column, role)
 
     def _add_search(
-        self, rel: str | None, column: str | None, spec: str | None, batch_size: int | None, pause_ms: int | None
+        self,
+        rel: str | None,
+        column: str | None,
+        spec: str | None,
+        batch_size: int | None,
+        pause_ms: int | None,
+        max_lag_mb: int | None,
     ) -> None:
         from pg_envelope.backend.search.adding import add_search
 
         wanted = parse_one(column or "", json.loads(spec or "null"))
-        oid, pace = self._tools.settled(rel, "add_search"), pace_of(batch_size, pause_ms)
+        oid, pace = self._tools.settled(rel, "add_search"), pace_of(batch_size, pause_ms, max_lag_mb=max_lag_mb)
         add_search(self._host, self._tools.keys, oid, column, wanted, pace)
 
     def _drop_search(self, rel: str | None, column: str | None, name: str | None) -> None:
@@ -66,8 +72,9 @@ class SearchRoutines:
         normalize: str | None,
         batch_size: int | None,
         pause_ms: int | None,
+        max_lag_mb: int | None,
     ) -> None:
         from pg_envelope.backend.search.rotating import rotate_search
 
-        oid, pace = self._tools.settled(rel, "rotate_search"), pace_of(batch_size, pause_ms)
+        oid, pace = self._tools.settled(rel, "rotate_search"), pace_of(batch_size, pause_ms, max_lag_mb=max_lag_mb)
         rotate_search(self._host, self._tools.keys, oid, column, name, normalize, pace)

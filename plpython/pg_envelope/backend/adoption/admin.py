@@ -89,10 +89,17 @@ class AdoptionAdmin:
         self._adoption.adopt(oid, wanted, way, chosen_kek(kek), store)
 
     def _convert(
-        self, rel: str | None, batch_size: int | None, pause_ms: int | None, part: int | None, parts: int | None
+        self,
+        rel: str | None,
+        batch_size: int | None,
+        pause_ms: int | None,
+        part: int | None,
+        parts: int | None,
+        max_lag_mb: int | None,
     ) -> None:
         share = Share(1 if part is None else part, 1 if parts is None else parts)
-        self._adoption.convert(self._tools.table(rel, "convert", WHY), pace_of(batch_size, pause_ms), share)
+        pace = pace_of(batch_size, pause_ms, max_lag_mb=max_lag_mb)
+        self._adoption.convert(self._tools.table(rel, "convert", WHY), pace, share)
 
     def _finish(
         self,
@@ -101,9 +108,11 @@ class AdoptionAdmin:
         pause_ms: int | None,
         destroy_key: bool | None,
         drop_parts: bool | None,
+        max_lag_mb: int | None,
     ) -> None:
         oid = self._tools.table(rel, "finish_adoption", WHY)
-        self._adoption.finish(oid, pace_of(batch_size, pause_ms), destroy_key is not False, bool(drop_parts))
+        pace = pace_of(batch_size, pause_ms, max_lag_mb=max_lag_mb)
+        self._adoption.finish(oid, pace, destroy_key is not False, bool(drop_parts))
 
     def _export(self, rel: str | None, column: str | None, form: str | None, key: str | None) -> None:
         oid = self._tools.table(rel, "export", WHY)
