@@ -94,9 +94,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made = Stack(Path(tmp_path_factory.mktemp("stack")), postgres_settings=SETTINGS, place=fast_place())
     made.up()
     try:
-        with made.connect("postgres") as connection:
+        with made.connect() as connection:
             for role in ROLES:
                 connection.execute(f"CREATE ROLE {role} LOGIN")
+            # In the template, so that no test has to.
+            connection.execute("GRANT CREATE ON SCHEMA public TO owner")
         yield made
     finally:
         made.down()
@@ -108,6 +110,7 @@ class Maintenance:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._connection = stack.connect("postgres")
+        self._left: list[str] = []
         atexit.register(self.close)
 
     def run(self, statement: str) -> None:
@@ -116,6 +119,12 @@ class Maintenance:
         except psycopg.OperationalError:
             self._connection = self._stack.connect("postgres")
         self._connection.execute(statement)
+
+    def remove(self, names: list[str]) -> None:
+        """Removes the databases of the call before: DROP DATABASE sleeps for 0.1 s while a session is about to end."""
+        gone, self._left = self._left, names
+        for name in gone:
+            self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def close(self) -> None:
         self._connection.close()
@@ -128,7 +137,7 @@ def maintenance(stack: Stack) -> Maintenance:
 
 
 class Maker:
-    """Makes databases with the extension, and removes them in the end."""
+    """Makes databases with the extension, in whose schema public `owner` may create. Removes them in the end."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -143,7 +152,7 @@ class Maker:
     def remove(self) -> None:
         for database in self._made:
             database.close()
-            maintenance(self._stack).run(f"DROP DATABASE {database.name} WITH (FORCE)")
+        maintenance(self._stack).remove([database.name for database in self._made])
 
 
 @contextlib.contextmanager
@@ -161,16 +170,10 @@ def make_db(stack: Stack) -> Iterator[Maker]:
         yield maker
 
 
-def for_owner(database: Database) -> Database:
-    """Lets `owner` create in the schema public."""
-    database.sql("GRANT CREATE ON SCHEMA public TO owner")
-    return database
-
-
 @pytest.fixture
 def db(make_db: Maker) -> Database:
     """A database with the extension and nothing else; `owner` may create in its schema public."""
-    return for_owner(make_db())
+    return make_db()
 
 
 @pytest.fixture(scope="session")
@@ -180,7 +183,7 @@ def templates(stack: Stack) -> Iterator[Callable[[Fill], str]]:
 
     def template(fill: Fill) -> str:
         if fill not in names:
-            made = for_owner(maker())
+            made = maker()
             fill(made)
             made.close()
             names[fill] = made.name

@@ -11,7 +11,7 @@ import pytest
 
 from pg_envelope_client.residue.queries import plant
 from stack.stack import Stack
-from tests.fix_stack import Database
+from tests.fix_stack import Database, maintenance
 from tests.integration.client.test_commands import Command
 
 VALUE = "planted-7Kd%s-value"
@@ -20,6 +20,8 @@ VALUE = "planted-7Kd%s-value"
 @pytest.fixture
 def command(stack: Stack, db: Database) -> Command:
     """A table that never held plaintext: its values came in through the view."""
+    # The database of the test before has the same values.
+    maintenance(stack).remove([])
     db.sql("CREATE TABLE person (id int PRIMARY KEY, email text, pin text, born date)")
     db.sql("""CALL envelope.protect('person', '["email", "pin", "born"]')""")
     # The parts meet in the server only, so that no statement in the log holds a value.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fix_stack import Database, Fill, Maker, for_owner
+from tests.fix_stack import Database, Fill, Maker
 
 from .fix_masks import made_roles, make_person
 
@@ -22,7 +22,7 @@ def own_keys() -> None:
 def db(request: pytest.FixtureRequest, make_db: Maker, filled: Callable[[Fill], Database]) -> Database:
     """A copy of the database that `masked` shows. Tests that need no such table, or keys of its own, get a new one."""
     names = request.fixturenames
-    return filled(make_person) if "masked" in names and "own_keys" not in names else for_owner(make_db())
+    return filled(make_person) if "masked" in names and "own_keys" not in names else make_db()
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session, aliased, contains_eager, joinedload, load_on
 from pg_envelope import errors
 from pg_envelope_client import KeyClient
 from pg_envelope_client.sqlalchemy import install
-from tests.fix_stack import Database, Fill, Maker, for_owner
+from tests.fix_stack import Database, Fill, Maker
 from tests.integration.orms import fix_shop
 from tests.integration.orms.fix_sealed import Base, Customer, Item, engine_of, fill, shop
 from tests.integration.orms.test_page import BLOCK, ROOT
@@ -57,7 +57,7 @@ def db(request: pytest.FixtureRequest, make_db: Maker, filled: Callable[[Fill], 
     """A database with the tables of the shop."""
     if "own_keys" not in request.fixturenames:
         return filled(fill)
-    made = for_owner(make_db())
+    made = make_db()
     fill(made)
     return made
 
