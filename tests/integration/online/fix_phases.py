@@ -213,6 +213,25 @@ PHASES = {
 }
 
 
+def each_phase(db: Database, call: str) -> Iterator[str]:
+    """One roll-out that waits in each phase, until the test has looked. It must end well."""
+    rows = db.sql(DIGEST)
+    with db.stack.connect(db.name) as old:
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        with in_the_first_step(db, slowly(call)) as job:
+            yield "first step"
+        until(db, SOME_DONE, "the first batch")
+        yield "backfill"
+        _until_told(job)
+        yield "old snapshots"
+        assert old.execute(DIGEST).fetchall() == rows
+        with _reader(db):
+            old.execute("ROLLBACK")
+            until(db, WAITS_FOR_LOCK, "a try for the lock", job.pid)
+            yield "last step"
+    assert job.end() is None
+
+
 def abort(db: Database, call: str, phase: str) -> None:
     """Aborts a roll-out that waits in a phase."""
     with PHASES[phase](db, call) as job:
