@@ -11,12 +11,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.pq import TransactionStatus
 
 from tests.fix_stack import Database
+from tests.integration.sql.conftest import shared_db
 from tests.security.fix_people import DENIED, field_uuid
+
+__all__ = ["shared_db"]
 
 Session = psycopg.Connection[Any]
 TABLE = """
@@ -114,9 +117,10 @@ class World:
             self.own.execute("ROLLBACK TO try; RELEASE try" if in_block else "RESET ROLE")
 
 
-@pytest.fixture
-def world(db: Database) -> Iterator[World]:
-    names = {name: f"{name}_{os.urandom(4).hex()}" for name in ("owner", "group", "reader")}
+@pytest.fixture(scope="module")
+def world(shared_db: Database) -> Iterator[World]:
+    """One for all tests: each starts anew."""
+    db, names = shared_db, {name: f"{name}_{os.urandom(4).hex()}" for name in ("owner", "group", "reader")}
     for name in names.values():
         db.sql(f"CREATE ROLE {name}")
     try:
@@ -129,7 +133,7 @@ def world(db: Database) -> Iterator[World]:
             db.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None)
 @given(order=ORDERS)
 def test_every_change_counts_from_the_next_statement(world: World, order: list[tuple[str, Any]]) -> None:
     world.start_anew()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 
+import psycopg
 import pytest
 
-from tests.fix_stack import Database
+from tests.fix_stack import NAMES, Database
 from tests.integration.adoption.fix_legacy import make_case, read
 from tests.unit.foreign.fix_cases import CASES
 
@@ -24,9 +27,20 @@ def layout(name: str) -> str:
     return found if isinstance(found, str) else json.dumps(found)
 
 
+@pytest.fixture
+def schema_db(shared_db: Database) -> Iterator[Database]:
+    """Each test has a schema of its own: with it, a protected table goes much faster than by itself."""
+    schema = f"s{next(NAMES)}"
+    shared_db.sql(f"CREATE SCHEMA {schema}; SET search_path = {schema}")
+    yield shared_db
+    # A test that failed may have left what cannot be dropped.
+    with suppress(psycopg.Error):
+        shared_db.sql(f"DROP SCHEMA {schema} CASCADE")
+
+
 @pytest.mark.parametrize(("name", "kind"), columns())
-def test_a_column_is_adopted(shared_db: Database, name: str, kind: str) -> None:
-    db, case, key = shared_db, CASES[name], f"{name} {kind}"
+def test_a_column_is_adopted(schema_db: Database, name: str, kind: str) -> None:
+    db, case, key = schema_db, CASES[name], f"{name} {kind}"
     make_case(db, case, kind, key)
     db.sql("CALL envelope.adopt('legacy', 'value', %s, %s, accept_unauthenticated => true)", layout(name), key)
     assert read(db) == case.plain
