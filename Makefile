@@ -26,7 +26,7 @@ SQL := $(sort $(wildcard sql/[0-9]*.sql))
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check
 ON := $(if $(DOCKER),docker,machine)
 
-.PHONY: help demo up down test test-on proof soak fresh lint bench install uninstall build packages clean
+.PHONY: help demo up down test compiled-tests test-on proof soak fresh lint bench install uninstall build packages clean
 
 help: ## this list
 	@echo "pg_envelope $(VERSION)"
@@ -46,7 +46,8 @@ down: ## end and remove what `make up` started
 unexport PYTHONDONTWRITEBYTECODE
 
 test: export FOR_TESTS := 1
-test: install .venv/.dev lint ## lint, then all tests (ARGS="-k name" for some)
+test: install .venv/.dev ## lint, then all tests (ARGS="-k name" for some)
+	@$(MAKE) --no-print-directory -j2 lint compiled-tests
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 proof: export FOR_TESTS := 1
@@ -76,6 +77,10 @@ lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/mypy
 	@.venv/bin/mypy --package stack
 	@.venv/bin/mypy --package bench
+
+# All workers begin at once, and each would rewrite the assertions of all tests for itself.
+compiled-tests: .venv/.dev
+	@[ -d tests/__pycache__ ] || .venv/bin/python -m pytest --collect-only -qq >/dev/null 2>&1 || true
 
 bench: install .venv/.dev ## the benchmark, peers included
 	@.venv/bin/python -m bench $(ARGS)
@@ -107,7 +112,8 @@ ready-docker: packages .venv/.base .venv/.stack
 	@deploy/docker.sh
 
 # The project's own venv, in three steps: what builds the wheel, what the stack needs, what developers need. While pip
-# works there is no .venv/.whole: what it leaves when it is killed cannot be mended by pip, and is made anew.
+# works there is no .venv/.whole: what it leaves when it is killed cannot be mended by pip, and is made anew. Python
+# compiles what it imports, which is a small part of it.
 .venv/.base: pyproject.toml $(if $(wildcard .venv/.whole),,FORCE) | packages
 	@echo "Making .venv ..."
 	@[ -e .venv/.whole ] || $(PYTHON) -I -m venv --clear .venv
@@ -119,5 +125,5 @@ ready-docker: packages .venv/.base .venv/.stack
 .venv/.stack .venv/.dev: .venv/.%: .venv/.base
 	@echo "Installing pg-envelope[$*] into .venv ..."
 	@rm -f .venv/.whole
-	@$(PIP) install --no-build-isolation --editable '.[$*]'
+	@$(PIP) install --no-compile --no-build-isolation --editable '.[$*]'
 	@touch $@ .venv/.stack .venv/.whole
