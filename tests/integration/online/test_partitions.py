@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from contextlib import ExitStack, suppress
 
 import psycopg
@@ -11,11 +10,10 @@ import pytest
 
 from tests.fix_stack import Database
 from tests.integration.adoption.fix_legacy import KEY, import_key, token
-from tests.integration.online.fix_phases import CALLS, DIGEST, KINDS, PHASES, ROWS, SECOND, THIRD
+from tests.integration.online.fix_phases import CALLS, DIGEST, KINDS, PHASES, ROWS, SECOND, THIRD, dump
 from tests.integration.online.test_beside import Connection, Crowd
 from tests.integration.operations.test_crash import kill_backend
 from tests.integration.rotation.fix_jobs import Beside, until
-from tests.integration.sql.test_there_and_back import dump as dump_as_it_is
 
 PROTECT, UNPROTECT = CALLS["protect"], CALLS["unprotect"]
 INDEXES = """
@@ -50,11 +48,6 @@ OWN = {
 HOLDERS = """
 SELECT string_agg(DISTINCT tableoid::regclass::text, ',' ORDER BY tableoid::regclass::text) FROM person_encrypted"""
 LEFT = "SELECT count(*) FROM person_encrypted WHERE email IS NULL OR num_nonnulls(email_plain, note_plain) > 0"
-
-
-def dump(db: Database) -> str:
-    """Without the names of NOT NULL, which PostgreSQL 18 keeps: a partition's becomes that of the whole table."""
-    return re.sub(r' CONSTRAINT "\w+_not_null" NOT NULL', " NOT NULL", dump_as_it_is(db))
 
 
 @pytest.fixture
