@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, MaxLag, Table
+from pg_envelope_client.commands.options import BatchSize, Dsn, MaxLag, Pause, Table
 from pg_envelope_client.commands.tables import resumable
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ MaybeTable = Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Only 
 
 def reencrypt(
     table: Table,
-    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one committed batch.")] = 1000,
+    batch_size: BatchSize = 1000,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Sessions that work on parts of it at the same time.")] = 1,
-    pause: Annotated[int, typer.Option(min=0, metavar="MS", help="Pause after each batch.")] = 0,
+    pause: Pause = 0,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin at the table's end.")] = False,
     max_lag_mb: MaxLag = 64,
     dsn: Dsn = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +39,11 @@ class DamagedChoice(StrEnum):
     NULL = "null"
 
 
+def max_lag(words: str) -> Any:
+    """Makes the option for the WAL that a standby may have to replay. `words` are its help."""
+    return typer.Option(min=0, max=2**31 - 1, metavar="MB", help=words)
+
+
 Dsn = Annotated[
     str | None,
     typer.Option(
@@ -48,15 +53,9 @@ Dsn = Annotated[
         rich_help_panel=SERVER,
     ),
 ]
-MaxLag = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=2**31 - 1,
-        metavar="MB",
-        help="Wait while a standby has more WAL than this to replay; 0 waits for none.",
-    ),
-]
+BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one committed batch.")]
+Pause = Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")]
+MaxLag = Annotated[int, max_lag("Wait while a standby has more WAL than this to replay; 0 waits for none.")]
 Kek = Annotated[str, typer.Option(help="The KEK, as named in the broker's configuration.")]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="Name as in SQL: shop.customer, '\"Odd Name\"'.")]
 StoreName = Annotated[

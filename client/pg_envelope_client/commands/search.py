@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pg_envelope_client import output, statements
-from pg_envelope_client.commands.options import Dsn, MaxLag, Table
+from pg_envelope_client.commands.options import BatchSize, Dsn, MaxLag, Pause, Table
 from pg_envelope_client.commands.tables import watched
 from pg_envelope_client.problems import FAILED
 from pg_envelope_client.registry import Registry
@@ -17,8 +17,6 @@ searches = Registry("Search without decrypting: the search columns of protected 
 
 Column = Annotated[str, typer.Argument(metavar="COLUMN", help="The protected column.")]
 Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Which search column, of several.")]
-BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows in one committed batch.")]
-Pause = Annotated[int, typer.Option(min=0, metavar="MS", help="Wait so long after each batch.")]
 ADVICE = ("verdict", "advice", "sampled", "different_values", "top_share", "read_share", "min_entropy")
 SHOWN = ("relation", "column", "search_column", "normalizer", "search_key", "state")
 

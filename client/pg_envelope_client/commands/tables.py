@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from pg_envelope_client import columns, output, statements
-from pg_envelope_client.commands.options import DamagedChoice, Dsn, ErasedChoice, Kek, ScopeKind, StoreName, Table
+from pg_envelope_client.commands.options import (
+    DamagedChoice,
+    Dsn,
+    ErasedChoice,
+    Kek,
+    ScopeKind,
+    StoreName,
+    Table,
+    max_lag,
+)
 from pg_envelope_client.problems import INTERRUPTED, Problem
 
 Online = Annotated[
@@ -18,13 +27,7 @@ Online = Annotated[
 BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="With --online: rows in one committed batch.")]
 Pause = Annotated[int, typer.Option(min=0, metavar="MS", help="With --online: wait so long after each batch.")]
 MaxLag = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=2**31 - 1,
-        metavar="MB",
-        help="With --online: wait while a standby has more WAL than this to replay; 0 waits for none.",
-    ),
+    int, max_lag("With --online: wait while a standby has more WAL than this to replay; 0 waits for none.")
 ]
 
 
