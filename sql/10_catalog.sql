@@ -186,8 +186,11 @@ CREATE TABLE envelope_private.capability (
     view_owner regrole
 );
 ALTER TABLE envelope_private.capability ENABLE ROW LEVEL SECURITY;
+-- One policy for all, because another for each owner would need a lock against all readers.
+CREATE POLICY view_owner ON envelope_private.capability FOR SELECT
+    USING (pg_catalog.pg_has_role(view_owner::oid, 'USAGE'));
 COMMENT ON TABLE envelope_private.capability IS
-    'capability decrypts a column; seal = capability | header of the active key, encrypts; in tenant and subject scope: capability | header with key id 0 | field uuid. Row policies per view owner';
+    'capability decrypts a column; seal = capability | header of the active key, encrypts; in tenant and subject scope: capability | header with key id 0 | field uuid. A row policy limits owners to their own rows';
 
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.installation', '');
 SELECT pg_catalog.pg_extension_config_dump('envelope_private.key', '');

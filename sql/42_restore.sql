@@ -5,8 +5,6 @@
 CREATE FUNCTION envelope_private.renew_whole(field uuid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- The row is looked up first, because an INSERT of no rows would also lock the table, against the policies made at
-    -- commit.
     IF EXISTS (SELECT FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
                WHERE f.field_uuid = field AND coalesce(k.name, k.base::text) IS NOT NULL
                    AND (k.scope <> 'table' OR EXISTS (
@@ -16,24 +14,58 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION envelope_private.renew_whole IS 'calls renew_seal for a field that is in use, once all its rows are there';
 
+CREATE FUNCTION envelope_private.allowed_owners() RETURNS TABLE (role regrole, is_idle boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT a.grantee::regrole, NOT EXISTS (
+        SELECT FROM envelope_private.key k JOIN pg_class b ON b.oid = k.base WHERE b.relowner = a.grantee)
+    FROM pg_class c CROSS JOIN aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
+    WHERE c.oid = 'envelope_private.capability'::regclass AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner;
+END;
+COMMENT ON FUNCTION envelope_private.allowed_owners IS
+    'the roles that may read capabilities of their own tables; an idle one owns no protected table any more';
+
+-- Who changes the rights of owners does so alone, from here to the end of the transaction: two GRANTs on the same object
+-- at once would fail. Nobody else waits for this mode, and so it must be the strongest on this table. After a GRANT the
+-- transaction must ask for no stronger lock, because VACUUM waits for the GRANT while it holds its own.
+CREATE FUNCTION envelope_private.lock_owners() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$ BEGIN LOCK TABLE envelope_private.capability IN SHARE UPDATE EXCLUSIVE MODE; END $$;
+COMMENT ON FUNCTION envelope_private.lock_owners IS 'waits until no other transaction changes which owners may read capabilities';
+
 CREATE FUNCTION envelope_private.allow_owner(owner oid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     role text := owner::regrole;
 BEGIN
     IF (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner)
-        OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = 'envelope_private.capability'::regclass
-                   AND p.polroles = ARRAY[owner]) THEN
+        OR owner IN (SELECT o.role FROM envelope_private.allowed_owners() o) THEN
         RETURN;
     END IF;
+    PERFORM envelope_private.lock_owners();
     EXECUTE format('GRANT USAGE ON SCHEMA envelope_private TO %s', role);
     EXECUTE format('GRANT SELECT ON envelope_private.capability TO %s', role);
-    -- The policy names the OID, which outlives a rename of the role. Policies of an extension's tables are not dumped.
-    EXECUTE format('CREATE POLICY %I ON envelope_private.capability FOR SELECT TO %s USING (view_owner::oid = %L::oid)',
-        'view owner ' || owner, role, owner);
 END $$;
 COMMENT ON FUNCTION envelope_private.allow_owner IS
     'lets the owner of a protected table''s view read the capabilities of its own columns';
+
+CREATE FUNCTION envelope_private.release_owners() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    role regrole;
+BEGIN
+    IF NOT EXISTS (SELECT FROM envelope_private.allowed_owners() o WHERE o.is_idle) THEN
+        RETURN;
+    END IF;
+    PERFORM envelope_private.lock_owners();
+    -- They are asked again, because another transaction may just have protected a table of theirs.
+    FOR role IN SELECT o.role FROM envelope_private.allowed_owners() o WHERE o.is_idle LOOP
+        EXECUTE format('REVOKE SELECT ON envelope_private.capability FROM %s', role);
+        EXECUTE format('REVOKE USAGE ON SCHEMA envelope_private FROM %s', role);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION envelope_private.release_owners IS
+    'takes the right to read capabilities from roles that own no protected table any more, so that they can be dropped';
 
 CREATE FUNCTION envelope_private.field_key_changed() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -73,8 +105,16 @@ DECLARE
     drawn uuid[] := '{}';
     found record;
 BEGIN
-    -- This runs one after the other. Two transactions that load at once would each miss the other's rows.
-    PERFORM pg_advisory_xact_lock('envelope_private.capability'::regclass::oid::bigint);
+    -- Another version of a key that is complete needs nothing. So a rotation waits for nobody here.
+    IF TG_TABLE_NAME = 'field_key' AND EXISTS (
+        SELECT FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid)
+        WHERE f.field_uuid = (loaded ->> 'field_uuid')::uuid AND NOT EXISTS (
+            SELECT FROM envelope_private.rights_of(f.key_uuid) r WHERE NOT r.relispopulated)) THEN
+        RETURN NULL;
+    END IF;
+    -- This runs one after the other. Two transactions that load at once would each miss the other's rows, and one that
+    -- takes an owner's right away would miss a new table of that owner.
+    PERFORM envelope_private.lock_owners();
     FOR found IN
         SELECT f.field_uuid, f.key_uuid, b.relowner, c.field_uuid IS NULL AS lacks,
             EXISTS (

@@ -32,7 +32,6 @@ SELECT string_agg(coalesce(t.view_name, t.base::regclass::text) || '.' || f.attn
     AS found, count(*) AS count
 FROM envelope_private.protected_table t JOIN envelope_private.field f USING (key_uuid)
 WHERE NOT {IS_FOUND}"""
-# The right is asked as PostgreSQL does for the view, because a policy may name the owner itself.
 RESTORED = """
 SELECT string_agg(DISTINCT restored::regclass::text, ', ') AS found, count(restored) AS count
 FROM envelope_private.lost_table JOIN pg_catalog.pg_class c ON c.oid = restored AND c.relname LIKE '%\\_encrypted'"""
@@ -40,10 +39,7 @@ CAPABILITIES = """
 SELECT string_agg(p.label, ', ') AS found, count(*) AS count
 FROM envelope_private.protected_column p LEFT JOIN envelope_private.capability c USING (field_uuid)
 JOIN pg_catalog.pg_class b ON b.oid = p.base JOIN pg_catalog.pg_roles o ON o.oid = b.relowner
-WHERE c.seal IS NULL OR NOT o.rolsuper AND NOT (
-    pg_catalog.has_table_privilege(o.oid, 'envelope_private.capability', 'SELECT')
-    AND EXISTS (SELECT FROM pg_catalog.pg_policy y
-                WHERE y.polrelid = 'envelope_private.capability'::regclass AND y.polroles = ARRAY[o.oid]))"""
+WHERE c.seal IS NULL OR NOT o.rolsuper AND o.oid NOT IN (SELECT a.role FROM envelope_private.allowed_owners() a)"""
 BYPASSES = """
 SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) AS found, count(*) AS count FROM pg_catalog.pg_roles r
 WHERE r.rolbypassrls AND NOT r.rolsuper AND has_table_privilege(r.oid, 'envelope_private.capability', 'SELECT')"""

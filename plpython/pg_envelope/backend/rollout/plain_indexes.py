@@ -11,7 +11,7 @@ from pg_envelope.backend.search.carried import Dropped, Index
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.search.token_indexes import temporary_name
 from pg_envelope.backend.sqltext import derived_name, ident, qualified
-from pg_envelope.backend.tables import locks
+from pg_envelope.backend.tables import lent, locks
 from pg_envelope.backend.tables.owner import AsOwner
 
 SCRATCH = "_pg_envelope_scratch"
@@ -27,8 +27,8 @@ def make(host: Host, oid: int) -> None:
     """Writes wait meanwhile, as for CREATE INDEX. Commits. Raises Duplicate, Locked."""
     found = place.find(host, oid)
     for one in stand_ins.lacking(host, found.layout, found.base.oid):
-        locks.lock(host, found.base.sql, mode="SHARE")
-        with protecting.usable(host, found.base):
+        with protecting.usable(host, found.base, lent.LONG):
+            locks.lock(host, found.base.sql, mode="SHARE")
             _make(host, found, one)
         host.commit()
 

@@ -18,7 +18,7 @@ from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.search.filling import fill
 from pg_envelope.backend.search.place import Place
 from pg_envelope.backend.sqltext import ROW, commas, ident, of_any_row
-from pg_envelope.backend.tables import grants, locks
+from pg_envelope.backend.tables import grants, lent, locks
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.generate.expressions import before_as_role
 from pg_envelope.backend.tables.generate.search import of_value_as_role
@@ -96,8 +96,8 @@ def _index(host: Host, found: Place) -> None:
     made = protecting.of_tokens(part, before)
     wanted = [*map(stand_ins.standing_in, made), *protecting.own_indexes(part, made, unique)]
     there = {name for search in part.searches for name in token_indexes.names(host, found.base, search)}
-    locks.lock(host, found.base.sql, mode="SHARE")
-    with protecting.usable(host, found.base):
+    with protecting.usable(host, found.base, lent.LONG):
+        locks.lock(host, found.base.sql, mode="SHARE")
         for one in (one for one in wanted if one.name not in there):
             carried.create(AsOwner(host, found.base.owner_oid), one, found.base.sql)
 

@@ -24,7 +24,7 @@ from pg_envelope.backend.search.keys import KeyOrigin
 from pg_envelope.backend.search.normalize import unfit
 from pg_envelope.backend.search.options import SearchWanted
 from pg_envelope.backend.sqltext import ROW, commas, derived_name, ident, of_any_row
-from pg_envelope.backend.tables import grants
+from pg_envelope.backend.tables import grants, lent, locks
 from pg_envelope.backend.tables.dependents.statistics import Statistics
 from pg_envelope.backend.tables.generate.layout import Layout
 from pg_envelope.backend.tables.generate.search import of_value_as_role
@@ -140,15 +140,11 @@ def filled(layout: Layout) -> list[str]:
 
 
 @contextmanager
-def usable(host: Host, table: Table) -> Iterator[None]:
+def usable(host: Host, table: Table, tries: locks.Tries = locks.PATIENT) -> Iterator[None]:
     """Lets the table's owner name the types of tokens and make an index, while statements run its code."""
-    rights = [row["what"] for row in host.rows(LACKED, ["oid", "name"], [table.owner_oid, table.schema])]
-    for right in rights:
-        host.run(f"GRANT {right} TO {ident(table.owner)}")
-    # After an error the transaction ends, so no grant is left.
-    yield
-    for right in rights:
-        host.run(f"REVOKE {right} FROM {ident(table.owner)}")
+    lacked = [row["what"] for row in host.rows(LACKED, ["oid", "name"], [table.owner_oid, table.schema])]
+    with lent.rights(host, ident(table.owner), lacked, tries):
+        yield
 
 
 def record(host: Host, layout: Layout) -> None:

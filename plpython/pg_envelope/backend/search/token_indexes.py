@@ -9,7 +9,7 @@ from pg_envelope.backend.search import carried, protecting
 from pg_envelope.backend.search.carried import Index
 from pg_envelope.backend.search.column import SearchColumn
 from pg_envelope.backend.sqltext import derived_name, literal
-from pg_envelope.backend.tables import locks
+from pg_envelope.backend.tables import lent, locks
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -35,8 +35,8 @@ def make(host: Host, base: Table, layout: Layout, searches: Iterable[SearchColum
 def _make(host: Host, base: Table, layout: Layout, search: SearchColumn) -> None:
     wanted = _like_before(host, base, search) if search.replaces else [_own(host, layout, search)]
     there = names(host, base, search.name)
-    locks.lock(host, layout.base, mode="SHARE")
-    with protecting.usable(host, base):
+    with protecting.usable(host, base, lent.LONG):
+        locks.lock(host, layout.base, mode="SHARE")
         for index in wanted:
             if index.name not in there and (search.replaces or not there):
                 carried.create(AsOwner(host, base.owner_oid), index, layout.base)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pg_envelope import errors
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.sqltext import commas, ident, literal
-from pg_envelope.backend.tables import catalog, generate, grants, inspect
+from pg_envelope.backend.tables import catalog, generate, grants, inspect, lent
 from pg_envelope.backend.tables.generate import Layout
 from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
@@ -131,18 +131,9 @@ def _make_checks(host: Host, table: Table, layout: Layout) -> None:
     statements = generate.check_functions(layout)
     if not statements:
         return
-    where = f"ON SCHEMA {ident(layout.schema)}"
-    row = host.row(MAY_CREATE, ["oid", "name"], [table.owner_oid, layout.schema])
-    lacks = row is not None and not row["may"]
-    if lacks:
-        host.run(f"GRANT CREATE {where} TO {ident(table.owner)}")
-    for statement in statements:
-        AsOwner(host, table.owner_oid).run(statement)
-    if lacks:
-        host.run(f"REVOKE CREATE {where} FROM {ident(table.owner)}")
-
-
-MAY_CREATE = "SELECT has_schema_privilege($1, $2::text, 'CREATE') AS may"
+    with lent.create(host, table.owner_oid, layout.schema, made=len(statements)):
+        for statement in statements:
+            AsOwner(host, table.owner_oid).run(statement)
 
 
 def _own(host: Host, layout: Layout, signature: str, owner: str) -> None:

@@ -9,7 +9,6 @@ from pg_envelope import errors
 from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.search.column import STORED, SearchColumn
-from pg_envelope.backend.sqltext import ident
 from pg_envelope.backend.tables.generate import Layout, Protected, input_name
 from pg_envelope.backend.tables.inspect import INPUT, Check, Column, Table
 
@@ -48,11 +47,6 @@ FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
 PLAINS = """
 SELECT plain_column, attname FROM envelope_private.protected_column WHERE key_uuid = $1 AND plain_column IS NOT NULL"""
-IDLE_OWNERS = """
-SELECT p.polname AS policy, r.rolname AS role
-FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON p.polroles = ARRAY[r.oid]
-WHERE p.polrelid = 'envelope_private.capability'::regclass AND NOT EXISTS (
-    SELECT FROM envelope_private.key k JOIN pg_catalog.pg_class c ON c.oid = k.base WHERE c.relowner = r.oid)"""
 RENAME_BESIDE = """
 UPDATE envelope_private.adoption a SET beside = ARRAY(
     SELECT coalesce(n.new, b.name)
@@ -178,17 +172,19 @@ def record_modes(host: Host, layout: Layout) -> None:
     )
 
 
+def lock_owners(host: Host) -> None:
+    """Waits until no other transaction changes which owners may read capabilities."""
+    host.rows("SELECT envelope_private.lock_owners()")
+
+
 def allow_owner(host: Host, table: Table) -> None:
     """Lets the view's owner read its own columns' capabilities."""
     host.rows("SELECT envelope_private.allow_owner($1)", ["oid"], [table.owner_oid])
 
 
 def release_owners(host: Host) -> None:
-    """Takes policy and rights from roles that own no protected table any more, so that they can be dropped."""
-    for row in host.rows(IDLE_OWNERS):
-        host.run(f"DROP POLICY {ident(row['policy'])} ON envelope_private.capability")
-        host.run(f"REVOKE SELECT ON envelope_private.capability FROM {ident(row['role'])}")
-        host.run(f"REVOKE USAGE ON SCHEMA envelope_private FROM {ident(row['role'])}")
+    """Takes the rights from roles that own no protected table any more, so that they can be dropped."""
+    host.rows("SELECT envelope_private.release_owners()")
 
 
 def layout_of(host: Host, key: Row, base: Table) -> Layout:

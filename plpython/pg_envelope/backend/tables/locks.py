@@ -15,6 +15,8 @@ from pg_envelope.typed import Any, NamedTuple
 
 PAUSE_SECONDS = 0.2
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
+# PostgreSQL has no SQLSTATE of its own for this. The message is the same in all languages.
+CHANGED_MEANWHILE = "tuple concurrently updated"
 OWN_LIMIT = "SELECT setting::bigint AS ms FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'"
 EXCLUSIVE = "ACCESS EXCLUSIVE"
 LIMIT = "SET LOCAL lock_timeout = '{}ms'"
@@ -80,7 +82,7 @@ def _tried(host: Host, statements: Iterable[str], limit_ms: int) -> bool:
             for statement in statements:
                 host.run(statement)
     except Exception as error:
-        if _state(error) in (LOCK_NOT_AVAILABLE, DEADLOCK):
+        if _state(error) in (LOCK_NOT_AVAILABLE, DEADLOCK) or CHANGED_MEANWHILE in str(error):
             return False
         raise
     return True

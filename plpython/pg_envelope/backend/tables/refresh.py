@@ -70,6 +70,8 @@ def _lock(host: Host, key: Row) -> None:
         return
     view = inspect.inspect(host, key["view"])
     if view.owner != base.owner:
+        # Another transaction could just take the right from the new owner, whose first table this may be.
+        catalog.lock_owners(host)
         # A lock on a view also locks its base table, with the right of the view's owner.
         host.run(f"ALTER VIEW {view.sql} OWNER TO {ident(base.owner)}")
     locks.exclusive(host, view.sql, base.sql)

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 from pg_envelope.backend.host import Host
 from pg_envelope.backend.server import settings_kept
-from pg_envelope.backend.tables.dependents import lent
+from pg_envelope.backend.tables import lent
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.records import dataclass
 from pg_envelope.typed import ClassVar
