@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -43,7 +44,14 @@ def run(
     """
     early = tuple(sorted((name, value) for name, value in environment.items() if name.startswith(EARLY)))
     asked = {"words": [*map(str, words)], "environment": dict(environment), "folder": str(folder or Path.cwd())}
-    return _forks(python, early).run({**asked, "ids": ids}, given)
+    forks = _forks(python, early)
+    try:
+        return forks.run({**asked, "ids": ids}, given)
+    except TimeoutError:
+        # It still waits for the command, and would give the answer to the next run.
+        forks.kill()
+        _forks.cache_clear()
+        raise
 
 
 class Forks:
@@ -58,8 +66,14 @@ class Forks:
                 env={"PATH": os.environ["PATH"], **environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                process_group=0,
             )
         atexit.register(self._end)
+
+    def kill(self) -> None:
+        """Kills it with the command that it waits for."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._end()
 
     def _end(self) -> None:
         self._socket.close()
