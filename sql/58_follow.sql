@@ -35,6 +35,16 @@ END $$;
 COMMENT ON FUNCTION envelope_private.always_fires IS
     'makes triggers of protected tables that a DDL command made or enabled fire under every session_replication_role';
 
+CREATE FUNCTION envelope_private.is_ours(made xid) RETURNS boolean
+    LANGUAGE sql
+RETURN CASE WHEN pg_catalog.age(made) OPERATOR(pg_catalog.<=) pg_catalog.age(pg_catalog.pg_current_xact_id()::xid) THEN
+    -- A row that we see is of a transaction that has ended, or of our own and its subtransactions.
+    pg_catalog.pg_xact_status((pg_catalog.pg_current_xact_id()::text::bigint
+        + pg_catalog.age(pg_catalog.pg_current_xact_id()::xid) - pg_catalog.age(made))::text::xid8) = 'in progress'
+    ELSE false END;
+COMMENT ON FUNCTION envelope_private.is_ours IS
+    'whether this transaction made a row that the caller sees: the argument is its xmin';
+
 CREATE FUNCTION envelope_private.ddl_followed() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -71,8 +81,9 @@ BEGIN
             UNION ALL
             SELECT pg_partition_root(relation), 0 FROM touched WHERE pg_partition_root(relation) <> relation) c ON c.relation IN (k.view, k.base)
         -- While a base table has the name of its view, sql/59_exchange.sql brings them in step at the end.
-        WHERE (c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND (k.as_caller OR EXISTS (
-                SELECT FROM pg_attribute a WHERE a.attrelid = k.base AND a.atttypid = 'envelope.input'::regtype)))
+        -- A GRANT does not tell which tables it names. To look at those of others would be to wait for their DDL.
+        WHERE (c.relation IS NOT NULL OR TG_TAG IN ('GRANT', 'REVOKE') AND (envelope_private.is_ours(v.xmin) OR EXISTS (
+                SELECT FROM pg_attribute a WHERE a.attrelid = k.view AND envelope_private.is_ours(a.xmin))))
             AND NOT EXISTS (SELECT FROM envelope_private.exchange e WHERE e.base = k.base)
     LOOP
         PERFORM envelope_private.follow(found.view, found.relation, found.attnum);

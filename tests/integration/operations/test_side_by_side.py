@@ -174,6 +174,29 @@ def test_rights_that_stay_in_use(used: Database) -> None:
     works(db, "a", "b")
 
 
+FOLLOWING = {
+    "row security": "ALTER TABLE {} ENABLE ROW LEVEL SECURITY",
+    "upsert relation": "CALL envelope.allow_upsert('{}')",
+}
+
+
+@pytest.mark.parametrize("kind", FOLLOWING)
+def test_a_grant_waits_for_no_other_table(db: Database, kind: str) -> None:
+    """A base table under row-level security and an upsert relation follow the privileges of their view."""
+    for name in "ab":
+        make(db, name, "owner")
+        db.sql(PROTECT.format(name))
+        db.sql(FOLLOWING[kind].format(name))
+    with db.connect().transaction() as changing:
+        changing.connection.execute("ALTER TABLE a ADD COLUMN more int; GRANT SELECT ON a TO bob")
+        granting = db.connect()
+        granting.execute("SET lock_timeout = '2s'")
+        granting.execute("GRANT SELECT ON b TO bob")
+    for name in "ab":
+        assert db.sql(f"SELECT count(note) FROM {name}", user="bob") == [(2 * (kind != "row security"),)]
+    works(db, "a", "b")
+
+
 STEPS = {
     "protect": PROTECT,
     "unprotect": "CALL envelope.unprotect('{}')",

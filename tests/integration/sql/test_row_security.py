@@ -60,22 +60,40 @@ FOLLOWED = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE fun
 RIGHTS = st.sampled_from(("SELECT", "INSERT", "UPDATE", "DELETE", "ALL", "SELECT (n)", "UPDATE (n, who)"))
 PLACES = st.sampled_from(("t", "t", "ALL TABLES IN SCHEMA public", "other"))
 CHANGES = st.tuples(st.sampled_from(("GRANT {} ON {} TO {}", "REVOKE {} ON {} FROM {} CASCADE")), RIGHTS, PLACES)
+ALSO = """
+CREATE TABLE other (id int PRIMARY KEY, who text, n int); CALL envelope.protect('other', '["who"]');
+CALL envelope.allow_upsert('other')"""
+FRAMES = st.sampled_from(
+    (
+        "{0}",
+        "BEGIN; SAVEPOINT s; {0}; RELEASE s; COMMIT",
+        "BEGIN; SAVEPOINT s; {0}; ROLLBACK TO s; COMMIT",
+        "BEGIN; {0}; SAVEPOINT s; {0}; ROLLBACK TO s; COMMIT",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class; {0}; COMMIT",
+        "DO $$ BEGIN {0}; EXCEPTION WHEN division_by_zero THEN END $$",
+    )
+)
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.lists(st.tuples(CHANGES, st.sampled_from(("alice", "bob", "public"))), min_size=1, max_size=5))
+@given(
+    changes=st.lists(st.tuples(CHANGES, st.sampled_from(("alice", "bob", "public")), FRAMES), min_size=1, max_size=5),
+)
 def test_the_base_table_has_the_privileges_of_the_view(
-    table: Database, changes: list[tuple[tuple[str, str, str], str]]
+    table: Database, changes: list[tuple[tuple[str, str, str], str, str]]
 ) -> None:
-    table.sql("CREATE TABLE IF NOT EXISTS other (who text, n int)")
-    for (statement, right, place), role in changes:
+    """So has the upsert relation of another table."""
+    if table.one("SELECT to_regclass('other') IS NULL"):
+        table.sql(ALSO)
+    for (statement, right, place), role, frame in changes:
         if not (right.endswith(")") and place.startswith("ALL")):
-            table.sql(statement.format(right, place, role))
-        assert table.sql(PRIVILEGES.format("t_encrypted")) == table.sql(PRIVILEGES.format("t")), (
-            statement,
-            right,
-            place,
-        )
+            table.sql(frame.format(statement.format(right, place, role)))
+        for view, follower in (("t", "t_encrypted"), ("other", "other_upsert")):
+            assert table.sql(PRIVILEGES.format(follower)) == table.sql(PRIVILEGES.format(view)), (
+                statement,
+                right,
+                place,
+            )
 
 
 def test_a_grant_on_something_else_looks_at_no_table(table: Database) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pg_envelope.backend.host import Host, Row
+from pg_envelope.backend.host import Host
 from pg_envelope.backend.sqltext import commas, ident
 from pg_envelope.backend.tables import build, catalog, grants, inspect, kept, partitions, upsert
 from pg_envelope.backend.tables.generate import Layout
@@ -10,19 +10,15 @@ from pg_envelope.backend.tables.inspect import Column, Table
 from pg_envelope.backend.tables.owner import AsOwner
 from pg_envelope.backend.tables.refresh import refresh
 
-HAS_INPUTS = """
-SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND atttypid = 'envelope.input'::regtype) AS found"""
-
 
 def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
     """Brings a protected table in step, by its view. `touched` is the changed relation; `attnum` is its column, or 0.
-    A GRANT names no relation, and reaches all tables: `touched` is 0 then.
+    A GRANT changes privileges of the view alone: `touched` is 0 then.
 
     Raises what refresh() and kept.check() raise, and so refuses the command.
     """
     key = catalog.key_of(host, oid)
-    if key["view_relname"] is None or not (touched or _is_granted(host, key)):
+    if key["view_relname"] is None:
         return
     base, view = inspect.inspect(host, key["base"]), inspect.inspect(host, key["view"])
     partitions.hand_over(host, base)
@@ -45,12 +41,6 @@ def follow(host: Host, oid: int, touched: int, attnum: int) -> None:
         (upsert.sync if touched else upsert.grant)(host, base, view, layout)
     if touched == base.oid:
         kept.check(host, catalog.layout_of(host, catalog.key_of(host, oid), base), base)
-
-
-def _is_granted(host: Host, key: Row) -> bool:
-    """Tells whether a GRANT or REVOKE may have changed what base table or upsert relation have to have."""
-    inputs = host.row(HAS_INPUTS, ["oid"], [key["base"]])
-    return bool(inputs and inputs["found"]) or key["mirrored"] != build.mirror(grants.read(host, key["view"]))
 
 
 def _warn_of_column_privileges(host: Host, base: Table, view: Table) -> None:
