@@ -25,13 +25,17 @@ END;
 COMMENT ON FUNCTION envelope_private.allowed_owners IS
     'the roles that may read capabilities of their own tables; an idle one owns no protected table any more';
 
--- Who changes the rights of owners does so alone, from here to the end of the transaction: two GRANTs on the same object
--- at once would fail. Nobody else waits for this mode, and so it must be the strongest on this table. After a GRANT the
--- transaction must ask for no stronger lock, because VACUUM waits for the GRANT while it holds its own.
+-- Who protects a table, or changes the rights of owners, does so alone from here to the end of the transaction. Two GRANTs
+-- on the same object at once would fail. ALTER EXTENSION takes the same lock in the newest versions of PostgreSQL, so that
+-- another one beside it could end in a deadlock. No command but COMMENT takes it in all versions. Nobody else waits for it.
 CREATE FUNCTION envelope_private.lock_owners() RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $$ BEGIN LOCK TABLE envelope_private.capability IN SHARE UPDATE EXCLUSIVE MODE; END $$;
-COMMENT ON FUNCTION envelope_private.lock_owners IS 'waits until no other transaction changes which owners may read capabilities';
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('COMMENT ON EXTENSION pg_envelope IS %L', (
+        SELECT obj_description(e.oid, 'pg_extension') FROM pg_extension e WHERE e.extname = 'pg_envelope'));
+END $$;
+COMMENT ON FUNCTION envelope_private.lock_owners IS
+    'waits until no other transaction protects a table or changes which owners may read capabilities';
 
 CREATE FUNCTION envelope_private.allow_owner(owner oid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -98,6 +102,22 @@ END $$;
 COMMENT ON FUNCTION envelope_private.refresh_rights IS
     'gives a table''s view and triggers the capabilities that are valid now';
 
+CREATE FUNCTION envelope_private.is_whole(field uuid, key uuid) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT coalesce(bool_and(c.seal IS NOT NULL
+        AND (c.view_owner IS NOT NULL OR k.base IS NULL AND s.search_uuid IS NULL)
+        AND NOT EXISTS (SELECT FROM envelope_private.rights_of(f.key_uuid) r WHERE NOT r.relispopulated)
+        AND (b.oid IS NULL OR o.rolsuper OR b.relowner IN (SELECT a.role FROM envelope_private.allowed_owners() a))), false)
+    FROM envelope_private.field f JOIN envelope_private.key k USING (key_uuid)
+    LEFT JOIN envelope_private.capability c USING (field_uuid)
+    LEFT JOIN envelope_private.search_key s ON s.search_uuid = f.field_uuid
+    LEFT JOIN pg_class b ON b.oid = k.base LEFT JOIN pg_roles o ON o.oid = b.relowner
+    WHERE f.field_uuid = field OR field IS NULL AND f.key_uuid = key;
+END;
+COMMENT ON FUNCTION envelope_private.is_whole IS
+    'whether a field, or all fields of a key, have all that views and triggers read; false without such a field';
+
 CREATE FUNCTION envelope_private.complete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -105,15 +125,12 @@ DECLARE
     drawn uuid[] := '{}';
     found record;
 BEGIN
-    -- Another version of a key that is complete needs nothing. So a rotation waits for nobody here.
-    IF TG_TABLE_NAME = 'field_key' AND EXISTS (
-        SELECT FROM envelope_private.field f JOIN envelope_private.capability c USING (field_uuid)
-        WHERE f.field_uuid = (loaded ->> 'field_uuid')::uuid AND NOT EXISTS (
-            SELECT FROM envelope_private.rights_of(f.key_uuid) r WHERE NOT r.relispopulated)) THEN
+    -- protect() and rotate() leave nothing to do. So a rotation waits for nobody.
+    IF TG_TABLE_NAME IN ('key', 'field', 'field_key')
+        AND envelope_private.is_whole((loaded ->> 'field_uuid')::uuid, (loaded ->> 'key_uuid')::uuid) THEN
         RETURN NULL;
     END IF;
-    -- This runs one after the other. Two transactions that load at once would each miss the other's rows, and one that
-    -- takes an owner's right away would miss a new table of that owner.
+    -- This runs one after the other. Two transactions that load at once would each miss the other's rows.
     PERFORM envelope_private.lock_owners();
     FOR found IN
         SELECT f.field_uuid, f.key_uuid, b.relowner, c.field_uuid IS NULL AS lacks,

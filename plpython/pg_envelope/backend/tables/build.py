@@ -42,6 +42,7 @@ LOOK_AGAIN = "UPDATE pg_catalog.pg_class SET relhastriggers = relhastriggers WHE
 
 def build(host: Host, table: Table, layout: Layout, acl: list[Row], shape: str | None) -> None:
     """Makes a new view and triggers over the renamed base. `acl` and `shape` are those of the table, if known."""
+    catalog.lock_owners(host)
     catalog.allow_owner(host, table)
     make_rights(host, table, layout)
     host.run(generate.stub(layout.view, layout.view_columns))

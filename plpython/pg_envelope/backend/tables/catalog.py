@@ -173,7 +173,7 @@ def record_modes(host: Host, layout: Layout) -> None:
 
 
 def lock_owners(host: Host) -> None:
-    """Waits until no other transaction changes which owners may read capabilities."""
+    """Waits until no other transaction protects a table or changes which owners may read capabilities."""
     host.rows("SELECT envelope_private.lock_owners()")
 
 
