@@ -123,7 +123,9 @@ def test_a_backup_that_is_broken_off(shop: Database, run: Run, folder: Path, how
     """It never counts as a backup, and the database counts with it for as long as nobody says otherwise."""
     programs = folder / "bin"
     programs.mkdir()
-    (programs / "pg_dump").write_text(f"#!/bin/sh\nhead -c 300000 /dev/zero\nkill -{how.value} $PPID\nsleep 60\n")
+    # It goes on writing. A signal that comes just before a read is noticed when the read ends, and not before.
+    goes_on = "while head -c 99999 /dev/zero; do sleep 0.05; done"
+    (programs / "pg_dump").write_text(f"#!/bin/sh\nhead -c 300000 /dev/zero\nkill -{how.value} $PPID\n{goes_on}\n")
     (programs / "pg_dump").chmod(0o755)
     result = run("backups", "create", ".", "--label", "one", "--kms-only", "--bindir", programs)
     assert result.returncode in (-signal.SIGKILL, 130)
