@@ -174,6 +174,25 @@ def test_rights_that_stay_in_use(used: Database) -> None:
     works(db, "a", "b")
 
 
+@pytest.mark.parametrize("statement", [PROTECT.format("b"), "CALL envelope.unprotect('c')"])
+def test_a_transaction_that_stays_open_keeps_no_table_locked(used: Database, statement: str) -> None:
+    db = used
+    for name in "abc":
+        make(db, name, "alice")
+    db.sql(PROTECT.format("c"))
+    first, second = db.connect(), db.connect()
+    first.execute("BEGIN")
+    execute(first, PROTECT.format("a"))
+    second.execute("SET lock_timeout = '100ms'")
+    with pytest.raises(psycopg.errors.LockNotAvailable, match="another transaction changes the same rights") as refused:
+        execute(second, statement)
+    assert refused.value.diag.message_detail == "owners of protected tables"
+    works(db, "b", "c")
+    first.execute("COMMIT")
+    execute(second, statement)
+    works(db, "a", "b", "c")
+
+
 FOLLOWING = {
     "row security": "ALTER TABLE {} ENABLE ROW LEVEL SECURITY",
     "upsert relation": "CALL envelope.allow_upsert('{}')",

@@ -9,6 +9,7 @@ from pg_envelope import errors
 from pg_envelope.backend.field_options import FieldOptions
 from pg_envelope.backend.host import Host, Row
 from pg_envelope.backend.search.column import STORED, SearchColumn
+from pg_envelope.backend.tables import lent
 from pg_envelope.backend.tables.generate import Layout, Protected, input_name
 from pg_envelope.backend.tables.inspect import INPUT, Check, Column, Table
 
@@ -173,8 +174,11 @@ def record_modes(host: Host, layout: Layout) -> None:
 
 
 def lock_owners(host: Host) -> None:
-    """Waits until no other transaction protects a table or changes which owners may read capabilities."""
-    host.rows("SELECT envelope_private.lock_owners()")
+    """Waits until no other transaction protects a table or changes which owners may read capabilities.
+
+    Raises RightsInUse, because the caller holds the table meanwhile.
+    """
+    lent.changed(host, {"owners of protected tables": "SELECT envelope_private.lock_owners()"})
 
 
 def allow_owner(host: Host, table: Table) -> None:

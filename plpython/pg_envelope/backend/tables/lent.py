@@ -6,7 +6,7 @@ next one waits and then fails. So a right is lent in short tries, before anythin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pg_envelope import errors
@@ -39,16 +39,17 @@ class RightsInUse(errors.EnvelopeError):
 def rights(host: Host, role: str, lacked: Sequence[str], tries: locks.Tries = locks.PATIENT) -> Iterator[None]:
     """Lends rights, such as "USAGE ON SCHEMA s", to a role, by its quoted name. Raises RightsInUse."""
     if lacked:
-        _lend(host, {right: f"GRANT {right} TO {role}" for right in lacked}, tries)
+        changed(host, {right: f"GRANT {right} TO {role}" for right in lacked}, tries)
     # After an error the transaction ends, or the subtransaction, so no grant is left.
     yield
     for right in lacked:
         host.run(f"REVOKE {right} FROM {role}")
 
 
-def _lend(host: Host, grants: dict[str, str], tries: locks.Tries) -> None:
+def changed(host: Host, statements: Mapping[str, str], tries: locks.Tries = locks.PATIENT) -> None:
+    """Runs statements that change rights, by what they change. Raises RightsInUse."""
     try:
-        locks.held(host, grants, tries)
+        locks.held(host, statements, tries)
     except locks.Locked as error:
         raise RightsInUse(detail=error.detail) from None
 

@@ -76,6 +76,7 @@ def make_plain(
             into_place(host, base, layout)
         for rights in layout.rights:
             host.run(f"DROP MATERIALIZED VIEW IF EXISTS {rights}")
+        catalog.lock_owners(host)
         host.rows("SELECT envelope_private.drop_seals($1)", ["uuid"], [layout.key_uuid])
         protecting.drop_columns(host, base.sql, layout)
         upsert.drop_columns(host, base)
