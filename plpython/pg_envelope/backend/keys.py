@@ -154,7 +154,7 @@ class Keys:
             raise errors.NotProtected("the table has no such protected column", hint="envelope.columns lists them.")
         self.refuse_suspended(key_uuid)
         field_uuid = str(field["field_uuid"])
-        made = self._add_field_key(field_uuid, self._active_dek(key_uuid))
+        made = self._add_field_keys([field_uuid], self._active_dek(key_uuid))
         self._record("rotate_field", f"{label}.{column}", made, reason)
         return int(_present(self._host.row(NEWEST_FIELD_KEY, ["uuid"], [field_uuid]))["version"])
 
@@ -170,7 +170,7 @@ class Keys:
         if not is_scoped:
             self.refuse_suspended(key_uuid)
             dek_id = self._active_dek(key_uuid)
-            made = [change for uuid in fields.values() for change in self._add_field_key(uuid, dek_id)]
+            made = self._add_field_keys(list(fields.values()), dek_id)
             self._record("create", label, made)
         return fields
 
@@ -189,7 +189,7 @@ class Keys:
 
     def renew_field_key(self, field_uuid: str, dek_id: int, label: str, reason: str) -> None:
         """Does what rotate_field does, for a field whose rows the caller has locked."""
-        self._record("rotate_field", label, self._add_field_key(field_uuid, dek_id), reason)
+        self._record("rotate_field", label, self._add_field_keys([field_uuid], dek_id), reason)
 
     def renew_scope_key(self, key_id: int, label: str, reason: str) -> None:
         """Does the same for a tenant's or subject's key, under the DEK that it has."""
@@ -289,11 +289,11 @@ class Keys:
         only.
         """
         dek_id, changed = self._add_dek(key_uuid)
-        return changed + [change for field_uuid in fields for change in self._add_field_key(field_uuid, dek_id)]
+        return changed + self._add_field_keys(fields, dek_id)
 
     def _add_dek(self, key_uuid: str) -> tuple[int, list[Transition]]:
         # The lock comes first: rotate_kek() then waits for every session that makes a DEK.
-        retired = self._retire("dek", "dek_id", "key_uuid", key_uuid)
+        retired = self._retire("dek", "dek_id", "key_uuid", [key_uuid])
         key = _present(
             self._host.row("SELECT kek, store FROM envelope_private.key WHERE key_uuid = $1", ["uuid"], [key_uuid])
         )
@@ -351,22 +351,28 @@ class Keys:
     def _database_uuid(self) -> str:
         return str(environment.installed(self._host, self._link)["uuid"])
 
-    def _add_field_key(self, field_uuid: str, dek_id: int) -> list[Transition]:
-        retired = self._retire("field_key", "key_id", "field_uuid", field_uuid)
-        row = self._host.row(
+    def _add_field_keys(self, fields: list[str], dek_id: int) -> list[Transition]:
+        """Does it in two statements for all. Each statement is a subtransaction, and PostgreSQL keeps a list of all
+        that have locked the row of the DEK.
+        """
+        retired = self._retire("field_key", "key_id", "field_uuid", fields)
+        rows = self._host.rows(
             "INSERT INTO envelope_private.field_key (field_uuid, dek_id, version, salt, state, counted_from)"
-            " SELECT $1, $2, coalesce(max(version), 0) + 1, $3, 'active', envelope_private.count_from($1)"
-            " FROM envelope_private.field_key WHERE field_uuid = $1 RETURNING key_id",
-            ["uuid", "int8", "bytea"],
-            [field_uuid, dek_id, os.urandom(32)],
+            " SELECT f.field_uuid, $2, 1 + (SELECT coalesce(max(k.version), 0) FROM envelope_private.field_key k"
+            " WHERE k.field_uuid = f.field_uuid), f.salt, 'active', envelope_private.count_from(f.field_uuid)"
+            " FROM unnest($1::uuid[], $3::bytea[]) f (field_uuid, salt) RETURNING key_id",
+            ["text[]", "int8", "bytea[]"],
+            [fields, dek_id, [os.urandom(32) for _ in fields]],
         )
-        return [*retired, _transition("key_id", _present(row)["key_id"], None, "active")]
+        return [*retired, *(_transition("key_id", row["key_id"], None, "active") for row in rows)]
 
-    def _retire(self, table: str, kind: str, column: str, uuid: str) -> list[Transition]:
-        """Makes the active version decrypt-only, because a newer version is about to follow."""
+    def _retire(self, table: str, kind: str, column: str, uuids: list[str]) -> list[Transition]:
+        """Makes the active versions decrypt-only, because newer versions are about to follow."""
         since = ", state_since = now()" if table == "dek" else ""
-        change = f"SET state = 'decrypt-only'{since} WHERE {column} = $1 AND state = 'active' RETURNING {kind}"
-        rows = self._host.rows(f"UPDATE envelope_private.{table} {change}", ["uuid"], [uuid])
+        change = (
+            f"SET state = 'decrypt-only'{since} WHERE {column} = ANY ($1::uuid[]) AND state = 'active' RETURNING {kind}"
+        )
+        rows = self._host.rows(f"UPDATE envelope_private.{table} {change}", ["text[]"], [uuids])
         return [_transition(kind, row[kind], "active", "decrypt-only") for row in rows]
 
 
