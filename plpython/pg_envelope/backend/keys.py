@@ -352,9 +352,8 @@ class Keys:
         return str(environment.installed(self._host, self._link)["uuid"])
 
     def _add_field_keys(self, fields: list[str], dek_id: int) -> list[Transition]:
-        """Does it in two statements for all. Each statement is a subtransaction, and PostgreSQL keeps a list of all
-        that have locked the row of the DEK.
-        """
+        """Makes an active key for each field. The keys that were active before decrypt only."""
+        # One statement for all: each is a subtransaction, and PostgreSQL keeps a list of those that locked the DEK.
         retired = self._retire("field_key", "key_id", "field_uuid", fields)
         rows = self._host.rows(
             "INSERT INTO envelope_private.field_key (field_uuid, dek_id, version, salt, state, counted_from)"

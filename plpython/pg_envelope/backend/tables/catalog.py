@@ -178,7 +178,7 @@ def lock_owners(host: Host) -> None:
 
     Raises RightsInUse, because the caller holds the table meanwhile.
     """
-    lent.changed(host, {"owners of protected tables": "SELECT envelope_private.lock_owners()"})
+    lent.in_turn(host, {"owners of protected tables": "SELECT envelope_private.lock_owners()"})
 
 
 def allow_owner(host: Host, table: Table) -> None:

@@ -39,15 +39,15 @@ class RightsInUse(errors.EnvelopeError):
 def rights(host: Host, role: str, lacked: Sequence[str], tries: locks.Tries = locks.PATIENT) -> Iterator[None]:
     """Lends rights, such as "USAGE ON SCHEMA s", to a role, by its quoted name. Raises RightsInUse."""
     if lacked:
-        changed(host, {right: f"GRANT {right} TO {role}" for right in lacked}, tries)
+        in_turn(host, {right: f"GRANT {right} TO {role}" for right in lacked}, tries)
     # After an error the transaction ends, or the subtransaction, so no grant is left.
     yield
     for right in lacked:
         host.run(f"REVOKE {right} FROM {role}")
 
 
-def changed(host: Host, statements: Mapping[str, str], tries: locks.Tries = locks.PATIENT) -> None:
-    """Runs statements that change rights, by what they change. Raises RightsInUse."""
+def in_turn(host: Host, statements: Mapping[str, str], tries: locks.Tries = locks.PATIENT) -> None:
+    """Runs statements that change rights, by what they change, while no other transaction does. Raises RightsInUse."""
     try:
         locks.held(host, statements, tries)
     except locks.Locked as error:
